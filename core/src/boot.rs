@@ -1,0 +1,144 @@
+//! The boot configuration: everything a run starts from.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::machine::ImageId;
+
+/// Most image layers one union may have.
+pub const MAX_LAYERS: usize = 500;
+
+/// Everything a run starts from. Together with the list of inputs it determines the run.
+#[derive(Clone, Debug)]
+pub struct BootConfig {
+    /// What `/` is made of.
+    pub root: Tree,
+    /// Further mounts, in the order they are made, after the standard ones (`/proc`, `/dev`, `/dev/shm`, `/tmp` stays in the root).
+    pub mounts: Vec<Mount>,
+    /// The first program.
+    pub init: Init,
+    /// Its environment, `NAME=value` each.
+    pub env: Vec<Vec<u8>>,
+    /// Its working directory, made if it is missing.
+    pub cwd: Vec<u8>,
+    /// Its user.
+    pub user: User,
+    /// `nodename` of uname(2).
+    pub hostname: String,
+    /// Source of all randomness.
+    pub seed: [u8; 32],
+    /// Number of processors the program sees, at least 1.
+    pub cpus: u32,
+    /// What file descriptors 0, 1 and 2 are on the host.
+    pub stdio: [Stdio; 3],
+    /// Emit an [`Output::Strace`](crate::event::Output::Strace) for every system call.
+    pub strace: bool,
+    /// The text of `/proc/cpuinfo` for one processor, as the host shows it, without the `processor` line.
+    pub cpuinfo: Vec<u8>,
+}
+
+/// A tree of files: read-only layers, lowest first, with or without a writable in-memory upper layer.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// The layers, lowest first, at most [`MAX_LAYERS`]. None at all is an empty tmpfs.
+    pub layers: Vec<Layer>,
+    /// Refuse all writes with `EROFS`.
+    pub read_only: bool,
+    /// Most bytes of file data that the upper layer may hold; `None` has no limit but memory.
+    pub upper_limit: Option<u64>,
+}
+
+/// One read-only layer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Layer {
+    /// An EROFS image.
+    Image(ImageId),
+    /// A directory of the host, by its number at the [`HostTree`](crate::port::HostTree) port.
+    Host(u32),
+}
+
+/// A mount made at boot. The mount point is made if it is missing.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// Absolute path of the mount point.
+    pub target: Vec<u8>,
+    /// What `/proc/mounts` shows as the source.
+    pub source: Vec<u8>,
+    /// What is mounted.
+    pub tree: Tree,
+    /// Mode of the root directory of a tree without layers.
+    pub mode: u32,
+}
+
+/// The first program.
+#[derive(Clone, Debug)]
+pub enum Init {
+    /// Execute this program, found through `PATH` if it holds no slash.
+    Exec {
+        /// `argv`; the first one names the program.
+        args: Vec<Vec<u8>>,
+    },
+    /// Run no program: the first task gets one anonymous read-write mapping and its thread starts at address 0. Tests and fuzzers issue
+    /// system calls in its name.
+    Bare {
+        /// Page-aligned address of the mapping.
+        addr: u64,
+        /// Its length in bytes, a multiple of the page size.
+        len: u64,
+    },
+}
+
+/// User and groups of the first program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// By number.
+    Ids {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Supplementary groups.
+        groups: Vec<u32>,
+    },
+    /// As `docker run --user` writes it: `name|uid[:group|gid]`, looked up in the root's `/etc/passwd` and `/etc/group`.
+    Name(String),
+}
+
+/// What a standard stream is on the host.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Stdio {
+    /// A pipe, socket or anything else that is read and written as a stream.
+    Stream,
+    /// A terminal with this many rows and columns.
+    Terminal {
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        cols: u16,
+    },
+    /// A regular file.
+    File,
+    /// Closed: the guest's descriptor is `/dev/null`.
+    Null,
+}
+
+/// Why a run could not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BootError {
+    /// An image layer was refused.
+    Image {
+        /// Which one.
+        image: ImageId,
+        /// What is wrong with it, naming inode and field.
+        reason: String,
+    },
+    /// The configuration asks for something impossible; the text says what.
+    Config(String),
+    /// The first program could not be executed.
+    Exec {
+        /// The program as it was named.
+        program: Vec<u8>,
+        /// Why: `ENOENT` (status 127), others (status 126).
+        errno: crate::abi::Errno,
+    },
+}

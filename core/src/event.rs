@@ -1,0 +1,218 @@
+//! What goes into the kernel and what comes out of it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::abi::Errno;
+use crate::machine::{Backing, Prot, Regs, SpaceId, ThreadId, Trap};
+
+/// The time of an input, read by the host just before it hands the input over.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Now {
+    /// `CLOCK_MONOTONIC` in nanoseconds since the run's boot. Never goes back between inputs.
+    pub mono: u64,
+    /// `CLOCK_REALTIME` in nanoseconds since 1970.
+    pub real: u64,
+}
+
+/// One operation of the host that was asked for by [`Output::Host`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OpId(pub u64);
+
+/// Something that happened outside the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A guest thread stopped.
+    Trap {
+        /// The thread.
+        thread: ThreadId,
+        /// Its registers.
+        regs: Regs,
+        /// Why it stopped.
+        trap: Trap,
+    },
+    /// A host operation ended.
+    Completed {
+        /// Which one.
+        op: OpId,
+        /// What came of it.
+        result: Result<HostResult, Errno>,
+    },
+    /// A point in time was reached (the one of the last [`Output::Deadline`], or any other).
+    Tick,
+    /// A signal from outside for the first process.
+    Signal {
+        /// Signal number, 1..=64.
+        signal: u8,
+    },
+    /// The terminal on standard input changed its size.
+    Resize {
+        /// Rows.
+        rows: u16,
+        /// Columns.
+        cols: u16,
+    },
+}
+
+/// What a host operation gave.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostResult {
+    /// Bytes that were read; none at the end of the file.
+    Data(Vec<u8>),
+    /// Number of bytes written, or the position after a seek.
+    Count(u64),
+    /// Readiness, as `poll` reports it (`POLLIN`, ...).
+    Ready(u16),
+}
+
+/// Something the kernel wants done. Executed in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Make an empty address space.
+    CreateSpace(SpaceId),
+    /// Forget an address space; no thread of it is left.
+    DropSpace(SpaceId),
+    /// Map pages, replacing what was there.
+    Map {
+        /// Where.
+        space: SpaceId,
+        /// First address, page-aligned.
+        addr: u64,
+        /// Bytes, a multiple of the page size.
+        len: u64,
+        /// What to map.
+        backing: Backing,
+        /// Protection.
+        prot: Prot,
+    },
+    /// Unmap pages; what is not mapped is passed over.
+    Unmap {
+        /// Where.
+        space: SpaceId,
+        /// First address, page-aligned.
+        addr: u64,
+        /// Bytes, a multiple of the page size.
+        len: u64,
+    },
+    /// Change the protection of pages; what is not mapped is passed over.
+    Protect {
+        /// Where.
+        space: SpaceId,
+        /// First address, page-aligned.
+        addr: u64,
+        /// Bytes, a multiple of the page size.
+        len: u64,
+        /// New protection.
+        prot: Prot,
+    },
+    /// Start a guest thread. Its floating-point state is that of `parent` (stopped now), or fresh.
+    StartThread {
+        /// The new thread.
+        thread: ThreadId,
+        /// The address space it runs in.
+        space: SpaceId,
+        /// Its registers.
+        regs: Regs,
+        /// Whose floating-point state it inherits.
+        parent: Option<ThreadId>,
+    },
+    /// Let a stopped thread run. Sent once for each trap, now or after later inputs, unless the thread ends.
+    Resume {
+        /// The thread.
+        thread: ThreadId,
+        /// Its registers.
+        regs: Regs,
+    },
+    /// Move a stopped thread into another address space (execve(2) from a shared one).
+    MoveThread {
+        /// The thread.
+        thread: ThreadId,
+        /// Where it goes.
+        space: SpaceId,
+    },
+    /// End a thread, stopped or running; nothing more comes from it.
+    EndThread(ThreadId),
+    /// Make a running thread trap with [`Trap::Interrupted`] soon. It may trap for another reason first; then no interruption follows.
+    Interrupt(ThreadId),
+    /// Do something on the host that may take time; answered by [`Input::Completed`].
+    Host {
+        /// Name of the operation.
+        op: OpId,
+        /// For which thread.
+        thread: ThreadId,
+        /// What to do.
+        call: HostCall,
+    },
+    /// Give up an operation; if it has not ended yet it ends with `EINTR` soon, and is answered all the same.
+    CancelHost(OpId),
+    /// Send [`Input::Tick`] at this `CLOCK_MONOTONIC` time; replaces the last one. `None` needs no tick.
+    Deadline(Option<u64>),
+    /// A line for the kernel's log.
+    Log(Level, String),
+    /// A system call, decoded as strace(1) does, for a thread with this Linux tid.
+    Strace {
+        /// Thread number as the program sees it.
+        tid: u32,
+        /// One line without a newline.
+        line: String,
+    },
+    /// The first process ended; the run is over. All threads have been ended before.
+    Exit(ExitStatus),
+}
+
+/// How urgent a line of the kernel's log is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Level {
+    /// For developers.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Something is not supported or was refused.
+    Warn,
+    /// Something is broken: an image, the host.
+    Error,
+}
+
+/// How the first process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ExitStatus {
+    /// It called exit(2) with this status, 0..=255.
+    Exited(u8),
+    /// A signal killed it.
+    Signaled(u8),
+}
+
+/// An operation on one of the host's standard streams.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostCall {
+    /// Read at most `len` bytes from stream 0, 1 or 2.
+    Read {
+        /// Stream.
+        stream: u8,
+        /// Most bytes.
+        len: u32,
+    },
+    /// Write bytes to stream 0, 1 or 2; may write fewer.
+    Write {
+        /// Stream.
+        stream: u8,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Wait until a stream is ready for one of these `poll` events.
+    Poll {
+        /// Stream.
+        stream: u8,
+        /// `POLLIN` and the like.
+        events: u16,
+    },
+    /// lseek(2) on a stream that is a regular file.
+    Seek {
+        /// Stream.
+        stream: u8,
+        /// Offset.
+        offset: i64,
+        /// `SEEK_SET` (0), `SEEK_CUR` (1), `SEEK_END` (2).
+        whence: u8,
+    },
+}

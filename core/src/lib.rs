@@ -1,0 +1,25 @@
+//! The application kernel of varve: Linux system calls, tasks, memory management, VFS and layered images as
+//! a state machine.
+//!
+//! The crate is `no_std`, holds no `unsafe`, reads no clock, draws no randomness and calls the host only through
+//! the traits in [`port`]. A run is a function of the boot configuration ([`boot::BootConfig`]) and the ordered list of
+//! inputs ([`event::Input`]); what the kernel wants done comes out as [`event::Output`]s.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod abi;
+pub mod boot;
+pub mod event;
+pub mod imgfs;
+pub mod kernel;
+pub mod machine;
+pub mod memhost;
+pub mod mm;
+pub mod port;
+pub mod syscall;
+pub mod task;
+pub mod vfs;
+
+

@@ -1,0 +1,131 @@
+//! The ports: the only traits through which the core reaches its host.
+//!
+//! Calls through a port are synchronous, never wait and are arguments of [`Kernel::handle`](crate::Kernel::handle), not
+//! fields of the kernel, so that a kernel stays a value that can be cloned, hashed and compared.
+
+use alloc::vec::Vec;
+
+use crate::abi::Errno;
+use crate::machine::{FrameNo, ImageId, ThreadId};
+
+/// The memory file: frames of guest memory, addressed by byte offset.
+///
+/// Offsets and lengths stay inside `[0, frames() * 4096)`; the core never asks for more, an implementation may panic there.
+/// Frames never touched before read as zeros. Guest threads may change the bytes at the same time; each call is one
+/// pass over them.
+pub trait Memory {
+    /// Number of frames the file can hold.
+    fn frames(&self) -> u32;
+    /// Copies bytes at `offset` into `buf`.
+    fn read(&self, offset: u64, buf: &mut [u8]);
+    /// Copies `data` to `offset`.
+    fn write(&mut self, offset: u64, data: &[u8]);
+    /// Zeroes `len` bytes at `offset`.
+    fn zero(&mut self, offset: u64, len: u64);
+    /// Copies `len` bytes from `from` to `to`; the ranges do not overlap.
+    fn copy(&mut self, to: u64, from: u64, len: u64);
+    /// Gives `count` frames from `first` back to the host; they read as zeros afterwards.
+    fn discard(&mut self, first: FrameNo, count: u32);
+    /// Atomically loads the 4-byte aligned word at `offset` (futex(2)).
+    fn load_u32(&self, offset: u64) -> u32;
+    /// Atomically replaces the 4-byte aligned word at `offset` by `new` if it is `old`; returns what was there.
+    fn compare_exchange_u32(&mut self, offset: u64, old: u32, new: u32) -> u32;
+}
+
+/// The bytes of one image file.
+pub trait Block {
+    /// Length of the file in bytes; it does not change during a run.
+    fn len(&self) -> u64;
+    /// Whether the file is empty.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Fills `buf` from `offset`. Reading past the end is `EIO`: callers check the length first.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Errno>;
+    /// The whole file where it is mapped into the host.
+    fn slice(&self) -> Option<&[u8]>;
+}
+
+/// The image files of a run.
+pub trait Images {
+    /// The bytes of an image named in the boot configuration or opened through [`HostTree::open`].
+    fn image(&self, id: ImageId) -> Option<&dyn Block>;
+}
+
+/// A file or directory of a host directory tree. Given out by the port; valid until the run ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(pub u64);
+
+/// Attributes of a node of a host directory tree.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub struct NodeAttr {
+    /// `st_mode`: file type and permissions.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub nlink: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// `st_rdev` in the kernel's 32-bit encoding (`new_encode_dev`).
+    pub rdev: u32,
+    /// Device and inode number on the host: equal for hard links.
+    pub dev: u64,
+    pub ino: u64,
+    /// Modification time: seconds and nanoseconds since the epoch.
+    pub mtime: (i64, u32),
+}
+
+/// An entry of a directory of a host tree.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct NodeEntry {
+    /// The name, without `.` and `..`.
+    pub name: Vec<u8>,
+    /// File type as in `d_type` (`DT_REG` ...).
+    pub kind: u8,
+}
+
+/// Read-only access to host directory trees. No call follows a symbolic link or leaves the tree it started in.
+pub trait HostTree {
+    /// The root directory of tree number `tree` of the boot configuration.
+    fn root(&mut self, tree: u32) -> Result<NodeId, Errno>;
+    /// The node called `name` (one component, not `.` or `..`) in directory `dir`.
+    fn lookup(&mut self, dir: NodeId, name: &[u8]) -> Result<NodeId, Errno>;
+    /// Attributes of a node.
+    fn attr(&mut self, node: NodeId) -> Result<NodeAttr, Errno>;
+    /// All entries of a directory, sorted by name in byte order.
+    fn read_dir(&mut self, dir: NodeId) -> Result<Vec<NodeEntry>, Errno>;
+    /// Target of a symbolic link.
+    fn read_link(&mut self, node: NodeId) -> Result<Vec<u8>, Errno>;
+    /// Opens a regular file for reading and mapping; the same id for the same node each time.
+    fn open(&mut self, node: NodeId) -> Result<ImageId, Errno>;
+    /// Names of the extended attributes of a node.
+    fn list_xattr(&mut self, node: NodeId) -> Result<Vec<Vec<u8>>, Errno>;
+    /// Value of an extended attribute; `ENODATA` if there is none.
+    fn get_xattr(&mut self, node: NodeId, name: &[u8]) -> Result<Vec<u8>, Errno>;
+}
+
+/// The vector and floating-point state of guest threads, in the format of `XSAVE` (not compacted), as Linux puts it into a
+/// signal frame. Only called for a thread that is stopped.
+pub trait Xstate {
+    /// Size in bytes of the state on this host, 512 (FXSAVE only) or more.
+    fn size(&self) -> usize;
+    /// Reads the state of a thread; `buf` is [`size`](Self::size) bytes long.
+    fn read(&mut self, thread: ThreadId, buf: &mut [u8]);
+    /// Replaces the state of a thread. A state the processor would refuse is `EINVAL` and changes nothing.
+    fn write(&mut self, thread: ThreadId, buf: &[u8]) -> Result<(), Errno>;
+    /// Sets the state a fresh program starts with.
+    fn reset(&mut self, thread: ThreadId);
+}
+
+/// All ports of one call into the core.
+pub struct Ports<'a> {
+    /// Guest memory.
+    pub memory: &'a mut dyn Memory,
+    /// Image files.
+    pub images: &'a dyn Images,
+    /// Host directory trees.
+    pub tree: &'a mut dyn HostTree,
+    /// Floating-point state.
+    pub xstate: &'a mut dyn Xstate,
+}
