@@ -66,7 +66,7 @@ pub enum HostResult {
 }
 
 /// Something the kernel wants done. Executed in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
     /// Make an empty address space.
     CreateSpace(SpaceId),

@@ -1,1 +1,623 @@
-//! To come.
+//! The kernel as a value: its parts, the one way in ([`Kernel::handle`]) and the one way out ([`Kernel::poll_output`]).
+//!
+//! A system call that has to wait returns [`Stop::Block`] and parks its task on [`WaitKey`]s. Whoever changes what a key stands for calls
+//! [`Kernel::wake`]; the handler then runs again from its start with the same arguments and the [`Call`] it kept. Handlers therefore
+//! do nothing that cannot be repeated before they know that they will not block.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+
+use smallvec::SmallVec;
+
+use crate::abi::Errno;
+use crate::boot::{BootConfig, BootError};
+use crate::event::{HostCall, HostResult, Input, Level, Now, OpId, Output};
+use crate::machine::{Regs, SpaceId, ThreadId, Trap};
+use crate::mm::Mm;
+use crate::port::Ports;
+use crate::syscall;
+use crate::task::{Creds, Task, Tasks, signal};
+use crate::vfs::{FdTable, FsContext, Vfs};
+
+/// The application kernel.
+///
+/// The host hands in every [`Input`] with [`handle`](Self::handle) and then drains [`poll_output`](Self::poll_output) until it gives
+/// `None`; handing in another input before that is a bug of the host and asserted.
+#[derive(Clone, Debug, Hash)]
+pub struct Kernel {
+    pub(crate) system: System,
+    pub(crate) mm: Mm,
+    pub(crate) vfs: Vfs,
+    pub(crate) tasks: Tasks,
+    pub(crate) waits: Waits,
+    pub(crate) ops: Ops,
+    outputs: VecDeque<Output>,
+    deadline_sent: Option<u64>,
+}
+
+/// What belongs to the whole system: its names, time and randomness.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct System {
+    /// `nodename` and `domainname` of uname(2).
+    pub hostname: Vec<u8>,
+    pub domainname: Vec<u8>,
+    /// Number of processors the program sees.
+    pub cpus: u32,
+    /// `/proc/cpuinfo` of one processor.
+    pub cpuinfo: Vec<u8>,
+    /// What the three standard streams are.
+    pub stdio: [crate::boot::Stdio; 3],
+    /// Time of the boot and of the input being handled.
+    pub booted: Now,
+    pub now: Now,
+    pub rng: crate::rng::Rng,
+    pub strace: bool,
+    /// Set once the first process has ended: nothing runs any more.
+    pub over: bool,
+}
+
+/// What a parked task waits for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum WaitKey {
+    /// A change of a pipe: data, room, or an end closed. The number is the pipe's id.
+    Pipe(u32),
+    /// A child of this thread group changed its state.
+    Child(u32),
+    /// The vfork child of this thread executed a program or ended.
+    Vfork(ThreadId),
+    /// A futex word: address space (private) or page identity (shared) and offset.
+    Futex(u64, u64),
+    /// A host operation ended.
+    Op(OpId),
+    /// A lock on a file was released.
+    FileLock(crate::vfs::InodeRef),
+    /// A FIFO got its other end.
+    Fifo(crate::vfs::InodeRef),
+    /// Only a signal or the deadline ends this wait.
+    Signal(ThreadId),
+    /// All other threads of this thread group have ended (execve(2)).
+    Group(u32),
+    /// A file of another kind became ready (event counters and the like).
+    File(u32),
+}
+
+/// What a system call that was interrupted by a signal does afterwards (signal(7)).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Restart {
+    /// Restarted if the handler has `SA_RESTART` (`ERESTARTSYS`).
+    IfAsked,
+    /// Restarted only if no handler ran (`ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK`); the call keeps its entry time.
+    IfNoHandler,
+    /// Always ends with `EINTR`.
+    Never,
+}
+
+/// Why a system call handler did not give a result.
+#[derive(Clone, Debug)]
+pub(crate) enum Stop {
+    /// It failed.
+    Errno(Errno),
+    /// It has to wait; it is run again later.
+    Block(Wait),
+    /// Registers were set by the handler (execve, rt_sigreturn) or the task has ended.
+    Done,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Stop {
+        Stop::Errno(errno)
+    }
+}
+
+/// What a blocked system call waits for.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Wait {
+    pub keys: SmallVec<[WaitKey; 2]>,
+    /// `CLOCK_MONOTONIC` time after which the handler is run again in any case.
+    pub deadline: Option<u64>,
+    pub restart: Restart,
+    /// Signals do not end this wait, except deadly ones (vfork, exec).
+    pub killable: bool,
+}
+
+impl Wait {
+    /// Waits for one key without a deadline; restarted after a handler with `SA_RESTART`.
+    pub(crate) fn on(key: WaitKey) -> Wait {
+        Wait {
+            keys: SmallVec::from_slice(&[key]),
+            deadline: None,
+            restart: Restart::IfAsked,
+            killable: false,
+        }
+    }
+
+    pub(crate) fn until(mut self, deadline: Option<u64>) -> Wait {
+        self.deadline = deadline;
+        self
+    }
+
+    pub(crate) fn restart(mut self, restart: Restart) -> Wait {
+        self.restart = restart;
+        self
+    }
+}
+
+impl<T> From<Wait> for Result<T, Stop> {
+    fn from(wait: Wait) -> Self {
+        Err(Stop::Block(wait))
+    }
+}
+
+/// What a system call handler returns: the value for the result register, or why there is none.
+pub(crate) type SysResult = Result<u64, Stop>;
+
+/// The system call a task is in. Kept while it is parked; gone when it returns to the program.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Call {
+    pub number: u64,
+    pub args: [u64; 6],
+    /// When the program made the call: relative timeouts count from here.
+    pub entered: Now,
+    /// For the handler's own use between runs: bytes done so far, or another small state.
+    pub progress: u64,
+    /// Host operation that this call started and has not yet seen the result of.
+    pub op: Option<OpId>,
+    /// Signal mask to come back to (ppoll, pselect, sigsuspend).
+    pub saved_mask: Option<u64>,
+    /// What the call waits for now.
+    pub wait: Option<Wait>,
+}
+
+/// Who waits for what, and until when.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Waits {
+    queues: BTreeMap<WaitKey, VecDeque<ThreadId>>,
+    deadlines: BTreeSet<(u64, ThreadId)>,
+    ready: VecDeque<ThreadId>,
+}
+
+/// Host operations under way, and those that ended and were not yet looked at.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Ops {
+    next: u64,
+    done: BTreeMap<OpId, Result<HostResult, Errno>>,
+    /// Operations whose caller has gone: their results are dropped.
+    orphans: BTreeSet<OpId>,
+}
+
+/// What a system call handler works with: the kernel, the ports, and who is calling.
+pub(crate) struct Cx<'a, 'p> {
+    pub k: &'a mut Kernel,
+    pub p: &'a mut Ports<'p>,
+    pub thread: ThreadId,
+}
+
+impl Kernel {
+    /// Boots: mounts the file systems and makes the first process, ready to run. Drain [`poll_output`](Self::poll_output) afterwards.
+    ///
+    /// # Errors
+    /// A [`BootError`] that names the image, the option or the program that is at fault.
+    pub fn boot(config: BootConfig, ports: &mut Ports<'_>, now: Now) -> Result<Kernel, BootError> {
+        let mut kernel = Kernel {
+            system: System {
+                hostname: config.hostname.clone().into_bytes(),
+                domainname: b"(none)".to_vec(),
+                cpus: config.cpus.max(1),
+                cpuinfo: config.cpuinfo.clone(),
+                stdio: config.stdio,
+                booted: now,
+                now,
+                rng: crate::rng::Rng::new(config.seed),
+                strace: config.strace,
+                over: false,
+            },
+            mm: Mm::new(ports.memory.frames()),
+            vfs: Vfs::new(),
+            tasks: Tasks::new(),
+            waits: Waits::default(),
+            ops: Ops::default(),
+            outputs: VecDeque::with_capacity(64),
+            deadline_sent: None,
+        };
+        crate::vfs::boot::mount_all(&mut kernel, ports, &config)?;
+        crate::task::boot::start_init(&mut kernel, ports, &config)?;
+        kernel.settle_all(ports);
+        Ok(kernel)
+    }
+
+    /// Hands in one input that happened at `now`.
+    ///
+    /// # Panics
+    /// If outputs of the previous input have not been drained.
+    pub fn handle(&mut self, ports: &mut Ports<'_>, now: Now, input: Input) {
+        assert!(
+            self.outputs.is_empty(),
+            "outputs must be drained before the next input"
+        );
+        if self.system.over {
+            return;
+        }
+        // A host clock that steps back must not turn timers round.
+        self.system.now = Now {
+            mono: now.mono.max(self.system.now.mono),
+            real: now.real,
+        };
+        match input {
+            Input::Trap { thread, regs, trap } => self.trap(ports, thread, regs, trap),
+            Input::Completed { op, result } => self.completed(op, result),
+            Input::Tick => {}
+            Input::Signal { signal } => signal::from_outside(self, signal),
+            Input::Resize { rows, cols } => {
+                if let crate::boot::Stdio::Terminal { .. } = self.system.stdio[0] {
+                    self.system.stdio[0] = crate::boot::Stdio::Terminal { rows, cols };
+                }
+                signal::from_outside(self, crate::abi::raw::general::SIGWINCH as u8);
+            }
+        }
+        self.settle_all(ports);
+    }
+
+    /// The next thing to do, or `None` when the input has been dealt with.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// A digest of the whole state: equal for equal runs, on every host.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = crate::digest::Digest::default();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    pub(crate) fn emit(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn log(&mut self, level: Level, line: String) {
+        self.emit(Output::Log(level, line));
+    }
+
+    fn trap(&mut self, ports: &mut Ports<'_>, thread: ThreadId, regs: Regs, trap: Trap) {
+        let now = self.system.now;
+        let Some(task) = self.tasks.get_mut(thread) else {
+            return;
+        };
+        task.regs = regs;
+        task.running = false;
+        let mut cx = Cx {
+            k: self,
+            p: ports,
+            thread,
+        };
+        match trap {
+            Trap::Syscall => {
+                let call = Call {
+                    number: regs.orig_rax,
+                    args: regs.args(),
+                    entered: now,
+                    progress: 0,
+                    op: None,
+                    saved_mask: None,
+                    wait: None,
+                };
+                cx.task_mut().call = Some(call);
+                cx.run_call();
+            }
+            Trap::Fault { addr, access } => crate::mm::fault::user_fault(&mut cx, addr, access),
+            Trap::Exception(exception) => signal::force_exception(&mut cx, exception),
+            Trap::Interrupted => {}
+            Trap::Lost => {
+                signal::kill_thread_group(&mut cx, crate::abi::raw::general::SIGKILL as u8)
+            }
+        }
+        self.settle(ports, thread);
+    }
+
+    fn completed(&mut self, op: OpId, result: Result<HostResult, Errno>) {
+        if self.ops.orphans.remove(&op) {
+            return;
+        }
+        self.ops.done.insert(op, result);
+        self.wake(WaitKey::Op(op));
+    }
+
+    /// Delivers signals to a stopped task that is not in a call and lets it run.
+    fn settle(&mut self, ports: &mut Ports<'_>, thread: ThreadId) {
+        let mut cx = Cx {
+            k: self,
+            p: ports,
+            thread,
+        };
+        loop {
+            let Some(task) = cx.k.tasks.get(thread) else {
+                return;
+            };
+            if task.running || task.call.is_some() || task.stopped || task.exited {
+                return;
+            }
+            // Delivery can end the task, stop it, or run the interrupted call again.
+            if !signal::deliver(&mut cx) {
+                break;
+            }
+        }
+        let Some(task) = self.tasks.get_mut(thread) else {
+            return;
+        };
+        if task.running || task.call.is_some() || task.stopped || task.exited {
+            return;
+        }
+        task.running = true;
+        let regs = task.regs;
+        if core::mem::take(&mut task.fresh) {
+            let (space, parent) = (task.space, task.xstate_parent);
+            self.emit(Output::StartThread {
+                thread,
+                space,
+                regs,
+                parent,
+            });
+        } else {
+            self.emit(Output::Resume { thread, regs });
+        }
+    }
+
+    /// Runs everything that became ready, until nothing is left to do before the next input.
+    fn settle_all(&mut self, ports: &mut Ports<'_>) {
+        loop {
+            let mono = self.system.now.mono;
+            while let Some(&(at, thread)) = self.waits.deadlines.first() {
+                if at > mono {
+                    break;
+                }
+                self.waits.deadlines.pop_first();
+                self.make_ready(thread);
+            }
+            crate::task::timer::expire(self);
+            let Some(thread) = self.waits.ready.pop_front() else {
+                break;
+            };
+            let Some(task) = self.tasks.get_mut(thread) else {
+                continue;
+            };
+            if task.running || task.exited {
+                continue;
+            }
+            task.ready = false;
+            if task.call.is_some() {
+                self.unpark(thread);
+                Cx {
+                    k: self,
+                    p: ports,
+                    thread,
+                }
+                .run_call();
+            }
+            self.settle(ports, thread);
+        }
+        if self.system.over {
+            return;
+        }
+        let first = self.waits.deadlines.first().map(|&(at, _)| at);
+        let timer = crate::task::timer::next(self);
+        let deadline = match (first, timer) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if deadline != self.deadline_sent {
+            self.deadline_sent = deadline;
+            self.emit(Output::Deadline(deadline));
+        }
+    }
+
+    /// Runs the parked tasks waiting for this key again, all of them, before the input is done.
+    pub(crate) fn wake(&mut self, key: WaitKey) {
+        let Some(queue) = self.waits.queues.get(&key) else {
+            return;
+        };
+        for thread in queue.clone() {
+            self.make_ready(thread);
+        }
+    }
+
+    /// Puts a task that is not running into the ready queue: its call is run again, its signals are looked at.
+    pub(crate) fn make_ready(&mut self, thread: ThreadId) {
+        if let Some(task) = self.tasks.get_mut(thread)
+            && !task.running
+            && !task.ready
+            && !task.exited
+        {
+            task.ready = true;
+            self.waits.ready.push_back(thread);
+        }
+    }
+
+    fn park(&mut self, thread: ThreadId, wait: Wait) {
+        for &key in &wait.keys {
+            self.waits.queues.entry(key).or_default().push_back(thread);
+        }
+        if let Some(at) = wait.deadline {
+            self.waits.deadlines.insert((at, thread));
+        }
+        if let Some(call) = self
+            .tasks
+            .get_mut(thread)
+            .and_then(|task| task.call.as_mut())
+        {
+            call.wait = Some(wait);
+        }
+    }
+
+    /// Takes a task out of all queues it waits in. Its call stays.
+    pub(crate) fn unpark(&mut self, thread: ThreadId) {
+        let Some(wait) = self
+            .tasks
+            .get_mut(thread)
+            .and_then(|task| task.call.as_mut())
+            .and_then(|call| call.wait.take())
+        else {
+            return;
+        };
+        for key in &wait.keys {
+            if let Some(queue) = self.waits.queues.get_mut(key) {
+                queue.retain(|&other| other != thread);
+                if queue.is_empty() {
+                    self.waits.queues.remove(key);
+                }
+            }
+        }
+        if let Some(at) = wait.deadline {
+            self.waits.deadlines.remove(&(at, thread));
+        }
+    }
+
+    /// Ends whatever a task was waiting for: it dies or its call was interrupted. A host operation under way is given up.
+    pub(crate) fn abandon_call(&mut self, thread: ThreadId) -> Option<Call> {
+        self.unpark(thread);
+        let call = self.tasks.get_mut(thread)?.call.take()?;
+        if let Some(op) = call.op {
+            self.abandon_op(op);
+        }
+        Some(call)
+    }
+
+    fn abandon_op(&mut self, op: OpId) {
+        if self.ops.done.remove(&op).is_none() && self.ops.orphans.insert(op) {
+            self.emit(Output::CancelHost(op));
+        }
+    }
+
+    /// The tasks waiting for a key, longest first.
+    pub(crate) fn waiters(&self, key: WaitKey) -> impl Iterator<Item = ThreadId> + '_ {
+        self.waits.queues.get(&key).into_iter().flatten().copied()
+    }
+
+    /// Whether nothing is left waiting in any queue; for invariant checks.
+    pub(crate) fn waits_idle(&self) -> bool {
+        self.waits.queues.is_empty() && self.waits.deadlines.is_empty()
+    }
+}
+
+impl<'p> Cx<'_, 'p> {
+    /// The calling task. A handler runs only for a task that exists.
+    pub(crate) fn task(&self) -> &Task {
+        self.k
+            .tasks
+            .get(self.thread)
+            .expect("a handler runs for a live task") // INVARIANT: ended tasks are never dispatched
+    }
+
+    pub(crate) fn task_mut(&mut self) -> &mut Task {
+        self.k
+            .tasks
+            .get_mut(self.thread)
+            .expect("a handler runs for a live task") // INVARIANT: ended tasks are never dispatched
+    }
+
+    /// The call being handled.
+    pub(crate) fn call(&mut self) -> &mut Call {
+        self.task_mut()
+            .call
+            .as_mut()
+            .expect("a handler runs inside a call") // INVARIANT: only run_call() runs handlers
+    }
+
+    pub(crate) fn creds(&self) -> &Creds {
+        &self.task().creds
+    }
+
+    pub(crate) fn space(&self) -> SpaceId {
+        self.task().space
+    }
+
+    pub(crate) fn fds(&mut self) -> &mut FdTable {
+        let id = self.task().files;
+        self.k.vfs.fd_table_mut(id)
+    }
+
+    pub(crate) fn fs_context(&mut self) -> &mut FsContext {
+        let id = self.task().fs;
+        self.k.vfs.fs_context_mut(id)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.k.system.now
+    }
+
+    /// Whether the deadline of a wait that counts from the call's entry has passed: `timeout` in nanoseconds.
+    pub(crate) fn expired(&mut self, timeout: u64) -> bool {
+        let entered = self.call().entered.mono;
+        self.now().mono >= entered.saturating_add(timeout)
+    }
+
+    /// Asks the host for an operation and blocks until it has ended; then gives its result. Called again when the handler is run
+    /// again. `EINTR` results of cancelled operations never reach the caller of the call.
+    pub(crate) fn host(&mut self, call: HostCall) -> Result<HostResult, Stop> {
+        if let Some(op) = self.call().op {
+            if let Some(result) = self.k.ops.done.remove(&op) {
+                self.call().op = None;
+                return Ok(result?);
+            }
+            return Wait::on(WaitKey::Op(op)).into();
+        }
+        let op = OpId(self.k.ops.next);
+        self.k.ops.next += 1;
+        let thread = self.thread;
+        self.k.emit(Output::Host { op, thread, call });
+        self.call().op = Some(op);
+        Wait::on(WaitKey::Op(op)).into()
+    }
+
+    /// Runs the handler of the current call and deals with what it returns.
+    fn run_call(&mut self) {
+        let (number, args) = {
+            let call = self.call();
+            (call.number, call.args)
+        };
+        let result = syscall::dispatch(self, number, &args);
+        let thread = self.thread;
+        match result {
+            Ok(value) => self.finish_call(value),
+            Err(Stop::Errno(errno)) => self.finish_call(errno.as_result()),
+            Err(Stop::Done) => {
+                syscall::strace::trace(self, number, &args, None);
+                self.k.abandon_call(thread);
+            }
+            Err(Stop::Block(wait)) => {
+                if signal::interrupts(self.k, thread, wait.killable) {
+                    let call = self.k.abandon_call(thread);
+                    let task = self.task_mut();
+                    task.interrupted = call.map(|call| (call, wait.restart));
+                    // settle() delivers the signal and decides between EINTR and restart.
+                } else {
+                    self.k.park(thread, wait);
+                }
+            }
+        }
+    }
+
+    /// Ends the current call with a value for the program.
+    pub(crate) fn finish_call(&mut self, value: u64) {
+        let Some(call) = self.task_mut().call.take() else {
+            return;
+        };
+        if let Some(mask) = call.saved_mask {
+            signal::restore_mask_later(self, mask);
+        }
+        self.task_mut().regs.rax = value;
+        syscall::strace::trace(self, call.number, &call.args, Some(value));
+    }
+
+    /// Goes back into a call that a signal without a handler interrupted: it keeps its entry time and progress.
+    pub(crate) fn resume_call(&mut self, call: Call) {
+        self.task_mut().call = Some(call);
+        self.run_call();
+    }
+
+    pub(crate) fn log(&mut self, level: Level, line: String) {
+        let tid = self.task().tid;
+        self.k.log(level, format!("[{tid}] {line}"));
+    }
+}
