@@ -272,6 +272,46 @@ impl Kernel {
         hasher.finish()
     }
 
+    /// Copies user memory of a thread out, for debuggers and tests. Drain the outputs before and afterwards.
+    ///
+    /// # Errors
+    /// `ESRCH` if there is no such thread, `EFAULT`.
+    pub fn peek(
+        &mut self,
+        ports: &mut Ports<'_>,
+        thread: ThreadId,
+        addr: u64,
+        buf: &mut [u8],
+    ) -> Result<(), Errno> {
+        self.tasks.get(thread).ok_or(Errno::ESRCH)?;
+        Cx {
+            k: self,
+            p: ports,
+            thread,
+        }
+        .read_user(addr, buf)
+    }
+
+    /// Copies bytes into user memory of a thread, for debuggers and tests. Drain the outputs before and afterwards.
+    ///
+    /// # Errors
+    /// `ESRCH` if there is no such thread, `EFAULT`.
+    pub fn poke(
+        &mut self,
+        ports: &mut Ports<'_>,
+        thread: ThreadId,
+        addr: u64,
+        data: &[u8],
+    ) -> Result<(), Errno> {
+        self.tasks.get(thread).ok_or(Errno::ESRCH)?;
+        Cx {
+            k: self,
+            p: ports,
+            thread,
+        }
+        .write_user(addr, data)
+    }
+
     pub(crate) fn emit(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
