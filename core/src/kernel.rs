@@ -169,6 +169,8 @@ pub(crate) struct Call {
     pub saved_mask: Option<u64>,
     /// What the call waits for now.
     pub wait: Option<Wait>,
+    /// Its arguments as text, while system calls are traced.
+    pub trace: Option<syscall::strace::Args>,
 }
 
 /// Who waits for what, and until when.
@@ -342,6 +344,7 @@ impl Kernel {
                     op: None,
                     saved_mask: None,
                     wait: None,
+                    trace: None,
                 };
                 cx.task_mut().call = Some(call);
                 cx.run_call();
@@ -616,14 +619,19 @@ impl<'p> Cx<'_, 'p> {
             let call = self.call();
             (call.number, call.args)
         };
+        if self.k.system.strace && self.call().trace.is_none() {
+            let trace = syscall::strace::enter(self, number, &args);
+            self.call().trace = Some(trace);
+        }
         let result = syscall::dispatch(self, number, &args);
         let thread = self.thread;
         match result {
             Ok(value) => self.finish_call(value),
             Err(Stop::Errno(errno)) => self.finish_call(errno.as_result()),
             Err(Stop::Done) => {
-                syscall::strace::trace(self, number, &args, None);
-                self.k.abandon_call(thread);
+                if let Some(trace) = self.k.abandon_call(thread).and_then(|call| call.trace) {
+                    syscall::strace::exit(self, number, &args, trace, None);
+                }
             }
             Err(Stop::Block(wait)) => {
                 if signal::interrupts(self.k, thread, wait.killable) {
@@ -640,14 +648,20 @@ impl<'p> Cx<'_, 'p> {
 
     /// Ends the current call with a value for the program.
     pub(crate) fn finish_call(&mut self, value: u64) {
-        let Some(call) = self.task_mut().call.take() else {
-            return;
-        };
+        if let Some(call) = self.task_mut().call.take() {
+            self.end_call(call, value);
+        }
+    }
+
+    /// Ends a call that the task is no longer in (it was interrupted) with a value for the program.
+    pub(crate) fn end_call(&mut self, call: Call, value: u64) {
         if let Some(mask) = call.saved_mask {
             signal::restore_mask_later(self, mask);
         }
         self.task_mut().regs.rax = value;
-        syscall::strace::trace(self, call.number, &call.args, Some(value));
+        if let Some(trace) = call.trace {
+            syscall::strace::exit(self, call.number, &call.args, trace, Some(value));
+        }
     }
 
     /// Goes back into a call that a signal without a handler interrupted: it keeps its entry time and progress.
