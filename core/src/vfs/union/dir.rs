@@ -1,0 +1,404 @@
+//! Names: lookup over the parts of a directory, listing, and all changes.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::super::filesystem::{Entry, FsCx, Ino, NewNode, RenameFlags, Time};
+use super::layer::kind_of;
+use super::node::{self, Body, Dir, Node, Slot};
+use super::{MAX_LINKS, UnionFs};
+use crate::abi::Errno;
+use crate::abi::raw::general::{DT_DIR, S_IFCHR};
+
+/// Entries of a lower directory that are taken at a time while listing.
+const BATCH: usize = 128;
+/// Cookies of upper entries are `UPPER - number`: the newest comes first, so that what is made while a directory is read is not seen, and
+/// reading ends.
+const UPPER: u64 = 1 << 46;
+/// Cookies of entries of part `n` are `(n + 1) << PART_SHIFT | position`.
+const PART_SHIFT: u32 = 47;
+
+/// What the lower parts of a directory have under a name.
+struct Lower {
+    ino: Ino,
+    kind: u8,
+    /// Of a directory: its own parts, topmost first, `ino` being the first.
+    parts: SmallVec<[Ino; 4]>,
+}
+
+/// Entries of a lower directory.
+#[derive(Default)]
+struct Batch {
+    names: Vec<u8>,
+    entries: Vec<(Range<usize>, Option<Ino>, u8, u64)>,
+}
+
+impl UnionFs {
+    /// Lower parts of a directory, topmost first.
+    fn parts(&self, dir: Ino) -> Result<SmallVec<[Ino; 8]>, Errno> {
+        match self.nodes.get(&dir) {
+            Some(node) => match &node.body {
+                Body::Dir(dir) => Ok(SmallVec::from_slice(&dir.parts)),
+                _ => Err(Errno::ENOTDIR),
+            },
+            None => Ok(match self.merged.get(&dir) {
+                Some(parts) => SmallVec::from_slice(parts),
+                None => SmallVec::from_slice(&[dir]),
+            }),
+        }
+    }
+
+    fn slot(&self, dir: Ino, name: &[u8]) -> Option<Slot> {
+        match &self.nodes.get(&dir)?.body {
+            Body::Dir(dir) => dir.slots.get(name).copied(),
+            _ => None,
+        }
+    }
+
+    /// The inode called `name` in `dir` and its type.
+    pub(super) fn find(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        dir: Ino,
+        name: &[u8],
+    ) -> Result<Option<(Ino, u8)>, Errno> {
+        match self.slot(dir, name) {
+            Some(Slot::Entry { ino, kind, .. }) => return Ok(Some((ino, kind))),
+            Some(Slot::Whiteout) => return Ok(None),
+            None => {}
+        }
+        let Some(lower) = self.find_lower(cx, dir, name)? else {
+            return Ok(None);
+        };
+        let known = self.nodes.contains_key(&lower.ino) || self.merged.contains_key(&lower.ino);
+        if lower.parts.len() > 1 && !known {
+            self.merged.insert(lower.ino, lower.parts.into_vec());
+        }
+        Ok(Some((lower.ino, lower.kind)))
+    }
+
+    fn find_lower(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        dir: Ino,
+        name: &[u8],
+    ) -> Result<Option<Lower>, Errno> {
+        let mut found: Option<Lower> = None;
+        for part in self.parts(dir)? {
+            let Some((ino, kind)) = self.layers.lookup(cx.ports, part, name)? else {
+                continue;
+            };
+            if self.layers.is_whiteout(cx.ports, ino, kind)? {
+                break;
+            }
+            let is_dir = u32::from(kind) == DT_DIR;
+            match &mut found {
+                None => {
+                    let parts = SmallVec::from_slice(&[ino]);
+                    found = Some(Lower { ino, kind, parts });
+                }
+                Some(lower) if is_dir => lower.parts.push(ino),
+                Some(_) => break,
+            }
+            if !is_dir || self.layers.is_opaque(cx.ports, ino)? {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes sure that an entry can be changed: the directory has a node, was not removed, and there is room.
+    fn prepare(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino, name: &[u8]) -> Result<(), Errno> {
+        let node = self.copy_up(cx, dir)?;
+        match (&node.body, node.nlink) {
+            (Body::Dir(_), 0) => return Err(Errno::ENOENT),
+            (Body::Dir(_), _) => {}
+            _ => return Err(Errno::ENOTDIR),
+        }
+        self.room(2 * node::entry_heap(name) + super::NODE_COST)
+    }
+
+    /// Changes one entry of a prepared directory: to an inode, or away.
+    fn change(&mut self, dir: Ino, name: &[u8], to: Option<(Ino, u8)>, whiteout: bool, now: Time) {
+        let Some(Node {
+            body: Body::Dir(body),
+            mtime,
+            ctime,
+            ..
+        }) = self.nodes.get_mut(&dir)
+        else {
+            return;
+        };
+        let was_dir =
+            |slot: &Slot| matches!(slot, Slot::Entry { kind, .. } if u32::from(*kind) == DT_DIR);
+        let old = match to {
+            Some((ino, kind)) => {
+                body.subdirs += u32::from(u32::from(kind) == DT_DIR);
+                body.set(name, ino, kind)
+            }
+            None => body.unset(name, whiteout),
+        };
+        if old.as_ref().is_some_and(was_dir) {
+            body.subdirs = body.subdirs.saturating_sub(1);
+        }
+        (*mtime, *ctime) = (now, now);
+        let cost = node::entry_heap(name);
+        if to.is_some() || whiteout {
+            self.heap += cost;
+        }
+        if old.is_some() {
+            self.uncharge(cost);
+        }
+    }
+
+    pub(super) fn create_entry(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        dir: Ino,
+        name: &[u8],
+        new: &NewNode<'_>,
+    ) -> Result<Ino, Errno> {
+        self.writable()?;
+        if self.find(cx, dir, name)?.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        self.prepare(cx, dir, name)?;
+        let now = Time::from_nanos(cx.now.real);
+        let node = node::from_new(new, now)?;
+        let kind = kind_of(node.mode);
+        let ino = self.new_ino();
+        self.insert_node(ino, node)?;
+        self.change(dir, name, Some((ino, kind)), false, now);
+        self.grab(ino);
+        Ok(ino)
+    }
+
+    pub(super) fn link_entry(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        ino: Ino,
+        dir: Ino,
+        name: &[u8],
+    ) -> Result<(), Errno> {
+        self.writable()?;
+        if self.find(cx, dir, name)?.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        self.prepare(cx, dir, name)?;
+        let now = Time::from_nanos(cx.now.real);
+        let node = self.copy_up(cx, ino)?;
+        match (&node.body, node.nlink) {
+            (Body::Dir(_), _) => return Err(Errno::EPERM),
+            (_, 0) if !node.linkable => return Err(Errno::ENOENT),
+            (_, MAX_LINKS..) => return Err(Errno::EMLINK),
+            _ => {}
+        }
+        node.linkable = false;
+        node.nlink += 1;
+        node.ctime = now;
+        let kind = kind_of(node.mode);
+        self.change(dir, name, Some((ino, kind)), false, now);
+        Ok(())
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        dir: Ino,
+        name: &[u8],
+        want_dir: bool,
+    ) -> Result<(), Errno> {
+        self.writable()?;
+        let (ino, kind) = self.find(cx, dir, name)?.ok_or(Errno::ENOENT)?;
+        match (u32::from(kind) == DT_DIR, want_dir) {
+            (true, false) => return Err(Errno::EISDIR),
+            (false, true) => return Err(Errno::ENOTDIR),
+            (true, true) if !self.is_empty_dir(cx, ino)? => return Err(Errno::ENOTEMPTY),
+            _ => {}
+        }
+        let whiteout = self.find_lower(cx, dir, name)?.is_some();
+        self.prepare(cx, dir, name)?;
+        self.drop_link(cx, ino)?;
+        self.change(dir, name, None, whiteout, Time::from_nanos(cx.now.real));
+        Ok(())
+    }
+
+    fn is_empty_dir(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino) -> Result<bool, Errno> {
+        let mut empty = true;
+        self.list(cx, dir, 0, &mut |_| {
+            empty = false;
+            false
+        })?;
+        Ok(empty)
+    }
+
+    pub(super) fn rename_entry(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        self.writable()?;
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        if exchange && flags.intersects(RenameFlags::NOREPLACE | RenameFlags::WHITEOUT) {
+            return Err(Errno::EINVAL);
+        }
+        let source = self.find(cx, from.0, from.1)?.ok_or(Errno::ENOENT)?;
+        let target = self.find(cx, to.0, to.1)?;
+        let is_dir = |(_, kind): (Ino, u8)| u32::from(kind) == DT_DIR;
+        match target {
+            Some(_) if flags.contains(RenameFlags::NOREPLACE) => return Err(Errno::EEXIST),
+            None if exchange => return Err(Errno::ENOENT),
+            Some(target) if target.0 == source.0 => return Ok(()),
+            Some(target) if !exchange => match (is_dir(source), is_dir(target)) {
+                (true, false) => return Err(Errno::ENOTDIR),
+                (false, true) => return Err(Errno::EISDIR),
+                (true, true) if !self.is_empty_dir(cx, target.0)? => {
+                    return Err(Errno::ENOTEMPTY);
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        // All that can fail comes before the first change.
+        let whiteout = self.find_lower(cx, from.0, from.1)?.is_some();
+        self.prepare(cx, from.0, from.1)?;
+        self.prepare(cx, to.0, to.1)?;
+        let now = Time::from_nanos(cx.now.real);
+        self.copy_up(cx, source.0)?.ctime = now;
+        let leave = match flags.contains(RenameFlags::WHITEOUT) {
+            true => {
+                let node = Node::new(S_IFCHR, 0, 0, now, Body::Other);
+                let ino = self.new_ino();
+                self.insert_node(ino, node)?;
+                Some((ino, kind_of(S_IFCHR)))
+            }
+            false => None,
+        };
+        match target {
+            Some(target) if exchange => {
+                self.copy_up(cx, target.0)?.ctime = now;
+                self.change(from.0, from.1, Some(target), false, now);
+            }
+            _ => {
+                if let Some(target) = target {
+                    self.drop_link(cx, target.0)?;
+                }
+                self.change(from.0, from.1, leave, whiteout && leave.is_none(), now);
+            }
+        }
+        self.change(to.0, to.1, Some(source), false, now);
+        Ok(())
+    }
+
+    pub(super) fn list(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        dir: Ino,
+        cookie: u64,
+        each: &mut dyn FnMut(Entry<'_>) -> bool,
+    ) -> Result<(), Errno> {
+        let parts = self.parts(dir)?;
+        if cookie <= UPPER {
+            let below = UPPER - cookie;
+            if !self.list_upper(dir, if cookie == 0 { u64::MAX } else { below }, each) {
+                return Ok(());
+            }
+        }
+        let (mut index, mut position) = match (cookie >> PART_SHIFT).checked_sub(1) {
+            Some(index) => (index as usize, cookie & ((1 << PART_SHIFT) - 1)),
+            None => (0, 0),
+        };
+        let mut batch = Batch::default();
+        while let Some(&part) = parts.get(index) {
+            batch.names.clear();
+            batch.entries.clear();
+            self.layers
+                .read_dir(cx.ports, part, position, &mut |name, ino, kind, next| {
+                    let start = batch.names.len();
+                    batch.names.extend_from_slice(name);
+                    let range = start..batch.names.len();
+                    batch.entries.push((range, ino, kind, next));
+                    batch.entries.len() < BATCH
+                })?;
+            for &(ref range, ino, kind, next) in &batch.entries {
+                position = next;
+                let name = batch.names.get(range.clone()).unwrap_or_default();
+                let above = parts.get(..index).unwrap_or_default();
+                let Some((ino, kind)) = self.shows(cx, dir, above, part, name, ino, kind)? else {
+                    continue;
+                };
+                let next = (index as u64 + 1) << PART_SHIFT | position;
+                if !each(Entry {
+                    name,
+                    ino,
+                    kind,
+                    next,
+                }) {
+                    return Ok(());
+                }
+            }
+            if batch.entries.len() < BATCH {
+                (index, position) = (index + 1, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the upper entries with numbers below this one, newest first. `false` if `each` had enough.
+    fn list_upper(&self, dir: Ino, below: u64, each: &mut dyn FnMut(Entry<'_>) -> bool) -> bool {
+        let Some(Body::Dir(Dir { slots, order, .. })) = self.nodes.get(&dir).map(|node| &node.body)
+        else {
+            return true;
+        };
+        for (number, name) in order.range(..below).rev() {
+            if let Some(&Slot::Entry { ino, kind, .. }) = slots.get(name)
+                && !each(Entry {
+                    name,
+                    ino,
+                    kind,
+                    next: UPPER - number,
+                })
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What is seen of an entry of a lower part: nothing if the upper directory or a part above says something else about its name.
+    #[allow(clippy::too_many_arguments)]
+    fn shows(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        dir: Ino,
+        above: &[Ino],
+        part: Ino,
+        name: &[u8],
+        ino: Option<Ino>,
+        kind: u8,
+    ) -> Result<Option<(Ino, u8)>, Errno> {
+        if self.slot(dir, name).is_some() {
+            return Ok(None);
+        }
+        for &other in above {
+            if self.layers.lookup(cx.ports, other, name)?.is_some() {
+                return Ok(None);
+            }
+        }
+        let found = match ino {
+            Some(ino) => Some((ino, kind)),
+            None => self.layers.lookup(cx.ports, part, name)?,
+        };
+        let Some((ino, kind)) = found else {
+            return Ok(None);
+        };
+        match self.layers.is_whiteout(cx.ports, ino, kind)? {
+            true => Ok(None),
+            false => Ok(Some((ino, kind))),
+        }
+    }
+}

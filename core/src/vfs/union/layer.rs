@@ -1,0 +1,356 @@
+//! The read-only layers: images and host directories behind one interface, by inode number.
+//!
+//! A lower inode's number is `(layer + 1) << 48 | number in the layer`, which is the nid in an image and the [`NodeId`] of a host directory.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::super::filesystem::{Attr, Ino, Time};
+use super::xattr::{OVERLAY, OVERLAY_ESCAPED};
+use crate::abi::raw::general::{DT_CHR, DT_DIR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFMT};
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::boot::{BootError, Layer};
+use crate::machine::ImageId;
+use crate::port::{NodeEntry, NodeId, Ports};
+
+/// Bits of a lower inode's number in its layer.
+const LAYER_SHIFT: u32 = 48;
+/// Most lines kept of what was found damaged.
+const MAX_FAULTS: usize = 16;
+/// Most listings of host directories kept for reading on.
+const MAX_LISTINGS: usize = 4;
+
+/// Where bytes of a lower file are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LowerSource {
+    Image { image: ImageId, offset: u64 },
+    Zero,
+}
+
+/// The layers of a union, lowest first.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Layers {
+    layers: Vec<Kind>,
+    /// Host directories that are being read, the one last started at the end.
+    listings: Vec<(Ino, Vec<NodeEntry>)>,
+    faults: Vec<String>,
+}
+
+#[derive(Clone, Debug, Hash)]
+enum Kind {
+    Host,
+}
+
+/// Whether an inode comes from a layer.
+pub(super) fn is_lower(ino: Ino) -> bool {
+    ino.0 >> LAYER_SHIFT != 0
+}
+
+/// The number of an inode of a layer. `EOVERFLOW` if it is not one an image of less than 2^53 bytes can have.
+fn number(layer: usize, id: u64) -> Result<Ino, Errno> {
+    match id >> LAYER_SHIFT {
+        0 => Ok(Ino((layer as u64 + 1) << LAYER_SHIFT | id)),
+        _ => Err(Errno::EOVERFLOW),
+    }
+}
+
+fn node_of(ino: Ino) -> NodeId {
+    NodeId(ino.0 & ((1 << LAYER_SHIFT) - 1))
+}
+
+/// `DT_` value of a mode.
+pub(super) fn kind_of(mode: u32) -> u8 {
+    (mode >> 12 & 15) as u8
+}
+
+impl Layers {
+    /// Opens layers, lowest first, and gives their root directories.
+    pub(super) fn open(
+        ports: &mut Ports<'_>,
+        layers: &[Layer],
+    ) -> Result<(Layers, Vec<Ino>), BootError> {
+        let mut opened = Layers {
+            layers: Vec::with_capacity(layers.len()),
+            listings: Vec::new(),
+            faults: Vec::new(),
+        };
+        let mut roots = Vec::with_capacity(layers.len());
+        for (index, &layer) in layers.iter().enumerate() {
+            let root = match layer {
+                Layer::Image(image) => {
+                    return Err(BootError::Image {
+                        image,
+                        reason: "images cannot be read yet".into(),
+                    });
+                }
+                Layer::Host(tree) => {
+                    opened.layers.push(Kind::Host);
+                    let root = ports.tree.root(tree);
+                    root.and_then(|node| number(index, node.0))
+                        .map_err(|errno| {
+                            BootError::Config(format!("the root of host tree {tree}: {errno}"))
+                        })?
+                }
+            };
+            roots.push(root);
+        }
+        Ok((opened, roots))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    pub(super) fn take_faults(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.faults)
+    }
+
+    fn fault(&mut self, line: String) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(line);
+        }
+    }
+
+    fn layer(&self, ino: Ino) -> Result<(usize, &Kind), Errno> {
+        let index = (ino.0 >> LAYER_SHIFT).checked_sub(1).ok_or(Errno::ESTALE)? as usize;
+        Ok((index, self.layers.get(index).ok_or(Errno::ESTALE)?))
+    }
+
+    pub(super) fn attr(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Attr, Errno> {
+        match self.layer(ino)?.1 {
+            Kind::Host => {
+                let attr = ports.tree.attr(node_of(ino))?;
+                let time = Time {
+                    sec: attr.mtime.0,
+                    nsec: attr.mtime.1,
+                };
+                Ok(Attr {
+                    mode: attr.mode,
+                    uid: attr.uid,
+                    gid: attr.gid,
+                    nlink: attr.nlink,
+                    size: attr.size,
+                    blocks: blocks(attr.size),
+                    rdev: attr.rdev,
+                    atime: time,
+                    mtime: time,
+                    ctime: time,
+                    btime: time,
+                })
+            }
+        }
+    }
+
+    /// The inode called `name` in a directory, and its type (`DT_`). Whiteouts are found, too.
+    pub(super) fn lookup(
+        &mut self,
+        ports: &mut Ports<'_>,
+        dir: Ino,
+        name: &[u8],
+    ) -> Result<Option<(Ino, u8)>, Errno> {
+        let (index, kind) = self.layer(dir)?;
+        match kind {
+            Kind::Host => match ports.tree.lookup(node_of(dir), name) {
+                Ok(node) => {
+                    let mode = ports.tree.attr(node)?.mode;
+                    Ok(Some((number(index, node.0)?, kind_of(mode))))
+                }
+                Err(Errno::ENOENT) => Ok(None),
+                Err(errno) => Err(errno),
+            },
+        }
+    }
+
+    /// Whether an inode that was found as type `kind` says that a name is gone.
+    pub(super) fn is_whiteout(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        kind: u8,
+    ) -> Result<bool, Errno> {
+        if u32::from(kind) != DT_CHR {
+            return Ok(false);
+        }
+        let attr = self.attr(ports, ino)?;
+        Ok(attr.mode & S_IFMT == S_IFCHR && attr.rdev == 0)
+    }
+
+    /// Whether a directory hides what lower layers have at its place.
+    pub(super) fn is_opaque(&mut self, ports: &mut Ports<'_>, dir: Ino) -> Result<bool, Errno> {
+        match self.raw_xattr(ports, dir, b"trusted.overlay.opaque") {
+            Ok(value) => Ok(value == b"y"),
+            Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Gives the entries of a directory behind `position` (0: all) until `each` returns `false`: name, inode if it is at hand, type, its
+    /// position. Whiteouts are given, too. Positions are below 2^46.
+    pub(super) fn read_dir(
+        &mut self,
+        ports: &mut Ports<'_>,
+        dir: Ino,
+        position: u64,
+        each: &mut dyn FnMut(&[u8], Option<Ino>, u8, u64) -> bool,
+    ) -> Result<(), Errno> {
+        match self.layer(dir)?.1 {
+            Kind::Host => {
+                if position == 0 {
+                    self.listings.retain(|(ino, _)| *ino != dir);
+                }
+                let at = match self.listings.iter().position(|(ino, _)| *ino == dir) {
+                    Some(at) => at,
+                    None => {
+                        let entries = ports.tree.read_dir(node_of(dir))?;
+                        if self.listings.len() >= MAX_LISTINGS {
+                            self.listings.remove(0);
+                        }
+                        self.listings.push((dir, entries));
+                        self.listings.len() - 1
+                    }
+                };
+                let Some((_, entries)) = self.listings.get(at) else {
+                    return Ok(());
+                };
+                for (index, entry) in entries.iter().enumerate().skip(position as usize) {
+                    if !each(&entry.name, None, entry.kind, index as u64 + 1) {
+                        return Ok(());
+                    }
+                }
+                self.listings.remove(at);
+                Ok(())
+            }
+        }
+    }
+
+    /// Where the bytes of a regular file from `offset` on are and how many of them (at least 1) are in one place; `None` at or behind its end.
+    pub(super) fn extent(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        offset: u64,
+    ) -> Result<Option<(LowerSource, u64)>, Errno> {
+        match self.layer(ino)?.1 {
+            Kind::Host => {
+                let size = ports.tree.attr(node_of(ino))?.size;
+                if offset >= size {
+                    return Ok(None);
+                }
+                let image = ports.tree.open(node_of(ino))?;
+                // A host file that was cut since reads as zeros there.
+                let len = ports.images.image(image).ok_or(Errno::EIO)?.len();
+                Ok(Some(match len.checked_sub(offset) {
+                    Some(rest) if rest > 0 => {
+                        let source = LowerSource::Image { image, offset };
+                        (source, rest.min(size - offset))
+                    }
+                    _ => (LowerSource::Zero, size - offset),
+                }))
+            }
+        }
+    }
+
+    /// Whether the rest of the last page of a regular file can be mapped: it is in the image file and zero.
+    pub(super) fn slack_is_zero(
+        &mut self,
+        _ports: &mut Ports<'_>,
+        ino: Ino,
+    ) -> Result<bool, Errno> {
+        match self.layer(ino)?.1 {
+            // A page that reaches behind the end of the host's file is not all there for a reader through the port.
+            Kind::Host => Ok(false),
+        }
+    }
+
+    /// Copies bytes of a regular file to an offset of the memory file. Zeros are passed over: the frame is fresh.
+    pub(super) fn copy_out(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        mut offset: u64,
+        len: u64,
+        mut to: u64,
+    ) -> Result<(), Errno> {
+        let end = offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+        while offset < end {
+            let Some((source, run)) = self.extent(ports, ino, offset)? else {
+                return Ok(());
+            };
+            let part = run.min(end - offset).min(PAGE_SIZE);
+            if let LowerSource::Image { image, offset: at } = source {
+                let block = ports.images.image(image).ok_or(Errno::EIO)?;
+                let range = at as usize..at.saturating_add(part) as usize;
+                match block.slice().and_then(|slice| slice.get(range)) {
+                    Some(bytes) => ports.memory.write(to, bytes),
+                    None => {
+                        let mut buf = [0; PAGE_SIZE as usize];
+                        let buf = &mut buf[..part as usize];
+                        block.read_at(at, buf)?;
+                        ports.memory.write(to, buf);
+                    }
+                }
+            }
+            offset += part;
+            to += part;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_link(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Vec<u8>, Errno> {
+        match self.layer(ino)?.1 {
+            Kind::Host => ports.tree.read_link(node_of(ino)),
+        }
+    }
+
+    fn raw_xattr(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        name: &[u8],
+    ) -> Result<Vec<u8>, Errno> {
+        match self.layer(ino)?.1 {
+            Kind::Host => ports.tree.get_xattr(node_of(ino), name),
+        }
+    }
+
+    fn raw_xattr_names(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Vec<Vec<u8>>, Errno> {
+        match self.layer(ino)?.1 {
+            Kind::Host => ports.tree.list_xattr(node_of(ino)),
+        }
+    }
+
+    /// An extended attribute as the program sees it: those of the union's own are hidden, escaped ones unescaped.
+    pub(super) fn xattr(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        name: &[u8],
+    ) -> Result<Vec<u8>, Errno> {
+        match name.strip_prefix(OVERLAY) {
+            Some(rest) => self.raw_xattr(ports, ino, &[OVERLAY_ESCAPED, rest].concat()),
+            None => self.raw_xattr(ports, ino, name),
+        }
+    }
+
+    /// The names of the extended attributes that the program sees.
+    pub(super) fn xattr_names(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+    ) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut names = self.raw_xattr_names(ports, ino)?;
+        names.retain(|name| !name.starts_with(OVERLAY) || name.starts_with(OVERLAY_ESCAPED));
+        for name in &mut names {
+            if let Some(rest) = name.strip_prefix(OVERLAY_ESCAPED) {
+                *name = [OVERLAY, rest].concat();
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// `st_blocks` of a lower file: all its pages.
+fn blocks(size: u64) -> u64 {
+    size.div_ceil(PAGE_SIZE).saturating_mul(8)
+}
