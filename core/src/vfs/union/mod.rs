@@ -339,7 +339,7 @@ impl InodeOps for UnionFs {
                 Body::Link(target) => return Ok(target.to_vec()),
                 _ => node.mode,
             },
-            None => S_IFLNK,
+            None => self.layers.attr(cx.ports, ino)?.mode,
         };
         match layer::is_lower(ino) && mode & S_IFMT == S_IFLNK {
             true => self.layers.read_link(cx.ports, ino),
