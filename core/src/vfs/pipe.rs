@@ -1,1 +1,184 @@
-//! Pipes and FIFOs.
+//! Pipes and FIFOs (pipe(7), fifo(7)).
+//!
+//! A pipe's data is a ring of bytes, not of pages: room is counted exactly. Everything that changes a pipe wakes
+//! [`WaitKey::Pipe`].
+
+use alloc::collections::{BTreeMap, VecDeque};
+
+use super::filesystem::{InodeRef, Time};
+use super::mount::PathRef;
+use super::{anon, file};
+use crate::Kernel;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::kernel::WaitKey;
+
+/// Writes of at most this many bytes are not torn apart.
+pub(crate) const PIPE_BUF: usize = 4096;
+/// Bytes that a pipe holds at first.
+pub(crate) const PIPE_DEFAULT: usize = 65536;
+/// Most bytes that `F_SETPIPE_SZ` gives without `CAP_SYS_RESOURCE` (`/proc/sys/fs/pipe-max-size`), and with it.
+pub(crate) const PIPE_MAX: usize = 1 << 20;
+pub(crate) const PIPE_MAX_PRIVILEGED: usize = 1 << 24;
+/// Most pipes there can be.
+const PIPES_MAX: usize = 1 << 16;
+
+/// A pipe. Not used again for another one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct PipeId(pub u32);
+
+/// One pipe.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Pipe {
+    pub data: VecDeque<u8>,
+    pub capacity: usize,
+    /// Open files that read and that write.
+    pub readers: u32,
+    pub writers: u32,
+    /// The inode, if this is a FIFO.
+    fifo: Option<InodeRef>,
+    pub uid: u32,
+    pub gid: u32,
+    pub made: Time,
+}
+
+impl Pipe {
+    /// Bytes that can be written now.
+    pub(crate) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.data.len())
+    }
+}
+
+/// All pipes.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Pipes {
+    pipes: BTreeMap<PipeId, Pipe>,
+    /// Pipes behind the FIFOs that are open.
+    fifos: BTreeMap<InodeRef, PipeId>,
+    next: u32,
+}
+
+impl Pipes {
+    pub(crate) fn new() -> Pipes {
+        Pipes {
+            pipes: BTreeMap::new(),
+            fifos: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    pub(crate) fn get(&self, id: PipeId) -> Option<&Pipe> {
+        self.pipes.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PipeId) -> Option<&mut Pipe> {
+        self.pipes.get_mut(&id)
+    }
+
+    pub(crate) fn remove(&mut self, id: PipeId) {
+        if let Some(pipe) = self.pipes.remove(&id)
+            && let Some(fifo) = pipe.fifo
+        {
+            self.fifos.remove(&fifo);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PipeId, &Pipe)> {
+        self.pipes.iter().map(|(&id, pipe)| (id, pipe))
+    }
+
+    fn add(&mut self, pipe: Pipe) -> Result<PipeId, Errno> {
+        if self.pipes.len() >= PIPES_MAX {
+            return Err(Errno::ENFILE);
+        }
+        let id = PipeId(self.next);
+        self.next = self.next.checked_add(1).ok_or(Errno::ENFILE)?;
+        self.pipes.insert(id, pipe);
+        Ok(id)
+    }
+}
+
+fn new(k: &Kernel, fifo: Option<InodeRef>, (uid, gid): (u32, u32)) -> Pipe {
+    Pipe {
+        data: VecDeque::new(),
+        capacity: PIPE_DEFAULT,
+        readers: 0,
+        writers: 0,
+        fifo,
+        uid,
+        gid,
+        made: Time::from_nanos(k.system.now.real),
+    }
+}
+
+/// A pipe without a name that nobody has opened yet, and a path to it with one reference.
+pub(crate) fn create(k: &mut Kernel, owner: (u32, u32)) -> Result<(PipeId, PathRef), Errno> {
+    let pipe = new(k, None, owner);
+    let id = k.vfs.pipes.add(pipe)?;
+    Ok((id, anon::path(k, anon::pipe_ino(id))))
+}
+
+/// The pipe behind a FIFO, made if need be.
+pub(crate) fn of_fifo(k: &mut Kernel, inode: InodeRef) -> Result<PipeId, Errno> {
+    if let Some(&id) = k.vfs.pipes.fifos.get(&inode) {
+        return Ok(id);
+    }
+    let pipe = new(k, Some(inode), (0, 0));
+    let id = k.vfs.pipes.add(pipe)?;
+    k.vfs.pipes.fifos.insert(inode, id);
+    Ok(id)
+}
+
+/// The pipe behind a FIFO, if somebody has it open.
+pub(crate) fn find_fifo(k: &Kernel, inode: InodeRef) -> Option<&Pipe> {
+    k.vfs
+        .pipes
+        .fifos
+        .get(&inode)
+        .and_then(|id| k.vfs.pipes.pipes.get(id))
+}
+
+/// An end was opened.
+pub(crate) fn open_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
+    if let Some(pipe) = k.vfs.pipes.get_mut(id) {
+        pipe.readers += u32::from(reads);
+        pipe.writers += u32::from(writes);
+    }
+    k.wake(WaitKey::Pipe(id.0));
+}
+
+/// An end was closed. The pipe behind a FIFO goes with its last end; others go with their dentry.
+pub(crate) fn close_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
+    let Some(pipe) = k.vfs.pipes.get_mut(id) else {
+        return;
+    };
+    pipe.readers -= u32::from(reads);
+    pipe.writers -= u32::from(writes);
+    if pipe.readers + pipe.writers == 0 && pipe.fifo.is_some() {
+        k.vfs.pipes.remove(id);
+    }
+    k.wake(WaitKey::Pipe(id.0));
+}
+
+/// `F_SETPIPE_SZ`: the new capacity.
+pub(crate) fn set_capacity(
+    k: &mut Kernel,
+    id: PipeId,
+    asked: u64,
+    privileged: bool,
+) -> Result<u64, Errno> {
+    let size = match asked {
+        0..=PAGE_SIZE => PAGE_SIZE,
+        size if size > 1 << 31 => return Err(Errno::EINVAL),
+        size => size.next_power_of_two(),
+    } as usize;
+    let pipe = k.vfs.pipes.get_mut(id).ok_or(Errno::EBADF)?;
+    if size > pipe.capacity && size > PIPE_MAX && !privileged || size > PIPE_MAX_PRIVILEGED {
+        return Err(Errno::EPERM);
+    }
+    if size < pipe.data.len() {
+        return Err(Errno::EBUSY);
+    }
+    pipe.capacity = size;
+    k.wake(WaitKey::Pipe(id.0));
+    Ok(size as u64)
+}

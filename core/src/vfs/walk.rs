@@ -1,1 +1,570 @@
-//! Path walk.
+//! Path walk (path_resolution(7), openat2(2)).
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use smallvec::SmallVec;
+
+use super::dentry::{self, DentryId};
+use super::filesystem::{Attr, InodeRef};
+use super::inode::{self, FsKind};
+use super::mount::{PathRef, get_path};
+use super::perm::{self, MAY_EXEC, Who};
+use super::{anon, fdtable, proc};
+use crate::Kernel;
+use crate::abi::raw::general::{AT_FDCWD, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH};
+use crate::abi::{Errno, NAME_MAX, PATH_MAX};
+use crate::kernel::Cx;
+use crate::port::Ports;
+use crate::syscall::args::DirFd;
+use crate::task::Creds;
+
+/// Most symbolic links in one walk (`MAXSYMLINKS`).
+const MAX_LINKS: u32 = 40;
+
+bitflags::bitflags! {
+    /// How a path is walked.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub(crate) struct Flags: u32 {
+        /// Follow a symbolic link that is the last component.
+        const FOLLOW = 1;
+        /// The result must be a directory.
+        const DIRECTORY = 2;
+        /// An empty path stands for the start itself (`AT_EMPTY_PATH`).
+        const EMPTY_PATH = 4;
+        /// `RESOLVE_NO_XDEV`
+        const NO_XDEV = 8;
+        /// `RESOLVE_NO_MAGICLINKS`
+        const NO_MAGICLINKS = 16;
+        /// `RESOLVE_NO_SYMLINKS`
+        const NO_SYMLINKS = 32;
+        /// `RESOLVE_BENEATH`
+        const BENEATH = 64;
+        /// `RESOLVE_IN_ROOT`
+        const IN_ROOT = 128;
+        /// `RESOLVE_CACHED`
+        const CACHED = 256;
+        /// Another place is kept without a reference meanwhile: no dentry may be dropped from the cache.
+        const KEEP = 512;
+    }
+}
+
+impl Flags {
+    /// `FOLLOW` unless `AT_SYMLINK_NOFOLLOW` is in `at`, `EMPTY_PATH` if `AT_EMPTY_PATH` is.
+    pub(crate) fn from_at(at: u32) -> Flags {
+        use crate::abi::raw::general as g;
+        let mut flags = Flags::empty();
+        flags.set(Flags::FOLLOW, at & g::AT_SYMLINK_NOFOLLOW == 0);
+        flags.set(Flags::EMPTY_PATH, at & g::AT_EMPTY_PATH != 0);
+        flags
+    }
+
+    fn scoped(self) -> bool {
+        self.intersects(Flags::BENEATH | Flags::IN_ROOT)
+    }
+}
+
+/// The last component of a path whose directory was resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Last {
+    Name(SmallVec<[u8; 64]>),
+    Dot,
+    DotDot,
+    /// The path was `/` or nothing but slashes.
+    Root,
+}
+
+/// Where a name is or is to be: a directory and the last component.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Without a reference of its own; valid until something is put.
+    pub dir: PathRef,
+    pub last: Last,
+    /// Slashes follow the last component.
+    pub slash: bool,
+}
+
+/// A walk: what stays the same over all its components.
+pub(crate) struct Walker<'a, 'k, 'p> {
+    pub k: &'k mut Kernel,
+    pub p: &'k mut Ports<'p>,
+    pub who: Who<'a>,
+    pub root: PathRef,
+    pub flags: Flags,
+    links: u32,
+}
+
+enum End {
+    At(PathRef),
+    Parent(Place),
+}
+
+/// Root and working directory of a task.
+fn context(cx: &Cx<'_, '_>) -> (PathRef, PathRef) {
+    let context = cx.k.vfs.fs_context(cx.task().fs);
+    (context.root, context.cwd)
+}
+
+/// Where a relative path starts.
+fn start(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8]) -> Result<PathRef, Errno> {
+    if at.0 == AT_FDCWD || path.first() == Some(&b'/') {
+        return Ok(context(cx).1);
+    }
+    let file = fdtable::get_any(cx, at.0)?;
+    cx.k.vfs.file(file).map(|file| file.path).ok_or(Errno::EBADF)
+}
+
+impl<'p> Cx<'_, 'p> {
+    /// A walker for this task, and where its walk starts.
+    pub(crate) fn walker<'k>(
+        &'k mut self,
+        at: DirFd,
+        path: &[u8],
+        flags: Flags,
+    ) -> Result<(Walker<'static, 'k, 'p>, PathRef), Errno> {
+        if path.is_empty() && !flags.contains(Flags::EMPTY_PATH) {
+            return Err(Errno::ENOENT);
+        }
+        let who = Who::Task(self.thread);
+        self.walker_as(who, at, path, flags)
+    }
+
+    /// The same with other credentials.
+    pub(crate) fn walker_as<'a, 'k>(
+        &'k mut self,
+        who: Who<'a>,
+        at: DirFd,
+        path: &[u8],
+        flags: Flags,
+    ) -> Result<(Walker<'a, 'k, 'p>, PathRef), Errno> {
+        let start = start(self, at, path)?;
+        let root = context(self).0;
+        if !flags.contains(Flags::KEEP) {
+            dentry::trim(self.k, self.p);
+        }
+        Ok((
+            Walker::new(self.k, self.p, who, root, start, flags),
+            start,
+        ))
+    }
+}
+
+/// Resolves a path for the current task; the result holds a reference.
+pub(crate) fn resolve(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: &[u8],
+    flags: Flags,
+) -> Result<PathRef, Errno> {
+    let (mut walker, start) = cx.walker(at, path, flags)?;
+    walker.resolve(start, path)
+}
+
+/// Resolves a path without a task; the result holds a reference.
+pub(crate) fn resolve_kernel(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    root: PathRef,
+    cwd: PathRef,
+    creds: &Creds,
+    path: &[u8],
+    flags: Flags,
+) -> Result<PathRef, Errno> {
+    if path.is_empty() && !flags.contains(Flags::EMPTY_PATH) {
+        return Err(Errno::ENOENT);
+    }
+    Walker::new(k, p, Who::Creds(creds, None), root, cwd, flags).resolve(cwd, path)
+}
+
+impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
+    pub(crate) fn new(
+        k: &'k mut Kernel,
+        p: &'k mut Ports<'p>,
+        who: Who<'a>,
+        root: PathRef,
+        start: PathRef,
+        flags: Flags,
+    ) -> Walker<'a, 'k, 'p> {
+        let root = if flags.scoped() { start } else { root };
+        Walker {
+            k,
+            p,
+            who,
+            root,
+            flags,
+            links: 0,
+        }
+    }
+
+    /// Resolves a whole path; the result holds a reference.
+    pub(crate) fn resolve(&mut self, start: PathRef, path: &[u8]) -> Result<PathRef, Errno> {
+        let path = self.resolve_bare(start, path)?;
+        Ok(get_path(self.k, path))
+    }
+
+    /// The same without a reference: valid until something is put.
+    pub(crate) fn resolve_bare(&mut self, start: PathRef, path: &[u8]) -> Result<PathRef, Errno> {
+        match self.run(start, path, false)? {
+            End::At(path) => Ok(path),
+            End::Parent(place) => Ok(place.dir), // Never given for a whole path.
+        }
+    }
+
+    /// Resolves all but the last component. A symbolic link at the end is not looked at.
+    pub(crate) fn parent(&mut self, start: PathRef, path: &[u8]) -> Result<Place, Errno> {
+        match self.run(start, path, true)? {
+            End::Parent(place) => Ok(place),
+            End::At(dir) => Ok(Place {
+                dir,
+                last: Last::Root,
+                slash: false,
+            }),
+        }
+    }
+
+    fn run(&mut self, start: PathRef, path: &[u8], parent: bool) -> Result<End, Errno> {
+        let mut text = Cow::Borrowed(path);
+        let mut at = 0;
+        let mut cur = start;
+        if path.first() == Some(&b'/') {
+            cur = self.jump_to_root(start)?;
+        }
+        loop {
+            while text.get(at) == Some(&b'/') {
+                at += 1;
+            }
+            if at == text.len() {
+                break;
+            }
+            let rest = &text[at..];
+            let len = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+            let (name, behind) = rest.split_at(len);
+            let slashes = behind.iter().take_while(|&&byte| byte == b'/').count();
+            let slash = slashes > 0;
+            let last = behind.len() == slashes;
+            self.may_search(cur)?;
+            if last && parent {
+                let last = match name {
+                    b"." => Last::Dot,
+                    b".." => Last::DotDot,
+                    name => Last::Name(SmallVec::from_slice(name)),
+                };
+                return Ok(End::Parent(Place {
+                    dir: cur,
+                    last,
+                    slash,
+                }));
+            }
+            match name {
+                b"." => {}
+                b".." => cur = self.dot_dot(cur)?,
+                name => {
+                    let next = self.step(cur, name)?;
+                    let kind = self.k.vfs.dentries.at(next.dentry).kind();
+                    if kind == S_IFLNK && (!last || slash || self.flags.contains(Flags::FOLLOW)) {
+                        match self.follow(cur, next, last)? {
+                            Link::Jump(path) => cur = path,
+                            Link::Text(target) => {
+                                if target.first() == Some(&b'/') {
+                                    cur = self.jump_to_root(cur)?;
+                                }
+                                let mut longer = target;
+                                longer.extend_from_slice(behind);
+                                text = Cow::Owned(longer);
+                                at = 0;
+                                continue;
+                            }
+                        }
+                    } else {
+                        cur = next;
+                    }
+                }
+            }
+            if last {
+                if slash && !self.is_dir(cur) {
+                    return Err(Errno::ENOTDIR);
+                }
+                break;
+            }
+            at += len + slashes;
+        }
+        if self.flags.contains(Flags::DIRECTORY) && !parent && !self.is_dir(cur) {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(End::At(cur))
+    }
+
+    fn is_dir(&self, path: PathRef) -> bool {
+        self.k.vfs.dentries.at(path.dentry).kind() == S_IFDIR
+    }
+
+    fn jump_to_root(&self, from: PathRef) -> Result<PathRef, Errno> {
+        if self.flags.contains(Flags::BENEATH)
+            || self.flags.contains(Flags::NO_XDEV) && self.root.mount != from.mount
+        {
+            return Err(Errno::EXDEV);
+        }
+        Ok(self.root)
+    }
+
+    /// The directory must be one and be searchable.
+    fn may_search(&mut self, dir: PathRef) -> Result<(), Errno> {
+        let dentry = self.k.vfs.dentries.at(dir.dentry);
+        if dentry.kind() != S_IFDIR {
+            return Err(Errno::ENOTDIR);
+        }
+        if dentry.mode & 0o111 == 0o111 {
+            return Ok(());
+        }
+        let attr = dir_attr(self.k, self.p, dir.dentry)?;
+        perm::permission(self.k, self.who, &attr, MAY_EXEC)
+    }
+
+    /// Goes up one directory, over mounts.
+    fn dot_dot(&mut self, mut cur: PathRef) -> Result<PathRef, Errno> {
+        loop {
+            if cur == self.root {
+                return match self.flags.contains(Flags::BENEATH) {
+                    true => Err(Errno::EXDEV),
+                    false => Ok(cur),
+                };
+            }
+            let mount = self.k.vfs.mounts.at(cur.mount);
+            if cur.dentry != mount.root {
+                break;
+            }
+            match mount.on {
+                Some(on) if self.flags.contains(Flags::NO_XDEV) => {
+                    let _ = on;
+                    return Err(Errno::EXDEV);
+                }
+                Some(on) => cur = on,
+                None => return Ok(cur),
+            }
+        }
+        cur.dentry = self.k.vfs.dentries.at(cur.dentry).parent;
+        self.cross(cur)
+    }
+
+    /// Goes to the root of what is mounted here.
+    pub(crate) fn cross(&self, mut path: PathRef) -> Result<PathRef, Errno> {
+        while self.k.vfs.dentries.at(path.dentry).mounts > 0 {
+            let Some(mount) = self.k.vfs.mounts.mounted_on(path) else {
+                break;
+            };
+            if self.flags.contains(Flags::NO_XDEV) {
+                return Err(Errno::EXDEV);
+            }
+            path = PathRef {
+                mount,
+                dentry: self.k.vfs.mounts.at(mount).root,
+            };
+        }
+        Ok(path)
+    }
+
+    /// Goes down to an existing name.
+    fn step(&mut self, dir: PathRef, name: &[u8]) -> Result<PathRef, Errno> {
+        let dentry = self.lookup(dir.dentry, name)?;
+        if self.k.vfs.dentries.at(dentry).ino.is_none() {
+            return Err(Errno::ENOENT);
+        }
+        self.cross(PathRef {
+            mount: dir.mount,
+            dentry,
+        })
+    }
+
+    /// The dentry of a name, perhaps a negative one. No permission is checked, no mount crossed.
+    pub(crate) fn lookup(&mut self, dir: DentryId, name: &[u8]) -> Result<DentryId, Errno> {
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let cached = self.k.vfs.dentries.find(dir, name);
+        if let Some(id) = cached
+            && self.k.vfs.dentries.at(id).fs != anon::FS
+            && inode::kind(self.k, self.k.vfs.dentries.at(id).fs) == FsKind::Union
+        {
+            return Ok(id);
+        }
+        if cached.is_none() && self.flags.contains(Flags::CACHED) {
+            return Err(Errno::EAGAIN);
+        }
+        lookup_slow(self.k, self.p, self.who, dir, name, cached)
+    }
+
+    /// Where a symbolic link in `dir` leads.
+    fn follow(&mut self, dir: PathRef, link: PathRef, last: bool) -> Result<Link, Errno> {
+        self.links += 1;
+        if self.links > MAX_LINKS || self.flags.contains(Flags::NO_SYMLINKS) {
+            return Err(Errno::ELOOP);
+        }
+        let inode = self.k.vfs.dentries.inode(link.dentry).ok_or(Errno::ENOENT)?;
+        if last {
+            self.may_follow(dir, inode)?;
+        }
+        if inode::kind(self.k, inode.fs) == FsKind::Proc
+            && let Some(path) = proc::jump(self.k, self.who.viewer(), inode.ino)?
+        {
+            if self.flags.contains(Flags::NO_MAGICLINKS) {
+                return Err(Errno::ELOOP);
+            }
+            if self.flags.scoped()
+                || self.flags.contains(Flags::NO_XDEV) && path.mount != link.mount
+            {
+                return Err(Errno::EXDEV);
+            }
+            return Ok(Link::Jump(path));
+        }
+        let target = inode::read_link(self.k, self.p, self.who, inode)?;
+        match target.len() {
+            0 => Err(Errno::ENOENT),
+            PATH_MAX.. => Err(Errno::ENAMETOOLONG),
+            _ => Ok(Link::Text(target)),
+        }
+    }
+
+    /// `/proc/sys/fs/protected_symlinks`: links of others in sticky directories that all may write are not followed.
+    fn may_follow(&mut self, dir: PathRef, link: InodeRef) -> Result<(), Errno> {
+        let dentry = self.k.vfs.dentries.at(dir.dentry);
+        if dentry.mode & (S_ISVTX | S_IWOTH) != S_ISVTX | S_IWOTH {
+            return Ok(());
+        }
+        let owner = dentry.uid;
+        let attr = inode::attr(self.k, self.p, link)?;
+        let own = self
+            .who
+            .creds(self.k)
+            .is_none_or(|creds| creds.fsuid == attr.uid);
+        match own || owner == attr.uid {
+            true => Ok(()),
+            false => Err(Errno::EACCES),
+        }
+    }
+
+    /// Follows a symbolic link that the caller found as the last component of a place, as far as the place that it leads to.
+    pub(crate) fn follow_last(&mut self, place: &Place, link: PathRef) -> Result<FollowedTo, Errno> {
+        match self.follow(place.dir, link, true)? {
+            Link::Jump(path) => Ok(FollowedTo::Path(path)),
+            Link::Text(mut target) => {
+                if place.slash {
+                    target.push(b'/');
+                }
+                let place = self.parent(place.dir, &target)?;
+                Ok(FollowedTo::Place(place))
+            }
+        }
+    }
+}
+
+enum Link {
+    Jump(PathRef),
+    Text(Vec<u8>),
+}
+
+/// What a symbolic link at the end of a path leads to.
+pub(crate) enum FollowedTo {
+    Path(PathRef),
+    Place(Place),
+}
+
+/// What permission checks on a directory need. Kept in its dentry except in `proc`.
+pub(crate) fn dir_attr(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) -> Result<Attr, Errno> {
+    let dentry = k.vfs.dentries.at(dir);
+    if inode::kind(k, dentry.fs) == FsKind::Proc {
+        let inode = k.vfs.dentries.inode(dir).ok_or(Errno::ENOENT)?;
+        return inode::attr(k, p, inode);
+    }
+    Ok(Attr {
+        mode: dentry.mode,
+        uid: dentry.uid,
+        gid: dentry.gid,
+        ..Attr::default()
+    })
+}
+
+/// Asks the file system for a name and caches the answer. `cached` is a dentry that may be stale (`proc`).
+fn lookup_slow(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    dir: DentryId,
+    name: &[u8],
+    cached: Option<DentryId>,
+) -> Result<DentryId, Errno> {
+    let dir_inode = k.vfs.dentries.inode(dir).ok_or(Errno::ENOENT)?;
+    if k.vfs.dentries.is_deleted(dir) {
+        return Err(Errno::ENOENT);
+    }
+    let found = inode::lookup(k, p, who, dir_inode, name);
+    if let Some(id) = cached {
+        if let Ok(ino) = found
+            && k.vfs.dentries.at(id).ino == Some(ino)
+        {
+            return Ok(id);
+        }
+        dentry::remove(k, p, id);
+    }
+    match found {
+        Ok(ino) => {
+            let inode = InodeRef {
+                fs: dir_inode.fs,
+                ino,
+            };
+            match inode::attr(k, p, inode) {
+                Ok(attr) => Ok(k.vfs.dentries.insert(dir, name, Some((ino, &attr)))),
+                Err(errno) => {
+                    inode::forget(k, p, inode);
+                    Err(errno)
+                }
+            }
+        }
+        Err(Errno::ENOENT) if inode::kind(k, dir_inode.fs) == FsKind::Union => {
+            Ok(k.vfs.dentries.insert(dir, name, None))
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The path of a place as seen from `root` (the kernel's `d_path`): with ` (deleted)` behind it if its name was removed, with
+/// `(unreachable)` before it if it is not below `root`.
+pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Vec<u8> {
+    let dentries = &k.vfs.dentries;
+    if dentries.at(path.dentry).fs == anon::FS {
+        let ino = dentries.at(path.dentry).ino.unwrap_or(anon::ROOT);
+        return anon::name(k, ino);
+    }
+    let mut names: SmallVec<[DentryId; 16]> = SmallVec::new();
+    let mut cur = path;
+    let mut reachable = true;
+    while cur != root {
+        let mount = k.vfs.mounts.at(cur.mount);
+        if cur.dentry == mount.root {
+            match mount.on {
+                Some(on) => cur = on,
+                None => {
+                    reachable = false;
+                    break;
+                }
+            }
+            continue;
+        }
+        names.push(cur.dentry);
+        cur.dentry = dentries.at(cur.dentry).parent;
+    }
+    let mut text = Vec::new();
+    if !reachable {
+        text.extend_from_slice(b"(unreachable)");
+    }
+    if names.is_empty() {
+        text.push(b'/');
+    }
+    for &id in names.iter().rev() {
+        text.push(b'/');
+        text.extend_from_slice(&dentries.at(id).name);
+    }
+    if dentries.is_deleted(path.dentry) {
+        text.extend_from_slice(b" (deleted)");
+    }
+    text
+}

@@ -1,0 +1,125 @@
+//! The internal file system of objects without a name in any tree: pipes and the host's standard streams (the kernel's `pipefs` and
+//! `anon_inodefs`). Its mount hangs nowhere; `/proc/PID/fd/N` leads to its dentries.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::filesystem::{Attr, FsId, Ino, InodeRef, StatFs, Time};
+use super::mount::{MountId, PathRef};
+use super::pipe::PipeId;
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG};
+use crate::boot::Stdio;
+
+/// The file system and its mount are the first ones.
+pub(crate) const FS: FsId = FsId(0);
+pub(crate) const MOUNT: MountId = MountId(0);
+pub(crate) const ROOT: Ino = Ino(1);
+
+/// Inode numbers of the streams, and the first one of a pipe.
+const STREAM: u64 = 2;
+const PIPE: u64 = 16;
+
+/// `f_type` of pipefs.
+const PIPEFS_MAGIC: u64 = 0x5049_5045;
+
+/// What an inode is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Object {
+    Root,
+    Stream(u8),
+    Pipe(PipeId),
+}
+
+pub(crate) fn object(ino: Ino) -> Object {
+    match ino.0 {
+        n @ STREAM..PIPE => Object::Stream((n - STREAM) as u8),
+        n if n >= PIPE => Object::Pipe(PipeId((n - PIPE) as u32)),
+        _ => Object::Root,
+    }
+}
+
+pub(crate) fn pipe_ino(pipe: PipeId) -> Ino {
+    Ino(PIPE + u64::from(pipe.0))
+}
+
+pub(crate) fn stream_ino(stream: u8) -> Ino {
+    Ino(STREAM + u64::from(stream))
+}
+
+/// A path with one reference for an object.
+pub(crate) fn path(k: &mut Kernel, ino: Ino) -> PathRef {
+    let attr = attr(k, ino).unwrap_or_default();
+    let dentry = k.vfs.dentries.new_root(FS, ino, &attr);
+    PathRef {
+        mount: MOUNT,
+        dentry,
+    }
+}
+
+pub(crate) fn inode(ino: Ino) -> InodeRef {
+    InodeRef { fs: FS, ino }
+}
+
+/// Attributes. Times are those of the boot.
+pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
+    let at = Time::from_nanos(k.system.booted.real);
+    let mut attr = Attr {
+        nlink: 1,
+        atime: at,
+        mtime: at,
+        ctime: at,
+        ..Attr::default()
+    };
+    match object(ino) {
+        Object::Root => attr.mode = S_IFDIR | 0o555,
+        Object::Pipe(id) => {
+            attr.mode = S_IFIFO | 0o600;
+            if let Some(pipe) = k.vfs.pipes.get(id) {
+                (attr.uid, attr.gid) = (pipe.uid, pipe.gid);
+                (attr.atime, attr.mtime, attr.ctime) = (pipe.made, pipe.made, pipe.made);
+            }
+        }
+        Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
+            Some(Stdio::Terminal { .. }) => {
+                attr.mode = S_IFCHR | 0o620;
+                attr.rdev = PTS;
+            }
+            Some(Stdio::File) => attr.mode = S_IFREG | 0o644,
+            _ => attr.mode = S_IFIFO | 0o600,
+        },
+    }
+    Ok(attr)
+}
+
+/// Device number of the terminal (`/dev/pts/0`, `new_encode_dev`).
+pub(crate) const PTS: u32 = 136 << 8;
+
+/// The last reference on an object has gone: a pipe's data with it.
+pub(crate) fn forget(k: &mut Kernel, ino: Ino) {
+    if let Object::Pipe(id) = object(ino) {
+        k.vfs.pipes.remove(id);
+    }
+}
+
+/// How `/proc/PID/fd/N` shows an object.
+pub(crate) fn name(k: &Kernel, ino: Ino) -> Vec<u8> {
+    match object(ino) {
+        Object::Root => b"anon:/".to_vec(),
+        Object::Pipe(_) => format!("pipe:[{}]", ino.0).into_bytes(),
+        Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
+            Some(Stdio::Terminal { .. }) => b"/dev/pts/0".to_vec(),
+            Some(Stdio::File) => format!("/dev/stdio/{stream}").into_bytes(),
+            _ => format!("pipe:[{}]", ino.0).into_bytes(),
+        },
+    }
+}
+
+pub(crate) fn statfs() -> StatFs {
+    StatFs {
+        magic: PIPEFS_MAGIC,
+        block_size: 4096,
+        ..StatFs::default()
+    }
+}

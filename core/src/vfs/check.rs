@@ -1,0 +1,79 @@
+//! Invariants of the whole VFS, for tests.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+use super::file::FileKind;
+use super::{DentryId, FileId};
+use crate::Kernel;
+
+/// Whether all reference counts add up. Valid between two inputs. The text says what does not.
+pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+    let vfs = &k.vfs;
+    let mut files: BTreeMap<FileId, u32> = BTreeMap::new();
+    for (_, table) in vfs.tables.iter() {
+        for (_, slot) in table.iter() {
+            *files.entry(slot.file).or_default() += 1;
+        }
+    }
+    let mut dentries: BTreeMap<DentryId, u32> = BTreeMap::new();
+    let mut hold = |id: DentryId| *dentries.entry(id).or_default() += 1;
+    let mut ends: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
+    for (id, file) in vfs.files.iter() {
+        let id = FileId(id);
+        hold(file.path.dentry);
+        let expected = files.get(&id).copied().unwrap_or(0);
+        if file.refs() != expected {
+            return Err(format!(
+                "{id:?} has {} references, but {expected} are held: {:?}",
+                file.refs(),
+                file.kind
+            ));
+        }
+        if let FileKind::Pipe(pipe) = file.kind {
+            let ends = ends.entry(pipe.0).or_default();
+            ends.0 += u32::from(file.readable());
+            ends.1 += u32::from(file.writable());
+        }
+    }
+    if let Some(id) = files.keys().find(|id| vfs.file(**id).is_none()) {
+        return Err(format!("{id:?} is used but not open"));
+    }
+    for (_, context) in vfs.contexts.iter() {
+        hold(context.root.dentry);
+        hold(context.cwd.dentry);
+    }
+    for (_, mount) in vfs.mounts.iter() {
+        hold(mount.root);
+        if let Some(on) = mount.on {
+            hold(on.dentry);
+        }
+    }
+    for (id, dentry) in vfs.dentries.iter() {
+        if dentry.parent != id {
+            hold(dentry.parent);
+        }
+    }
+    for (id, dentry) in vfs.dentries.iter() {
+        let expected = dentries.get(&id).copied().unwrap_or(0);
+        let refs = vfs.dentries.refs(id);
+        if refs != expected {
+            return Err(format!(
+                "{id:?} {:?} has {refs} references, but {expected} are held",
+                String::from_utf8_lossy(&dentry.name)
+            ));
+        }
+    }
+    vfs.dentries.check()?;
+    for (id, pipe) in vfs.pipes.iter() {
+        let expected = ends.get(&id.0).copied().unwrap_or((0, 0));
+        if (pipe.readers, pipe.writers) != expected {
+            return Err(format!(
+                "{id:?} counts {}/{} ends, but {expected:?} are open",
+                pipe.readers, pipe.writers
+            ));
+        }
+    }
+    Ok(())
+}

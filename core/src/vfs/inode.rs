@@ -1,0 +1,351 @@
+//! Operations on inodes of any file system: dispatch over [`Filesystem`], and what must follow a change (mappings of pages that moved).
+
+use alloc::vec::Vec;
+
+use super::filesystem::{
+    Attr, Entry, Extent, Filesystem, FsCx, FsId, Ino, InodeOps, InodeRef, NewNode, PageRun,
+    RenameFlags, SetAttr, StatFs,
+};
+use super::perm::Who;
+use super::union::UnionFs;
+use super::{anon, proc};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::machine::FrameNo;
+use crate::port::Ports;
+
+/// Which kind of file system an inode is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FsKind {
+    Union,
+    Proc,
+    Anon,
+}
+
+pub(crate) fn kind(k: &Kernel, fs: FsId) -> FsKind {
+    match k.vfs.filesystem(fs) {
+        Filesystem::Union(_) => FsKind::Union,
+        Filesystem::Proc(_) => FsKind::Proc,
+        Filesystem::Anon => FsKind::Anon,
+    }
+}
+
+/// Runs an operation of a union.
+fn with<R>(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    fs: FsId,
+    run: impl FnOnce(&mut UnionFs, &mut FsCx<'_, '_>) -> Result<R, Errno>,
+) -> Option<Result<R, Errno>> {
+    let mut cx = FsCx {
+        ports: p,
+        frames: &mut k.mm.frames,
+        now: k.system.now,
+    };
+    match k.vfs.filesystems.get_mut(fs.0 as usize) {
+        Some(Filesystem::Union(union)) => Some(run(union, &mut cx)),
+        _ => None,
+    }
+}
+
+/// Runs an operation that changes a union, then drops the mappings of pages that moved.
+fn change<R>(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    fs: FsId,
+    run: impl FnOnce(&mut UnionFs, &mut FsCx<'_, '_>) -> Result<R, Errno>,
+) -> Option<Result<R, Errno>> {
+    let result = with(k, p, fs, run)?;
+    let Some(Filesystem::Union(union)) = k.vfs.filesystems.get_mut(fs.0 as usize) else {
+        return Some(result);
+    };
+    for (ino, first, count) in union.take_moved() {
+        crate::mm::pages_moved(k, p, InodeRef { fs, ino }, first, count);
+    }
+    Some(result)
+}
+
+/// The root directory.
+pub(crate) fn root(k: &Kernel, fs: FsId) -> Result<Ino, Errno> {
+    match k.vfs.filesystem(fs) {
+        Filesystem::Union(union) => Ok(union.root()),
+        Filesystem::Proc(_) => Ok(proc::ROOT),
+        Filesystem::Anon => Ok(anon::ROOT),
+    }
+}
+
+/// The inode of a name, with a reference.
+pub(crate) fn lookup(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    dir: InodeRef,
+    name: &[u8],
+) -> Result<Ino, Errno> {
+    match with(k, p, dir.fs, |fs, cx| fs.lookup(cx, dir.ino, name)) {
+        Some(result) => result,
+        None if kind(k, dir.fs) == FsKind::Proc => proc::lookup(k, p, who.viewer(), dir.ino, name),
+        None => Err(Errno::ENOENT),
+    }
+}
+
+/// Gives a reference back.
+pub(crate) fn forget(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) {
+    let done = change(k, p, inode.fs, |fs, cx| {
+        fs.forget(cx, inode.ino);
+        Ok(())
+    });
+    if done.is_none() && kind(k, inode.fs) == FsKind::Anon {
+        anon::forget(k, inode.ino);
+    }
+}
+
+/// Attributes.
+pub(crate) fn attr(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) -> Result<Attr, Errno> {
+    match with(k, p, inode.fs, |fs, cx| fs.attr(cx, inode.ino)) {
+        Some(result) => result,
+        None if kind(k, inode.fs) == FsKind::Proc => proc::attr(k, p, inode.ino),
+        None => anon::attr(k, inode.ino),
+    }
+}
+
+/// Changes attributes. The caller keeps the dentry of a directory up to date.
+pub(crate) fn set_attr(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    set: &SetAttr,
+) -> Result<(), Errno> {
+    change(k, p, inode.fs, |fs, cx| fs.set_attr(cx, inode.ino, set)).unwrap_or(Err(Errno::EPERM))
+}
+
+/// Target of a symbolic link.
+pub(crate) fn read_link(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    inode: InodeRef,
+) -> Result<Vec<u8>, Errno> {
+    match with(k, p, inode.fs, |fs, cx| fs.read_link(cx, inode.ino)) {
+        Some(result) => result,
+        None if kind(k, inode.fs) == FsKind::Proc => {
+            proc::read_link(k, p, who.viewer(), inode.ino)
+        }
+        None => Err(Errno::EINVAL),
+    }
+}
+
+/// Makes an inode under a name, with a reference.
+pub(crate) fn create(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    dir: InodeRef,
+    name: &[u8],
+    node: &NewNode<'_>,
+) -> Result<Ino, Errno> {
+    change(k, p, dir.fs, |fs, cx| fs.create(cx, dir.ino, name, node))
+        .unwrap_or(Err(Errno::EACCES))
+}
+
+/// Makes a regular file without a name, with a reference.
+pub(crate) fn create_unnamed(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    fs: FsId,
+    node: &NewNode<'_>,
+) -> Result<Ino, Errno> {
+    change(k, p, fs, |fs, cx| fs.create_unnamed(cx, node)).unwrap_or(Err(Errno::EOPNOTSUPP))
+}
+
+/// Gives an inode one more name.
+pub(crate) fn link(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    ino: Ino,
+    dir: InodeRef,
+    name: &[u8],
+) -> Result<(), Errno> {
+    change(k, p, dir.fs, |fs, cx| fs.link(cx, ino, dir.ino, name)).unwrap_or(Err(Errno::EPERM))
+}
+
+/// Removes a name of anything but a directory.
+pub(crate) fn unlink(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    dir: InodeRef,
+    name: &[u8],
+) -> Result<(), Errno> {
+    change(k, p, dir.fs, |fs, cx| fs.unlink(cx, dir.ino, name)).unwrap_or(Err(Errno::EPERM))
+}
+
+/// Removes an empty directory.
+pub(crate) fn rmdir(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    dir: InodeRef,
+    name: &[u8],
+) -> Result<(), Errno> {
+    change(k, p, dir.fs, |fs, cx| fs.rmdir(cx, dir.ino, name)).unwrap_or(Err(Errno::EPERM))
+}
+
+/// Renames inside one file system.
+pub(crate) fn rename(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    fs: FsId,
+    from: (Ino, &[u8]),
+    to: (Ino, &[u8]),
+    flags: RenameFlags,
+) -> Result<(), Errno> {
+    change(k, p, fs, |fs, cx| fs.rename(cx, from, to, flags)).unwrap_or(Err(Errno::EPERM))
+}
+
+/// Entries of a directory.
+pub(crate) fn read_dir(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    dir: InodeRef,
+    cookie: u64,
+    each: &mut dyn FnMut(Entry<'_>) -> bool,
+) -> Result<(), Errno> {
+    let mut each = Some(each);
+    let result = with(k, p, dir.fs, |fs, cx| match each.take() {
+        Some(each) => fs.read_dir(cx, dir.ino, cookie, each),
+        None => Ok(()),
+    });
+    match (result, each) {
+        (Some(result), _) => result,
+        (None, Some(each)) if kind(k, dir.fs) == FsKind::Proc => {
+            proc::read_dir(k, p, who.viewer(), dir.ino, cookie, each)
+        }
+        _ => Err(Errno::ENOTDIR),
+    }
+}
+
+/// Where the bytes of a regular file are.
+pub(crate) fn extent(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    offset: u64,
+) -> Result<Option<Extent>, Errno> {
+    with(k, p, inode.fs, |fs, cx| fs.extent(cx, inode.ino, offset)).unwrap_or(Err(Errno::EINVAL))
+}
+
+/// The frame of a page that may be written.
+pub(crate) fn page_for_write(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    index: u64,
+) -> Result<FrameNo, Errno> {
+    change(k, p, inode.fs, |fs, cx| {
+        fs.page_for_write(cx, inode.ino, index)
+    })
+    .unwrap_or(Err(Errno::ENODEV))
+}
+
+/// Pages for mapping.
+pub(crate) fn page_run(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    index: u64,
+    max: u64,
+) -> Result<PageRun, Errno> {
+    change(k, p, inode.fs, |fs, cx| {
+        fs.page_run(cx, inode.ino, index, max)
+    })
+    .unwrap_or(Err(Errno::ENODEV))
+}
+
+/// Frees a range of bytes.
+pub(crate) fn punch_hole(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    offset: u64,
+    len: u64,
+) -> Result<(), Errno> {
+    change(k, p, inode.fs, |fs, cx| {
+        fs.punch_hole(cx, inode.ino, offset, len)
+    })
+    .unwrap_or(Err(Errno::EOPNOTSUPP))
+}
+
+/// Next data or hole.
+pub(crate) fn seek(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    offset: u64,
+    data: bool,
+) -> Result<u64, Errno> {
+    with(k, p, inode.fs, |fs, cx| {
+        fs.seek(cx, inode.ino, offset, data)
+    })
+    .unwrap_or(Err(Errno::EINVAL))
+}
+
+/// Value of an extended attribute.
+pub(crate) fn get_xattr(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    name: &[u8],
+) -> Result<Vec<u8>, Errno> {
+    with(k, p, inode.fs, |fs, cx| fs.get_xattr(cx, inode.ino, name))
+        .unwrap_or(Err(Errno::EOPNOTSUPP))
+}
+
+/// Sets an extended attribute.
+pub(crate) fn set_xattr(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    name: &[u8],
+    value: &[u8],
+    flags: u32,
+) -> Result<(), Errno> {
+    change(k, p, inode.fs, |fs, cx| {
+        fs.set_xattr(cx, inode.ino, name, value, flags)
+    })
+    .unwrap_or(Err(Errno::EOPNOTSUPP))
+}
+
+/// Removes an extended attribute.
+pub(crate) fn remove_xattr(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    name: &[u8],
+) -> Result<(), Errno> {
+    change(k, p, inode.fs, |fs, cx| {
+        fs.remove_xattr(cx, inode.ino, name)
+    })
+    .unwrap_or(Err(Errno::EOPNOTSUPP))
+}
+
+/// Names of extended attributes.
+pub(crate) fn list_xattr(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+) -> Result<Vec<Vec<u8>>, Errno> {
+    with(k, p, inode.fs, |fs, cx| fs.list_xattr(cx, inode.ino)).unwrap_or(Ok(Vec::new()))
+}
+
+/// Sizes of a file system.
+pub(crate) fn statfs(k: &Kernel, fs: FsId) -> StatFs {
+    match k.vfs.filesystem(fs) {
+        Filesystem::Union(union) => union.statfs(&k.mm.frames),
+        Filesystem::Proc(_) => proc::statfs(),
+        Filesystem::Anon => anon::statfs(),
+    }
+}
+
+/// Whether all changes are refused.
+pub(crate) fn is_read_only(k: &Kernel, fs: FsId) -> bool {
+    matches!(k.vfs.filesystem(fs), Filesystem::Union(union) if union.is_read_only())
+}

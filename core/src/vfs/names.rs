@@ -1,0 +1,471 @@
+//! Making, removing and renaming names (mkdir(2), mknod(2), symlink(2), link(2), unlink(2), rmdir(2), rename(2)). The order of checks is
+//! Linux's, as it decides which error a program sees.
+
+use super::dentry::{self, DentryId};
+use super::filesystem::{Attr, InodeRef, NewNode, RenameFlags};
+use super::inode::{self, FsKind};
+use super::mount::{self, PathRef, put_path};
+use super::perm::{self, CAP_DAC_READ_SEARCH, CAP_MKNOD, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
+use super::walk::{self, Flags, Last, Place, Walker};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::Cx;
+use crate::port::Ports;
+use crate::syscall::args::DirFd;
+
+/// A name that is about to be made: its directory and the name.
+struct Free {
+    dir: PathRef,
+    name: smallvec::SmallVec<[u8; 64]>,
+}
+
+/// Finds the place of a new name and checks that it is free and may be made.
+fn place_for_new(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: &[u8],
+    directory: bool,
+) -> Result<Free, Errno> {
+    let (mut walker, start) = cx.walker(at, path, Flags::empty())?;
+    let place = walker.parent(start, path)?;
+    let Last::Name(name) = place.last else {
+        return Err(Errno::EEXIST);
+    };
+    let dentry = walker.lookup(place.dir.dentry, &name)?;
+    if walker.k.vfs.dentries.at(dentry).ino.is_some() {
+        return Err(Errno::EEXIST);
+    }
+    if place.slash && !directory {
+        return Err(Errno::ENOENT);
+    }
+    mount::want_write(cx.k, place.dir.mount)?;
+    Ok(Free {
+        dir: place.dir,
+        name,
+    })
+}
+
+/// `may_create` of Linux.
+pub(crate) fn may_create(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    dir: PathRef,
+) -> Result<Attr, Errno> {
+    if k.vfs.dentries.is_deleted(dir.dentry) {
+        return Err(Errno::ENOENT);
+    }
+    let attr = walk::dir_attr(k, p, dir.dentry)?;
+    perm::permission(k, who, &attr, MAY_WRITE | MAY_EXEC)?;
+    Ok(attr)
+}
+
+/// `may_delete` of Linux: `directory` is what the caller wants to remove.
+fn may_delete(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    dir: PathRef,
+    victim: DentryId,
+    directory: bool,
+) -> Result<(), Errno> {
+    let attr = walk::dir_attr(k, p, dir.dentry)?;
+    perm::permission(k, who, &attr, MAY_WRITE | MAY_EXEC)?;
+    let inode = k.vfs.dentries.inode(victim).ok_or(Errno::ENOENT)?;
+    if attr.mode & g::S_ISVTX != 0 {
+        let victim = inode::attr(k, p, inode)?;
+        if perm::sticky(k, who, &attr, &victim) {
+            return Err(Errno::EPERM);
+        }
+    }
+    let is_dir = k.vfs.dentries.at(victim).kind() == g::S_IFDIR;
+    match (directory, is_dir) {
+        (true, false) => return Err(Errno::ENOTDIR),
+        (false, true) => return Err(Errno::EISDIR),
+        _ => {}
+    }
+    if k.vfs.dentries.is_deleted(dir.dentry) {
+        return Err(Errno::ENOENT);
+    }
+    Ok(())
+}
+
+/// The inode of a directory.
+fn dir_inode(k: &Kernel, dir: PathRef) -> Result<InodeRef, Errno> {
+    k.vfs.dentries.inode(dir.dentry).ok_or(Errno::ENOENT)
+}
+
+/// Owner and group of a new inode, and its mode as its directory changes it (`inode_init_owner`).
+pub(crate) fn new_owner(k: &Kernel, who: Who<'_>, dir: &Attr, mode: u32) -> (u32, u32, u32) {
+    let (uid, mut gid) = who
+        .creds(k)
+        .map_or((0, 0), |creds| (creds.fsuid, creds.fsgid));
+    let mut mode = mode;
+    if dir.mode & g::S_ISGID != 0 {
+        gid = dir.gid;
+        if mode & g::S_IFMT == g::S_IFDIR {
+            mode |= g::S_ISGID;
+        } else if mode & (g::S_ISGID | g::S_IXGRP) == g::S_ISGID | g::S_IXGRP
+            && !perm::in_group_or_capable(k, who, gid)
+        {
+            mode &= !g::S_ISGID;
+        }
+    }
+    (uid, gid, mode)
+}
+
+/// Makes an inode under a free name and its dentry.
+pub(crate) fn create_at(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    dir: PathRef,
+    name: &[u8],
+    mode: u32,
+    rdev: u32,
+    target: &[u8],
+) -> Result<PathRef, Errno> {
+    let dir_attr = may_create(k, p, who, dir)?;
+    let kind = mode & g::S_IFMT;
+    if matches!(kind, g::S_IFCHR | g::S_IFBLK) && rdev != 0 && !who.capable(k, CAP_MKNOD) {
+        return Err(Errno::EPERM);
+    }
+    let (uid, gid, mode) = new_owner(k, who, &dir_attr, mode);
+    let node = NewNode {
+        mode,
+        uid,
+        gid,
+        rdev,
+        target,
+    };
+    let parent = dir_inode(k, dir)?;
+    if inode::kind(k, parent.fs) != FsKind::Union {
+        return Err(match kind {
+            g::S_IFREG => Errno::EACCES,
+            _ => Errno::EPERM,
+        });
+    }
+    let ino = inode::create(k, p, parent, name, &node)?;
+    let inode = InodeRef { fs: parent.fs, ino };
+    let attr = match inode::attr(k, p, inode) {
+        Ok(attr) => attr,
+        Err(errno) => {
+            inode::forget(k, p, inode);
+            return Err(errno);
+        }
+    };
+    let dentry = match k.vfs.dentries.find(dir.dentry, name) {
+        Some(id) if k.vfs.dentries.at(id).ino.is_none() => {
+            k.vfs.dentries.set_inode(id, ino, &attr);
+            id
+        }
+        _ => k.vfs.dentries.insert(dir.dentry, name, Some((ino, &attr))),
+    };
+    Ok(PathRef {
+        mount: dir.mount,
+        dentry,
+    })
+}
+
+fn umask(cx: &Cx<'_, '_>) -> u32 {
+    cx.k.vfs.fs_context(cx.task().fs).umask
+}
+
+pub(crate) fn mkdir(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], mode: u32) -> Result<(), Errno> {
+    let place = place_for_new(cx, at, path, true)?;
+    let mode = g::S_IFDIR | mode & (0o777 | g::S_ISVTX) & !umask(cx);
+    let who = Who::Task(cx.thread);
+    create_at(cx.k, cx.p, who, place.dir, &place.name, mode, 0, b"")?;
+    Ok(())
+}
+
+pub(crate) fn mknod(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: &[u8],
+    mode: u32,
+    dev: u32,
+) -> Result<(), Errno> {
+    let kind = match mode & g::S_IFMT {
+        0 => g::S_IFREG,
+        kind @ (g::S_IFREG | g::S_IFCHR | g::S_IFBLK | g::S_IFIFO | g::S_IFSOCK) => kind,
+        g::S_IFDIR => return Err(Errno::EPERM),
+        _ => return Err(Errno::EINVAL),
+    };
+    let place = place_for_new(cx, at, path, false)?;
+    let mode = kind | mode & 0o7777 & !umask(cx);
+    let rdev = match kind {
+        g::S_IFCHR | g::S_IFBLK => dev,
+        _ => 0,
+    };
+    let who = Who::Task(cx.thread);
+    create_at(cx.k, cx.p, who, place.dir, &place.name, mode, rdev, b"")?;
+    Ok(())
+}
+
+pub(crate) fn symlink(
+    cx: &mut Cx<'_, '_>,
+    target: &[u8],
+    at: DirFd,
+    path: &[u8],
+) -> Result<(), Errno> {
+    if target.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    let place = place_for_new(cx, at, path, false)?;
+    let who = Who::Task(cx.thread);
+    let mode = g::S_IFLNK | 0o777;
+    create_at(cx.k, cx.p, who, place.dir, &place.name, mode, 0, target)?;
+    Ok(())
+}
+
+pub(crate) fn link(
+    cx: &mut Cx<'_, '_>,
+    (old_at, old): (DirFd, &[u8]),
+    (new_at, new): (DirFd, &[u8]),
+    flags: u32,
+) -> Result<(), Errno> {
+    if flags & !(g::AT_SYMLINK_FOLLOW | g::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut walk = Flags::empty();
+    walk.set(Flags::FOLLOW, flags & g::AT_SYMLINK_FOLLOW != 0);
+    if flags & g::AT_EMPTY_PATH != 0 {
+        if old.is_empty() && !cx.creds().capable(CAP_DAC_READ_SEARCH) {
+            return Err(Errno::ENOENT);
+        }
+        walk |= Flags::EMPTY_PATH;
+    }
+    let source = walk::resolve(cx, old_at, old, walk)?;
+    let result = link_to(cx, source, new_at, new);
+    put_path(cx.k, cx.p, source);
+    result
+}
+
+fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Result<(), Errno> {
+    let place = place_for_new(cx, at, path, false)?;
+    if source.mount != place.dir.mount {
+        return Err(Errno::EXDEV);
+    }
+    let who = Who::Task(cx.thread);
+    let inode = cx
+        .k
+        .vfs
+        .dentries
+        .inode(source.dentry)
+        .ok_or(Errno::ENOENT)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    may_link(cx, who, &attr)?;
+    may_create(cx.k, cx.p, who, place.dir)?;
+    if attr.mode & g::S_IFMT == g::S_IFDIR {
+        return Err(Errno::EPERM);
+    }
+    let dir = dir_inode(cx.k, place.dir)?;
+    if inode::kind(cx.k, dir.fs) != FsKind::Union {
+        return Err(Errno::EPERM);
+    }
+    inode::link(cx.k, cx.p, inode.ino, dir, &place.name)?;
+    // The next lookup finds it.
+    if let Some(id) = cx.k.vfs.dentries.find(place.dir.dentry, &place.name) {
+        dentry::remove(cx.k, cx.p, id);
+    }
+    Ok(())
+}
+
+/// `/proc/sys/fs/protected_hardlinks`: others' files can be linked only if they are plain and can be read and written.
+fn may_link(cx: &mut Cx<'_, '_>, who: Who<'_>, attr: &Attr) -> Result<(), Errno> {
+    let special = attr.mode & g::S_IFMT != g::S_IFREG
+        || attr.mode & g::S_ISUID != 0
+        || attr.mode & (g::S_ISGID | g::S_IXGRP) == g::S_ISGID | g::S_IXGRP
+        || perm::permission(cx.k, who, attr, MAY_READ | MAY_WRITE).is_err();
+    match special && !who.owns(cx.k, attr) {
+        true => Err(Errno::EPERM),
+        false => Ok(()),
+    }
+}
+
+/// unlink(2), or rmdir(2) of a `directory`.
+pub(crate) fn remove(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: &[u8],
+    directory: bool,
+) -> Result<(), Errno> {
+    let who = Who::Task(cx.thread);
+    let (mut walker, start) = cx.walker(at, path, Flags::empty())?;
+    let place = walker.parent(start, path)?;
+    let name = match place.last {
+        Last::Name(name) => name,
+        _ if !directory => return Err(Errno::EISDIR),
+        Last::Dot => return Err(Errno::EINVAL),
+        Last::DotDot => return Err(Errno::ENOTEMPTY),
+        Last::Root => return Err(Errno::EBUSY),
+    };
+    mount::want_write(walker.k, place.dir.mount)?;
+    let victim = walker.lookup(place.dir.dentry, &name)?;
+    let (k, p) = (walker.k, walker.p);
+    let dentry = k.vfs.dentries.at(victim);
+    if dentry.ino.is_none() {
+        return Err(Errno::ENOENT);
+    }
+    if place.slash && !directory {
+        return Err(match dentry.kind() {
+            g::S_IFDIR => Errno::EISDIR,
+            _ => Errno::ENOTDIR,
+        });
+    }
+    let mounted = dentry.mounts > 0;
+    may_delete(k, p, who, place.dir, victim, directory)?;
+    if mounted {
+        return Err(Errno::EBUSY);
+    }
+    let dir = dir_inode(k, place.dir)?;
+    match directory {
+        true => {
+            inode::rmdir(k, p, dir, &name)?;
+            dentry::drop_children(k, p, victim);
+        }
+        false => inode::unlink(k, p, dir, &name)?,
+    }
+    dentry::remove(k, p, victim);
+    Ok(())
+}
+
+/// One side of a rename.
+struct Side {
+    dir: PathRef,
+    name: smallvec::SmallVec<[u8; 64]>,
+    slash: bool,
+}
+
+fn side(place: Place, busy: Errno) -> Result<Side, Errno> {
+    match place.last {
+        Last::Name(name) => Ok(Side {
+            dir: place.dir,
+            name,
+            slash: place.slash,
+        }),
+        _ => Err(busy),
+    }
+}
+
+pub(crate) fn rename(
+    cx: &mut Cx<'_, '_>,
+    (old_at, old): (DirFd, &[u8]),
+    (new_at, new): (DirFd, &[u8]),
+    flags: u32,
+) -> Result<(), Errno> {
+    let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+    let exchange = flags.contains(RenameFlags::EXCHANGE);
+    if exchange && flags.intersects(RenameFlags::NOREPLACE | RenameFlags::WHITEOUT) {
+        return Err(Errno::EINVAL);
+    }
+    let who = Who::Task(cx.thread);
+    let (mut walker, start) = cx.walker(old_at, old, Flags::empty())?;
+    let from = walker.parent(start, old)?;
+    let (mut walker, start) = cx.walker(new_at, new, Flags::KEEP)?;
+    let to = walker.parent(start, new)?;
+    if from.dir.mount != to.dir.mount {
+        return Err(Errno::EXDEV);
+    }
+    let busy = match flags.contains(RenameFlags::NOREPLACE) {
+        true => Errno::EEXIST,
+        false => Errno::EBUSY,
+    };
+    let from = side(from, Errno::EBUSY)?;
+    let to = side(to, busy)?;
+    mount::want_write(walker.k, from.dir.mount)?;
+    rename_sides(&mut walker, who, &from, &to, flags)
+}
+
+fn rename_sides(
+    walker: &mut Walker<'_, '_, '_>,
+    who: Who<'_>,
+    from: &Side,
+    to: &Side,
+    flags: RenameFlags,
+) -> Result<(), Errno> {
+    let exchange = flags.contains(RenameFlags::EXCHANGE);
+    let source = walker.lookup(from.dir.dentry, &from.name)?;
+    let dentries = &walker.k.vfs.dentries;
+    let source_inode = dentries.inode(source).ok_or(Errno::ENOENT)?;
+    let source_is_dir = dentries.at(source).kind() == g::S_IFDIR;
+    let target = walker.lookup(to.dir.dentry, &to.name)?;
+    let dentries = &walker.k.vfs.dentries;
+    let target_inode = dentries.inode(target);
+    let target_is_dir = dentries.at(target).kind() == g::S_IFDIR;
+    if flags.contains(RenameFlags::NOREPLACE) && target_inode.is_some() {
+        return Err(Errno::EEXIST);
+    }
+    if exchange {
+        target_inode.ok_or(Errno::ENOENT)?;
+        if !target_is_dir && to.slash {
+            return Err(Errno::ENOTDIR);
+        }
+    }
+    if !source_is_dir && (from.slash || !exchange && to.slash) {
+        return Err(Errno::ENOTDIR);
+    }
+    if source_is_dir && dentries.is_below(to.dir.dentry, source) {
+        return Err(Errno::EINVAL);
+    }
+    if target_is_dir && dentries.is_below(from.dir.dentry, target) {
+        return Err(match exchange {
+            true => Errno::EINVAL,
+            false => Errno::ENOTEMPTY,
+        });
+    }
+    if target_inode == Some(source_inode) {
+        return Ok(());
+    }
+    let (k, p) = (&mut *walker.k, &mut *walker.p);
+    may_delete(k, p, who, from.dir, source, source_is_dir)?;
+    match target_inode {
+        None => {
+            may_create(k, p, who, to.dir)?;
+        }
+        Some(_) if exchange => may_delete(k, p, who, to.dir, target, target_is_dir)?,
+        Some(_) => may_delete(k, p, who, to.dir, target, source_is_dir)?,
+    }
+    if from.dir.dentry != to.dir.dentry {
+        // A directory that gets another parent is written to: its "..".
+        let mut moved = [Some(source), None];
+        if exchange {
+            moved[1] = Some(target);
+        }
+        for id in moved.into_iter().flatten() {
+            if k.vfs.dentries.at(id).kind() == g::S_IFDIR {
+                let attr = walk::dir_attr(k, p, id)?;
+                perm::permission(k, who, &attr, MAY_WRITE)?;
+            }
+        }
+    }
+    if flags.contains(RenameFlags::WHITEOUT) && !who.capable(k, CAP_MKNOD) {
+        return Err(Errno::EPERM);
+    }
+    if k.vfs.dentries.at(source).mounts > 0 || k.vfs.dentries.at(target).mounts > 0 {
+        return Err(Errno::EBUSY);
+    }
+    let from_dir = dir_inode(k, from.dir)?;
+    let to_dir = dir_inode(k, to.dir)?;
+    inode::rename(
+        k,
+        p,
+        from_dir.fs,
+        (from_dir.ino, &from.name),
+        (to_dir.ino, &to.name),
+        flags,
+    )?;
+    if exchange {
+        k.vfs.dentries.exchange(source, target);
+        return Ok(());
+    }
+    if target_is_dir {
+        dentry::drop_children(k, p, target);
+    }
+    dentry::remove(k, p, target);
+    let parent = k.vfs.dentries.rename(source, to.dir.dentry, &to.name);
+    dentry::put(k, p, parent);
+    Ok(())
+}

@@ -1,0 +1,506 @@
+//! Opening files (open(2), openat2(2)).
+
+use alloc::vec::Vec;
+
+use super::anon::{self, Object};
+use super::device::{self, Target};
+use super::file::{self, File, FileId, FileKind};
+use super::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
+use super::inode::{self, FsKind};
+use super::mount::{self, MountFlags, PathRef, get_path, put_path};
+use super::names;
+use super::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
+use super::pipe::{self, PipeId};
+use super::walk::{self, Flags, FollowedTo, Last};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::boot::Stdio;
+use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::port::Ports;
+use crate::syscall::args::DirFd;
+
+/// `__O_TMPFILE` without `O_DIRECTORY`.
+const O_TMPFILE_BIT: u32 = g::O_TMPFILE & !g::O_DIRECTORY;
+/// Flags that open(2) knows; others are passed over there and refused by openat2(2).
+const VALID: u32 = g::O_ACCMODE
+    | g::O_CREAT
+    | g::O_EXCL
+    | g::O_NOCTTY
+    | g::O_TRUNC
+    | g::O_APPEND
+    | g::O_NONBLOCK
+    | g::O_SYNC
+    | g::O_DSYNC
+    | g::FASYNC
+    | g::O_DIRECT
+    | O_LARGEFILE
+    | g::O_DIRECTORY
+    | g::O_NOFOLLOW
+    | g::O_NOATIME
+    | g::O_CLOEXEC
+    | g::O_PATH
+    | O_TMPFILE_BIT;
+/// The kernel's value on x86-64; user space sees 0, but `F_GETFL` shows it.
+const O_LARGEFILE: u32 = 0o100000;
+/// What `O_PATH` goes with.
+const PATH_FLAGS: u32 = g::O_DIRECTORY | g::O_NOFOLLOW | g::O_PATH | g::O_CLOEXEC;
+
+/// How a file is opened: `struct open_how`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    pub flags: u32,
+    pub mode: u32,
+    pub resolve: Flags,
+}
+
+impl How {
+    /// As open(2) understands its arguments.
+    pub(crate) fn from_open(flags: u32, mode: u32) -> How {
+        let mut flags = flags & VALID;
+        if flags & g::O_PATH != 0 {
+            flags &= PATH_FLAGS;
+        }
+        let creates = flags & (g::O_CREAT | O_TMPFILE_BIT) != 0;
+        How {
+            flags,
+            mode: if creates { mode & 0o7777 } else { 0 },
+            resolve: Flags::empty(),
+        }
+    }
+
+    /// As openat2(2) understands its arguments.
+    pub(crate) fn from_openat2(flags: u64, mode: u64, resolve: u64) -> Result<How, Errno> {
+        let mut walk = Flags::empty();
+        for (bit, flag) in [
+            (g::RESOLVE_NO_XDEV, Flags::NO_XDEV),
+            (g::RESOLVE_NO_MAGICLINKS, Flags::NO_MAGICLINKS),
+            (g::RESOLVE_NO_SYMLINKS, Flags::NO_SYMLINKS),
+            (g::RESOLVE_BENEATH, Flags::BENEATH),
+            (g::RESOLVE_IN_ROOT, Flags::IN_ROOT),
+            (g::RESOLVE_CACHED, Flags::CACHED),
+        ] {
+            walk.set(flag, resolve & u64::from(bit) != 0);
+        }
+        let known = 0x3f;
+        if flags & !u64::from(VALID) != 0
+            || resolve & !known != 0
+            || walk.contains(Flags::BENEATH | Flags::IN_ROOT)
+        {
+            return Err(Errno::EINVAL);
+        }
+        let flags = flags as u32;
+        let creates = flags & (g::O_CREAT | O_TMPFILE_BIT) != 0;
+        if creates && mode & !0o7777 != 0 || !creates && mode != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if flags & g::O_PATH != 0 && flags & !PATH_FLAGS != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if walk.contains(Flags::CACHED)
+            && flags & (g::O_TRUNC | g::O_CREAT | O_TMPFILE_BIT) != 0
+        {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(How {
+            flags,
+            mode: mode as u32,
+            resolve: walk,
+        })
+    }
+
+    /// What is asked of the file.
+    fn access(self) -> u32 {
+        let mask = match self.flags & g::O_ACCMODE {
+            g::O_RDONLY => MAY_READ,
+            g::O_WRONLY => MAY_WRITE,
+            _ => MAY_READ | MAY_WRITE,
+        };
+        match self.flags & g::O_TRUNC {
+            0 => mask,
+            _ => mask | MAY_WRITE,
+        }
+    }
+}
+
+/// A file that was found or made.
+struct Found {
+    /// Without a reference of its own.
+    path: PathRef,
+    created: bool,
+}
+
+/// Opens a file for the current task; the result holds one reference.
+pub(crate) fn open(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: &[u8],
+    how: How,
+) -> Result<FileId, Stop> {
+    let flags = how.flags;
+    if flags & O_TMPFILE_BIT != 0 {
+        if flags & g::O_TMPFILE != g::O_TMPFILE
+            || flags & g::O_CREAT != 0
+            || how.access() & MAY_WRITE == 0
+        {
+            return Err(Errno::EINVAL.into());
+        }
+        return Ok(open_unnamed(cx, at, path, how)?);
+    }
+    if flags & (g::O_CREAT | g::O_DIRECTORY) == g::O_CREAT | g::O_DIRECTORY {
+        return Err(Errno::EINVAL.into());
+    }
+    let found = match flags & g::O_CREAT {
+        0 => find(cx, at, path, how)?,
+        _ => find_or_create(cx, at, path, how)?,
+    };
+    let path = get_path(cx.k, found.path);
+    let result = open_path(cx, path, how, found.created);
+    if result.is_err() {
+        put_path(cx.k, cx.p, path);
+    }
+    result
+}
+
+fn find(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<Found, Errno> {
+    let mut walk = how.resolve;
+    walk.set(Flags::FOLLOW, how.flags & g::O_NOFOLLOW == 0);
+    walk.set(Flags::DIRECTORY, how.flags & g::O_DIRECTORY != 0);
+    let (mut walker, start) = cx.walker(at, path, walk)?;
+    let path = walker.resolve_bare(start, path)?;
+    Ok(Found {
+        path,
+        created: false,
+    })
+}
+
+fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<Found, Errno> {
+    let exclusive = how.flags & g::O_EXCL != 0;
+    let umask = cx.fs_context().umask;
+    let who = Who::Task(cx.thread);
+    let (mut walker, start) = cx.walker(at, path, how.resolve)?;
+    let mut place = walker.parent(start, path)?;
+    loop {
+        let name = match &place.last {
+            Last::Name(name) => name.clone(),
+            _ if exclusive => return Err(Errno::EEXIST),
+            _ => return Err(Errno::EISDIR),
+        };
+        if place.slash {
+            return Err(Errno::EISDIR);
+        }
+        let dentry = walker.lookup(place.dir.dentry, &name)?;
+        let entry = walker.k.vfs.dentries.at(dentry);
+        if entry.ino.is_none() {
+            mount::want_write(walker.k, place.dir.mount)?;
+            let mode = g::S_IFREG | how.mode & !umask;
+            let (k, p) = (walker.k, walker.p);
+            let path = names::create_at(k, p, who, place.dir, &name, mode, 0, b"")?;
+            return Ok(Found {
+                path,
+                created: true,
+            });
+        }
+        if exclusive {
+            return Err(Errno::EEXIST);
+        }
+        let kind = entry.kind();
+        let path = PathRef {
+            mount: place.dir.mount,
+            dentry,
+        };
+        if kind != g::S_IFLNK {
+            let path = walker.cross(path)?;
+            if kind == g::S_IFDIR {
+                return Err(Errno::EISDIR);
+            }
+            return Ok(Found {
+                path,
+                created: false,
+            });
+        }
+        if how.flags & g::O_NOFOLLOW != 0 {
+            return Err(Errno::ELOOP);
+        }
+        match walker.follow_last(&place, path)? {
+            FollowedTo::Place(next) => place = next,
+            FollowedTo::Path(path) => {
+                return Ok(Found {
+                    path,
+                    created: false,
+                });
+            }
+        }
+    }
+}
+
+/// Makes an open file of a path, whose reference it takes over unless it fails.
+fn open_path(
+    cx: &mut Cx<'_, '_>,
+    path: PathRef,
+    how: How,
+    created: bool,
+) -> Result<FileId, Stop> {
+    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    let kept = how.flags & !(g::O_CREAT | g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
+    if how.flags & g::O_PATH != 0 {
+        let file = File::new(FileKind::Path, path, Some(inode), kept);
+        return Ok(file::add(cx.k, file)?);
+    }
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    if !created {
+        may_open(cx, path, inode, &attr, how)?;
+    }
+    let flags = kept | O_LARGEFILE;
+    let kind = match attr.mode & g::S_IFMT {
+        _ if inode.fs == anon::FS => return open_anon(cx, path, inode, flags),
+        g::S_IFREG => match inode::kind(cx.k, inode.fs) {
+            FsKind::Proc => FileKind::Proc(Vec::new()),
+            _ => FileKind::Regular,
+        },
+        g::S_IFDIR => FileKind::Directory,
+        g::S_IFIFO => return open_fifo(cx, path, inode, flags, None),
+        g::S_IFCHR => match device::find(attr.rdev).ok_or(Errno::ENXIO)? {
+            Target::Device(device) => FileKind::Device(device),
+            Target::Stream => FileKind::HostStream(0),
+            Target::Terminal => FileKind::HostStream(terminal(cx.k).ok_or(Errno::ENXIO)?),
+        },
+        _ => return Err(Errno::ENXIO.into()),
+    };
+    if how.flags & g::O_TRUNC != 0 && !created && kind == FileKind::Regular {
+        truncate(cx, inode, &attr, 0)?;
+    }
+    Ok(file::add(
+        cx.k,
+        File::new(kind, path, Some(inode), flags),
+    )?)
+}
+
+/// The stream that is a terminal.
+pub(crate) fn terminal(k: &Kernel) -> Option<u8> {
+    let is_terminal = |stdio: &Stdio| matches!(stdio, Stdio::Terminal { .. });
+    k.system
+        .stdio
+        .iter()
+        .position(is_terminal)
+        .map(|stream| stream as u8)
+}
+
+/// `may_open` of Linux.
+fn may_open(
+    cx: &mut Cx<'_, '_>,
+    path: PathRef,
+    inode: InodeRef,
+    attr: &Attr,
+    how: How,
+) -> Result<(), Errno> {
+    let access = how.access();
+    let kind = attr.mode & g::S_IFMT;
+    let who = Who::Task(cx.thread);
+    match kind {
+        g::S_IFLNK => return Err(Errno::ELOOP),
+        g::S_IFDIR if access & MAY_WRITE != 0 => return Err(Errno::EISDIR),
+        g::S_IFCHR | g::S_IFBLK
+            if cx
+                .k
+                .vfs
+                .mounts
+                .at(path.mount)
+                .flags
+                .contains(MountFlags::NODEV) =>
+        {
+            return Err(Errno::EACCES);
+        }
+        _ => {}
+    }
+    if inode.fs == anon::FS && matches!(anon::object(inode.ino), Object::Stream(_)) {
+        return Ok(());
+    }
+    if access & MAY_WRITE != 0 && kind == g::S_IFREG {
+        mount::want_write(cx.k, path.mount)?;
+    }
+    perm::permission(cx.k, who, attr, access)?;
+    if how.flags & g::O_NOATIME != 0 && !who.owns(cx.k, attr) {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
+}
+
+fn open_anon(
+    cx: &mut Cx<'_, '_>,
+    path: PathRef,
+    inode: InodeRef,
+    flags: u32,
+) -> Result<FileId, Stop> {
+    match anon::object(inode.ino) {
+        Object::Pipe(pipe) => open_fifo(cx, path, inode, flags, Some(pipe)),
+        Object::Stream(stream) => Ok(file::add(
+            cx.k,
+            File::new(FileKind::HostStream(stream), path, None, flags),
+        )?),
+        Object::Root => Err(Errno::ENXIO.into()),
+    }
+}
+
+/// Marks of a task that waits for the other end of a FIFO, in its call's progress.
+const WAITS_AS_READER: u64 = 1;
+const WAITS_AS_WRITER: u64 = 2;
+
+/// Opens an end of a FIFO (fifo(7)): readers and writers wait for each other.
+fn open_fifo(
+    cx: &mut Cx<'_, '_>,
+    path: PathRef,
+    inode: InodeRef,
+    flags: u32,
+    pipe: Option<PipeId>,
+) -> Result<FileId, Stop> {
+    let no_wait = flags & g::O_NONBLOCK != 0;
+    let (reads, writes) = match flags & g::O_ACCMODE {
+        g::O_RDONLY => (true, false),
+        g::O_WRONLY => (false, true),
+        g::O_RDWR => (true, true),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let open = match pipe {
+        Some(id) => cx.k.vfs.pipes.get(id),
+        None => pipe::find_fifo(cx.k, inode),
+    };
+    let (readers, writers) = open.map_or((0, 0), |pipe| (pipe.readers, pipe.writers));
+    let (others, mark, wanted) = match (reads, writes) {
+        (true, false) => (writers, WAITS_AS_READER, WAITS_AS_WRITER),
+        (false, true) => (readers, WAITS_AS_WRITER, WAITS_AS_READER),
+        _ => (1, 0, 0),
+    };
+    let key = WaitKey::Fifo(inode);
+    let meets = others > 0
+        || cx.k.waiters(key).any(|thread| {
+            let call = cx.k.tasks.get(thread).and_then(|task| task.call.as_ref());
+            call.is_some_and(|call| call.progress == wanted)
+        });
+    if !meets {
+        match (no_wait, writes) {
+            (true, true) => return Err(Errno::ENXIO.into()),
+            (true, false) => {}
+            (false, _) => {
+                cx.call().progress = mark;
+                return Wait::on(key).into();
+            }
+        }
+    }
+    let id = match pipe {
+        Some(id) => id,
+        None => pipe::of_fifo(cx.k, inode)?,
+    };
+    let named = (inode.fs != anon::FS).then_some(inode);
+    let file = file::add(cx.k, File::new(FileKind::Pipe(id), path, named, flags))?;
+    pipe::open_end(cx.k, id, reads, writes);
+    cx.k.wake(key);
+    Ok(file)
+}
+
+/// `O_TMPFILE`
+fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<FileId, Errno> {
+    let mut walk = how.resolve | Flags::DIRECTORY;
+    walk.set(Flags::FOLLOW, how.flags & g::O_NOFOLLOW == 0);
+    let umask = cx.fs_context().umask;
+    let who = Who::Task(cx.thread);
+    let (mut walker, start) = cx.walker(at, path, walk)?;
+    let dir = walker.resolve_bare(start, path)?;
+    mount::want_write(cx.k, dir.mount)?;
+    let dir_attr = names::may_create(cx.k, cx.p, who, dir)?;
+    let mode = g::S_IFREG | how.mode & !umask;
+    let (uid, gid, mode) = names::new_owner(cx.k, who, &dir_attr, mode);
+    let node = NewNode {
+        mode,
+        uid,
+        gid,
+        rdev: 0,
+        target: b"",
+    };
+    let fs = cx.k.vfs.mounts.at(dir.mount).fs;
+    let ino = inode::create_unnamed(cx.k, cx.p, fs, &node)?;
+    let inode = InodeRef { fs, ino };
+    let attr = match inode::attr(cx.k, cx.p, inode) {
+        Ok(attr) => attr,
+        Err(errno) => {
+            inode::forget(cx.k, cx.p, inode);
+            return Err(errno);
+        }
+    };
+    let name = alloc::format!("#{}", ino.0);
+    let dentries = &mut cx.k.vfs.dentries;
+    let path = PathRef {
+        mount: dir.mount,
+        dentry: dentries.insert_unnamed(dir.dentry, name.as_bytes(), ino, &attr),
+    };
+    let kept = how.flags & !(g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
+    let file = File::new(FileKind::Regular, path, Some(inode), kept | O_LARGEFILE);
+    file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))
+}
+
+/// Sets the size of a regular file as truncate(2) does: set-id bits go, times change. The permission has been checked.
+pub(crate) fn truncate(
+    cx: &mut Cx<'_, '_>,
+    inode: InodeRef,
+    attr: &Attr,
+    size: u64,
+) -> Result<(), Errno> {
+    let set = SetAttr {
+        mode: perm::clear_set_id(cx.k, Who::Task(cx.thread), attr, false),
+        size: Some(size),
+        mtime: Some(Time::from_nanos(cx.now().real)),
+        ..SetAttr::default()
+    };
+    inode::set_attr(cx.k, cx.p, inode, &set)
+}
+
+/// Opens a program: a regular file that may be executed. The result holds one reference.
+pub(crate) fn open_exec(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: &[u8],
+    at_flags: u32,
+) -> Result<FileId, Errno> {
+    if at_flags & !(g::AT_SYMLINK_NOFOLLOW | g::AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = walk::resolve(cx, at, path, Flags::from_at(at_flags))?;
+    let opened = exec_file(cx, path);
+    if opened.is_err() {
+        put_path(cx.k, cx.p, path);
+    }
+    opened
+}
+
+fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Errno> {
+    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    match attr.mode & g::S_IFMT {
+        g::S_IFLNK => return Err(Errno::ELOOP),
+        g::S_IFREG if inode::kind(cx.k, inode.fs) == FsKind::Union => {}
+        _ => return Err(Errno::EACCES),
+    }
+    let mount = cx.k.vfs.mounts.at(path.mount);
+    if mount.flags.contains(MountFlags::NOEXEC) {
+        return Err(Errno::EACCES);
+    }
+    perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_EXEC)?;
+    let flags = g::O_RDONLY | O_LARGEFILE;
+    file::add(cx.k, File::new(FileKind::Regular, path, Some(inode), flags))
+}
+
+/// Opens the host's standard streams as descriptors 0, 1 and 2 of a fresh table.
+pub(crate) fn open_stdio(k: &mut Kernel, p: &mut Ports<'_>, table: super::FdTableId) {
+    for stream in 0..3u8 {
+        let path = anon::path(k, anon::stream_ino(stream));
+        let kind = match k.system.stdio[usize::from(stream)] {
+            Stdio::Null => FileKind::Device(device::Device::Null),
+            _ => FileKind::HostStream(stream),
+        };
+        let file = File::new(kind, path, None, g::O_RDWR | O_LARGEFILE);
+        match file::add(k, file) {
+            Ok(file) => super::fdtable::put_at(k, table, u32::from(stream), file),
+            Err(_) => put_path(k, p, path),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Permission checks on inodes (path_resolution(7), capabilities(7)). POSIX ACLs are not looked at.
+
+use super::filesystem::Attr;
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX, S_IXGRP};
+use crate::machine::ThreadId;
+use crate::task::Creds;
+
+pub(crate) const MAY_EXEC: u32 = 1;
+pub(crate) const MAY_WRITE: u32 = 2;
+pub(crate) const MAY_READ: u32 = 4;
+
+pub(crate) const CAP_CHOWN: u32 = 0;
+pub(crate) const CAP_DAC_OVERRIDE: u32 = 1;
+pub(crate) const CAP_DAC_READ_SEARCH: u32 = 2;
+pub(crate) const CAP_FOWNER: u32 = 3;
+pub(crate) const CAP_FSETID: u32 = 4;
+pub(crate) const CAP_SYS_CHROOT: u32 = 18;
+pub(crate) const CAP_SYS_ADMIN: u32 = 21;
+pub(crate) const CAP_SYS_RESOURCE: u32 = 24;
+pub(crate) const CAP_MKNOD: u32 = 27;
+pub(crate) const CAP_SETFCAP: u32 = 31;
+
+/// In whose name something is done.
+#[derive(Clone, Copy)]
+pub(crate) enum Who<'a> {
+    /// A task with its own credentials.
+    Task(ThreadId),
+    /// These credentials, for this task if there is one (boot, access(2)).
+    Creds(&'a Creds, Option<ThreadId>),
+    /// The kernel itself: everything is allowed.
+    Kernel,
+}
+
+impl<'a> Who<'a> {
+    /// The task that looks at `proc`.
+    pub(crate) fn viewer(self) -> Option<ThreadId> {
+        match self {
+            Who::Task(thread) => Some(thread),
+            Who::Creds(_, thread) => thread,
+            Who::Kernel => None,
+        }
+    }
+
+    /// Credentials; `None` for the kernel itself.
+    pub(crate) fn creds<'k>(self, k: &'k Kernel) -> Option<&'k Creds>
+    where
+        'a: 'k,
+    {
+        match self {
+            Who::Task(thread) => k.tasks.get(thread).map(|task| &task.creds),
+            Who::Creds(creds, _) => Some(creds),
+            Who::Kernel => None,
+        }
+    }
+
+    pub(crate) fn capable(self, k: &Kernel, cap: u32) -> bool {
+        self.creds(k).is_none_or(|creds| creds.capable(cap))
+    }
+
+    /// Whether this is the owner, or may act as the owner (`CAP_FOWNER`).
+    pub(crate) fn owns(self, k: &Kernel, attr: &Attr) -> bool {
+        self.creds(k)
+            .is_none_or(|creds| creds.fsuid == attr.uid || creds.capable(CAP_FOWNER))
+    }
+}
+
+/// Checks the permission bits: `EACCES`.
+pub(crate) fn permission(k: &Kernel, who: Who<'_>, attr: &Attr, mask: u32) -> Result<(), Errno> {
+    let Some(creds) = who.creds(k) else {
+        return Ok(());
+    };
+    allowed(creds, attr, mask)
+}
+
+fn allowed(creds: &Creds, attr: &Attr, mask: u32) -> Result<(), Errno> {
+    let bits = if creds.fsuid == attr.uid {
+        attr.mode >> 6
+    } else if creds.in_group(attr.gid) {
+        attr.mode >> 3
+    } else {
+        attr.mode
+    };
+    if bits & mask == mask {
+        return Ok(());
+    }
+    let granted = if attr.mode & S_IFMT == S_IFDIR {
+        mask & MAY_WRITE == 0 && creds.capable(CAP_DAC_READ_SEARCH)
+            || creds.capable(CAP_DAC_OVERRIDE)
+    } else {
+        mask == MAY_READ && creds.capable(CAP_DAC_READ_SEARCH)
+            || (mask & MAY_EXEC == 0 || attr.mode & 0o111 != 0) && creds.capable(CAP_DAC_OVERRIDE)
+    };
+    match granted {
+        true => Ok(()),
+        false => Err(Errno::EACCES),
+    }
+}
+
+/// Whether the sticky bit of a directory keeps this caller from removing or renaming an entry.
+pub(crate) fn sticky(k: &Kernel, who: Who<'_>, dir: &Attr, victim: &Attr) -> bool {
+    let Some(creds) = who.creds(k) else {
+        return false;
+    };
+    dir.mode & S_ISVTX != 0
+        && creds.fsuid != victim.uid
+        && creds.fsuid != dir.uid
+        && !creds.capable(CAP_FOWNER)
+}
+
+/// The mode after a change of content or owner: set-id bits go (`None`: nothing to change). `owner_change` is chown(2), which clears them
+/// for everybody; a write keeps them for callers with `CAP_FSETID`.
+pub(crate) fn clear_set_id(
+    k: &Kernel,
+    who: Who<'_>,
+    attr: &Attr,
+    owner_change: bool,
+) -> Option<u32> {
+    if attr.mode & (S_ISUID | S_ISGID) == 0 || attr.mode & S_IFMT == S_IFDIR {
+        return None;
+    }
+    if !owner_change && (attr.mode & S_IFMT != S_IFREG || who.capable(k, CAP_FSETID)) {
+        return None;
+    }
+    let mut mode = attr.mode & 0o7777 & !S_ISUID;
+    // Set-group-id without group execute stands for mandatory locking and stays for members of the group (setattr_should_drop_sgid).
+    if mode & S_ISGID != 0
+        && (mode & S_IXGRP != 0 || !in_group_or_capable(k, who, attr.gid))
+    {
+        mode &= !S_ISGID;
+    }
+    (mode != attr.mode & 0o7777).then_some(mode)
+}
+
+/// Member of the group, or allowed to set its bit all the same.
+pub(crate) fn in_group_or_capable(k: &Kernel, who: Who<'_>, gid: u32) -> bool {
+    who.creds(k)
+        .is_none_or(|creds| creds.in_group(gid) || creds.capable(CAP_FSETID))
+}

@@ -1,0 +1,836 @@
+//! Reading and writing open files: between user memory and the place where a file's bytes are, without a buffer in between.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use smallvec::SmallVec;
+
+use super::anon;
+use super::caller;
+use super::device::Device;
+use super::file::{self, FileId, FileKind};
+use super::filesystem::{Attr, InodeRef, SetAttr, Source, Time};
+use super::inode;
+use super::perm::{self, Who};
+use super::pipe::{PIPE_BUF, PipeId};
+use super::proc;
+use crate::Kernel;
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::event::{HostCall, HostResult};
+use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::port::Ports;
+use crate::task::signal;
+
+/// Most bytes one call moves (`MAX_RW_COUNT`).
+pub(crate) const MAX_RW: u64 = 0x7fff_f000;
+/// Most parts of a vector (`UIO_MAXIOV`).
+const IOV_MAX: u64 = 1024;
+/// Most bytes of one host operation.
+const HOST_CHUNK: u64 = 65536;
+/// Most bytes that one write to a file of `proc` takes.
+const PROC_WRITE_MAX: u64 = 4096;
+
+/// Parts of user memory that data goes to or comes from, and how far it has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Iov {
+    parts: SmallVec<[(u64, u64); 4]>,
+    index: usize,
+    left: u64,
+}
+
+impl Iov {
+    /// One buffer. `EFAULT` if it does not lie in user space at all.
+    pub(crate) fn single(addr: u64, len: u64) -> Result<Iov, Errno> {
+        if len as i64 <= -1 {
+            return Err(Errno::EINVAL);
+        }
+        in_user_space(addr, len)?;
+        let len = len.min(MAX_RW);
+        Ok(Iov {
+            parts: SmallVec::from_slice(&[(addr, len)]),
+            index: 0,
+            left: len,
+        })
+    }
+
+    /// A vector of buffers (readv(2)).
+    pub(crate) fn vector(cx: &mut Cx<'_, '_>, addr: u64, count: u64) -> Result<Iov, Errno> {
+        if count > IOV_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let mut parts = SmallVec::new();
+        let mut left = 0;
+        for index in 0..count {
+            let [base, len]: [u64; 2] = cx.read_obj(addr.wrapping_add(index * 16))?;
+            if len as i64 <= -1 {
+                return Err(Errno::EINVAL);
+            }
+            in_user_space(base, len)?;
+            let len = len.min(MAX_RW - left);
+            left += len;
+            parts.push((base, len));
+        }
+        Ok(Iov {
+            parts,
+            index: 0,
+            left,
+        })
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// The first part that is not done: address and length.
+    fn front(&mut self) -> Option<(u64, u64)> {
+        while let Some(&part) = self.parts.get(self.index) {
+            if part.1 > 0 {
+                return Some(part);
+            }
+            self.index += 1;
+        }
+        None
+    }
+
+    fn advance(&mut self, mut len: u64) {
+        self.left -= len.min(self.left);
+        while len > 0
+            && let Some(part) = self.parts.get_mut(self.index)
+        {
+            let step = part.1.min(len);
+            part.0 += step;
+            part.1 -= step;
+            len -= step;
+            if part.1 == 0 {
+                self.index += 1;
+            }
+        }
+    }
+
+    /// Cuts the rest down to at most `len` bytes.
+    fn limit(&mut self, len: u64) {
+        self.left = self.left.min(len);
+    }
+
+    /// A run of user memory at the front, faulted in: where and how long. `None` when all is done.
+    fn run(
+        &mut self,
+        cx: &mut Cx<'_, '_>,
+        max: u64,
+        write: bool,
+    ) -> Result<Option<(Source, u64)>, Errno> {
+        let max = max.min(self.left);
+        let Some((addr, len)) = self.front() else {
+            return Ok(None);
+        };
+        if max == 0 {
+            return Ok(None);
+        }
+        let run = cx.user_run(addr, len.min(max), write)?;
+        Ok(Some((run.source, run.len.min(len).min(max))))
+    }
+
+    /// Copies bytes to user memory: how many could be.
+    pub(crate) fn put(&mut self, cx: &mut Cx<'_, '_>, mut data: &[u8]) -> Result<u64, Errno> {
+        let mut done = 0;
+        while !data.is_empty() {
+            let (to, len) = match self.run(cx, data.len() as u64, true) {
+                Ok(Some((Source::Memory(to), len))) => (to, len),
+                Ok(_) => break,
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            };
+            let (part, rest) = data.split_at(len as usize);
+            cx.p.memory.write(to, part);
+            data = rest;
+            self.advance(len);
+            done += len;
+        }
+        Ok(done)
+    }
+
+    /// Copies bytes from user memory: how many could be.
+    pub(crate) fn take(&mut self, cx: &mut Cx<'_, '_>, buf: &mut [u8]) -> Result<u64, Errno> {
+        let mut done = 0;
+        while done < buf.len() {
+            let (from, len) = match self.run(cx, (buf.len() - done) as u64, false) {
+                Ok(Some(run)) => run,
+                Ok(None) => break,
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            };
+            read_source(cx.p, from, &mut buf[done..done + len as usize])?;
+            self.advance(len);
+            done += len as usize;
+        }
+        Ok(done as u64)
+    }
+}
+
+/// access_ok() of Linux.
+fn in_user_space(addr: u64, len: u64) -> Result<(), Errno> {
+    match addr.checked_add(len) {
+        Some(end) if end <= TASK_SIZE.next_multiple_of(1 << 47) => Ok(()),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
+/// Reads bytes from where they are.
+pub(crate) fn read_source(p: &Ports<'_>, from: Source, buf: &mut [u8]) -> Result<(), Errno> {
+    match from {
+        Source::Memory(offset) => p.memory.read(offset, buf),
+        Source::Zero => buf.fill(0),
+        Source::Image { image, offset } => {
+            let block = p.images.image(image).ok_or(Errno::EIO)?;
+            block.read_at(offset, buf)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies bytes to the memory file from where they are.
+fn copy_source(p: &mut Ports<'_>, to: u64, from: Source, len: u64) -> Result<(), Errno> {
+    match from {
+        Source::Memory(offset) if offset.abs_diff(to) >= len => p.memory.copy(to, offset, len),
+        Source::Zero => p.memory.zero(to, len),
+        Source::Image { image, offset } => {
+            let block = p.images.image(image).ok_or(Errno::EIO)?;
+            let end = offset.checked_add(len).ok_or(Errno::EIO)?;
+            let bytes = block
+                .slice()
+                .and_then(|slice| slice.get(offset as usize..end as usize));
+            match bytes {
+                Some(bytes) => p.memory.write(to, bytes),
+                None => return copy_in_steps(p, to, from, len),
+            }
+        }
+        // A file read into a mapping of itself.
+        Source::Memory(_) => return copy_in_steps(p, to, from, len),
+    }
+    Ok(())
+}
+
+fn copy_in_steps(p: &mut Ports<'_>, to: u64, from: Source, len: u64) -> Result<(), Errno> {
+    let mut buf = [0; 4096];
+    let mut done = 0;
+    while done < len {
+        let step = (len - done).min(buf.len() as u64);
+        let buf = &mut buf[..step as usize];
+        let from = match from {
+            Source::Memory(offset) => Source::Memory(offset + done),
+            Source::Image { image, offset } => Source::Image {
+                image,
+                offset: offset + done,
+            },
+            Source::Zero => Source::Zero,
+        };
+        read_source(p, from, buf)?;
+        p.memory.write(to + done, buf);
+        done += step;
+    }
+    Ok(())
+}
+
+/// How one call reads or writes beyond what its file's flags say (`RWF_`).
+#[derive(Clone, Copy, Default)]
+pub(crate) struct How {
+    /// Position; `None` is the file's own, which moves.
+    pub at: Option<u64>,
+    /// Never wait (`RWF_NOWAIT`).
+    pub no_wait: bool,
+    /// `RWF_APPEND`, `RWF_NOAPPEND`
+    pub append: Option<bool>,
+}
+
+/// Reads from an open file into user memory.
+pub(crate) fn read(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    iov: &mut Iov,
+    how: How,
+) -> Result<u64, Stop> {
+    let file = file::at(cx.k, id);
+    if !file.readable() {
+        return Err(Errno::EBADF.into());
+    }
+    let no_wait = how.no_wait || file.flags & g::O_NONBLOCK != 0;
+    let at = how.at.unwrap_or(file.offset);
+    let done = match (&file.kind, file.inode) {
+        (FileKind::Regular, Some(inode)) => read_regular(cx, inode, iov, at)?,
+        (FileKind::Proc(_), Some(inode)) => read_proc(cx, id, inode, iov, at)?,
+        (&FileKind::Device(device), _) => return Ok(read_device(cx, device, iov)?),
+        (&FileKind::Pipe(pipe), _) => {
+            return match how.at {
+                None => read_pipe(cx, pipe, iov, no_wait),
+                Some(_) => Err(Errno::ESPIPE.into()),
+            };
+        }
+        (&FileKind::HostStream(stream), _) => {
+            return match how.at {
+                None => read_stream(cx, stream, iov, no_wait),
+                Some(_) => Err(Errno::ESPIPE.into()),
+            };
+        }
+        (FileKind::Directory, _) => return Err(Errno::EISDIR.into()),
+        _ => return Err(Errno::EBADF.into()),
+    };
+    if how.at.is_none() {
+        file::at_mut(cx.k, id).offset = at + done;
+    }
+    Ok(done)
+}
+
+/// Writes from user memory to an open file.
+pub(crate) fn write(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    iov: &mut Iov,
+    how: How,
+) -> Result<u64, Stop> {
+    let file = file::at(cx.k, id);
+    if !file.writable() {
+        return Err(Errno::EBADF.into());
+    }
+    let no_wait = how.no_wait || file.flags & g::O_NONBLOCK != 0;
+    match (&file.kind, file.inode) {
+        (FileKind::Regular, Some(inode)) => {
+            let append = how.append.unwrap_or(file.flags & g::O_APPEND != 0);
+            let at = how.at.unwrap_or(file.offset);
+            let (done, end) = write_regular(cx, inode, iov, at, append)?;
+            if how.at.is_none() {
+                file::at_mut(cx.k, id).offset = end;
+            }
+            Ok(done)
+        }
+        (FileKind::Proc(_), Some(inode)) => {
+            let mut data = vec![0; iov.left().min(PROC_WRITE_MAX) as usize];
+            let len = iov.take(cx, &mut data)?;
+            proc::write(cx, inode.ino, &data[..len as usize])?;
+            Ok(len)
+        }
+        (&FileKind::Device(device), _) => match device {
+            Device::Full if iov.left() > 0 => Err(Errno::ENOSPC.into()),
+            _ => Ok(iov.left()),
+        },
+        (&FileKind::Pipe(pipe), _) => match how.at {
+            None => write_pipe(cx, pipe, iov, no_wait),
+            Some(_) => Err(Errno::ESPIPE.into()),
+        },
+        (&FileKind::HostStream(stream), _) => match how.at {
+            None => write_stream(cx, stream, iov),
+            Some(_) => Err(Errno::ESPIPE.into()),
+        },
+        _ => Err(Errno::EBADF.into()),
+    }
+}
+
+fn read_regular(
+    cx: &mut Cx<'_, '_>,
+    inode: InodeRef,
+    iov: &mut Iov,
+    start: u64,
+) -> Result<u64, Errno> {
+    let mut at = start;
+    while iov.left() > 0 {
+        let extent = match inode::extent(cx.k, cx.p, inode, at) {
+            Ok(Some(extent)) => extent,
+            Ok(None) => break,
+            Err(_) if at > start => break,
+            Err(errno) => return Err(errno),
+        };
+        // Faulting in a page of a shared mapping of this file may copy the page, but changes no byte of it.
+        let (to, len) = match iov.run(cx, extent.len, true) {
+            Ok(Some((Source::Memory(to), len))) => (to, len),
+            Ok(_) => break,
+            Err(_) if at > start => break,
+            Err(errno) => return Err(errno),
+        };
+        match copy_source(cx.p, to, extent.source, len) {
+            Ok(()) => {}
+            Err(_) if at > start => break,
+            Err(errno) => return Err(errno),
+        }
+        iov.advance(len);
+        at += len;
+    }
+    Ok(at - start)
+}
+
+/// Reads bytes of a regular file into the kernel; short at its end.
+pub(crate) fn read_inode(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    offset: u64,
+    buf: &mut [u8],
+) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < buf.len() {
+        let at = offset.checked_add(done as u64).ok_or(Errno::EINVAL)?;
+        let Some(extent) = inode::extent(k, p, inode, at)? else {
+            break;
+        };
+        let len = extent.len.min((buf.len() - done) as u64) as usize;
+        read_source(p, extent.source, &mut buf[done..done + len])?;
+        done += len;
+    }
+    Ok(done)
+}
+
+/// Where a write goes, after the limits of file sizes: the position, and how many bytes may be written.
+fn write_limits(
+    cx: &mut Cx<'_, '_>,
+    attr: &Attr,
+    at: u64,
+    len: u64,
+    append: bool,
+) -> Result<(u64, u64), Errno> {
+    let at = if append { attr.size } else { at };
+    let limit = caller::rlimit(cx, g::RLIMIT_FSIZE);
+    if at >= limit {
+        caller::raise(cx, g::SIGXFSZ);
+        return Err(Errno::EFBIG);
+    }
+    let room = limit.min(i64::MAX as u64).saturating_sub(at);
+    if room == 0 {
+        return Err(Errno::EFBIG);
+    }
+    Ok((at, len.min(room)))
+}
+
+/// What a write leaves behind: new size, modification time, no set-id bits.
+fn written(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    inode: InodeRef,
+    attr: &Attr,
+    end: u64,
+) -> Result<(), Errno> {
+    let set = SetAttr {
+        mode: perm::clear_set_id(k, who, attr, false),
+        size: (end > attr.size).then_some(end),
+        mtime: Some(Time::from_nanos(k.system.now.real)),
+        ..SetAttr::default()
+    };
+    inode::set_attr(k, p, inode, &set)
+}
+
+/// Writes; gives the number of bytes and the position behind them.
+fn write_regular(
+    cx: &mut Cx<'_, '_>,
+    inode: InodeRef,
+    iov: &mut Iov,
+    at: u64,
+    append: bool,
+) -> Result<(u64, u64), Errno> {
+    if iov.left() == 0 {
+        return Ok((0, at));
+    }
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let (start, len) = write_limits(cx, &attr, at, iov.left(), append)?;
+    iov.limit(len);
+    let mut at = start;
+    let mut result = Ok(());
+    while iov.left() > 0 {
+        let room = PAGE_SIZE - at % PAGE_SIZE;
+        // Look at the source first, so that nothing is made for bytes that cannot be read; making the page may move it.
+        result = iov
+            .run(cx, room, false)
+            .and_then(|_| inode::page_for_write(cx.k, cx.p, inode, at / PAGE_SIZE))
+            .and_then(|frame| {
+                let to = frame.offset() + at % PAGE_SIZE;
+                match iov.run(cx, room, false)? {
+                    Some((from, len)) => copy_source(cx.p, to, from, len).map(|()| len),
+                    None => Ok(0),
+                }
+            })
+            .map(|len| {
+                iov.advance(len);
+                at += len;
+            });
+        if result.is_err() {
+            break;
+        }
+    }
+    if at == start {
+        result?;
+    } else {
+        written(cx.k, cx.p, Who::Task(cx.thread), inode, &attr, at)?;
+    }
+    Ok((at - start, at))
+}
+
+/// Writes bytes of the kernel to a regular file for the current task: how many could be. Same rules as write(2).
+pub(crate) fn write_inode(
+    cx: &mut Cx<'_, '_>,
+    inode: InodeRef,
+    at: u64,
+    data: &[u8],
+) -> Result<u64, Errno> {
+    if data.is_empty() {
+        return Ok(0);
+    }
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let (start, len) = write_limits(cx, &attr, at, data.len() as u64, false)?;
+    let mut rest = &data[..len as usize];
+    let mut at = start;
+    while !rest.is_empty() {
+        let within = at % PAGE_SIZE;
+        let frame = match inode::page_for_write(cx.k, cx.p, inode, at / PAGE_SIZE) {
+            Ok(frame) => frame,
+            Err(_) if at > start => break,
+            Err(errno) => return Err(errno),
+        };
+        let (part, behind) = rest.split_at(rest.len().min((PAGE_SIZE - within) as usize));
+        cx.p.memory.write(frame.offset() + within, part);
+        at += part.len() as u64;
+        rest = behind;
+    }
+    written(cx.k, cx.p, Who::Task(cx.thread), inode, &attr, at)?;
+    Ok(at - start)
+}
+
+fn read_proc(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    inode: InodeRef,
+    iov: &mut Iov,
+    at: u64,
+) -> Result<u64, Errno> {
+    if at == 0 {
+        let content = proc::content(cx.k, cx.p, Some(cx.thread), inode.ino)?;
+        file::at_mut(cx.k, id).kind = FileKind::Proc(content);
+    }
+    let FileKind::Proc(content) = &mut file::at_mut(cx.k, id).kind else {
+        return Err(Errno::EIO);
+    };
+    let content = core::mem::take(content);
+    let rest = content.get(at as usize..).unwrap_or_default();
+    let result = iov.put(cx, rest);
+    file::at_mut(cx.k, id).kind = FileKind::Proc(content);
+    result
+}
+
+fn read_device(cx: &mut Cx<'_, '_>, device: Device, iov: &mut Iov) -> Result<u64, Errno> {
+    let mut done = 0;
+    if device == Device::Null {
+        return Ok(0);
+    }
+    let mut buf = [0; 256];
+    while iov.left() > 0 {
+        let (to, len) = match iov.run(cx, u64::MAX, true) {
+            Ok(Some((Source::Memory(to), len))) => (to, len),
+            Ok(_) => break,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        };
+        if device == Device::Random {
+            let mut at = 0;
+            while at < len {
+                let part = &mut buf[..(len - at).min(256) as usize];
+                cx.k.system.rng.fill(part);
+                cx.p.memory.write(to + at, part);
+                at += part.len() as u64;
+            }
+        } else {
+            cx.p.memory.zero(to, len);
+        }
+        iov.advance(len);
+        done += len;
+    }
+    Ok(done)
+}
+
+fn read_pipe(
+    cx: &mut Cx<'_, '_>,
+    id: PipeId,
+    iov: &mut Iov,
+    no_wait: bool,
+) -> Result<u64, Stop> {
+    if iov.left() == 0 {
+        return Ok(0);
+    }
+    let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+    if pipe.data.is_empty() {
+        if pipe.writers == 0 {
+            return Ok(0);
+        }
+        if no_wait {
+            return Err(Errno::EAGAIN.into());
+        }
+        return Wait::on(WaitKey::Pipe(id.0)).into();
+    }
+    let mut done = 0;
+    while let Some(pipe) = cx.k.vfs.pipes.get(id)
+        && !pipe.data.is_empty()
+    {
+        let front = pipe.data.as_slices().0.len() as u64;
+        let (to, len) = match iov.run(cx, front, true) {
+            Ok(Some((Source::Memory(to), len))) => (to, len),
+            Ok(_) => break,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+            let data = pipe.data.as_slices().0;
+            cx.p.memory.write(to, &data[..len as usize]);
+            pipe.data.drain(..len as usize);
+        }
+        iov.advance(len);
+        done += len;
+    }
+    cx.k.wake(WaitKey::Pipe(id.0));
+    Ok(done)
+}
+
+/// Blocks, or ends the call with what it has done so far if a signal is waiting.
+pub(crate) fn block_after(cx: &mut Cx<'_, '_>, done: u64, wait: Wait) -> Result<u64, Stop> {
+    if done > 0 && signal::interrupts(cx.k, cx.thread, false) {
+        return Ok(done);
+    }
+    cx.call().progress = done;
+    wait.into()
+}
+
+fn write_pipe(
+    cx: &mut Cx<'_, '_>,
+    id: PipeId,
+    iov: &mut Iov,
+    no_wait: bool,
+) -> Result<u64, Stop> {
+    let total = iov.left();
+    if total == 0 {
+        return Ok(0);
+    }
+    let mut done = cx.call().progress;
+    iov.advance(done);
+    loop {
+        let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+        if pipe.readers == 0 {
+            caller::raise(cx, g::SIGPIPE);
+            return match done {
+                0 => Err(Errno::EPIPE.into()),
+                done => Ok(done),
+            };
+        }
+        let room = pipe.room();
+        let enough = room > 0 && (total > PIPE_BUF as u64 || room as u64 >= total);
+        if enough {
+            match fill_pipe(cx, id, iov, room) {
+                Ok(len) => done += len,
+                Err(errno) if done == 0 => return Err(errno.into()),
+                Err(_) => return Ok(done),
+            }
+            cx.k.wake(WaitKey::Pipe(id.0));
+        }
+        if iov.left() == 0 {
+            return Ok(done);
+        }
+        if no_wait {
+            return match done {
+                0 => Err(Errno::EAGAIN.into()),
+                done => Ok(done),
+            };
+        }
+        if cx.k.vfs.pipes.get(id).is_some_and(|pipe| !enough || pipe.room() == 0) {
+            return block_after(cx, done, Wait::on(WaitKey::Pipe(id.0)));
+        }
+    }
+}
+
+/// Copies at most `room` bytes from user memory to the end of a pipe.
+fn fill_pipe(
+    cx: &mut Cx<'_, '_>,
+    id: PipeId,
+    iov: &mut Iov,
+    mut room: usize,
+) -> Result<u64, Errno> {
+    let mut done = 0;
+    while room > 0 {
+        let (from, len) = match iov.run(cx, room as u64, false) {
+            Ok(Some(run)) => run,
+            Ok(None) => break,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        };
+        let Some(pipe) = cx.k.vfs.pipes.get_mut(id) else {
+            break;
+        };
+        let old = pipe.data.len();
+        pipe.data.resize(old + len as usize, 0);
+        let (head, tail) = pipe.data.as_mut_slices();
+        let result = match head.len().checked_sub(old) {
+            // The new bytes begin in the first slice and may go on in the second.
+            Some(first) if first > 0 => {
+                let first_result = read_source(cx.p, from, &mut head[old..]);
+                let behind = match from {
+                    Source::Memory(at) => Source::Memory(at + first as u64),
+                    Source::Image { image, offset } => Source::Image {
+                        image,
+                        offset: offset + first as u64,
+                    },
+                    Source::Zero => Source::Zero,
+                };
+                first_result.and_then(|()| read_source(cx.p, behind, tail))
+            }
+            _ => {
+                let skip = old - head.len();
+                read_source(cx.p, from, &mut tail[skip..])
+            }
+        };
+        if let Err(errno) = result {
+            pipe.data.truncate(old);
+            return Err(errno);
+        }
+        iov.advance(len);
+        room -= len as usize;
+        done += len;
+    }
+    Ok(done)
+}
+
+/// How long a call that must not wait gives the host to say whether a stream is ready.
+pub(crate) const STREAM_GRACE: u64 = 1_000_000;
+
+/// Asks the host whether a stream is ready without waiting for it. `None`: it is not.
+pub(crate) fn stream_ready(
+    cx: &mut Cx<'_, '_>,
+    stream: u8,
+    events: u16,
+    timeout: u64,
+) -> Result<Option<u16>, Stop> {
+    let deadline = cx.call().entered.mono.saturating_add(timeout);
+    match cx.host(HostCall::Poll { stream, events }) {
+        Ok(HostResult::Ready(ready)) => Ok(Some(ready)),
+        Ok(_) => Err(Errno::EIO.into()),
+        Err(Stop::Block(wait)) => match cx.now().mono >= deadline {
+            true => Ok(None),
+            false => Err(Stop::Block(wait.until(Some(deadline)))),
+        },
+        Err(stop) => Err(stop),
+    }
+}
+
+fn read_stream(
+    cx: &mut Cx<'_, '_>,
+    stream: u8,
+    iov: &mut Iov,
+    no_wait: bool,
+) -> Result<u64, Stop> {
+    if iov.left() == 0 {
+        return Ok(0);
+    }
+    // Bytes that the host gave must not be lost to a bad address.
+    iov.run(cx, 1, true)?;
+    if no_wait && cx.call().progress == 0 {
+        match stream_ready(cx, stream, g::POLLIN as u16, STREAM_GRACE)? {
+            Some(_) => cx.call().progress = 1,
+            None => return Err(Errno::EAGAIN.into()),
+        }
+    }
+    let len = iov.left().min(HOST_CHUNK) as u32;
+    match cx.host(HostCall::Read { stream, len })? {
+        HostResult::Data(data) => Ok(iov.put(cx, &data)?),
+        _ => Err(Errno::EIO.into()),
+    }
+}
+
+fn write_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov) -> Result<u64, Stop> {
+    if iov.left() == 0 {
+        return Ok(0);
+    }
+    let mut done = cx.call().progress;
+    iov.advance(done);
+    while iov.left() > 0 {
+        let mut data = Vec::new();
+        if cx.call().op.is_none() {
+            data = vec![0; iov.left().min(HOST_CHUNK) as usize];
+            match iov.clone().take(cx, &mut data) {
+                Ok(len) => data.truncate(len as usize),
+                Err(errno) if done == 0 => return Err(errno.into()),
+                Err(_) => return Ok(done),
+            }
+        }
+        match cx.host(HostCall::Write { stream, data }) {
+            Ok(HostResult::Count(len)) if len > 0 => {
+                let len = len.min(iov.left());
+                iov.advance(len);
+                done += len;
+            }
+            Ok(_) => return Err(Errno::EIO.into()),
+            Err(Stop::Block(wait)) => return block_after(cx, done, wait),
+            Err(Stop::Errno(Errno::EPIPE)) => {
+                caller::raise(cx, g::SIGPIPE);
+                return match done {
+                    0 => Err(Errno::EPIPE.into()),
+                    done => Ok(done),
+                };
+            }
+            Err(_) if done > 0 => return Ok(done),
+            Err(stop) => return Err(stop),
+        }
+    }
+    Ok(done)
+}
+
+/// Moves the position of a file (lseek(2)).
+pub(crate) fn seek(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    offset: i64,
+    whence: u32,
+) -> Result<u64, Stop> {
+    let file = file::at(cx.k, id);
+    let current = file.offset as i64;
+    let inode = file.inode;
+    let max = i64::MAX;
+    let base = match (&file.kind, whence) {
+        (&FileKind::HostStream(stream), _) => {
+            let seekable =
+                cx.k.system.stdio.get(usize::from(stream)) == Some(&crate::boot::Stdio::File);
+            if !seekable {
+                return Err(Errno::ESPIPE.into());
+            }
+            if whence > g::SEEK_END {
+                return Err(Errno::EINVAL.into());
+            }
+            let call = HostCall::Seek {
+                stream,
+                offset,
+                whence: whence as u8,
+            };
+            return match cx.host(call)? {
+                HostResult::Count(at) => Ok(at),
+                _ => Err(Errno::EIO.into()),
+            };
+        }
+        (FileKind::Pipe(_), _) => return Err(Errno::ESPIPE.into()),
+        (FileKind::Device(_), _) => return Ok(0),
+        (FileKind::Path, _) => return Err(Errno::EBADF.into()),
+        (_, g::SEEK_SET) => 0,
+        (_, g::SEEK_CUR) => current,
+        (FileKind::Regular, g::SEEK_END) => {
+            let inode = inode.ok_or(Errno::EINVAL)?;
+            inode::attr(cx.k, cx.p, inode)?.size as i64
+        }
+        (FileKind::Directory, g::SEEK_END) => max,
+        (FileKind::Regular, g::SEEK_DATA | g::SEEK_HOLE) => {
+            let inode = inode.ok_or(Errno::EINVAL)?;
+            let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+            let at = inode::seek(cx.k, cx.p, inode, from, whence == g::SEEK_DATA)?;
+            file::at_mut(cx.k, id).offset = at;
+            return Ok(at);
+        }
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let at = match whence == g::SEEK_END && base == max {
+        true if offset == 0 => max,
+        true => return Err(Errno::EINVAL.into()),
+        false => base.checked_add(offset).ok_or(Errno::EOVERFLOW)?,
+    };
+    let at = u64::try_from(at).map_err(|_| Errno::EINVAL)?;
+    file::at_mut(cx.k, id).offset = at;
+    Ok(at)
+}
