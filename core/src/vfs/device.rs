@@ -22,13 +22,15 @@ pub(crate) enum Target {
 
 /// The device with this number (`new_encode_dev`); others are `ENXIO`.
 pub(crate) fn find(rdev: u32) -> Option<Target> {
-    Some(match (rdev >> 8 & 0xfff, rdev & 0xff | rdev >> 12 & 0xfff00) {
-        (1, 3) => Target::Device(Device::Null),
-        (1, 5) => Target::Device(Device::Zero),
-        (1, 7) => Target::Device(Device::Full),
-        (1, 8 | 9) => Target::Device(Device::Random),
-        (5, 0) => Target::Terminal,
-        (5, 1) | (136, 0) => Target::Stream,
-        _ => return None,
-    })
+    Some(
+        match (rdev >> 8 & 0xfff, rdev & 0xff | rdev >> 12 & 0xfff00) {
+            (1, 3) => Target::Device(Device::Null),
+            (1, 5) => Target::Device(Device::Zero),
+            (1, 7) => Target::Device(Device::Full),
+            (1, 8 | 9) => Target::Device(Device::Random),
+            (5, 0) => Target::Terminal,
+            (5, 1) | (136, 0) => Target::Stream,
+            _ => return None,
+        },
+    )
 }

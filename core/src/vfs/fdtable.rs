@@ -145,12 +145,7 @@ pub(crate) fn release_table(k: &mut Kernel, p: &mut Ports<'_>, id: FdTableId) {
 }
 
 /// A context with one user; takes references on both paths.
-pub(crate) fn new_context(
-    k: &mut Kernel,
-    root: PathRef,
-    cwd: PathRef,
-    umask: u32,
-) -> FsContextId {
+pub(crate) fn new_context(k: &mut Kernel, root: PathRef, cwd: PathRef, umask: u32) -> FsContextId {
     get_path(k, root);
     get_path(k, cwd);
     FsContextId(k.vfs.contexts.insert(FsContext {
@@ -278,7 +273,11 @@ pub(crate) fn unshare(cx: &mut Cx<'_, '_>) {
 
 /// Puts a file at a free descriptor of a table that no task uses yet. Takes over the caller's reference.
 pub(crate) fn put_at(k: &mut Kernel, table: FdTableId, fd: u32, file: FileId) {
-    k.vfs
-        .fd_table_mut(table)
-        .set(fd, Some(Slot { file, cloexec: false }));
+    k.vfs.fd_table_mut(table).set(
+        fd,
+        Some(Slot {
+            file,
+            cloexec: false,
+        }),
+    );
 }

@@ -57,12 +57,7 @@ pub(crate) struct File {
 
 impl File {
     /// A file with one reference; takes over the one on the path.
-    pub(crate) fn new(
-        kind: FileKind,
-        path: PathRef,
-        inode: Option<InodeRef>,
-        flags: u32,
-    ) -> File {
+    pub(crate) fn new(kind: FileKind, path: PathRef, inode: Option<InodeRef>, flags: u32) -> File {
         File {
             refs: 1,
             kind,

@@ -128,9 +128,7 @@ pub(crate) fn read_link(
 ) -> Result<Vec<u8>, Errno> {
     match with(k, p, inode.fs, |fs, cx| fs.read_link(cx, inode.ino)) {
         Some(result) => result,
-        None if kind(k, inode.fs) == FsKind::Proc => {
-            proc::read_link(k, p, who.viewer(), inode.ino)
-        }
+        None if kind(k, inode.fs) == FsKind::Proc => proc::read_link(k, p, who.viewer(), inode.ino),
         None => Err(Errno::EINVAL),
     }
 }
@@ -143,8 +141,7 @@ pub(crate) fn create(
     name: &[u8],
     node: &NewNode<'_>,
 ) -> Result<Ino, Errno> {
-    change(k, p, dir.fs, |fs, cx| fs.create(cx, dir.ino, name, node))
-        .unwrap_or(Err(Errno::EACCES))
+    change(k, p, dir.fs, |fs, cx| fs.create(cx, dir.ino, name, node)).unwrap_or(Err(Errno::EACCES))
 }
 
 /// Makes a regular file without a name, with a reference.

@@ -39,9 +39,7 @@ impl Record {
     }
 
     fn conflicts(&self, other: &Record) -> bool {
-        self.owner != other.owner
-            && (self.exclusive || other.exclusive)
-            && self.overlaps(other)
+        self.owner != other.owner && (self.exclusive || other.exclusive) && self.overlaps(other)
     }
 }
 
@@ -119,10 +117,7 @@ pub(crate) fn flock(
     }
     let mut result = Ok(());
     if let Some(exclusive) = exclusive {
-        let conflict = locks
-            .whole
-            .iter()
-            .any(|&(_, other)| exclusive || other);
+        let conflict = locks.whole.iter().any(|&(_, other)| exclusive || other);
         match conflict {
             true => result = Err(Errno::EAGAIN),
             false => locks.whole.push((file, exclusive)),

@@ -249,12 +249,11 @@ fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Resu
         return Err(Errno::EXDEV);
     }
     let who = Who::Task(cx.thread);
-    let inode = cx
-        .k
-        .vfs
-        .dentries
-        .inode(source.dentry)
-        .ok_or(Errno::ENOENT)?;
+    let inode =
+        cx.k.vfs
+            .dentries
+            .inode(source.dentry)
+            .ok_or(Errno::ENOENT)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
     may_link(cx, who, &attr)?;
     may_create(cx.k, cx.p, who, place.dir)?;

@@ -97,9 +97,7 @@ impl How {
         if flags & g::O_PATH != 0 && flags & !PATH_FLAGS != 0 {
             return Err(Errno::EINVAL);
         }
-        if walk.contains(Flags::CACHED)
-            && flags & (g::O_TRUNC | g::O_CREAT | O_TMPFILE_BIT) != 0
-        {
+        if walk.contains(Flags::CACHED) && flags & (g::O_TRUNC | g::O_CREAT | O_TMPFILE_BIT) != 0 {
             return Err(Errno::EAGAIN);
         }
         Ok(How {
@@ -131,12 +129,7 @@ struct Found {
 }
 
 /// Opens a file for the current task; the result holds one reference.
-pub(crate) fn open(
-    cx: &mut Cx<'_, '_>,
-    at: DirFd,
-    path: &[u8],
-    how: How,
-) -> Result<FileId, Stop> {
+pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<FileId, Stop> {
     let flags = how.flags;
     if flags & O_TMPFILE_BIT != 0 {
         if flags & g::O_TMPFILE != g::O_TMPFILE
@@ -235,12 +228,7 @@ fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Resu
 }
 
 /// Makes an open file of a path, whose reference it takes over unless it fails.
-fn open_path(
-    cx: &mut Cx<'_, '_>,
-    path: PathRef,
-    how: How,
-    created: bool,
-) -> Result<FileId, Stop> {
+fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Result<FileId, Stop> {
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
     let kept = how.flags & !(g::O_CREAT | g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
     if how.flags & g::O_PATH != 0 {
@@ -270,10 +258,7 @@ fn open_path(
     if how.flags & g::O_TRUNC != 0 && !created && kind == FileKind::Regular {
         truncate(cx, inode, &attr, 0)?;
     }
-    Ok(file::add(
-        cx.k,
-        File::new(kind, path, Some(inode), flags),
-    )?)
+    Ok(file::add(cx.k, File::new(kind, path, Some(inode), flags))?)
 }
 
 /// The stream that is a terminal.

@@ -125,9 +125,7 @@ pub(crate) fn clear_set_id(
     }
     let mut mode = attr.mode & 0o7777 & !S_ISUID;
     // Set-group-id without group execute stands for mandatory locking and stays for members of the group (setattr_should_drop_sgid).
-    if mode & S_ISGID != 0
-        && (mode & S_IXGRP != 0 || !in_group_or_capable(k, who, attr.gid))
-    {
+    if mode & S_ISGID != 0 && (mode & S_IXGRP != 0 || !in_group_or_capable(k, who, attr.gid)) {
         mode &= !S_ISGID;
     }
     (mode != attr.mode & 0o7777).then_some(mode)

@@ -244,12 +244,7 @@ pub(crate) struct How {
 }
 
 /// Reads from an open file into user memory.
-pub(crate) fn read(
-    cx: &mut Cx<'_, '_>,
-    id: FileId,
-    iov: &mut Iov,
-    how: How,
-) -> Result<u64, Stop> {
+pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> Result<u64, Stop> {
     let file = file::at(cx.k, id);
     if !file.readable() {
         return Err(Errno::EBADF.into());
@@ -282,12 +277,7 @@ pub(crate) fn read(
 }
 
 /// Writes from user memory to an open file.
-pub(crate) fn write(
-    cx: &mut Cx<'_, '_>,
-    id: FileId,
-    iov: &mut Iov,
-    how: How,
-) -> Result<u64, Stop> {
+pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> Result<u64, Stop> {
     let file = file::at(cx.k, id);
     if !file.writable() {
         return Err(Errno::EBADF.into());
@@ -543,12 +533,7 @@ fn read_device(cx: &mut Cx<'_, '_>, device: Device, iov: &mut Iov) -> Result<u64
     Ok(done)
 }
 
-fn read_pipe(
-    cx: &mut Cx<'_, '_>,
-    id: PipeId,
-    iov: &mut Iov,
-    no_wait: bool,
-) -> Result<u64, Stop> {
+fn read_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> Result<u64, Stop> {
     if iov.left() == 0 {
         return Ok(0);
     }
@@ -594,12 +579,7 @@ pub(crate) fn block_after(cx: &mut Cx<'_, '_>, done: u64, wait: Wait) -> Result<
     wait.into()
 }
 
-fn write_pipe(
-    cx: &mut Cx<'_, '_>,
-    id: PipeId,
-    iov: &mut Iov,
-    no_wait: bool,
-) -> Result<u64, Stop> {
+fn write_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> Result<u64, Stop> {
     let total = iov.left();
     if total == 0 {
         return Ok(0);
@@ -634,7 +614,13 @@ fn write_pipe(
                 done => Ok(done),
             };
         }
-        if cx.k.vfs.pipes.get(id).is_some_and(|pipe| !enough || pipe.room() == 0) {
+        if cx
+            .k
+            .vfs
+            .pipes
+            .get(id)
+            .is_some_and(|pipe| !enough || pipe.room() == 0)
+        {
             return block_after(cx, done, Wait::on(WaitKey::Pipe(id.0)));
         }
     }
@@ -713,12 +699,7 @@ pub(crate) fn stream_ready(
     }
 }
 
-fn read_stream(
-    cx: &mut Cx<'_, '_>,
-    stream: u8,
-    iov: &mut Iov,
-    no_wait: bool,
-) -> Result<u64, Stop> {
+fn read_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov, no_wait: bool) -> Result<u64, Stop> {
     if iov.left() == 0 {
         return Ok(0);
     }
@@ -776,12 +757,7 @@ fn write_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov) -> Result<u64, S
 }
 
 /// Moves the position of a file (lseek(2)).
-pub(crate) fn seek(
-    cx: &mut Cx<'_, '_>,
-    id: FileId,
-    offset: i64,
-    whence: u32,
-) -> Result<u64, Stop> {
+pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> Result<u64, Stop> {
     let file = file::at(cx.k, id);
     let current = file.offset as i64;
     let inode = file.inode;

@@ -111,7 +111,10 @@ fn start(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8]) -> Result<PathRef, Errno> 
         return Ok(context(cx).1);
     }
     let file = fdtable::get_any(cx, at.0)?;
-    cx.k.vfs.file(file).map(|file| file.path).ok_or(Errno::EBADF)
+    cx.k.vfs
+        .file(file)
+        .map(|file| file.path)
+        .ok_or(Errno::EBADF)
 }
 
 impl<'p> Cx<'_, 'p> {
@@ -142,10 +145,7 @@ impl<'p> Cx<'_, 'p> {
         if !flags.contains(Flags::KEEP) {
             dentry::trim(self.k, self.p);
         }
-        Ok((
-            Walker::new(self.k, self.p, who, root, start, flags),
-            start,
-        ))
+        Ok((Walker::new(self.k, self.p, who, root, start, flags), start))
     }
 }
 
@@ -237,7 +237,10 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
                 break;
             }
             let rest = &text[at..];
-            let len = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+            let len = rest
+                .iter()
+                .position(|&byte| byte == b'/')
+                .unwrap_or(rest.len());
             let (name, behind) = rest.split_at(len);
             let slashes = behind.iter().take_while(|&&byte| byte == b'/').count();
             let slash = slashes > 0;
@@ -399,7 +402,12 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         if self.links > MAX_LINKS || self.flags.contains(Flags::NO_SYMLINKS) {
             return Err(Errno::ELOOP);
         }
-        let inode = self.k.vfs.dentries.inode(link.dentry).ok_or(Errno::ENOENT)?;
+        let inode = self
+            .k
+            .vfs
+            .dentries
+            .inode(link.dentry)
+            .ok_or(Errno::ENOENT)?;
         if last {
             self.may_follow(dir, inode)?;
         }
@@ -443,7 +451,11 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
     }
 
     /// Follows a symbolic link that the caller found as the last component of a place, as far as the place that it leads to.
-    pub(crate) fn follow_last(&mut self, place: &Place, link: PathRef) -> Result<FollowedTo, Errno> {
+    pub(crate) fn follow_last(
+        &mut self,
+        place: &Place,
+        link: PathRef,
+    ) -> Result<FollowedTo, Errno> {
         match self.follow(place.dir, link, true)? {
             Link::Jump(path) => Ok(FollowedTo::Path(path)),
             Link::Text(mut target) => {
