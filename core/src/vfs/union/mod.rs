@@ -113,7 +113,6 @@ impl UnionFs {
         } else if roots.len() > 1 {
             fs.merged.insert(fs.root, roots);
         }
-        fs.refs.insert(fs.root, 1);
         Ok(fs)
     }
 
@@ -153,6 +152,7 @@ impl UnionFs {
         }
     }
 
+    /// Takes a reference. The root needs none: it stays.
     fn grab(&mut self, ino: Ino) {
         let count = self.refs.entry(ino).or_default();
         *count = count.saturating_add(1);
@@ -274,6 +274,7 @@ impl InodeOps for UnionFs {
 
     fn forget(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) {
         match self.refs.get_mut(&ino) {
+            _ if ino == self.root => {}
             Some(count) if *count > 1 => *count -= 1,
             Some(_) => {
                 self.refs.remove(&ino);

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
-use super::tree::{MemTree, Random};
+use super::tree::{MemTree, NAMES, Random};
 use super::*;
 
 /// What a program can see of a file.
@@ -166,8 +166,8 @@ fn walk_union(test: &mut Test, ino: Ino, path: &[u8], seen: &mut BTreeMap<Vec<u8
     }
 }
 
-/// What the kernel shows of these layers. The error says why it cannot be asked.
-fn ask_kernel(tree: &MemTree, dir: &Path) -> Result<BTreeMap<Vec<u8>, Seen>, String> {
+/// The layers mounted in `dir/union` by the kernel, with an upper layer. The error says why that cannot be done.
+fn mount_kernel(tree: &MemTree, dir: &Path) -> Result<Mounts, String> {
     let mut mounts = Mounts(Vec::new());
     let mut lowers = String::new();
     for (n, &root) in tree.roots.iter().enumerate() {
@@ -192,49 +192,230 @@ fn ask_kernel(tree: &MemTree, dir: &Path) -> Result<BTreeMap<Vec<u8>, Seen>, Str
     fs::create_dir(upper.join("u")).unwrap();
     fs::create_dir(upper.join("w")).unwrap();
     let upper = upper.to_str().unwrap();
-    let options = format!("lowerdir={lowers},upperdir={upper}/u,workdir={upper}/w");
-    let union = dir.join("union");
-    mounts.add(&union, &["-t", "overlay", "-o", &options, "none"])?;
-    let mut seen = BTreeMap::new();
-    walk_kernel(&union, b"", &mut seen);
-    Ok(seen)
+    let options = "index=on,redirect_dir=on,metacopy=off";
+    let options = format!("lowerdir={lowers},upperdir={upper}/u,workdir={upper}/w,{options}");
+    mounts.add(
+        &dir.join("union"),
+        &["-t", "overlay", "-o", &options, "none"],
+    )?;
+    Ok(mounts)
+}
+
+/// Random layers, the kernel's union of them and ours; `None` if the kernel cannot be asked.
+fn both(seed: u64, dir: &Path) -> Option<(Random, Mounts, Test)> {
+    println!("VARVE_TEST_SEED={seed}");
+    let mut random = Random(seed);
+    let mut tree = MemTree::default();
+    for _ in 0..random.below(12) + 1 {
+        tree.random_layer(&mut random);
+    }
+    for file in &mut tree.files {
+        file.mtime = 5000;
+    }
+    match rustix::process::geteuid().is_root() {
+        true => {}
+        false => return skip("not root"),
+    }
+    match mount_kernel(&tree, dir) {
+        Ok(mounts) => Some((random, mounts, Test::new(tree, None))),
+        Err(reason) => skip(&reason),
+    }
+}
+
+fn skip<T>(reason: &str) -> Option<T> {
+    let skips = std::env::var_os("VARVE_TEST_NO_SKIP").is_none();
+    assert!(skips, "overlayfs cannot be asked: {reason}");
+    println!("SKIP: overlayfs as oracle: {reason}");
+    None
+}
+
+fn seeds(standard: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    let seed = std::env::var("VARVE_TEST_SEED").ok();
+    let seed = seed.and_then(|seed| seed.parse().ok());
+    seed.map_or(standard, |seed: u64| seed..seed + 1)
+}
+
+fn compare(test: &mut Test, dir: &Path, times: bool) {
+    let (mut expected, mut seen) = (BTreeMap::new(), BTreeMap::new());
+    walk_kernel(&dir.join("union"), b"", &mut expected);
+    let root = test.fs.root();
+    walk_union(test, root, b"", &mut seen);
+    // The root's own attributes are those of the kernel's upper directory.
+    for (path, expected) in expected.iter_mut().skip(1) {
+        if let (false, Some(seen)) = (times, seen.get(path)) {
+            expected.mtime = seen.mtime;
+        }
+        assert_eq!(seen.get(path), Some(&*expected), "{}", path.escape_ascii());
+    }
+    let paths = |seen: &BTreeMap<Vec<u8>, Seen>| seen.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(paths(&seen), paths(&expected));
 }
 
 #[test]
 fn a_union_shows_what_overlayfs_shows() {
-    let seeds = std::env::var("VARVE_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seeds = seeds.map_or(1000..1008, |seed: u64| seed..seed + 1);
-    for seed in seeds {
-        println!("VARVE_TEST_SEED={seed}");
-        let mut random = Random(seed);
-        let mut tree = MemTree::default();
-        for _ in 0..random.below(12) + 1 {
-            tree.random_layer(&mut random);
-        }
-        for file in &mut tree.files {
-            file.mtime = 5000;
-        }
+    for seed in seeds(1000..1008) {
         let dir = tempfile::tempdir().unwrap();
-        let expected = match ask_kernel(&tree, dir.path()) {
-            Ok(seen) => seen,
-            Err(reason) => {
-                let skipped = std::env::var_os("VARVE_TEST_NO_SKIP").is_none();
-                assert!(skipped, "overlayfs cannot be asked: {reason}");
-                println!("SKIP: overlayfs as oracle: {reason}");
-                return;
-            }
+        let Some((_, _mounts, mut test)) = both(seed, dir.path()) else {
+            return;
         };
-        let mut test = Test::new(tree, None);
-        let mut seen = BTreeMap::new();
-        let root = test.fs.root();
-        walk_union(&mut test, root, b"", &mut seen);
-        // The root's own attributes are those of the kernel's upper directory.
-        for (path, expected) in expected.iter().skip(1) {
-            assert_eq!(seen.get(path), Some(expected), "{}", path.escape_ascii());
+        compare(&mut test, dir.path(), true);
+    }
+}
+
+/// Walks to the parent of a path as the kernel would; gives a reference on it.
+fn parent(test: &mut Test, path: &[&[u8]]) -> Result<Ino, Errno> {
+    let mut at = test.fs.root();
+    for name in &path[..path.len() - 1] {
+        let next = call!(test, lookup, at, name);
+        if at != test.fs.root() {
+            call!(test, forget, at);
         }
-        let paths = |seen: &BTreeMap<Vec<u8>, Seen>| seen.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(paths(&seen), paths(&expected));
+        at = next?;
+        let kind = call!(test, attr, at).unwrap().mode & S_IFMT;
+        if kind != S_IFDIR {
+            call!(test, forget, at);
+            // All symbolic links here lead nowhere.
+            let dangling = kind == S_IFLNK;
+            return Err(if dangling {
+                Errno::ENOENT
+            } else {
+                Errno::ENOTDIR
+            });
+        }
+    }
+    Ok(at)
+}
+
+/// One random operation on both sides.
+fn operate(test: &mut Test, union: &Path, random: &mut Random) {
+    let mut random_path = || {
+        let depth = random.below(3) as usize + 1;
+        let path: Vec<&[u8]> = (0..depth).map(|_| *random.pick(&NAMES)).collect();
+        let joined = path.iter().map(|name| OsStr::from_bytes(name));
+        let full = union.join(joined.collect::<PathBuf>());
+        (path, full)
+    };
+    let (a, b) = (random_path(), random_path());
+    if a.0.starts_with(&b.0) || b.0.starts_with(&a.0) {
+        return;
+    }
+    let what = random.below(9);
+    let bytes = random.bytes(5000);
+    let offset = random.below(9000);
+    let flags = *random.pick(&[0, 0, 1, 2]);
+    let node = |mode, target| NewNode {
+        mode,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        target,
+    };
+    let number = |error: rustix::io::Errno| Errno::from_number(error.raw_os_error());
+    use rustix::fs::{AtFlags, OFlags, RenameFlags as Flags};
+    let mode = Mode::from_raw_mode(0o640);
+    let path = &a.1;
+    let expected = match what {
+        0 => {
+            let how = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+            rustix::fs::open(path, how, mode).map(drop)
+        }
+        1 => rustix::fs::mkdir(path, mode),
+        2 => rustix::fs::symlink("target", path),
+        3 => rustix::fs::unlinkat(CWD, path, AtFlags::empty()),
+        4 => rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR),
+        5 => rustix::fs::linkat(CWD, path, CWD, &b.1, AtFlags::empty()),
+        6 => rustix::fs::renameat_with(CWD, path, CWD, &b.1, Flags::from_bits_retain(flags)),
+        7 => rustix::fs::open(
+            path,
+            OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
+            mode,
+        )
+        .and_then(|file| rustix::io::pwrite(&file, &bytes, offset).map(drop)),
+        _ => rustix::fs::open(
+            path,
+            OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
+            mode,
+        )
+        .and_then(|file| rustix::fs::ftruncate(&file, offset)),
+    }
+    .map_err(number);
+    let dir = parent(test, &a.0);
+    let name = *a.0.last().unwrap();
+    let done = dir.and_then(|dir| match what {
+        0 => call!(test, create, dir, name, &node(S_IFREG | 0o640, b"")).map(Some),
+        1 => call!(test, create, dir, name, &node(S_IFDIR | 0o640, b"")).map(Some),
+        2 => call!(test, create, dir, name, &node(S_IFLNK | 0o777, b"target")).map(Some),
+        3 => call!(test, unlink, dir, name).map(|()| None),
+        4 => call!(test, rmdir, dir, name).map(|()| None),
+        5 => {
+            let ino = call!(test, lookup, dir, name)?;
+            let done = parent(test, &b.0).and_then(|to| {
+                let done = call!(test, link, ino, to, b.0.last().unwrap());
+                call!(test, forget, to);
+                done
+            });
+            call!(test, forget, ino);
+            done.map(|()| None)
+        }
+        6 => parent(test, &b.0).and_then(|to| {
+            let flags = RenameFlags::from_bits_truncate(flags);
+            let done = call!(test, rename, (dir, name), (to, b.0.last().unwrap()), flags);
+            call!(test, forget, to);
+            done.map(|()| None)
+        }),
+        _ => {
+            let ino = call!(test, lookup, dir, name)?;
+            let attr = call!(test, attr, ino)?;
+            let refused = match attr.mode & S_IFMT {
+                S_IFREG => None,
+                S_IFDIR => Some(Errno::EISDIR),
+                S_IFLNK => Some(Errno::ELOOP),
+                _ => Some(Errno::ENXIO), // a FIFO without a reader
+            };
+            if refused.is_none() && what == 7 {
+                test.write_bytes(ino, offset, &bytes);
+            }
+            if refused.is_none() {
+                let end = offset + if what == 7 { bytes.len() as u64 } else { 0 };
+                let size = if what == 7 { attr.size.max(end) } else { end };
+                let set = SetAttr {
+                    size: Some(size),
+                    ..SetAttr::default()
+                };
+                call!(test, set_attr, ino, &set)?;
+            }
+            call!(test, forget, ino);
+            refused.map_or(Ok(None), Err)
+        }
+    });
+    if let Ok(dir) = dir {
+        call!(test, forget, dir);
+    }
+    if let Ok(Some(made)) = done {
+        call!(test, forget, made);
+    }
+    let (a, b) = (a.1.display(), b.1.display());
+    assert_eq!(
+        done.map(drop),
+        expected,
+        "operation {what} on {a} and {b}, flags {flags}"
+    );
+}
+
+#[test]
+fn operations_on_a_union_do_what_they_do_on_overlayfs() {
+    rustix::process::umask(Mode::empty());
+    for seed in seeds(2000..2006) {
+        let dir = tempfile::tempdir().unwrap();
+        let Some((mut random, _mounts, mut test)) = both(seed, dir.path()) else {
+            return;
+        };
+        for _ in 0..10 {
+            for _ in 0..100 {
+                test.time += 1000;
+                operate(&mut test, &dir.path().join("union"), &mut random);
+            }
+            compare(&mut test, dir.path(), false);
+        }
     }
 }
