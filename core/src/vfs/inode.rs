@@ -11,6 +11,7 @@ use super::union::UnionFs;
 use super::{anon, proc};
 use crate::Kernel;
 use crate::abi::Errno;
+use crate::event::Level;
 use crate::machine::FrameNo;
 use crate::port::Ports;
 
@@ -42,10 +43,14 @@ fn with<R>(
         frames: &mut k.mm.frames,
         now: k.system.now,
     };
-    match k.vfs.filesystems.get_mut(fs.0 as usize) {
-        Some(Filesystem::Union(union)) => Some(run(union, &mut cx)),
-        _ => None,
+    let Some(Filesystem::Union(union)) = k.vfs.filesystems.get_mut(fs.0 as usize) else {
+        return None;
+    };
+    let result = run(union, &mut cx);
+    for line in union.take_faults() {
+        k.log(Level::Error, line);
     }
+    Some(result)
 }
 
 /// Runs an operation that changes a union, then drops the mappings of pages that moved.

@@ -79,6 +79,20 @@ impl UnionFs {
         Ok(Some((lower.ino, lower.kind)))
     }
 
+    fn exists(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino, name: &[u8]) -> Result<bool, Errno> {
+        match self.slot(dir, name) {
+            Some(slot) => Ok(slot != Slot::Whiteout),
+            None => Ok(self.find_lower(cx, dir, name)?.is_some()),
+        }
+    }
+
+    /// Forgets the parts of a directory that was found and is not referenced.
+    fn settle(&mut self, ino: Ino) {
+        if ino != self.root && !self.refs.contains_key(&ino) {
+            self.merged.remove(&ino);
+        }
+    }
+
     fn find_lower(
         &mut self,
         cx: &mut FsCx<'_, '_>,
@@ -86,7 +100,8 @@ impl UnionFs {
         name: &[u8],
     ) -> Result<Option<Lower>, Errno> {
         let mut found: Option<Lower> = None;
-        for part in self.parts(dir)? {
+        let parts = self.parts(dir)?;
+        for (index, &part) in parts.iter().enumerate() {
             let Some((ino, kind)) = self.layers.lookup(cx.ports, part, name)? else {
                 continue;
             };
@@ -102,7 +117,8 @@ impl UnionFs {
                 Some(lower) if is_dir => lower.parts.push(ino),
                 Some(_) => break,
             }
-            if !is_dir || self.layers.is_opaque(cx.ports, ino)? {
+            let last = index + 1 == parts.len();
+            if !is_dir || !last && self.layers.is_opaque(cx.ports, ino)? {
                 break;
             }
         }
@@ -161,7 +177,7 @@ impl UnionFs {
         new: &NewNode<'_>,
     ) -> Result<Ino, Errno> {
         self.writable()?;
-        if self.find(cx, dir, name)?.is_some() {
+        if self.exists(cx, dir, name)? {
             return Err(Errno::EEXIST);
         }
         self.prepare(cx, dir, name)?;
@@ -183,7 +199,7 @@ impl UnionFs {
         name: &[u8],
     ) -> Result<(), Errno> {
         self.writable()?;
-        if self.find(cx, dir, name)?.is_some() {
+        if self.exists(cx, dir, name)? {
             return Err(Errno::EEXIST);
         }
         self.prepare(cx, dir, name)?;
@@ -211,7 +227,20 @@ impl UnionFs {
         want_dir: bool,
     ) -> Result<(), Errno> {
         self.writable()?;
-        let (ino, kind) = self.find(cx, dir, name)?.ok_or(Errno::ENOENT)?;
+        let found = self.find(cx, dir, name)?.ok_or(Errno::ENOENT)?;
+        let done = self.remove_found(cx, dir, name, want_dir, found);
+        self.settle(found.0);
+        done
+    }
+
+    fn remove_found(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        dir: Ino,
+        name: &[u8],
+        want_dir: bool,
+        (ino, kind): (Ino, u8),
+    ) -> Result<(), Errno> {
         match (u32::from(kind) == DT_DIR, want_dir) {
             (true, false) => return Err(Errno::EISDIR),
             (false, true) => return Err(Errno::ENOTDIR),
@@ -247,7 +276,26 @@ impl UnionFs {
             return Err(Errno::EINVAL);
         }
         let source = self.find(cx, from.0, from.1)?.ok_or(Errno::ENOENT)?;
-        let target = self.find(cx, to.0, to.1)?;
+        let target = self.find(cx, to.0, to.1);
+        let done = match target {
+            Ok(target) => self.rename_found(cx, (from, source), (to, target), flags),
+            Err(errno) => Err(errno),
+        };
+        self.settle(source.0);
+        if let Ok(Some(target)) = target {
+            self.settle(target.0);
+        }
+        done
+    }
+
+    fn rename_found(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        (from, source): ((Ino, &[u8]), (Ino, u8)),
+        (to, target): ((Ino, &[u8]), Option<(Ino, u8)>),
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
         let is_dir = |(_, kind): (Ino, u8)| u32::from(kind) == DT_DIR;
         match target {
             Some(_) if flags.contains(RenameFlags::NOREPLACE) => return Err(Errno::EEXIST),

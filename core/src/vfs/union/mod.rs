@@ -226,13 +226,20 @@ impl UnionFs {
     /// Takes a name away from an inode; the last one frees it once it is not referenced any more.
     fn drop_link(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<(), Errno> {
         let now = Time::from_nanos(cx.now.real);
+        let held = self.refs.contains_key(&ino);
+        if !held && !self.nodes.contains_key(&ino) {
+            let attr = self.layers.attr(cx.ports, ino)?;
+            if attr.nlink <= 1 || attr.mode & S_IFMT == S_IFDIR {
+                return Ok(()); // nobody will see it again
+            }
+        }
         let node = self.copy_up(cx, ino)?;
         node.nlink = match node.body {
             Body::Dir(_) => 0,
             _ => node.nlink.saturating_sub(1),
         };
         node.ctime = now;
-        if node.nlink == 0 && !self.refs.contains_key(&ino) {
+        if node.nlink == 0 && !held {
             self.free(cx.frames, ino);
         }
         Ok(())

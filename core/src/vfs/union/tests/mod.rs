@@ -532,6 +532,7 @@ fn run(seed: u64, steps: u32) {
     }
     assert_eq!(test.fs.refs.len(), 0, "all references were given back");
     assert!(test.fs.nodes.values().all(|node| node.nlink > 0));
+    assert!(test.fs.cached.is_empty() && test.fs.merged.len() <= 1);
     let heap: u64 = test
         .fs
         .nodes
