@@ -1,1 +1,139 @@
-//! TODO
+//! Runs guest threads as traced processes.
+//!
+//! A guest address space is the address space of a host process that holds nothing of the host but two pages of stub above
+//! [`TASK_SIZE`](varve_core::abi::TASK_SIZE). Guest threads run under `PTRACE_SYSEMU`: a system call stops the process before the host kernel does
+//! anything, so no guest system call reaches it. The tracer is the worker thread of the guest thread, on the same core.
+//!
+//! * `stub` - the two pages: a loop that makes the system calls (`mmap` and the like) that page operations need
+//! * `tracee` - one traced process: making it, stopping it, its registers
+//! * `space` - page operations of an address space, queued until one of its threads runs
+//! * `thread` - a guest thread: run until the next trap
+
+mod space;
+mod stub;
+mod thread;
+mod tracee;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use varve_core::machine::{Backing, Prot, SpaceId};
+use varve_host::{Backings, Platform, PlatformError};
+
+use space::{Operation, Space};
+use stub::Batch;
+pub use thread::Thread;
+
+/// The ptrace host.
+pub struct Ptrace {
+    backings: Arc<Backings>,
+    batch: Arc<Batch>,
+    spaces: Mutex<HashMap<SpaceId, Arc<Space>>>,
+    xstate_size: usize,
+    cpus: Vec<usize>,
+    next_cpu: std::sync::atomic::AtomicUsize,
+}
+
+impl Ptrace {
+    /// Prepares the host; makes one traced process to see that it is allowed and how large the floating-point state is.
+    ///
+    /// # Errors
+    /// A host that does not permit ptrace: the error says what was refused.
+    pub fn new(backings: Arc<Backings>) -> Result<Ptrace, PlatformError> {
+        let batch = Arc::new(Batch::new().map_err(failed("stub pages"))?);
+        let xstate_size = tracee::probe(&batch)?;
+        Ok(Ptrace {
+            backings,
+            batch,
+            spaces: Mutex::new(HashMap::new()),
+            xstate_size,
+            cpus: tracee::allowed_cpus(),
+            next_cpu: std::sync::atomic::AtomicUsize::new(0),
+        })
+    }
+
+    fn spaces(&self) -> MutexGuard<'_, HashMap<SpaceId, Arc<Space>>> {
+        // The map is whole at every point where a panic could happen.
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn space(&self, id: SpaceId) -> Arc<Space> {
+        self.spaces()
+            .entry(id)
+            .or_insert_with(|| Arc::new(Space::new()))
+            .clone()
+    }
+
+    fn queue(&self, id: SpaceId, operation: Operation) {
+        self.space(id).queue(operation);
+    }
+}
+
+fn failed(what: &str) -> impl FnOnce(std::io::Error) -> PlatformError {
+    let what = what.to_string();
+    move |source| PlatformError { what, source }
+}
+
+impl Platform for Ptrace {
+    type Thread = Thread;
+
+    fn name(&self) -> &'static str {
+        "ptrace"
+    }
+
+    fn create_space(&self, space: SpaceId) {
+        self.space(space);
+    }
+
+    fn drop_space(&self, space: SpaceId) {
+        self.spaces().remove(&space);
+    }
+
+    fn map(&self, space: SpaceId, addr: u64, len: u64, backing: Backing, prot: Prot) {
+        self.queue(
+            space,
+            Operation::Map {
+                addr,
+                len,
+                backing,
+                prot,
+            },
+        );
+    }
+
+    fn unmap(&self, space: SpaceId, addr: u64, len: u64) {
+        self.queue(space, Operation::Unmap { addr, len });
+    }
+
+    fn protect(&self, space: SpaceId, addr: u64, len: u64, prot: Prot) {
+        self.queue(space, Operation::Protect { addr, len, prot });
+    }
+
+    fn new_thread(&self, space: SpaceId) -> Result<Thread, PlatformError> {
+        use std::sync::atomic::Ordering;
+        let cpu = match self.cpus.len() {
+            0 => None,
+            count => Some(self.cpus[self.next_cpu.fetch_add(1, Ordering::Relaxed) % count]),
+        };
+        let place = self.space(space);
+        Thread::new(
+            self.backings.clone(),
+            self.batch.clone(),
+            place,
+            self.xstate_size,
+            cpu,
+        )
+    }
+
+    fn prepare_sibling(&self, parent: &mut Thread, space: SpaceId) -> Result<(), PlatformError> {
+        parent.leave_sibling(&self.space(space))
+    }
+
+    fn enter(&self, thread: &mut Thread, space: SpaceId) -> Result<(), PlatformError> {
+        thread.enter(self.space(space))
+    }
+
+    fn xstate_size(&self) -> usize {
+        self.xstate_size
+    }
+}

@@ -1,1 +1,22 @@
-//! TODO
+//! What every execution host of varve shares: the run loop that drives the core, the memory file, mapped images, host directory trees, and
+//! the standard streams.
+//!
+//! [`run`] is the way in. A host brings a [`Platform`]: address spaces and guest threads. One host thread (a worker) runs one guest thread,
+//! hands its traps to the kernel under one lock, executes what comes out, and lets the guest go on; no trap is handed from one host thread
+//! to another.
+
+mod backings;
+mod images;
+mod mailbox;
+mod memory;
+mod platform;
+mod run;
+mod signals;
+mod streams;
+mod tree;
+
+pub use backings::Backings;
+pub use images::ImageFile;
+pub use memory::MemoryFile;
+pub use platform::{GuestThread, Interrupter, Platform, PlatformError};
+pub use run::{HostSetup, RunError, Sink, SinkLine, run};

@@ -1,0 +1,320 @@
+//! A guest thread on the ptrace host.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use varve_core::machine::{Exception, Regs, Trap};
+use varve_host::{Backings, GuestThread, Interrupter, PlatformError};
+
+use crate::failed;
+use crate::space::Space;
+use crate::stub::{self, Batch, CALLS_MAX, Call};
+use crate::tracee::{self, Stopped, Tracee};
+
+/// A guest thread: a traced process, made when it first runs.
+pub struct Thread {
+    backings: Arc<Backings>,
+    batch: Arc<Batch>,
+    space: Arc<Space>,
+    tracee: Tracee,
+    /// What the process's registers are, as far as they were read or set.
+    known: Option<Regs>,
+    /// It stands before a system call: only then does setting `rax` alone do.
+    in_syscall: bool,
+    fresh_xstate: Vec<u8>,
+    cpu: Option<usize>,
+    bell: Arc<Bell>,
+}
+
+/// What others use to stop the thread.
+struct Bell {
+    pid: AtomicI32,
+    interrupted: AtomicBool,
+    killed: AtomicBool,
+}
+
+impl Interrupter for Bell {
+    fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::SeqCst);
+        tracee::kick(self.pid.load(Ordering::SeqCst));
+    }
+
+    fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
+        tracee::kill(self.pid.load(Ordering::SeqCst));
+    }
+}
+
+impl Thread {
+    pub(crate) fn new(
+        backings: Arc<Backings>,
+        batch: Arc<Batch>,
+        space: Arc<Space>,
+        xstate_size: usize,
+        cpu: Option<usize>,
+    ) -> Result<Thread, PlatformError> {
+        if let Some(cpu) = cpu {
+            tracee::pin(0, cpu);
+        }
+        let tracee = Thread::make_tracee(&batch, &space)?;
+        space.threads.fetch_add(1, Ordering::SeqCst);
+        let bell = Bell {
+            pid: AtomicI32::new(tracee.pid),
+            interrupted: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+        };
+        let mut thread = Thread {
+            backings,
+            batch,
+            space,
+            tracee,
+            known: None,
+            in_syscall: false,
+            fresh_xstate: vec![0; xstate_size],
+            cpu,
+            bell: Arc::new(bell),
+        };
+        // A new process has the state of this worker; the guest gets the one of a new program.
+        thread.fresh_xstate[..2].copy_from_slice(&0x37fu16.to_le_bytes());
+        thread.fresh_xstate[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
+        thread.reset_xstate()?;
+        Ok(thread)
+    }
+
+    /// A process for a thread of the space: the one a sibling left, or the first one.
+    fn make_tracee(batch: &Batch, space: &Space) -> Result<Tracee, PlatformError> {
+        if let Some(pid) = space.take_sibling() {
+            return Tracee::adopt(pid).map_err(failed("tracing a guest thread"));
+        }
+        let slot = match space.slot() {
+            Some(slot) => slot,
+            None => {
+                let slot = batch.take().ok_or_else(|| {
+                    failed("more than 32768 address spaces")(io::ErrorKind::OutOfMemory.into())
+                })?;
+                space.set_slot(Some(slot));
+                slot
+            }
+        };
+        Tracee::fork(batch, slot)
+    }
+
+    /// Makes the process of another thread of this thread's space, for its worker to take over.
+    pub(crate) fn leave_sibling(&mut self, space: &Arc<Space>) -> Result<(), PlatformError> {
+        if Arc::ptr_eq(space, &self.space) {
+            let pid = self
+                .tracee
+                .clone_sibling()
+                .map_err(failed("a guest thread"))?;
+            self.known = None;
+            space.put_sibling(pid);
+        }
+        Ok(())
+    }
+
+    /// Moves into another space. A process that nobody shares is emptied and kept.
+    pub(crate) fn enter(&mut self, space: Arc<Space>) -> Result<(), PlatformError> {
+        if Arc::ptr_eq(&space, &self.space) {
+            return Ok(());
+        }
+        self.known = None;
+        if self.space.thread_count() == 1 && space.slot().is_none() {
+            let empty = Call {
+                number: libc::SYS_munmap as u64,
+                args: [0, stub::CODE, 0, 0, 0, 0],
+            };
+            let slot = self.space.slot();
+            if let Some(slot) = slot {
+                self.batch.write(slot, &[empty]);
+            }
+            self.tracee
+                .batch(1)
+                .map_err(|(_, error)| failed("emptying an address space")(error))?;
+            self.space.set_slot(None);
+            space.set_slot(slot);
+        } else {
+            self.tracee = Thread::make_tracee(&self.batch, &space)?;
+            self.bell.pid.store(self.tracee.pid, Ordering::SeqCst);
+            if let Some(cpu) = self.cpu {
+                tracee::pin(self.tracee.pid, cpu);
+            }
+        }
+        space.threads.fetch_add(1, Ordering::SeqCst);
+        self.leave();
+        self.space = space;
+        self.reset_xstate()
+    }
+
+    /// Is no longer in its space; the last one gives the page of calls back.
+    fn leave(&self) {
+        if self.space.threads.fetch_sub(1, Ordering::SeqCst) == 1
+            && let Some(slot) = self.space.slot()
+        {
+            self.space.set_slot(None);
+            self.batch.give(slot);
+        }
+    }
+
+    /// Carries out the page operations that are queued for the space.
+    fn flush(&mut self) -> Result<(), PlatformError> {
+        if self.space.is_clean() {
+            return Ok(());
+        }
+        let space = self.space.clone();
+        let _alone = space
+            .flushing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let operations = self.space.take();
+        let mut calls = Vec::with_capacity(operations.len());
+        for operation in &operations {
+            operation.calls(&self.backings, &mut calls);
+        }
+        let slot = self
+            .space
+            .slot()
+            .ok_or_else(|| failed("page operations")(io::ErrorKind::NotFound.into()))?;
+        self.known = None;
+        for part in calls.chunks(CALLS_MAX) {
+            self.batch.write(slot, part);
+            self.tracee
+                .batch(part.len())
+                .map_err(|(index, source)| PlatformError {
+                    what: format!("page operation {:?}", part.get(index)),
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+
+    fn set_regs(&mut self, regs: &Regs) -> io::Result<()> {
+        match self.known {
+            Some(known) if known == *regs => Ok(()),
+            Some(known)
+                if self.in_syscall
+                    && (Regs {
+                        rax: regs.rax,
+                        ..known
+                    }) == *regs =>
+            {
+                self.tracee.set_rax(regs.rax)
+            }
+            // Without a call number the host kernel has nothing to restart.
+            _ => self.tracee.set_regs(&Regs {
+                orig_rax: u64::MAX,
+                ..*regs
+            }),
+        }
+    }
+
+    fn trap_of_signal(&mut self, signal: i32) -> io::Result<Option<Trap>> {
+        /// `si_code` of a fault that the processor did not give an address for.
+        const SI_KERNEL: i32 = 0x80;
+        const SEGV_MAPERR: i32 = 1;
+        const SEGV_ACCERR: i32 = 2;
+        let (_, code, addr) = self.tracee.signal_info()?;
+        Ok(match signal {
+            libc::SIGSEGV if code == SEGV_MAPERR || code == SEGV_ACCERR => {
+                Some(Trap::Fault { addr, access: None })
+            }
+            // Past the end of a file that the host maps: the core knows better what it is.
+            libc::SIGBUS if code == libc::BUS_ADRERR => Some(Trap::Fault { addr, access: None }),
+            libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP
+                if code > 0 =>
+            {
+                let addr = if code == SI_KERNEL { 0 } else { addr };
+                Some(Trap::Exception(Exception {
+                    signal: signal as u8,
+                    code,
+                    addr,
+                }))
+            }
+            // From outside the sandbox: not for the guest.
+            _ => None,
+        })
+    }
+}
+
+impl GuestThread for Thread {
+    fn run(&mut self, regs: &mut Regs) -> Result<Trap, PlatformError> {
+        loop {
+            if self.bell.killed.load(Ordering::SeqCst) {
+                return Ok(Trap::Lost);
+            }
+            self.flush()?;
+            self.set_regs(regs)
+                .map_err(failed("registers of a guest thread"))?;
+            self.known = None;
+            if self.bell.interrupted.swap(false, Ordering::SeqCst) {
+                return Ok(Trap::Interrupted);
+            }
+            if !self.space.begin_run(self.tracee.pid) {
+                continue;
+            }
+            let stopped = self.tracee.run_guest();
+            self.space.end_run(self.tracee.pid);
+            let stopped = stopped.map_err(failed("running a guest thread"))?;
+            if stopped == Stopped::Gone {
+                return Ok(Trap::Lost);
+            }
+            *regs = self
+                .tracee
+                .regs()
+                .map_err(failed("registers of a guest thread"))?;
+            self.known = Some(*regs);
+            self.in_syscall = stopped == Stopped::Syscall;
+            match stopped {
+                Stopped::Syscall => {
+                    self.bell.interrupted.store(false, Ordering::SeqCst);
+                    return Ok(Trap::Syscall);
+                }
+                Stopped::Signal(signal) => {
+                    let trap = self
+                        .trap_of_signal(signal)
+                        .map_err(failed("a guest's fault"))?;
+                    if let Some(trap) = trap {
+                        self.bell.interrupted.store(false, Ordering::SeqCst);
+                        return Ok(trap);
+                    }
+                }
+                Stopped::Kicked | Stopped::Other | Stopped::Gone => {}
+            }
+        }
+    }
+
+    fn read_xstate(&mut self, buf: &mut [u8]) -> Result<(), PlatformError> {
+        self.tracee
+            .get_xstate(buf)
+            .map(drop)
+            .map_err(failed("floating-point state"))
+    }
+
+    fn write_xstate(&mut self, buf: &[u8]) -> Result<bool, PlatformError> {
+        match self.tracee.set_xstate(buf) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+            Err(error) => Err(failed("floating-point state")(error)),
+        }
+    }
+
+    fn reset_xstate(&mut self) -> Result<(), PlatformError> {
+        let state = std::mem::take(&mut self.fresh_xstate);
+        let result = self
+            .tracee
+            .set_xstate(&state)
+            .map_err(failed("floating-point state"));
+        self.fresh_xstate = state;
+        result
+    }
+
+    fn interrupter(&self) -> Arc<dyn Interrupter> {
+        self.bell.clone()
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

@@ -1,0 +1,471 @@
+//! One traced process: making it, stopping it, its registers. Every `ptrace` request stands here.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use libc::{c_int, c_long, c_void, pid_t};
+use varve_core::abi::PAGE_SIZE;
+use varve_core::machine::Regs;
+use varve_host::PlatformError;
+
+use crate::stub::{self, Batch, Call};
+
+/// The signal that stops a running process for varve's own ends. It never reaches the guest.
+const KICK: c_int = libc::SIGUSR1;
+/// Note type of the XSAVE area (`elf.h`).
+const NT_X86_XSTATE: usize = 0x202;
+/// More than any processor's XSAVE area.
+const XSTATE_MAX: usize = 64 << 10;
+/// Offset of `rax` in `struct user`.
+const USER_RAX: usize = 10 * 8;
+
+/// A traced process of this host thread. Killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Tracee {
+    pub pid: pid_t,
+    gone: bool,
+}
+
+/// How a process stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stopped {
+    /// Before a system call.
+    Syscall,
+    /// By a signal on its way to it.
+    Signal(c_int),
+    /// By varve.
+    Kicked,
+    /// For something else that concerns nobody (an event of tracing).
+    Other,
+    /// It is dead.
+    Gone,
+}
+
+/// Makes a running process of this sandbox stop soon.
+pub(crate) fn kick(pid: pid_t) {
+    send(pid, KICK);
+}
+
+/// Kills a process.
+pub(crate) fn kill(pid: pid_t) {
+    send(pid, libc::SIGKILL);
+}
+
+fn send(pid: pid_t, signal: c_int) {
+    // SAFETY: sends a signal, touches no memory. A process that is a zombie by now does not care; its number is not given out again before its
+    // tracer has waited for it.
+    unsafe { libc::kill(pid, signal) };
+}
+
+fn request(request: c_int, pid: pid_t, addr: usize, data: usize) -> io::Result<c_long> {
+    // SAFETY: the callers pass what the request needs: plain numbers, or pointers to live objects of the right size. The PEEK requests, whose
+    // results are not errors, are not used.
+    let result =
+        unsafe { libc::ptrace(request as _, pid, addr as *mut c_void, data as *mut c_void) };
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Waits for one process.
+fn wait(pid: pid_t) -> io::Result<c_int> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a live integer.
+        let result = unsafe { libc::waitpid(pid, &mut status, libc::__WALL) };
+        if result == pid {
+            return Ok(status);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// The processors that varve may use.
+pub(crate) fn allowed_cpus() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|&cpu| set.is_set(cpu))
+            .collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Lets a process (or this thread, for 0) run on one processor only. Failure costs speed, nothing else.
+pub(crate) fn pin(pid: pid_t, cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    let _ = rustix::thread::sched_setaffinity(rustix::process::Pid::from_raw(pid), &set);
+}
+
+/// Sees that ptrace is permitted, and how large the floating-point state is.
+pub(crate) fn probe(batch: &Batch) -> Result<usize, PlatformError> {
+    let slot = batch.take().ok_or_else(|| PlatformError {
+        what: "address spaces".into(),
+        source: io::ErrorKind::OutOfMemory.into(),
+    })?;
+    let tracee = Tracee::fork(batch, slot);
+    batch.give(slot);
+    let mut tracee = tracee?;
+    let mut state = vec![0; XSTATE_MAX];
+    tracee
+        .get_xstate(&mut state)
+        .map_err(crate::failed("floating-point state"))
+}
+
+impl Tracee {
+    /// Makes a process that holds nothing but the stub pages, stopped.
+    pub(crate) fn fork(batch: &Batch, slot: u32) -> Result<Tracee, PlatformError> {
+        let here = 0u8;
+        if &raw const here as u64 >= stub::CODE {
+            return Err(crate::failed("stub pages")(io::ErrorKind::AddrInUse.into()));
+        }
+        let flags = libc::CLONE_FILES as u64 | libc::SIGCHLD as u64;
+        let fd = batch.fd().as_raw_fd();
+        // SAFETY: a fork with a copy of this address space; the descriptors stay shared, which is what mapping files later needs. The child
+        // runs only `child`, which makes raw system calls and never returns, so no lock that another thread held matters.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0u64, 0u64, 0u64, 0u64) } as pid_t;
+        if pid == 0 {
+            child(fd, Batch::offset(slot));
+        }
+        if pid < 0 {
+            return Err(crate::failed("a guest process")(io::Error::last_os_error()));
+        }
+        let mut tracee = Tracee { pid, gone: false };
+        tracee
+            .set_up()
+            .map_err(crate::failed("tracing a guest process"))?;
+        Ok(tracee)
+    }
+
+    fn set_up(&mut self) -> io::Result<()> {
+        let status = wait(self.pid)?;
+        if !libc::WIFSTOPPED(status) {
+            self.gone = true;
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.set_options()?;
+        self.forget_rseq()?;
+        let unmap = |addr: u64, len: u64| Call {
+            number: libc::SYS_munmap as u64,
+            args: [addr, len, 0, 0, 0, 0],
+        };
+        // Everything below the stub pages and everything above, up to what user space can have.
+        const TOP: u64 = 0x7fff_ffff_f000;
+        self.single(unmap(0, stub::CODE))?;
+        self.single(unmap(stub::END, TOP - stub::END))?;
+        Ok(())
+    }
+
+    /// Takes back the restartable-sequences area that the C library registered for the worker: the host kernel writes to it whenever the
+    /// process is scheduled, and it is about to vanish.
+    fn forget_rseq(&mut self) -> io::Result<()> {
+        const PTRACE_GET_RSEQ_CONFIGURATION: c_int = 0x420f;
+        const RSEQ_FLAG_UNREGISTER: u64 = 1;
+        #[derive(Default)]
+        #[repr(C)]
+        struct Configuration {
+            pointer: u64,
+            size: u32,
+            signature: u32,
+            flags: u32,
+            pad: u32,
+        }
+        let mut found = Configuration::default();
+        let size = size_of::<Configuration>();
+        request(
+            PTRACE_GET_RSEQ_CONFIGURATION,
+            self.pid,
+            size,
+            &raw mut found as usize,
+        )?;
+        if found.pointer != 0 {
+            let args = [
+                found.pointer,
+                u64::from(found.size),
+                RSEQ_FLAG_UNREGISTER,
+                u64::from(found.signature),
+                0,
+                0,
+            ];
+            self.single(Call {
+                number: libc::SYS_rseq as u64,
+                args,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn set_options(&self) -> io::Result<()> {
+        let options = libc::PTRACE_O_EXITKILL
+            | libc::PTRACE_O_TRACESYSGOOD
+            | libc::PTRACE_O_TRACECLONE
+            | libc::PTRACE_O_TRACEFORK
+            | libc::PTRACE_O_TRACEVFORK;
+        request(
+            libc::PTRACE_SETOPTIONS as c_int,
+            self.pid,
+            0,
+            options as usize,
+        )
+        .map(drop)
+    }
+
+    /// Starts to trace a process that was left stopped for this thread.
+    pub(crate) fn adopt(pid: pid_t) -> io::Result<Tracee> {
+        let tracee = Tracee { pid, gone: false };
+        request(libc::PTRACE_ATTACH as c_int, pid, 0, 0)?;
+        wait(pid)?;
+        tracee.set_options()?;
+        Ok(tracee)
+    }
+
+    /// Makes a process that shares this one's address space, and leaves it stopped and untraced.
+    pub(crate) fn clone_sibling(&mut self) -> io::Result<pid_t> {
+        let flags = (libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_PARENT) as u64;
+        let call = Call {
+            number: libc::SYS_clone as u64,
+            args: [flags, 0, 0, 0, 0, 0],
+        };
+        let pid = self.single(call)? as pid_t;
+        wait(pid)?;
+        request(libc::PTRACE_DETACH as c_int, pid, 0, libc::SIGSTOP as usize)?;
+        Ok(pid)
+    }
+
+    /// Makes one system call in the process.
+    fn single(&mut self, call: Call) -> io::Result<u64> {
+        let [rdi, rsi, rdx, r10, r8, r9] = call.args;
+        let regs = Regs {
+            rip: stub::SINGLE,
+            rax: call.number,
+            orig_rax: u64::MAX,
+            rdi,
+            rsi,
+            rdx,
+            r10,
+            r8,
+            r9,
+            ..self.stub_regs()?
+        };
+        let after = self.run_stub(&regs)?;
+        match after.rax as i64 {
+            error @ -4095..0 => Err(io::Error::from_raw_os_error(-error as i32)),
+            _ => Ok(after.rax),
+        }
+    }
+
+    /// Makes the first `count` calls of the list page; fails with the error of the first one that fails, and its index.
+    pub(crate) fn batch(&mut self, count: usize) -> Result<(), (usize, io::Error)> {
+        let fail = |error| (0, error);
+        let regs = Regs {
+            rip: stub::CODE,
+            orig_rax: u64::MAX,
+            rbx: stub::LIST,
+            r12: count as u64,
+            ..self.stub_regs().map_err(fail)?
+        };
+        let after = self.run_stub(&regs).map_err(fail)?;
+        match after.rax as i64 {
+            error @ -4095..0 => Err((
+                count - after.r12 as usize,
+                io::Error::from_raw_os_error(-error as i32),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Registers to run the stub with: segments and flags of user mode, no thread-local storage.
+    fn stub_regs(&self) -> io::Result<Regs> {
+        Ok(Regs {
+            cs: 0x33,
+            ss: 0x2b,
+            eflags: 0x202,
+            ..Regs::default()
+        })
+    }
+
+    /// Runs the stub until its `int3`; signals that come meanwhile are varve's own and are dropped.
+    fn run_stub(&mut self, regs: &Regs) -> io::Result<Regs> {
+        self.set_regs(regs)?;
+        loop {
+            request(libc::PTRACE_CONT as c_int, self.pid, 0, 0)?;
+            match self.wait()? {
+                Stopped::Signal(libc::SIGTRAP) => return self.regs(),
+                Stopped::Gone => return Err(io::ErrorKind::BrokenPipe.into()),
+                Stopped::Signal(libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                Stopped::Signal(_) | Stopped::Kicked | Stopped::Other | Stopped::Syscall => {}
+            }
+        }
+    }
+
+    /// Lets the process run guest code until it stops.
+    pub(crate) fn run_guest(&mut self) -> io::Result<Stopped> {
+        request(libc::PTRACE_SYSEMU as c_int, self.pid, 0, 0)?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> io::Result<Stopped> {
+        let status = match wait(self.pid) {
+            Ok(status) => status,
+            Err(error) => {
+                self.gone = true;
+                return Err(error);
+            }
+        };
+        if !libc::WIFSTOPPED(status) {
+            self.gone = true;
+            return Ok(Stopped::Gone);
+        }
+        Ok(match (libc::WSTOPSIG(status), status >> 16) {
+            (signal, 0) if signal == libc::SIGTRAP | 0x80 => Stopped::Syscall,
+            (KICK, 0) => Stopped::Kicked,
+            (signal, 0) => Stopped::Signal(signal),
+            _ => Stopped::Other,
+        })
+    }
+
+    pub(crate) fn regs(&self) -> io::Result<Regs> {
+        let mut regs = Regs::default();
+        request(
+            libc::PTRACE_GETREGS as c_int,
+            self.pid,
+            0,
+            &raw mut regs as usize,
+        )?;
+        Ok(regs)
+    }
+
+    pub(crate) fn set_regs(&self, regs: &Regs) -> io::Result<()> {
+        request(
+            libc::PTRACE_SETREGS as c_int,
+            self.pid,
+            0,
+            &raw const *regs as usize,
+        )
+        .map(drop)
+    }
+
+    pub(crate) fn set_rax(&self, rax: u64) -> io::Result<()> {
+        request(
+            libc::PTRACE_POKEUSER as c_int,
+            self.pid,
+            USER_RAX,
+            rax as usize,
+        )
+        .map(drop)
+    }
+
+    /// Signal, `si_code` and `si_addr` of the signal that stopped the process.
+    pub(crate) fn signal_info(&self) -> io::Result<(c_int, c_int, u64)> {
+        // SAFETY: `siginfo_t` is plain data; zeros are a valid value.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        request(
+            libc::PTRACE_GETSIGINFO as c_int,
+            self.pid,
+            0,
+            &raw mut info as usize,
+        )?;
+        // SAFETY: reads the union member that faults fill in; for other signals it is some bytes of the structure.
+        let addr = unsafe { info.si_addr() } as u64;
+        Ok((info.si_signo, info.si_code, addr))
+    }
+
+    /// Reads the XSAVE area into `buf`; gives its length.
+    pub(crate) fn get_xstate(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut iov = libc::iovec {
+            iov_base: buf.as_mut_ptr().cast(),
+            iov_len: buf.len(),
+        };
+        request(
+            libc::PTRACE_GETREGSET as c_int,
+            self.pid,
+            NT_X86_XSTATE,
+            &raw mut iov as usize,
+        )?;
+        Ok(iov.iov_len)
+    }
+
+    pub(crate) fn set_xstate(&mut self, buf: &[u8]) -> io::Result<()> {
+        let mut iov = libc::iovec {
+            iov_base: buf.as_ptr().cast_mut().cast(),
+            iov_len: buf.len(),
+        };
+        request(
+            libc::PTRACE_SETREGSET as c_int,
+            self.pid,
+            NT_X86_XSTATE,
+            &raw mut iov as usize,
+        )
+        .map(drop)
+    }
+}
+
+impl Drop for Tracee {
+    fn drop(&mut self) {
+        if !self.gone {
+            kill(self.pid);
+            while let Ok(status) = wait(self.pid) {
+                if !libc::WIFSTOPPED(status) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// What a new process does before it is emptied: raw system calls only. Never returns.
+fn child(fd: c_int, list_offset: u64) -> ! {
+    /// A raw system call. Whole registers are passed: a C `int` given to `syscall(3)` would leave the upper half undefined.
+    fn raw(number: c_long, args: [u64; 6]) -> c_long {
+        let [a, b, c, d, e, f] = args;
+        // SAFETY: the calls below take numbers and one pointer to a live local; the mappings take addresses that nothing holds.
+        unsafe { libc::syscall(number, a, b, c, d, e, f) }
+    }
+    let map = |addr: u64, prot: c_int, offset: u64| {
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
+        let args = [
+            addr,
+            PAGE_SIZE,
+            prot as u64,
+            flags as u64,
+            fd as u64,
+            offset,
+        ];
+        raw(libc::SYS_mmap, args) as u64 == addr
+    };
+    let die_with_tracer = [
+        libc::PR_SET_PDEATHSIG as u64,
+        libc::SIGKILL as u64,
+        0,
+        0,
+        0,
+        0,
+    ];
+    raw(libc::SYS_prctl, die_with_tracer);
+    // Away from the terminal: its signals are for varve.
+    raw(libc::SYS_setsid, [0; 6]);
+    // Signals may be blocked in the worker; they must be able to stop the guest.
+    let none: u64 = 0;
+    let mask = [libc::SIG_SETMASK as u64, &raw const none as u64, 0, 8, 0, 0];
+    raw(libc::SYS_rt_sigprocmask, mask);
+    if map(stub::CODE, libc::PROT_READ | libc::PROT_EXEC, 0)
+        && map(stub::LIST, libc::PROT_READ, list_offset)
+        && raw(
+            libc::SYS_ptrace,
+            [libc::PTRACE_TRACEME as u64, 0, 0, 0, 0, 0],
+        ) == 0
+    {
+        let own = raw(libc::SYS_getpid, [0; 6]) as u64;
+        raw(libc::SYS_kill, [own, libc::SIGSTOP as u64, 0, 0, 0, 0]);
+    }
+    loop {
+        raw(libc::SYS_exit_group, [1, 0, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,72 @@
+//! What a host must be able to do with address spaces and guest threads.
+
+use std::sync::Arc;
+
+use varve_core::machine::{Backing, Prot, Regs, SpaceId, Trap};
+
+/// Something that the platform could not do. It ends the guest thread, or the run where there is none yet.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct PlatformError {
+    /// What was tried.
+    pub what: String,
+    /// What the host's kernel said.
+    pub source: std::io::Error,
+}
+
+/// An execution host.
+///
+/// Page operations are asked for under the kernel lock, in order; they are in force for a guest thread of that space at the latest when it is
+/// run again, and a thread of the space that runs right now sees them soon.
+pub trait Platform: Send + Sync + 'static {
+    /// A guest thread as its worker holds it.
+    type Thread: GuestThread;
+
+    /// A short name, such as `ptrace`.
+    fn name(&self) -> &'static str;
+    /// Makes an empty address space.
+    fn create_space(&self, space: SpaceId);
+    /// Forgets an address space; no thread is left in it.
+    fn drop_space(&self, space: SpaceId);
+    /// Maps pages, replacing what was there.
+    fn map(&self, space: SpaceId, addr: u64, len: u64, backing: Backing, prot: Prot);
+    /// Unmaps pages.
+    fn unmap(&self, space: SpaceId, addr: u64, len: u64);
+    /// Changes the protection of pages that are mapped.
+    fn protect(&self, space: SpaceId, addr: u64, len: u64, prot: Prot);
+    /// Makes a thread in a space. Called on the worker that will run it. Its floating-point state is fresh.
+    fn new_thread(&self, space: SpaceId) -> Result<Self::Thread, PlatformError>;
+    /// Called on the worker of `parent` before [`new_thread`](Self::new_thread) is called on another one for the same space: a place where a
+    /// platform can do what only that worker may.
+    fn prepare_sibling(
+        &self,
+        parent: &mut Self::Thread,
+        space: SpaceId,
+    ) -> Result<(), PlatformError>;
+    /// Moves a thread into another space, on its worker; its floating-point state is fresh afterwards.
+    fn enter(&self, thread: &mut Self::Thread, space: SpaceId) -> Result<(), PlatformError>;
+    /// Size of the floating-point state in bytes.
+    fn xstate_size(&self) -> usize;
+}
+
+/// A guest thread. All methods are called on its worker.
+pub trait GuestThread {
+    /// Lets the thread run with these registers until it traps; they are then those of the trap.
+    fn run(&mut self, regs: &mut Regs) -> Result<Trap, PlatformError>;
+    /// Reads the floating-point state in `XSAVE` format.
+    fn read_xstate(&mut self, buf: &mut [u8]) -> Result<(), PlatformError>;
+    /// Replaces the floating-point state; `false` if the processor refuses it.
+    fn write_xstate(&mut self, buf: &[u8]) -> Result<bool, PlatformError>;
+    /// Sets the floating-point state of a fresh program.
+    fn reset_xstate(&mut self) -> Result<(), PlatformError>;
+    /// What other threads use to stop it.
+    fn interrupter(&self) -> Arc<dyn Interrupter>;
+}
+
+/// Stops a guest thread from another host thread.
+pub trait Interrupter: Send + Sync {
+    /// Makes the current or next [`GuestThread::run`] return [`Trap::Interrupted`] soon.
+    fn interrupt(&self);
+    /// Makes the current and every later [`GuestThread::run`] return [`Trap::Lost`].
+    fn kill(&self);
+}

@@ -1,0 +1,674 @@
+//! The run loop: workers, the kernel lock, the execution of outputs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use varve_core::Kernel;
+use varve_core::abi::Errno;
+use varve_core::boot::{BootConfig, BootError};
+use varve_core::event::{ExitStatus, Input, Level, Now, OpId, Output};
+use varve_core::machine::{ImageId, Regs, SpaceId, ThreadId, Trap};
+use varve_core::port::{Ports, Xstate};
+
+use crate::backings::Backings;
+use crate::images::ImageFile;
+use crate::mailbox::{Letter, Mailbox};
+use crate::memory::MemoryFile;
+use crate::platform::{GuestThread, Interrupter, Platform, PlatformError};
+use crate::streams;
+use crate::tree::HostTrees;
+
+/// What a run needs from the host beside the boot configuration.
+pub struct HostSetup {
+    /// Image files, in the order of their numbers, each with the name that messages call it.
+    pub images: Vec<(String, File)>,
+    /// Roots of host directory trees, in the order of their numbers.
+    pub trees: Vec<OwnedFd>,
+    /// Size of guest memory in frames of 4 KiB.
+    pub frames: u32,
+    /// Where lines go.
+    pub sink: Sink,
+    /// Called for every input, before it is handed in.
+    pub recorder: Option<Box<dyn FnMut(Now, &Input) + Send>>,
+}
+
+/// Takes lines of the log and of strace.
+pub type Sink = Box<dyn FnMut(SinkLine<'_>) + Send>;
+
+/// A line.
+#[derive(Debug)]
+pub enum SinkLine<'a> {
+    /// Of the kernel's or the host's log.
+    Log(Level, &'a str),
+    /// Of strace, for a thread.
+    Strace(u32, &'a str),
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not start; which image is meant is told by name.
+    #[error("{}", boot_message(.0, .1.as_deref()))]
+    Boot(BootError, Option<String>),
+    /// The host could not give something.
+    #[error("{0}: {1}")]
+    Host(String, #[source] io::Error),
+}
+
+fn boot_message(error: &BootError, image: Option<&str>) -> String {
+    match error {
+        BootError::Image {
+            image: ImageId(number),
+            reason,
+        } => match image {
+            Some(name) => format!("{name}: {reason}"),
+            None => format!("image {number}: {reason}"),
+        },
+        BootError::Config(text) => text.clone(),
+        BootError::Exec { program, errno } => {
+            let why = match *errno {
+                Errno::ENOENT => "no such file".to_string(),
+                Errno::EACCES => "permission denied".to_string(),
+                Errno::ENOEXEC => "not a program for this machine".to_string(),
+                errno => errno.to_string(),
+            };
+            format!("{}: {why}", String::from_utf8_lossy(program))
+        }
+    }
+}
+
+/// The clock of a run: monotonic since its start.
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    fn now(&self) -> Now {
+        let real = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            mono: self.start.elapsed().as_nanos() as u64,
+            real: real.as_nanos() as u64,
+        }
+    }
+}
+
+/// What other threads know of a worker.
+struct Worker {
+    mailbox: Arc<Mailbox>,
+    /// There once the guest thread has been made.
+    interrupter: Option<Arc<dyn Interrupter>>,
+}
+
+/// Floating-point state of a thread whose worker is elsewhere.
+struct Parked {
+    state: Vec<u8>,
+    /// Differs from what the guest thread holds.
+    changed: bool,
+}
+
+/// Everything under the kernel lock.
+struct State {
+    kernel: Kernel,
+    memory: MemoryFile,
+    tree: HostTrees,
+    workers: BTreeMap<ThreadId, Worker>,
+    parked: HashMap<ThreadId, Parked>,
+    deadline: Option<u64>,
+    exit: Option<ExitStatus>,
+    sink: Sink,
+    recorder: Option<Box<dyn FnMut(Now, &Input) + Send>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+pub(crate) struct Shared<P> {
+    platform: P,
+    backings: Arc<Backings>,
+    clock: Clock,
+    state: Mutex<State>,
+    /// Rings when the deadline changed or the run is over.
+    news: Condvar,
+}
+
+/// The floating-point port during one input: the trapping thread's own state is reached through its worker, that of others
+/// through copies.
+struct XstatePort<'a, T> {
+    size: usize,
+    own: Option<(ThreadId, &'a mut T)>,
+    parked: &'a mut HashMap<ThreadId, Parked>,
+}
+
+/// The state a program starts with, as FXSAVE has it: all exceptions masked (`FCW` 0x37f, `MXCSR` 0x1f80).
+fn fresh_xstate(size: usize) -> Vec<u8> {
+    let mut state = vec![0; size];
+    state[..2].copy_from_slice(&0x37fu16.to_le_bytes());
+    state[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
+    state
+}
+
+impl<T: GuestThread> XstatePort<'_, T> {
+    fn own(&mut self, thread: ThreadId) -> Option<&mut T> {
+        match &mut self.own {
+            Some((id, guest)) if *id == thread => Some(guest),
+            _ => None,
+        }
+    }
+}
+
+impl<T: GuestThread> Xstate for XstatePort<'_, T> {
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn read(&mut self, thread: ThreadId, buf: &mut [u8]) {
+        if let Some(guest) = self.own(thread)
+            && guest.read_xstate(buf).is_ok()
+        {
+            return;
+        }
+        match self.parked.get(&thread) {
+            Some(parked) => buf.copy_from_slice(&parked.state),
+            None => buf.copy_from_slice(&fresh_xstate(buf.len())),
+        }
+    }
+
+    fn write(&mut self, thread: ThreadId, buf: &[u8]) -> Result<(), Errno> {
+        if let Some(guest) = self.own(thread) {
+            return match guest.write_xstate(buf) {
+                Ok(true) => Ok(()),
+                _ => Err(Errno::EINVAL),
+            };
+        }
+        self.parked.insert(
+            thread,
+            Parked {
+                state: buf.to_vec(),
+                changed: true,
+            },
+        );
+        Ok(())
+    }
+
+    fn reset(&mut self, thread: ThreadId) {
+        match self.own(thread) {
+            // A thread that is lost is found out when it is run.
+            Some(guest) => drop(guest.reset_xstate()),
+            None => {
+                let state = fresh_xstate(self.size);
+                self.parked.insert(
+                    thread,
+                    Parked {
+                        state,
+                        changed: true,
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Runs a sandbox to its end. `make` builds the platform over the files that guests map.
+///
+/// # Errors
+/// [`RunError::Boot`] if the configuration, an image or the first program is at fault, [`RunError::Host`] if the host refuses something.
+pub fn run<P: Platform>(
+    config: BootConfig,
+    setup: HostSetup,
+    make: impl FnOnce(Arc<Backings>) -> Result<P, PlatformError>,
+) -> Result<ExitStatus, RunError> {
+    let host = |what: &str| {
+        let what = what.to_string();
+        move |error: io::Error| RunError::Host(what, error)
+    };
+    let mut memory = MemoryFile::new(setup.frames).map_err(host("guest memory"))?;
+    let fd = memory
+        .fd()
+        .try_clone_to_owned()
+        .map_err(host("guest memory"))?;
+    let mut images = Vec::new();
+    let mut names = Vec::new();
+    for (name, file) in setup.images {
+        images.push(ImageFile::new(file).map_err(host(&name))?);
+        names.push(name);
+    }
+    let backings = Arc::new(Backings::new(fd, images));
+    let mut tree = HostTrees::new(setup.trees, backings.clone()).map_err(host("host directory"))?;
+    let platform =
+        make(backings.clone()).map_err(|error| RunError::Host(error.what, error.source))?;
+    let clock = Clock {
+        start: Instant::now(),
+    };
+    let mut parked = HashMap::new();
+    let kernel = {
+        let mut xstate = XstatePort::<P::Thread> {
+            size: platform.xstate_size(),
+            own: None,
+            parked: &mut parked,
+        };
+        let mut ports = Ports {
+            memory: &mut memory,
+            images: &*backings,
+            tree: &mut tree,
+            xstate: &mut xstate,
+        };
+        Kernel::boot(config, &mut ports, clock.now()).map_err(|error| {
+            let name = match &error {
+                BootError::Image { image, .. } => names.get(image.0 as usize).cloned(),
+                _ => None,
+            };
+            RunError::Boot(error, name)
+        })?
+    };
+    let shared = Arc::new(Shared {
+        platform,
+        backings,
+        clock,
+        state: Mutex::new(State {
+            kernel,
+            memory,
+            tree,
+            workers: BTreeMap::new(),
+            parked,
+            deadline: None,
+            exit: None,
+            sink: setup.sink,
+            recorder: setup.recorder,
+            threads: Vec::new(),
+        }),
+        news: Condvar::new(),
+    });
+    crate::signals::forward(&shared).map_err(host("signals"))?;
+    shared.drain(&mut shared.lock(), None);
+    Ok(shared.keep_time())
+}
+
+impl<P: Platform> Shared<P> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A worker that panicked under the lock has left the kernel in a state nobody should go on with.
+        self.state
+            .lock()
+            .unwrap_or_else(|_: PoisonError<_>| std::process::abort())
+    }
+
+    /// Hands in an input that belongs to no guest thread.
+    pub(crate) fn input(self: &Arc<Self>, input: Input) {
+        let mut state = self.lock();
+        self.handle(&mut state, None, input);
+    }
+
+    fn handle(
+        self: &Arc<Self>,
+        state: &mut State,
+        mut own: Option<(ThreadId, &mut P::Thread)>,
+        input: Input,
+    ) {
+        let now = self.clock.now();
+        if let Some(record) = &mut state.recorder {
+            record(now, &input);
+        }
+        {
+            let State {
+                kernel,
+                memory,
+                tree,
+                parked,
+                ..
+            } = state;
+            let own = own.as_mut().map(|(id, guest)| (*id, &mut **guest));
+            let mut xstate = XstatePort {
+                size: self.platform.xstate_size(),
+                own,
+                parked,
+            };
+            let mut ports = Ports {
+                memory,
+                images: &*self.backings,
+                tree,
+                xstate: &mut xstate,
+            };
+            kernel.handle(&mut ports, now, input);
+        }
+        self.drain(state, own);
+    }
+
+    /// Executes all outputs in order. `own` is the guest thread of this worker.
+    fn drain(self: &Arc<Self>, state: &mut State, mut own: Option<(ThreadId, &mut P::Thread)>) {
+        let own_id = own.as_ref().map(|own| own.0);
+        while let Some(output) = state.kernel.poll_output() {
+            match output {
+                Output::CreateSpace(space) => self.platform.create_space(space),
+                Output::DropSpace(space) => self.platform.drop_space(space),
+                Output::Map {
+                    space,
+                    addr,
+                    len,
+                    backing,
+                    prot,
+                } => {
+                    self.platform.map(space, addr, len, backing, prot);
+                }
+                Output::Unmap { space, addr, len } => self.platform.unmap(space, addr, len),
+                Output::Protect {
+                    space,
+                    addr,
+                    len,
+                    prot,
+                } => {
+                    self.platform.protect(space, addr, len, prot);
+                }
+                Output::StartThread {
+                    thread,
+                    space,
+                    regs,
+                    parent,
+                } => {
+                    self.start(state, &mut own, thread, space, regs, parent);
+                }
+                Output::Resume { thread, regs } => {
+                    post(state, own_id, thread, Letter::Resume(regs))
+                }
+                Output::MoveThread { thread, space } => {
+                    post(state, own_id, thread, Letter::Move(space));
+                }
+                Output::EndThread(thread) => {
+                    post(state, own_id, thread, Letter::End);
+                    state.parked.remove(&thread);
+                    if let Some(worker) = state.workers.remove(&thread)
+                        && own_id != Some(thread)
+                        && let Some(interrupter) = worker.interrupter
+                    {
+                        interrupter.kill();
+                    }
+                }
+                Output::Interrupt(thread) => {
+                    if let Some(interrupter) = state
+                        .workers
+                        .get(&thread)
+                        .and_then(|worker| worker.interrupter.as_ref())
+                    {
+                        interrupter.interrupt();
+                    }
+                }
+                Output::Host { op, thread, call } => {
+                    post(state, own_id, thread, Letter::Host(op, call));
+                }
+                Output::CancelHost(op) => {
+                    // Whose operation it is only the mailboxes know; a cancellation that finds none is dropped there.
+                    for worker in state.workers.values() {
+                        worker.mailbox.post(Letter::Cancel(op), true);
+                    }
+                }
+                Output::Deadline(at) => {
+                    state.deadline = at;
+                    self.news.notify_all();
+                }
+                Output::Log(level, line) => (state.sink)(SinkLine::Log(level, &line)),
+                Output::Strace { tid, line } => (state.sink)(SinkLine::Strace(tid, &line)),
+                Output::Exit(status) => {
+                    state.exit = Some(status);
+                    self.news.notify_all();
+                }
+            }
+        }
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        state: &mut State,
+        own: &mut Option<(ThreadId, &mut P::Thread)>,
+        thread: ThreadId,
+        space: SpaceId,
+        regs: Regs,
+        parent: Option<ThreadId>,
+    ) {
+        if let Some(parent) = parent
+            && !state.parked.contains_key(&thread)
+        {
+            let mut bytes = vec![0; self.platform.xstate_size()];
+            let mut port = XstatePort {
+                size: bytes.len(),
+                own: None,
+                parked: &mut state.parked,
+            };
+            match own {
+                Some((id, guest)) if *id == parent => drop(guest.read_xstate(&mut bytes)),
+                _ => XstatePort::<P::Thread>::read(&mut port, parent, &mut bytes),
+            }
+            state.parked.insert(
+                thread,
+                Parked {
+                    state: bytes,
+                    changed: true,
+                },
+            );
+        }
+        if let Some((_, guest)) = own
+            && let Err(error) = self.platform.prepare_sibling(guest, space)
+        {
+            (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
+        }
+        let mailbox = match Mailbox::new() {
+            Ok(mailbox) => Arc::new(mailbox),
+            Err(error) => {
+                // Without a worker the thread never runs; the kernel is not told, so at least say it.
+                (state.sink)(SinkLine::Log(
+                    Level::Error,
+                    &format!("guest thread: {error}"),
+                ));
+                return;
+            }
+        };
+        state.workers.insert(
+            thread,
+            Worker {
+                mailbox: mailbox.clone(),
+                interrupter: None,
+            },
+        );
+        let shared = self.clone();
+        let spawned = thread::Builder::new()
+            .name(format!("guest-{}", thread.0))
+            .stack_size(512 << 10)
+            .spawn(move || shared.work(thread, space, regs, &mailbox));
+        match spawned {
+            Ok(handle) => state.threads.push(handle),
+            Err(error) => (state.sink)(SinkLine::Log(
+                Level::Error,
+                &format!("guest thread: {error}"),
+            )),
+        }
+    }
+
+    /// The life of a worker.
+    fn work(self: &Arc<Self>, id: ThreadId, space: SpaceId, mut regs: Regs, mailbox: &Mailbox) {
+        let mut guest = match self.platform.new_thread(space) {
+            Ok(guest) => guest,
+            Err(error) => {
+                let mut state = self.lock();
+                (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
+                self.handle(
+                    &mut state,
+                    None,
+                    Input::Trap {
+                        thread: id,
+                        regs,
+                        trap: Trap::Lost,
+                    },
+                );
+                return;
+            }
+        };
+        {
+            let mut state = self.lock();
+            // Gone already if the thread was ended meanwhile.
+            if let Some(worker) = state.workers.get_mut(&id) {
+                worker.interrupter = Some(guest.interrupter());
+            }
+            restore(&mut state, id, &mut guest);
+        }
+        loop {
+            let trap = match guest.run(&mut regs) {
+                Ok(trap) => trap,
+                Err(error) => {
+                    let mut state = self.lock();
+                    if state.workers.contains_key(&id) {
+                        (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
+                    }
+                    Trap::Lost
+                }
+            };
+            {
+                let mut state = self.lock();
+                if !state.workers.contains_key(&id) {
+                    return;
+                }
+                let input = Input::Trap {
+                    thread: id,
+                    regs,
+                    trap,
+                };
+                self.handle(&mut state, Some((id, &mut guest)), input);
+            }
+            match self.next(id, &mut guest, mailbox) {
+                Some(next) => regs = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Deals with the mailbox until the thread may run again; `None` when it has ended.
+    fn next(
+        self: &Arc<Self>,
+        id: ThreadId,
+        guest: &mut P::Thread,
+        mailbox: &Mailbox,
+    ) -> Option<Regs> {
+        let mut saved = false;
+        loop {
+            let letter = match mailbox.try_take() {
+                Some(letter) => letter,
+                None => {
+                    if !saved {
+                        // Others may look at this thread's floating-point state from now on.
+                        let mut state = self.lock();
+                        if mailbox.is_empty() && state.workers.contains_key(&id) {
+                            let mut bytes = vec![0; self.platform.xstate_size()];
+                            if guest.read_xstate(&mut bytes).is_ok() {
+                                state.parked.insert(
+                                    id,
+                                    Parked {
+                                        state: bytes,
+                                        changed: false,
+                                    },
+                                );
+                            }
+                            saved = true;
+                        }
+                    }
+                    mailbox.wait()
+                }
+            };
+            match letter {
+                Letter::Resume(regs) => {
+                    if saved {
+                        restore(&mut self.lock(), id, guest);
+                    }
+                    return Some(regs);
+                }
+                Letter::Move(space) => {
+                    if let Err(error) = self.platform.enter(guest, space) {
+                        let mut state = self.lock();
+                        (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
+                    }
+                }
+                Letter::Host(op, call) => {
+                    let result = self.perform(op, &call, mailbox);
+                    let mut state = self.lock();
+                    let own = Some((id, &mut *guest));
+                    self.handle(&mut state, own, Input::Completed { op, result });
+                }
+                Letter::Cancel(_) => {}
+                Letter::End => return None,
+            }
+        }
+    }
+
+    fn perform(
+        &self,
+        op: OpId,
+        call: &varve_core::event::HostCall,
+        mailbox: &Mailbox,
+    ) -> Result<varve_core::event::HostResult, Errno> {
+        loop {
+            match streams::perform(call, mailbox.bell()) {
+                Err(Errno::EINTR) => {
+                    mailbox.hush();
+                    if mailbox.gives_up(op) {
+                        return Err(Errno::EINTR);
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Sends ticks until the run is over; gives its status.
+    fn keep_time(self: &Arc<Self>) -> ExitStatus {
+        let mut state = self.lock();
+        let status = loop {
+            if let Some(status) = state.exit {
+                break status;
+            }
+            let now = self.clock.now().mono;
+            state = match state.deadline {
+                Some(at) if at <= now => {
+                    state.deadline = None;
+                    self.handle(&mut state, None, Input::Tick);
+                    state
+                }
+                Some(at) => {
+                    let wait = Duration::from_nanos(at - now);
+                    self.news
+                        .wait_timeout(state, wait)
+                        .unwrap_or_else(|_| std::process::abort())
+                        .0
+                }
+                None => self
+                    .news
+                    .wait(state)
+                    .unwrap_or_else(|_| std::process::abort()),
+            };
+        };
+        let threads = std::mem::take(&mut state.threads);
+        drop(state);
+        for thread in threads {
+            let _ = thread.join();
+        }
+        status
+    }
+}
+
+fn post(state: &mut State, own: Option<ThreadId>, thread: ThreadId, letter: Letter) {
+    if let Some(worker) = state.workers.get(&thread) {
+        worker.mailbox.post(letter, own != Some(thread));
+    }
+}
+
+/// Gives a guest thread the floating-point state that the kernel changed while it was parked.
+fn restore<T: GuestThread>(state: &mut State, id: ThreadId, guest: &mut T) {
+    if let Some(parked) = state.parked.remove(&id)
+        && parked.changed
+        && !matches!(guest.write_xstate(&parked.state), Ok(true))
+    {
+        (state.sink)(SinkLine::Log(
+            Level::Error,
+            "the floating-point state could not be restored",
+        ));
+    }
+}
