@@ -1,24 +1,13 @@
-//! Names: lookup over the parts of a directory, listing, and all changes.
-
-use alloc::vec::Vec;
-use core::ops::Range;
+//! Names: lookup over the parts of a directory, and all changes.
 
 use smallvec::SmallVec;
 
-use super::super::filesystem::{Entry, FsCx, Ino, NewNode, RenameFlags, Time};
+use super::super::filesystem::{FsCx, Ino, NewNode, RenameFlags, Time};
 use super::layer::kind_of;
-use super::node::{self, Body, Dir, Node, Slot};
+use super::node::{self, Body, Node, Slot};
 use super::{MAX_LINKS, UnionFs};
 use crate::abi::Errno;
 use crate::abi::raw::general::{DT_DIR, S_IFCHR};
-
-/// Entries of a lower directory that are taken at a time while listing.
-const BATCH: usize = 128;
-/// Cookies of upper entries are `UPPER - number`: the newest comes first, so that what is made while a directory is read is not seen, and
-/// reading ends.
-const UPPER: u64 = 1 << 46;
-/// Cookies of entries of part `n` are `(n + 1) << PART_SHIFT | position`.
-const PART_SHIFT: u32 = 47;
 
 /// What the lower parts of a directory have under a name.
 struct Lower {
@@ -28,16 +17,9 @@ struct Lower {
     parts: SmallVec<[Ino; 4]>,
 }
 
-/// Entries of a lower directory.
-#[derive(Default)]
-struct Batch {
-    names: Vec<u8>,
-    entries: Vec<(Range<usize>, Option<Ino>, u8, u64)>,
-}
-
 impl UnionFs {
     /// Lower parts of a directory, topmost first.
-    fn parts(&self, dir: Ino) -> Result<SmallVec<[Ino; 8]>, Errno> {
+    pub(super) fn parts(&self, dir: Ino) -> Result<SmallVec<[Ino; 8]>, Errno> {
         match self.nodes.get(&dir) {
             Some(node) => match &node.body {
                 Body::Dir(dir) => Ok(SmallVec::from_slice(&dir.parts)),
@@ -50,7 +32,7 @@ impl UnionFs {
         }
     }
 
-    fn slot(&self, dir: Ino, name: &[u8]) -> Option<Slot> {
+    pub(super) fn slot(&self, dir: Ino, name: &[u8]) -> Option<Slot> {
         match &self.nodes.get(&dir)?.body {
             Body::Dir(dir) => dir.slots.get(name).copied(),
             _ => None,
@@ -340,113 +322,5 @@ impl UnionFs {
         }
         self.change(to.0, to.1, Some(source), false, now);
         Ok(())
-    }
-
-    pub(super) fn list(
-        &mut self,
-        cx: &mut FsCx<'_, '_>,
-        dir: Ino,
-        cookie: u64,
-        each: &mut dyn FnMut(Entry<'_>) -> bool,
-    ) -> Result<(), Errno> {
-        let parts = self.parts(dir)?;
-        if cookie <= UPPER {
-            let below = UPPER - cookie;
-            if !self.list_upper(dir, if cookie == 0 { u64::MAX } else { below }, each) {
-                return Ok(());
-            }
-        }
-        let (mut index, mut position) = match (cookie >> PART_SHIFT).checked_sub(1) {
-            Some(index) => (index as usize, cookie & ((1 << PART_SHIFT) - 1)),
-            None => (0, 0),
-        };
-        let mut batch = Batch::default();
-        while let Some(&part) = parts.get(index) {
-            batch.names.clear();
-            batch.entries.clear();
-            self.layers
-                .read_dir(cx.ports, part, position, &mut |name, ino, kind, next| {
-                    let start = batch.names.len();
-                    batch.names.extend_from_slice(name);
-                    let range = start..batch.names.len();
-                    batch.entries.push((range, ino, kind, next));
-                    batch.entries.len() < BATCH
-                })?;
-            for &(ref range, ino, kind, next) in &batch.entries {
-                position = next;
-                let name = batch.names.get(range.clone()).unwrap_or_default();
-                let above = parts.get(..index).unwrap_or_default();
-                let Some((ino, kind)) = self.shows(cx, dir, above, part, name, ino, kind)? else {
-                    continue;
-                };
-                let next = (index as u64 + 1) << PART_SHIFT | position;
-                if !each(Entry {
-                    name,
-                    ino,
-                    kind,
-                    next,
-                }) {
-                    return Ok(());
-                }
-            }
-            if batch.entries.len() < BATCH {
-                (index, position) = (index + 1, 0);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives the upper entries with numbers below this one, newest first. `false` if `each` had enough.
-    fn list_upper(&self, dir: Ino, below: u64, each: &mut dyn FnMut(Entry<'_>) -> bool) -> bool {
-        let Some(Body::Dir(Dir { slots, order, .. })) = self.nodes.get(&dir).map(|node| &node.body)
-        else {
-            return true;
-        };
-        for (number, name) in order.range(..below).rev() {
-            if let Some(&Slot::Entry { ino, kind, .. }) = slots.get(name)
-                && !each(Entry {
-                    name,
-                    ino,
-                    kind,
-                    next: UPPER - number,
-                })
-            {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// What is seen of an entry of a lower part: nothing if the upper directory or a part above says something else about its name.
-    #[allow(clippy::too_many_arguments)]
-    fn shows(
-        &mut self,
-        cx: &mut FsCx<'_, '_>,
-        dir: Ino,
-        above: &[Ino],
-        part: Ino,
-        name: &[u8],
-        ino: Option<Ino>,
-        kind: u8,
-    ) -> Result<Option<(Ino, u8)>, Errno> {
-        if self.slot(dir, name).is_some() {
-            return Ok(None);
-        }
-        for &other in above {
-            if self.layers.lookup(cx.ports, other, name)?.is_some() {
-                return Ok(None);
-            }
-        }
-        let found = match ino {
-            Some(ino) => Some((ino, kind)),
-            None => self.layers.lookup(cx.ports, part, name)?,
-        };
-        let Some((ino, kind)) = found else {
-            return Ok(None);
-        };
-        match self.layers.is_whiteout(cx.ports, ino, kind)? {
-            true => Ok(None),
-            false => Ok(Some((ino, kind))),
-        }
     }
 }

@@ -8,11 +8,12 @@
 //! Semantics are those of overlayfs with `index=on`, `redirect_dir=on`: whiteouts, opaque directories, merged directories, hard links
 //! that stay hard links; differences are documented where they are made.
 //!
-//! [`dir`]: names; [`data`]: contents of regular files; [`xattr`]: extended attributes; [`node`]: what changed; [`layer`]: what did not.
+//! [`dir`]: names; [`listing`]: reading directories; [`data`]: contents of regular files; [`xattr`]: extended attributes; [`node`]: what changed; [`layer`]: what did not.
 
 mod data;
 mod dir;
 mod layer;
+mod listing;
 mod node;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use layer::Layers;
+use listing::Listing;
 use node::{Body, Node, Pages};
 
 use super::filesystem::{
@@ -70,6 +72,8 @@ pub(crate) struct UnionFs {
     /// Bytes counted against [`MAX_HEAP`].
     heap: u64,
     moved: Vec<(Ino, u64, u64)>,
+    /// Merged directories that are being read, the one last read at the end.
+    listings: Vec<(Ino, Listing)>,
 }
 
 impl UnionFs {
@@ -103,6 +107,7 @@ impl UnionFs {
             used: 0,
             heap: 0,
             moved: Vec::new(),
+            listings: Vec::new(),
         };
         if roots.is_empty() {
             fs.next = 2;
@@ -285,6 +290,7 @@ impl InodeOps for UnionFs {
             Some(count) if *count > 1 => *count -= 1,
             Some(_) => {
                 self.refs.remove(&ino);
+                self.listings.retain(|(dir, _)| *dir != ino);
                 match self.nodes.get(&ino) {
                     Some(node) if node.nlink == 0 => self.free(cx.frames, ino),
                     Some(_) => {}
