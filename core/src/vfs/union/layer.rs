@@ -2,6 +2,7 @@
 //!
 //! A lower inode's number is `(layer + 1) << 48 | number in the layer`, which is the nid in an image and the [`NodeId`] of a host directory.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -34,6 +35,8 @@ pub(super) struct Layers {
     layers: Vec<Kind>,
     /// Host directories that are being read, the one last started at the end.
     listings: Vec<(Ino, Vec<NodeEntry>)>,
+    /// The node that stands for a host file with several names, by layer, device and inode number.
+    links: BTreeMap<(usize, u64, u64), NodeId>,
     faults: Vec<String>,
 }
 
@@ -73,6 +76,7 @@ impl Layers {
         let mut opened = Layers {
             layers: Vec::with_capacity(layers.len()),
             listings: Vec::new(),
+            links: BTreeMap::new(),
             faults: Vec::new(),
         };
         let mut roots = Vec::with_capacity(layers.len());
@@ -153,8 +157,16 @@ impl Layers {
         match kind {
             Kind::Host => match ports.tree.lookup(node_of(dir), name) {
                 Ok(node) => {
-                    let mode = ports.tree.attr(node)?.mode;
-                    Ok(Some((number(index, node.0)?, kind_of(mode))))
+                    let attr = ports.tree.attr(node)?;
+                    let node = match attr.mode & S_IFMT {
+                        S_IFDIR => node,
+                        _ if attr.nlink == 1 => node,
+                        _ => {
+                            let key = (index, attr.dev, attr.ino);
+                            *self.links.entry(key).or_insert(node)
+                        }
+                    };
+                    Ok(Some((number(index, node.0)?, kind_of(attr.mode))))
                 }
                 Err(Errno::ENOENT) => Ok(None),
                 Err(errno) => Err(errno),

@@ -677,17 +677,3 @@ fn a_directory_that_changes_while_it_is_read_is_read_to_its_end() {
         assert_eq!(seen, COUNT);
     }
 }
-
-#[test]
-fn inodes_of_a_host_that_cannot_be_numbered_are_refused() {
-    assert!(!layer::is_lower(Ino(u64::from(u32::MAX))));
-    let mut test = small(None, 1);
-    test.host.tree.roots[0] = usize::MAX >> 4;
-    let config = Tree {
-        layers: vec![Layer::Host(0)],
-        read_only: false,
-        upper_limit: None,
-    };
-    let refused = UnionFs::new(&mut test.host.ports(), &config, 0, Time::default());
-    assert!(matches!(refused, Err(BootError::Config(_))));
-}

@@ -72,6 +72,9 @@ impl File {
 pub struct MemTree {
     pub files: Vec<File>,
     pub roots: Vec<usize>,
+    /// Nodes given out: one for each name, even of one file.
+    nodes: Vec<usize>,
+    found: BTreeMap<(NodeId, Vec<u8>), NodeId>,
 }
 
 pub const NAMES: [&[u8]; 8] = [
@@ -161,23 +164,30 @@ impl MemTree {
     }
 
     fn file(&self, node: NodeId) -> Result<&File, Errno> {
-        self.files
-            .get((node.0 as usize).wrapping_sub(1))
-            .ok_or(Errno::ESTALE)
+        let index = *self.nodes.get(node.0 as usize).ok_or(Errno::ESTALE)?;
+        self.files.get(index).ok_or(Errno::ESTALE)
+    }
+
+    fn node(&mut self, from: (NodeId, Vec<u8>), index: usize) -> NodeId {
+        *self.found.entry(from).or_insert_with(|| {
+            self.nodes.push(index);
+            NodeId(self.nodes.len() as u64 - 1)
+        })
     }
 }
 
 impl HostTree for MemTree {
     fn root(&mut self, tree: u32) -> Result<NodeId, Errno> {
-        Ok(NodeId(self.roots[tree as usize] as u64 + 1))
+        let root = self.roots[tree as usize];
+        Ok(self.node((NodeId(u64::from(tree)), b"/".to_vec()), root))
     }
 
     fn lookup(&mut self, dir: NodeId, name: &[u8]) -> Result<NodeId, Errno> {
-        let dir = self.file(dir)?;
-        match dir.kind() {
+        let file = self.file(dir)?;
+        match file.kind() {
             S_IFDIR => {
-                let child = dir.children.get(name).ok_or(Errno::ENOENT)?;
-                Ok(NodeId(*child as u64 + 1))
+                let child = *file.children.get(name).ok_or(Errno::ENOENT)?;
+                Ok(self.node((dir, name.to_vec()), child))
             }
             _ => Err(Errno::ENOTDIR),
         }
@@ -193,7 +203,7 @@ impl HostTree for MemTree {
             size: file.data.len() as u64,
             rdev: file.rdev,
             dev: 1,
-            ino: node.0,
+            ino: u64::from(file.image),
             mtime: (file.mtime, 5),
         })
     }
