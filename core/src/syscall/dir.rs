@@ -1,121 +1,317 @@
 //! Directories and names.
 
+use alloc::vec::Vec;
+
 use super::args::*;
 use crate::abi::Errno;
+use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::vfs::filesystem::Entry;
+use crate::vfs::mount::{PathRef, get_path, put_path};
+use crate::vfs::names;
+use crate::vfs::perm::{self, CAP_SYS_CHROOT, MAY_EXEC, Who};
+use crate::vfs::walk::{self, Flags};
+use crate::vfs::{FileKind, fdtable, file, inode};
 
-pub(super) fn getdents(_cx: &mut Cx<'_, '_>, _fd: Fd, _dirp: Addr, _count: Uint) -> SysResult {
-    Err(Errno::ENOSYS.into())
+const CWD: DirFd = DirFd(g::AT_FDCWD);
+
+/// Most bytes of entries given out at once, whatever the buffer holds.
+const DENTS_MAX: usize = 1 << 16;
+
+/// Layout of a directory entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// `struct linux_dirent`: type in the last byte of the record.
+    Old,
+    /// `struct linux_dirent64`: type before the name.
+    New,
 }
 
-pub(super) fn getcwd(_cx: &mut Cx<'_, '_>, _buf: Addr, _size: Size) -> SysResult {
-    Err(Errno::ENOSYS.into())
+impl Layout {
+    fn record(self, name: &[u8]) -> usize {
+        match self {
+            // d_ino, d_off, d_reclen, name, NUL, type
+            Layout::Old => (8 + 8 + 2 + name.len() + 2).next_multiple_of(8),
+            // d_ino, d_off, d_reclen, type, name, NUL
+            Layout::New => (8 + 8 + 2 + 1 + name.len() + 1).next_multiple_of(8),
+        }
+    }
+
+    /// Adds an entry if it fits into `max` bytes in all.
+    fn push(self, buf: &mut Vec<u8>, max: usize, entry: &Entry<'_>) -> bool {
+        let len = self.record(entry.name);
+        if buf.len() + len > max {
+            return false;
+        }
+        let end = buf.len() + len;
+        buf.extend_from_slice(&entry.ino.0.to_le_bytes());
+        buf.extend_from_slice(&entry.next.to_le_bytes());
+        buf.extend_from_slice(&(len as u16).to_le_bytes());
+        if self == Layout::New {
+            buf.push(entry.kind);
+        }
+        buf.extend_from_slice(entry.name);
+        buf.resize(end, 0);
+        if self == Layout::Old {
+            buf[end - 1] = entry.kind;
+        }
+        true
+    }
 }
 
-pub(super) fn chdir(_cx: &mut Cx<'_, '_>, _path: Path) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn read_entries(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint, layout: Layout) -> SysResult {
+    let id = fdtable::get(cx, fd.0)?;
+    let open = file::at(cx.k, id);
+    let (path, offset) = (open.path, open.offset);
+    if open.kind != FileKind::Directory {
+        return Err(Errno::ENOTDIR.into());
+    }
+    let dir = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    if cx.k.vfs.dentries.is_deleted(path.dentry) {
+        return Err(Errno::ENOENT.into());
+    }
+    let max = (count.0 as usize).min(DENTS_MAX);
+    let mut buf = Vec::new();
+    let mut next = offset;
+    let mut full = false;
+    // Positions 0 and 1 are "." and ".."; those of the file system are greater than 2.
+    let parent = parent_of(cx, path);
+    for (at, name, dentry) in [(0, b".".as_slice(), path), (1, b"..", parent)] {
+        if next == at && !full {
+            let entry = Entry {
+                name,
+                ino: cx
+                    .k
+                    .vfs
+                    .dentries
+                    .at(dentry.dentry)
+                    .ino
+                    .ok_or(Errno::ENOENT)?,
+                kind: g::DT_DIR as u8,
+                next: at + 1,
+            };
+            match layout.push(&mut buf, max, &entry) {
+                true => next = at + 1,
+                false => full = true,
+            }
+        }
+    }
+    if !full && next < i64::MAX as u64 {
+        let cookie = if next <= 2 { 0 } else { next };
+        let who = Who::Task(cx.thread);
+        inode::read_dir(cx.k, cx.p, who, dir, cookie, &mut |entry| {
+            full = !layout.push(&mut buf, max, &entry);
+            if !full {
+                next = entry.next;
+            }
+            !full
+        })?;
+    }
+    if buf.is_empty() && full {
+        return Err(Errno::EINVAL.into());
+    }
+    cx.write_user(dirp.0, &buf)?;
+    file::at_mut(cx.k, id).offset = next;
+    Ok(buf.len() as u64)
 }
 
-pub(super) fn fchdir(_cx: &mut Cx<'_, '_>, _fd: Fd) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// What `..` of a directory shows.
+fn parent_of(cx: &Cx<'_, '_>, mut path: PathRef) -> PathRef {
+    let root = cx.k.vfs.fs_context(cx.task().fs).root;
+    loop {
+        if path == root {
+            return path;
+        }
+        let mount = cx.k.vfs.mounts.at(path.mount);
+        match mount.on {
+            Some(on) if path.dentry == mount.root => path = on,
+            _ => break,
+        }
+    }
+    path.dentry = cx.k.vfs.dentries.at(path.dentry).parent;
+    path
 }
 
-pub(super) fn rename(_cx: &mut Cx<'_, '_>, _oldpath: Path, _newpath: Path) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn getdents(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint) -> SysResult {
+    read_entries(cx, fd, dirp, count, Layout::Old)
 }
 
-pub(super) fn mkdir(_cx: &mut Cx<'_, '_>, _path: Path, _mode: Mode) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn getdents64(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint) -> SysResult {
+    read_entries(cx, fd, dirp, count, Layout::New)
 }
 
-pub(super) fn rmdir(_cx: &mut Cx<'_, '_>, _path: Path) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn getcwd(cx: &mut Cx<'_, '_>, buf: Addr, size: Size) -> SysResult {
+    let context = cx.fs_context();
+    let (root, cwd) = (context.root, context.cwd);
+    if cx.k.vfs.dentries.is_deleted(cwd.dentry) {
+        return Err(Errno::ENOENT.into());
+    }
+    let mut path = walk::path_of(cx.k, root, cwd);
+    path.push(0);
+    if path.len() > crate::abi::PATH_MAX {
+        return Err(Errno::ENAMETOOLONG.into());
+    }
+    if (size.0 as usize) < path.len() {
+        return Err(Errno::ERANGE.into());
+    }
+    cx.write_user(buf.0, &path)?;
+    Ok(path.len() as u64)
 }
 
-pub(super) fn link(_cx: &mut Cx<'_, '_>, _oldpath: Path, _newpath: Path) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Makes a path, whose reference it takes over, the working directory, if it may be.
+fn enter(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<(), Errno> {
+    let checked = walk::dir_attr(cx.k, cx.p, path.dentry)
+        .and_then(|attr| perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_EXEC));
+    let out = match checked {
+        Ok(()) => core::mem::replace(&mut cx.fs_context().cwd, path),
+        Err(_) => path,
+    };
+    put_path(cx.k, cx.p, out);
+    checked
 }
 
-pub(super) fn unlink(_cx: &mut Cx<'_, '_>, _path: Path) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn chdir(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    let path = walk::resolve(cx, CWD, &path, Flags::FOLLOW | Flags::DIRECTORY)?;
+    enter(cx, path)?;
+    Ok(0)
 }
 
-pub(super) fn symlink(_cx: &mut Cx<'_, '_>, _target: Str, _linkpath: Path) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn fchdir(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
+    let id = fdtable::get_any(cx, fd.0)?;
+    let path = file::at(cx.k, id).path;
+    if cx.k.vfs.dentries.at(path.dentry).kind() != g::S_IFDIR {
+        return Err(Errno::ENOTDIR.into());
+    }
+    get_path(cx.k, path);
+    enter(cx, path)?;
+    Ok(0)
 }
 
-pub(super) fn mknod(_cx: &mut Cx<'_, '_>, _path: Path, _mode: Mode, _dev: Uint) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn chroot(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    let path = walk::resolve(cx, CWD, &path, Flags::FOLLOW | Flags::DIRECTORY)?;
+    let checked = walk::dir_attr(cx.k, cx.p, path.dentry)
+        .and_then(|attr| perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_EXEC))
+        .and_then(|()| match cx.creds().capable(CAP_SYS_CHROOT) {
+            true => Ok(()),
+            false => Err(Errno::EPERM),
+        });
+    let out = match checked {
+        Ok(()) => core::mem::replace(&mut cx.fs_context().root, path),
+        Err(_) => path,
+    };
+    put_path(cx.k, cx.p, out);
+    checked?;
+    Ok(0)
 }
 
-pub(super) fn chroot(_cx: &mut Cx<'_, '_>, _path: Path) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn getdents64(_cx: &mut Cx<'_, '_>, _fd: Fd, _dirp: Addr, _count: Uint) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn mkdirat(_cx: &mut Cx<'_, '_>, _dirfd: DirFd, _path: Path, _mode: Mode) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn mknodat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _mode: Mode,
-    _dev: Uint,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn unlinkat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _flags: AtFlags,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn rename(cx: &mut Cx<'_, '_>, oldpath: Path, newpath: Path) -> SysResult {
+    renameat2(cx, CWD, oldpath, CWD, newpath, Hex(0))
 }
 
 pub(super) fn renameat(
-    _cx: &mut Cx<'_, '_>,
-    _olddirfd: DirFd,
-    _oldpath: Path,
-    _newdirfd: DirFd,
-    _newpath: Path,
+    cx: &mut Cx<'_, '_>,
+    olddirfd: DirFd,
+    oldpath: Path,
+    newdirfd: DirFd,
+    newpath: Path,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn linkat(
-    _cx: &mut Cx<'_, '_>,
-    _olddirfd: DirFd,
-    _oldpath: Path,
-    _newdirfd: DirFd,
-    _newpath: Path,
-    _flags: AtFlags,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn symlinkat(
-    _cx: &mut Cx<'_, '_>,
-    _target: Str,
-    _newdirfd: DirFd,
-    _linkpath: Path,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    renameat2(cx, olddirfd, oldpath, newdirfd, newpath, Hex(0))
 }
 
 pub(super) fn renameat2(
-    _cx: &mut Cx<'_, '_>,
-    _olddirfd: DirFd,
-    _oldpath: Path,
-    _newdirfd: DirFd,
-    _newpath: Path,
-    _flags: Hex,
+    cx: &mut Cx<'_, '_>,
+    olddirfd: DirFd,
+    oldpath: Path,
+    newdirfd: DirFd,
+    newpath: Path,
+    flags: Hex,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let old = cx.read_path(oldpath.0)?;
+    let new = cx.read_path(newpath.0)?;
+    let flags = flags.0 as u32;
+    names::rename(cx, (olddirfd, &old), (newdirfd, &new), flags)?;
+    Ok(0)
+}
+
+pub(super) fn mkdir(cx: &mut Cx<'_, '_>, path: Path, mode: Mode) -> SysResult {
+    mkdirat(cx, CWD, path, mode)
+}
+
+pub(super) fn mkdirat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, mode: Mode) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    names::mkdir(cx, dirfd, &path, mode.0)?;
+    Ok(0)
+}
+
+pub(super) fn rmdir(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    names::remove(cx, CWD, &path, true)?;
+    Ok(0)
+}
+
+pub(super) fn unlink(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    names::remove(cx, CWD, &path, false)?;
+    Ok(0)
+}
+
+pub(super) fn unlinkat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, flags: AtFlags) -> SysResult {
+    if flags.0 & !g::AT_REMOVEDIR != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let path = cx.read_path(path.0)?;
+    names::remove(cx, dirfd, &path, flags.0 & g::AT_REMOVEDIR != 0)?;
+    Ok(0)
+}
+
+pub(super) fn link(cx: &mut Cx<'_, '_>, oldpath: Path, newpath: Path) -> SysResult {
+    linkat(cx, CWD, oldpath, CWD, newpath, AtFlags(0))
+}
+
+pub(super) fn linkat(
+    cx: &mut Cx<'_, '_>,
+    olddirfd: DirFd,
+    oldpath: Path,
+    newdirfd: DirFd,
+    newpath: Path,
+    flags: AtFlags,
+) -> SysResult {
+    let old = cx.read_path(oldpath.0)?;
+    let new = cx.read_path(newpath.0)?;
+    names::link(cx, (olddirfd, &old), (newdirfd, &new), flags.0)?;
+    Ok(0)
+}
+
+pub(super) fn symlink(cx: &mut Cx<'_, '_>, target: Str, linkpath: Path) -> SysResult {
+    symlinkat(cx, target, CWD, linkpath)
+}
+
+pub(super) fn symlinkat(
+    cx: &mut Cx<'_, '_>,
+    target: Str,
+    newdirfd: DirFd,
+    linkpath: Path,
+) -> SysResult {
+    let target = cx.read_path(target.0)?;
+    let path = cx.read_path(linkpath.0)?;
+    names::symlink(cx, &target, newdirfd, &path)?;
+    Ok(0)
+}
+
+pub(super) fn mknod(cx: &mut Cx<'_, '_>, path: Path, mode: Mode, dev: Uint) -> SysResult {
+    mknodat(cx, CWD, path, mode, dev)
+}
+
+pub(super) fn mknodat(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    mode: Mode,
+    dev: Uint,
+) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    names::mknod(cx, dirfd, &path, mode.0, dev.0)?;
+    Ok(0)
 }

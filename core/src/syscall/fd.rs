@@ -2,45 +2,464 @@
 
 use super::args::*;
 use crate::abi::Errno;
-use crate::kernel::{Cx, SysResult};
+use crate::abi::raw::{general as g, ioctl as i};
+use crate::boot::Stdio;
+use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::vfs::file::{self, File};
+use crate::vfs::lock::{self, Owner, Record};
+use crate::vfs::mount::{get_path, put_path};
+use crate::vfs::perm::CAP_SYS_RESOURCE;
+use crate::vfs::{FileId, FileKind, anon, caller, fdtable, inode, pipe, rw};
 
-pub(super) fn ioctl(_cx: &mut Cx<'_, '_>, _fd: Fd, _request: Hex, _arg: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Last byte of all files.
+const OFFSET_MAX: u64 = i64::MAX as u64;
+/// Status flags that `F_SETFL` changes.
+const SETFL_FLAGS: u32 = g::O_APPEND | g::O_NONBLOCK | g::FASYNC | g::O_DIRECT | g::O_NOATIME;
+
+pub(super) fn pipe(cx: &mut Cx<'_, '_>, fds: Addr) -> SysResult {
+    make_pipe(cx, fds, 0)
 }
 
-pub(super) fn pipe(_cx: &mut Cx<'_, '_>, _fds: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn pipe2(cx: &mut Cx<'_, '_>, fds: Addr, flags: OpenFlags) -> SysResult {
+    make_pipe(cx, fds, flags.0)
 }
 
-pub(super) fn dup(_cx: &mut Cx<'_, '_>, _oldfd: Fd) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn make_pipe(cx: &mut Cx<'_, '_>, fds: Addr, flags: u32) -> SysResult {
+    // O_DIRECT (packets) is refused as by a kernel without it.
+    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let owner = (cx.creds().fsuid, cx.creds().fsgid);
+    let (id, path) = pipe::create(cx.k, owner)?;
+    get_path(cx.k, path);
+    let status = flags & g::O_NONBLOCK;
+    let mut ends = [0; 2];
+    for (index, mode) in [g::O_RDONLY, g::O_WRONLY].into_iter().enumerate() {
+        let file = File::new(FileKind::Pipe(id), path, None, mode | status);
+        let result = file::add(cx.k, file).and_then(|file| {
+            pipe::open_end(cx.k, id, mode == g::O_RDONLY, mode == g::O_WRONLY);
+            fdtable::install(cx, file, flags & g::O_CLOEXEC != 0)
+        });
+        match result {
+            Ok(fd) => ends[index] = fd,
+            Err(errno) => {
+                // A file that was added has given its reference back by itself.
+                if errno == Errno::ENFILE {
+                    put_path(cx.k, cx.p, path);
+                }
+                match index {
+                    0 => put_path(cx.k, cx.p, path),
+                    _ => fdtable::close(cx, ends[0])?,
+                }
+                return Err(errno.into());
+            }
+        }
+    }
+    if let Err(errno) = cx.write_obj(fds.0, &ends) {
+        fdtable::close(cx, ends[0])?;
+        fdtable::close(cx, ends[1])?;
+        return Err(errno.into());
+    }
+    Ok(0)
 }
 
-pub(super) fn dup2(_cx: &mut Cx<'_, '_>, _oldfd: Fd, _newfd: Fd) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn dup(cx: &mut Cx<'_, '_>, oldfd: Fd) -> SysResult {
+    let id = fdtable::get_any(cx, oldfd.0)?;
+    file::get(cx.k, id);
+    Ok(fdtable::install(cx, id, false)? as u64)
 }
 
-pub(super) fn fcntl(_cx: &mut Cx<'_, '_>, _fd: Fd, _cmd: Fcntl, _arg: Hex) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn dup_to(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd, cloexec: bool) -> SysResult {
+    let target = u32::try_from(newfd.0)
+        .ok()
+        .filter(|&fd| fd < fdtable::limit(cx))
+        .ok_or(Errno::EBADF)?;
+    let id = fdtable::get_any(cx, oldfd.0)?;
+    file::get(cx.k, id);
+    fdtable::replace(cx, target, id, cloexec);
+    Ok(u64::from(target))
 }
 
-pub(super) fn flock(_cx: &mut Cx<'_, '_>, _fd: Fd, _operation: Hex) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn dup2(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd) -> SysResult {
+    if oldfd == newfd {
+        fdtable::get_any(cx, oldfd.0)?;
+        return Ok(oldfd.0 as u64);
+    }
+    dup_to(cx, oldfd, newfd, false)
 }
 
-pub(super) fn dup3(_cx: &mut Cx<'_, '_>, _oldfd: Fd, _newfd: Fd, _flags: OpenFlags) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn dup3(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd, flags: OpenFlags) -> SysResult {
+    if flags.0 & !g::O_CLOEXEC != 0 || oldfd == newfd {
+        return Err(Errno::EINVAL.into());
+    }
+    dup_to(cx, oldfd, newfd, flags.0 & g::O_CLOEXEC != 0)
 }
 
-pub(super) fn pipe2(_cx: &mut Cx<'_, '_>, _fds: Addr, _flags: OpenFlags) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn close_range(cx: &mut Cx<'_, '_>, first: Uint, last: Uint, flags: Hex) -> SysResult {
+    const UNSHARE: u64 = 2;
+    const CLOEXEC: u64 = 4;
+    if flags.0 & 0xffff_ffff & !(UNSHARE | CLOEXEC) != 0 || first > last {
+        return Err(Errno::EINVAL.into());
+    }
+    if flags.0 & UNSHARE != 0 {
+        fdtable::unshare(cx);
+    }
+    let fds: alloc::vec::Vec<i32> = cx
+        .fds()
+        .iter()
+        .map(|(fd, _)| fd)
+        .filter(|&fd| (first.0..=last.0).contains(&(fd as u32)))
+        .collect();
+    for fd in fds {
+        if flags.0 & CLOEXEC == 0 {
+            fdtable::close(cx, fd)?;
+        } else if let Some(slot) = cx.fds().get_mut(fd) {
+            slot.cloexec = true;
+        }
+    }
+    Ok(0)
 }
 
-pub(super) fn close_range(
-    _cx: &mut Cx<'_, '_>,
-    _first: Uint,
-    _last: Uint,
-    _flags: Hex,
+pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysResult {
+    let id = fdtable::get_any(cx, fd.0)?;
+    let path_only = file::at(cx.k, id).flags & g::O_PATH != 0;
+    let allowed = [
+        g::F_DUPFD,
+        g::F_DUPFD_CLOEXEC,
+        g::F_GETFD,
+        g::F_SETFD,
+        g::F_GETFL,
+    ];
+    if path_only && !allowed.contains(&cmd.0) {
+        return Err(Errno::EBADF.into());
+    }
+    match cmd.0 {
+        g::F_DUPFD | g::F_DUPFD_CLOEXEC => {
+            let min = arg.0 as u32;
+            if min >= fdtable::limit(cx) {
+                return Err(Errno::EINVAL.into());
+            }
+            file::get(cx.k, id);
+            let cloexec = cmd.0 == g::F_DUPFD_CLOEXEC;
+            Ok(fdtable::install_from(cx, id, min, cloexec)? as u64)
+        }
+        g::F_GETFD => {
+            let slot = cx.fds().get(fd.0).ok_or(Errno::EBADF)?;
+            Ok(u64::from(slot.cloexec))
+        }
+        g::F_SETFD => {
+            let slot = cx.fds().get_mut(fd.0).ok_or(Errno::EBADF)?;
+            slot.cloexec = arg.0 & u64::from(g::FD_CLOEXEC) != 0;
+            Ok(0)
+        }
+        g::F_GETFL => Ok(u64::from(file::at(cx.k, id).flags)),
+        g::F_SETFL => set_flags(cx, id, arg.0 as u32),
+        g::F_GETLK | g::F_SETLK | g::F_SETLKW | g::F_OFD_GETLK | g::F_OFD_SETLK
+        | g::F_OFD_SETLKW => record_lock(cx, id, cmd.0, arg.0),
+        g::F_GETOWN => Ok(file::at(cx.k, id).owner as i64 as u64),
+        g::F_SETOWN => {
+            file::at_mut(cx.k, id).owner = arg.0 as i32;
+            Ok(0)
+        }
+        g::F_GETSIG => Ok(file::at(cx.k, id).signal as u64),
+        g::F_SETSIG => {
+            if arg.0 > 64 {
+                return Err(Errno::EINVAL.into());
+            }
+            file::at_mut(cx.k, id).signal = arg.0 as i32;
+            Ok(0)
+        }
+        g::F_SETPIPE_SZ | g::F_GETPIPE_SZ => {
+            let FileKind::Pipe(pipe) = file::at(cx.k, id).kind else {
+                return Err(Errno::EBADF.into());
+            };
+            if cmd.0 == g::F_GETPIPE_SZ {
+                let pipe = cx.k.vfs.pipes.get(pipe).ok_or(Errno::EBADF)?;
+                return Ok(pipe.capacity as u64);
+            }
+            let privileged = cx.creds().capable(CAP_SYS_RESOURCE);
+            let asked = arg.0 & 0xffff_ffff;
+            Ok(pipe::set_capacity(cx.k, pipe, asked, privileged)?)
+        }
+        g::F_GETLEASE => Ok(u64::from(g::F_UNLCK)),
+        g::F_SETLEASE => match arg.0 as u32 {
+            g::F_UNLCK => Err(Errno::EAGAIN.into()),
+            _ => Err(Errno::EINVAL.into()),
+        },
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+fn set_flags(cx: &mut Cx<'_, '_>, id: FileId, flags: u32) -> SysResult {
+    let file = file::at(cx.k, id);
+    if flags & g::O_NOATIME != 0 && file.flags & g::O_NOATIME == 0 {
+        let inode = file::inode_of(cx.k, id)?;
+        let attr = inode::attr(cx.k, cx.p, inode)?;
+        if !crate::vfs::perm::Who::Task(cx.thread).owns(cx.k, &attr) {
+            return Err(Errno::EPERM.into());
+        }
+    }
+    let file = file::at_mut(cx.k, id);
+    // FASYNC is not kept: SIGIO is never sent.
+    let settable = SETFL_FLAGS & !g::FASYNC;
+    if flags & g::O_DIRECT != 0 && !matches!(file.kind, FileKind::Regular) {
+        return Err(Errno::EINVAL.into());
+    }
+    file.flags = file.flags & !settable | flags & settable;
+    Ok(0)
+}
+
+/// `struct flock` of x86-64.
+#[derive(
+    Clone, Copy, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+)]
+#[repr(C)]
+struct Flock {
+    kind: u16,
+    whence: u16,
+    pad: u32,
+    start: i64,
+    len: i64,
+    pid: i32,
+    end_pad: u32,
+}
+
+fn record_lock(cx: &mut Cx<'_, '_>, id: FileId, cmd: u32, addr: u64) -> SysResult {
+    let mut flock: Flock = cx.read_obj(addr)?;
+    let of_file = matches!(cmd, g::F_OFD_GETLK | g::F_OFD_SETLK | g::F_OFD_SETLKW);
+    if of_file && flock.pid != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let inode = file::inode_of(cx.k, id)?;
+    let base = match u32::from(flock.whence) {
+        g::SEEK_SET => 0,
+        g::SEEK_CUR => file::at(cx.k, id).offset as i64,
+        g::SEEK_END => inode::attr(cx.k, cx.p, inode)?.size as i64,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let start = base.checked_add(flock.start).ok_or(Errno::EOVERFLOW)?;
+    let (first, last) = match flock.len {
+        0 => (start, OFFSET_MAX as i64),
+        len if len > 0 => (start, start.checked_add(len - 1).ok_or(Errno::EOVERFLOW)?),
+        len => (
+            start.checked_add(len).ok_or(Errno::EINVAL)?,
+            start.checked_sub(1).ok_or(Errno::EINVAL)?,
+        ),
+    };
+    let first = u64::try_from(first).map_err(|_| Errno::EINVAL)?;
+    let last = u64::try_from(last).map_err(|_| Errno::EINVAL)?;
+    let (owner, pid) = match of_file {
+        true => (Owner::File(id), -1),
+        false => (Owner::Process(cx.task().files), cx.task().tgid as i32),
+    };
+    let wanted = Record {
+        owner,
+        first,
+        last,
+        exclusive: u32::from(flock.kind) == g::F_WRLCK,
+        pid,
+    };
+    let kind = u32::from(flock.kind);
+    if !matches!(kind, g::F_RDLCK | g::F_WRLCK | g::F_UNLCK) {
+        return Err(Errno::EINVAL.into());
+    }
+    if matches!(cmd, g::F_GETLK | g::F_OFD_GETLK) {
+        if kind == g::F_UNLCK {
+            return Err(Errno::EINVAL.into());
+        }
+        match lock::conflict(cx.k, inode, &wanted) {
+            None => flock.kind = g::F_UNLCK as u16,
+            Some(found) => {
+                flock.kind = match found.exclusive {
+                    true => g::F_WRLCK as u16,
+                    false => g::F_RDLCK as u16,
+                };
+                flock.whence = g::SEEK_SET as u16;
+                flock.start = found.first as i64;
+                flock.len = match found.last {
+                    OFFSET_MAX => 0,
+                    last => (last - found.first + 1) as i64,
+                };
+                flock.pid = found.pid;
+            }
+        }
+        cx.write_obj(addr, &flock)?;
+        return Ok(0);
+    }
+    if kind == g::F_UNLCK {
+        lock::clear(cx.k, inode, &wanted);
+        return Ok(0);
+    }
+    let file = file::at(cx.k, id);
+    if !(if wanted.exclusive { file.writable() } else { file.readable() }) {
+        return Err(Errno::EBADF.into());
+    }
+    match lock::set(cx.k, inode, wanted) {
+        Ok(()) => Ok(0),
+        Err(Errno::EAGAIN) if matches!(cmd, g::F_SETLKW | g::F_OFD_SETLKW) => {
+            lock::wait(cx.k, cx.thread, inode, &wanted)?;
+            Wait::on(WaitKey::FileLock(inode)).into()
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
+    const SHARED: u64 = 1;
+    const EXCLUSIVE: u64 = 2;
+    const NO_WAIT: u64 = 4;
+    const UNLOCK: u64 = 8;
+    let wanted = match operation.0 & 0xffff_ffff & !NO_WAIT {
+        SHARED => Some(false),
+        EXCLUSIVE => Some(true),
+        UNLOCK => None,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let id = fdtable::get(cx, fd.0)?;
+    let inode = file::inode_of(cx.k, id)?;
+    match lock::flock(cx.k, inode, id, wanted) {
+        Ok(()) => Ok(0),
+        Err(Errno::EAGAIN) if operation.0 & NO_WAIT == 0 => {
+            Wait::on(WaitKey::FileLock(inode)).into()
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+pub(super) fn ioctl(cx: &mut Cx<'_, '_>, fd: Fd, request: Hex, arg: Addr) -> SysResult {
+    let id = fdtable::get(cx, fd.0)?;
+    match request.0 as u32 {
+        i::FIOCLEX | i::FIONCLEX => {
+            let slot = cx.fds().get_mut(fd.0).ok_or(Errno::EBADF)?;
+            slot.cloexec = request.0 as u32 == i::FIOCLEX;
+            Ok(0)
+        }
+        i::FIONBIO => {
+            let on: i32 = cx.read_obj(arg.0)?;
+            let file = file::at_mut(cx.k, id);
+            match on {
+                0 => file.flags &= !g::O_NONBLOCK,
+                _ => file.flags |= g::O_NONBLOCK,
+            }
+            Ok(0)
+        }
+        i::FIOASYNC => {
+            let _: i32 = cx.read_obj(arg.0)?;
+            Ok(0)
+        }
+        i::FIONREAD => {
+            let bytes = available(cx, id)?;
+            cx.write_obj(arg.0, &bytes)?;
+            Ok(0)
+        }
+        request => match terminal_of(cx, id) {
+            Some((rows, cols)) => terminal_ioctl(cx, request, arg, rows, cols),
+            None => Err(Errno::ENOTTY.into()),
+        },
+    }
+}
+
+/// Bytes that can be read at once (`FIONREAD`).
+fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i32, Stop> {
+    let file = file::at(cx.k, id);
+    let bytes = match (&file.kind, file.inode) {
+        (FileKind::Pipe(pipe), _) => {
+            let pipe = cx.k.vfs.pipes.get(*pipe).ok_or(Errno::EBADF)?;
+            pipe.data.len() as i64
+        }
+        (FileKind::Regular, Some(inode)) => {
+            let offset = file.offset;
+            let size = inode::attr(cx.k, cx.p, inode)?.size;
+            size as i64 - offset as i64
+        }
+        (&FileKind::HostStream(stream), _) => {
+            // The host tells only whether there is something.
+            let ready = rw::stream_ready(cx, stream, g::POLLIN as u16, rw::STREAM_GRACE)?;
+            i64::from(ready.is_some_and(|ready| ready & g::POLLIN as u16 != 0))
+        }
+        _ => return Err(Errno::ENOTTY.into()),
+    };
+    Ok(bytes as i32)
+}
+
+/// Rows and columns, if a file is a terminal.
+fn terminal_of(cx: &Cx<'_, '_>, id: FileId) -> Option<(u16, u16)> {
+    let FileKind::HostStream(stream) = file::at(cx.k, id).kind else {
+        return None;
+    };
+    match cx.k.system.stdio.get(usize::from(stream))? {
+        &Stdio::Terminal { rows, cols } => Some((rows, cols)),
+        _ => None,
+    }
+}
+
+/// `struct termios` of the kernel: c_iflag, c_oflag, c_cflag, c_lflag, c_line and 19 control characters of a terminal in its
+/// usual state.
+const TERMIOS: [u8; 36] = {
+    let mut bytes = [0; 36];
+    let words: [u32; 4] = [0x4500, 0x5, 0xbf, 0x8a3b];
+    let mut index = 0;
+    while index < 4 {
+        let word = words[index].to_le_bytes();
+        let mut byte = 0;
+        while byte < 4 {
+            bytes[index * 4 + byte] = word[byte];
+            byte += 1;
+        }
+        index += 1;
+    }
+    let chars = [
+        3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0,
+    ];
+    index = 0;
+    while index < 19 {
+        bytes[17 + index] = chars[index];
+        index += 1;
+    }
+    bytes
+};
+
+fn terminal_ioctl(
+    cx: &mut Cx<'_, '_>,
+    request: u32,
+    arg: Addr,
+    rows: u16,
+    cols: u16,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    match request {
+        i::TCGETS => {
+            let termios = cx.k.vfs.termios.unwrap_or(TERMIOS);
+            cx.write_user(arg.0, &termios)?;
+        }
+        i::TCSETS | i::TCSETSW | i::TCSETSF => {
+            // Kept for the program to read; the host's terminal stays as it is.
+            let mut termios = [0; 36];
+            cx.read_user(arg.0, &mut termios)?;
+            cx.k.vfs.termios = Some(termios);
+        }
+        i::TIOCGWINSZ => cx.write_obj(arg.0, &[rows, cols, 0, 0])?,
+        i::TIOCSWINSZ => {
+            let [rows, cols, _, _]: [u16; 4] = cx.read_obj(arg.0)?;
+            for stdio in &mut cx.k.system.stdio {
+                if let Stdio::Terminal { .. } = stdio {
+                    *stdio = Stdio::Terminal { rows, cols };
+                }
+            }
+        }
+        i::TIOCGPGRP => {
+            let group = caller::foreground(cx);
+            cx.write_obj(arg.0, &group)?;
+        }
+        i::TIOCSPGRP => {
+            let group: i32 = cx.read_obj(arg.0)?;
+            caller::set_foreground(cx, group)?;
+        }
+        i::TIOCGSID => {
+            let session = caller::session(cx);
+            cx.write_obj(arg.0, &session)?;
+        }
+        i::TIOCSCTTY | i::TIOCNOTTY | i::TCFLSH | i::TCSBRK | i::TCXONC => {}
+        _ => return Err(Errno::ENOTTY.into()),
+    }
+    Ok(0)
 }

@@ -2,184 +2,425 @@
 
 use super::args::*;
 use crate::abi::Errno;
-use crate::kernel::{Cx, SysResult};
+use crate::abi::raw::general as g;
+use crate::kernel::{Cx, Stop, SysResult};
+use crate::vfs::filesystem::SetAttr;
+use crate::vfs::open::{self, How};
+use crate::vfs::perm::{self, MAY_WRITE, Who};
+use crate::vfs::rw::{self, Iov};
+use crate::vfs::walk::{self, Flags};
+use crate::vfs::{FileId, FileKind, fdtable, file, inode, mount};
 
-pub(super) fn read(_cx: &mut Cx<'_, '_>, _fd: Fd, _buf: OutBuf, _count: Size) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// `RWF_` flags that have a meaning here; the others are `EOPNOTSUPP`.
+const RWF_HINTS: u32 = g::RWF_HIPRI | g::RWF_DSYNC | g::RWF_SYNC;
+const RWF_NOAPPEND: u32 = 0x20;
+/// `FALLOC_FL_` flags (fallocate(2)).
+const FALLOC_KEEP_SIZE: u64 = 1;
+const FALLOC_PUNCH_HOLE: u64 = 2;
+const FALLOC_ZERO_RANGE: u64 = 16;
+
+pub(super) fn read(cx: &mut Cx<'_, '_>, fd: Fd, buf: OutBuf, count: Size) -> SysResult {
+    let file = fdtable::get(cx, fd.0)?;
+    let mut iov = single(cx, file, buf.0, count.0, false)?;
+    rw::read(cx, file, &mut iov, rw::How::default())
 }
 
-pub(super) fn write(_cx: &mut Cx<'_, '_>, _fd: Fd, _buf: InBuf, _count: Size) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn write(cx: &mut Cx<'_, '_>, fd: Fd, buf: InBuf, count: Size) -> SysResult {
+    let file = fdtable::get(cx, fd.0)?;
+    let mut iov = single(cx, file, buf.0, count.0, true)?;
+    rw::write(cx, file, &mut iov, rw::How::default())
 }
 
-pub(super) fn open(_cx: &mut Cx<'_, '_>, _path: Path, _flags: OpenFlags, _mode: Mode) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn close(_cx: &mut Cx<'_, '_>, _fd: Fd) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn lseek(_cx: &mut Cx<'_, '_>, _fd: Fd, _offset: Offset, _whence: Whence) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// A buffer of read(2) or write(2). The access mode is checked before the buffer.
+fn single(
+    cx: &Cx<'_, '_>,
+    id: FileId,
+    addr: u64,
+    len: u64,
+    writes: bool,
+) -> Result<Iov, Errno> {
+    let file = file::at(cx.k, id);
+    match if writes { file.writable() } else { file.readable() } {
+        true => Iov::single(addr, len),
+        false => Err(Errno::EBADF),
+    }
 }
 
 pub(super) fn pread64(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _buf: OutBuf,
-    _count: Size,
-    _offset: Offset,
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    buf: OutBuf,
+    count: Size,
+    offset: Offset,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let at = u64::try_from(offset.0).map_err(|_| Errno::EINVAL)?;
+    let file = positioned(cx, fd)?;
+    let mut iov = single(cx, file, buf.0, count.0, false)?;
+    rw::read(cx, file, &mut iov, at_position(at))
 }
 
 pub(super) fn pwrite64(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _buf: InBuf,
-    _count: Size,
-    _offset: Offset,
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    buf: InBuf,
+    count: Size,
+    offset: Offset,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let at = u64::try_from(offset.0).map_err(|_| Errno::EINVAL)?;
+    let file = positioned(cx, fd)?;
+    let mut iov = single(cx, file, buf.0, count.0, true)?;
+    rw::write(cx, file, &mut iov, at_position(at))
 }
 
-pub(super) fn readv(_cx: &mut Cx<'_, '_>, _fd: Fd, _iov: Addr, _iovcnt: Ulong) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn at_position(at: u64) -> rw::How {
+    rw::How {
+        at: Some(at),
+        ..rw::How::default()
+    }
 }
 
-pub(super) fn writev(_cx: &mut Cx<'_, '_>, _fd: Fd, _iov: Addr, _iovcnt: Ulong) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// A file with a position: no pipe, no stream (`ESPIPE`).
+fn positioned(cx: &mut Cx<'_, '_>, fd: Fd) -> Result<FileId, Errno> {
+    let id = fdtable::get(cx, fd.0)?;
+    match file::at(cx.k, id).kind {
+        FileKind::Pipe(_) | FileKind::HostStream(_) => Err(Errno::ESPIPE),
+        _ => Ok(id),
+    }
 }
 
-pub(super) fn fsync(_cx: &mut Cx<'_, '_>, _fd: Fd) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn fdatasync(_cx: &mut Cx<'_, '_>, _fd: Fd) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn truncate(_cx: &mut Cx<'_, '_>, _path: Path, _length: Offset) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn ftruncate(_cx: &mut Cx<'_, '_>, _fd: Fd, _length: Offset) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn creat(_cx: &mut Cx<'_, '_>, _path: Path, _mode: Mode) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn umask(_cx: &mut Cx<'_, '_>, _mask: Mode) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn sync(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn readahead(_cx: &mut Cx<'_, '_>, _fd: Fd, _offset: Offset, _count: Size) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn fadvise64(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _offset: Offset,
-    _len: Size,
-    _advice: Int,
+/// readv(2) and its relatives. `offset` is the position, if the call has one.
+fn vector(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    (addr, count): (Addr, Ulong),
+    offset: Option<i64>,
+    flags: u32,
+    writes: bool,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let mut how = rw::How::default();
+    let file = match offset {
+        Some(offset) => {
+            how.at = Some(u64::try_from(offset).map_err(|_| Errno::EINVAL)?);
+            positioned(cx, fd)?
+        }
+        None => fdtable::get(cx, fd.0)?,
+    };
+    let open = file::at(cx.k, file);
+    if !(if writes { open.writable() } else { open.readable() }) {
+        return Err(Errno::EBADF.into());
+    }
+    let mut iov = Iov::vector(cx, addr.0, count.0)?;
+    if flags & !(RWF_HINTS | g::RWF_NOWAIT | g::RWF_APPEND | RWF_NOAPPEND) != 0 {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    how.no_wait = flags & g::RWF_NOWAIT != 0;
+    how.append = match (flags & g::RWF_APPEND != 0, flags & RWF_NOAPPEND != 0) {
+        (true, true) => return Err(Errno::EINVAL.into()),
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    };
+    match writes {
+        true => rw::write(cx, file, &mut iov, how),
+        false => rw::read(cx, file, &mut iov, how),
+    }
 }
 
-pub(super) fn openat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _flags: OpenFlags,
-    _mode: Mode,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn readv(cx: &mut Cx<'_, '_>, fd: Fd, iov: Addr, iovcnt: Ulong) -> SysResult {
+    vector(cx, fd, (iov, iovcnt), None, 0, false)
 }
 
-pub(super) fn sync_file_range(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _offset: Offset,
-    _nbytes: Offset,
-    _flags: Hex,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn fallocate(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _mode: Hex,
-    _offset: Offset,
-    _len: Offset,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn writev(cx: &mut Cx<'_, '_>, fd: Fd, iov: Addr, iovcnt: Ulong) -> SysResult {
+    vector(cx, fd, (iov, iovcnt), None, 0, true)
 }
 
 pub(super) fn preadv(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _iov: Addr,
-    _iovcnt: Ulong,
-    _offset: Offset,
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    iov: Addr,
+    iovcnt: Ulong,
+    offset: Offset,
     _pos_h: Ulong,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    vector(cx, fd, (iov, iovcnt), Some(offset.0), 0, false)
 }
 
 pub(super) fn pwritev(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _iov: Addr,
-    _iovcnt: Ulong,
-    _offset: Offset,
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    iov: Addr,
+    iovcnt: Ulong,
+    offset: Offset,
     _pos_h: Ulong,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn syncfs(_cx: &mut Cx<'_, '_>, _fd: Fd) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    vector(cx, fd, (iov, iovcnt), Some(offset.0), 0, true)
 }
 
 pub(super) fn preadv2(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _iov: Addr,
-    _iovcnt: Ulong,
-    _offset: Offset,
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    iov: Addr,
+    iovcnt: Ulong,
+    offset: Offset,
     _pos_h: Ulong,
-    _flags: Hex,
+    flags: Hex,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let offset = (offset.0 != -1).then_some(offset.0);
+    vector(cx, fd, (iov, iovcnt), offset, flags.0 as u32, false)
 }
 
 pub(super) fn pwritev2(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _iov: Addr,
-    _iovcnt: Ulong,
-    _offset: Offset,
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    iov: Addr,
+    iovcnt: Ulong,
+    offset: Offset,
     _pos_h: Ulong,
-    _flags: Hex,
+    flags: Hex,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let offset = (offset.0 != -1).then_some(offset.0);
+    vector(cx, fd, (iov, iovcnt), offset, flags.0 as u32, true)
+}
+
+fn open_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, how: How) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    if fdtable::is_full(cx) {
+        return Err(Errno::EMFILE.into());
+    }
+    let file = open::open(cx, at, &path, how)?;
+    let cloexec = how.flags & g::O_CLOEXEC != 0;
+    Ok(fdtable::install(cx, file, cloexec)? as u64)
+}
+
+pub(super) fn open(cx: &mut Cx<'_, '_>, path: Path, flags: OpenFlags, mode: Mode) -> SysResult {
+    open_at(cx, DirFd(g::AT_FDCWD), path, How::from_open(flags.0, mode.0))
+}
+
+pub(super) fn creat(cx: &mut Cx<'_, '_>, path: Path, mode: Mode) -> SysResult {
+    let flags = g::O_CREAT | g::O_WRONLY | g::O_TRUNC;
+    open_at(cx, DirFd(g::AT_FDCWD), path, How::from_open(flags, mode.0))
+}
+
+pub(super) fn openat(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    flags: OpenFlags,
+    mode: Mode,
+) -> SysResult {
+    open_at(cx, dirfd, path, How::from_open(flags.0, mode.0))
 }
 
 pub(super) fn openat2(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _how: Addr,
-    _size: Size,
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    how: Addr,
+    size: Size,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    if size.0 < 24 {
+        return Err(Errno::EINVAL.into());
+    }
+    if size.0 > 4096 {
+        return Err(Errno::E2BIG.into());
+    }
+    let [flags, mode, resolve]: [u64; 3] = cx.read_obj(how.0)?;
+    // Fields of a newer structure must be zero (copy_struct_from_user).
+    let mut rest = [0; 4096 - 24];
+    let rest = &mut rest[..size.0 as usize - 24];
+    cx.read_user(how.0.wrapping_add(24), rest)?;
+    if rest.iter().any(|&byte| byte != 0) {
+        return Err(Errno::E2BIG.into());
+    }
+    open_at(cx, dirfd, path, How::from_openat2(flags, mode, resolve)?)
+}
+
+pub(super) fn close(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
+    fdtable::close(cx, fd.0)?;
+    Ok(0)
+}
+
+pub(super) fn lseek(cx: &mut Cx<'_, '_>, fd: Fd, offset: Offset, whence: Whence) -> SysResult {
+    let file = fdtable::get(cx, fd.0)?;
+    rw::seek(cx, file, offset.0, whence.0)
+}
+
+/// A file whose data is to be written out: everything is in memory.
+fn sync_file(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
+    let id = fdtable::get(cx, fd.0)?;
+    match file::at(cx.k, id).kind {
+        FileKind::Regular | FileKind::Directory => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+pub(super) fn fsync(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
+    sync_file(cx, fd)
+}
+
+pub(super) fn fdatasync(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
+    sync_file(cx, fd)
+}
+
+pub(super) fn sync(_cx: &mut Cx<'_, '_>) -> SysResult {
+    Ok(0)
+}
+
+pub(super) fn syncfs(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
+    fdtable::get(cx, fd.0)?;
+    Ok(0)
+}
+
+pub(super) fn sync_file_range(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    offset: Offset,
+    nbytes: Offset,
+    flags: Hex,
+) -> SysResult {
+    let id = fdtable::get(cx, fd.0)?;
+    let end = offset.0.checked_add(nbytes.0);
+    if flags.0 & !7 != 0 || offset.0 < 0 || end.is_none_or(|end| end < offset.0) {
+        return Err(Errno::EINVAL.into());
+    }
+    match file::at(cx.k, id).kind {
+        FileKind::Regular | FileKind::Directory | FileKind::Device(_) => Ok(0),
+        _ => Err(Errno::ESPIPE.into()),
+    }
+}
+
+pub(super) fn readahead(cx: &mut Cx<'_, '_>, fd: Fd, _offset: Offset, _count: Size) -> SysResult {
+    let id = fdtable::get(cx, fd.0)?;
+    let file = file::at(cx.k, id);
+    if !file.readable() {
+        return Err(Errno::EBADF.into());
+    }
+    match file.kind {
+        FileKind::Regular => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+pub(super) fn fadvise64(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    _offset: Offset,
+    len: Offset,
+    advice: Int,
+) -> SysResult {
+    let id = fdtable::get(cx, fd.0)?;
+    if matches!(
+        file::at(cx.k, id).kind,
+        FileKind::Pipe(_) | FileKind::HostStream(_)
+    ) {
+        return Err(Errno::ESPIPE.into());
+    }
+    if len.0 < 0 || !(0..=5).contains(&advice.0) {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(0)
+}
+
+pub(super) fn truncate(cx: &mut Cx<'_, '_>, path: Path, length: Offset) -> SysResult {
+    let size = u64::try_from(length.0).map_err(|_| Errno::EINVAL)?;
+    let path = cx.read_path(path.0)?;
+    let (mut walker, start) = cx.walker(DirFd(g::AT_FDCWD), &path, Flags::FOLLOW)?;
+    let path = walker.resolve_bare(start, &path)?;
+    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    match attr.mode & g::S_IFMT {
+        g::S_IFREG => {}
+        g::S_IFDIR => return Err(Errno::EISDIR.into()),
+        _ => return Err(Errno::EINVAL.into()),
+    }
+    mount::want_write(cx.k, path.mount)?;
+    perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_WRITE)?;
+    set_size(cx, inode, &attr, size)
+}
+
+pub(super) fn ftruncate(cx: &mut Cx<'_, '_>, fd: Fd, length: Offset) -> SysResult {
+    let size = u64::try_from(length.0).map_err(|_| Errno::EINVAL)?;
+    let id = fdtable::get(cx, fd.0)?;
+    let file = file::at(cx.k, id);
+    match (&file.kind, file.inode) {
+        (FileKind::Regular, Some(inode)) if file.writable() => {
+            let attr = inode::attr(cx.k, cx.p, inode)?;
+            set_size(cx, inode, &attr, size)
+        }
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+fn set_size(
+    cx: &mut Cx<'_, '_>,
+    inode: crate::vfs::InodeRef,
+    attr: &crate::vfs::filesystem::Attr,
+    size: u64,
+) -> SysResult {
+    rw::check_size(cx, attr, size)?;
+    open::truncate(cx, inode, attr, size)?;
+    Ok(0)
+}
+
+pub(super) fn fallocate(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    mode: Hex,
+    offset: Offset,
+    len: Offset,
+) -> SysResult {
+    let id = fdtable::get(cx, fd.0)?;
+    if offset.0 < 0 || len.0 <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mode = mode.0 & 0xffff_ffff;
+    let keep = mode & FALLOC_KEEP_SIZE != 0;
+    let what = mode & !FALLOC_KEEP_SIZE;
+    if !matches!(what, 0 | FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)
+        || what == FALLOC_PUNCH_HOLE && !keep
+    {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let file = file::at(cx.k, id);
+    if !file.writable() {
+        return Err(Errno::EBADF.into());
+    }
+    if what == FALLOC_PUNCH_HOLE && file.flags & g::O_APPEND != 0 {
+        return Err(Errno::EPERM.into());
+    }
+    let inode = match (&file.kind, file.inode) {
+        (FileKind::Regular, Some(inode)) => inode,
+        (FileKind::Pipe(_) | FileKind::HostStream(_), _) => return Err(Errno::ESPIPE.into()),
+        (FileKind::Directory, _) => return Err(Errno::EISDIR.into()),
+        _ => return Err(Errno::ENODEV.into()),
+    };
+    let (offset, len) = (offset.0 as u64, len.0 as u64);
+    let end = offset + len;
+    if end > i64::MAX as u64 {
+        return Err(Errno::EFBIG.into());
+    }
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    if !keep && end > attr.size {
+        rw::check_size(cx, &attr, end)?;
+    }
+    match what {
+        // Pages are made when they are written; only a limit that is full already is noticed here.
+        0 => {}
+        _ => inode::punch_hole(cx.k, cx.p, inode, offset, len)?,
+    }
+    let grow = !keep && end > attr.size;
+    let set = SetAttr {
+        mode: perm::clear_set_id(cx.k, Who::Task(cx.thread), &attr, false),
+        size: grow.then_some(end),
+        mtime: Some(crate::vfs::filesystem::Time::from_nanos(cx.now().real)),
+        ..SetAttr::default()
+    };
+    inode::set_attr(cx.k, cx.p, inode, &set)?;
+    Ok(0)
+}
+
+pub(super) fn umask(cx: &mut Cx<'_, '_>, mask: Mode) -> SysResult {
+    let context = cx.fs_context();
+    let old = core::mem::replace(&mut context.umask, mask.0 & 0o777);
+    Ok(u64::from(old))
 }

@@ -1,160 +1,649 @@
 //! Attributes of files.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::args::*;
 use crate::abi::Errno;
+use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::task::Creds;
+use crate::vfs::filesystem::{Attr, InodeRef, SetAttr, Time};
+use crate::vfs::mount::{self, MountFlags, PathRef, get_path, put_path};
+use crate::vfs::perm::{self, CAP_CHOWN, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
+use crate::vfs::walk::{self, Flags};
+use crate::vfs::{FileId, FsId, fdtable, file, inode};
 
-pub(super) fn stat(_cx: &mut Cx<'_, '_>, _path: Path, _statbuf: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+const CWD: DirFd = DirFd(g::AT_FDCWD);
+const NOFOLLOW: u32 = g::AT_SYMLINK_NOFOLLOW;
+const EMPTY: u32 = g::AT_EMPTY_PATH;
+
+/// `struct stat` of x86-64.
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C)]
+struct Stat {
+    dev: u64,
+    ino: u64,
+    nlink: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    pad: u32,
+    rdev: u64,
+    size: i64,
+    block_size: i64,
+    blocks: i64,
+    atime: [i64; 2],
+    mtime: [i64; 2],
+    ctime: [i64; 2],
+    unused: [i64; 3],
 }
 
-pub(super) fn fstat(_cx: &mut Cx<'_, '_>, _fd: Fd, _statbuf: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// `struct statx`.
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C)]
+struct Statx {
+    mask: u32,
+    block_size: u32,
+    attributes: u64,
+    nlink: u32,
+    uid: u32,
+    gid: u32,
+    mode: u16,
+    pad: u16,
+    ino: u64,
+    size: u64,
+    blocks: u64,
+    attributes_mask: u64,
+    atime: StatxTime,
+    btime: StatxTime,
+    ctime: StatxTime,
+    mtime: StatxTime,
+    rdev: [u32; 2],
+    dev: [u32; 2],
+    mnt_id: u64,
+    dio: [u32; 2],
+    spare: [u64; 12],
 }
 
-pub(super) fn lstat(_cx: &mut Cx<'_, '_>, _path: Path, _statbuf: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C)]
+struct StatxTime {
+    sec: i64,
+    nsec: u32,
+    pad: u32,
 }
 
-pub(super) fn access(_cx: &mut Cx<'_, '_>, _path: Path, _mode: Mode) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// `struct statfs` of x86-64.
+#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[repr(C)]
+struct Statfs {
+    magic: u64,
+    block_size: u64,
+    blocks: u64,
+    free: u64,
+    available: u64,
+    files: u64,
+    files_free: u64,
+    id: [u32; 2],
+    name_max: u64,
+    fragment_size: u64,
+    flags: u64,
+    spare: [u64; 4],
 }
 
-pub(super) fn readlink(
-    _cx: &mut Cx<'_, '_>,
-    _path: Path,
-    _buf: OutBuf,
-    _bufsiz: Size,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Device number of a file system: major 0, minor its number + 1.
+fn device(fs: FsId) -> u64 {
+    encode_dev(0, fs.0 + 1)
 }
 
-pub(super) fn chmod(_cx: &mut Cx<'_, '_>, _path: Path, _mode: Mode) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// `new_encode_dev` as 64 bits (`st_dev`).
+fn encode_dev(major: u32, minor: u32) -> u64 {
+    u64::from(minor & 0xff | major << 8 | (minor & !0xff) << 12)
 }
 
-pub(super) fn fchmod(_cx: &mut Cx<'_, '_>, _fd: Fd, _mode: Mode) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Major and minor of `new_encode_dev`.
+fn decode_dev(dev: u32) -> [u32; 2] {
+    [dev >> 8 & 0xfff, dev & 0xff | dev >> 12 & 0xfff00]
 }
 
-pub(super) fn chown(_cx: &mut Cx<'_, '_>, _path: Path, _owner: Id, _group: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Preferred size of one read or write.
+const BLOCK: i64 = 4096;
+
+fn write_stat(cx: &mut Cx<'_, '_>, addr: u64, inode: InodeRef, attr: &Attr) -> SysResult {
+    let time = |time: Time| [time.sec, i64::from(time.nsec)];
+    let stat = Stat {
+        dev: device(inode.fs),
+        ino: inode.ino.0,
+        nlink: u64::from(attr.nlink),
+        mode: attr.mode,
+        uid: attr.uid,
+        gid: attr.gid,
+        pad: 0,
+        rdev: u64::from(attr.rdev),
+        size: attr.size as i64,
+        block_size: BLOCK,
+        blocks: attr.blocks as i64,
+        atime: time(attr.atime),
+        mtime: time(attr.mtime),
+        ctime: time(attr.ctime),
+        unused: [0; 3],
+    };
+    cx.write_obj(addr, &stat)?;
+    Ok(0)
 }
 
-pub(super) fn fchown(_cx: &mut Cx<'_, '_>, _fd: Fd, _owner: Id, _group: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// The inode of a path and its mount; nothing is held.
+fn look(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: &[u8],
+    flags: Flags,
+) -> Result<(PathRef, InodeRef), Errno> {
+    let path = if path.is_empty() && flags.contains(Flags::EMPTY_PATH) && at != CWD {
+        let id = fdtable::get_any(cx, at.0)?;
+        file::at(cx.k, id).path
+    } else {
+        let (mut walker, start) = cx.walker(at, path, flags)?;
+        walker.resolve_bare(start, path)?
+    };
+    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    Ok((path, inode))
 }
 
-pub(super) fn lchown(_cx: &mut Cx<'_, '_>, _path: Path, _owner: Id, _group: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn stat_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, addr: Addr, flags: Flags) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    let (_, inode) = look(cx, at, &path, flags)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    write_stat(cx, addr.0, inode, &attr)
 }
 
-pub(super) fn utime(_cx: &mut Cx<'_, '_>, _path: Path, _times: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn stat(cx: &mut Cx<'_, '_>, path: Path, statbuf: Addr) -> SysResult {
+    stat_at(cx, CWD, path, statbuf, Flags::FOLLOW)
 }
 
-pub(super) fn statfs(_cx: &mut Cx<'_, '_>, _path: Path, _buf: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn lstat(cx: &mut Cx<'_, '_>, path: Path, statbuf: Addr) -> SysResult {
+    stat_at(cx, CWD, path, statbuf, Flags::empty())
 }
 
-pub(super) fn fstatfs(_cx: &mut Cx<'_, '_>, _fd: Fd, _buf: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn utimes(_cx: &mut Cx<'_, '_>, _path: Path, _times: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn fchownat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _owner: Id,
-    _group: Id,
-    _flags: AtFlags,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn futimesat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _times: Addr,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn fstat(cx: &mut Cx<'_, '_>, fd: Fd, statbuf: Addr) -> SysResult {
+    let id = fdtable::get_any(cx, fd.0)?;
+    let inode = file::inode_of(cx.k, id)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    write_stat(cx, statbuf.0, inode, &attr)
 }
 
 pub(super) fn newfstatat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _statbuf: Addr,
-    _flags: AtFlags,
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    statbuf: Addr,
+    flags: AtFlags,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn readlinkat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _buf: OutBuf,
-    _bufsiz: Size,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn fchmodat(_cx: &mut Cx<'_, '_>, _dirfd: DirFd, _path: Path, _mode: Mode) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn faccessat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _mode: Mode,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn utimensat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _times: Addr,
-    _flags: AtFlags,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let known = NOFOLLOW | EMPTY | g::AT_NO_AUTOMOUNT | g::AT_STATX_SYNC_TYPE;
+    if flags.0 & !known != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    // Newer kernels take a null path as an empty one.
+    if path.0 == 0 && flags.0 & EMPTY != 0 && dirfd != CWD {
+        return fstat(cx, Fd(dirfd.0), statbuf);
+    }
+    stat_at(cx, dirfd, path, statbuf, Flags::from_at(flags.0))
 }
 
 pub(super) fn statx(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _flags: AtFlags,
-    _mask: Hex,
-    _statxbuf: Addr,
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    flags: AtFlags,
+    mask: Hex,
+    statxbuf: Addr,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let mask = mask.0 as u32;
+    let known = NOFOLLOW | EMPTY | g::AT_NO_AUTOMOUNT | g::AT_STATX_SYNC_TYPE;
+    if mask & g::STATX__RESERVED != 0
+        || flags.0 & g::AT_STATX_SYNC_TYPE == g::AT_STATX_SYNC_TYPE
+        || flags.0 & !known != 0
+    {
+        return Err(Errno::EINVAL.into());
+    }
+    let path = match path.0 == 0 && flags.0 & EMPTY != 0 {
+        true => smallvec::SmallVec::new(),
+        false => cx.read_path(path.0)?,
+    };
+    let (path, inode) = look(cx, dirfd, &path, Flags::from_at(flags.0))?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let time = |time: Time| StatxTime {
+        sec: time.sec,
+        nsec: time.nsec,
+        pad: 0,
+    };
+    let is_root = cx.k.vfs.mounts.at(path.mount).root == path.dentry;
+    let statx = Statx {
+        mask: g::STATX_BASIC_STATS | g::STATX_BTIME | g::STATX_MNT_ID,
+        block_size: BLOCK as u32,
+        attributes: match is_root {
+            true => u64::from(g::STATX_ATTR_MOUNT_ROOT),
+            false => 0,
+        },
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        mode: attr.mode as u16,
+        pad: 0,
+        ino: inode.ino.0,
+        size: attr.size,
+        blocks: attr.blocks,
+        attributes_mask: u64::from(g::STATX_ATTR_MOUNT_ROOT),
+        atime: time(attr.atime),
+        btime: time(attr.btime),
+        ctime: time(attr.ctime),
+        mtime: time(attr.mtime),
+        rdev: decode_dev(attr.rdev),
+        dev: [0, inode.fs.0 + 1],
+        mnt_id: u64::from(path.mount.number()),
+        dio: [0; 2],
+        spare: [0; 12],
+    };
+    cx.write_obj(statxbuf.0, &statx)?;
+    Ok(0)
+}
+
+fn access_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, mode: u32, flags: u32) -> SysResult {
+    if mode & !7 != 0 || flags & !(g::AT_EACCESS | NOFOLLOW | EMPTY) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let path = cx.read_path(path.0)?;
+    if flags & g::AT_EACCESS != 0 {
+        return may_access(cx, at, &path, mode, flags, Who::Task(cx.thread));
+    }
+    // The real user and group count, with the capabilities that they would have.
+    let mut creds: Creds = cx.creds().clone();
+    creds.fsuid = creds.uid;
+    creds.fsgid = creds.gid;
+    creds.cap_effective = match creds.uid {
+        0 => creds.cap_permitted,
+        _ => 0,
+    };
+    let thread = cx.thread;
+    may_access(cx, at, &path, mode, flags, Who::Creds(&creds, Some(thread)))
+}
+
+fn may_access(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: &[u8],
+    mode: u32,
+    flags: u32,
+    who: Who<'_>,
+) -> SysResult {
+    let walk = Flags::from_at(flags);
+    if path.is_empty() && !walk.contains(Flags::EMPTY_PATH) {
+        return Err(Errno::ENOENT.into());
+    }
+    let (mut walker, start) = cx.walker_as(who, at, path, walk)?;
+    let path = walker.resolve_bare(start, path)?;
+    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let kind = attr.mode & g::S_IFMT;
+    let mount = cx.k.vfs.mounts.at(path.mount);
+    if mode & MAY_EXEC != 0 && kind == g::S_IFREG && mount.flags.contains(MountFlags::NOEXEC) {
+        return Err(Errno::EACCES.into());
+    }
+    perm::permission(cx.k, who, &attr, mode)?;
+    if mode & MAY_WRITE != 0 && matches!(kind, g::S_IFREG | g::S_IFDIR | g::S_IFLNK) {
+        mount::want_write(cx.k, path.mount)?;
+    }
+    Ok(0)
+}
+
+pub(super) fn access(cx: &mut Cx<'_, '_>, path: Path, mode: Mode) -> SysResult {
+    access_at(cx, CWD, path, mode.0, 0)
+}
+
+pub(super) fn faccessat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, mode: Mode) -> SysResult {
+    access_at(cx, dirfd, path, mode.0, 0)
 }
 
 pub(super) fn faccessat2(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _mode: Mode,
-    _flags: AtFlags,
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    mode: Mode,
+    flags: AtFlags,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    access_at(cx, dirfd, path, mode.0, flags.0)
+}
+
+pub(super) fn readlink(cx: &mut Cx<'_, '_>, path: Path, buf: OutBuf, bufsiz: Size) -> SysResult {
+    readlinkat(cx, CWD, path, buf, bufsiz)
+}
+
+pub(super) fn readlinkat(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    buf: OutBuf,
+    bufsiz: Size,
+) -> SysResult {
+    let size = bufsiz.0 as i32;
+    if size <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let path = cx.read_path(path.0)?;
+    let empty = path.is_empty();
+    let (_, inode) = look(cx, dirfd, &path, Flags::EMPTY_PATH).map_err(|errno| match empty {
+        true if errno == Errno::ENOTDIR => Errno::ENOENT,
+        _ => errno,
+    })?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    if attr.mode & g::S_IFMT != g::S_IFLNK {
+        return Err(match empty {
+            true => Errno::ENOENT,
+            false => Errno::EINVAL,
+        }
+        .into());
+    }
+    let mut target = inode::read_link(cx.k, cx.p, Who::Task(cx.thread), inode)?;
+    target.truncate(size as usize);
+    cx.write_user(buf.0, &target)?;
+    Ok(target.len() as u64)
+}
+
+/// Changes attributes after all checks, and keeps the dentry in step.
+fn apply(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, set: &SetAttr) -> SysResult {
+    inode::set_attr(cx.k, cx.p, inode, set)?;
+    if set.mode.is_some() || set.uid.is_some() || set.gid.is_some() {
+        let attr = inode::attr(cx.k, cx.p, inode)?;
+        cx.k.vfs.dentries.set_perm(path.dentry, &attr);
+    }
+    Ok(0)
+}
+
+fn change_mode(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, mode: u32) -> SysResult {
+    mount::want_write(cx.k, path.mount)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let who = Who::Task(cx.thread);
+    if !who.owns(cx.k, &attr) {
+        return Err(Errno::EPERM.into());
+    }
+    if attr.mode & g::S_IFMT == g::S_IFLNK {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let mut mode = mode & 0o7777;
+    if mode & g::S_ISGID != 0 && !perm::in_group_or_capable(cx.k, who, attr.gid) {
+        mode &= !g::S_ISGID;
+    }
+    let set = SetAttr {
+        mode: Some(mode),
+        ..SetAttr::default()
+    };
+    apply(cx, path, inode, &set)
+}
+
+fn chmod_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, mode: Mode, flags: u32) -> SysResult {
+    if flags & !(NOFOLLOW | EMPTY) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let path = cx.read_path(path.0)?;
+    let (path, inode) = look(cx, at, &path, Flags::from_at(flags))?;
+    change_mode(cx, path, inode, mode.0)
+}
+
+pub(super) fn chmod(cx: &mut Cx<'_, '_>, path: Path, mode: Mode) -> SysResult {
+    chmod_at(cx, CWD, path, mode, 0)
+}
+
+pub(super) fn fchmodat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, mode: Mode) -> SysResult {
+    chmod_at(cx, dirfd, path, mode, 0)
 }
 
 pub(super) fn fchmodat2(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _mode: Mode,
-    _flags: AtFlags,
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    mode: Mode,
+    flags: AtFlags,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    chmod_at(cx, dirfd, path, mode, flags.0)
+}
+
+pub(super) fn fchmod(cx: &mut Cx<'_, '_>, fd: Fd, mode: Mode) -> SysResult {
+    let id = fdtable::get(cx, fd.0)?;
+    let path = file::at(cx.k, id).path;
+    let inode = file::inode_of(cx.k, id)?;
+    change_mode(cx, path, inode, mode.0)
+}
+
+fn change_owner(
+    cx: &mut Cx<'_, '_>,
+    path: PathRef,
+    inode: InodeRef,
+    owner: u32,
+    group: u32,
+) -> SysResult {
+    mount::want_write(cx.k, path.mount)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let who = Who::Task(cx.thread);
+    let uid = (owner != u32::MAX).then_some(owner);
+    let gid = (group != u32::MAX).then_some(group);
+    if !who.capable(cx.k, CAP_CHOWN) {
+        let creds = cx.creds();
+        let owns = creds.fsuid == attr.uid;
+        let keeps_uid = uid.is_none_or(|uid| owns && uid == attr.uid);
+        let may_gid = gid.is_none_or(|gid| owns && (creds.in_group(gid) || gid == attr.gid));
+        if !keeps_uid || !may_gid {
+            return Err(Errno::EPERM.into());
+        }
+    }
+    let set = SetAttr {
+        mode: perm::clear_set_id(cx.k, who, &attr, true),
+        uid,
+        gid,
+        ..SetAttr::default()
+    };
+    apply(cx, path, inode, &set)
+}
+
+fn chown_at(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: Path,
+    (owner, group): (Id, Id),
+    flags: u32,
+) -> SysResult {
+    if flags & !(NOFOLLOW | EMPTY) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let path = cx.read_path(path.0)?;
+    let (path, inode) = look(cx, at, &path, Flags::from_at(flags))?;
+    change_owner(cx, path, inode, owner.0, group.0)
+}
+
+pub(super) fn chown(cx: &mut Cx<'_, '_>, path: Path, owner: Id, group: Id) -> SysResult {
+    chown_at(cx, CWD, path, (owner, group), 0)
+}
+
+pub(super) fn lchown(cx: &mut Cx<'_, '_>, path: Path, owner: Id, group: Id) -> SysResult {
+    chown_at(cx, CWD, path, (owner, group), NOFOLLOW)
+}
+
+pub(super) fn fchownat(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    owner: Id,
+    group: Id,
+    flags: AtFlags,
+) -> SysResult {
+    chown_at(cx, dirfd, path, (owner, group), flags.0)
+}
+
+pub(super) fn fchown(cx: &mut Cx<'_, '_>, fd: Fd, owner: Id, group: Id) -> SysResult {
+    let id = fdtable::get(cx, fd.0)?;
+    let path = file::at(cx.k, id).path;
+    let inode = file::inode_of(cx.k, id)?;
+    change_owner(cx, path, inode, owner.0, group.0)
+}
+
+/// A time to set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stamp {
+    Now,
+    Omit,
+    At(Time),
+}
+
+const UTIME_NOW: i64 = 0x3fff_ffff;
+const UTIME_OMIT: i64 = 0x3fff_fffe;
+
+/// Reads two `struct timespec`, or two `struct timeval`, or takes now for a null address.
+fn read_stamps(cx: &mut Cx<'_, '_>, addr: u64, micros: bool) -> Result<[Stamp; 2], Errno> {
+    if addr == 0 {
+        return Ok([Stamp::Now; 2]);
+    }
+    let words: [i64; 4] = cx.read_obj(addr)?;
+    let mut stamps = [Stamp::Now; 2];
+    for (stamp, pair) in stamps.iter_mut().zip(words.chunks_exact(2)) {
+        let (sec, fraction) = (pair[0], pair[1]);
+        *stamp = match (micros, fraction) {
+            (false, UTIME_NOW) => Stamp::Now,
+            (false, UTIME_OMIT) => Stamp::Omit,
+            (false, 0..1_000_000_000) => Stamp::At(Time {
+                sec,
+                nsec: fraction as u32,
+            }),
+            (true, 0..1_000_000) => Stamp::At(Time {
+                sec,
+                nsec: fraction as u32 * 1000,
+            }),
+            _ => return Err(Errno::EINVAL),
+        };
+    }
+    Ok(stamps)
+}
+
+fn change_times(
+    cx: &mut Cx<'_, '_>,
+    path: PathRef,
+    inode: InodeRef,
+    stamps: [Stamp; 2],
+) -> SysResult {
+    mount::want_write(cx.k, path.mount)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let who = Who::Task(cx.thread);
+    if !who.owns(cx.k, &attr) {
+        // To now may set who may write; all else is the owner's.
+        if stamps != [Stamp::Now; 2] {
+            return Err(Errno::EPERM.into());
+        }
+        perm::permission(cx.k, who, &attr, MAY_WRITE)?;
+    }
+    let now = Time::from_nanos(cx.now().real);
+    let time = |stamp| match stamp {
+        Stamp::Now => Some(now),
+        Stamp::Omit => None,
+        Stamp::At(time) => Some(time),
+    };
+    let set = SetAttr {
+        atime: time(stamps[0]),
+        mtime: time(stamps[1]),
+        ..SetAttr::default()
+    };
+    apply(cx, path, inode, &set)
+}
+
+fn times_at(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: Path,
+    stamps: [Stamp; 2],
+    flags: u32,
+) -> SysResult {
+    if stamps == [Stamp::Omit; 2] {
+        return Ok(0);
+    }
+    if flags & !(NOFOLLOW | EMPTY) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    // A null path stands for the descriptor itself (futimens).
+    if path.0 == 0 && at != CWD {
+        if flags & !EMPTY != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let id = fdtable::get(cx, at.0)?;
+        let path = file::at(cx.k, id).path;
+        let inode = file::inode_of(cx.k, id)?;
+        return change_times(cx, path, inode, stamps);
+    }
+    let path = cx.read_path(path.0)?;
+    let (path, inode) = look(cx, at, &path, Flags::from_at(flags))?;
+    change_times(cx, path, inode, stamps)
+}
+
+pub(super) fn utimensat(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    times: Addr,
+    flags: AtFlags,
+) -> SysResult {
+    let stamps = read_stamps(cx, times.0, false)?;
+    times_at(cx, dirfd, path, stamps, flags.0)
+}
+
+pub(super) fn futimesat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, times: Addr) -> SysResult {
+    let stamps = read_stamps(cx, times.0, true)?;
+    times_at(cx, dirfd, path, stamps, 0)
+}
+
+pub(super) fn utimes(cx: &mut Cx<'_, '_>, path: Path, times: Addr) -> SysResult {
+    futimesat(cx, CWD, path, times)
+}
+
+pub(super) fn utime(cx: &mut Cx<'_, '_>, path: Path, times: Addr) -> SysResult {
+    let mut stamps = [Stamp::Now; 2];
+    if times.0 != 0 {
+        let seconds: [i64; 2] = cx.read_obj(times.0)?;
+        stamps = seconds.map(|sec| Stamp::At(Time { sec, nsec: 0 }));
+    }
+    times_at(cx, CWD, path, stamps, 0)
+}
+
+fn write_statfs(cx: &mut Cx<'_, '_>, path: PathRef, addr: Addr) -> SysResult {
+    let mount = cx.k.vfs.mounts.at(path.mount);
+    let fs = mount.fs;
+    // ST_ flags have the values of MS_ flags for these; ST_VALID, ST_RELATIME.
+    let mut flags = u64::from(mount.flags.bits()) | 0x20 | 0x1000;
+    if mount::read_only(cx.k, path.mount) {
+        flags |= 1;
+    }
+    let sizes = inode::statfs(cx.k, fs);
+    let statfs = Statfs {
+        magic: sizes.magic,
+        block_size: sizes.block_size,
+        blocks: sizes.blocks,
+        free: sizes.free,
+        available: sizes.free,
+        files: sizes.files,
+        files_free: sizes.files_free,
+        id: [fs.0 + 1, 0],
+        name_max: crate::abi::NAME_MAX as u64,
+        fragment_size: sizes.block_size,
+        flags,
+        spare: [0; 4],
+    };
+    cx.write_obj(addr.0, &statfs)?;
+    Ok(0)
+}
+
+pub(super) fn statfs(cx: &mut Cx<'_, '_>, path: Path, buf: Addr) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    let (path, _) = look(cx, CWD, &path, Flags::FOLLOW)?;
+    write_statfs(cx, path, buf)
+}
+
+pub(super) fn fstatfs(cx: &mut Cx<'_, '_>, fd: Fd, buf: Addr) -> SysResult {
+    let id = fdtable::get_any(cx, fd.0)?;
+    let path = file::at(cx.k, id).path;
+    write_statfs(cx, path, buf)
 }

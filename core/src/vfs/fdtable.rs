@@ -202,6 +202,12 @@ pub(crate) fn limit(cx: &Cx<'_, '_>) -> u32 {
     caller::rlimit(cx, RLIMIT_NOFILE).min(u64::from(NR_OPEN)) as u32
 }
 
+/// Whether no descriptor can be given out.
+pub(crate) fn is_full(cx: &mut Cx<'_, '_>) -> bool {
+    let limit = limit(cx);
+    cx.fds().lowest_free(0) >= limit
+}
+
 /// Gives a file the lowest free descriptor. Takes over the caller's reference, also on failure: `EMFILE`.
 pub(crate) fn install(cx: &mut Cx<'_, '_>, file: FileId, cloexec: bool) -> Result<i32, Errno> {
     install_from(cx, file, 0, cloexec)

@@ -51,6 +51,10 @@ pub(crate) struct Vfs {
     pub(super) locks: lock::Locks,
     pub(super) tables: Slab<FdTable>,
     pub(super) contexts: Slab<FsContext>,
+    /// `struct termios` of the terminal, once a program has set it.
+    pub termios: Option<[u8; 36]>,
+    /// Foreground process group of the terminal, once a program has set it.
+    pub foreground: Option<i32>,
 }
 
 impl Vfs {
@@ -64,6 +68,8 @@ impl Vfs {
             locks: lock::Locks::new(),
             tables: Slab::new(),
             contexts: Slab::new(),
+            termios: None,
+            foreground: None,
         };
         let attr = filesystem::Attr {
             mode: crate::abi::raw::general::S_IFDIR | 0o555,

@@ -15,6 +15,13 @@ use crate::port::Ports;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct MountId(pub u32);
 
+impl MountId {
+    /// The number programs see (`stx_mnt_id`, `/proc/self/mountinfo`).
+    pub(crate) fn number(self) -> u32 {
+        self.0 + 20
+    }
+}
+
 /// A place in the tree: a dentry seen through a mount (the kernel's `struct path`).
 ///
 /// Whoever keeps one holds a reference ([`get_path`]) and gives it back ([`put_path`]).

@@ -368,6 +368,15 @@ pub(crate) fn read_inode(
     Ok(done)
 }
 
+/// Whether a file may grow to this size (`RLIMIT_FSIZE`).
+pub(crate) fn check_size(cx: &mut Cx<'_, '_>, attr: &Attr, size: u64) -> Result<(), Errno> {
+    if size > attr.size && size > caller::rlimit(cx, g::RLIMIT_FSIZE) {
+        caller::raise(cx, g::SIGXFSZ);
+        return Err(Errno::EFBIG);
+    }
+    Ok(())
+}
+
 /// Where a write goes, after the limits of file sizes: the position, and how many bytes may be written.
 fn write_limits(
     cx: &mut Cx<'_, '_>,
