@@ -154,7 +154,11 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
         }
         g::F_GETFL => Ok(u64::from(file::at(cx.k, id).flags)),
         g::F_SETFL => set_flags(cx, id, arg.0 as u32),
-        g::F_GETLK | g::F_SETLK | g::F_SETLKW | g::F_OFD_GETLK | g::F_OFD_SETLK
+        g::F_GETLK
+        | g::F_SETLK
+        | g::F_SETLKW
+        | g::F_OFD_GETLK
+        | g::F_OFD_SETLK
         | g::F_OFD_SETLKW => record_lock(cx, id, cmd.0, arg.0),
         g::F_GETOWN => Ok(file::at(cx.k, id).owner as i64 as u64),
         g::F_SETOWN => {
@@ -211,7 +215,12 @@ fn set_flags(cx: &mut Cx<'_, '_>, id: FileId, flags: u32) -> SysResult {
 
 /// `struct flock` of x86-64.
 #[derive(
-    Clone, Copy, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+    Clone,
+    Copy,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 #[repr(C)]
 struct Flock {
@@ -291,7 +300,11 @@ fn record_lock(cx: &mut Cx<'_, '_>, id: FileId, cmd: u32, addr: u64) -> SysResul
         return Ok(0);
     }
     let file = file::at(cx.k, id);
-    if !(if wanted.exclusive { file.writable() } else { file.readable() }) {
+    if !(if wanted.exclusive {
+        file.writable()
+    } else {
+        file.readable()
+    }) {
         return Err(Errno::EBADF.into());
     }
     match lock::set(cx.k, inode, wanted) {
@@ -419,13 +432,7 @@ const TERMIOS: [u8; 36] = {
     bytes
 };
 
-fn terminal_ioctl(
-    cx: &mut Cx<'_, '_>,
-    request: u32,
-    arg: Addr,
-    rows: u16,
-    cols: u16,
-) -> SysResult {
+fn terminal_ioctl(cx: &mut Cx<'_, '_>, request: u32, arg: Addr, rows: u16, cols: u16) -> SysResult {
     match request {
         i::TCGETS => {
             let termios = cx.k.vfs.termios.unwrap_or(TERMIOS);

@@ -32,15 +32,13 @@ pub(super) fn write(cx: &mut Cx<'_, '_>, fd: Fd, buf: InBuf, count: Size) -> Sys
 }
 
 /// A buffer of read(2) or write(2). The access mode is checked before the buffer.
-fn single(
-    cx: &Cx<'_, '_>,
-    id: FileId,
-    addr: u64,
-    len: u64,
-    writes: bool,
-) -> Result<Iov, Errno> {
+fn single(cx: &Cx<'_, '_>, id: FileId, addr: u64, len: u64, writes: bool) -> Result<Iov, Errno> {
     let file = file::at(cx.k, id);
-    match if writes { file.writable() } else { file.readable() } {
+    match if writes {
+        file.writable()
+    } else {
+        file.readable()
+    } {
         true => Iov::single(addr, len),
         false => Err(Errno::EBADF),
     }
@@ -106,7 +104,11 @@ fn vector(
         None => fdtable::get(cx, fd.0)?,
     };
     let open = file::at(cx.k, file);
-    if !(if writes { open.writable() } else { open.readable() }) {
+    if !(if writes {
+        open.writable()
+    } else {
+        open.readable()
+    }) {
         return Err(Errno::EBADF.into());
     }
     let mut iov = Iov::vector(cx, addr.0, count.0)?;
@@ -193,7 +195,12 @@ fn open_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, how: How) -> SysResult {
 }
 
 pub(super) fn open(cx: &mut Cx<'_, '_>, path: Path, flags: OpenFlags, mode: Mode) -> SysResult {
-    open_at(cx, DirFd(g::AT_FDCWD), path, How::from_open(flags.0, mode.0))
+    open_at(
+        cx,
+        DirFd(g::AT_FDCWD),
+        path,
+        How::from_open(flags.0, mode.0),
+    )
 }
 
 pub(super) fn creat(cx: &mut Cx<'_, '_>, path: Path, mode: Mode) -> SysResult {
