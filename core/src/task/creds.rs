@@ -1,6 +1,26 @@
-//! Credentials (credentials(7), capabilities(7)).
+//! Credentials and what changes them: set*id calls and programs (credentials(7), capabilities(7)).
 
 use alloc::vec::Vec;
+
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::Cx;
+use crate::vfs::FileId;
+
+/// Capabilities of root in a container, as Docker sets them.
+pub(crate) const DEFAULT_CAPS: u64 = 0xa804_25fb;
+/// Highest capability number (`/proc/sys/kernel/cap_last_cap`).
+pub(crate) const CAP_LAST: u32 = g::CAP_CHECKPOINT_RESTORE;
+
+/// Capabilities that follow the file system user (`CAP_FS_SET`).
+const FS_CAPS: u64 = 1 << g::CAP_CHOWN
+    | 1 << g::CAP_DAC_OVERRIDE
+    | 1 << g::CAP_DAC_READ_SEARCH
+    | 1 << g::CAP_FOWNER
+    | 1 << g::CAP_FSETID
+    | 1 << g::CAP_LINUX_IMMUTABLE
+    | 1 << g::CAP_MKNOD
+    | 1 << g::CAP_MAC_OVERRIDE;
 
 /// User, groups and capabilities of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,10 +41,37 @@ pub(crate) struct Creds {
     pub cap_inheritable: u64,
     pub cap_bounding: u64,
     pub cap_ambient: u64,
+    /// `PR_SET_KEEPCAPS`: permitted capabilities survive the change to an ordinary user.
+    pub keep_caps: bool,
     pub no_new_privs: bool,
 }
 
 impl Creds {
+    /// Credentials of a first program: root has Docker's capabilities, others have none.
+    pub(crate) fn new(uid: u32, gid: u32, mut groups: Vec<u32>) -> Creds {
+        groups.sort_unstable();
+        groups.dedup();
+        let caps = if uid == 0 { DEFAULT_CAPS } else { 0 };
+        Creds {
+            uid,
+            euid: uid,
+            suid: uid,
+            fsuid: uid,
+            gid,
+            egid: gid,
+            sgid: gid,
+            fsgid: gid,
+            groups,
+            cap_permitted: caps,
+            cap_effective: caps,
+            cap_inheritable: 0,
+            cap_bounding: DEFAULT_CAPS,
+            cap_ambient: 0,
+            keep_caps: false,
+            no_new_privs: false,
+        }
+    }
+
     /// Whether a capability (`CAP_CHOWN` is 0, ...) is effective.
     pub(crate) fn capable(&self, cap: u32) -> bool {
         self.cap_effective >> cap & 1 == 1
@@ -33,5 +80,233 @@ impl Creds {
     /// Whether `gid` is the file system group or a supplementary one.
     pub(crate) fn in_group(&self, gid: u32) -> bool {
         self.fsgid == gid || self.groups.binary_search(&gid).is_ok()
+    }
+
+    /// What a change of user ids does to capabilities; `old` are the credentials before (capabilities(7), "Effect of user ID changes").
+    pub(crate) fn user_changed(&mut self, old: &Creds) {
+        let root = |creds: &Creds| creds.uid == 0 || creds.euid == 0 || creds.suid == 0;
+        if root(old) && !root(self) {
+            if !self.keep_caps {
+                self.cap_permitted = 0;
+                self.cap_effective = 0;
+            }
+            self.cap_ambient = 0;
+        }
+        if old.euid == 0 && self.euid != 0 {
+            self.cap_effective = 0;
+        }
+        if old.euid != 0 && self.euid == 0 {
+            self.cap_effective = self.cap_permitted;
+        }
+    }
+
+    /// What a change of the file system user alone does to capabilities.
+    pub(crate) fn fs_user_changed(&mut self, old: &Creds) {
+        if old.fsuid == 0 && self.fsuid != 0 {
+            self.cap_effective &= !FS_CAPS;
+        }
+        if old.fsuid != 0 && self.fsuid == 0 {
+            self.cap_effective |= self.cap_permitted & FS_CAPS;
+        }
+    }
+
+    /// The credentials after execve(2) of a file with these attributes. Capabilities of the file that the bounding set does not allow
+    /// are `EPERM` if the file insists on them.
+    pub(crate) fn after_exec(&self, file: &Privileges) -> Result<ExecCreds, Errno> {
+        let mut new = self.clone();
+        if !self.no_new_privs {
+            if let Some(uid) = file.set_uid {
+                new.euid = uid;
+            }
+            if let Some(gid) = file.set_gid {
+                new.egid = gid;
+            }
+        }
+        let caps = file.caps.filter(|_| !self.no_new_privs);
+        let id_changed = new.euid != self.uid || new.egid != self.gid;
+        let set_id = new.euid != self.euid || new.egid != self.egid;
+        let (mut permitted, mut inheritable, mut effective) = match caps {
+            Some(caps) => (caps.permitted, caps.inheritable, caps.effective),
+            None => (0, 0, false),
+        };
+        // A set-user-ID-root program with capabilities of its own run by an ordinary user gets just those.
+        let root_fix = new.euid == 0 || new.uid == 0;
+        if root_fix && !(caps.is_some() && self.uid != 0 && new.euid == 0) {
+            permitted = u64::MAX;
+            inheritable = u64::MAX;
+            effective = new.euid == 0;
+        }
+        let ambient = match caps.is_some() || set_id {
+            true => 0,
+            false => self.cap_ambient,
+        };
+        new.cap_permitted =
+            (self.cap_inheritable & inheritable) | (self.cap_bounding & permitted) | ambient;
+        if let Some(caps) = caps
+            && caps.effective
+            && caps.permitted & !new.cap_permitted != 0
+        {
+            return Err(Errno::EPERM);
+        }
+        new.cap_effective = if effective { new.cap_permitted } else { ambient };
+        new.cap_ambient = ambient;
+        new.suid = new.euid;
+        new.fsuid = new.euid;
+        new.sgid = new.egid;
+        new.fsgid = new.egid;
+        new.keep_caps = false;
+        let gained = self.uid != 0 && (effective || new.cap_permitted & !ambient != 0);
+        Ok(ExecCreds {
+            creds: new,
+            secure: id_changed || gained,
+        })
+    }
+}
+
+/// Credentials of a new program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExecCreds {
+    pub creds: Creds,
+    /// The program got more than its caller had: `AT_SECURE`.
+    pub secure: bool,
+}
+
+/// What an executable file gives its program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Privileges {
+    pub set_uid: Option<u32>,
+    pub set_gid: Option<u32>,
+    pub caps: Option<FileCaps>,
+}
+
+/// File capabilities: the attribute `security.capability` (capabilities(7)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileCaps {
+    pub permitted: u64,
+    pub inheritable: u64,
+    pub effective: bool,
+}
+
+impl FileCaps {
+    /// Most bytes that the attribute has.
+    pub(crate) const MAX_LEN: usize = 24;
+
+    /// Reads revision 1, 2 or 3 of the attribute. `None` if it is damaged or belongs to another user namespace.
+    pub(crate) fn parse(value: &[u8]) -> Option<FileCaps> {
+        let word = |index: usize| {
+            let bytes = value.get(4 * index..4 * index + 4)?;
+            Some(u32::from_le_bytes(bytes.try_into().ok()?))
+        };
+        let magic = word(0)?;
+        let pairs = match (magic & g::VFS_CAP_REVISION_MASK, value.len()) {
+            (g::VFS_CAP_REVISION_1, 12) => 1,
+            (g::VFS_CAP_REVISION_2, 20) => 2,
+            (g::VFS_CAP_REVISION_3, 24) if word(5)? == 0 => 2,
+            _ => return None,
+        };
+        let mut caps = FileCaps {
+            permitted: 0,
+            inheritable: 0,
+            effective: magic & g::VFS_CAP_FLAGS_EFFECTIVE != 0,
+        };
+        for pair in 0..pairs {
+            caps.permitted |= u64::from(word(1 + 2 * pair)?) << (32 * pair);
+            caps.inheritable |= u64::from(word(2 + 2 * pair)?) << (32 * pair);
+        }
+        let valid = (1 << (CAP_LAST + 1)) - 1;
+        caps.permitted &= valid;
+        caps.inheritable &= valid;
+        Some(caps)
+    }
+}
+
+/// The credentials the current task will have in the program `file`.
+pub(crate) fn exec_creds(cx: &mut Cx<'_, '_>, file: FileId) -> Result<ExecCreds, Errno> {
+    let privileges = privileges(cx, file)?;
+    cx.creds().after_exec(&privileges)
+}
+
+/// Set-id bits and capabilities of an executable file.
+fn privileges(_cx: &mut Cx<'_, '_>, _file: FileId) -> Result<Privileges, Errno> {
+    Ok(Privileges::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn user(uid: u32) -> Creds {
+        Creds::new(uid, uid, vec![])
+    }
+
+    #[test]
+    fn leaving_root_drops_capabilities_unless_they_are_kept() {
+        let root = user(0);
+        let mut now = root.clone();
+        (now.uid, now.euid, now.suid) = (1, 1, 1);
+        let mut kept = now.clone();
+        kept.keep_caps = true;
+        now.user_changed(&root);
+        assert_eq!((now.cap_permitted, now.cap_effective), (0, 0));
+        kept.user_changed(&root);
+        assert_eq!((kept.cap_permitted, kept.cap_effective), (DEFAULT_CAPS, 0));
+    }
+
+    #[test]
+    fn effective_capabilities_follow_the_effective_user() {
+        let root = user(0);
+        let mut now = root.clone();
+        now.euid = 1;
+        now.user_changed(&root);
+        assert_eq!((now.cap_permitted, now.cap_effective), (DEFAULT_CAPS, 0));
+        let mut back = now.clone();
+        back.euid = 0;
+        back.user_changed(&now);
+        assert_eq!(back.cap_effective, DEFAULT_CAPS);
+    }
+
+    #[test]
+    fn set_user_id_root_gives_the_bounding_set() {
+        let file = Privileges {
+            set_uid: Some(0),
+            ..Privileges::default()
+        };
+        let new = user(1000).after_exec(&file).unwrap();
+        assert!(new.secure);
+        assert_eq!((new.creds.uid, new.creds.euid, new.creds.suid), (1000, 0, 0));
+        assert_eq!(new.creds.cap_effective, DEFAULT_CAPS);
+        let mut careful = user(1000);
+        careful.no_new_privs = true;
+        let same = careful.after_exec(&file).unwrap();
+        assert_eq!((same.creds, same.secure), (careful, false));
+    }
+
+    #[test]
+    fn file_capabilities_are_read_and_bounded() {
+        let mut value = vec![];
+        let bind = 1u32 << g::CAP_NET_BIND_SERVICE;
+        for word in [g::VFS_CAP_REVISION_2 | g::VFS_CAP_FLAGS_EFFECTIVE, bind, 0, 0, 0] {
+            value.extend_from_slice(&word.to_le_bytes());
+        }
+        let caps = FileCaps::parse(&value).unwrap();
+        assert_eq!((caps.permitted, caps.effective), (u64::from(bind), true));
+        let file = Privileges {
+            caps: Some(caps),
+            ..Privileges::default()
+        };
+        let new = user(1000).after_exec(&file).unwrap();
+        assert_eq!(new.creds.cap_effective, u64::from(bind));
+        assert!(new.secure);
+        let admin = FileCaps {
+            permitted: 1 << g::CAP_SYS_ADMIN,
+            ..caps
+        };
+        let file = Privileges {
+            caps: Some(admin),
+            ..Privileges::default()
+        };
+        assert_eq!(user(1000).after_exec(&file), Err(Errno::EPERM));
+        assert_eq!(FileCaps::parse(&value[..19]), None);
     }
 }

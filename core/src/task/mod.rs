@@ -1,17 +1,42 @@
 //! Tasks, thread groups, credentials, signals, programs.
+//!
+//! A [`Task`] is one guest thread; a [`Process`] is a thread group. Tasks name what they share with others by id: the address space, the
+//! descriptor table, the file system context, the signal handlers. An ended thread is gone at once, except the leader of a group: its
+//! task stays, marked `exited`, until the group has been waited for.
 
 pub(crate) mod boot;
+pub(crate) mod check;
+pub(crate) mod clone;
 pub(crate) mod creds;
+pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod timer;
+pub(crate) mod wait;
 
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use creds::Creds;
+pub(crate) use process::Process;
 
-use crate::kernel::{Call, Restart};
+use crate::abi::Errno;
+use crate::kernel::{Call, Cx, Restart};
 use crate::machine::{Regs, SpaceId, ThreadId};
 use crate::vfs::{FdTableId, FsContextId};
+use signal::{Actions, AltStack, Fault, Pending};
+
+/// Process number of the first process.
+pub(crate) const INIT: u32 = 1;
+/// One past the highest thread number (`/proc/sys/kernel/pid_max`).
+pub(crate) const PID_MAX: u32 = 1 << 22;
+/// Numbers below are not given out again once the highest number was reached.
+const RESERVED_PIDS: u32 = 300;
+/// Most tasks there may be (`/proc/sys/kernel/threads-max`), zombies included.
+pub(crate) const THREADS_MAX: usize = 16384;
+
+/// A set of signal handlers; shared by processes with `CLONE_SIGHAND`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct SighandId(pub u32);
 
 /// A task: one guest thread and what belongs to it alone. What it shares with others it names by id.
 #[derive(Clone, Debug, Hash)]
@@ -28,34 +53,80 @@ pub(crate) struct Task {
     pub creds: Creds,
     /// `comm` of prctl(2), without the NUL.
     pub comm: [u8; 15],
+    pub nice: i8,
     /// The host runs it now; its registers here are old.
     pub running: bool,
+    /// An interruption of it is under way.
+    pub interrupting: bool,
     /// In the ready queue.
     pub ready: bool,
     /// Stopped by a signal (job control).
     pub stopped: bool,
-    /// Ended; only its status is left.
+    /// Ended; only its status is left. Its space, files and file system context are no longer its own.
     pub exited: bool,
     /// The host does not know it yet: its first resume is a start.
     pub fresh: bool,
-    /// Whose floating-point state it starts with.
-    pub xstate_parent: Option<ThreadId>,
     /// The system call it is in.
     pub call: Option<Call>,
     /// A call that a signal took it out of, until the signal is delivered.
     pub interrupted: Option<(Call, Restart)>,
+    /// Blocked signals, bit `n - 1` for signal `n`.
+    pub blocked: u64,
+    /// The signal mask that the next signal frame brings back, or that is set again when no handler is run.
+    pub saved_mask: Option<u64>,
+    /// Signals sent to this thread alone.
+    pub pending: Pending,
+    pub altstack: AltStack,
+    /// The last fault or exception, as signal frames show it.
+    pub fault: Fault,
+    /// Where to store 0 and wake a futex when the thread ends (set_tid_address(2)).
+    pub clear_child_tid: u64,
+    /// Head of the robust futex list (set_robust_list(2)).
+    pub robust_list: u64,
+    /// The thread that waits in vfork(2) until this one executes a program or ends.
+    pub vfork_parent: Option<ThreadId>,
+    /// Signal it gets when its parent thread ends (`PR_SET_PDEATHSIG`), 0 for none.
+    pub death_signal: u8,
+    /// Nanoseconds that the host ran it.
+    pub cpu_time: u64,
+    /// `CLOCK_MONOTONIC` time of the last resume.
+    pub resumed: u64,
 }
 
 /// All tasks and thread groups.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Tasks {
     tasks: BTreeMap<ThreadId, Task>,
+    groups: BTreeMap<u32, Process>,
+    by_tid: BTreeMap<u32, ThreadId>,
+    sighands: BTreeMap<SighandId, Sighand>,
+    /// Expiry and process of every armed interval timer.
+    timers: BTreeSet<(u64, u32)>,
+    next_thread: u32,
+    next_sighand: u32,
+    last_tid: u32,
+    /// Thread numbers have been given out up to [`PID_MAX`]: free ones must be searched for.
+    wrapped: bool,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Sighand {
+    users: u32,
+    actions: Box<Actions>,
 }
 
 impl Tasks {
     pub(crate) fn new() -> Tasks {
         Tasks {
             tasks: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            by_tid: BTreeMap::new(),
+            sighands: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            next_thread: 0,
+            next_sighand: 0,
+            last_tid: 0,
+            wrapped: false,
         }
     }
 
@@ -65,5 +136,187 @@ impl Tasks {
 
     pub(crate) fn get_mut(&mut self, id: ThreadId) -> Option<&mut Task> {
         self.tasks.get_mut(&id)
+    }
+
+    /// The thread with a Linux thread number, also an ended leader.
+    pub(crate) fn by_tid(&self, tid: u32) -> Option<ThreadId> {
+        self.by_tid.get(&tid).copied()
+    }
+
+    /// A thread group by its process number, also a zombie.
+    pub(crate) fn group(&self, tgid: u32) -> Option<&Process> {
+        self.groups.get(&tgid)
+    }
+
+    pub(crate) fn group_mut(&mut self, tgid: u32) -> Option<&mut Process> {
+        self.groups.get_mut(&tgid)
+    }
+
+    pub(crate) fn group_exists(&self, tgid: u32) -> bool {
+        self.groups.contains_key(&tgid)
+    }
+
+    /// The numbers of all processes, ascending, zombies included.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = u32> + '_ {
+        self.groups.keys().copied()
+    }
+
+    /// The thread numbers of a group's threads that have not ended, ascending.
+    pub(crate) fn threads(&self, tgid: u32) -> impl Iterator<Item = u32> + '_ {
+        self.group(tgid)
+            .into_iter()
+            .flat_map(|group| group.threads.keys().copied())
+    }
+
+    /// The threads of a group that have not ended, by thread number.
+    pub(crate) fn thread_ids(&self, tgid: u32) -> impl Iterator<Item = ThreadId> + '_ {
+        self.group(tgid)
+            .into_iter()
+            .flat_map(|group| group.threads.values().copied())
+    }
+
+    /// The leader's task of a group; also of a zombie.
+    pub(crate) fn leader(&self, tgid: u32) -> Option<&Task> {
+        self.get(self.group(tgid)?.leader)
+    }
+
+    /// Number of tasks, zombies included.
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Soft and hard limit of a process (getrlimit(2)); `None` if there is no such process or resource.
+    pub(crate) fn rlimit(&self, tgid: u32, resource: u32) -> Option<(u64, u64)> {
+        self.group(tgid)?.rlimits.get(resource as usize).copied()
+    }
+
+    /// Sets soft and hard limit; the caller has checked that it may.
+    pub(crate) fn set_rlimit(&mut self, tgid: u32, resource: u32, limit: (u64, u64)) {
+        if let Some(slot) = self
+            .group_mut(tgid)
+            .and_then(|group| group.rlimits.get_mut(resource as usize))
+        {
+            *slot = limit;
+        }
+    }
+
+    /// Nanoseconds that the threads of a process have run, ended ones included.
+    pub(crate) fn group_cpu_time(&self, tgid: u32) -> u64 {
+        let ended = self.group(tgid).map_or(0, |group| group.ended_cpu_time);
+        self.thread_ids(tgid)
+            .filter_map(|thread| self.get(thread))
+            .fold(ended, |sum, task| sum.saturating_add(task.cpu_time))
+    }
+
+    /// Nanoseconds that the children which were waited for have run, with their own.
+    pub(crate) fn children_cpu_time(&self, tgid: u32) -> u64 {
+        self.group(tgid).map_or(0, |group| group.children_cpu_time)
+    }
+
+    /// All tasks, in the order they were made, zombies' leaders included.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Task> + '_ {
+        self.tasks.values()
+    }
+
+    /// Adds a task under a new thread; the caller adds it to its group.
+    fn insert(&mut self, task: Task) {
+        self.by_tid.insert(task.tid, task.id);
+        self.tasks.insert(task.id, task);
+    }
+
+    fn new_thread(&mut self) -> ThreadId {
+        let id = ThreadId(self.next_thread);
+        self.next_thread += 1;
+        id
+    }
+
+    /// A free thread number, ascending and starting again at [`RESERVED_PIDS`] after the highest. `EAGAIN`.
+    fn new_tid(&mut self) -> Result<u32, Errno> {
+        if self.tasks.len() >= THREADS_MAX {
+            return Err(Errno::EAGAIN);
+        }
+        // At most one number for each task, group and session is taken.
+        for _ in 0..3 * THREADS_MAX + 1 {
+            self.last_tid += 1;
+            if self.last_tid >= PID_MAX {
+                self.last_tid = RESERVED_PIDS;
+                self.wrapped = true;
+            }
+            let tid = self.last_tid;
+            let taken = self.wrapped
+                && (self.by_tid.contains_key(&tid)
+                    || self
+                        .groups
+                        .values()
+                        .any(|group| group.pgid == tid || group.sid == tid));
+            if !taken {
+                return Ok(tid);
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// The signal handlers of a process.
+    pub(crate) fn actions(&self, tgid: u32) -> Option<&Actions> {
+        let id = self.group(tgid)?.sighand;
+        self.sighands.get(&id).map(|sighand| &*sighand.actions)
+    }
+
+    pub(crate) fn actions_mut(&mut self, tgid: u32) -> Option<&mut Actions> {
+        let id = self.group(tgid)?.sighand;
+        self.sighands
+            .get_mut(&id)
+            .map(|sighand| &mut *sighand.actions)
+    }
+
+    fn new_sighand(&mut self, actions: Actions) -> SighandId {
+        let id = SighandId(self.next_sighand);
+        self.next_sighand += 1;
+        let actions = Box::new(actions);
+        self.sighands.insert(id, Sighand { users: 1, actions });
+        id
+    }
+
+    fn share_sighand(&mut self, id: SighandId) -> SighandId {
+        if let Some(sighand) = self.sighands.get_mut(&id) {
+            sighand.users += 1;
+        }
+        id
+    }
+
+    fn release_sighand(&mut self, id: SighandId) {
+        if let Some(sighand) = self.sighands.get_mut(&id) {
+            sighand.users -= 1;
+            if sighand.users == 0 {
+                self.sighands.remove(&id);
+            }
+        }
+    }
+}
+
+impl Cx<'_, '_> {
+    /// The soft limit of a resource of the current process (`RLIMIT_NOFILE`, ...); `u64::MAX` is no limit.
+    pub(crate) fn rlimit(&self, resource: u32) -> u64 {
+        let tgid = self.task().tgid;
+        self.k
+            .tasks
+            .rlimit(tgid, resource)
+            .map_or(u64::MAX, |(soft, _)| soft)
+    }
+
+    /// The current thread group.
+    pub(crate) fn group(&self) -> &Process {
+        self.k
+            .tasks
+            .group(self.task().tgid)
+            .expect("a live task has a group") // INVARIANT: a group outlives its tasks
+    }
+
+    pub(crate) fn group_mut(&mut self) -> &mut Process {
+        let tgid = self.task().tgid;
+        self.k
+            .tasks
+            .group_mut(tgid)
+            .expect("a live task has a group") // INVARIANT: a group outlives its tasks
     }
 }

@@ -1,0 +1,106 @@
+//! Invariants of tasks, groups, queues and handlers, checked by tests after every step.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+use super::INIT;
+use crate::Kernel;
+
+/// Checks that tasks, thread groups, parents, children, handlers and timers agree. The error names what does not.
+pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+    let tasks = &k.tasks;
+    for (&id, task) in &tasks.tasks {
+        let tid = task.tid;
+        ensure(task.id == id, || format!("task {tid}: wrong id"))?;
+        ensure(tasks.by_tid(tid) == Some(id), || {
+            format!("task {tid}: not found by its number")
+        })?;
+        let group = tasks
+            .group(task.tgid)
+            .ok_or_else(|| format!("task {tid}: no group {}", task.tgid))?;
+        let listed = group.threads.get(&tid) == Some(&id);
+        ensure(listed != task.exited, || {
+            format!("task {tid}: listed {listed}, ended {}", task.exited)
+        })?;
+        ensure(!task.exited || group.leader == id, || {
+            format!("task {tid}: ended and kept without being leader")
+        })?;
+        ensure(!task.running || (task.call.is_none() && !task.stopped), || {
+            format!("task {tid}: runs while in a call or stopped")
+        })?;
+        ensure(task.pending.consistent(), || {
+            format!("task {tid}: pending set and queue differ")
+        })?;
+        ensure(task.blocked & super::signal::UNBLOCKABLE == 0, || {
+            format!("task {tid}: blocks SIGKILL or SIGSTOP")
+        })?;
+        ensure(!task.stopped || group.stop.is_some(), || {
+            format!("task {tid}: stopped in a running process")
+        })?;
+    }
+    ensure(tasks.by_tid.len() == tasks.tasks.len(), || {
+        "thread numbers without tasks".into()
+    })?;
+    let mut users = BTreeMap::new();
+    for (&tgid, group) in &tasks.groups {
+        ensure(group.tgid == tgid, || format!("group {tgid}: wrong number"))?;
+        ensure(group.zombie == group.threads.is_empty(), || {
+            format!("group {tgid}: zombie {} with {} threads", group.zombie, group.threads.len())
+        })?;
+        ensure(tasks.get(group.leader).is_some_and(|task| task.tid == tgid), || {
+            format!("group {tgid}: no leader")
+        })?;
+        for (&tid, &thread) in &group.threads {
+            ensure(tasks.get(thread).is_some_and(|task| task.tid == tid), || {
+                format!("group {tgid}: lists thread {tid} that is not there")
+            })?;
+        }
+        if tgid != INIT {
+            let parent = tasks
+                .group(group.parent)
+                .ok_or_else(|| format!("group {tgid}: parent {} is gone", group.parent))?;
+            ensure(parent.children.contains(&tgid), || {
+                format!("group {tgid}: parent {} does not know it", group.parent)
+            })?;
+            ensure(!parent.zombie || k.system.over, || {
+                format!("group {tgid}: parent {} has ended", group.parent)
+            })?;
+        }
+        for &child in &group.children {
+            ensure(tasks.group(child).is_some_and(|child| child.parent == tgid), || {
+                format!("group {tgid}: child {child} has another parent")
+            })?;
+        }
+        ensure(group.pending.consistent(), || {
+            format!("group {tgid}: pending set and queue differ")
+        })?;
+        ensure(
+            group.timer.at.is_none_or(|at| tasks.timers.contains(&(at, tgid))),
+            || format!("group {tgid}: its timer is not armed"),
+        )?;
+        if !group.zombie {
+            *users.entry(group.sighand).or_insert(0) += 1;
+        }
+    }
+    for (id, sighand) in &tasks.sighands {
+        ensure(users.remove(id) == Some(sighand.users), || {
+            format!("{id:?}: wrong number of users")
+        })?;
+    }
+    ensure(users.is_empty(), || "a group without handlers".into())?;
+    for &(at, tgid) in &tasks.timers {
+        ensure(
+            tasks.group(tgid).is_some_and(|group| group.timer.at == Some(at)),
+            || format!("timer of {tgid} is not its own"),
+        )?;
+    }
+    Ok(())
+}
+
+fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<(), String> {
+    match holds {
+        true => Ok(()),
+        false => Err(message()),
+    }
+}

@@ -1,0 +1,271 @@
+//! Making tasks: fork(2), vfork(2), clone(2), clone3(2).
+
+use alloc::format;
+
+use super::process::Process;
+use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
+use super::{INIT, Task};
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::event::{Level, Output};
+use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::machine::ThreadId;
+
+/// What a new task is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CloneArgs {
+    /// `CLONE_` flags without the signal.
+    pub flags: u64,
+    /// Signal to the parent when the process ends.
+    pub exit_signal: u8,
+    /// New stack pointer, 0 to keep the parent's.
+    pub stack: u64,
+    pub parent_tid: u64,
+    pub child_tid: u64,
+    pub tls: u64,
+}
+
+const fn flag(flag: u32) -> u64 {
+    flag as u64
+}
+
+/// Flags that make namespaces.
+const NAMESPACES: u64 = flag(g::CLONE_NEWNS)
+    | flag(g::CLONE_NEWCGROUP)
+    | flag(g::CLONE_NEWUTS)
+    | flag(g::CLONE_NEWIPC)
+    | flag(g::CLONE_NEWUSER)
+    | flag(g::CLONE_NEWPID)
+    | flag(g::CLONE_NEWNET);
+
+/// Makes a task as `args` say and gives its thread number to the caller; with `CLONE_VFORK` after it has executed a program or ended.
+pub(crate) fn clone(cx: &mut Cx<'_, '_>, args: CloneArgs) -> SysResult {
+    let flags = args.flags;
+    if flags & flag(g::CLONE_VFORK) != 0 && cx.call().progress != 0 {
+        return await_vfork(cx);
+    }
+    check(cx, flags)?;
+    let (tid, child) = make(cx, args)?;
+    if flags & flag(g::CLONE_VFORK) != 0 {
+        cx.call().progress = u64::from(tid);
+        if let Some(task) = cx.k.tasks.get_mut(child) {
+            task.vfork_parent = Some(cx.thread);
+        }
+    }
+    start(cx, child);
+    match flags & flag(g::CLONE_VFORK) {
+        0 => Ok(u64::from(tid)),
+        _ => await_vfork(cx),
+    }
+}
+
+/// Waits until the task that this call made gives the parent's memory back.
+fn await_vfork(cx: &mut Cx<'_, '_>) -> SysResult {
+    let tid = cx.call().progress;
+    let parent = cx.thread;
+    let busy =
+        cx.k.tasks
+            .by_tid(tid as u32)
+            .and_then(|thread| cx.k.tasks.get(thread))
+            .is_some_and(|task| task.vfork_parent == Some(parent));
+    if !busy {
+        return Ok(tid);
+    }
+    let mut wait = Wait::on(WaitKey::Vfork(parent)).restart(Restart::IfNoHandler);
+    wait.killable = true;
+    wait.into()
+}
+
+/// Combinations that copy_process() of Linux refuses, and what a container without privileges does not get.
+fn check(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Errno> {
+    let all = |set: &[u32]| set.iter().all(|&one| flags & flag(one) != 0);
+    let thread = all(&[g::CLONE_THREAD]);
+    let wrong = all(&[g::CLONE_NEWNS, g::CLONE_FS])
+        || all(&[g::CLONE_NEWUSER, g::CLONE_FS])
+        || (thread && !all(&[g::CLONE_SIGHAND]))
+        || (all(&[g::CLONE_SIGHAND]) && !all(&[g::CLONE_VM]))
+        || (all(&[g::CLONE_SIGHAND]) && flags & g::CLONE_CLEAR_SIGHAND != 0)
+        || (all(&[g::CLONE_PARENT]) && cx.task().tgid == INIT && !thread)
+        || (thread && flags & (flag(g::CLONE_NEWUSER) | flag(g::CLONE_NEWPID)) != 0);
+    if wrong {
+        return Err(Errno::EINVAL);
+    }
+    if flags & NAMESPACES != 0 {
+        let set = flags & NAMESPACES;
+        cx.log(
+            Level::Warn,
+            format!("clone: new namespaces ({set:#x}) are not supported"),
+        );
+        return Err(Errno::EPERM);
+    }
+    if flags & (flag(g::CLONE_PIDFD) | g::CLONE_INTO_CGROUP) != 0 {
+        cx.log(
+            Level::Warn,
+            format!("clone: flags {flags:#x} are not supported"),
+        );
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// Whether the user of the caller may have one more task (`RLIMIT_NPROC`).
+fn check_nproc(cx: &Cx<'_, '_>) -> Result<(), Errno> {
+    let limit = cx.rlimit(g::RLIMIT_NPROC);
+    let creds = cx.creds();
+    if limit == u64::MAX
+        || creds.uid == 0
+        || creds.capable(g::CAP_SYS_RESOURCE)
+        || creds.capable(g::CAP_SYS_ADMIN)
+    {
+        return Ok(());
+    }
+    let uid = creds.uid;
+    let own = cx.k.tasks.iter().filter(|task| task.creds.uid == uid).count();
+    match (own as u64) < limit {
+        true => Ok(()),
+        false => Err(Errno::EAGAIN),
+    }
+}
+
+fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
+    let flags = args.flags;
+    let has = |one: u32| flags & flag(one) != 0;
+    check_nproc(cx)?;
+    let tid = cx.k.tasks.new_tid()?;
+    let parent = cx.task().clone();
+    let space = match has(g::CLONE_VM) {
+        true => crate::mm::space::share(cx.k, parent.space),
+        false => crate::mm::space::fork(cx.k, cx.p, parent.space)?,
+    };
+    let files = match has(g::CLONE_FILES) {
+        true => crate::vfs::fdtable::share_table(cx.k, parent.files),
+        false => crate::vfs::fdtable::copy_table(cx.k, parent.files),
+    };
+    let fs = match has(g::CLONE_FS) {
+        true => crate::vfs::fdtable::share_context(cx.k, parent.fs),
+        false => crate::vfs::fdtable::copy_context(cx.k, parent.fs),
+    };
+    let id = cx.k.tasks.new_thread();
+    let thread = has(g::CLONE_THREAD);
+    let tgid = if thread { parent.tgid } else { tid };
+    if thread {
+        cx.group_mut().threads.insert(tid, id);
+    } else {
+        make_group(cx, &args, tid, id);
+    }
+    let mut regs = parent.regs;
+    regs.rax = 0;
+    if args.stack != 0 {
+        regs.rsp = args.stack;
+    }
+    if has(g::CLONE_SETTLS) {
+        regs.fs_base = args.tls;
+    }
+    let shares_stack = flags & (flag(g::CLONE_VM) | flag(g::CLONE_VFORK)) == flag(g::CLONE_VM);
+    let child = Task {
+        id,
+        tid,
+        tgid,
+        regs,
+        space,
+        files,
+        fs,
+        running: false,
+        interrupting: false,
+        ready: false,
+        stopped: false,
+        exited: false,
+        fresh: true,
+        call: None,
+        interrupted: None,
+        saved_mask: None,
+        pending: Pending::default(),
+        altstack: if shares_stack { AltStack::NONE } else { parent.altstack },
+        fault: Fault::default(),
+        clear_child_tid: if has(g::CLONE_CHILD_CLEARTID) { args.child_tid } else { 0 },
+        robust_list: 0,
+        vfork_parent: None,
+        death_signal: 0,
+        cpu_time: 0,
+        resumed: 0,
+        ..parent
+    };
+    cx.k.tasks.insert(child);
+    // Linux does not look at the result of these stores either.
+    if has(g::CLONE_PARENT_SETTID) {
+        let _ = cx.write_user(args.parent_tid, &tid.to_le_bytes());
+    }
+    if has(g::CLONE_CHILD_SETTID) {
+        let _ = crate::mm::user::write_in(cx.k, cx.p, space, args.child_tid, &tid.to_le_bytes());
+    }
+    Ok((tid, id))
+}
+
+/// The thread group of a new process.
+fn make_group(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32, leader: ThreadId) {
+    let has = |one: u32| args.flags & flag(one) != 0;
+    let now = cx.now();
+    let current = cx.thread;
+    let parent = cx.group();
+    let (own, shared) = (parent.tgid, parent.sighand);
+    let sighand = match has(g::CLONE_SIGHAND) {
+        true => cx.k.tasks.share_sighand(shared),
+        false => {
+            let mut actions =
+                cx.k.tasks
+                    .actions(own)
+                    .cloned()
+                    .unwrap_or_else(signal::Actions::new);
+            if args.flags & g::CLONE_CLEAR_SIGHAND != 0 {
+                actions.reset();
+            }
+            cx.k.tasks.new_sighand(actions)
+        }
+    };
+    let parent = cx.group();
+    let (ancestor, parent_thread, exit_signal) = match has(g::CLONE_PARENT) {
+        true => (parent.parent, parent.parent_thread, parent.exit_signal),
+        false => (own, Some(current), args.exit_signal.min(SIGNALS + 1)),
+    };
+    let mut group = Process::new(tid, leader, sighand, now);
+    group.threads.insert(tid, leader);
+    group.parent = ancestor;
+    group.parent_thread = parent_thread;
+    group.exit_signal = exit_signal;
+    group.pgid = parent.pgid;
+    group.sid = parent.sid;
+    group.rlimits = parent.rlimits;
+    group.dumpable = parent.dumpable;
+    group.oom_score_adj = parent.oom_score_adj;
+    group.exe = parent.exe;
+    if let Some(exe) = group.exe {
+        crate::vfs::file::get(cx.k, exe);
+    }
+    cx.k.tasks.groups.insert(tid, group);
+    if let Some(parent) = cx.k.tasks.group_mut(ancestor) {
+        parent.children.insert(tid);
+    }
+}
+
+/// Lets a new task run. Its floating-point state is the caller's, which is stopped now.
+fn start(cx: &mut Cx<'_, '_>, child: ThreadId) {
+    let (mono, parent) = (cx.now().mono, cx.thread);
+    let Some(task) = cx.k.tasks.get_mut(child) else {
+        return;
+    };
+    task.running = true;
+    task.fresh = false;
+    task.resumed = mono;
+    let (space, regs, tgid) = (task.space, task.regs, task.tgid);
+    cx.k.emit(Output::StartThread {
+        thread: child,
+        space,
+        regs,
+        parent: Some(parent),
+    });
+    let stopping = cx.k.tasks.group(tgid).is_some_and(|group| group.stop.is_some());
+    if stopping {
+        signal::wake(cx.k, child);
+    }
+}
+

@@ -1,0 +1,218 @@
+//! Delivery: what a thread does about its signals before it goes back to its program.
+
+use alloc::format;
+
+use super::{
+    IGNORE_SET, SIG_DFL, SIG_IGN, SIGSEGV, SIGSTOP, STOP_SET, SigInfo, UNBLOCKABLE, bit, frame,
+    retarget, stop,
+};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::{Cx, Restart};
+use crate::machine::{Exception, ThreadId};
+use crate::task::{INIT, Task, process};
+
+/// Sets the signal mask of a thread; SIGKILL and SIGSTOP stay out of it.
+pub(crate) fn set_blocked(k: &mut Kernel, thread: ThreadId, mask: u64) {
+    let Some(task) = k.tasks.get_mut(thread) else {
+        return;
+    };
+    let mask = mask & !UNBLOCKABLE;
+    let newly = mask & !task.blocked;
+    task.blocked = mask;
+    let tgid = task.tgid;
+    if newly != 0 {
+        retarget(k, tgid);
+    }
+}
+
+/// Forces a synchronous signal on the current thread: if it is blocked or ignored, it acts by default.
+pub(crate) fn force(cx: &mut Cx<'_, '_>, info: SigInfo) {
+    let (tgid, signal) = (cx.task().tgid, info.signo);
+    let blocked = cx.task().blocked & bit(signal) != 0;
+    let mut outside = false;
+    if let Some(actions) = cx.k.tasks.actions_mut(tgid) {
+        let mut action = actions.get(signal);
+        if blocked || action.handler == SIG_IGN {
+            action.handler = SIG_DFL;
+            actions.set(signal, action);
+        }
+        outside = action.handler == SIG_DFL;
+    }
+    let task = cx.task_mut();
+    task.blocked &= !bit(signal);
+    // A fault kills even the first process.
+    task.pending.push(SigInfo { outside, ..info });
+}
+
+/// Forces a processor exception's signal on the current thread.
+pub(crate) fn force_exception(cx: &mut Cx<'_, '_>, exception: Exception) {
+    let signal = exception.signal.clamp(1, super::SIGNALS);
+    cx.task_mut().fault = super::Fault {
+        number: frame::exception_number(signal, exception.code),
+        error: 0,
+        addr: cx.task().fault.addr,
+    };
+    force(cx, SigInfo::fault(signal, exception.code, exception.addr));
+}
+
+/// The signals of a thread that end its process as soon as they are delivered.
+fn deadly(k: &Kernel, task: &Task) -> u64 {
+    let Some(group) = k.tasks.group(task.tgid) else {
+        return 0;
+    };
+    let open = (task.pending.set() | group.pending.set()) & !task.blocked;
+    if open == 0 {
+        return 0;
+    }
+    let Some(actions) = k.tasks.actions(task.tgid) else {
+        return 0;
+    };
+    let infos = task.pending.queue.iter().chain(&group.pending.queue);
+    infos
+        .filter(|info| {
+            let set = bit(info.signo);
+            open & set & !(IGNORE_SET | STOP_SET) != 0
+                && actions.get(info.signo).handler == SIG_DFL
+                && (task.tgid != INIT || info.outside)
+        })
+        .fold(0, |set, info| set | bit(info.signo))
+}
+
+/// Whether a signal ends a wait of this task now (`killable`: only a deadly one).
+pub(crate) fn interrupts(k: &Kernel, thread: ThreadId, killable: bool) -> bool {
+    let Some(task) = k.tasks.get(thread) else {
+        return false;
+    };
+    if killable {
+        return deadly(k, task) != 0;
+    }
+    let shared = k.tasks.group(task.tgid).map_or(0, |group| group.pending.set());
+    (task.pending.set() | shared) & !task.blocked != 0
+}
+
+/// Takes the next signal of a set from a thread's own queue, then from its process's.
+pub(crate) fn take(k: &mut Kernel, thread: ThreadId, wanted: u64) -> Option<SigInfo> {
+    let task = k.tasks.get_mut(thread)?;
+    let tgid = task.tgid;
+    match task.pending.take(wanted) {
+        Some(info) => Some(info),
+        None => k.tasks.group_mut(tgid)?.pending.take(wanted),
+    }
+}
+
+/// Deals with one pending signal and an interrupted call of the current task. Returns `true` if it must be called again: something was
+/// done and more may be pending; `false` when the task may run (or has ended or stopped).
+pub(crate) fn deliver(cx: &mut Cx<'_, '_>) -> bool {
+    let thread = cx.thread;
+    let open = !cx.task().blocked;
+    let info = match interrupts(cx.k, thread, false) {
+        true => {
+            let deadly = deadly(cx.k, cx.task());
+            take(cx.k, thread, deadly).or_else(|| take(cx.k, thread, open))
+        }
+        false => None,
+    };
+    let Some(info) = info else {
+        return without_handler(cx);
+    };
+    let (tgid, signal) = (cx.task().tgid, info.signo);
+    let Some(actions) = cx.k.tasks.actions_mut(tgid) else {
+        return false;
+    };
+    let action = actions.get(signal);
+    if cx.k.system.strace {
+        trace(cx, info);
+    }
+    match action.handler {
+        SIG_IGN => {}
+        SIG_DFL if IGNORE_SET & bit(signal) != 0 => {}
+        SIG_DFL if tgid == INIT && !info.outside => {}
+        SIG_DFL if STOP_SET & bit(signal) != 0 => {
+            let pgid = cx.group().pgid;
+            if signal == SIGSTOP || !process::orphaned(cx.k, pgid, None) {
+                stop::stop(cx.k, tgid, signal);
+            }
+        }
+        SIG_DFL => process::end_group(cx.k, cx.p, tgid, u32::from(signal)),
+        _ => run_handler(cx, info, action),
+    }
+    // An ended task is no longer there, a stopped one is looked at again when it goes on.
+    cx.k.tasks
+        .get(thread)
+        .is_some_and(|task| !task.exited && !task.stopped)
+}
+
+/// No signal is left to deliver: an interrupted call goes on, a temporary signal mask ends.
+fn without_handler(cx: &mut Cx<'_, '_>) -> bool {
+    if let Some((call, restart)) = cx.task_mut().interrupted.take() {
+        match restart {
+            Restart::IfAsked | Restart::IfNoHandler => cx.resume_call(call),
+            Restart::Never => cx.end_call(call, Errno::EINTR.as_result()),
+        }
+        return true;
+    }
+    if let Some(mask) = cx.task_mut().saved_mask.take() {
+        set_blocked(cx.k, cx.thread, mask);
+        return true;
+    }
+    false
+}
+
+fn run_handler(cx: &mut Cx<'_, '_>, info: SigInfo, action: super::Action) {
+    /// Bytes of the instruction that a call is made with.
+    const SYSCALL_LEN: u64 = 2;
+    let signal = info.signo;
+    let flags = |flag: u32| action.flags & u64::from(flag) != 0;
+    if let Some((call, restart)) = cx.task_mut().interrupted.take() {
+        if restart == Restart::IfAsked && flags(g::SA_RESTART) {
+            let number = call.number;
+            cx.end_call(call, number);
+            let regs = &mut cx.task_mut().regs;
+            regs.rip = regs.rip.wrapping_sub(SYSCALL_LEN);
+        } else {
+            cx.end_call(call, Errno::EINTR.as_result());
+        }
+    }
+    let tgid = cx.task().tgid;
+    if flags(g::SA_RESETHAND)
+        && let Some(actions) = cx.k.tasks.actions_mut(tgid)
+    {
+        let default = super::Action {
+            handler: SIG_DFL,
+            ..action
+        };
+        actions.set(signal, default);
+    }
+    let task = cx.task_mut();
+    let mask = task.saved_mask.take().unwrap_or(task.blocked);
+    if frame::setup(cx, info, action, mask).is_err() {
+        cx.task_mut().blocked = mask;
+        bad_frame(cx, signal);
+        return;
+    }
+    let mut blocked = cx.task().blocked | action.mask;
+    if !flags(g::SA_NODEFER) {
+        blocked |= bit(signal);
+    }
+    set_blocked(cx.k, cx.thread, blocked);
+}
+
+/// A signal frame could not be written or read: SIGSEGV, without a handler if that was the signal to be delivered.
+pub(super) fn bad_frame(cx: &mut Cx<'_, '_>, signal: u8) {
+    let tgid = cx.task().tgid;
+    if signal == SIGSEGV
+        && let Some(actions) = cx.k.tasks.actions_mut(tgid)
+    {
+        actions.set(SIGSEGV, super::Action::default());
+    }
+    force(cx, SigInfo::kernel(SIGSEGV));
+}
+
+fn trace(cx: &mut Cx<'_, '_>, info: SigInfo) {
+    let tid = cx.task().tid;
+    let name = crate::syscall::strace::signal_name(u64::from(info.signo));
+    let line = format!("--- {name} {{si_signo={name}, si_code={}}} ---", info.code);
+    cx.k.emit(crate::event::Output::Strace { tid, line });
+}
