@@ -26,9 +26,10 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         ensure(!task.exited || group.leader == id, || {
             format!("task {tid}: ended and kept without being leader")
         })?;
-        ensure(!task.running || (task.call.is_none() && !task.stopped), || {
-            format!("task {tid}: runs while in a call or stopped")
-        })?;
+        ensure(
+            !task.running || (task.call.is_none() && !task.stopped),
+            || format!("task {tid}: runs while in a call or stopped"),
+        )?;
         ensure(task.pending.consistent(), || {
             format!("task {tid}: pending set and queue differ")
         })?;
@@ -46,15 +47,21 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     for (&tgid, group) in &tasks.groups {
         ensure(group.tgid == tgid, || format!("group {tgid}: wrong number"))?;
         ensure(group.zombie == group.threads.is_empty(), || {
-            format!("group {tgid}: zombie {} with {} threads", group.zombie, group.threads.len())
+            format!(
+                "group {tgid}: zombie {} with {} threads",
+                group.zombie,
+                group.threads.len()
+            )
         })?;
-        ensure(tasks.get(group.leader).is_some_and(|task| task.tid == tgid), || {
-            format!("group {tgid}: no leader")
-        })?;
+        ensure(
+            tasks.get(group.leader).is_some_and(|task| task.tid == tgid),
+            || format!("group {tgid}: no leader"),
+        )?;
         for (&tid, &thread) in &group.threads {
-            ensure(tasks.get(thread).is_some_and(|task| task.tid == tid), || {
-                format!("group {tgid}: lists thread {tid} that is not there")
-            })?;
+            ensure(
+                tasks.get(thread).is_some_and(|task| task.tid == tid),
+                || format!("group {tgid}: lists thread {tid} that is not there"),
+            )?;
         }
         if tgid != INIT {
             let parent = tasks
@@ -68,15 +75,19 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             })?;
         }
         for &child in &group.children {
-            ensure(tasks.group(child).is_some_and(|child| child.parent == tgid), || {
-                format!("group {tgid}: child {child} has another parent")
-            })?;
+            ensure(
+                tasks.group(child).is_some_and(|child| child.parent == tgid),
+                || format!("group {tgid}: child {child} has another parent"),
+            )?;
         }
         ensure(group.pending.consistent(), || {
             format!("group {tgid}: pending set and queue differ")
         })?;
         ensure(
-            group.timer.at.is_none_or(|at| tasks.timers.contains(&(at, tgid))),
+            group
+                .timer
+                .at
+                .is_none_or(|at| tasks.timers.contains(&(at, tgid))),
             || format!("group {tgid}: its timer is not armed"),
         )?;
         if !group.zombie {
@@ -91,7 +102,9 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     ensure(users.is_empty(), || "a group without handlers".into())?;
     for &(at, tgid) in &tasks.timers {
         ensure(
-            tasks.group(tgid).is_some_and(|group| group.timer.at == Some(at)),
+            tasks
+                .group(tgid)
+                .is_some_and(|group| group.timer.at == Some(at)),
             || format!("timer of {tgid} is not its own"),
         )?;
     }

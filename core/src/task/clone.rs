@@ -120,7 +120,11 @@ fn check_nproc(cx: &Cx<'_, '_>) -> Result<(), Errno> {
         return Ok(());
     }
     let uid = creds.uid;
-    let own = cx.k.tasks.iter().filter(|task| task.creds.uid == uid).count();
+    let own =
+        cx.k.tasks
+            .iter()
+            .filter(|task| task.creds.uid == uid)
+            .count();
     match (own as u64) < limit {
         true => Ok(()),
         false => Err(Errno::EAGAIN),
@@ -180,9 +184,17 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
         interrupted: None,
         saved_mask: None,
         pending: Pending::default(),
-        altstack: if shares_stack { AltStack::NONE } else { parent.altstack },
+        altstack: if shares_stack {
+            AltStack::NONE
+        } else {
+            parent.altstack
+        },
         fault: Fault::default(),
-        clear_child_tid: if has(g::CLONE_CHILD_CLEARTID) { args.child_tid } else { 0 },
+        clear_child_tid: if has(g::CLONE_CHILD_CLEARTID) {
+            args.child_tid
+        } else {
+            0
+        },
         robust_list: 0,
         vfork_parent: None,
         death_signal: 0,
@@ -263,9 +275,11 @@ fn start(cx: &mut Cx<'_, '_>, child: ThreadId) {
         regs,
         parent: Some(parent),
     });
-    let stopping = cx.k.tasks.group(tgid).is_some_and(|group| group.stop.is_some());
+    let stopping =
+        cx.k.tasks
+            .group(tgid)
+            .is_some_and(|group| group.stop.is_some());
     if stopping {
         signal::wake(cx.k, child);
     }
 }
-

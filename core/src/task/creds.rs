@@ -148,7 +148,11 @@ impl Creds {
         {
             return Err(Errno::EPERM);
         }
-        new.cap_effective = if effective { new.cap_permitted } else { ambient };
+        new.cap_effective = if effective {
+            new.cap_permitted
+        } else {
+            ambient
+        };
         new.cap_ambient = ambient;
         new.suid = new.euid;
         new.fsuid = new.euid;
@@ -274,7 +278,10 @@ mod tests {
         };
         let new = user(1000).after_exec(&file).unwrap();
         assert!(new.secure);
-        assert_eq!((new.creds.uid, new.creds.euid, new.creds.suid), (1000, 0, 0));
+        assert_eq!(
+            (new.creds.uid, new.creds.euid, new.creds.suid),
+            (1000, 0, 0)
+        );
         assert_eq!(new.creds.cap_effective, DEFAULT_CAPS);
         let mut careful = user(1000);
         careful.no_new_privs = true;
@@ -286,7 +293,13 @@ mod tests {
     fn file_capabilities_are_read_and_bounded() {
         let mut value = vec![];
         let bind = 1u32 << g::CAP_NET_BIND_SERVICE;
-        for word in [g::VFS_CAP_REVISION_2 | g::VFS_CAP_FLAGS_EFFECTIVE, bind, 0, 0, 0] {
+        for word in [
+            g::VFS_CAP_REVISION_2 | g::VFS_CAP_FLAGS_EFFECTIVE,
+            bind,
+            0,
+            0,
+            0,
+        ] {
             value.extend_from_slice(&word.to_le_bytes());
         }
         let caps = FileCaps::parse(&value).unwrap();

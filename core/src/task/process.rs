@@ -305,10 +305,9 @@ fn tell_parent(k: &mut Kernel, tgid: u32) -> bool {
         None => Action::default(),
     };
     let ignored = action.handler == signal::SIG_IGN;
-    let unwanted = exit_signal == SIGCHLD
-        && (ignored || action.flags & u64::from(g::SA_NOCLDWAIT) != 0);
-    let send = (1..=signal::SIGNALS).contains(&exit_signal)
-        && !(exit_signal == SIGCHLD && ignored);
+    let unwanted =
+        exit_signal == SIGCHLD && (ignored || action.flags & u64::from(g::SA_NOCLDWAIT) != 0);
+    let send = (1..=signal::SIGNALS).contains(&exit_signal) && !(exit_signal == SIGCHLD && ignored);
     if send {
         let (code, value) = match status & 0x7f {
             0 => (g::CLD_EXITED, status >> 8),
@@ -410,12 +409,11 @@ fn end_run(k: &mut Kernel, p: &mut Ports<'_>, status: u32) {
 /// First half of execve(2), when the new program is known to be good: ends the other threads; the caller becomes the leader.
 pub(crate) fn prepare_exec(cx: &mut Cx<'_, '_>) -> Result<(), Stop> {
     let (thread, tid, tgid) = (cx.thread, cx.task().tid, cx.task().tgid);
-    let others: Vec<ThreadId> = cx
-        .k
-        .tasks
-        .thread_ids(tgid)
-        .filter(|&other| other != thread)
-        .collect();
+    let others: Vec<ThreadId> =
+        cx.k.tasks
+            .thread_ids(tgid)
+            .filter(|&other| other != thread)
+            .collect();
     for other in others {
         end_thread(cx.k, cx.p, other, u32::from(signal::SIGKILL));
     }
@@ -472,7 +470,11 @@ pub(crate) fn finish_exec(
     if let Some(parent) = vfork_parent {
         cx.k.wake(WaitKey::Vfork(parent));
     }
-    let mut actions = cx.k.tasks.actions(tgid).cloned().unwrap_or_else(Actions::new);
+    let mut actions =
+        cx.k.tasks
+            .actions(tgid)
+            .cloned()
+            .unwrap_or_else(Actions::new);
     actions.reset();
     let own = cx.k.tasks.new_sighand(actions);
     let group = cx.group_mut();

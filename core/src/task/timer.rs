@@ -34,7 +34,9 @@ pub(crate) fn expire(k: &mut Kernel) {
         // Expiries that were missed count once, as a standard signal does.
         let next = match interval {
             0 => None,
-            interval => Some(at.saturating_add(((now - at) / interval + 1).saturating_mul(interval))),
+            interval => {
+                Some(at.saturating_add(((now - at) / interval + 1).saturating_mul(interval)))
+            }
         };
         arm(k, tgid, next);
         signal::send_process(k, tgid, SigInfo::kernel(g::SIGALRM as u8));

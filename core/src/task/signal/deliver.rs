@@ -88,7 +88,10 @@ pub(crate) fn interrupts(k: &Kernel, thread: ThreadId, killable: bool) -> bool {
     if killable {
         return deadly(k, task) != 0;
     }
-    let shared = k.tasks.group(task.tgid).map_or(0, |group| group.pending.set());
+    let shared = k
+        .tasks
+        .group(task.tgid)
+        .map_or(0, |group| group.pending.set());
     (task.pending.set() | shared) & !task.blocked != 0
 }
 

@@ -145,8 +145,9 @@ pub(super) fn setup(
     let (regs, altstack, fault) = (task.regs, task.altstack, task.fault);
     let mut sp = regs.rsp.wrapping_sub(RED_ZONE);
     let nested = altstack.active(regs.rsp);
-    let entering =
-        action.flags & u64::from(g::SA_ONSTACK) != 0 && altstack.status(sp) == 0 && altstack.size != 0;
+    let entering = action.flags & u64::from(g::SA_ONSTACK) != 0
+        && altstack.status(sp) == 0
+        && altstack.size != 0;
     if entering {
         sp = altstack.sp.wrapping_add(altstack.size);
     }
@@ -163,7 +164,11 @@ pub(super) fn setup(
     let flags = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
     let content = Frame {
         pretcode: action.restorer,
-        flags: if extended { flags | UC_FP_XSTATE } else { flags },
+        flags: if extended {
+            flags | UC_FP_XSTATE
+        } else {
+            flags
+        },
         link: 0,
         stack: StackT {
             sp: altstack.sp,

@@ -10,9 +10,7 @@ mod stop;
 
 use alloc::collections::VecDeque;
 
-pub(crate) use deliver::{
-    deliver, force, force_exception, interrupts, set_blocked, take,
-};
+pub(crate) use deliver::{deliver, force, force_exception, interrupts, set_blocked, take};
 pub(crate) use frame::{StackT, USER_CS, USER_DS, set_altstack, sigreturn};
 pub(crate) use send::{
     from_outside, may_signal, queue_process, queue_thread, retarget, send_group, send_process,
@@ -49,8 +47,7 @@ pub(crate) const STOP_SET: u64 = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bi
 /// Signals that can be neither blocked, ignored nor handled.
 pub(crate) const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
 /// Signals that do nothing by default.
-const IGNORE_SET: u64 =
-    bit(SIGCHLD) | bit(SIGCONT) | bit(g::SIGURG as u8) | bit(g::SIGWINCH as u8);
+const IGNORE_SET: u64 = bit(SIGCHLD) | bit(SIGCONT) | bit(g::SIGURG as u8) | bit(g::SIGWINCH as u8);
 /// Signals that a thread causes itself; they are delivered first.
 const SYNCHRONOUS_SET: u64 = bit(SIGSEGV)
     | bit(g::SIGBUS as u8)
@@ -87,7 +84,11 @@ impl SigInfo {
 
     /// Sent by a process with kill(2) (`SI_USER`), tgkill(2) (`SI_TKILL`).
     pub(crate) fn user(signo: u8, code: i32, pid: u32, uid: u32) -> SigInfo {
-        SigInfo::new(signo, code, [u64::from(pid) | u64::from(uid) << 32, 0, 0, 0])
+        SigInfo::new(
+            signo,
+            code,
+            [u64::from(pid) | u64::from(uid) << 32, 0, 0, 0],
+        )
     }
 
     /// Sent by the kernel itself (`SI_KERNEL`).
@@ -101,7 +102,14 @@ impl SigInfo {
     }
 
     /// A child changed its state; `time` is what it ran, in clock ticks.
-    pub(crate) fn child(signo: u8, code: i32, pid: u32, uid: u32, status: i32, time: u64) -> SigInfo {
+    pub(crate) fn child(
+        signo: u8,
+        code: i32,
+        pid: u32,
+        uid: u32,
+        status: i32,
+        time: u64,
+    ) -> SigInfo {
         let status = u64::from(status as u32);
         SigInfo::new(
             signo,

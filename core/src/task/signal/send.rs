@@ -2,9 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{
-    Pending, SIG_DFL, SIGCONT, SIGKILL, SIGNALS, SIGRTMIN, STOP_SET, SigInfo, bit, stop,
-};
+use super::{Pending, SIG_DFL, SIGCONT, SIGKILL, SIGNALS, SIGRTMIN, STOP_SET, SigInfo, bit, stop};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -75,10 +73,11 @@ pub(crate) fn queue_process(k: &mut Kernel, tgid: u32, info: SigInfo) -> Result<
     if let Some(group) = k.tasks.group_mut(tgid) {
         enqueue(&mut group.pending, info, room)?;
     }
-    let taker = k
-        .tasks
-        .thread_ids(tgid)
-        .find(|&thread| k.tasks.get(thread).is_some_and(|task| takes(task, info.signo)));
+    let taker = k.tasks.thread_ids(tgid).find(|&thread| {
+        k.tasks
+            .get(thread)
+            .is_some_and(|task| takes(task, info.signo))
+    });
     if let Some(thread) = taker {
         wake(k, thread);
     }
@@ -158,8 +157,7 @@ fn prepare(k: &mut Kernel, tgid: u32, thread: ThreadId, info: SigInfo) -> bool {
         && let Some(actions) = k.tasks.actions(tgid)
     {
         let protected = tgid == INIT && !info.outside;
-        if actions.ignores(info.signo)
-            || (protected && actions.get(info.signo).handler == SIG_DFL)
+        if actions.ignores(info.signo) || (protected && actions.get(info.signo).handler == SIG_DFL)
         {
             return false;
         }

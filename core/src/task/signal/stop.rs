@@ -40,7 +40,10 @@ pub(crate) fn join_stop(k: &mut Kernel, thread: ThreadId) {
         return;
     };
     let (tgid, exited) = (task.tgid, task.exited);
-    let stopping = k.tasks.group(tgid).is_some_and(|group| group.stop.is_some());
+    let stopping = k
+        .tasks
+        .group(tgid)
+        .is_some_and(|group| group.stop.is_some());
     if stopping
         && !exited
         && let Some(task) = k.tasks.get_mut(thread)
