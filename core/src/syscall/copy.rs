@@ -1,49 +1,431 @@
 //! Moving data between files inside the kernel.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::args::*;
 use crate::abi::Errno;
-use crate::kernel::{Cx, SysResult};
+use crate::abi::raw::general as g;
+use crate::event::{HostCall, HostResult};
+use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
+use crate::vfs::device::Device;
+use crate::vfs::pipe::PipeId;
+use crate::vfs::{FileId, FileKind, InodeRef, caller, fdtable, file, inode, proc, rw};
+
+/// Most bytes moved in one step.
+const CHUNK: u64 = 65536;
+const SPLICE_F_NONBLOCK: u64 = 2;
+const SPLICE_F_ALL: u64 = 15;
+
+/// Reads a position that a call was given by address. `None` for a null address.
+fn read_offset(cx: &mut Cx<'_, '_>, addr: Addr) -> Result<Option<u64>, Errno> {
+    if addr.0 == 0 {
+        return Ok(None);
+    }
+    let offset: i64 = cx.read_obj(addr.0)?;
+    Ok(Some(u64::try_from(offset).map_err(|_| Errno::EINVAL)?))
+}
+
+/// Bytes of a file with positions, at most a chunk; empty at its end.
+fn read_chunk(cx: &mut Cx<'_, '_>, id: FileId, at: u64, len: u64) -> Result<Vec<u8>, Errno> {
+    let file = file::at(cx.k, id);
+    let mut buf = vec![0; len.min(CHUNK) as usize];
+    let got = match (&file.kind, file.inode) {
+        (FileKind::Regular, Some(inode)) => rw::read_inode(cx.k, cx.p, inode, at, &mut buf)?,
+        (FileKind::Proc(_), Some(inode)) => {
+            let content = proc::content(cx.k, cx.p, Some(cx.thread), inode.ino)?;
+            let rest = content.get(at as usize..).unwrap_or_default();
+            let got = rest.len().min(buf.len());
+            buf[..got].copy_from_slice(&rest[..got]);
+            got
+        }
+        (FileKind::Device(Device::Null), _) => 0,
+        (FileKind::Device(Device::Random), _) => {
+            cx.k.system.rng.fill(&mut buf);
+            buf.len()
+        }
+        (FileKind::Device(_), _) => buf.len(),
+        (FileKind::Directory, _) => return Err(Errno::EISDIR),
+        _ => return Err(Errno::EINVAL),
+    };
+    buf.truncate(got);
+    Ok(buf)
+}
+
+/// Writes bytes of the kernel to a file: how many. `Block` when nothing can be written now; `data` is not looked at while a host
+/// operation is under way.
+fn write_chunk(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    at: Option<u64>,
+    data: Vec<u8>,
+    no_wait: bool,
+) -> Result<u64, Stop> {
+    let file = file::at(cx.k, id);
+    let no_wait = no_wait || file.flags & g::O_NONBLOCK != 0;
+    match (&file.kind, file.inode) {
+        (FileKind::Regular, Some(inode)) => {
+            let start = match at {
+                Some(at) => at,
+                None if file.flags & g::O_APPEND != 0 => inode::attr(cx.k, cx.p, inode)?.size,
+                None => file.offset,
+            };
+            let done = rw::write_inode(cx, inode, start, &data)?;
+            if at.is_none() {
+                file::at_mut(cx.k, id).offset = start + done;
+            }
+            Ok(done)
+        }
+        (&FileKind::Pipe(pipe), _) => {
+            let room = pipe_room(cx, pipe, no_wait)?;
+            let len = data.len().min(room);
+            if let Some(pipe) = cx.k.vfs.pipes.get_mut(pipe) {
+                pipe.data.extend(&data[..len]);
+            }
+            cx.k.wake(WaitKey::Pipe(pipe.0));
+            Ok(len as u64)
+        }
+        (&FileKind::HostStream(stream), _) => {
+            match cx.host(HostCall::Write { stream, data }) {
+                Ok(HostResult::Count(count)) => Ok(count),
+                Ok(_) => Err(Errno::EIO.into()),
+                Err(Stop::Errno(Errno::EPIPE)) => {
+                    caller::raise(cx, g::SIGPIPE);
+                    Err(Errno::EPIPE.into())
+                }
+                Err(stop) => Err(stop),
+            }
+        }
+        (FileKind::Device(Device::Full), _) => Err(Errno::ENOSPC.into()),
+        (FileKind::Device(_), _) => Ok(data.len() as u64),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// Room in a pipe that is written to, at least 1; waits for it.
+fn pipe_room(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<usize, Stop> {
+    let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+    if pipe.readers == 0 {
+        caller::raise(cx, g::SIGPIPE);
+        return Err(Errno::EPIPE.into());
+    }
+    match pipe.room() {
+        0 if no_wait => Err(Errno::EAGAIN.into()),
+        0 => Wait::on(WaitKey::Pipe(id.0)).into(),
+        room => Ok(room),
+    }
+}
+
+/// Bytes at the front of a pipe, at least 1 and at most `max`, without taking them out; 0 at its end. Waits for them.
+fn pipe_filled(cx: &mut Cx<'_, '_>, id: PipeId, max: u64, no_wait: bool) -> Result<usize, Stop> {
+    let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+    match pipe.data.len() {
+        0 if pipe.writers == 0 => Ok(0),
+        0 if no_wait => Err(Errno::EAGAIN.into()),
+        0 => Wait::on(WaitKey::Pipe(id.0)).into(),
+        len => Ok(len.min(max.min(CHUNK) as usize)),
+    }
+}
+
+fn pipe_front(cx: &Cx<'_, '_>, id: PipeId, len: usize) -> Vec<u8> {
+    let pipe = cx.k.vfs.pipes.get(id);
+    pipe.map(|pipe| pipe.data.iter().take(len).copied().collect())
+        .unwrap_or_default()
+}
 
 pub(super) fn sendfile(
-    _cx: &mut Cx<'_, '_>,
-    _out_fd: Fd,
-    _in_fd: Fd,
-    _offset: Addr,
-    _count: Size,
+    cx: &mut Cx<'_, '_>,
+    out_fd: Fd,
+    in_fd: Fd,
+    offset: Addr,
+    count: Size,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let given = read_offset(cx, offset)?;
+    let input = fdtable::get(cx, in_fd.0)?;
+    let from = file::at(cx.k, input);
+    if !from.readable() {
+        return Err(Errno::EBADF.into());
+    }
+    if matches!(from.kind, FileKind::Pipe(_) | FileKind::HostStream(_)) {
+        return Err(match given {
+            Some(_) => Errno::ESPIPE,
+            None => Errno::EINVAL,
+        }
+        .into());
+    }
+    let start = given.unwrap_or(from.offset);
+    let output = fdtable::get(cx, out_fd.0)?;
+    let to = file::at(cx.k, output);
+    if !to.writable() {
+        return Err(Errno::EBADF.into());
+    }
+    if to.flags & g::O_APPEND != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let count = count.0.min(rw::MAX_RW);
+    let mut done = cx.call().progress;
+    let mut result = Ok(());
+    while done < count {
+        // While the host writes a chunk, the chunk is its own.
+        let chunk = match cx.call().op {
+            Some(_) => Vec::new(),
+            None => match read_chunk(cx, input, start + done, count - done) {
+                Ok(chunk) if chunk.is_empty() => break,
+                Ok(chunk) => chunk,
+                Err(errno) => {
+                    result = Err(Stop::Errno(errno));
+                    break;
+                }
+            },
+        };
+        match write_chunk(cx, output, None, chunk, false) {
+            Ok(0) => break,
+            Ok(len) => done += len,
+            Err(Stop::Block(wait)) => {
+                done = rw::block_after(cx, done, wait)?;
+                break;
+            }
+            Err(stop) => {
+                result = Err(stop);
+                break;
+            }
+        }
+    }
+    if done == 0 {
+        result?;
+    }
+    match given {
+        Some(_) => cx.write_obj(offset.0, &(start + done))?,
+        None => file::at_mut(cx.k, input).offset = start + done,
+    }
+    Ok(done)
 }
 
 pub(super) fn splice(
-    _cx: &mut Cx<'_, '_>,
-    _fd_in: Fd,
-    _off_in: Addr,
-    _fd_out: Fd,
-    _off_out: Addr,
-    _len: Size,
-    _flags: Hex,
+    cx: &mut Cx<'_, '_>,
+    fd_in: Fd,
+    off_in: Addr,
+    fd_out: Fd,
+    off_out: Addr,
+    len: Size,
+    flags: Hex,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    if len.0 == 0 {
+        return Ok(0);
+    }
+    if flags.0 & 0xffff_ffff & !SPLICE_F_ALL != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let no_wait = flags.0 & SPLICE_F_NONBLOCK != 0;
+    let input = fdtable::get(cx, fd_in.0)?;
+    let output = fdtable::get(cx, fd_out.0)?;
+    if !file::at(cx.k, input).readable() || !file::at(cx.k, output).writable() {
+        return Err(Errno::EBADF.into());
+    }
+    let pipe_of = |cx: &Cx<'_, '_>, id| match file::at(cx.k, id).kind {
+        FileKind::Pipe(pipe) => Some(pipe),
+        _ => None,
+    };
+    let (from, to) = (pipe_of(cx, input), pipe_of(cx, output));
+    if from.is_some() && off_in.0 != 0 || to.is_some() && off_out.0 != 0 {
+        return Err(Errno::ESPIPE.into());
+    }
+    match (from, to) {
+        (Some(from), Some(to)) => {
+            if from == to {
+                return Err(Errno::EINVAL.into());
+            }
+            let moved = duplicate(cx, (input, from), (output, to), len.0, no_wait)?;
+            consume(cx, from, moved);
+            Ok(moved)
+        }
+        (Some(from), None) => {
+            if file::at(cx.k, output).flags & g::O_APPEND != 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            let at = read_offset(cx, off_out)?;
+            let no_wait_in = no_wait || file::at(cx.k, input).flags & g::O_NONBLOCK != 0;
+            let mut chunk = Vec::new();
+            if cx.call().op.is_none() {
+                let filled = pipe_filled(cx, from, len.0, no_wait_in)?;
+                if filled == 0 {
+                    return Ok(0);
+                }
+                chunk = pipe_front(cx, from, filled);
+            }
+            let moved = write_chunk(cx, output, at, chunk, no_wait)?;
+            consume(cx, from, moved);
+            if let Some(at) = at {
+                cx.write_obj(off_out.0, &(at + moved))?;
+            }
+            Ok(moved)
+        }
+        (None, Some(to)) => {
+            let no_wait_out = no_wait || file::at(cx.k, output).flags & g::O_NONBLOCK != 0;
+            let given = read_offset(cx, off_in)?;
+            if let FileKind::HostStream(stream) = file::at(cx.k, input).kind {
+                if given.is_some() {
+                    return Err(Errno::ESPIPE.into());
+                }
+                return splice_stream(cx, stream, to, len.0, no_wait_out);
+            }
+            let room = pipe_room(cx, to, no_wait_out)? as u64;
+            let at = given.unwrap_or(file::at(cx.k, input).offset);
+            let chunk = read_chunk(cx, input, at, len.0.min(room))?;
+            let moved = match chunk.is_empty() {
+                true => 0,
+                false => write_chunk(cx, output, None, chunk, true)?,
+            };
+            match given {
+                Some(_) => cx.write_obj(off_in.0, &(at + moved))?,
+                None => file::at_mut(cx.k, input).offset = at + moved,
+            }
+            Ok(moved)
+        }
+        (None, None) => Err(Errno::EINVAL.into()),
+    }
 }
 
-pub(super) fn tee(
-    _cx: &mut Cx<'_, '_>,
-    _fd_in: Fd,
-    _fd_out: Fd,
-    _len: Size,
-    _flags: Hex,
+/// Fills a pipe from a stream of the host.
+fn splice_stream(
+    cx: &mut Cx<'_, '_>,
+    stream: u8,
+    to: PipeId,
+    len: u64,
+    no_wait: bool,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    // The room may shrink while the host reads: what was read is kept all the same.
+    let len = match cx.call().op {
+        Some(_) => 0,
+        None => len.min(CHUNK).min(pipe_room(cx, to, no_wait)? as u64),
+    };
+    let call = HostCall::Read {
+        stream,
+        len: len as u32,
+    };
+    let HostResult::Data(data) = cx.host(call)? else {
+        return Err(Errno::EIO.into());
+    };
+    if let Some(pipe) = cx.k.vfs.pipes.get_mut(to) {
+        pipe.data.extend(&data);
+    }
+    cx.k.wake(WaitKey::Pipe(to.0));
+    Ok(data.len() as u64)
+}
+
+fn consume(cx: &mut Cx<'_, '_>, id: PipeId, len: u64) {
+    if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+        let len = pipe.data.len().min(len as usize);
+        pipe.data.drain(..len);
+    }
+    cx.k.wake(WaitKey::Pipe(id.0));
+}
+
+/// Copies bytes from the front of one pipe to the end of another.
+fn duplicate(
+    cx: &mut Cx<'_, '_>,
+    (input, from): (FileId, PipeId),
+    (output, to): (FileId, PipeId),
+    len: u64,
+    no_wait: bool,
+) -> SysResult {
+    let flag = |cx: &Cx<'_, '_>, id| no_wait || file::at(cx.k, id).flags & g::O_NONBLOCK != 0;
+    let (no_wait_in, no_wait_out) = (flag(cx, input), flag(cx, output));
+    let filled = pipe_filled(cx, from, len, no_wait_in)?;
+    if filled == 0 {
+        return Ok(0);
+    }
+    let room = pipe_room(cx, to, no_wait_out)?;
+    let chunk = pipe_front(cx, from, filled.min(room));
+    write_chunk(cx, output, None, chunk, true)
+}
+
+pub(super) fn tee(cx: &mut Cx<'_, '_>, fd_in: Fd, fd_out: Fd, len: Size, flags: Hex) -> SysResult {
+    if flags.0 & 0xffff_ffff & !SPLICE_F_ALL != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if len.0 == 0 {
+        return Ok(0);
+    }
+    let input = fdtable::get(cx, fd_in.0)?;
+    let output = fdtable::get(cx, fd_out.0)?;
+    let (from, to) = (file::at(cx.k, input), file::at(cx.k, output));
+    if !from.readable() || !to.writable() {
+        return Err(Errno::EBADF.into());
+    }
+    match (&from.kind, &to.kind) {
+        (&FileKind::Pipe(from), &FileKind::Pipe(to)) if from != to => {
+            let no_wait = flags.0 & SPLICE_F_NONBLOCK != 0;
+            duplicate(cx, (input, from), (output, to), len.0, no_wait)
+        }
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// A regular file of copy_file_range(2).
+fn regular(cx: &Cx<'_, '_>, id: FileId) -> Result<InodeRef, Errno> {
+    let file = file::at(cx.k, id);
+    match (&file.kind, file.inode) {
+        (FileKind::Regular, Some(inode)) => Ok(inode),
+        (FileKind::Directory, _) => Err(Errno::EISDIR),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 pub(super) fn copy_file_range(
-    _cx: &mut Cx<'_, '_>,
-    _fd_in: Fd,
-    _off_in: Addr,
-    _fd_out: Fd,
-    _off_out: Addr,
-    _len: Size,
-    _flags: Hex,
+    cx: &mut Cx<'_, '_>,
+    fd_in: Fd,
+    off_in: Addr,
+    fd_out: Fd,
+    off_out: Addr,
+    len: Size,
+    flags: Hex,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let input = fdtable::get(cx, fd_in.0)?;
+    let output = fdtable::get(cx, fd_out.0)?;
+    let given_in = read_offset(cx, off_in)?;
+    let given_out = read_offset(cx, off_out)?;
+    if flags.0 & 0xffff_ffff != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let from = regular(cx, input)?;
+    let to = regular(cx, output)?;
+    let (source, target) = (file::at(cx.k, input), file::at(cx.k, output));
+    if !source.readable() || !target.writable() || target.flags & g::O_APPEND != 0 {
+        return Err(Errno::EBADF.into());
+    }
+    let start_in = given_in.unwrap_or(source.offset);
+    let start_out = given_out.unwrap_or(target.offset);
+    let limit = i64::MAX as u64;
+    if start_in.checked_add(len.0).is_none_or(|end| end > limit)
+        || start_out.checked_add(len.0).is_none_or(|end| end > limit)
+    {
+        return Err(Errno::EOVERFLOW.into());
+    }
+    let size = inode::attr(cx.k, cx.p, from)?.size;
+    let len = len.0.min(rw::MAX_RW).min(size.saturating_sub(start_in));
+    if from == to && start_in < start_out + len && start_out < start_in + len {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut done = 0;
+    while done < len {
+        let copied = read_chunk(cx, input, start_in + done, len - done)
+            .and_then(|chunk| rw::write_inode(cx, to, start_out + done, &chunk));
+        match copied {
+            Ok(0) => break,
+            Ok(copied) => done += copied,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    for (given, addr, id, end) in [
+        (given_in, off_in, input, start_in + done),
+        (given_out, off_out, output, start_out + done),
+    ] {
+        match given {
+            Some(_) => cx.write_obj(addr.0, &end)?,
+            None => file::at_mut(cx.k, id).offset = end,
+        }
+    }
+    Ok(done)
 }

@@ -1,92 +1,264 @@
 //! Extended attributes.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::args::*;
 use crate::abi::Errno;
+use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::vfs::filesystem::Attr;
+use crate::vfs::mount::{self, MountId};
+use crate::vfs::perm::{self, CAP_SETFCAP, CAP_SYS_ADMIN, MAY_READ, MAY_WRITE, Who};
+use crate::vfs::walk::Flags;
+use crate::vfs::{InodeRef, fdtable, file, inode};
+
+/// Longest name (`XATTR_NAME_MAX`), largest value (`XATTR_SIZE_MAX`) and list of names (`XATTR_LIST_MAX`).
+const NAME_MAX: usize = 255;
+const SIZE_MAX: u64 = 65536;
+const LIST_MAX: usize = 65536;
+
+/// Which file a call is about.
+enum Target {
+    Path(Path, Flags),
+    Fd(Fd),
+}
+
+impl Target {
+    fn find(self, cx: &mut Cx<'_, '_>) -> Result<(InodeRef, MountId), Errno> {
+        let path = match self {
+            Target::Path(path, flags) => {
+                let path = cx.read_path(path.0)?;
+                let (mut walker, start) = cx.walker(DirFd(g::AT_FDCWD), &path, flags)?;
+                walker.resolve_bare(start, &path)?
+            }
+            Target::Fd(fd) => {
+                let id = fdtable::get(cx, fd.0)?;
+                file::at(cx.k, id).path
+            }
+        };
+        let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+        Ok((inode, path.mount))
+    }
+}
+
+fn read_name(cx: &mut Cx<'_, '_>, addr: Str) -> Result<Vec<u8>, Errno> {
+    match cx.read_cstr(addr.0, NAME_MAX + 1) {
+        Ok(name) if name.is_empty() => Err(Errno::ERANGE),
+        Err(Errno::E2BIG | Errno::ENAMETOOLONG) => Err(Errno::ERANGE),
+        result => result,
+    }
+}
+
+/// `xattr_permission` and the checks of security modules; also whether there is anything that keeps such names.
+fn check(cx: &Cx<'_, '_>, attr: &Attr, name: &[u8], writes: bool) -> Result<(), Errno> {
+    let who = Who::Task(cx.thread);
+    let (missing, mask) = match writes {
+        true => (Errno::EPERM, MAY_WRITE),
+        false => (Errno::ENODATA, MAY_READ),
+    };
+    let kind = attr.mode & g::S_IFMT;
+    if let Some(name) = name.strip_prefix(b"security.") {
+        if name.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        let needed = match name {
+            b"capability" => CAP_SETFCAP,
+            _ => CAP_SYS_ADMIN,
+        };
+        return match !writes || who.capable(cx.k, needed) {
+            true => Ok(()),
+            false => Err(Errno::EPERM),
+        };
+    }
+    if let Some(name) = name.strip_prefix(b"trusted.") {
+        if !who.capable(cx.k, CAP_SYS_ADMIN) {
+            return Err(missing);
+        }
+        return match name {
+            b"" => Err(Errno::EINVAL),
+            _ => Ok(()),
+        };
+    }
+    let Some(name) = name.strip_prefix(b"user.") else {
+        return Err(Errno::EOPNOTSUPP);
+    };
+    if !matches!(kind, g::S_IFREG | g::S_IFDIR) {
+        return Err(missing);
+    }
+    if writes && kind == g::S_IFDIR && attr.mode & g::S_ISVTX != 0 && !who.owns(cx.k, attr) {
+        return Err(Errno::EPERM);
+    }
+    perm::permission(cx.k, who, attr, mask)?;
+    match name {
+        b"" => Err(Errno::EINVAL),
+        _ => Ok(()),
+    }
+}
+
+fn set(
+    cx: &mut Cx<'_, '_>,
+    target: Target,
+    name: Str,
+    (value, size): (Addr, Size),
+    flags: Hex,
+) -> SysResult {
+    const CREATE: u64 = 1;
+    const REPLACE: u64 = 2;
+    let flags = flags.0 & 0xffff_ffff;
+    if flags & !(CREATE | REPLACE) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let name = read_name(cx, name)?;
+    if size.0 > SIZE_MAX {
+        return Err(Errno::E2BIG.into());
+    }
+    let mut bytes = vec![0; size.0 as usize];
+    cx.read_user(value.0, &mut bytes)?;
+    let (inode, mount) = target.find(cx)?;
+    mount::want_write(cx.k, mount)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    check(cx, &attr, &name, true)?;
+    inode::set_xattr(cx.k, cx.p, inode, &name, &bytes, flags as u32)?;
+    Ok(0)
+}
+
+fn get(
+    cx: &mut Cx<'_, '_>,
+    target: Target,
+    name: Str,
+    (value, size): (Addr, Size),
+) -> SysResult {
+    let name = read_name(cx, name)?;
+    let (inode, _) = target.find(cx)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    check(cx, &attr, &name, false)?;
+    let bytes = inode::get_xattr(cx.k, cx.p, inode, &name)?;
+    give(cx, &bytes, value, size)
+}
+
+/// Copies a result out, or tells its size if the buffer has none.
+fn give(cx: &mut Cx<'_, '_>, bytes: &[u8], addr: Addr, size: Size) -> SysResult {
+    if size.0 > 0 {
+        if (size.0 as usize) < bytes.len() {
+            return Err(Errno::ERANGE.into());
+        }
+        cx.write_user(addr.0, bytes)?;
+    }
+    Ok(bytes.len() as u64)
+}
+
+fn list(cx: &mut Cx<'_, '_>, target: Target, addr: Addr, size: Size) -> SysResult {
+    let (inode, _) = target.find(cx)?;
+    let admin = cx.creds().capable(CAP_SYS_ADMIN);
+    let mut bytes = Vec::new();
+    for name in inode::list_xattr(cx.k, cx.p, inode)? {
+        if admin || !name.starts_with(b"trusted.") {
+            bytes.extend_from_slice(&name);
+            bytes.push(0);
+        }
+    }
+    if bytes.len() > LIST_MAX {
+        return Err(Errno::E2BIG.into());
+    }
+    give(cx, &bytes, addr, size)
+}
+
+fn remove(cx: &mut Cx<'_, '_>, target: Target, name: Str) -> SysResult {
+    let name = read_name(cx, name)?;
+    let (inode, mount) = target.find(cx)?;
+    mount::want_write(cx.k, mount)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    check(cx, &attr, &name, true)?;
+    inode::remove_xattr(cx.k, cx.p, inode, &name)?;
+    Ok(0)
+}
 
 pub(super) fn setxattr(
-    _cx: &mut Cx<'_, '_>,
-    _path: Path,
-    _name: Str,
-    _value: Addr,
-    _size: Size,
-    _flags: Hex,
+    cx: &mut Cx<'_, '_>,
+    path: Path,
+    name: Str,
+    value: Addr,
+    size: Size,
+    flags: Hex,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let target = Target::Path(path, Flags::FOLLOW);
+    set(cx, target, name, (value, size), flags)
 }
 
 pub(super) fn lsetxattr(
-    _cx: &mut Cx<'_, '_>,
-    _path: Path,
-    _name: Str,
-    _value: Addr,
-    _size: Size,
-    _flags: Hex,
+    cx: &mut Cx<'_, '_>,
+    path: Path,
+    name: Str,
+    value: Addr,
+    size: Size,
+    flags: Hex,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let target = Target::Path(path, Flags::empty());
+    set(cx, target, name, (value, size), flags)
 }
 
 pub(super) fn fsetxattr(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _name: Str,
-    _value: Addr,
-    _size: Size,
-    _flags: Hex,
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    name: Str,
+    value: Addr,
+    size: Size,
+    flags: Hex,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    set(cx, Target::Fd(fd), name, (value, size), flags)
 }
 
 pub(super) fn getxattr(
-    _cx: &mut Cx<'_, '_>,
-    _path: Path,
-    _name: Str,
-    _value: Addr,
-    _size: Size,
+    cx: &mut Cx<'_, '_>,
+    path: Path,
+    name: Str,
+    value: Addr,
+    size: Size,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    get(cx, Target::Path(path, Flags::FOLLOW), name, (value, size))
 }
 
 pub(super) fn lgetxattr(
-    _cx: &mut Cx<'_, '_>,
-    _path: Path,
-    _name: Str,
-    _value: Addr,
-    _size: Size,
+    cx: &mut Cx<'_, '_>,
+    path: Path,
+    name: Str,
+    value: Addr,
+    size: Size,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    get(cx, Target::Path(path, Flags::empty()), name, (value, size))
 }
 
 pub(super) fn fgetxattr(
-    _cx: &mut Cx<'_, '_>,
-    _fd: Fd,
-    _name: Str,
-    _value: Addr,
-    _size: Size,
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    name: Str,
+    value: Addr,
+    size: Size,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    get(cx, Target::Fd(fd), name, (value, size))
 }
 
-pub(super) fn listxattr(_cx: &mut Cx<'_, '_>, _path: Path, _list: Addr, _size: Size) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn listxattr(cx: &mut Cx<'_, '_>, path: Path, addr: Addr, size: Size) -> SysResult {
+    list(cx, Target::Path(path, Flags::FOLLOW), addr, size)
 }
 
-pub(super) fn llistxattr(_cx: &mut Cx<'_, '_>, _path: Path, _list: Addr, _size: Size) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn llistxattr(cx: &mut Cx<'_, '_>, path: Path, addr: Addr, size: Size) -> SysResult {
+    list(cx, Target::Path(path, Flags::empty()), addr, size)
 }
 
-pub(super) fn flistxattr(_cx: &mut Cx<'_, '_>, _fd: Fd, _list: Addr, _size: Size) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn flistxattr(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, size: Size) -> SysResult {
+    list(cx, Target::Fd(fd), addr, size)
 }
 
-pub(super) fn removexattr(_cx: &mut Cx<'_, '_>, _path: Path, _name: Str) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn removexattr(cx: &mut Cx<'_, '_>, path: Path, name: Str) -> SysResult {
+    remove(cx, Target::Path(path, Flags::FOLLOW), name)
 }
 
-pub(super) fn lremovexattr(_cx: &mut Cx<'_, '_>, _path: Path, _name: Str) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn lremovexattr(cx: &mut Cx<'_, '_>, path: Path, name: Str) -> SysResult {
+    remove(cx, Target::Path(path, Flags::empty()), name)
 }
 
-pub(super) fn fremovexattr(_cx: &mut Cx<'_, '_>, _fd: Fd, _name: Str) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn fremovexattr(cx: &mut Cx<'_, '_>, fd: Fd, name: Str) -> SysResult {
+    remove(cx, Target::Fd(fd), name)
 }

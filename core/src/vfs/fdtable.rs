@@ -52,6 +52,11 @@ impl FdTable {
             .filter_map(|(fd, slot)| Some((fd as i32, (*slot)?)))
     }
 
+    /// One past the highest descriptor there has been.
+    pub(crate) fn span(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Tasks that share the table.
     pub(crate) fn users(&self) -> u32 {
         self.users

@@ -54,7 +54,7 @@ pub(crate) struct Vfs {
     /// `struct termios` of the terminal, once a program has set it.
     pub termios: Option<[u8; 36]>,
     /// Foreground process group of the terminal, once a program has set it.
-    pub foreground: Option<i32>,
+    pub foreground: Option<u32>,
 }
 
 impl Vfs {

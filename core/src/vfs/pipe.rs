@@ -34,6 +34,8 @@ pub(crate) struct Pipe {
     /// Open files that read and that write.
     pub readers: u32,
     pub writers: u32,
+    /// There was a writer: without one since, readers see a hang-up.
+    pub had_writer: bool,
     /// The inode, if this is a FIFO.
     fifo: Option<InodeRef>,
     pub uid: u32,
@@ -103,6 +105,7 @@ fn new(k: &Kernel, fifo: Option<InodeRef>, (uid, gid): (u32, u32)) -> Pipe {
         capacity: PIPE_DEFAULT,
         readers: 0,
         writers: 0,
+        had_writer: false,
         fifo,
         uid,
         gid,
@@ -142,6 +145,7 @@ pub(crate) fn open_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
     if let Some(pipe) = k.vfs.pipes.get_mut(id) {
         pipe.readers += u32::from(reads);
         pipe.writers += u32::from(writes);
+        pipe.had_writer |= writes;
     }
     k.wake(WaitKey::Pipe(id.0));
 }
