@@ -85,17 +85,15 @@ fn write_chunk(
             cx.k.wake(WaitKey::Pipe(pipe.0));
             Ok(len as u64)
         }
-        (&FileKind::HostStream(stream), _) => {
-            match cx.host(HostCall::Write { stream, data }) {
-                Ok(HostResult::Count(count)) => Ok(count),
-                Ok(_) => Err(Errno::EIO.into()),
-                Err(Stop::Errno(Errno::EPIPE)) => {
-                    caller::raise(cx, g::SIGPIPE);
-                    Err(Errno::EPIPE.into())
-                }
-                Err(stop) => Err(stop),
+        (&FileKind::HostStream(stream), _) => match cx.host(HostCall::Write { stream, data }) {
+            Ok(HostResult::Count(count)) => Ok(count),
+            Ok(_) => Err(Errno::EIO.into()),
+            Err(Stop::Errno(Errno::EPIPE)) => {
+                caller::raise(cx, g::SIGPIPE);
+                Err(Errno::EPIPE.into())
             }
-        }
+            Err(stop) => Err(stop),
+        },
         (FileKind::Device(Device::Full), _) => Err(Errno::ENOSPC.into()),
         (FileKind::Device(_), _) => Ok(data.len() as u64),
         _ => Err(Errno::EINVAL.into()),

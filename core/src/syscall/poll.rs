@@ -56,7 +56,11 @@ impl Look {
                 let mut ready = 0;
                 if file.readable() {
                     ready |= if pipe.data.is_empty() { 0 } else { IN };
-                    ready |= if pipe.writers == 0 && pipe.had_writer { HUP } else { 0 };
+                    ready |= if pipe.writers == 0 && pipe.had_writer {
+                        HUP
+                    } else {
+                        0
+                    };
                 }
                 if file.writable() {
                     ready |= if pipe.room() >= PIPE_BUF { OUT } else { 0 };
@@ -247,12 +251,7 @@ impl FdSet {
     }
 }
 
-fn select_fds(
-    cx: &mut Cx<'_, '_>,
-    nfds: i32,
-    addrs: [Addr; 3],
-    timeout: Option<u64>,
-) -> SysResult {
+fn select_fds(cx: &mut Cx<'_, '_>, nfds: i32, addrs: [Addr; 3], timeout: Option<u64>) -> SysResult {
     let count = usize::try_from(nfds).map_err(|_| Errno::EINVAL)?;
     // Descriptors past the end of the table are not looked at.
     let count = count.min(cx.fds().span().next_multiple_of(64));

@@ -123,12 +123,7 @@ fn set(
     Ok(0)
 }
 
-fn get(
-    cx: &mut Cx<'_, '_>,
-    target: Target,
-    name: Str,
-    (value, size): (Addr, Size),
-) -> SysResult {
+fn get(cx: &mut Cx<'_, '_>, target: Target, name: Str, (value, size): (Addr, Size)) -> SysResult {
     let name = read_name(cx, name)?;
     let (inode, _) = target.find(cx)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
