@@ -12,13 +12,16 @@ use super::xattr::{OVERLAY, OVERLAY_ESCAPED};
 use crate::abi::raw::general::{DT_CHR, DT_DIR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFMT};
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::{BootError, Layer};
+use crate::imgfs::{self, ErrorKind, ImgError, ImgFs, Inode};
 use crate::machine::ImageId;
-use crate::port::{NodeEntry, NodeId, Ports};
+use crate::port::{Images, NodeEntry, NodeId, Ports};
 
 /// Bits of a lower inode's number in its layer.
 const LAYER_SHIFT: u32 = 48;
 /// Most lines kept of what was found damaged.
 const MAX_FAULTS: usize = 16;
+/// Most lines about damage in a run: a program can run into the same damage again and again.
+const MAX_REPORTS: u32 = 200;
 /// Most listings of host directories kept for reading on.
 const MAX_LISTINGS: usize = 4;
 
@@ -38,10 +41,13 @@ pub(super) struct Layers {
     /// The node that stands for a host file with several names, by layer, device and inode number.
     links: BTreeMap<(usize, u64, u64), NodeId>,
     faults: Vec<String>,
+    /// Lines there were so far; after [`MAX_REPORTS`] of them there are no more.
+    reported: u32,
 }
 
 #[derive(Clone, Debug, Hash)]
 enum Kind {
+    Image(ImgFs),
     Host,
 }
 
@@ -78,15 +84,20 @@ impl Layers {
             listings: Vec::new(),
             links: BTreeMap::new(),
             faults: Vec::new(),
+            reported: 0,
         };
         let mut roots = Vec::with_capacity(layers.len());
         for (index, &layer) in layers.iter().enumerate() {
             let root = match layer {
                 Layer::Image(image) => {
-                    return Err(BootError::Image {
+                    let bad = |error: ImgError| BootError::Image {
                         image,
-                        reason: "images cannot be read yet".into(),
-                    });
+                        reason: format!("{error}"),
+                    };
+                    let fs = ImgFs::open(ports.images, image, &[]).map_err(bad)?;
+                    let root = number(index, fs.root());
+                    opened.layers.push(Kind::Image(fs));
+                    root.map_err(|errno| BootError::Config(format!("{errno}")))?
                 }
                 Layer::Host(tree) => {
                     opened.layers.push(Kind::Host);
@@ -110,10 +121,31 @@ impl Layers {
         core::mem::take(&mut self.faults)
     }
 
-    fn fault(&mut self, line: String) {
-        if self.faults.len() < MAX_FAULTS {
-            self.faults.push(line);
+    /// The error a program sees; what is wrong is noted for the log.
+    fn fault(&mut self, error: ImgError) -> Errno {
+        if self.faults.len() < MAX_FAULTS && self.reported < MAX_REPORTS {
+            self.reported += 1;
+            let image = error.image.0;
+            self.faults.push(format!("image {image}: {error}"));
         }
+        error.errno()
+    }
+
+    /// Runs an operation on an inode of an image.
+    fn image<R>(
+        &mut self,
+        ports: &Ports<'_>,
+        index: usize,
+        ino: Ino,
+        run: impl FnOnce(&ImgFs, &dyn Images, &Inode) -> Result<R, ImgError>,
+    ) -> Result<R, Errno> {
+        let Some(Kind::Image(fs)) = self.layers.get(index) else {
+            return Err(Errno::ESTALE);
+        };
+        let result = fs
+            .inode(ports.images, node_of(ino).0)
+            .and_then(|inode| run(fs, ports.images, &inode));
+        result.map_err(|error| self.fault(error))
     }
 
     fn layer(&self, ino: Ino) -> Result<(usize, &Kind), Errno> {
@@ -122,8 +154,12 @@ impl Layers {
     }
 
     pub(super) fn attr(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Attr, Errno> {
-        match self.layer(ino)?.1 {
-            Kind::Host => {
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => {
+                let inode = self.image(ports, index, ino, |_, _, inode| Ok(*inode))?;
+                Ok(attr_of(&inode))
+            }
+            (_, Kind::Host) => {
                 let attr = ports.tree.attr(node_of(ino))?;
                 let time = Time {
                     sec: attr.mtime.0,
@@ -153,9 +189,22 @@ impl Layers {
         dir: Ino,
         name: &[u8],
     ) -> Result<Option<(Ino, u8)>, Errno> {
-        let (index, kind) = self.layer(dir)?;
-        match kind {
-            Kind::Host => match ports.tree.lookup(node_of(dir), name) {
+        match self.layer(dir)? {
+            (index, Kind::Image(_)) => {
+                let found = self.image(ports, index, dir, |fs, images, dir| {
+                    let Some((nid, _)) = fs.lookup(images, dir, name)? else {
+                        return Ok(None);
+                    };
+                    let inode = fs.inode(images, nid)?;
+                    refuse_references(fs, images, &inode)?;
+                    Ok(Some((nid, inode.mode)))
+                })?;
+                let Some((nid, mode)) = found else {
+                    return Ok(None);
+                };
+                Ok(Some((number(index, nid)?, kind_of(mode))))
+            }
+            (index, Kind::Host) => match ports.tree.lookup(node_of(dir), name) {
                 Ok(node) => {
                     let attr = ports.tree.attr(node)?;
                     let node = match attr.mode & S_IFMT {
@@ -206,8 +255,26 @@ impl Layers {
         position: u64,
         each: &mut dyn FnMut(&[u8], Option<Ino>, u8, u64) -> bool,
     ) -> Result<(), Errno> {
-        match self.layer(dir)?.1 {
-            Kind::Host => {
+        match self.layer(dir)? {
+            (index, Kind::Image(_)) => {
+                let mut fits = Ok(());
+                self.image(ports, index, dir, |fs, images, dir| {
+                    fs.read_dir(images, dir, position, &mut |entry, next| match number(
+                        index, entry.nid,
+                    ) {
+                        Ok(ino) if u32::from(entry.kind) != DT_UNKNOWN => {
+                            each(entry.name, Some(ino), entry.kind, next)
+                        }
+                        Ok(_) => each(entry.name, None, entry.kind, next),
+                        Err(errno) => {
+                            fits = Err(errno);
+                            false
+                        }
+                    })
+                })?;
+                fits
+            }
+            (_, Kind::Host) => {
                 if position == 0 {
                     self.listings.retain(|(ino, _)| *ino != dir);
                 }
@@ -243,8 +310,19 @@ impl Layers {
         ino: Ino,
         offset: u64,
     ) -> Result<Option<(LowerSource, u64)>, Errno> {
-        match self.layer(ino)?.1 {
-            Kind::Host => {
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => {
+                let extent = self.image(ports, index, ino, |fs, images, inode| {
+                    fs.extent(images, inode, offset)
+                })?;
+                Ok(extent.map(|extent| match extent.source {
+                    imgfs::Source::Image { image, offset } => {
+                        (LowerSource::Image { image, offset }, extent.len)
+                    }
+                    imgfs::Source::Zero => (LowerSource::Zero, extent.len),
+                }))
+            }
+            (_, Kind::Host) => {
                 let size = ports.tree.attr(node_of(ino))?.size;
                 if offset >= size {
                     return Ok(None);
@@ -264,14 +342,13 @@ impl Layers {
     }
 
     /// Whether the rest of the last page of a regular file can be mapped: it is in the image file and zero.
-    pub(super) fn slack_is_zero(
-        &mut self,
-        _ports: &mut Ports<'_>,
-        ino: Ino,
-    ) -> Result<bool, Errno> {
-        match self.layer(ino)?.1 {
+    pub(super) fn slack_is_zero(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<bool, Errno> {
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
+                fs.slack_is_zero(images, inode)
+            }),
             // A page that reaches behind the end of the host's file is not all there for a reader through the port.
-            Kind::Host => Ok(false),
+            (_, Kind::Host) => Ok(false),
         }
     }
 
@@ -310,8 +387,11 @@ impl Layers {
     }
 
     pub(super) fn read_link(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Vec<u8>, Errno> {
-        match self.layer(ino)?.1 {
-            Kind::Host => ports.tree.read_link(node_of(ino)),
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
+                fs.read_link(images, inode)
+            }),
+            (_, Kind::Host) => ports.tree.read_link(node_of(ino)),
         }
     }
 
@@ -321,14 +401,23 @@ impl Layers {
         ino: Ino,
         name: &[u8],
     ) -> Result<Vec<u8>, Errno> {
-        match self.layer(ino)?.1 {
-            Kind::Host => ports.tree.get_xattr(node_of(ino), name),
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => {
+                let value = self.image(ports, index, ino, |fs, images, inode| {
+                    fs.xattr(images, inode, name)
+                })?;
+                value.ok_or(Errno::ENODATA)
+            }
+            (_, Kind::Host) => ports.tree.get_xattr(node_of(ino), name),
         }
     }
 
     fn raw_xattr_names(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Vec<Vec<u8>>, Errno> {
-        match self.layer(ino)?.1 {
-            Kind::Host => ports.tree.list_xattr(node_of(ino)),
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
+                fs.list_xattr(images, inode)
+            }),
+            (_, Kind::Host) => ports.tree.list_xattr(node_of(ino)),
         }
     }
 
@@ -359,6 +448,47 @@ impl Layers {
             }
         }
         Ok(names)
+    }
+}
+
+/// An inode that stands for another one (composefs: `metacopy=on`, `redirect_dir=on`) cannot be shown.
+fn refuse_references(fs: &ImgFs, images: &dyn Images, inode: &Inode) -> Result<(), ImgError> {
+    if !inode.has_xattrs() {
+        return Ok(());
+    }
+    for (name, field) in [
+        (&b"trusted.overlay.metacopy"[..], "trusted.overlay.metacopy"),
+        (b"trusted.overlay.redirect", "trusted.overlay.redirect"),
+    ] {
+        if fs.xattr(images, inode, name)?.is_some() {
+            return Err(ImgError {
+                image: fs.image(),
+                nid: Some(inode.nid),
+                kind: ErrorKind::Unsupported,
+                field,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn attr_of(inode: &Inode) -> Attr {
+    let time = Time {
+        sec: inode.mtime.0,
+        nsec: inode.mtime.1,
+    };
+    Attr {
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        nlink: inode.nlink,
+        size: inode.size,
+        blocks: blocks(inode.size),
+        rdev: inode.rdev,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
     }
 }
 

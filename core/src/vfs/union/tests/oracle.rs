@@ -166,20 +166,48 @@ fn walk_union(test: &mut Test, ino: Ino, path: &[u8], seen: &mut BTreeMap<Vec<u8
     }
 }
 
-/// The layers mounted in `dir/union` by the kernel, with an upper layer. The error says why that cannot be done.
-fn mount_kernel(tree: &MemTree, dir: &Path) -> Result<Mounts, String> {
-    let mut mounts = Mounts(Vec::new());
-    let mut lowers = String::new();
+/// How images are made.
+const FORMATS: [&[&str]; 4] = [
+    &["-Enoinline_data"],
+    &[],
+    &["--chunksize=4096"],
+    &["-Enoinline_data", "-x0", "--chunksize=8192"],
+];
+
+/// Makes an image of each layer in `dir`, lowest first. The error says why that cannot be done.
+pub fn make_images(tree: &MemTree, dir: &Path, format: u64) -> Result<Vec<PathBuf>, String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("only root can make whiteouts".into());
+    }
+    let mut images = Vec::new();
     for (n, &root) in tree.roots.iter().enumerate() {
         let source = dir.join(format!("layer{n}"));
         materialize(tree, root, &source, &mut BTreeMap::new());
         let image = dir.join(format!("layer{n}.img"));
         let made = Command::new("mkfs.erofs")
-            .args(["-T5000", "--quiet", "-Enoinline_data"])
+            .args(["-T5000", "--quiet"])
+            .args(FORMATS[format as usize % FORMATS.len()])
             .args([&image, &source])
             .output()
             .map_err(|error| format!("mkfs.erofs: {error}"))?;
         assert!(made.status.success(), "{made:?}");
+        images.push(image);
+    }
+    Ok(images)
+}
+
+pub fn read_all(images: &[PathBuf]) -> Vec<Vec<u8>> {
+    images
+        .iter()
+        .map(|image| fs::read(image).unwrap())
+        .collect()
+}
+
+/// The images mounted in `dir/union` by the kernel, with an upper layer. The error says why that cannot be done.
+fn mount_kernel(images: &[PathBuf], dir: &Path) -> Result<Mounts, String> {
+    let mut mounts = Mounts(Vec::new());
+    let mut lowers = String::new();
+    for (n, image) in images.iter().enumerate() {
         let at = dir.join(format!("lower{n}"));
         mounts.add(&at, &["-t", "erofs", "-o", "ro", image.to_str().unwrap()])?;
         lowers = match lowers.is_empty() {
@@ -212,24 +240,25 @@ fn both(seed: u64, dir: &Path) -> Option<(Random, Mounts, Test)> {
     for file in &mut tree.files {
         file.mtime = 5000;
     }
-    match rustix::process::geteuid().is_root() {
-        true => {}
-        false => return skip("not root"),
-    }
-    match mount_kernel(&tree, dir) {
-        Ok(mounts) => Some((random, mounts, Test::new(tree, None))),
+    let asked = make_images(&tree, dir, seed).and_then(|images| {
+        let mounts = mount_kernel(&images, dir)?;
+        Ok((mounts, read_all(&images)))
+    });
+    match asked {
+        Ok((mounts, images)) => Some((random, mounts, Test::with_images(tree, images))),
         Err(reason) => skip(&reason),
     }
 }
 
-fn skip<T>(reason: &str) -> Option<T> {
+/// Without the kernel and root's rights there is nothing to compare with.
+pub fn skip<T>(reason: &str) -> Option<T> {
     let skips = std::env::var_os("VARVE_TEST_NO_SKIP").is_none();
     assert!(skips, "overlayfs cannot be asked: {reason}");
     println!("SKIP: overlayfs as oracle: {reason}");
     None
 }
 
-fn seeds(standard: std::ops::Range<u64>) -> std::ops::Range<u64> {
+pub fn seeds(standard: std::ops::Range<u64>) -> std::ops::Range<u64> {
     let seed = std::env::var("VARVE_TEST_SEED").ok();
     let seed = seed.and_then(|seed| seed.parse().ok());
     seed.map_or(standard, |seed: u64| seed..seed + 1)

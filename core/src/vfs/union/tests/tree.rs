@@ -143,7 +143,8 @@ impl MemTree {
                     file
                 }
             };
-            if random.chance(20) {
+            // Linux has user attributes on these only.
+            if random.chance(20) && matches!(self.files[file].kind(), S_IFREG | S_IFDIR) {
                 let xattrs = &mut self.files[file].xattrs;
                 xattrs.insert(b"user.one".to_vec(), random.bytes(3));
             }

@@ -1,0 +1,265 @@
+//! Where the data of an inode is.
+
+use alloc::vec::Vec;
+
+use zerocopy::little_endian::U32;
+
+use super::inode::{Inode, Layout};
+use super::{ErrorKind, ImgError, ImgFs};
+use crate::abi::PAGE_SIZE;
+use crate::abi::raw::general::{S_IFLNK, S_IFMT};
+use crate::machine::ImageId;
+use crate::port::Images;
+
+/// Entries of a chunk table that are looked at for one extent.
+const MAX_CHUNKS: u64 = 256;
+
+/// A run of bytes of a file that are in one place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Extent {
+    /// Where.
+    pub source: Source,
+    /// Bytes, at least 1; more of the same may follow.
+    pub len: u64,
+}
+
+/// Where bytes of a file are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Source {
+    /// At this byte offset of an image file (the image itself, or a device of its table).
+    Image {
+        /// The file.
+        image: ImageId,
+        /// Byte offset.
+        offset: u64,
+    },
+    /// Nowhere: they are zero.
+    Zero,
+}
+
+impl ImgFs {
+    /// Where the bytes of a file, directory or link from `offset` on are; `None` at or behind its end. What it gives is inside the image.
+    ///
+    /// # Errors
+    /// A chunk that is outside of its device.
+    pub fn extent(
+        &self,
+        images: &dyn Images,
+        inode: &Inode,
+        offset: u64,
+    ) -> Result<Option<Extent>, ImgError> {
+        if offset >= inode.size {
+            return Ok(None);
+        }
+        let rest = inode.size - offset;
+        let here = |at| Source::Image {
+            image: self.image,
+            offset: at,
+        };
+        Ok(Some(match inode.layout {
+            Layout::Hole => Extent {
+                source: Source::Zero,
+                len: rest,
+            },
+            Layout::Plain(start) => Extent {
+                source: here(start + offset),
+                len: rest,
+            },
+            Layout::Inline { start, tail } => {
+                let before = (inode.size - 1) >> self.block_bits << self.block_bits;
+                match offset < before {
+                    true => Extent {
+                        source: here(start + offset),
+                        len: before - offset,
+                    },
+                    false => Extent {
+                        source: here(tail + (offset - before)),
+                        len: rest,
+                    },
+                }
+            }
+            Layout::Chunks { table, bits, wide } => {
+                let mut index = offset >> bits;
+                let within = offset & ((1 << bits) - 1);
+                let first = self.chunk(images, inode, table, bits, wide, index)?;
+                let mut len = ((1 << bits) - within).min(rest);
+                // Neighbours that go on in the same place.
+                let stop = index.saturating_add(MAX_CHUNKS);
+                while len < rest && index < stop {
+                    index += 1;
+                    let next = self.chunk(images, inode, table, bits, wide, index)?;
+                    let goes_on = match (first, next) {
+                        (Source::Zero, Source::Zero) => true,
+                        (
+                            Source::Image { image, offset },
+                            Source::Image {
+                                image: next_image,
+                                offset: next,
+                            },
+                        ) => image == next_image && offset.checked_add(within + len) == Some(next),
+                        _ => false,
+                    };
+                    if !goes_on {
+                        break;
+                    }
+                    len = len.saturating_add(1 << bits).min(rest);
+                }
+                let source = match first {
+                    Source::Zero => Source::Zero,
+                    Source::Image { image, offset } => Source::Image {
+                        image,
+                        offset: offset + within,
+                    },
+                };
+                Extent { source, len }
+            }
+        }))
+    }
+
+    /// Where chunk number `index` starts. The table and all bytes of the chunk that belong to the file are inside.
+    fn chunk(
+        &self,
+        images: &dyn Images,
+        inode: &Inode,
+        table: u64,
+        bits: u32,
+        wide: bool,
+        index: u64,
+    ) -> Result<Source, ImgError> {
+        let outside = self.damaged(inode.nid, "a chunk is not inside its device");
+        let (device, block) = match wide {
+            true => {
+                let entry = self.record::<[U32; 2]>(images, table + index * 8)?;
+                let [head, block] = entry.ok_or(outside)?;
+                ((head.get() >> 16) as u16, block.get())
+            }
+            false => {
+                let entry = self.record::<U32>(images, table + index * 4)?;
+                (0, entry.ok_or(outside)?.get())
+            }
+        };
+        if block == u32::MAX {
+            return Ok(Source::Zero);
+        }
+        let need = (inode.size - (index << bits)).min(1 << bits);
+        let mut block = u64::from(block);
+        let mask = (self.devices.len() + 1).next_power_of_two() - 1;
+        let device = match usize::from(device) & mask {
+            0 => {
+                let unified = self.devices.iter().find(|slot| {
+                    slot.uniaddr != 0 && (slot.uniaddr..slot.uniaddr + slot.blocks).contains(&block)
+                });
+                if let Some(slot) = unified {
+                    block -= slot.uniaddr;
+                }
+                unified
+            }
+            id => Some(self.devices.get(id - 1).ok_or_else(|| {
+                self.damaged(inode.nid, "a chunk names a device that does not exist")
+            })?),
+        };
+        let (image, limit) = match device {
+            None => (self.image, self.len),
+            Some(slot) => {
+                let end = (block << self.block_bits).checked_add(need);
+                if end.is_none_or(|end| end > slot.blocks << self.block_bits) {
+                    return Err(outside);
+                }
+                match slot.image {
+                    Some(image) => (image, self.block(images, image)?.len()),
+                    None => {
+                        block += slot.uniaddr;
+                        (self.image, self.len)
+                    }
+                }
+            }
+        };
+        let offset = block << self.block_bits;
+        match offset.checked_add(need) {
+            Some(end) if end <= limit => Ok(Source::Image { image, offset }),
+            _ => Err(outside),
+        }
+    }
+
+    /// Fills `buf` with bytes of a file, directory or link from `offset` on; gives how many there were.
+    ///
+    /// # Errors
+    /// As [`extent`](Self::extent), and files that cannot be read.
+    pub fn read(
+        &self,
+        images: &dyn Images,
+        inode: &Inode,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<usize, ImgError> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let Some(extent) = self.extent(images, inode, offset.saturating_add(done as u64))?
+            else {
+                break;
+            };
+            let len = extent.len.min(rest.len() as u64) as usize;
+            let part = &mut rest[..len];
+            match extent.source {
+                Source::Zero => part.fill(0),
+                Source::Image { image, offset } => {
+                    let block = self.block(images, image)?;
+                    block
+                        .read_at(offset, part)
+                        .map_err(|_| self.error(None, ErrorKind::Io, "the file cannot be read"))?;
+                }
+            }
+            done += len;
+        }
+        Ok(done)
+    }
+
+    /// Whether the page with a file's end can be mapped where it is: whole in an image file, page-aligned there, with zeros behind the
+    /// end. True for a file of whole pages.
+    ///
+    /// # Errors
+    /// As [`extent`](Self::extent), and files that cannot be read.
+    pub fn slack_is_zero(&self, images: &dyn Images, inode: &Inode) -> Result<bool, ImgError> {
+        let within = inode.size % PAGE_SIZE;
+        if within == 0 {
+            return Ok(true);
+        }
+        let extent = self.extent(images, inode, inode.size - within)?;
+        let Some(Extent {
+            source: Source::Image { image, offset },
+            len,
+        }) = extent
+        else {
+            return Ok(false);
+        };
+        let file = self.block(images, image)?.len();
+        let inside = offset.checked_add(PAGE_SIZE).is_some_and(|end| end <= file);
+        if len < within || offset % PAGE_SIZE != 0 || !inside {
+            return Ok(false);
+        }
+        let slack = self.bytes(
+            images,
+            image,
+            offset + within,
+            (PAGE_SIZE - within) as usize,
+        )?;
+        Ok(slack.iter().all(|&byte| byte == 0))
+    }
+
+    /// Target of a symbolic link; empty for anything else.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); a NUL in the target.
+    pub fn read_link(&self, images: &dyn Images, inode: &Inode) -> Result<Vec<u8>, ImgError> {
+        if inode.mode & S_IFMT != S_IFLNK {
+            return Ok(Vec::new());
+        }
+        let mut target = alloc::vec![0; inode.size as usize]; // at most 4095
+        let len = self.read(images, inode, 0, &mut target)?;
+        target.truncate(len);
+        match target.contains(&0) {
+            true => Err(self.damaged(inode.nid, "the link target holds a NUL")),
+            false => Ok(target),
+        }
+    }
+}
