@@ -450,6 +450,7 @@ impl Kernel {
             }
             self.settle(ports, thread);
         }
+        self.mm.frames.clean(ports.memory);
         if self.system.over {
             return;
         }

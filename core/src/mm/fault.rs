@@ -1,7 +1,348 @@
-//! Page faults of guest threads.
+//! Page faults: of guest threads, and of the kernel on their behalf.
 
+use super::map;
+use super::pages::Pte;
+use super::vma::{Behind, Vma};
+use crate::Kernel;
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::event::Output;
 use crate::kernel::Cx;
-use crate::machine::Access;
+use crate::machine::{Access, Backing, Exception, FrameNo, Prot, SpaceId};
+use crate::port::Ports;
+use crate::vfs::filesystem::Page;
+use crate::vfs::inode;
+
+/// Pages mapped around a fault on frames that are there.
+const AROUND: u64 = 16;
+/// Fewest and most pages of anonymous memory made at one fault.
+const FRESH_MIN: u64 = 16;
+const FRESH_MAX: u64 = 512;
+/// Addresses this far below the stack pointer still belong to the stack's user (red zone and pushes).
+const BELOW_STACK_POINTER: u64 = 65536;
+/// Pages kept free below a growing stack.
+const STACK_GUARD: u64 = 256 * PAGE_SIZE;
+
+/// Why a fault cannot be resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bad {
+    /// Nothing is mapped there.
+    Unmapped,
+    /// What is mapped there forbids it.
+    Forbidden,
+    /// Past the end of a mapped file, or its data cannot be read.
+    Beyond,
+    /// No frame is left.
+    NoMemory,
+}
 
 /// Resolves a fault of the current thread, or forces SIGSEGV/SIGBUS on it.
-pub(crate) fn user_fault(_cx: &mut Cx<'_, '_>, _addr: u64, _access: Option<Access>) {}
+pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>) {
+    let (id, thread) = (cx.space(), cx.thread);
+    let regs = cx.task().regs;
+    let stack_limit = crate::vfs::caller::rlimit(cx, g::RLIMIT_STACK);
+    let near_stack = addr.wrapping_add(BELOW_STACK_POINTER).wrapping_sub(regs.rsp) < 2 * BELOW_STACK_POINTER;
+    let result = grow_stack(cx.k, id, addr, stack_limit)
+        .and_then(|()| resolve(cx.k, cx.p, id, addr, access, near_stack));
+    let bad = match result {
+        Ok(true) => {
+            cx.k.mm.space_mut(id).spurious = None;
+            return;
+        }
+        Ok(false) => {
+            // The page is mapped as it should be. Either another thread was faster or the host dropped it, and it goes on now; or the
+            // access is one that the mapping forbids, and it faults again at once.
+            let now = (thread, addr, regs.rip);
+            let space = cx.k.mm.space_mut(id);
+            if space.spurious != Some(now) {
+                space.spurious = Some(now);
+                remap(cx.k, id, addr);
+                return;
+            }
+            space.spurious = None;
+            Bad::Forbidden
+        }
+        Err(bad) => bad,
+    };
+    let (signal, code) = match bad {
+        Bad::Unmapped => (g::SIGSEGV, g::SEGV_MAPERR),
+        Bad::Forbidden => (g::SIGSEGV, g::SEGV_ACCERR),
+        Bad::Beyond => (g::SIGBUS, g::BUS_ADRERR),
+        Bad::NoMemory => (g::SIGKILL, g::SI_KERNEL),
+    };
+    let exception = Exception { signal: signal as u8, code: code as i32, addr };
+    crate::task::signal::force_exception(cx, exception);
+}
+
+/// Grows a stack down to an address just below it, within the limit.
+fn grow_stack(k: &mut Kernel, id: SpaceId, addr: u64, limit: u64) -> Result<(), Bad> {
+    let space = k.mm.space(id);
+    if space.find(addr).is_some() {
+        return Ok(());
+    }
+    let Some((&start, &vma)) = space.vmas.range(addr..).next() else { return Err(Bad::Unmapped) };
+    if !vma.grows_down || vma.end - addr > limit {
+        return Err(Bad::Unmapped);
+    }
+    let below = space.vmas.range(..addr).next_back().map_or(0, |(_, vma)| vma.end);
+    let new = addr & !(PAGE_SIZE - 1);
+    if new < below.saturating_add(STACK_GUARD) {
+        return Err(Bad::Unmapped);
+    }
+    let vmas = &mut k.mm.space_mut(id).vmas;
+    vmas.remove(&start);
+    vmas.insert(new, vma);
+    Ok(())
+}
+
+/// Makes a page of the space usable for an access; `hint`: it is probably a write. `Ok(false)`: there was nothing to do.
+fn resolve(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    addr: u64,
+    access: Option<Access>,
+    hint: bool,
+) -> Result<bool, Bad> {
+    let (start, vma) = k.mm.space(id).find(addr).ok_or(Bad::Unmapped)?;
+    let allowed = match access {
+        Some(Access::Write) => vma.prot.contains(Prot::WRITE),
+        Some(Access::Execute) => vma.prot.contains(Prot::EXEC),
+        // Every page that is mapped at all can be read on x86-64.
+        Some(Access::Read) | None => !vma.prot.is_empty(),
+    };
+    if !allowed {
+        return Err(Bad::Forbidden);
+    }
+    let page = addr / PAGE_SIZE;
+    let pte = k.mm.space(id).pages.get(page);
+    let write = match access {
+        Some(access) => access == Access::Write,
+        None => vma.prot.contains(Prot::WRITE) && (hint || pte.on_host()),
+    };
+    if write && !pte.writable() {
+        make_writable(k, p, id, start, vma, page)?;
+    } else if !pte.on_host() {
+        make_readable(k, p, id, start, vma, page)?;
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// Tells the host once more what it should have.
+fn remap(k: &mut Kernel, id: SpaceId, addr: u64) {
+    let page = addr / PAGE_SIZE;
+    let space = k.mm.space(id);
+    let (pte, vma) = (space.pages.get(page), space.find(addr));
+    if let (Some(frame), Some((_, vma))) = (pte.frame(), vma) {
+        let prot = if pte.writable() { vma.prot } else { vma.prot - Prot::WRITE };
+        emit(k, id, page, 1, frame, prot);
+    }
+}
+
+fn emit(k: &mut Kernel, id: SpaceId, page: u64, count: u64, frame: FrameNo, prot: Prot) {
+    let (addr, len) = (page * PAGE_SIZE, count * PAGE_SIZE);
+    k.emit(Output::Map { space: id, addr, len, backing: Backing::Memory(frame), prot });
+}
+
+fn no_memory(_: Errno) -> Bad {
+    Bad::NoMemory
+}
+
+/// A frame of the space's own at a page, mapped for writing (or for reading where the area forbids that, as a debugger's write would need).
+fn make_writable(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    start: u64,
+    vma: Vma,
+    page: u64,
+) -> Result<(), Bad> {
+    let pte = k.mm.space(id).pages.get(page);
+    if let Behind::File { file, offset } = vma.behind
+        && vma.shared
+    {
+        let inode = k.vfs.file(file).and_then(|file| file.inode).ok_or(Bad::Beyond)?;
+        let index = (offset + page * PAGE_SIZE - start) / PAGE_SIZE;
+        let size = inode::attr(k, p, inode).map_err(|_| Bad::Beyond)?.size;
+        if index >= size.div_ceil(PAGE_SIZE) {
+            return Err(Bad::Beyond);
+        }
+        let frame = inode::page_for_write(k, p, inode, index).map_err(|errno| match errno {
+            Errno::ENOMEM => Bad::NoMemory,
+            _ => Bad::Beyond,
+        })?;
+        k.mm.space_mut(id).pages.set(page, Pte::file(true));
+        emit(k, id, page, 1, frame, vma.prot);
+        return Ok(());
+    }
+    let frame = match (pte.frame(), vma.behind) {
+        (Some(frame), _) if k.mm.frames.count(frame) == 1 => frame,
+        (Some(old), _) => {
+            let new = k.mm.frames.alloc().map_err(no_memory)?;
+            p.memory.copy(new.offset(), old.offset(), PAGE_SIZE);
+            k.mm.frames.put(old);
+            new
+        }
+        (None, Behind::Anonymous(_)) => return fresh(k, id, start, vma, page),
+        (None, Behind::File { file, offset }) => {
+            copy_file_page(k, p, file, offset + page * PAGE_SIZE - start)?
+        }
+    };
+    k.mm.space_mut(id).pages.set(page, Pte::private(frame).mapped(true));
+    emit(k, id, page, 1, frame, vma.prot);
+    Ok(())
+}
+
+/// A private copy of a page of a file.
+fn copy_file_page(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    file: crate::vfs::FileId,
+    offset: u64,
+) -> Result<FrameNo, Bad> {
+    let inode = k.vfs.file(file).and_then(|file| file.inode).ok_or(Bad::Beyond)?;
+    let run = inode::page_run(k, p, inode, offset / PAGE_SIZE, 1).map_err(|errno| match errno {
+        Errno::ENOMEM => Bad::NoMemory,
+        _ => Bad::Beyond,
+    })?;
+    let frame = k.mm.frames.alloc().map_err(no_memory)?;
+    match run.first {
+        Page::Frame(from) => p.memory.copy(frame.offset(), from.offset(), PAGE_SIZE),
+        Page::Image { image, offset } => {
+            let mut buf = [0; PAGE_SIZE as usize];
+            let copied = match p.images.image(image) {
+                Some(block) => {
+                    // The last page of an image may be short: what is missing is zero.
+                    let len = block.len().saturating_sub(offset).min(PAGE_SIZE) as usize;
+                    block.read_at(offset, &mut buf[..len])
+                }
+                None => Err(Errno::EIO),
+            };
+            if copied.is_err() {
+                k.mm.frames.put(frame);
+                return Err(Bad::Beyond);
+            }
+            p.memory.write(frame.offset(), &buf);
+        }
+    }
+    Ok(frame)
+}
+
+/// New zeroed memory at and around a page that has none.
+fn fresh(k: &mut Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> Result<(), Bad> {
+    let (first, end) = (start / PAGE_SIZE, vma.end / PAGE_SIZE);
+    let window = ((end - first) / 8).clamp(FRESH_MIN, FRESH_MAX).next_power_of_two();
+    let base = page & !(window - 1);
+    let pages = &k.mm.space(id).pages;
+    let absent = |page: &u64| pages.get(*page).is_none();
+    let from = (base.max(first)..page).rev().take_while(absent).last().unwrap_or(page);
+    let to = (page + 1..(base + window).min(end)).take_while(absent).last().map_or(page + 1, |last| last + 1);
+    let (frame, got) = k.mm.frames.alloc_run((to - from) as u32).map_err(no_memory)?;
+    let got = u64::from(got);
+    // A short run goes where it covers the page.
+    let from = if from + got > page { from } else { page + 1 - got };
+    let write = vma.prot.contains(Prot::WRITE);
+    for index in 0..got {
+        let pte = Pte::private(FrameNo(frame.0 + index as u32)).mapped(write);
+        k.mm.space_mut(id).pages.set(from + index, pte);
+    }
+    emit(k, id, from, got, frame, vma.prot);
+    Ok(())
+}
+
+/// Maps what is at a page, and around it, as it is.
+fn make_readable(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    start: u64,
+    vma: Vma,
+    page: u64,
+) -> Result<(), Bad> {
+    let pte = k.mm.space(id).pages.get(page);
+    let Some(frame) = pte.frame() else {
+        if let Behind::Anonymous(_) = vma.behind {
+            return fresh(k, id, start, vma, page);
+        }
+        let base = page & !(AROUND - 1);
+        let from = (base * PAGE_SIZE).max(start);
+        let to = ((base + AROUND) * PAGE_SIZE).min(vma.end);
+        map::map_file_pages(k, p, id, start, from, to);
+        if k.mm.space(id).pages.get(page).on_host() {
+            return Ok(());
+        }
+        return map_hole(k, p, id, start, vma, page);
+    };
+    let writable = |k: &Kernel, frame| vma.prot.contains(Prot::WRITE) && k.mm.frames.count(frame) == 1;
+    let write = writable(k, frame);
+    let like = |k: &Kernel, other: u64| {
+        let pte = k.mm.space(id).pages.get(other);
+        let wanted = u64::from(frame.0).wrapping_add(other).wrapping_sub(page);
+        pte.frame().is_some_and(|found| {
+            u64::from(found.0) == wanted && !pte.on_host() && writable(k, found) == write
+        })
+    };
+    let base = page & !(AROUND - 1);
+    let (low, high) = (base.max(start / PAGE_SIZE), (base + AROUND).min(vma.end / PAGE_SIZE));
+    let from = (low..page).rev().take_while(|&other| like(k, other)).last().unwrap_or(page);
+    let to = (page + 1..high).take_while(|&other| like(k, other)).last().map_or(page + 1, |last| last + 1);
+    for other in from..to {
+        let pages = &mut k.mm.space_mut(id).pages;
+        let pte = pages.get(other).mapped(write);
+        pages.set(other, pte);
+    }
+    let prot = if write { vma.prot } else { vma.prot - Prot::WRITE };
+    let first = FrameNo(frame.0 - (page - from) as u32);
+    emit(k, id, from, to - from, first, prot);
+    Ok(())
+}
+
+/// Maps a page of a file that only now gets a frame (a hole, a tail).
+fn map_hole(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    start: u64,
+    vma: Vma,
+    page: u64,
+) -> Result<(), Bad> {
+    let Behind::File { file, offset } = vma.behind else { return Err(Bad::Unmapped) };
+    let inode = k.vfs.file(file).and_then(|file| file.inode).ok_or(Bad::Beyond)?;
+    let index = (offset + page * PAGE_SIZE - start) / PAGE_SIZE;
+    let run = inode::page_run(k, p, inode, index, 1).map_err(|errno| match errno {
+        Errno::ENOMEM => Bad::NoMemory,
+        _ => Bad::Beyond,
+    })?;
+    let backing = match run.first {
+        Page::Frame(frame) => Backing::Memory(frame),
+        Page::Image { image, offset } => Backing::Image { image, offset },
+    };
+    k.mm.space_mut(id).pages.set(page, Pte::file(false));
+    let (addr, prot) = (page * PAGE_SIZE, vma.prot - Prot::WRITE);
+    k.emit(Output::Map { space: id, addr, len: PAGE_SIZE, backing, prot });
+    Ok(())
+}
+
+/// Resolves an access of the kernel to user memory. `EFAULT`, `ENOMEM`.
+pub(crate) fn kernel_access(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    addr: u64,
+    write: bool,
+) -> Result<(), Errno> {
+    let access = if write { Access::Write } else { Access::Read };
+    let result = grow_stack(k, id, addr, STACK_DEFAULT).and_then(|()| {
+        resolve(k, p, id, addr, Some(access), write)
+    });
+    match result {
+        Ok(_) => Ok(()),
+        Err(Bad::NoMemory) => Err(Errno::ENOMEM),
+        Err(_) => Err(Errno::EFAULT),
+    }
+}
+
+/// How far the kernel itself lets a stack grow when it writes below it.
+const STACK_DEFAULT: u64 = 8 << 20;

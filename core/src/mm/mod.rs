@@ -1,36 +1,92 @@
 //! Memory: frames of the memory file, address spaces with their VMAs and pages, faults, and the way to user memory.
+//!
+//! The core's page tables are the truth; what the host has mapped is a cache of it, noted in each entry. Everything that changes what a page
+//! is emits the `Map`, `Unmap` or `Protect` that keeps the host in step.
 
 pub(crate) mod fault;
 pub(crate) mod frames;
+pub(crate) mod map;
+pub(crate) mod pages;
+pub(crate) mod shared;
 pub(crate) mod space;
 pub(crate) mod user;
+pub(crate) mod vma;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 pub(crate) use frames::Frames;
 pub(crate) use space::Space;
+
+use crate::Kernel;
+use crate::machine::SpaceId;
+use crate::port::Ports;
+use crate::vfs::InodeRef;
 
 /// All memory management state.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Mm {
     /// The frames of the memory file.
     pub frames: Frames,
-    // Address spaces: to be filled by the owner of this module.
+    pub spaces: BTreeMap<SpaceId, Space>,
+    next_space: u32,
+    /// The internal tmpfs of shared anonymous memory, once it is there.
+    shared: Option<(crate::vfs::FsId, crate::vfs::MountId)>,
 }
 
 impl Mm {
     /// `frames`: how many the memory file holds.
     pub(crate) fn new(frames: u32) -> Mm {
-        Mm {
-            frames: Frames::new(frames),
-        }
+        Mm { frames: Frames::new(frames), spaces: BTreeMap::new(), next_space: 1, shared: None }
+    }
+
+    /// An address space that is known to be there.
+    pub(crate) fn space(&self, id: SpaceId) -> &Space {
+        self.spaces.get(&id).expect("space is referenced") // INVARIANT: ids are kept only by users of the space
+    }
+
+    /// An address space that is known to be there.
+    pub(crate) fn space_mut(&mut self, id: SpaceId) -> &mut Space {
+        self.spaces.get_mut(&id).expect("space is referenced") // INVARIANT: ids are kept only by users of the space
     }
 }
 
 /// Drops the mappings of these pages of a file in all address spaces: they have moved.
 pub(crate) fn pages_moved(
-    _k: &mut crate::Kernel,
-    _p: &mut crate::port::Ports<'_>,
-    _inode: crate::vfs::InodeRef,
-    _first_page: u64,
-    _count: u64,
+    k: &mut Kernel,
+    _p: &mut Ports<'_>,
+    inode: InodeRef,
+    first_page: u64,
+    count: u64,
 ) {
+    let ids: Vec<SpaceId> = k.mm.spaces.keys().copied().collect();
+    for id in ids {
+        for (start, end) in k.mm.space(id).of_inode(&k.vfs, inode, first_page, count) {
+            map::drop_file_pages(k, id, start, end);
+        }
+    }
+}
+
+/// Checks that every frame has as many references as are found in page tables and files.
+pub(crate) fn check(k: &Kernel, file_frames: &BTreeMap<u32, u32>) -> Result<(), String> {
+    let mut found = file_frames.clone();
+    for space in k.mm.spaces.values() {
+        for (_, pte) in space.pages.iter() {
+            if let Some(frame) = pte.frame() {
+                *found.entry(frame.0).or_insert(0) += 1;
+            }
+        }
+    }
+    for (&frame, &count) in &found {
+        let kept = k.mm.frames.count(crate::machine::FrameNo(frame));
+        if kept != count {
+            return Err(format!("frame {frame} has {kept} references, {count} were found"));
+        }
+    }
+    match k.mm.frames.usage().0 as usize {
+        used if used == found.len() => Ok(()),
+        used => Err(format!("{used} frames are in use, {} were found", found.len())),
+    }
 }

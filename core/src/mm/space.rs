@@ -1,32 +1,311 @@
-//! An address space: VMAs, private pages, brk.
+//! An address space: its areas, pages, layout and users.
 
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::map;
+use super::pages::Pages;
+use super::vma::{Behind, Name, Vma};
 use crate::Kernel;
-use crate::abi::Errno;
-use crate::machine::SpaceId;
+use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
+use crate::event::Output;
+use crate::machine::{Prot, SpaceId, ThreadId};
 use crate::port::Ports;
+use crate::vfs::{FileId, InodeRef, Vfs, file};
+
+/// Most areas of one space (`vm.max_map_count`).
+pub(crate) const MAP_COUNT_MAX: usize = 65530;
+
+/// Where the parts of a program are (proc(5), `stat`).
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Layout {
+    pub code_start: u64,
+    pub code_end: u64,
+    pub data_start: u64,
+    pub data_end: u64,
+    pub arg_start: u64,
+    pub arg_end: u64,
+    pub env_start: u64,
+    pub env_end: u64,
+    pub brk_start: u64,
+    /// Current end of the heap, not page-aligned.
+    pub brk: u64,
+    pub stack_start: u64,
+    /// Mappings without a wish are placed below this.
+    pub mmap_base: u64,
+    /// The auxiliary vector.
+    pub auxv: Vec<(u64, u64)>,
+}
 
 /// An address space.
 #[derive(Clone, Debug, Hash)]
-pub(crate) struct Space {}
-
-/// Adds a user to a space.
-pub(crate) fn share(_k: &mut Kernel, space: SpaceId) -> SpaceId {
-    space
+pub(crate) struct Space {
+    users: u32,
+    pub vmas: BTreeMap<u64, Vma>,
+    pub pages: Pages,
+    pub layout: Layout,
+    /// Bytes locked (accounting of the mlock family only).
+    pub locked: u64,
+    /// `mlockall(MCL_FUTURE)`.
+    pub lock_future: bool,
+    /// A fault on a page that seemed to be mapped rightly: thread, address, instruction.
+    pub spurious: Option<(ThreadId, u64, u64)>,
 }
 
-/// Copies a space for a new process. `ENOMEM`.
-pub(crate) fn fork(
-    _k: &mut Kernel,
-    _p: &mut Ports<'_>,
-    _parent: SpaceId,
-) -> Result<SpaceId, Errno> {
-    Err(Errno::ENOMEM)
+/// What `/proc/PID/maps` shows of an area.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VmaInfo {
+    pub start: u64,
+    pub end: u64,
+    pub prot: Prot,
+    pub shared: bool,
+    pub offset: u64,
+    pub file: Option<FileId>,
+    /// `[heap]`, `[stack]` or nothing.
+    pub name: &'static str,
 }
 
-/// Drops a user; the last one drops the space.
-pub(crate) fn release(_k: &mut Kernel, _p: &mut Ports<'_>, _space: SpaceId) {}
+/// Sizes in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub vm_bytes: u64,
+    pub rss_bytes: u64,
+    pub data_bytes: u64,
+    pub stack_bytes: u64,
+}
 
-/// Number of tasks that run in a space.
-pub(crate) fn users(_k: &Kernel, _space: SpaceId) -> u32 {
-    1
+impl Space {
+    /// The area that holds an address, with its start.
+    pub(crate) fn find(&self, addr: u64) -> Option<(u64, Vma)> {
+        let (&start, &vma) = self.vmas.range(..=addr).next_back()?;
+        (addr < vma.end).then_some((start, vma))
+    }
+
+    /// Areas that overlap a range, with their starts.
+    pub(crate) fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, Vma)> + '_ {
+        let first = self.find(start).map_or(start, |(first, _)| first);
+        self.vmas.range(first..end.max(first)).map(|(&start, &vma)| (start, vma))
+    }
+
+    /// Whether every address of a range lies in an area.
+    pub(crate) fn covers(&self, start: u64, end: u64) -> bool {
+        let mut at = start;
+        for (first, vma) in self.overlapping(start, end) {
+            if first > at {
+                return false;
+            }
+            at = vma.end;
+        }
+        at >= end
+    }
+
+    /// Room for a new mapping: the highest gap below `mmap_base`, else the lowest above it.
+    pub(crate) fn gap(&self, len: u64) -> Result<u64, Errno> {
+        let mut top = self.layout.mmap_base;
+        for (&start, vma) in self.vmas.range(..self.layout.mmap_base).rev() {
+            if vma.end < top && top - vma.end >= len {
+                break;
+            }
+            top = top.min(start);
+        }
+        let below = self.vmas.range(..top).next_back().map_or(MMAP_MIN_ADDR, |(_, vma)| vma.end);
+        if top > below.max(MMAP_MIN_ADDR) && top - below.max(MMAP_MIN_ADDR) >= len {
+            return Ok(top - len);
+        }
+        let mut bottom = self.layout.mmap_base;
+        for (&start, vma) in self.vmas.range(self.layout.mmap_base..) {
+            if start - bottom.min(start) >= len {
+                break;
+            }
+            bottom = vma.end;
+        }
+        let fits = bottom.checked_add(len).is_some_and(|end| end <= TASK_SIZE);
+        if fits && !self.overlapping(bottom, bottom + len).any(|_| true) {
+            Ok(bottom)
+        } else {
+            Err(Errno::ENOMEM)
+        }
+    }
+
+    /// Bytes of all areas.
+    pub(crate) fn total(&self) -> u64 {
+        self.vmas.iter().map(|(start, vma)| vma.end - start).sum()
+    }
+
+    /// Ranges of addresses at which these pages of a file are mapped.
+    pub(crate) fn of_inode(&self, vfs: &Vfs, inode: InodeRef, first: u64, count: u64) -> Vec<(u64, u64)> {
+        let (from, to) =
+            (first.saturating_mul(PAGE_SIZE), first.saturating_add(count).saturating_mul(PAGE_SIZE));
+        let mut ranges = Vec::new();
+        for (&start, vma) in &self.vmas {
+            let Behind::File { file, offset } = vma.behind else { continue };
+            if vfs.file(file).and_then(|file| file.inode) != Some(inode) {
+                continue;
+            }
+            let last = offset + (vma.end - start);
+            let (from, to) = (from.max(offset), to.min(last));
+            if from < to {
+                ranges.push((start + (from - offset), start + (to - offset)));
+            }
+        }
+        ranges
+    }
+}
+
+/// Makes an empty space with one user.
+pub(crate) fn create(k: &mut Kernel) -> SpaceId {
+    let id = SpaceId(k.mm.next_space);
+    k.mm.next_space += 1;
+    let space = Space {
+        users: 1,
+        vmas: BTreeMap::new(),
+        pages: Pages::default(),
+        layout: Layout::default(),
+        locked: 0,
+        lock_future: false,
+        spurious: None,
+    };
+    k.mm.spaces.insert(id, space);
+    k.emit(Output::CreateSpace(id));
+    id
+}
+
+/// One more user.
+pub(crate) fn share(k: &mut Kernel, id: SpaceId) -> SpaceId {
+    k.mm.space_mut(id).users += 1;
+    id
+}
+
+/// Number of users.
+pub(crate) fn users(k: &Kernel, id: SpaceId) -> u32 {
+    k.mm.space(id).users
+}
+
+/// One user less; the last one ends the space.
+pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId) {
+    let space = k.mm.space_mut(id);
+    space.users -= 1;
+    if space.users > 0 {
+        return;
+    }
+    // The host drops the whole space: single pages need not be unmapped.
+    k.emit(Output::DropSpace(id));
+    let Some(space) = k.mm.spaces.remove(&id) else { return };
+    for (_, pte) in space.pages.iter() {
+        if let Some(frame) = pte.frame() {
+            k.mm.frames.put(frame);
+        }
+    }
+    for vma in space.vmas.values() {
+        if let Some(id) = vma.file() {
+            file::put(k, p, id);
+        }
+    }
+}
+
+/// A copy of a space for a child; private pages are shared until either side writes.
+pub(crate) fn fork(k: &mut Kernel, p: &mut Ports<'_>, parent: SpaceId) -> Result<SpaceId, Errno> {
+    let id = create(k);
+    let vmas: Vec<(u64, Vma)> = {
+        let space = k.mm.space(parent);
+        space.vmas.iter().filter(|(_, vma)| !vma.no_fork).map(|(&start, &vma)| (start, vma)).collect()
+    };
+    let layout = k.mm.space(parent).layout.clone();
+    k.mm.space_mut(id).layout = layout;
+    for (start, vma) in vmas {
+        if let Some(file) = vma.file() {
+            file::get(k, file);
+        }
+        k.mm.space_mut(id).vmas.insert(start, vma);
+        if vma.wipe_on_fork {
+            continue;
+        }
+        let mut copied = Pages::default();
+        let mut protect = Vec::new();
+        let Mm2 { frames, space } = split(k, parent);
+        space.pages.each_mut(start / PAGE_SIZE, vma.end / PAGE_SIZE, |page, pte| {
+            let Some(frame) = pte.frame() else { return };
+            frames.get(frame);
+            copied.set(page, super::pages::Pte::private(frame));
+            if pte.on_host() && pte.writable() {
+                *pte = pte.mapped(false);
+                protect.push(page);
+            }
+        });
+        for (page, pte) in copied.iter() {
+            k.mm.space_mut(id).pages.set(page, pte);
+        }
+        for (first, count) in runs(&protect) {
+            let prot = vma.prot - Prot::WRITE;
+            let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
+            k.emit(Output::Protect { space: parent, addr, len, prot });
+        }
+        if vma.file().is_some() {
+            map::map_file_pages(k, p, id, start, start, vma.end);
+        }
+    }
+    Ok(id)
+}
+
+struct Mm2<'k> {
+    frames: &'k mut super::Frames,
+    space: &'k mut Space,
+}
+
+/// The frames and one space at the same time.
+fn split(k: &mut Kernel, id: SpaceId) -> Mm2<'_> {
+    let super::Mm { frames, spaces, .. } = &mut k.mm;
+    let space = spaces.get_mut(&id).expect("space is referenced"); // INVARIANT: ids are kept only by users of the space
+    Mm2 { frames, space }
+}
+
+/// Runs of consecutive numbers in an ascending list.
+pub(crate) fn runs(pages: &[u64]) -> Vec<(u64, u64)> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for &page in pages {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == page => *count += 1,
+            _ => runs.push((page, 1)),
+        }
+    }
+    runs
+}
+
+/// All areas, for `/proc/PID/maps`.
+pub(crate) fn vmas(k: &Kernel, id: SpaceId) -> impl Iterator<Item = VmaInfo> + '_ {
+    k.mm.spaces.get(&id).into_iter().flat_map(|space| &space.vmas).map(|(&start, vma)| {
+        let (file, offset, name) = match vma.behind {
+            Behind::File { file, offset } => (Some(file), offset, ""),
+            Behind::Anonymous(Name::Heap) => (None, 0, "[heap]"),
+            Behind::Anonymous(Name::Stack) => (None, 0, "[stack]"),
+            Behind::Anonymous(Name::None) => (None, 0, ""),
+        };
+        VmaInfo { start, end: vma.end, prot: vma.prot, shared: vma.shared, offset, file, name }
+    })
+}
+
+/// Sizes of a space.
+pub(crate) fn usage(k: &Kernel, id: SpaceId) -> Usage {
+    let Some(space) = k.mm.spaces.get(&id) else { return Usage::default() };
+    let mut usage = Usage { vm_bytes: space.total(), ..Usage::default() };
+    usage.rss_bytes = space.pages.iter().count() as u64 * PAGE_SIZE;
+    for (start, vma) in &space.vmas {
+        let len = vma.end - start;
+        match vma.behind {
+            Behind::Anonymous(Name::Stack) => usage.stack_bytes += len,
+            _ if vma.prot.contains(Prot::WRITE) && !vma.shared => usage.data_bytes += len,
+            _ => {}
+        }
+    }
+    usage
+}
+
+/// Where the parts of the program are.
+pub(crate) fn layout(k: &Kernel, id: SpaceId) -> Layout {
+    k.mm.spaces.get(&id).map_or_else(Layout::default, |space| space.layout.clone())
+}
+
+/// The auxiliary vector, with its end.
+pub(crate) fn auxv(k: &Kernel, id: SpaceId) -> Vec<(u64, u64)> {
+    k.mm.spaces.get(&id).map_or_else(Vec::new, |space| space.layout.auxv.clone())
 }

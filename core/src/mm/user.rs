@@ -4,11 +4,17 @@
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
-use crate::abi::Errno;
+use super::fault;
+use super::vma::Behind;
+use crate::Kernel;
+use crate::abi::{Errno, PAGE_SIZE, PATH_MAX, TASK_SIZE};
 use crate::kernel::Cx;
-use crate::vfs::filesystem::Source;
+use crate::machine::{Prot, SpaceId};
+use crate::port::Ports;
+use crate::vfs::filesystem::{Page, Source};
+use crate::vfs::inode;
 
 /// A run of user memory that has been faulted in.
 #[derive(Clone, Copy, Debug)]
@@ -18,63 +24,180 @@ pub(crate) struct UserRun {
     pub len: u64,
 }
 
+/// The run of a space's memory at `addr`; see [`Cx::user_run`].
+pub(crate) fn run(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    addr: u64,
+    len: u64,
+    write: bool,
+) -> Result<UserRun, Errno> {
+    if addr >= TASK_SIZE {
+        return Err(Errno::EFAULT);
+    }
+    let (page, within) = (addr / PAGE_SIZE, addr % PAGE_SIZE);
+    let mut len = len.min(PAGE_SIZE - within);
+    // Once more after a fault was resolved; then it must be there.
+    for _ in 0..2 {
+        let space = k.mm.space(id);
+        let Some((start, vma)) = space.find(addr) else {
+            fault::kernel_access(k, p, id, addr, write)?;
+            continue;
+        };
+        let needed = if write { Prot::WRITE } else { Prot::empty() };
+        if vma.prot.is_empty() || !vma.prot.contains(needed) {
+            return Err(Errno::EFAULT);
+        }
+        if let Some(frame) = space.pages.get(page).frame()
+            && (!write || k.mm.frames.count(frame) == 1)
+        {
+            return Ok(UserRun { source: Source::Memory(frame.offset() + within), len });
+        }
+        let Behind::File { file, offset } = vma.behind else {
+            fault::kernel_access(k, p, id, addr, write)?;
+            continue;
+        };
+        if write && !vma.shared {
+            fault::kernel_access(k, p, id, addr, write)?;
+            continue;
+        }
+        let inode = k.vfs.file(file).and_then(|file| file.inode).ok_or(Errno::EFAULT)?;
+        let index = (offset + (addr - start)) / PAGE_SIZE;
+        if write {
+            fault::kernel_access(k, p, id, addr, true)?;
+            let frame = inode::page_for_write(k, p, inode, index)?;
+            return Ok(UserRun { source: Source::Memory(frame.offset() + within), len });
+        }
+        let source = match inode::page_run(k, p, inode, index, 1).map_err(|_| Errno::EFAULT)?.first {
+            Page::Frame(frame) => Source::Memory(frame.offset() + within),
+            Page::Image { image, offset } => {
+                let size = p.images.image(image).map_or(0, |block| block.len());
+                let left = size.saturating_sub(offset + within);
+                if left == 0 {
+                    Source::Zero
+                } else {
+                    len = len.min(left);
+                    Source::Image { image, offset: offset + within }
+                }
+            }
+        };
+        return Ok(UserRun { source, len });
+    }
+    Err(Errno::EFAULT)
+}
+
+/// Copies from a space's memory. `EFAULT`.
+pub(crate) fn read_in(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    addr: u64,
+    buf: &mut [u8],
+) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < buf.len() {
+        let at = addr.checked_add(done as u64).ok_or(Errno::EFAULT)?;
+        let run = run(k, p, id, at, (buf.len() - done) as u64, false)?;
+        let part = &mut buf[done..done + run.len as usize];
+        match run.source {
+            Source::Memory(offset) => p.memory.read(offset, part),
+            Source::Image { image, offset } => {
+                p.images.image(image).ok_or(Errno::EFAULT)?.read_at(offset, part).map_err(|_| Errno::EFAULT)?;
+            }
+            Source::Zero => part.fill(0),
+        }
+        done += run.len as usize;
+    }
+    Ok(())
+}
+
+/// Copies to a space's memory. `EFAULT`; bytes before the bad one may have been written.
+pub(crate) fn write_in(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    addr: u64,
+    data: &[u8],
+) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < data.len() {
+        let at = addr.checked_add(done as u64).ok_or(Errno::EFAULT)?;
+        let run = run(k, p, id, at, (data.len() - done) as u64, true)?;
+        let Source::Memory(offset) = run.source else { return Err(Errno::EFAULT) };
+        p.memory.write(offset, &data[done..done + run.len as usize]);
+        done += run.len as usize;
+    }
+    Ok(())
+}
+
 impl Cx<'_, '_> {
     /// Copies from user memory. `EFAULT` if any byte cannot be read.
-    pub(crate) fn read_user(&mut self, _addr: u64, _buf: &mut [u8]) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
+    pub(crate) fn read_user(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        let id = self.space();
+        read_in(self.k, self.p, id, addr, buf)
     }
 
     /// Copies to user memory. `EFAULT` if any byte cannot be written; bytes before it may have been.
-    pub(crate) fn write_user(&mut self, _addr: u64, _data: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EFAULT)
+    pub(crate) fn write_user(&mut self, addr: u64, data: &[u8]) -> Result<(), Errno> {
+        let id = self.space();
+        write_in(self.k, self.p, id, addr, data)
     }
 
     /// Reads a C structure.
-    pub(crate) fn read_obj<T: FromBytes + IntoBytes + Immutable>(
-        &mut self,
-        _addr: u64,
-    ) -> Result<T, Errno> {
-        Err(Errno::EFAULT)
+    pub(crate) fn read_obj<T: FromBytes + IntoBytes + Immutable>(&mut self, addr: u64) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        self.read_user(addr, value.as_mut_bytes())?;
+        Ok(value)
     }
 
     /// Writes a C structure.
-    pub(crate) fn write_obj<T: IntoBytes + Immutable>(
-        &mut self,
-        addr: u64,
-        value: &T,
-    ) -> Result<(), Errno> {
+    pub(crate) fn write_obj<T: IntoBytes + Immutable>(&mut self, addr: u64, value: &T) -> Result<(), Errno> {
         self.write_user(addr, value.as_bytes())
     }
 
+    /// Calls `each` for bytes from `addr` on until a NUL, at most `max` with it. `None`: there was none so far.
+    fn scan(&mut self, addr: u64, max: usize, mut each: impl FnMut(&[u8])) -> Result<Option<()>, Errno> {
+        let mut done = 0;
+        let mut buf = [0; 128];
+        while done < max {
+            let at = addr.checked_add(done as u64).ok_or(Errno::EFAULT)?;
+            // Not past the page: the string may end before a hole.
+            let part = (max - done).min(buf.len()).min((PAGE_SIZE - at % PAGE_SIZE) as usize);
+            let part = &mut buf[..part];
+            self.read_user(at, part)?;
+            if let Some(end) = part.iter().position(|&byte| byte == 0) {
+                each(&part[..end]);
+                return Ok(Some(()));
+            }
+            each(part);
+            done += part.len();
+        }
+        Ok(None)
+    }
+
     /// Reads a path: at most `PATH_MAX` bytes with the NUL, which is not part of the result. `ENAMETOOLONG`, `EFAULT`.
-    pub(crate) fn read_path(&mut self, _addr: u64) -> Result<SmallVec<[u8; 256]>, Errno> {
-        Err(Errno::EFAULT)
+    pub(crate) fn read_path(&mut self, addr: u64) -> Result<SmallVec<[u8; 256]>, Errno> {
+        let mut path = SmallVec::new();
+        match self.scan(addr, PATH_MAX, |part| path.extend_from_slice(part))? {
+            Some(()) => Ok(path),
+            None => Err(Errno::ENAMETOOLONG),
+        }
     }
 
     /// Reads a string of at most `max` bytes with its NUL. `E2BIG` if there is none so far.
-    pub(crate) fn read_cstr(&mut self, _addr: u64, _max: usize) -> Result<Vec<u8>, Errno> {
-        Err(Errno::EFAULT)
+    pub(crate) fn read_cstr(&mut self, addr: u64, max: usize) -> Result<Vec<u8>, Errno> {
+        let mut text = Vec::new();
+        match self.scan(addr, max, |part| text.extend_from_slice(part))? {
+            Some(()) => Ok(text),
+            None => Err(Errno::E2BIG),
+        }
     }
 
     /// The run of user memory at `addr`, at most `len` bytes and at least 1, for reading (`write` false) or writing by the kernel.
     /// Valid until the address space or a file changes. `EFAULT`.
-    pub(crate) fn user_run(
-        &mut self,
-        _addr: u64,
-        _len: u64,
-        _write: bool,
-    ) -> Result<UserRun, Errno> {
-        Err(Errno::EFAULT)
+    pub(crate) fn user_run(&mut self, addr: u64, len: u64, write: bool) -> Result<UserRun, Errno> {
+        let id = self.space();
+        run(self.k, self.p, id, addr, len, write)
     }
-}
-
-/// Copies bytes into another address space. `EFAULT` if any byte cannot be written.
-pub(crate) fn write_in(
-    _k: &mut crate::Kernel,
-    _p: &mut crate::port::Ports<'_>,
-    _space: crate::machine::SpaceId,
-    _addr: u64,
-    _data: &[u8],
-) -> Result<(), Errno> {
-    Err(Errno::EFAULT)
 }
