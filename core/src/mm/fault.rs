@@ -41,7 +41,10 @@ pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>)
     let (id, thread) = (cx.space(), cx.thread);
     let regs = cx.task().regs;
     let stack_limit = crate::vfs::caller::rlimit(cx, g::RLIMIT_STACK);
-    let near_stack = addr.wrapping_add(BELOW_STACK_POINTER).wrapping_sub(regs.rsp) < 2 * BELOW_STACK_POINTER;
+    let near_stack = addr
+        .wrapping_add(BELOW_STACK_POINTER)
+        .wrapping_sub(regs.rsp)
+        < 2 * BELOW_STACK_POINTER;
     let result = grow_stack(cx.k, id, addr, stack_limit)
         .and_then(|()| resolve(cx.k, cx.p, id, addr, access, near_stack));
     let bad = match result {
@@ -70,7 +73,11 @@ pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>)
         Bad::Beyond => (g::SIGBUS, g::BUS_ADRERR),
         Bad::NoMemory => (g::SIGKILL, g::SI_KERNEL),
     };
-    let exception = Exception { signal: signal as u8, code: code as i32, addr };
+    let exception = Exception {
+        signal: signal as u8,
+        code: code as i32,
+        addr,
+    };
     crate::task::signal::force_exception(cx, exception);
 }
 
@@ -80,11 +87,17 @@ fn grow_stack(k: &mut Kernel, id: SpaceId, addr: u64, limit: u64) -> Result<(), 
     if space.find(addr).is_some() {
         return Ok(());
     }
-    let Some((&start, &vma)) = space.vmas.range(addr..).next() else { return Err(Bad::Unmapped) };
+    let Some((&start, &vma)) = space.vmas.range(addr..).next() else {
+        return Err(Bad::Unmapped);
+    };
     if !vma.grows_down || vma.end - addr > limit {
         return Err(Bad::Unmapped);
     }
-    let below = space.vmas.range(..addr).next_back().map_or(0, |(_, vma)| vma.end);
+    let below = space
+        .vmas
+        .range(..addr)
+        .next_back()
+        .map_or(0, |(_, vma)| vma.end);
     let new = addr & !(PAGE_SIZE - 1);
     if new < below.saturating_add(STACK_GUARD) {
         return Err(Bad::Unmapped);
@@ -136,14 +149,24 @@ fn remap(k: &mut Kernel, id: SpaceId, addr: u64) {
     let space = k.mm.space(id);
     let (pte, vma) = (space.pages.get(page), space.find(addr));
     if let (Some(frame), Some((_, vma))) = (pte.frame(), vma) {
-        let prot = if pte.writable() { vma.prot } else { vma.prot - Prot::WRITE };
+        let prot = if pte.writable() {
+            vma.prot
+        } else {
+            vma.prot - Prot::WRITE
+        };
         emit(k, id, page, 1, frame, prot);
     }
 }
 
 fn emit(k: &mut Kernel, id: SpaceId, page: u64, count: u64, frame: FrameNo, prot: Prot) {
     let (addr, len) = (page * PAGE_SIZE, count * PAGE_SIZE);
-    k.emit(Output::Map { space: id, addr, len, backing: Backing::Memory(frame), prot });
+    k.emit(Output::Map {
+        space: id,
+        addr,
+        len,
+        backing: Backing::Memory(frame),
+        prot,
+    });
 }
 
 fn no_memory(_: Errno) -> Bad {
@@ -163,7 +186,11 @@ fn make_writable(
     if let Behind::File { file, offset } = vma.behind
         && vma.shared
     {
-        let inode = k.vfs.file(file).and_then(|file| file.inode).ok_or(Bad::Beyond)?;
+        let inode = k
+            .vfs
+            .file(file)
+            .and_then(|file| file.inode)
+            .ok_or(Bad::Beyond)?;
         let index = (offset + page * PAGE_SIZE - start) / PAGE_SIZE;
         let size = inode::attr(k, p, inode).map_err(|_| Bad::Beyond)?.size;
         if index >= size.div_ceil(PAGE_SIZE) {
@@ -190,7 +217,9 @@ fn make_writable(
             copy_file_page(k, p, file, offset + page * PAGE_SIZE - start)?
         }
     };
-    k.mm.space_mut(id).pages.set(page, Pte::private(frame).mapped(true));
+    k.mm.space_mut(id)
+        .pages
+        .set(page, Pte::private(frame).mapped(true));
     emit(k, id, page, 1, frame, vma.prot);
     Ok(())
 }
@@ -202,7 +231,11 @@ fn copy_file_page(
     file: crate::vfs::FileId,
     offset: u64,
 ) -> Result<FrameNo, Bad> {
-    let inode = k.vfs.file(file).and_then(|file| file.inode).ok_or(Bad::Beyond)?;
+    let inode = k
+        .vfs
+        .file(file)
+        .and_then(|file| file.inode)
+        .ok_or(Bad::Beyond)?;
     let run = inode::page_run(k, p, inode, offset / PAGE_SIZE, 1).map_err(|errno| match errno {
         Errno::ENOMEM => Bad::NoMemory,
         _ => Bad::Beyond,
@@ -233,16 +266,32 @@ fn copy_file_page(
 /// New zeroed memory at and around a page that has none.
 fn fresh(k: &mut Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> Result<(), Bad> {
     let (first, end) = (start / PAGE_SIZE, vma.end / PAGE_SIZE);
-    let window = ((end - first) / 8).clamp(FRESH_MIN, FRESH_MAX).next_power_of_two();
+    let window = ((end - first) / 8)
+        .clamp(FRESH_MIN, FRESH_MAX)
+        .next_power_of_two();
     let base = page & !(window - 1);
     let pages = &k.mm.space(id).pages;
     let absent = |page: &u64| pages.get(*page).is_none();
-    let from = (base.max(first)..page).rev().take_while(absent).last().unwrap_or(page);
-    let to = (page + 1..(base + window).min(end)).take_while(absent).last().map_or(page + 1, |last| last + 1);
-    let (frame, got) = k.mm.frames.alloc_run((to - from) as u32).map_err(no_memory)?;
+    let from = (base.max(first)..page)
+        .rev()
+        .take_while(absent)
+        .last()
+        .unwrap_or(page);
+    let to = (page + 1..(base + window).min(end))
+        .take_while(absent)
+        .last()
+        .map_or(page + 1, |last| last + 1);
+    let (frame, got) =
+        k.mm.frames
+            .alloc_run((to - from) as u32)
+            .map_err(no_memory)?;
     let got = u64::from(got);
     // A short run goes where it covers the page.
-    let from = if from + got > page { from } else { page + 1 - got };
+    let from = if from + got > page {
+        from
+    } else {
+        page + 1 - got
+    };
     let write = vma.prot.contains(Prot::WRITE);
     for index in 0..got {
         let pte = Pte::private(FrameNo(frame.0 + index as u32)).mapped(write);
@@ -275,7 +324,8 @@ fn make_readable(
         }
         return map_hole(k, p, id, start, vma, page);
     };
-    let writable = |k: &Kernel, frame| vma.prot.contains(Prot::WRITE) && k.mm.frames.count(frame) == 1;
+    let writable =
+        |k: &Kernel, frame| vma.prot.contains(Prot::WRITE) && k.mm.frames.count(frame) == 1;
     let write = writable(k, frame);
     let like = |k: &Kernel, other: u64| {
         let pte = k.mm.space(id).pages.get(other);
@@ -285,15 +335,29 @@ fn make_readable(
         })
     };
     let base = page & !(AROUND - 1);
-    let (low, high) = (base.max(start / PAGE_SIZE), (base + AROUND).min(vma.end / PAGE_SIZE));
-    let from = (low..page).rev().take_while(|&other| like(k, other)).last().unwrap_or(page);
-    let to = (page + 1..high).take_while(|&other| like(k, other)).last().map_or(page + 1, |last| last + 1);
+    let (low, high) = (
+        base.max(start / PAGE_SIZE),
+        (base + AROUND).min(vma.end / PAGE_SIZE),
+    );
+    let from = (low..page)
+        .rev()
+        .take_while(|&other| like(k, other))
+        .last()
+        .unwrap_or(page);
+    let to = (page + 1..high)
+        .take_while(|&other| like(k, other))
+        .last()
+        .map_or(page + 1, |last| last + 1);
     for other in from..to {
         let pages = &mut k.mm.space_mut(id).pages;
         let pte = pages.get(other).mapped(write);
         pages.set(other, pte);
     }
-    let prot = if write { vma.prot } else { vma.prot - Prot::WRITE };
+    let prot = if write {
+        vma.prot
+    } else {
+        vma.prot - Prot::WRITE
+    };
     let first = FrameNo(frame.0 - (page - from) as u32);
     emit(k, id, from, to - from, first, prot);
     Ok(())
@@ -308,8 +372,14 @@ fn map_hole(
     vma: Vma,
     page: u64,
 ) -> Result<(), Bad> {
-    let Behind::File { file, offset } = vma.behind else { return Err(Bad::Unmapped) };
-    let inode = k.vfs.file(file).and_then(|file| file.inode).ok_or(Bad::Beyond)?;
+    let Behind::File { file, offset } = vma.behind else {
+        return Err(Bad::Unmapped);
+    };
+    let inode = k
+        .vfs
+        .file(file)
+        .and_then(|file| file.inode)
+        .ok_or(Bad::Beyond)?;
     let index = (offset + page * PAGE_SIZE - start) / PAGE_SIZE;
     let run = inode::page_run(k, p, inode, index, 1).map_err(|errno| match errno {
         Errno::ENOMEM => Bad::NoMemory,
@@ -321,7 +391,13 @@ fn map_hole(
     };
     k.mm.space_mut(id).pages.set(page, Pte::file(false));
     let (addr, prot) = (page * PAGE_SIZE, vma.prot - Prot::WRITE);
-    k.emit(Output::Map { space: id, addr, len: PAGE_SIZE, backing, prot });
+    k.emit(Output::Map {
+        space: id,
+        addr,
+        len: PAGE_SIZE,
+        backing,
+        prot,
+    });
     Ok(())
 }
 
@@ -334,9 +410,8 @@ pub(crate) fn kernel_access(
     write: bool,
 ) -> Result<(), Errno> {
     let access = if write { Access::Write } else { Access::Read };
-    let result = grow_stack(k, id, addr, STACK_DEFAULT).and_then(|()| {
-        resolve(k, p, id, addr, Some(access), write)
-    });
+    let result = grow_stack(k, id, addr, STACK_DEFAULT)
+        .and_then(|()| resolve(k, p, id, addr, Some(access), write));
     match result {
         Ok(_) => Ok(()),
         Err(Bad::NoMemory) => Err(Errno::ENOMEM),

@@ -49,7 +49,11 @@ impl Frames {
     /// Up to `count` (at least 1) consecutive zeroed frames with one reference each: the first one and how many.
     pub(crate) fn alloc_run(&mut self, count: u32) -> Result<(FrameNo, u32), Errno> {
         let count = count.max(1);
-        let enough = self.free.iter().take(RUNS_TRIED).find(|&(_, &len)| len >= count);
+        let enough = self
+            .free
+            .iter()
+            .take(RUNS_TRIED)
+            .find(|&(_, &len)| len >= count);
         let (first, got) = match enough {
             Some((&first, _)) => (first, count),
             None if self.total - self.fresh() >= count => {
@@ -114,7 +118,11 @@ impl Frames {
         self.dirty.sort_unstable();
         let mut rest = self.dirty.as_slice();
         while let Some(&FrameNo(first)) = rest.first() {
-            let len = rest.iter().zip(first..).take_while(|&(frame, next)| frame.0 == next).count();
+            let len = rest
+                .iter()
+                .zip(first..)
+                .take_while(|&(frame, next)| frame.0 == next)
+                .count();
             memory.discard(FrameNo(first), len as u32);
             free_run(&mut self.free, first, len as u32);
             rest = &rest[len..];

@@ -33,14 +33,25 @@ pub(crate) fn insert(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64,
 /// Joins areas that have become one, from the one before `start` to the one at `end`.
 fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
     let vmas = &k.mm.space(id).vmas;
-    let mut at = vmas.range(..start).next_back().map_or(start, |(&before, _)| before);
+    let mut at = vmas
+        .range(..start)
+        .next_back()
+        .map_or(start, |(&before, _)| before);
     loop {
         let vmas = &mut k.mm.space_mut(id).vmas;
         let Some(&first) = vmas.get(&at) else { return };
-        let Some((&next, &second)) = vmas.range(at + 1..=end).next() else { return };
+        let Some((&next, &second)) = vmas.range(at + 1..=end).next() else {
+            return;
+        };
         if first.end == next && first.joins(at, &second) {
             vmas.remove(&next);
-            vmas.insert(at, Vma { end: second.end, ..first });
+            vmas.insert(
+                at,
+                Vma {
+                    end: second.end,
+                    ..first
+                },
+            );
             if let Some(file) = second.file() {
                 file::put(k, p, file);
             }
@@ -53,7 +64,9 @@ fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
 /// Cuts the area that holds `at` in two there. `ENOMEM` if there would be too many.
 fn split(k: &mut Kernel, id: SpaceId, at: u64) -> Result<(), Errno> {
     let space = k.mm.space(id);
-    let Some((start, vma)) = space.find(at) else { return Ok(()) };
+    let Some((start, vma)) = space.find(at) else {
+        return Ok(());
+    };
     if start == at {
         return Ok(());
     }
@@ -77,7 +90,11 @@ pub(crate) fn unmap(
     start: u64,
     end: u64,
 ) -> Result<(), Errno> {
-    let touched: Vec<u64> = k.mm.space(id).overlapping(start, end).map(|(start, _)| start).collect();
+    let touched: Vec<u64> =
+        k.mm.space(id)
+            .overlapping(start, end)
+            .map(|(start, _)| start)
+            .collect();
     if touched.is_empty() {
         return Ok(());
     }
@@ -90,44 +107,60 @@ pub(crate) fn unmap(
             file::put(k, p, file);
         }
     }
-    k.mm.space_mut(id).pages.shrink(start / PAGE_SIZE, end / PAGE_SIZE);
+    k.mm.space_mut(id)
+        .pages
+        .shrink(start / PAGE_SIZE, end / PAGE_SIZE);
     Ok(())
 }
 
 /// Throws away all pages of a range: private ones are freed, the host unmaps what it has.
 pub(crate) fn discard(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
     let super::Mm { frames, spaces, .. } = &mut k.mm;
-    let Some(space) = spaces.get_mut(&id) else { return };
+    let Some(space) = spaces.get_mut(&id) else {
+        return;
+    };
     let mut on_host: Option<(u64, u64)> = None;
-    space.pages.each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
-        if let Some(frame) = pte.frame() {
-            frames.put(frame);
-        }
-        if pte.on_host() {
-            on_host = Some((on_host.map_or(page, |(first, _)| first), page + 1));
-        }
-        *pte = Pte::default();
-    });
+    space
+        .pages
+        .each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
+            if let Some(frame) = pte.frame() {
+                frames.put(frame);
+            }
+            if pte.on_host() {
+                on_host = Some((on_host.map_or(page, |(first, _)| first), page + 1));
+            }
+            *pte = Pte::default();
+        });
     if let Some((first, last)) = on_host {
         let (addr, len) = (first * PAGE_SIZE, (last - first) * PAGE_SIZE);
-        k.emit(Output::Unmap { space: id, addr, len });
+        k.emit(Output::Unmap {
+            space: id,
+            addr,
+            len,
+        });
     }
 }
 
 /// Drops the host's mappings of file pages in a range; private copies stay.
 pub(crate) fn drop_file_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
     let mut gone = Vec::new();
-    k.mm.space_mut(id).pages.each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
-        if pte.frame().is_none() {
-            if pte.on_host() {
-                gone.push(page);
+    k.mm.space_mut(id)
+        .pages
+        .each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
+            if pte.frame().is_none() {
+                if pte.on_host() {
+                    gone.push(page);
+                }
+                *pte = Pte::default();
             }
-            *pte = Pte::default();
-        }
-    });
+        });
     for (first, count) in space::runs(&gone) {
         let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
-        k.emit(Output::Unmap { space: id, addr, len });
+        k.emit(Output::Unmap {
+            space: id,
+            addr,
+            len,
+        });
     }
 }
 
@@ -174,21 +207,28 @@ pub(crate) fn protect(
 fn protect_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64, prot: Prot) {
     let mut plain = Vec::new();
     let mut writable = Vec::new();
-    k.mm.space_mut(id).pages.each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
-        if !pte.on_host() {
-            return;
-        }
-        if pte.writable() && prot.contains(Prot::WRITE) {
-            writable.push(page);
-        } else {
-            *pte = pte.mapped(false);
-            plain.push(page);
-        }
-    });
+    k.mm.space_mut(id)
+        .pages
+        .each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
+            if !pte.on_host() {
+                return;
+            }
+            if pte.writable() && prot.contains(Prot::WRITE) {
+                writable.push(page);
+            } else {
+                *pte = pte.mapped(false);
+                plain.push(page);
+            }
+        });
     for (pages, prot) in [(plain, prot - Prot::WRITE), (writable, prot)] {
         for (first, count) in space::runs(&pages) {
             let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
-            k.emit(Output::Protect { space: id, addr, len, prot });
+            k.emit(Output::Protect {
+                space: id,
+                addr,
+                len,
+                prot,
+            });
         }
     }
 }
@@ -202,12 +242,18 @@ pub(crate) fn map_file_pages(
     from: u64,
     to: u64,
 ) {
-    let Some(&vma) = k.mm.space(id).vmas.get(&start) else { return };
-    let Behind::File { file, offset } = vma.behind else { return };
+    let Some(&vma) = k.mm.space(id).vmas.get(&start) else {
+        return;
+    };
+    let Behind::File { file, offset } = vma.behind else {
+        return;
+    };
     if vma.prot.is_empty() {
         return;
     }
-    let Some(inode) = k.vfs.file(file).and_then(|file| file.inode) else { return };
+    let Some(inode) = k.vfs.file(file).and_then(|file| file.inode) else {
+        return;
+    };
     let mut at = from;
     for _ in 0..RUNS_MAX {
         if at >= to {
@@ -224,7 +270,9 @@ pub(crate) fn map_file_pages(
             continue;
         }
         let max = (to - at) / PAGE_SIZE;
-        let Ok(run) = inode::page_run(k, p, inode, pos / PAGE_SIZE, max) else { return };
+        let Ok(run) = inode::page_run(k, p, inode, pos / PAGE_SIZE, max) else {
+            return;
+        };
         let count = run.count.min(max);
         map_absent(k, id, at, count, run.first, vma.prot - Prot::WRITE);
         at += count * PAGE_SIZE;
@@ -246,17 +294,39 @@ fn map_absent(k: &mut Kernel, id: SpaceId, addr: u64, count: u64, first: Page, p
         let skip = page - base;
         let backing = match first {
             Page::Frame(frame) => Backing::Memory(crate::machine::FrameNo(frame.0 + skip as u32)),
-            Page::Image { image, offset } => Backing::Image { image, offset: offset + skip * PAGE_SIZE },
+            Page::Image { image, offset } => Backing::Image {
+                image,
+                offset: offset + skip * PAGE_SIZE,
+            },
         };
         let (addr, len) = (page * PAGE_SIZE, count * PAGE_SIZE);
-        k.emit(Output::Map { space: id, addr, len, backing, prot });
+        k.emit(Output::Map {
+            space: id,
+            addr,
+            len,
+            backing,
+            prot,
+        });
     }
 }
 
 /// Moves pages to another place of the same length (mremap(2)); the target is free. `keep`: the old area stays, empty.
-pub(crate) fn relocate(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, from: u64, len: u64, to: u64, new_len: u64) {
-    let Some((start, vma)) = k.mm.space(id).find(from) else { return };
-    let moved = Vma { end: to + new_len, ..vma.tail(start, from) };
+pub(crate) fn relocate(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    from: u64,
+    len: u64,
+    to: u64,
+    new_len: u64,
+) {
+    let Some((start, vma)) = k.mm.space(id).find(from) else {
+        return;
+    };
+    let moved = Vma {
+        end: to + new_len,
+        ..vma.tail(start, from)
+    };
     if let Some(file) = moved.file() {
         file::get(k, file);
     }
@@ -279,7 +349,11 @@ pub(crate) fn relocate(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, from: u64
         }
     }
     if on_host {
-        k.emit(Output::Unmap { space: id, addr: from, len });
+        k.emit(Output::Unmap {
+            space: id,
+            addr: from,
+            len,
+        });
     }
     insert(k, p, id, to, moved);
 }

@@ -39,7 +39,12 @@ pub(crate) struct Mm {
 impl Mm {
     /// `frames`: how many the memory file holds.
     pub(crate) fn new(frames: u32) -> Mm {
-        Mm { frames: Frames::new(frames), spaces: BTreeMap::new(), next_space: 1, shared: None }
+        Mm {
+            frames: Frames::new(frames),
+            spaces: BTreeMap::new(),
+            next_space: 1,
+            shared: None,
+        }
     }
 
     /// An address space that is known to be there.
@@ -82,11 +87,16 @@ pub(crate) fn check(k: &Kernel, file_frames: &BTreeMap<u32, u32>) -> Result<(), 
     for (&frame, &count) in &found {
         let kept = k.mm.frames.count(crate::machine::FrameNo(frame));
         if kept != count {
-            return Err(format!("frame {frame} has {kept} references, {count} were found"));
+            return Err(format!(
+                "frame {frame} has {kept} references, {count} were found"
+            ));
         }
     }
     match k.mm.frames.usage().0 as usize {
         used if used == found.len() => Ok(()),
-        used => Err(format!("{used} frames are in use, {} were found", found.len())),
+        used => Err(format!(
+            "{used} frames are in use, {} were found",
+            found.len()
+        )),
     }
 }

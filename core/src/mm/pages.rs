@@ -112,8 +112,11 @@ impl Pages {
         }
         let leaves = first / LEAF as u64..=(end - 1) / LEAF as u64;
         let empty = |leaf: &[Pte; LEAF]| leaf.iter().all(|pte| pte.is_none());
-        while let Some(number) =
-            self.leaves.range(leaves.clone()).find(|(_, leaf)| empty(leaf)).map(|(&number, _)| number)
+        while let Some(number) = self
+            .leaves
+            .range(leaves.clone())
+            .find(|(_, leaf)| empty(leaf))
+            .map(|(&number, _)| number)
         {
             self.leaves.remove(&number);
         }

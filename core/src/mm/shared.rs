@@ -14,10 +14,19 @@ use crate::vfs::{FileId, FsId, InodeRef, MountId, inode};
 /// A file of `len` zero bytes that only mappings hold, with one reference.
 pub(crate) fn shared_memory(k: &mut Kernel, p: &mut Ports<'_>, len: u64) -> Result<FileId, Errno> {
     let (fs, mount) = tmpfs(k, p)?;
-    let node = NewNode { mode: g::S_IFREG | 0o777, uid: 0, gid: 0, rdev: 0, target: b"" };
+    let node = NewNode {
+        mode: g::S_IFREG | 0o777,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        target: b"",
+    };
     let ino = inode::create_unnamed(k, p, fs, &node)?;
     let at = InodeRef { fs, ino };
-    let set = SetAttr { size: Some(len), ..SetAttr::default() };
+    let set = SetAttr {
+        size: Some(len),
+        ..SetAttr::default()
+    };
     let made = inode::set_attr(k, p, at, &set).and_then(|()| inode::attr(k, p, at));
     let attr = match made {
         Ok(attr) => attr,
@@ -40,7 +49,11 @@ fn tmpfs(k: &mut Kernel, p: &mut Ports<'_>) -> Result<(FsId, MountId), Errno> {
     if let Some(known) = k.mm.shared {
         return Ok(known);
     }
-    let tree = Tree { layers: alloc::vec::Vec::new(), read_only: false, upper_limit: None };
+    let tree = Tree {
+        layers: alloc::vec::Vec::new(),
+        read_only: false,
+        upper_limit: None,
+    };
     let now = Time::from_nanos(k.system.now.real);
     let fs = UnionFs::new(p, &tree, 0o700, now).map_err(|_| Errno::ENOMEM)?;
     let fs = k.vfs.add_filesystem(Filesystem::Union(fs));

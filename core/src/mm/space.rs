@@ -82,9 +82,15 @@ impl Space {
     }
 
     /// Areas that overlap a range, with their starts.
-    pub(crate) fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, Vma)> + '_ {
+    pub(crate) fn overlapping(
+        &self,
+        start: u64,
+        end: u64,
+    ) -> impl Iterator<Item = (u64, Vma)> + '_ {
         let first = self.find(start).map_or(start, |(first, _)| first);
-        self.vmas.range(first..end.max(first)).map(|(&start, &vma)| (start, vma))
+        self.vmas
+            .range(first..end.max(first))
+            .map(|(&start, &vma)| (start, vma))
     }
 
     /// Whether every address of a range lies in an area.
@@ -108,7 +114,11 @@ impl Space {
             }
             top = top.min(start);
         }
-        let below = self.vmas.range(..top).next_back().map_or(MMAP_MIN_ADDR, |(_, vma)| vma.end);
+        let below = self
+            .vmas
+            .range(..top)
+            .next_back()
+            .map_or(MMAP_MIN_ADDR, |(_, vma)| vma.end);
         if top > below.max(MMAP_MIN_ADDR) && top - below.max(MMAP_MIN_ADDR) >= len {
             return Ok(top - len);
         }
@@ -133,12 +143,22 @@ impl Space {
     }
 
     /// Ranges of addresses at which these pages of a file are mapped.
-    pub(crate) fn of_inode(&self, vfs: &Vfs, inode: InodeRef, first: u64, count: u64) -> Vec<(u64, u64)> {
-        let (from, to) =
-            (first.saturating_mul(PAGE_SIZE), first.saturating_add(count).saturating_mul(PAGE_SIZE));
+    pub(crate) fn of_inode(
+        &self,
+        vfs: &Vfs,
+        inode: InodeRef,
+        first: u64,
+        count: u64,
+    ) -> Vec<(u64, u64)> {
+        let (from, to) = (
+            first.saturating_mul(PAGE_SIZE),
+            first.saturating_add(count).saturating_mul(PAGE_SIZE),
+        );
         let mut ranges = Vec::new();
         for (&start, vma) in &self.vmas {
-            let Behind::File { file, offset } = vma.behind else { continue };
+            let Behind::File { file, offset } = vma.behind else {
+                continue;
+            };
             if vfs.file(file).and_then(|file| file.inode) != Some(inode) {
                 continue;
             }
@@ -190,7 +210,9 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId) {
     }
     // The host drops the whole space: single pages need not be unmapped.
     k.emit(Output::DropSpace(id));
-    let Some(space) = k.mm.spaces.remove(&id) else { return };
+    let Some(space) = k.mm.spaces.remove(&id) else {
+        return;
+    };
     for (_, pte) in space.pages.iter() {
         if let Some(frame) = pte.frame() {
             k.mm.frames.put(frame);
@@ -208,7 +230,12 @@ pub(crate) fn fork(k: &mut Kernel, p: &mut Ports<'_>, parent: SpaceId) -> Result
     let id = create(k);
     let vmas: Vec<(u64, Vma)> = {
         let space = k.mm.space(parent);
-        space.vmas.iter().filter(|(_, vma)| !vma.no_fork).map(|(&start, &vma)| (start, vma)).collect()
+        space
+            .vmas
+            .iter()
+            .filter(|(_, vma)| !vma.no_fork)
+            .map(|(&start, &vma)| (start, vma))
+            .collect()
     };
     let layout = k.mm.space(parent).layout.clone();
     k.mm.space_mut(id).layout = layout;
@@ -223,22 +250,29 @@ pub(crate) fn fork(k: &mut Kernel, p: &mut Ports<'_>, parent: SpaceId) -> Result
         let mut copied = Pages::default();
         let mut protect = Vec::new();
         let Mm2 { frames, space } = split(k, parent);
-        space.pages.each_mut(start / PAGE_SIZE, vma.end / PAGE_SIZE, |page, pte| {
-            let Some(frame) = pte.frame() else { return };
-            frames.get(frame);
-            copied.set(page, super::pages::Pte::private(frame));
-            if pte.on_host() && pte.writable() {
-                *pte = pte.mapped(false);
-                protect.push(page);
-            }
-        });
+        space
+            .pages
+            .each_mut(start / PAGE_SIZE, vma.end / PAGE_SIZE, |page, pte| {
+                let Some(frame) = pte.frame() else { return };
+                frames.get(frame);
+                copied.set(page, super::pages::Pte::private(frame));
+                if pte.on_host() && pte.writable() {
+                    *pte = pte.mapped(false);
+                    protect.push(page);
+                }
+            });
         for (page, pte) in copied.iter() {
             k.mm.space_mut(id).pages.set(page, pte);
         }
         for (first, count) in runs(&protect) {
             let prot = vma.prot - Prot::WRITE;
             let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
-            k.emit(Output::Protect { space: parent, addr, len, prot });
+            k.emit(Output::Protect {
+                space: parent,
+                addr,
+                len,
+                prot,
+            });
         }
         if vma.file().is_some() {
             map::map_file_pages(k, p, id, start, start, vma.end);
@@ -273,21 +307,38 @@ pub(crate) fn runs(pages: &[u64]) -> Vec<(u64, u64)> {
 
 /// All areas, for `/proc/PID/maps`.
 pub(crate) fn vmas(k: &Kernel, id: SpaceId) -> impl Iterator<Item = VmaInfo> + '_ {
-    k.mm.spaces.get(&id).into_iter().flat_map(|space| &space.vmas).map(|(&start, vma)| {
-        let (file, offset, name) = match vma.behind {
-            Behind::File { file, offset } => (Some(file), offset, ""),
-            Behind::Anonymous(Name::Heap) => (None, 0, "[heap]"),
-            Behind::Anonymous(Name::Stack) => (None, 0, "[stack]"),
-            Behind::Anonymous(Name::None) => (None, 0, ""),
-        };
-        VmaInfo { start, end: vma.end, prot: vma.prot, shared: vma.shared, offset, file, name }
-    })
+    k.mm.spaces
+        .get(&id)
+        .into_iter()
+        .flat_map(|space| &space.vmas)
+        .map(|(&start, vma)| {
+            let (file, offset, name) = match vma.behind {
+                Behind::File { file, offset } => (Some(file), offset, ""),
+                Behind::Anonymous(Name::Heap) => (None, 0, "[heap]"),
+                Behind::Anonymous(Name::Stack) => (None, 0, "[stack]"),
+                Behind::Anonymous(Name::None) => (None, 0, ""),
+            };
+            VmaInfo {
+                start,
+                end: vma.end,
+                prot: vma.prot,
+                shared: vma.shared,
+                offset,
+                file,
+                name,
+            }
+        })
 }
 
 /// Sizes of a space.
 pub(crate) fn usage(k: &Kernel, id: SpaceId) -> Usage {
-    let Some(space) = k.mm.spaces.get(&id) else { return Usage::default() };
-    let mut usage = Usage { vm_bytes: space.total(), ..Usage::default() };
+    let Some(space) = k.mm.spaces.get(&id) else {
+        return Usage::default();
+    };
+    let mut usage = Usage {
+        vm_bytes: space.total(),
+        ..Usage::default()
+    };
     usage.rss_bytes = space.pages.iter().count() as u64 * PAGE_SIZE;
     for (start, vma) in &space.vmas {
         let len = vma.end - start;
@@ -302,10 +353,14 @@ pub(crate) fn usage(k: &Kernel, id: SpaceId) -> Usage {
 
 /// Where the parts of the program are.
 pub(crate) fn layout(k: &Kernel, id: SpaceId) -> Layout {
-    k.mm.spaces.get(&id).map_or_else(Layout::default, |space| space.layout.clone())
+    k.mm.spaces
+        .get(&id)
+        .map_or_else(Layout::default, |space| space.layout.clone())
 }
 
 /// The auxiliary vector, with its end.
 pub(crate) fn auxv(k: &Kernel, id: SpaceId) -> Vec<(u64, u64)> {
-    k.mm.spaces.get(&id).map_or_else(Vec::new, |space| space.layout.auxv.clone())
+    k.mm.spaces
+        .get(&id)
+        .map_or_else(Vec::new, |space| space.layout.auxv.clone())
 }

@@ -52,7 +52,10 @@ pub(crate) fn run(
         if let Some(frame) = space.pages.get(page).frame()
             && (!write || k.mm.frames.count(frame) == 1)
         {
-            return Ok(UserRun { source: Source::Memory(frame.offset() + within), len });
+            return Ok(UserRun {
+                source: Source::Memory(frame.offset() + within),
+                len,
+            });
         }
         let Behind::File { file, offset } = vma.behind else {
             fault::kernel_access(k, p, id, addr, write)?;
@@ -62,14 +65,24 @@ pub(crate) fn run(
             fault::kernel_access(k, p, id, addr, write)?;
             continue;
         }
-        let inode = k.vfs.file(file).and_then(|file| file.inode).ok_or(Errno::EFAULT)?;
+        let inode = k
+            .vfs
+            .file(file)
+            .and_then(|file| file.inode)
+            .ok_or(Errno::EFAULT)?;
         let index = (offset + (addr - start)) / PAGE_SIZE;
         if write {
             fault::kernel_access(k, p, id, addr, true)?;
             let frame = inode::page_for_write(k, p, inode, index)?;
-            return Ok(UserRun { source: Source::Memory(frame.offset() + within), len });
+            return Ok(UserRun {
+                source: Source::Memory(frame.offset() + within),
+                len,
+            });
         }
-        let source = match inode::page_run(k, p, inode, index, 1).map_err(|_| Errno::EFAULT)?.first {
+        let source = match inode::page_run(k, p, inode, index, 1)
+            .map_err(|_| Errno::EFAULT)?
+            .first
+        {
             Page::Frame(frame) => Source::Memory(frame.offset() + within),
             Page::Image { image, offset } => {
                 let size = p.images.image(image).map_or(0, |block| block.len());
@@ -78,7 +91,10 @@ pub(crate) fn run(
                     Source::Zero
                 } else {
                     len = len.min(left);
-                    Source::Image { image, offset: offset + within }
+                    Source::Image {
+                        image,
+                        offset: offset + within,
+                    }
                 }
             }
         };
@@ -103,7 +119,11 @@ pub(crate) fn read_in(
         match run.source {
             Source::Memory(offset) => p.memory.read(offset, part),
             Source::Image { image, offset } => {
-                p.images.image(image).ok_or(Errno::EFAULT)?.read_at(offset, part).map_err(|_| Errno::EFAULT)?;
+                p.images
+                    .image(image)
+                    .ok_or(Errno::EFAULT)?
+                    .read_at(offset, part)
+                    .map_err(|_| Errno::EFAULT)?;
             }
             Source::Zero => part.fill(0),
         }
@@ -124,7 +144,9 @@ pub(crate) fn write_in(
     while done < data.len() {
         let at = addr.checked_add(done as u64).ok_or(Errno::EFAULT)?;
         let run = run(k, p, id, at, (data.len() - done) as u64, true)?;
-        let Source::Memory(offset) = run.source else { return Err(Errno::EFAULT) };
+        let Source::Memory(offset) = run.source else {
+            return Err(Errno::EFAULT);
+        };
         p.memory.write(offset, &data[done..done + run.len as usize]);
         done += run.len as usize;
     }
@@ -145,25 +167,39 @@ impl Cx<'_, '_> {
     }
 
     /// Reads a C structure.
-    pub(crate) fn read_obj<T: FromBytes + IntoBytes + Immutable>(&mut self, addr: u64) -> Result<T, Errno> {
+    pub(crate) fn read_obj<T: FromBytes + IntoBytes + Immutable>(
+        &mut self,
+        addr: u64,
+    ) -> Result<T, Errno> {
         let mut value = T::new_zeroed();
         self.read_user(addr, value.as_mut_bytes())?;
         Ok(value)
     }
 
     /// Writes a C structure.
-    pub(crate) fn write_obj<T: IntoBytes + Immutable>(&mut self, addr: u64, value: &T) -> Result<(), Errno> {
+    pub(crate) fn write_obj<T: IntoBytes + Immutable>(
+        &mut self,
+        addr: u64,
+        value: &T,
+    ) -> Result<(), Errno> {
         self.write_user(addr, value.as_bytes())
     }
 
     /// Calls `each` for bytes from `addr` on until a NUL, at most `max` with it. `None`: there was none so far.
-    fn scan(&mut self, addr: u64, max: usize, mut each: impl FnMut(&[u8])) -> Result<Option<()>, Errno> {
+    fn scan(
+        &mut self,
+        addr: u64,
+        max: usize,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<Option<()>, Errno> {
         let mut done = 0;
         let mut buf = [0; 128];
         while done < max {
             let at = addr.checked_add(done as u64).ok_or(Errno::EFAULT)?;
             // Not past the page: the string may end before a hole.
-            let part = (max - done).min(buf.len()).min((PAGE_SIZE - at % PAGE_SIZE) as usize);
+            let part = (max - done)
+                .min(buf.len())
+                .min((PAGE_SIZE - at % PAGE_SIZE) as usize);
             let part = &mut buf[..part];
             self.read_user(at, part)?;
             if let Some(end) = part.iter().position(|&byte| byte == 0) {

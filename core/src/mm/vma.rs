@@ -44,18 +44,28 @@ impl Vma {
             (Behind::Anonymous(a), Behind::Anonymous(b)) => a == b,
             (
                 Behind::File { file, offset },
-                Behind::File { file: next_file, offset: next_offset },
+                Behind::File {
+                    file: next_file,
+                    offset: next_offset,
+                },
             ) => file == next_file && offset + (self.end - start) == next_offset,
             _ => false,
         };
-        let same = Vma { end: next.end, behind: next.behind, ..*self } == *next;
+        let same = Vma {
+            end: next.end,
+            behind: next.behind,
+            ..*self
+        } == *next;
         behind && same && !self.grows_down
     }
 
     /// The part of an area from `at` on, which starts at `start`.
     pub(crate) fn tail(&self, start: u64, at: u64) -> Vma {
         let behind = match self.behind {
-            Behind::File { file, offset } => Behind::File { file, offset: offset + (at - start) },
+            Behind::File { file, offset } => Behind::File {
+                file,
+                offset: offset + (at - start),
+            },
             behind => behind,
         };
         Vma { behind, ..*self }

@@ -51,8 +51,14 @@ pub(super) fn mmap(
         // No huge pages are reserved.
         return Err(Errno::ENOMEM.into());
     }
-    let len = page_up(length.0).filter(|&len| len <= TASK_SIZE).ok_or(Errno::ENOMEM)?;
-    if file.is_some() && offset.checked_add(len).is_none_or(|end| end > i64::MAX as u64) {
+    let len = page_up(length.0)
+        .filter(|&len| len <= TASK_SIZE)
+        .ok_or(Errno::ENOMEM)?;
+    if file.is_some()
+        && offset
+            .checked_add(len)
+            .is_none_or(|end| end > i64::MAX as u64)
+    {
         return Err(Errno::EOVERFLOW.into());
     }
     let shared = match flags & g::MAP_TYPE {
@@ -86,7 +92,9 @@ pub(super) fn mmap(
         0 => 0,
         _ => {
             let areas = cx.k.mm.space(id).overlapping(start, start + len);
-            areas.map(|(at, vma)| vma.end.min(start + len) - at.max(start)).sum()
+            areas
+                .map(|(at, vma)| vma.end.min(start + len) - at.max(start))
+                .sum()
         }
     };
     let space = cx.k.mm.space(id);
@@ -107,7 +115,10 @@ pub(super) fn mmap(
             if !own {
                 file::get(cx.k, file);
             }
-            Behind::File { file, offset: if own { 0 } else { offset } }
+            Behind::File {
+                file,
+                offset: if own { 0 } else { offset },
+            }
         }
         None => Behind::Anonymous(Name::None),
     };
@@ -182,7 +193,9 @@ fn place(cx: &mut Cx<'_, '_>, addr: u64, len: u64, flags: u32) -> Result<u64, Er
         if addr < MMAP_MIN_ADDR {
             return Err(Errno::EPERM);
         }
-        if flags & g::MAP_FIXED_NOREPLACE != 0 && space.overlapping(addr, addr + len).next().is_some() {
+        if flags & g::MAP_FIXED_NOREPLACE != 0
+            && space.overlapping(addr, addr + len).next().is_some()
+        {
             return Err(Errno::EEXIST);
         }
         return Ok(addr);
@@ -202,7 +215,8 @@ fn populate(cx: &mut Cx<'_, '_>, start: u64, end: u64, prot: Prot) {
     let mut at = start;
     while at < end {
         if !cx.k.mm.space(id).pages.get(at / PAGE_SIZE).on_host()
-            && crate::mm::fault::kernel_access(cx.k, cx.p, id, at, prot.contains(Prot::WRITE)).is_err()
+            && crate::mm::fault::kernel_access(cx.k, cx.p, id, at, prot.contains(Prot::WRITE))
+                .is_err()
         {
             return;
         }
@@ -216,7 +230,10 @@ fn range(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
         return Err(Errno::EINVAL);
     }
     let len = page_up(len).ok_or(Errno::ENOMEM)?;
-    let end = addr.checked_add(len).filter(|&end| end <= TASK_SIZE).ok_or(Errno::ENOMEM)?;
+    let end = addr
+        .checked_add(len)
+        .filter(|&end| end <= TASK_SIZE)
+        .ok_or(Errno::ENOMEM)?;
     Ok((addr, end))
 }
 
@@ -257,7 +274,9 @@ pub(super) fn brk(cx: &mut Cx<'_, '_>, addr: Addr) -> SysResult {
     if wanted < low || wanted - low > limit {
         return Ok(old);
     }
-    let (Some(old_end), Some(new_end)) = (page_up(old), page_up(wanted)) else { return Ok(old) };
+    let (Some(old_end), Some(new_end)) = (page_up(old), page_up(wanted)) else {
+        return Ok(old);
+    };
     if new_end > TASK_SIZE {
         return Ok(old);
     }
@@ -267,7 +286,10 @@ pub(super) fn brk(cx: &mut Cx<'_, '_>, addr: Addr) -> SysResult {
         }
     } else if new_end > old_end {
         let space = cx.k.mm.space(id);
-        let room = space.overlapping(old_end, new_end + PAGE_SIZE).next().is_none()
+        let room = space
+            .overlapping(old_end, new_end + PAGE_SIZE)
+            .next()
+            .is_none()
             && space.total() + (new_end - old_end) <= cx.rlimit(g::RLIMIT_AS)
             && !overcommits(cx, new_end - old_end, Prot::WRITE);
         if !room {
@@ -307,7 +329,9 @@ pub(super) fn mremap(
         return Err(Errno::EINVAL.into());
     }
     let old_len = page_up(old_size.0).ok_or(Errno::EINVAL)?;
-    let new_len = page_up(new_size.0).filter(|&len| len <= TASK_SIZE).ok_or(Errno::EINVAL)?;
+    let new_len = page_up(new_size.0)
+        .filter(|&len| len <= TASK_SIZE)
+        .ok_or(Errno::EINVAL)?;
     if new_len == 0 || (keep && old_len != new_len) {
         return Err(Errno::EINVAL.into());
     }
@@ -345,7 +369,10 @@ pub(super) fn mremap(
             return Err(Errno::ENOMEM.into());
         }
         if grows {
-            let longer = Vma { end: from + new_len, ..vma };
+            let longer = Vma {
+                end: from + new_len,
+                ..vma
+            };
             cx.k.mm.space_mut(id).vmas.insert(start, longer);
             map::map_file_pages(cx.k, cx.p, id, start, vma.end, longer.end);
             return Ok(from);
@@ -409,7 +436,11 @@ pub(super) fn madvise(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, advice: Int
     let id = cx.space();
     let change = |cx: &mut Cx<'_, '_>, set: fn(&mut Vma)| {
         let areas: alloc::vec::Vec<u64> =
-            cx.k.mm.space(id).overlapping(start, end).map(|(at, _)| at).collect();
+            cx.k.mm
+                .space(id)
+                .overlapping(start, end)
+                .map(|(at, _)| at)
+                .collect();
         // The whole area takes the advice: it concerns copies only.
         for at in areas {
             if let Some(vma) = cx.k.mm.space_mut(id).vmas.get_mut(&at) {
