@@ -1,77 +1,336 @@
 //! Users, groups and capabilities.
 
+use alloc::vec::Vec;
+
 use super::args::*;
 use crate::abi::Errno;
+use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::task::Creds;
+use crate::task::creds::CAP_LAST;
 
-pub(super) fn getuid(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Stands for "leave it" in calls that set several ids, and is no id itself.
+const KEEP: u32 = u32::MAX;
+
+/// Most supplementary groups (`NGROUPS_MAX`).
+const NGROUPS_MAX: usize = 65536;
+
+pub(super) fn getuid(cx: &mut Cx<'_, '_>) -> SysResult {
+    Ok(u64::from(cx.creds().uid))
 }
 
-pub(super) fn getgid(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn getgid(cx: &mut Cx<'_, '_>) -> SysResult {
+    Ok(u64::from(cx.creds().gid))
 }
 
-pub(super) fn setuid(_cx: &mut Cx<'_, '_>, _uid: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn geteuid(cx: &mut Cx<'_, '_>) -> SysResult {
+    Ok(u64::from(cx.creds().euid))
 }
 
-pub(super) fn setgid(_cx: &mut Cx<'_, '_>, _gid: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn getegid(cx: &mut Cx<'_, '_>) -> SysResult {
+    Ok(u64::from(cx.creds().egid))
 }
 
-pub(super) fn geteuid(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Gives the current task new credentials (`commit_creds()`).
+fn commit(cx: &mut Cx<'_, '_>, new: Creds) {
+    let old = cx.creds();
+    let sensitive = old.euid != new.euid
+        || old.egid != new.egid
+        || old.fsuid != new.fsuid
+        || old.fsgid != new.fsgid
+        || new.cap_permitted & !old.cap_permitted != 0;
+    let task = cx.task_mut();
+    task.creds = new;
+    if sensitive {
+        task.death_signal = 0;
+        cx.group_mut().dumpable = false;
+    }
 }
 
-pub(super) fn getegid(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Commits a change of user ids with what it does to capabilities.
+fn commit_user(cx: &mut Cx<'_, '_>, mut new: Creds) -> SysResult {
+    new.user_changed(cx.creds());
+    commit(cx, new);
+    Ok(0)
 }
 
-pub(super) fn setreuid(_cx: &mut Cx<'_, '_>, _ruid: Id, _euid: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn setuid(cx: &mut Cx<'_, '_>, uid: Id) -> SysResult {
+    let mut new = cx.creds().clone();
+    if uid.0 == KEEP {
+        return Err(Errno::EINVAL.into());
+    }
+    if new.capable(g::CAP_SETUID) {
+        (new.uid, new.suid) = (uid.0, uid.0);
+    } else if uid.0 != new.uid && uid.0 != new.suid {
+        return Err(Errno::EPERM.into());
+    }
+    (new.euid, new.fsuid) = (uid.0, uid.0);
+    commit_user(cx, new)
 }
 
-pub(super) fn setregid(_cx: &mut Cx<'_, '_>, _rgid: Id, _egid: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn setgid(cx: &mut Cx<'_, '_>, gid: Id) -> SysResult {
+    let mut new = cx.creds().clone();
+    if gid.0 == KEEP {
+        return Err(Errno::EINVAL.into());
+    }
+    if new.capable(g::CAP_SETGID) {
+        (new.gid, new.sgid) = (gid.0, gid.0);
+    } else if gid.0 != new.gid && gid.0 != new.sgid {
+        return Err(Errno::EPERM.into());
+    }
+    (new.egid, new.fsgid) = (gid.0, gid.0);
+    commit(cx, new);
+    Ok(0)
 }
 
-pub(super) fn getgroups(_cx: &mut Cx<'_, '_>, _size: Int, _list: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Real, effective and saved id after setreuid(2) or setregid(2). `EPERM`.
+fn set_two(
+    (real, effective, saved): (u32, u32, u32),
+    new_real: u32,
+    new_effective: u32,
+    capable: bool,
+) -> Result<(u32, u32, u32), Errno> {
+    let mut new = (real, effective, saved);
+    if new_real != KEEP {
+        if ![real, effective].contains(&new_real) && !capable {
+            return Err(Errno::EPERM);
+        }
+        new.0 = new_real;
+    }
+    if new_effective != KEEP {
+        if ![real, effective, saved].contains(&new_effective) && !capable {
+            return Err(Errno::EPERM);
+        }
+        new.1 = new_effective;
+    }
+    if new_real != KEEP || (new_effective != KEEP && new_effective != real) {
+        new.2 = new.1;
+    }
+    Ok(new)
 }
 
-pub(super) fn setgroups(_cx: &mut Cx<'_, '_>, _size: Int, _list: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// The same after setresuid(2) or setresgid(2).
+fn set_three(
+    old: (u32, u32, u32),
+    wanted: [u32; 3],
+    capable: bool,
+) -> Result<(u32, u32, u32), Errno> {
+    let allowed = |id: u32| id == KEEP || capable || [old.0, old.1, old.2].contains(&id);
+    if !wanted.into_iter().all(allowed) {
+        return Err(Errno::EPERM);
+    }
+    let pick = |old: u32, new: u32| if new == KEEP { old } else { new };
+    Ok((
+        pick(old.0, wanted[0]),
+        pick(old.1, wanted[1]),
+        pick(old.2, wanted[2]),
+    ))
 }
 
-pub(super) fn setresuid(_cx: &mut Cx<'_, '_>, _ruid: Id, _euid: Id, _suid: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn setreuid(cx: &mut Cx<'_, '_>, ruid: Id, euid: Id) -> SysResult {
+    let mut new = cx.creds().clone();
+    let capable = new.capable(g::CAP_SETUID);
+    (new.uid, new.euid, new.suid) =
+        set_two((new.uid, new.euid, new.suid), ruid.0, euid.0, capable)?;
+    new.fsuid = new.euid;
+    commit_user(cx, new)
 }
 
-pub(super) fn getresuid(_cx: &mut Cx<'_, '_>, _ruid: Addr, _euid: Addr, _suid: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn setregid(cx: &mut Cx<'_, '_>, rgid: Id, egid: Id) -> SysResult {
+    let mut new = cx.creds().clone();
+    let capable = new.capable(g::CAP_SETGID);
+    (new.gid, new.egid, new.sgid) =
+        set_two((new.gid, new.egid, new.sgid), rgid.0, egid.0, capable)?;
+    new.fsgid = new.egid;
+    commit(cx, new);
+    Ok(0)
 }
 
-pub(super) fn setresgid(_cx: &mut Cx<'_, '_>, _rgid: Id, _egid: Id, _sgid: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn setresuid(cx: &mut Cx<'_, '_>, ruid: Id, euid: Id, suid: Id) -> SysResult {
+    let mut new = cx.creds().clone();
+    let capable = new.capable(g::CAP_SETUID);
+    (new.uid, new.euid, new.suid) = set_three(
+        (new.uid, new.euid, new.suid),
+        [ruid.0, euid.0, suid.0],
+        capable,
+    )?;
+    new.fsuid = new.euid;
+    commit_user(cx, new)
 }
 
-pub(super) fn getresgid(_cx: &mut Cx<'_, '_>, _rgid: Addr, _egid: Addr, _sgid: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn setresgid(cx: &mut Cx<'_, '_>, rgid: Id, egid: Id, sgid: Id) -> SysResult {
+    let mut new = cx.creds().clone();
+    let capable = new.capable(g::CAP_SETGID);
+    (new.gid, new.egid, new.sgid) = set_three(
+        (new.gid, new.egid, new.sgid),
+        [rgid.0, egid.0, sgid.0],
+        capable,
+    )?;
+    new.fsgid = new.egid;
+    commit(cx, new);
+    Ok(0)
 }
 
-pub(super) fn setfsuid(_cx: &mut Cx<'_, '_>, _uid: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn getresuid(cx: &mut Cx<'_, '_>, ruid: Addr, euid: Addr, suid: Addr) -> SysResult {
+    let creds = cx.creds();
+    let ids = [creds.uid, creds.euid, creds.suid];
+    write_ids(cx, [ruid, euid, suid], ids)
 }
 
-pub(super) fn setfsgid(_cx: &mut Cx<'_, '_>, _gid: Id) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn getresgid(cx: &mut Cx<'_, '_>, rgid: Addr, egid: Addr, sgid: Addr) -> SysResult {
+    let creds = cx.creds();
+    let ids = [creds.gid, creds.egid, creds.sgid];
+    write_ids(cx, [rgid, egid, sgid], ids)
 }
 
-pub(super) fn capget(_cx: &mut Cx<'_, '_>, _header: Addr, _data: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn write_ids(cx: &mut Cx<'_, '_>, at: [Addr; 3], ids: [u32; 3]) -> SysResult {
+    for (at, id) in at.into_iter().zip(ids) {
+        cx.write_obj(at.0, &id)?;
+    }
+    Ok(0)
 }
 
-pub(super) fn capset(_cx: &mut Cx<'_, '_>, _header: Addr, _data: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn setfsuid(cx: &mut Cx<'_, '_>, uid: Id) -> SysResult {
+    let old = cx.creds().clone();
+    let allowed = [old.uid, old.euid, old.suid, old.fsuid].contains(&uid.0);
+    if uid.0 != KEEP && uid.0 != old.fsuid && (allowed || old.capable(g::CAP_SETUID)) {
+        let mut new = old.clone();
+        new.fsuid = uid.0;
+        new.fs_user_changed(&old);
+        commit(cx, new);
+    }
+    Ok(u64::from(old.fsuid))
+}
+
+pub(super) fn setfsgid(cx: &mut Cx<'_, '_>, gid: Id) -> SysResult {
+    let mut new = cx.creds().clone();
+    let old = new.fsgid;
+    let allowed = [new.gid, new.egid, new.sgid, new.fsgid].contains(&gid.0);
+    if gid.0 != KEEP && gid.0 != old && (allowed || new.capable(g::CAP_SETGID)) {
+        new.fsgid = gid.0;
+        commit(cx, new);
+    }
+    Ok(u64::from(old))
+}
+
+pub(super) fn getgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult {
+    let size = usize::try_from(size.0).map_err(|_| Errno::EINVAL)?;
+    let count = cx.creds().groups.len();
+    if size != 0 {
+        if size < count {
+            return Err(Errno::EINVAL.into());
+        }
+        let bytes: Vec<u8> = cx
+            .creds()
+            .groups
+            .iter()
+            .flat_map(|group| group.to_le_bytes())
+            .collect();
+        cx.write_user(list.0, &bytes)?;
+    }
+    Ok(count as u64)
+}
+
+pub(super) fn setgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult {
+    if !cx.creds().capable(g::CAP_SETGID) {
+        return Err(Errno::EPERM.into());
+    }
+    let count = usize::try_from(size.0)
+        .ok()
+        .filter(|&count| count <= NGROUPS_MAX)
+        .ok_or(Errno::EINVAL)?;
+    let mut groups = Vec::with_capacity(count);
+    for index in 0..count as u64 {
+        let group: u32 = cx.read_obj(list.0.wrapping_add(4 * index))?;
+        if group == KEEP {
+            return Err(Errno::EINVAL.into());
+        }
+        groups.push(group);
+    }
+    groups.sort_unstable();
+    cx.task_mut().creds.groups = groups;
+    Ok(0)
+}
+
+const CAP_VERSION_1: u32 = 0x1998_0330;
+const CAP_VERSION_2: u32 = 0x2007_1026;
+const CAP_VERSION_3: u32 = 0x2008_0522;
+
+/// Reads the header of capget(2) and capset(2): how many 32-bit words a set has, and the thread. An unknown version is answered with the
+/// newest one.
+fn cap_header(cx: &mut Cx<'_, '_>, header: Addr) -> Result<Option<(usize, i32)>, Errno> {
+    let [version, pid]: [u32; 2] = cx.read_obj(header.0)?;
+    match version {
+        CAP_VERSION_1 => Ok(Some((1, pid as i32))),
+        CAP_VERSION_2 | CAP_VERSION_3 => Ok(Some((2, pid as i32))),
+        _ => {
+            cx.write_obj(header.0, &CAP_VERSION_3)?;
+            Ok(None)
+        }
+    }
+}
+
+pub(super) fn capget(cx: &mut Cx<'_, '_>, header: Addr, data: Addr) -> SysResult {
+    let Some((words, pid)) = cap_header(cx, header)? else {
+        return match data.0 {
+            0 => Ok(0),
+            _ => Err(Errno::EINVAL.into()),
+        };
+    };
+    let thread = match u32::try_from(pid).map_err(|_| Errno::EINVAL)? {
+        0 => cx.thread,
+        tid => cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?,
+    };
+    if data.0 == 0 {
+        return Ok(0);
+    }
+    let creds = &cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?.creds;
+    let sets = [
+        creds.cap_effective,
+        creds.cap_permitted,
+        creds.cap_inheritable,
+    ];
+    let mut bytes = Vec::with_capacity(24);
+    for word in 0..words {
+        for set in sets {
+            bytes.extend_from_slice(&((set >> (32 * word)) as u32).to_le_bytes());
+        }
+    }
+    cx.write_user(data.0, &bytes)?;
+    Ok(0)
+}
+
+pub(super) fn capset(cx: &mut Cx<'_, '_>, header: Addr, data: Addr) -> SysResult {
+    let Some((words, pid)) = cap_header(cx, header)? else {
+        return Err(Errno::EINVAL.into());
+    };
+    if pid != 0 && pid as u32 != cx.task().tid {
+        return Err(Errno::EPERM.into());
+    }
+    let mut sets = [0u64; 3];
+    for word in 0..words {
+        for (index, set) in sets.iter_mut().enumerate() {
+            let at = data.0.wrapping_add((12 * word + 4 * index) as u64);
+            let bits: u32 = cx.read_obj(at)?;
+            *set |= u64::from(bits) << (32 * word);
+        }
+    }
+    let valid = (1u64 << (CAP_LAST + 1)) - 1;
+    let [effective, permitted, inheritable] = sets.map(|set| set & valid);
+    let mut new = cx.creds().clone();
+    let within = |set: u64, bound: u64| set & !bound == 0;
+    let allowed = (new.capable(g::CAP_SETPCAP)
+        || within(inheritable, new.cap_inheritable | new.cap_permitted))
+        && within(inheritable, new.cap_inheritable | new.cap_bounding)
+        && within(permitted, new.cap_permitted)
+        && within(effective, permitted);
+    if !allowed {
+        return Err(Errno::EPERM.into());
+    }
+    new.cap_effective = effective;
+    new.cap_permitted = permitted;
+    new.cap_inheritable = inheritable;
+    new.cap_ambient &= permitted & inheritable;
+    commit(cx, new);
+    Ok(0)
 }

@@ -1,112 +1,461 @@
 //! Making, replacing, ending and awaiting processes.
 
-use super::args::*;
-use crate::abi::Errno;
-use crate::kernel::{Cx, SysResult};
+use alloc::format;
+use alloc::vec::Vec;
 
-pub(super) fn getpid(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::args::*;
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::event::Level;
+use crate::kernel::{Cx, Stop, SysResult};
+use crate::task::clone::{self, CloneArgs};
+use crate::task::process::{end_group, end_thread, exited};
+use crate::task::signal::{SIGCHLD, SIGNALS, SigInfo};
+use crate::task::wait::{Children, Waited, wait};
+use crate::vfs::FileId;
+
+pub(super) fn getpid(cx: &mut Cx<'_, '_>) -> SysResult {
+    Ok(u64::from(cx.task().tgid))
 }
+
+pub(super) fn gettid(cx: &mut Cx<'_, '_>) -> SysResult {
+    Ok(u64::from(cx.task().tid))
+}
+
+pub(super) fn getppid(cx: &mut Cx<'_, '_>) -> SysResult {
+    Ok(u64::from(cx.group().parent))
+}
+
+/// The signal in the flags of clone(2).
+const CSIGNAL: u64 = 0xff;
 
 pub(super) fn clone(
-    _cx: &mut Cx<'_, '_>,
-    _flags: CloneFlags,
-    _stack: Addr,
-    _parent_tid: Addr,
-    _child_tid: Addr,
-    _tls: Hex,
+    cx: &mut Cx<'_, '_>,
+    flags: CloneFlags,
+    stack: Addr,
+    parent_tid: Addr,
+    child_tid: Addr,
+    tls: Hex,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let args = CloneArgs {
+        // Linux takes `unsigned long`, but only the low half has a meaning.
+        flags: flags.0 & 0xffff_ffff & !CSIGNAL,
+        exit_signal: (flags.0 & CSIGNAL) as u8,
+        stack: stack.0,
+        parent_tid: parent_tid.0,
+        child_tid: child_tid.0,
+        tls: tls.0,
+    };
+    clone::clone(cx, args)
 }
 
-pub(super) fn fork(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn fork(cx: &mut Cx<'_, '_>) -> SysResult {
+    let args = CloneArgs {
+        exit_signal: SIGCHLD,
+        ..CloneArgs::default()
+    };
+    clone::clone(cx, args)
 }
 
-pub(super) fn vfork(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn vfork(cx: &mut Cx<'_, '_>) -> SysResult {
+    let args = CloneArgs {
+        flags: u64::from(g::CLONE_VM | g::CLONE_VFORK),
+        exit_signal: SIGCHLD,
+        ..CloneArgs::default()
+    };
+    clone::clone(cx, args)
 }
 
-pub(super) fn execve(_cx: &mut Cx<'_, '_>, _path: Path, _argv: StrVec, _envp: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// `struct clone_args`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Clone3 {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
-pub(super) fn exit(_cx: &mut Cx<'_, '_>, _status: Int) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn clone3(cx: &mut Cx<'_, '_>, args: Addr, size: Size) -> SysResult {
+    const KNOWN: u64 = size_of::<Clone3>() as u64;
+    if size.0 > PAGE_SIZE {
+        return Err(Errno::E2BIG.into());
+    }
+    if size.0 < u64::from(g::CLONE_ARGS_SIZE_VER0) {
+        return Err(Errno::EINVAL.into());
+    }
+    for at in KNOWN..size.0 {
+        // What this kernel does not know must not be asked for.
+        let byte: u8 = cx.read_obj(args.0.wrapping_add(at))?;
+        if byte != 0 {
+            return Err(Errno::E2BIG.into());
+        }
+    }
+    let mut from = Clone3::default();
+    let len = size.0.min(KNOWN) as usize;
+    cx.read_user(args.0, &mut from.as_mut_bytes()[..len])?;
+    let known = 0xffff_ffff | g::CLONE_CLEAR_SIGHAND | g::CLONE_INTO_CGROUP;
+    let thread_or_sibling = u64::from(g::CLONE_THREAD | g::CLONE_PARENT);
+    let wrong = from.flags & !known != 0
+        || from.flags & (CSIGNAL & !u64::from(g::CLONE_NEWTIME)) != 0
+        || from.flags & u64::from(g::CLONE_DETACHED) != 0
+        || from.exit_signal > u64::from(SIGNALS)
+        || (from.flags & thread_or_sibling != 0 && from.exit_signal != 0)
+        || (from.stack == 0) != (from.stack_size == 0)
+        || (from.set_tid == 0) != (from.set_tid_size == 0);
+    if wrong {
+        return Err(Errno::EINVAL.into());
+    }
+    if from.set_tid_size != 0 || from.flags & u64::from(g::CLONE_NEWTIME) != 0 {
+        cx.log(
+            Level::Warn,
+            "clone3: chosen thread numbers and time namespaces are not supported".into(),
+        );
+        return Err(Errno::EPERM.into());
+    }
+    let args = CloneArgs {
+        flags: from.flags,
+        exit_signal: from.exit_signal as u8,
+        stack: from.stack.wrapping_add(from.stack_size),
+        parent_tid: from.parent_tid,
+        child_tid: from.child_tid,
+        tls: from.tls,
+    };
+    clone::clone(cx, args)
 }
 
-pub(super) fn wait4(
-    _cx: &mut Cx<'_, '_>,
-    _pid: Pid,
-    _wstatus: Addr,
-    _options: Hex,
-    _rusage: Addr,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn setpgid(_cx: &mut Cx<'_, '_>, _pid: Pid, _pgid: Pid) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn getppid(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn getpgrp(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn setsid(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn getpgid(_cx: &mut Cx<'_, '_>, _pid: Pid) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn getsid(_cx: &mut Cx<'_, '_>, _pid: Pid) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn arch_prctl(_cx: &mut Cx<'_, '_>, _code: Hex, _addr: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn gettid(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn set_tid_address(_cx: &mut Cx<'_, '_>, _tidptr: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn exit_group(_cx: &mut Cx<'_, '_>, _status: Int) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn waitid(
-    _cx: &mut Cx<'_, '_>,
-    _idtype: Int,
-    _id: Pid,
-    _infop: Addr,
-    _options: Hex,
-    _rusage: Addr,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn execve(cx: &mut Cx<'_, '_>, path: Path, argv: StrVec, envp: Addr) -> SysResult {
+    execute(cx, DirFd(g::AT_FDCWD), path, argv, envp, 0)
 }
 
 pub(super) fn execveat(
-    _cx: &mut Cx<'_, '_>,
-    _dirfd: DirFd,
-    _path: Path,
-    _argv: StrVec,
-    _envp: Addr,
-    _flags: AtFlags,
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    argv: StrVec,
+    envp: Addr,
+    flags: AtFlags,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    execute(cx, dirfd, path, argv, envp, flags.0)
 }
 
-pub(super) fn clone3(_cx: &mut Cx<'_, '_>, _args: Addr, _size: Size) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn execute(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    argv: StrVec,
+    envp: Addr,
+    flags: u32,
+) -> SysResult {
+    let path = cx.read_path(path.0)?;
+    let file = crate::vfs::open::open_exec(cx, dirfd, &path, flags)?;
+    let done = enter(cx, file, dirfd, &path, argv.0, envp.0);
+    crate::vfs::file::put(cx.k, cx.p, file);
+    match done {
+        Ok(()) => Err(Stop::Done),
+        Err(stop) => Err(stop),
+    }
+}
+
+fn enter(
+    cx: &mut Cx<'_, '_>,
+    file: FileId,
+    dirfd: DirFd,
+    path: &[u8],
+    argv: u64,
+    envp: u64,
+) -> Result<(), Stop> {
+    let mut room = arg_limit(cx);
+    let argv = read_strings(cx, argv, &mut room)?;
+    let envp = read_strings(cx, envp, &mut room)?;
+    let name = match path {
+        [b'/', ..] => path.to_vec(),
+        _ if dirfd.0 == g::AT_FDCWD => path.to_vec(),
+        [] => format!("/dev/fd/{}", dirfd.0).into_bytes(),
+        _ => [format!("/dev/fd/{}/", dirfd.0).as_bytes(), path].concat(),
+    };
+    crate::task::exec::execve(cx, file, &name, argv, envp)
+}
+
+/// Bytes that arguments and environment may have with their pointers (execve(2), "Limits on size of arguments and environment").
+fn arg_limit(cx: &Cx<'_, '_>) -> u64 {
+    const STACK_LIMIT: u64 = 8 << 20;
+    const ARG_MAX: u64 = 128 << 10;
+    (cx.rlimit(g::RLIMIT_STACK) / 4)
+        .min(STACK_LIMIT / 4 * 3)
+        .max(ARG_MAX)
+}
+
+/// Longest single argument with its NUL (`MAX_ARG_STRLEN`).
+const MAX_ARG_STRLEN: u64 = 32 * PAGE_SIZE;
+
+fn read_strings(cx: &mut Cx<'_, '_>, at: u64, room: &mut u64) -> Result<Vec<Vec<u8>>, Errno> {
+    const POINTER: u64 = 8;
+    let mut strings = Vec::new();
+    if at == 0 {
+        return Ok(strings);
+    }
+    let mut at = at;
+    loop {
+        let addr: u64 = cx.read_obj(at)?;
+        if addr == 0 {
+            return Ok(strings);
+        }
+        at = at.wrapping_add(POINTER);
+        let max = room.saturating_sub(POINTER).min(MAX_ARG_STRLEN);
+        if max == 0 {
+            return Err(Errno::E2BIG);
+        }
+        let string = cx.read_cstr(addr, max as usize)?;
+        *room = room
+            .checked_sub(POINTER + string.len() as u64 + 1)
+            .ok_or(Errno::E2BIG)?;
+        strings.push(string);
+    }
+}
+
+pub(super) fn exit(cx: &mut Cx<'_, '_>, status: Int) -> SysResult {
+    end_thread(cx.k, cx.p, cx.thread, exited(status.0));
+    Err(Stop::Done)
+}
+
+pub(super) fn exit_group(cx: &mut Cx<'_, '_>, status: Int) -> SysResult {
+    let tgid = cx.task().tgid;
+    end_group(cx.k, cx.p, tgid, exited(status.0));
+    Err(Stop::Done)
+}
+
+/// `struct rusage`, of which only the user time is known.
+fn rusage(cpu_time: u64) -> [i64; 18] {
+    let mut usage = [0; 18];
+    usage[0] = (cpu_time / 1_000_000_000) as i64;
+    usage[1] = (cpu_time % 1_000_000_000 / 1000) as i64;
+    usage
+}
+
+pub(super) fn wait4(
+    cx: &mut Cx<'_, '_>,
+    pid: Pid,
+    wstatus: Addr,
+    options: Hex,
+    usage: Addr,
+) -> SysResult {
+    const KNOWN: u32 =
+        g::WNOHANG | g::WUNTRACED | g::WCONTINUED | g::__WNOTHREAD | g::__WCLONE | g::__WALL;
+    let options = options.0 as u32;
+    if options & !KNOWN != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let which = match pid.0 {
+        i32::MIN => return Err(Errno::ESRCH.into()),
+        -1 => Children::All,
+        0 => Children::Group(cx.group().pgid),
+        pid @ 1.. => Children::Process(pid as u32),
+        group => Children::Group(group.unsigned_abs()),
+    };
+    let Some(waited) = wait(cx, which, options | g::WEXITED)? else {
+        return Ok(0);
+    };
+    if wstatus.0 != 0 {
+        cx.write_obj(wstatus.0, &waited.status)?;
+    }
+    if usage.0 != 0 {
+        cx.write_obj(usage.0, &rusage(waited.cpu_time))?;
+    }
+    Ok(u64::from(waited.pid))
+}
+
+pub(super) fn waitid(
+    cx: &mut Cx<'_, '_>,
+    idtype: Int,
+    id: Pid,
+    infop: Addr,
+    options: Hex,
+    usage: Addr,
+) -> SysResult {
+    const CHANGES: u32 = g::WEXITED | g::WSTOPPED | g::WCONTINUED;
+    const KNOWN: u32 =
+        CHANGES | g::WNOHANG | g::WNOWAIT | g::__WNOTHREAD | g::__WCLONE | g::__WALL;
+    let options = options.0 as u32;
+    if options & !KNOWN != 0 || options & CHANGES == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let which = match (idtype.0 as u32, id.0) {
+        (g::P_ALL, _) => Children::All,
+        (g::P_PID, pid @ 1..) => Children::Process(pid as u32),
+        (g::P_PGID, 0) => Children::Group(cx.group().pgid),
+        (g::P_PGID, group @ 1..) => Children::Group(group as u32),
+        // There are no process descriptors.
+        (g::P_PIDFD, 0..) => return Err(Errno::EBADF.into()),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let waited = wait(cx, which, options)?;
+    if let Some(waited) = waited
+        && usage.0 != 0
+    {
+        cx.write_obj(usage.0, &rusage(waited.cpu_time))?;
+    }
+    if infop.0 != 0 {
+        write_waited(cx, infop.0, waited)?;
+    }
+    Ok(0)
+}
+
+/// Writes the fields of `siginfo_t` that waitid(2) sets, and no others.
+fn write_waited(cx: &mut Cx<'_, '_>, at: u64, waited: Option<Waited>) -> Result<(), Errno> {
+    const HEAD: usize = 12;
+    const FIELDS: u64 = 16;
+    const FIELDS_LEN: usize = 12;
+    let bytes = match waited {
+        Some(waited) => SigInfo::child(
+            SIGCHLD,
+            waited.code as i32,
+            waited.pid,
+            waited.uid,
+            waited.si_status() as i32,
+            0,
+        )
+        .to_bytes(),
+        None => [0; 128],
+    };
+    cx.write_user(at, &bytes[..HEAD])?;
+    let fields = &bytes[FIELDS as usize..FIELDS as usize + FIELDS_LEN];
+    cx.write_user(at.wrapping_add(FIELDS), fields)
+}
+
+/// The process number that an argument of a call on processes means: 0 is the caller.
+fn process(cx: &Cx<'_, '_>, pid: Pid) -> Result<u32, Errno> {
+    let tid = match pid.0 {
+        0 => return Ok(cx.task().tgid),
+        pid => u32::try_from(pid).map_err(|_| Errno::ESRCH)?,
+    };
+    let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?;
+    cx.k.tasks
+        .get(thread)
+        .map(|task| task.tgid)
+        .ok_or(Errno::ESRCH)
+}
+
+pub(super) fn setpgid(cx: &mut Cx<'_, '_>, pid: Pid, pgid: Pid) -> SysResult {
+    let own = cx.task().tgid;
+    let target = match pid.0 {
+        0 => own,
+        pid => u32::try_from(pid).map_err(|_| match pgid.0 {
+            ..0 => Errno::EINVAL,
+            _ => Errno::ESRCH,
+        })?,
+    };
+    let pgid = match u32::try_from(pgid.0).map_err(|_| Errno::EINVAL)? {
+        0 => target,
+        pgid => pgid,
+    };
+    let tasks = &cx.k.tasks;
+    let Some(group) = tasks.group(target) else {
+        // A thread that leads no group is not a process.
+        return Err(match tasks.by_tid(target) {
+            Some(_) => Errno::EINVAL,
+            None => Errno::ESRCH,
+        }
+        .into());
+    };
+    let session = cx.group().sid;
+    if group.parent == own {
+        if group.sid != session {
+            return Err(Errno::EPERM.into());
+        }
+        if group.executed {
+            return Err(Errno::EACCES.into());
+        }
+    } else if target != own {
+        return Err(Errno::ESRCH.into());
+    }
+    if group.sid == target {
+        return Err(Errno::EPERM.into());
+    }
+    if pgid != target
+        && !tasks
+            .group_members(pgid)
+            .any(|member| tasks.group(member).is_some_and(|group| group.sid == session))
+    {
+        return Err(Errno::EPERM.into());
+    }
+    if let Some(group) = cx.k.tasks.group_mut(target) {
+        group.pgid = pgid;
+    }
+    Ok(0)
+}
+
+pub(super) fn getpgrp(cx: &mut Cx<'_, '_>) -> SysResult {
+    Ok(u64::from(cx.group().pgid))
+}
+
+pub(super) fn getpgid(cx: &mut Cx<'_, '_>, pid: Pid) -> SysResult {
+    let tgid = process(cx, pid)?;
+    let group = cx.k.tasks.group(tgid).ok_or(Errno::ESRCH)?;
+    Ok(u64::from(group.pgid))
+}
+
+pub(super) fn getsid(cx: &mut Cx<'_, '_>, pid: Pid) -> SysResult {
+    let tgid = process(cx, pid)?;
+    let group = cx.k.tasks.group(tgid).ok_or(Errno::ESRCH)?;
+    Ok(u64::from(group.sid))
+}
+
+pub(super) fn setsid(cx: &mut Cx<'_, '_>) -> SysResult {
+    let tgid = cx.task().tgid;
+    if cx.group().sid == tgid || cx.k.tasks.group_members(tgid).next().is_some() {
+        return Err(Errno::EPERM.into());
+    }
+    let group = cx.group_mut();
+    group.sid = tgid;
+    group.pgid = tgid;
+    Ok(u64::from(tgid))
+}
+
+pub(super) fn set_tid_address(cx: &mut Cx<'_, '_>, tidptr: Addr) -> SysResult {
+    cx.task_mut().clear_child_tid = tidptr.0;
+    Ok(u64::from(cx.task().tid))
+}
+
+pub(super) fn arch_prctl(cx: &mut Cx<'_, '_>, code: Hex, addr: Addr) -> SysResult {
+    const ARCH_SET_GS: u32 = 0x1001;
+    const ARCH_GET_FS: u32 = 0x1003;
+    const ARCH_GET_GS: u32 = 0x1004;
+    const ARCH_GET_CPUID: u32 = 0x1011;
+    const ARCH_SET_CPUID: u32 = 0x1012;
+    let regs = &mut cx.task_mut().regs;
+    match code.0 as u32 {
+        g::ARCH_SET_FS | ARCH_SET_GS if addr.0 >= TASK_SIZE => Err(Errno::EPERM.into()),
+        g::ARCH_SET_FS => {
+            regs.fs_base = addr.0;
+            Ok(0)
+        }
+        ARCH_SET_GS => {
+            regs.gs_base = addr.0;
+            Ok(0)
+        }
+        ARCH_GET_FS => {
+            let base = regs.fs_base;
+            cx.write_obj(addr.0, &base)?;
+            Ok(0)
+        }
+        ARCH_GET_GS => {
+            let base = regs.gs_base;
+            cx.write_obj(addr.0, &base)?;
+            Ok(0)
+        }
+        // The CPUID instruction works and cannot be made to fault.
+        ARCH_GET_CPUID => Ok(1),
+        ARCH_SET_CPUID => Err(Errno::ENODEV.into()),
+        _ => Err(Errno::EINVAL.into()),
+    }
 }

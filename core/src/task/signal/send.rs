@@ -169,7 +169,7 @@ fn prepare(k: &mut Kernel, tgid: u32, thread: ThreadId, info: SigInfo) -> bool {
 }
 
 /// Forgets pending signals of a process and all of its threads.
-pub(super) fn remove_pending(k: &mut Kernel, tgid: u32, set: u64) {
+pub(crate) fn remove_pending(k: &mut Kernel, tgid: u32, set: u64) {
     if let Some(group) = k.tasks.group_mut(tgid) {
         group.pending.remove(set);
     }
