@@ -283,8 +283,7 @@ pub(super) fn waitid(
     usage: Addr,
 ) -> SysResult {
     const CHANGES: u32 = g::WEXITED | g::WSTOPPED | g::WCONTINUED;
-    const KNOWN: u32 =
-        CHANGES | g::WNOHANG | g::WNOWAIT | g::__WNOTHREAD | g::__WCLONE | g::__WALL;
+    const KNOWN: u32 = CHANGES | g::WNOHANG | g::WNOWAIT | g::__WNOTHREAD | g::__WCLONE | g::__WALL;
     let options = options.0 as u32;
     if options & !KNOWN != 0 || options & CHANGES == 0 {
         return Err(Errno::EINVAL.into());
@@ -382,9 +381,11 @@ pub(super) fn setpgid(cx: &mut Cx<'_, '_>, pid: Pid, pgid: Pid) -> SysResult {
         return Err(Errno::EPERM.into());
     }
     if pgid != target
-        && !tasks
-            .group_members(pgid)
-            .any(|member| tasks.group(member).is_some_and(|group| group.sid == session))
+        && !tasks.group_members(pgid).any(|member| {
+            tasks
+                .group(member)
+                .is_some_and(|group| group.sid == session)
+        })
     {
         return Err(Errno::EPERM.into());
     }

@@ -256,12 +256,12 @@ pub(super) fn kill(cx: &mut Cx<'_, '_>, pid: Pid, sig: Sig) -> SysResult {
         }
         i32::MIN => return Err(Errno::ESRCH.into()),
         0 => cx.k.tasks.group_members(cx.group().pgid).collect(),
-        -1 => cx
-            .k
-            .tasks
-            .groups()
-            .filter(|&tgid| tgid != INIT && tgid != own)
-            .collect(),
+        -1 => {
+            cx.k.tasks
+                .groups()
+                .filter(|&tgid| tgid != INIT && tgid != own)
+                .collect()
+        }
         group => cx.k.tasks.group_members(group.unsigned_abs()).collect(),
     };
     if targets.is_empty() {

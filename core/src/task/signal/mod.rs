@@ -13,8 +13,8 @@ use alloc::collections::VecDeque;
 pub(crate) use deliver::{deliver, force, force_exception, interrupts, set_blocked, take};
 pub(crate) use frame::{StackT, USER_CS, USER_DS, set_altstack, sigreturn};
 pub(crate) use send::{
-    from_outside, may_signal, queue_process, queue_thread, remove_pending, retarget, send_group, send_process,
-    send_thread, wake,
+    from_outside, may_signal, queue_process, queue_thread, remove_pending, retarget, send_group,
+    send_process, send_thread, wake,
 };
 pub(crate) use stop::{check_stopped, join_stop};
 
