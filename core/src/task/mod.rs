@@ -8,6 +8,7 @@ pub(crate) mod boot;
 pub(crate) mod check;
 pub(crate) mod clone;
 pub(crate) mod creds;
+mod elf;
 pub(crate) mod exec;
 pub(crate) mod process;
 pub(crate) mod signal;
