@@ -137,7 +137,10 @@ impl Elf {
     ) -> Result<(), Errno> {
         match part.kind {
             PT_LOAD => {
-                let end = part.vaddr.checked_add(part.memsz).filter(|&end| end <= TASK_SIZE);
+                let end = part
+                    .vaddr
+                    .checked_add(part.memsz)
+                    .filter(|&end| end <= TASK_SIZE);
                 let file_end = part.offset.checked_add(part.filesz);
                 if part.filesz > part.memsz || end.is_none() || file_end.is_none() {
                     return Err(Errno::EINVAL);
@@ -149,7 +152,10 @@ impl Elf {
                     self.align = self.align.max(part.align);
                 }
                 let headers = header.phoff;
-                if self.headers == 0 && part.offset <= headers && headers - part.offset < part.filesz {
+                if self.headers == 0
+                    && part.offset <= headers
+                    && headers - part.offset < part.filesz
+                {
                     self.headers = part.vaddr + (headers - part.offset);
                 }
                 let mut prot = Prot::empty();
@@ -176,7 +182,10 @@ impl Elf {
                 if path.pop() != Some(0) {
                     return Err(Errno::ENOEXEC);
                 }
-                let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
+                let end = path
+                    .iter()
+                    .position(|&byte| byte == 0)
+                    .unwrap_or(path.len());
                 path.truncate(end);
                 self.interpreter = Some(path);
             }
@@ -189,8 +198,18 @@ impl Elf {
 
     /// Lowest and highest address of all segments, whole pages.
     pub(super) fn span(&self) -> (u64, u64) {
-        let low = self.segments.iter().map(|part| part.vaddr & !(PAGE_SIZE - 1)).min().unwrap_or(0);
-        let high = self.segments.iter().map(|part| part.vaddr + part.memsz).max().unwrap_or(0);
+        let low = self
+            .segments
+            .iter()
+            .map(|part| part.vaddr & !(PAGE_SIZE - 1))
+            .min()
+            .unwrap_or(0);
+        let high = self
+            .segments
+            .iter()
+            .map(|part| part.vaddr + part.memsz)
+            .max()
+            .unwrap_or(0);
         (low, high.next_multiple_of(PAGE_SIZE))
     }
 }

@@ -91,7 +91,12 @@ fn replace(
         envp: &envp,
         strings,
         secure: creds.secure,
-        ids: [creds.creds.uid, creds.creds.euid, creds.creds.gid, creds.creds.egid],
+        ids: [
+            creds.creds.uid,
+            creds.creds.euid,
+            creds.creds.gid,
+            creds.creds.egid,
+        ],
     };
     let built = build(cx, &plan).map_err(Stop::from);
     let regs = match built.and_then(|regs| process::prepare_exec(cx).map(|()| regs)) {
@@ -101,7 +106,10 @@ fn replace(
             return Err(stop);
         }
     };
-    let base = name.iter().rposition(|&byte| byte == b'/').map_or(name, |at| &name[at + 1..]);
+    let base = name
+        .iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or(name, |at| &name[at + 1..]);
     let exe = file::get(cx.k, program);
     process::finish_exec(cx, id, regs, base, exe, creds.creds);
     Ok(())
@@ -126,7 +134,9 @@ fn follow_scripts(
     for _ in 0..=SCRIPTS_MAX {
         let mut head = [0; HEAD];
         let len = file::read_kernel(cx.k, cx.p, program, 0, &mut head)?;
-        let Some(line) = head[..len].strip_prefix(b"#!") else { return Ok(program) };
+        let Some(line) = head[..len].strip_prefix(b"#!") else {
+            return Ok(program);
+        };
         let (interpreter, argument) = parse_line(line, len == HEAD)?;
         argv.splice(..1, [script]);
         if let Some(argument) = argument {
@@ -144,10 +154,17 @@ fn parse_line(line: &[u8], cut: bool) -> Result<(&[u8], Option<&[u8]>), Errno> {
     let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
     let end = line.iter().position(|&byte| byte == b'\n' || byte == 0);
     let text = &line[..end.unwrap_or(line.len())];
-    let start = text.iter().position(|byte| !blank(byte)).ok_or(Errno::ENOEXEC)?;
+    let start = text
+        .iter()
+        .position(|byte| !blank(byte))
+        .ok_or(Errno::ENOEXEC)?;
     let text = &text[start..];
     let Some(stop) = text.iter().position(blank) else {
-        return if cut && end.is_none() { Err(Errno::ENOEXEC) } else { Ok((text, None)) };
+        return if cut && end.is_none() {
+            Err(Errno::ENOEXEC)
+        } else {
+            Ok((text, None))
+        };
     };
     let (interpreter, rest) = text.split_at(stop);
     let argument = rest.trim_ascii();
@@ -165,7 +182,11 @@ fn check_strings(cx: &Cx<'_, '_>, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<
         bytes += text.len() as u64 + 1;
     }
     let pointers = (argv.len() + envp.len()) as u64 * 8;
-    if bytes + pointers > limit { Err(Errno::E2BIG) } else { Ok(bytes) }
+    if bytes + pointers > limit {
+        Err(Errno::E2BIG)
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// All that the new address space is made from.
@@ -187,8 +208,14 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
     let mut random = |mask: u64| (cx.k.system.rng.next_u64() & mask) * PAGE_SIZE;
     let stack_top = TASK_SIZE - PAGE_SIZE - random(STACK_RANDOM);
     let mmap_random = random(MMAP_RANDOM);
-    let (pie, heap) = (PIE_BASE + random(MMAP_RANDOM), PAGE_SIZE + random(BRK_RANDOM));
-    let gap = cx.rlimit(g::RLIMIT_STACK).clamp(128 << 20, TASK_SIZE / 6 * 5) + STACK_RANDOM * PAGE_SIZE;
+    let (pie, heap) = (
+        PIE_BASE + random(MMAP_RANDOM),
+        PAGE_SIZE + random(BRK_RANDOM),
+    );
+    let gap = cx
+        .rlimit(g::RLIMIT_STACK)
+        .clamp(128 << 20, TASK_SIZE / 6 * 5)
+        + STACK_RANDOM * PAGE_SIZE;
     let base = (TASK_SIZE - gap).saturating_sub(mmap_random) & !(PAGE_SIZE - 1);
     cx.k.mm.space_mut(plan.id).layout.mmap_base = base.max(MMAP_MIN_ADDR);
 
@@ -208,7 +235,12 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
     if let Some((id, elf)) = plan.interpreter {
         let (first, last) = elf.span();
         let shift = match elf.relocatable {
-            true => cx.k.mm.space(plan.id).gap(last - first)?.wrapping_sub(first),
+            true => {
+                cx.k.mm
+                    .space(plan.id)
+                    .gap(last - first)?
+                    .wrapping_sub(first)
+            }
             false => 0,
         };
         load(cx, plan.id, *id, elf, shift)?;
@@ -219,7 +251,10 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
     let layout = &mut cx.k.mm.space_mut(plan.id).layout;
     (layout.brk_start, layout.brk) = (brk, brk);
     for part in &plan.elf.segments {
-        let (start, end) = (part.vaddr.wrapping_add(shift), part.vaddr.wrapping_add(shift) + part.filesz);
+        let (start, end) = (
+            part.vaddr.wrapping_add(shift),
+            part.vaddr.wrapping_add(shift) + part.filesz,
+        );
         if part.prot.contains(Prot::EXEC) && layout.code_start == 0 {
             (layout.code_start, layout.code_end) = (start, end);
         }
@@ -246,16 +281,28 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
         (at::AT_HWCAP2, hwcap2(cx)),
     ];
     let rsp = build_stack(cx, plan, stack_top, auxv)?;
-    Ok(Regs { rip: entry, rsp, cs: 0x33, ss: 0x2b, eflags: 0x202, ..Regs::default() })
+    Ok(Regs {
+        rip: entry,
+        rsp,
+        cs: 0x33,
+        ss: 0x2b,
+        eflags: 0x202,
+        ..Regs::default()
+    })
 }
 
 /// The features that every x86-64 processor has, as CPUID leaf 1 gives them in EDX: FPU, TSC, MSR, PAE, CX8, CMOV, MMX, FXSR, SSE, SSE2.
 /// Programs that want more ask the processor.
-const HWCAP: u64 = 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 15 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
+const HWCAP: u64 =
+    1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 15 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
 
 /// `HWCAP2_FSGSBASE` where the host's processor has the instructions.
 fn hwcap2(cx: &Cx<'_, '_>) -> u64 {
-    let has = cx.k.system.cpuinfo.split(|byte| byte.is_ascii_whitespace()).any(|word| word == b"fsgsbase");
+    let has =
+        cx.k.system
+            .cpuinfo
+            .split(|byte| byte.is_ascii_whitespace())
+            .any(|word| word == b"fsgsbase");
     u64::from(has) << 1
 }
 
@@ -266,7 +313,13 @@ fn min_signal_stack(cx: &Cx<'_, '_>) -> u64 {
 }
 
 /// Maps all segments of a file.
-fn load(cx: &mut Cx<'_, '_>, id: SpaceId, file: FileId, elf: &Elf, shift: u64) -> Result<(), Errno> {
+fn load(
+    cx: &mut Cx<'_, '_>,
+    id: SpaceId,
+    file: FileId,
+    elf: &Elf,
+    shift: u64,
+) -> Result<(), Errno> {
     for part in &elf.segments {
         load_segment(cx, id, file, part, part.vaddr.wrapping_add(shift))?;
     }
@@ -282,7 +335,8 @@ fn load_segment(
 ) -> Result<(), Errno> {
     let page = |addr: u64| addr & !(PAGE_SIZE - 1);
     let start = page(vaddr);
-    let end = map::page_up(vaddr.checked_add(part.memsz).ok_or(Errno::ENOMEM)?).ok_or(Errno::ENOMEM)?;
+    let end =
+        map::page_up(vaddr.checked_add(part.memsz).ok_or(Errno::ENOMEM)?).ok_or(Errno::ENOMEM)?;
     if end > TASK_SIZE || start < MMAP_MIN_ADDR {
         return Err(Errno::ENOMEM);
     }
@@ -299,19 +353,46 @@ fn load_segment(
     // Segments may overlap in a page; the later one wins, as in Linux.
     map::unmap(cx.k, cx.p, id, start, end)?;
     let file_end = vaddr + part.filesz;
-    let mapped_end = if part.filesz == 0 { start } else { map::page_up(file_end).ok_or(Errno::ENOMEM)? };
+    let mapped_end = if part.filesz == 0 {
+        start
+    } else {
+        map::page_up(file_end).ok_or(Errno::ENOMEM)?
+    };
     if part.filesz > 0 {
         file::get(cx.k, file);
-        let behind = Behind::File { file, offset: page(part.offset) };
-        map::insert(cx.k, cx.p, id, start, Vma { end: mapped_end, behind, ..area });
+        let behind = Behind::File {
+            file,
+            offset: page(part.offset),
+        };
+        map::insert(
+            cx.k,
+            cx.p,
+            id,
+            start,
+            Vma {
+                end: mapped_end,
+                behind,
+                ..area
+            },
+        );
     }
     if mapped_end < end {
         map::insert(cx.k, cx.p, id, mapped_end, area);
     }
-    if part.memsz > part.filesz && part.filesz > 0 && file_end < mapped_end && part.prot.contains(Prot::WRITE) {
+    if part.memsz > part.filesz
+        && part.filesz > 0
+        && file_end < mapped_end
+        && part.prot.contains(Prot::WRITE)
+    {
         let zeros = [0; PAGE_SIZE as usize];
-        user::write_in(cx.k, cx.p, id, file_end, &zeros[..(mapped_end - file_end) as usize])
-            .map_err(|_| Errno::EFAULT)?;
+        user::write_in(
+            cx.k,
+            cx.p,
+            id,
+            file_end,
+            &zeros[..(mapped_end - file_end) as usize],
+        )
+        .map_err(|_| Errno::EFAULT)?;
     }
     Ok(())
 }
@@ -359,7 +440,11 @@ fn build_stack(
     let rsp = (random_at - pointers.len() as u64 * 8) & !15;
 
     let prot = Prot::READ | Prot::WRITE;
-    let prot = if plan.elf.executable_stack { prot | Prot::EXEC } else { prot };
+    let prot = if plan.elf.executable_stack {
+        prot | Prot::EXEC
+    } else {
+        prot
+    };
     let vma = Vma {
         end: top,
         prot,
@@ -371,13 +456,27 @@ fn build_stack(
         behind: Behind::Anonymous(Name::Stack),
     };
     let bottom = (rsp - STACK_ROOM) & !(PAGE_SIZE - 1);
-    if cx.k.mm.space(plan.id).overlapping(bottom, top).next().is_some() {
+    if cx
+        .k
+        .mm
+        .space(plan.id)
+        .overlapping(bottom, top)
+        .next()
+        .is_some()
+    {
         return Err(Errno::ENOMEM);
     }
     map::insert(cx.k, cx.p, plan.id, bottom, vma);
-    let words: Vec<u8> = pointers.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let parts: [(u64, &[u8]); 4] =
-        [(strings_at, &text), (platform_at, PLATFORM), (random_at, &random), (rsp, &words)];
+    let words: Vec<u8> = pointers
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    let parts: [(u64, &[u8]); 4] = [
+        (strings_at, &text),
+        (platform_at, PLATFORM),
+        (random_at, &random),
+        (rsp, &words),
+    ];
     for (addr, bytes) in parts {
         user::write_in(cx.k, cx.p, plan.id, addr, bytes)?;
     }
@@ -385,7 +484,10 @@ fn build_stack(
     (layout.arg_start, layout.arg_end) = (marks[0], marks[1]);
     (layout.env_start, layout.env_end) = (marks[1], marks[2]);
     layout.stack_start = rsp;
-    layout.auxv = auxv.into_iter().map(|(key, value)| (u64::from(key), value)).collect();
+    layout.auxv = auxv
+        .into_iter()
+        .map(|(key, value)| (u64::from(key), value))
+        .collect();
     Ok(rsp)
 }
 
@@ -396,8 +498,14 @@ mod tests {
     #[test]
     fn script_lines_are_cut_as_linux_cuts_them() {
         assert_eq!(parse_line(b"/bin/sh\n", false), Ok((&b"/bin/sh"[..], None)));
-        assert_eq!(parse_line(b" \t/bin/sh -e x \nrest", false), Ok((&b"/bin/sh"[..], Some(&b"-e x"[..]))));
-        assert_eq!(parse_line(b"/usr/bin/env python3", false), Ok((&b"/usr/bin/env"[..], Some(&b"python3"[..]))));
+        assert_eq!(
+            parse_line(b" \t/bin/sh -e x \nrest", false),
+            Ok((&b"/bin/sh"[..], Some(&b"-e x"[..])))
+        );
+        assert_eq!(
+            parse_line(b"/usr/bin/env python3", false),
+            Ok((&b"/usr/bin/env"[..], Some(&b"python3"[..])))
+        );
         assert_eq!(parse_line(b"  \n", false), Err(Errno::ENOEXEC));
         assert_eq!(parse_line(b"/cut/off", true), Err(Errno::ENOEXEC));
     }
