@@ -1,1 +1,32 @@
-//! TODO
+//! Builds imgfs layers: one uncompressed, page-aligned, reproducible EROFS image from a directory or a tar stream.
+//!
+//! A build runs in three steps. A *source* ([`build_dir`], [`build_tar`]) fills the in-memory [`tree`] of the layer
+//! (names and attributes only) while it hands the bytes of each file to the [`writer`], which copies them to the output once
+//! and stores equal files once. Then [`layout`] gives every inode its place and writes the metadata behind the data,
+//! the superblock last. [`output`] makes the image appear under its name only when it is whole.
+//!
+//! The bytes of an image depend on the source and the options alone: no clock, no random UUID, no hash order.
+#![forbid(unsafe_code)]
+
+mod digest;
+mod dirent;
+mod error;
+mod inode;
+mod layout;
+mod options;
+mod output;
+mod report;
+mod source;
+mod superblock;
+mod tree;
+mod writer;
+mod xattr;
+
+pub use error::BuildError;
+pub use options::{BuildOptions, DataAlign, ParseAlignError};
+pub use output::discard_unfinished;
+pub use report::{BuildReport, Progress, Work};
+pub use source::{build_dir, build_tar, build_tar_file};
+
+/// Block size of every image written, in bytes: the largest that mounts on hosts with pages of any size.
+pub const BLOCK_SIZE: u64 = 4096;

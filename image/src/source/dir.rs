@@ -1,0 +1,485 @@
+//! A directory of the host as source: one depth-first walk in byte order that reads every file as it meets it.
+//!
+//! Each object is reached through the descriptor of its directory and never through a symbolic link, so that a tree that
+//! changes meanwhile can give an error but nothing from outside.
+
+use crate::output::FileId;
+use crate::tree::{Attr, Body, Directory, Node, NodeId, Time, Tree, Xattrs};
+use crate::writer::{Content, DataWriter, ExtentId};
+use crate::xattr;
+use crate::{BuildError, BuildOptions};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, Stat};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NOFOLLOW);
+/// Buffer for one getdents(2), in bytes.
+const LIST_BUFFER: usize = 64 << 10;
+/// Attribute names that mark an overlayfs object whose content is elsewhere.
+const REDIRECTS: [&[u8]; 2] = [b"trusted.overlay.redirect", b"trusted.overlay.metacopy"];
+/// Attributes in which overlayfs keeps facts about one mount; they mean nothing in a layer.
+const BOOKKEEPING: [&[u8]; 6] = [
+    b"trusted.overlay.origin",
+    b"trusted.overlay.impure",
+    b"trusted.overlay.nlink",
+    b"trusted.overlay.upper",
+    b"trusted.overlay.uuid",
+    b"trusted.overlay.protattr",
+];
+
+/// Opens the directory to build from; here alone a symbolic link is followed.
+pub(crate) fn open_root(source: &Path) -> Result<OwnedFd, BuildError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    rustix::fs::open(source, flags, Mode::empty())
+        .map_err(|e| BuildError::source("open", source, e))
+}
+
+/// Reads the tree below `root` and stores the data of its files.
+pub(crate) fn read(
+    root: OwnedFd,
+    source: &Path,
+    options: &BuildOptions,
+    skip: &[FileId],
+    data: &mut DataWriter<'_>,
+) -> Result<Tree, BuildError> {
+    let stat = rustix::fs::fstat(&root).map_err(|e| BuildError::source("read", source, e))?;
+    let mut walk = Walk {
+        options,
+        skip,
+        data,
+        tree: Tree::new(attr(&stat, options)),
+        path: source.as_os_str().as_bytes().to_vec(),
+        linked: HashMap::new(),
+        stored: HashMap::new(),
+        list: Vec::with_capacity(LIST_BUFFER),
+    };
+    walk.tree.node_mut(NodeId::ROOT).xattrs = walk.xattrs_of_fd(&root)?;
+    walk.store_first(&root)?;
+    walk.run(root)?;
+    Ok(walk.tree)
+}
+
+/// A directory whose entries are being read.
+struct Level {
+    fd: OwnedFd,
+    node: NodeId,
+    /// What is left, last name first.
+    names: Vec<(CString, FileType)>,
+    path_len: usize,
+}
+
+struct Walk<'a, 'd> {
+    options: &'a BuildOptions,
+    skip: &'a [FileId],
+    data: &'a mut DataWriter<'d>,
+    tree: Tree,
+    /// Path of the directory or object at hand, for messages.
+    path: Vec<u8>,
+    /// Inodes with several names.
+    linked: HashMap<FileId, NodeId>,
+    /// Files that were stored before their turn.
+    stored: HashMap<FileId, (u64, Option<ExtentId>)>,
+    list: Vec<u8>,
+}
+
+impl Walk<'_, '_> {
+    fn fail(&self, action: &'static str, errno: Errno) -> BuildError {
+        BuildError::source(action, self.here(), errno)
+    }
+
+    fn here(&self) -> PathBuf {
+        PathBuf::from(OsString::from_vec(self.path.clone()))
+    }
+
+    fn run(&mut self, root: OwnedFd) -> Result<(), BuildError> {
+        let names = self.names(&root)?;
+        let mut levels = vec![Level {
+            fd: root,
+            node: NodeId::ROOT,
+            names,
+            path_len: self.path.len(),
+        }];
+        while let Some(level) = levels.last_mut() {
+            self.path.truncate(level.path_len);
+            let Some((name, kind)) = level.names.pop() else {
+                levels.pop();
+                continue;
+            };
+            self.path.push(b'/');
+            self.path.extend_from_slice(name.as_bytes());
+            if let Some((fd, node)) = self.object(level, &name, kind)? {
+                let names = self.names(&fd)?;
+                levels.push(Level {
+                    fd,
+                    node,
+                    names,
+                    path_len: self.path.len(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The names in a directory, sorted so that the first is at the end.
+    fn names(&mut self, fd: &OwnedFd) -> Result<Vec<(CString, FileType)>, BuildError> {
+        let mut names = Vec::new();
+        let mut dir = RawDir::new(fd, self.list.spare_capacity_mut());
+        while let Some(entry) = dir.next() {
+            let entry =
+                entry.map_err(|e| BuildError::source("list", OsStr::from_bytes(&self.path), e))?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                names.push((entry.file_name().to_owned(), entry.file_type()));
+            }
+        }
+        names.sort_unstable_by(|a, b| b.0.as_bytes().cmp(a.0.as_bytes()));
+        Ok(names)
+    }
+
+    /// Takes one object into the tree; gives back a directory that is still to be listed.
+    fn object(
+        &mut self,
+        level: &Level,
+        name: &CString,
+        kind: FileType,
+    ) -> Result<Option<(OwnedFd, NodeId)>, BuildError> {
+        // A regular file or directory is opened first: one look-up less, and what is described is what is read.
+        let open = |flags| rustix::fs::openat(&level.fd, name, READ | flags, Mode::empty());
+        let opened = match kind {
+            FileType::Directory => Some(open(OFlags::DIRECTORY)),
+            FileType::RegularFile => Some(open(OFlags::NONBLOCK | OFlags::NOCTTY)),
+            _ => None,
+        };
+        let (fd, stat) = match opened {
+            Some(Ok(fd)) => {
+                let stat = rustix::fs::fstat(&fd).map_err(|e| self.fail("read", e))?;
+                (Some(fd), stat)
+            }
+            Some(Err(errno)) if !matches!(errno, Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => {
+                return Err(self.fail("open", errno));
+            }
+            _ => {
+                let stat = rustix::fs::statat(
+                    &level.fd,
+                    name,
+                    AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+                )
+                .map_err(|e| self.fail("read", e))?;
+                (None, stat)
+            }
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let id = (stat.st_dev as u64, stat.st_ino as u64);
+        if kind == FileType::RegularFile && self.skip.contains(&id) {
+            self.data.report.note(format!(
+                "left out {}: it is the output",
+                crate::error::Shown(&self.path)
+            ));
+            return Ok(None);
+        }
+        let many = stat.st_nlink > 1 && kind != FileType::Directory;
+        if many && let Some(&node) = self.linked.get(&id) {
+            self.tree.link(level.node, name.as_bytes(), node);
+            return Ok(None);
+        }
+        let fd = match (fd, kind) {
+            (Some(fd), _) => Some(fd),
+            // The file system did not tell the type with the name.
+            (None, FileType::Directory) => {
+                Some(open(OFlags::DIRECTORY).map_err(|e| self.fail("open", e))?)
+            }
+            (None, FileType::RegularFile) => {
+                Some(open(OFlags::NONBLOCK | OFlags::NOCTTY).map_err(|e| self.fail("open", e))?)
+            }
+            _ => None,
+        };
+        let xattrs = match &fd {
+            Some(fd) => self.xattrs_of_fd(fd)?,
+            None => self.xattrs_of_name(&level.fd, name)?,
+        };
+        let body = match kind {
+            FileType::Directory => Body::Directory(Directory::default()),
+            FileType::RegularFile => {
+                let (size, extent) = match (self.stored.get(&id), &fd) {
+                    (Some(stored), _) => *stored,
+                    (None, Some(fd)) => self.store(fd, &stat)?,
+                    (None, None) => return Err(self.fail("open", Errno::NOENT)),
+                };
+                Body::File { size, extent }
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(&level.fd, name, Vec::new())
+                    .map_err(|e| self.fail("read", e))?;
+                Body::Symlink(target.as_bytes().into())
+            }
+            FileType::CharacterDevice => Body::CharDevice(
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            ),
+            FileType::BlockDevice => Body::BlockDevice(
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            ),
+            FileType::Fifo => Body::Fifo,
+            FileType::Socket => Body::Socket,
+            FileType::Unknown => {
+                return Err(BuildError::unsupported(
+                    self.path.clone(),
+                    "unknown type of file",
+                ));
+            }
+        };
+        let directory = body.is_directory();
+        let node = self.tree.push(Node {
+            attr: attr(&stat, self.options),
+            xattrs,
+            body,
+        });
+        self.tree.link(level.node, name.as_bytes(), node);
+        if many {
+            self.linked.insert(id, node);
+        }
+        Ok(fd.filter(|_| directory).map(|fd| (fd, node)))
+    }
+
+    /// Stores the files that the options want at the front.
+    fn store_first(&mut self, root: &OwnedFd) -> Result<(), BuildError> {
+        let base = self.path.len();
+        for path in &self.options.order {
+            self.path.truncate(base);
+            let Some(fd) = open_below(root, path) else {
+                continue;
+            };
+            let Ok(stat) = rustix::fs::fstat(&fd) else {
+                continue;
+            };
+            let id = (stat.st_dev as u64, stat.st_ino as u64);
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && !self.stored.contains_key(&id)
+            {
+                self.path.push(b'/');
+                self.path.extend_from_slice(path);
+                let stored = self.store(&fd, &stat)?;
+                self.stored.insert(id, stored);
+            }
+        }
+        self.path.truncate(base);
+        Ok(())
+    }
+
+    fn store(&mut self, fd: &OwnedFd, stat: &Stat) -> Result<(u64, Option<ExtentId>), BuildError> {
+        let size = stat.st_size as u64;
+        let sparse = (stat.st_blocks as u64).saturating_mul(512) < size;
+        let mut content = FileContent {
+            fd,
+            size,
+            data_end: if sparse { 0 } else { size },
+            path: &self.path,
+        };
+        let extent = self.data.store(size, &mut content)?;
+        let after = rustix::fs::fstat(fd)
+            .map_err(|e| self.fail("read", e))?
+            .st_size as u64;
+        if after != size {
+            return Err(BuildError::Changed {
+                path: self.here(),
+                before: size,
+                after,
+            });
+        }
+        Ok((size, extent))
+    }
+
+    fn xattrs_of_fd(&mut self, fd: &OwnedFd) -> Result<Xattrs, BuildError> {
+        self.xattrs(
+            |buf| rustix::fs::flistxattr(fd, buf),
+            |name, buf| rustix::fs::fgetxattr(fd, name, buf),
+        )
+    }
+
+    /// Attributes of what cannot be opened: links, devices, pipes, sockets.
+    fn xattrs_of_name(&mut self, dir: &OwnedFd, name: &CString) -> Result<Xattrs, BuildError> {
+        let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
+        path.extend_from_slice(name.as_bytes());
+        // Without /proc the plain path must do.
+        if rustix::fs::accessat(
+            rustix::fs::CWD,
+            path.as_slice(),
+            rustix::fs::Access::EXISTS,
+            AtFlags::SYMLINK_NOFOLLOW,
+        ) == Err(Errno::NOENT)
+        {
+            path.clone_from(&self.path);
+        }
+        let path = path.as_slice();
+        self.xattrs(
+            |buf| rustix::fs::llistxattr(path, buf),
+            |name, buf| rustix::fs::lgetxattr(path, name, buf),
+        )
+    }
+
+    fn xattrs(
+        &mut self,
+        list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+        get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+    ) -> Result<Xattrs, BuildError> {
+        let mut xattrs = Xattrs::new();
+        // Most objects have none; one call tells.
+        let mut small = [0; 256];
+        let names = match list(&mut small) {
+            Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(xattrs),
+            Ok(len) => small[..len].to_vec(),
+            Err(Errno::RANGE) => sized(list).map_err(|e| self.fail("list attributes of", e))?,
+            Err(errno) => return Err(self.fail("list attributes of", errno)),
+        };
+        for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
+            if REDIRECTS.contains(&name) {
+                let reason = format!(
+                    "{} makes it depend on a file elsewhere",
+                    crate::error::Shown(name)
+                );
+                return Err(BuildError::unsupported(self.path.clone(), reason));
+            }
+            let why = if BOOKKEEPING.contains(&name) {
+                "it describes one overlay mount"
+            } else if xattr::split(name).is_none() {
+                "the format has no such attribute"
+            } else {
+                let value = match sized(|buf| get(name, buf)) {
+                    Ok(value) => value,
+                    // Listed, but gone or hidden from us.
+                    Err(Errno::NODATA) => continue,
+                    Err(errno) => return Err(self.fail("read attributes of", errno)),
+                };
+                if value.len() > xattr::VALUE_MAX {
+                    let reason = format!(
+                        "attribute {} exceeds {} bytes",
+                        crate::error::Shown(name),
+                        xattr::VALUE_MAX
+                    );
+                    return Err(BuildError::unsupported(self.path.clone(), reason));
+                }
+                xattrs.insert(name.into(), value.into());
+                continue;
+            };
+            let (path, name) = (crate::error::Shown(&self.path), crate::error::Shown(name));
+            let line = format!("{path}: attribute {name} left out: {why}");
+            self.data.report.note(line);
+        }
+        Ok(xattrs)
+    }
+}
+
+/// Calls `get` with growing buffers until one is large enough.
+fn sized(get: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buf = vec![0; 512];
+    loop {
+        match get(&mut buf) {
+            Ok(len) => {
+                buf.truncate(len);
+                return Ok(buf);
+            }
+            // The kernel's limit for values and lists of names is 64 KiB.
+            Err(Errno::RANGE) if buf.len() <= 64 << 10 => buf.resize(buf.len() * 4, 0),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The object at `path` below `root`, if no component on the way is a symbolic link.
+fn open_below(root: &OwnedFd, path: &[u8]) -> Option<OwnedFd> {
+    let mut components = path
+        .split(|&b| b == b'/')
+        .filter(|c| !c.is_empty() && *c != b".")
+        .peekable();
+    let mut at: Option<OwnedFd> = None;
+    while let Some(name) = components.next() {
+        if name == b".." {
+            return None;
+        }
+        let dir = at.as_ref().unwrap_or(root);
+        let last = components.peek().is_none();
+        let flags = if last {
+            OFlags::NONBLOCK | OFlags::NOCTTY
+        } else {
+            OFlags::DIRECTORY | OFlags::PATH
+        };
+        // A path that is not there, or no file, is no error: lists outlive the trees they were made for.
+        at = Some(rustix::fs::openat(dir, name, READ | flags, Mode::empty()).ok()?);
+    }
+    at
+}
+
+fn attr(stat: &Stat, options: &BuildOptions) -> Attr {
+    let mtime = Time {
+        sec: stat.st_mtime as i64,
+        nsec: stat.st_mtime_nsec as u32,
+    };
+    Attr {
+        perm: (stat.st_mode & 0o7777) as u16,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: mtime.clamped(options.timestamp),
+    }
+}
+
+/// The bytes of an open file.
+struct FileContent<'a> {
+    fd: &'a OwnedFd,
+    size: u64,
+    /// Up to here the file is known to be data.
+    data_end: u64,
+    path: &'a [u8],
+}
+
+impl FileContent<'_> {
+    fn path(&self) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(self.path))
+    }
+}
+
+impl Content for FileContent<'_> {
+    fn hole_end(&mut self, at: u64) -> Result<u64, BuildError> {
+        if at < self.data_end {
+            return Ok(at);
+        }
+        match rustix::fs::seek(self.fd, SeekFrom::Data(at)) {
+            Ok(data) if data > at => Ok(data),
+            Ok(_) => {
+                self.data_end = rustix::fs::seek(self.fd, SeekFrom::Hole(at)).unwrap_or(self.size);
+                Ok(at)
+            }
+            Err(Errno::NXIO) => Ok(self.size),
+            // A file system that cannot tell.
+            Err(_) => {
+                self.data_end = self.size;
+                Ok(at)
+            }
+        }
+    }
+
+    fn read(&mut self, at: u64, buf: &mut [u8]) -> Result<(), BuildError> {
+        let mut have = 0;
+        while have < buf.len() {
+            let offset = at + have as u64;
+            match rustix::io::pread(self.fd, &mut buf[have..], offset) {
+                Ok(0) => {
+                    return Err(BuildError::Changed {
+                        path: self.path(),
+                        before: self.size,
+                        after: offset,
+                    });
+                }
+                Ok(n) => have += n,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(BuildError::source("read", self.path(), errno)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Front ends: what turns a directory or a tar stream into a tree and its data.
+
+mod dir;
+mod pax;
+mod sparse;
+mod tar;
+
+use crate::output::Output;
+use crate::writer::DataWriter;
+use crate::{BuildError, BuildOptions, BuildReport, Progress, layout};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Builds the layer `output` from the directory `source`.
+///
+/// Symbolic links are stored, never followed. Whiteouts and opaque directories of an overlayfs upper directory are kept. An existing
+/// file `output` is replaced when the new image is complete, and is not part of it when it lies inside `source`.
+///
+/// # Errors
+/// The first thing that cannot be read, expressed or written; then nothing is left of the build.
+pub fn build_dir(
+    source: &Path,
+    output: &Path,
+    options: &BuildOptions,
+    progress: &mut dyn Progress,
+) -> Result<BuildReport, BuildError> {
+    let root = dir::open_root(source)?;
+    let output = Output::create(output)?;
+    let skip = output.identities();
+    let mut data = DataWriter::new(output, options, progress);
+    let tree = dir::read(root, source, options, &skip, &mut data)?;
+    layout::write(tree, data, options)
+}
+
+/// Builds the layer `output` from a tar stream, which may be compressed with gzip or zstd.
+///
+/// Understands ustar, pax and GNU archives, sparse files, and the whiteouts of OCI layers (`.wh.NAME`, `.wh..wh..opq`).
+/// `source_name` stands for the stream in messages.
+///
+/// # Errors
+/// As [`build_dir`]; also a damaged stream, or a name that leads out of the layer.
+pub fn build_tar(
+    source: &mut dyn Read,
+    source_name: &str,
+    output: &Path,
+    options: &BuildOptions,
+    progress: &mut dyn Progress,
+) -> Result<BuildReport, BuildError> {
+    let output = Output::create(output)?;
+    let mut data = DataWriter::new(output, options, progress);
+    let tree = tar::read(source, source_name, options, &mut data)?;
+    layout::write(tree, data, options)
+}
+
+/// Builds the layer `output` from the tar file `source`; see [`build_tar`].
+///
+/// # Errors
+/// As [`build_tar`].
+pub fn build_tar_file(
+    source: &Path,
+    output: &Path,
+    options: &BuildOptions,
+    progress: &mut dyn Progress,
+) -> Result<BuildReport, BuildError> {
+    let mut file = File::open(source).map_err(|e| BuildError::source("open", source, e))?;
+    build_tar(
+        &mut file,
+        &source.to_string_lossy(),
+        output,
+        options,
+        progress,
+    )
+}

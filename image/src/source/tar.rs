@@ -1,0 +1,781 @@
+//! A tar stream as source: ustar, pax and GNU headers, sparse files, and the whiteouts of OCI layers.
+//!
+//! Header fields come from the `tar` crate; the stream is read here, because the crate neither bounds extended headers nor takes
+//! records with newlines, pax sparse maps or negative times. The last entry of a name wins, as if the archive were extracted.
+
+use super::pax::{self, Records};
+use super::sparse::{LeadingMap, Map};
+use crate::error::Shown;
+use crate::tree::{Attr, Body, Directory, NAME_MAX, Node, NodeId, TARGET_MAX, Time, Tree, Xattrs};
+use crate::writer::{Content, DataWriter};
+use crate::xattr;
+use crate::{BuildError, BuildOptions};
+use flate2::bufread::MultiGzDecoder;
+use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
+use tar::Header;
+
+const BLOCK: usize = 512;
+/// Largest extended header or long name, in bytes: room for a few attributes of the largest size.
+const EXTENSION_MAX: u64 = 4 << 20;
+/// Symbolic links followed on the way to one entry.
+const LINKS_MAX: u32 = 40;
+const READ_BUFFER: usize = 256 << 10;
+const OVERLAY: &[u8] = b"trusted.overlay.";
+
+/// Reads the archive `source` and stores the data of its files.
+pub(crate) fn read(
+    source: &mut dyn Read,
+    name: &str,
+    options: &BuildOptions,
+    data: &mut DataWriter<'_>,
+) -> Result<Tree, BuildError> {
+    let stream = decompress(source).map_err(|e| BuildError::source("read", name, e))?;
+    let stream = Stream {
+        inner: stream,
+        offset: 0,
+        archive: name,
+        entry: Vec::new(),
+    };
+    let attr = Attr {
+        perm: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: Time::default().clamped(options.timestamp),
+    };
+    let mut import = Import {
+        stream,
+        options,
+        data,
+        tree: Tree::new(attr),
+        missing: attr,
+        global: Records::default(),
+    };
+    while import.entry()?.is_continue() {}
+    // What follows may still show that the compressed stream is damaged.
+    while import.stream.some(&mut [0; BLOCK])? > 0 {}
+    Ok(import.tree)
+}
+
+/// Looks at the first bytes for a compression.
+fn decompress(source: &mut dyn Read) -> io::Result<Box<dyn Read + '_>> {
+    let mut source = BufReader::with_capacity(READ_BUFFER, source);
+    let head = source.fill_buf()?;
+    let unsupported = |name| {
+        Err(io::Error::other(format!(
+            "{name} compression is not supported, only gzip and zstd"
+        )))
+    };
+    if head.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(BufReader::with_capacity(
+            READ_BUFFER,
+            MultiGzDecoder::new(source),
+        )));
+    }
+    // A zstd stream may begin with a skippable frame.
+    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+        || (head.len() > 4 && head[1..4] == [0x2a, 0x4d, 0x18] && head[0] >> 4 == 5)
+    {
+        return Ok(Box::new(BufReader::with_capacity(
+            READ_BUFFER,
+            zstd::stream::read::Decoder::with_buffer(source)?,
+        )));
+    }
+    if head.starts_with(b"\xfd7zXZ\0") {
+        return unsupported("xz");
+    }
+    if head.starts_with(b"BZh") {
+        return unsupported("bzip2");
+    }
+    Ok(Box::new(source))
+}
+
+/// The uncompressed stream, and where it is.
+struct Stream<'a> {
+    inner: Box<dyn Read + 'a>,
+    offset: u64,
+    archive: &'a str,
+    /// Name of the entry at hand, for messages.
+    entry: Vec<u8>,
+}
+
+impl Stream<'_> {
+    fn fail(&self, reason: impl Into<String>) -> BuildError {
+        BuildError::Tar {
+            archive: self.archive.to_owned(),
+            offset: self.offset,
+            entry: self.entry.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Reads what is there, at most `buf`; 0 at the end.
+    fn some(&mut self, buf: &mut [u8]) -> Result<usize, BuildError> {
+        loop {
+            match self.inner.read(buf) {
+                Ok(len) => {
+                    self.offset += len as u64;
+                    return Ok(len);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.fail(format!("cannot read: {e}"))),
+            }
+        }
+    }
+
+    /// Fills `buf` unless the stream ends first.
+    fn most(&mut self, buf: &mut [u8]) -> Result<usize, BuildError> {
+        let mut have = 0;
+        while have < buf.len() {
+            match self.some(&mut buf[have..])? {
+                0 => break,
+                len => have += len,
+            }
+        }
+        Ok(have)
+    }
+
+    fn exact(&mut self, buf: &mut [u8]) -> Result<(), BuildError> {
+        if self.most(buf)? == buf.len() {
+            Ok(())
+        } else {
+            Err(self.fail("the archive ends inside an entry"))
+        }
+    }
+
+    fn skip(&mut self, mut len: u64) -> Result<(), BuildError> {
+        let mut buf = [0; 16 << 10];
+        while len > 0 {
+            let part = len.min(buf.len() as u64) as usize;
+            self.exact(&mut buf[..part])?;
+            len -= part as u64;
+        }
+        Ok(())
+    }
+
+    /// The body of an extension header, without its padding.
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>, BuildError> {
+        if size > EXTENSION_MAX {
+            return Err(self.fail(format!(
+                "extended header of {size} bytes, {EXTENSION_MAX} at most"
+            )));
+        }
+        let mut body = vec![0; size as usize];
+        self.exact(&mut body)?;
+        self.skip(padding(size))?;
+        Ok(body)
+    }
+
+    /// The next header; `None` at the end of the archive.
+    fn header(&mut self) -> Result<Option<Header>, BuildError> {
+        let start = self.offset;
+        let mut header = Header::new_old();
+        match self.most(header.as_mut_bytes())? {
+            0 if start == 0 => return Err(self.fail("is empty, not a tar archive")),
+            0 => return Ok(None),
+            BLOCK => {}
+            _ if start == 0 => return Err(self.fail("is not a tar archive")),
+            _ => return Err(self.fail("the archive ends inside a header")),
+        }
+        let bytes = header.as_bytes();
+        if bytes.iter().all(|&b| b == 0) {
+            return Ok(None);
+        }
+        let (mut unsigned, mut signed) = (0i64, 0i64);
+        for (at, &byte) in bytes.iter().enumerate() {
+            let byte = if (148..156).contains(&at) { b' ' } else { byte };
+            unsigned += i64::from(byte);
+            // Some old writers summed signed characters.
+            signed += i64::from(byte as i8);
+        }
+        match number(&header.as_old().cksum) {
+            Some(sum) if sum == unsigned || sum == signed => Ok(Some(header)),
+            _ if start == 0 => Err(self.fail("is not a tar archive")),
+            _ => Err(self.fail("header checksum does not match")),
+        }
+    }
+}
+
+/// Bytes from the end of `size` bytes of data to the next header.
+fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK as u64
+}
+
+/// A numeric field: octal text, or base 256 with the top bit set; `None` if it is neither or too large.
+fn number(field: &[u8]) -> Option<i64> {
+    if field[0] & 0x80 != 0 {
+        // Two's complement in all bits but the first.
+        let start = if field[0] & 0x40 != 0 {
+            -1
+        } else {
+            i64::from(field[0] & 0x3f)
+        };
+        let start = if field[0] & 0x40 != 0 && field[0] != 0xff {
+            return None;
+        } else {
+            start
+        };
+        return field[1..].iter().try_fold(start, |n, &byte| {
+            n.checked_mul(256)?.checked_add(i64::from(byte))
+        });
+    }
+    let text = field.split(|&b| b == 0).next()?;
+    let text = std::str::from_utf8(text).ok()?.trim_matches(' ');
+    if text.is_empty() {
+        Some(0)
+    } else {
+        i64::from_str_radix(text, 8).ok()
+    }
+}
+
+/// What extension headers say about the entry that follows.
+#[derive(Default)]
+struct Extensions {
+    records: Records,
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+}
+
+struct Import<'a, 'd> {
+    stream: Stream<'a>,
+    options: &'a BuildOptions,
+    data: &'a mut DataWriter<'d>,
+    tree: Tree,
+    /// Attributes of directories that have no entry.
+    missing: Attr,
+    global: Records,
+}
+
+impl Import<'_, '_> {
+    /// Takes the next entry with all its extension headers.
+    fn entry(&mut self) -> Result<ControlFlow<()>, BuildError> {
+        self.stream.entry.clear();
+        let mut extensions = Extensions {
+            records: self.global.clone(),
+            ..Default::default()
+        };
+        let mut extended = false;
+        loop {
+            let Some(header) = self.stream.header()? else {
+                return if extended {
+                    Err(self
+                        .stream
+                        .fail("the archive ends after an extended header"))
+                } else {
+                    Ok(ControlFlow::Break(()))
+                };
+            };
+            let Some(size) = number(&header.as_old().size).and_then(|n| u64::try_from(n).ok())
+            else {
+                return Err(self.stream.fail("size is not a number"));
+            };
+            match header.as_old().linkflag[0] {
+                b'L' => extensions.long_name = Some(c_string(self.stream.extension(size)?)),
+                b'K' => extensions.long_link = Some(c_string(self.stream.extension(size)?)),
+                kind @ (b'x' | b'X' | b'g') => {
+                    let body = self.stream.extension(size)?;
+                    let Some(records) = Records::parse(&body) else {
+                        return Err(self.stream.fail("malformed pax header"));
+                    };
+                    if kind == b'g' {
+                        self.global.extend(records.clone());
+                    }
+                    extensions.records.extend(records);
+                    if kind == b'g' {
+                        continue;
+                    }
+                }
+                _ => {
+                    self.member(&header, size, extensions)?;
+                    return Ok(ControlFlow::Continue(()));
+                }
+            }
+            extended = true;
+        }
+    }
+
+    /// Takes one member of the archive.
+    fn member(
+        &mut self,
+        header: &Header,
+        size: u64,
+        extensions: Extensions,
+    ) -> Result<(), BuildError> {
+        let records = &extensions.records;
+        let name = [
+            records.get("GNU.sparse.name"),
+            records.get("path"),
+            extensions.long_name.as_deref(),
+        ];
+        let name = name
+            .into_iter()
+            .flatten()
+            .next()
+            .map_or_else(|| header.path_bytes().into_owned(), <[u8]>::to_vec);
+        self.stream.entry.clone_from(&name);
+        let size = match records.number("size") {
+            Some(Some(size)) => size,
+            Some(None) => return Err(self.stream.fail("size is not a number")),
+            None => size,
+        };
+        let mut kind = header.as_old().linkflag[0];
+        if matches!(kind, 0 | b'0') && name.ends_with(b"/") {
+            kind = b'5';
+        }
+        // These have no data, whatever their size field says; GNU's dump directories list names there.
+        let header_only = matches!(kind, b'1'..=b'6');
+        let stored = if header_only { 0 } else { size };
+        match kind {
+            b'N' | b'M' => {
+                return Err(self.stream.fail(format!(
+                    "entries of type {:?} are not supported",
+                    char::from(kind)
+                )));
+            }
+            b'V' => return self.stream.skip(stored + padding(stored)),
+            _ => {}
+        }
+        let Some(components) = components(&name) else {
+            return Err(self.stream.fail("the name leads out of the layer"));
+        };
+        if let Some(long) = components.iter().find(|c| c.len() > NAME_MAX) {
+            return Err(self.stream.fail(format!(
+                "a name of {} bytes, {NAME_MAX} at most",
+                long.len()
+            )));
+        }
+        if components.iter().any(|c| c.contains(&0)) {
+            return Err(self.stream.fail("a name with a NUL byte"));
+        }
+        if self.marker(&components)? {
+            return self.stream.skip(stored + padding(stored));
+        }
+        let attr = self.attr(header, records)?;
+        let link = [records.get("linkpath"), extensions.long_link.as_deref()];
+        let link = link.into_iter().flatten().next().map_or_else(
+            || {
+                header
+                    .link_name_bytes()
+                    .map(|l| l.into_owned())
+                    .unwrap_or_default()
+            },
+            <[u8]>::to_vec,
+        );
+        let Some((last, parents)) = components.split_last() else {
+            // The root itself.
+            if kind != b'5' && kind != b'D' {
+                return Err(self.stream.fail("the root is not a directory"));
+            }
+            let xattrs = self.xattrs(records)?;
+            let root = self.tree.node_mut(NodeId::ROOT);
+            (root.attr, root.xattrs) = (attr, xattrs);
+            return self.stream.skip(stored + padding(stored));
+        };
+        let parent = self.parent(parents)?;
+        let existing = self
+            .tree
+            .directory(parent)
+            .and_then(|d| d.entries.get(*last).copied());
+        if kind == b'1' {
+            let Some(target) = self.target(&link)? else {
+                return Err(self.stream.fail(format!(
+                    "hard link to {}, which the archive does not hold before it",
+                    Shown(&link)
+                )));
+            };
+            if self.tree.node(target).body.is_directory() {
+                return Err(self
+                    .stream
+                    .fail(format!("hard link to the directory {}", Shown(&link))));
+            }
+            self.tree.link(parent, last, target);
+            return Ok(());
+        }
+        let xattrs = self.xattrs(records)?;
+        if matches!(kind, b'5' | b'D') {
+            match existing.filter(|id| self.tree.node(*id).body.is_directory()) {
+                Some(id) => {
+                    let node = self.tree.node_mut(id);
+                    (node.attr, node.xattrs) = (attr, xattrs);
+                }
+                None => {
+                    let id = self.tree.push(Node {
+                        attr,
+                        xattrs,
+                        body: Body::Directory(Directory::default()),
+                    });
+                    self.tree.link(parent, last, id);
+                }
+            }
+            return self.stream.skip(stored + padding(stored));
+        }
+        let body = match kind {
+            b'2' => {
+                if link.is_empty() || link.len() > TARGET_MAX || link.contains(&0) {
+                    return Err(self.stream.fail(format!(
+                        "target of {} bytes, 1 to {TARGET_MAX} can be stored",
+                        link.len()
+                    )));
+                }
+                Body::Symlink(link.into())
+            }
+            b'3' | b'4' => {
+                let field = |bytes: Option<&[u8]>, key| match records.number(key) {
+                    Some(number) => number,
+                    None => bytes.map_or(Some(0), |b| number(b)?.try_into().ok()),
+                };
+                let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
+                    (Some(h), _) => (Some(&h.dev_major[..]), Some(&h.dev_minor[..])),
+                    (_, Some(h)) => (Some(&h.dev_major[..]), Some(&h.dev_minor[..])),
+                    _ => (None, None),
+                };
+                let device = field(major, "SCHILY.devmajor").zip(field(minor, "SCHILY.devminor"));
+                let device = device.and_then(|(major, minor)| {
+                    Some((major.try_into().ok()?, minor.try_into().ok()?))
+                });
+                let Some((major, minor)) = device else {
+                    return Err(self.stream.fail("device number is out of range"));
+                };
+                if kind == b'3' {
+                    Body::CharDevice(major, minor)
+                } else {
+                    Body::BlockDevice(major, minor)
+                }
+            }
+            b'6' => Body::Fifo,
+            // POSIX: types unknown to the reader are regular files.
+            _ => self.file(header, stored, records, kind)?,
+        };
+        let id = self.tree.push(Node { attr, xattrs, body });
+        self.tree.link(parent, last, id);
+        Ok(())
+    }
+
+    /// Stores the data of a regular file, sparse or not.
+    fn file(
+        &mut self,
+        header: &Header,
+        mut stored: u64,
+        records: &Records,
+        kind: u8,
+    ) -> Result<Body, BuildError> {
+        let after = padding(stored);
+        let map = if kind == b'S' {
+            let (ranges, size) = self.old_gnu_map(header)?;
+            Some(Map::new(ranges, size, stored))
+        } else if records.get("GNU.sparse.major") == Some(b"1") {
+            let Some(Some(size)) = records.number("GNU.sparse.realsize") else {
+                return Err(self.stream.fail("sparse file without a size"));
+            };
+            let mut leading = LeadingMap::new();
+            let ranges = loop {
+                if stored < BLOCK as u64 {
+                    return Err(self.stream.fail("sparse map is cut off"));
+                }
+                let mut block = [0; BLOCK];
+                self.stream.exact(&mut block)?;
+                stored -= BLOCK as u64;
+                if let Some(ranges) = leading
+                    .block(&block)
+                    .map_err(|reason| self.stream.fail(reason))?
+                {
+                    break ranges;
+                }
+            };
+            Some(Map::new(ranges, size, stored))
+        } else {
+            Map::from_records(records)
+                .map(|found| found.and_then(|(ranges, size)| Map::new(ranges, size, stored)))
+        };
+        let map = match map {
+            Some(map) => map.map_err(|reason| self.stream.fail(reason))?,
+            None => Map {
+                ranges: if stored > 0 {
+                    vec![(0, stored)]
+                } else {
+                    vec![]
+                },
+                size: stored,
+            },
+        };
+        let size = map.size;
+        if i64::try_from(size).is_err() {
+            return Err(self.stream.fail("size is out of range"));
+        }
+        let mut content = MemberContent {
+            stream: &mut self.stream,
+            map,
+            next: 0,
+            used: 0,
+        };
+        let extent = self.data.store(size, &mut content)?;
+        self.stream.skip(after)?;
+        Ok(Body::File { size, extent })
+    }
+
+    /// The map in the header of GNU's own sparse entries, and in the blocks that continue it.
+    fn old_gnu_map(&mut self, header: &Header) -> Result<(Vec<(u64, u64)>, u64), BuildError> {
+        let bad = |stream: &Stream<'_>| stream.fail("sparse map is malformed");
+        let Some(gnu) = header.as_gnu() else {
+            return Err(bad(&self.stream));
+        };
+        let unsigned = |field: &[u8]| number(field).and_then(|n| u64::try_from(n).ok());
+        let Some(size) = unsigned(&gnu.realsize) else {
+            return Err(bad(&self.stream));
+        };
+        let mut ranges = Vec::new();
+        let mut add = |offset: &[u8], len: &[u8]| {
+            // An empty field ends the list.
+            if offset[0] != 0 && len[0] != 0 {
+                ranges.push((unsigned(offset)?, unsigned(len)?));
+            }
+            Some(())
+        };
+        let mut complete = gnu
+            .sparse
+            .iter()
+            .all(|s| add(&s.offset, &s.numbytes).is_some());
+        let mut more = gnu.isextended[0] != 0;
+        while more && complete {
+            let mut block = [0; BLOCK];
+            self.stream.exact(&mut block)?;
+            complete = block[..21 * 24]
+                .chunks_exact(24)
+                .all(|s| add(&s[..12], &s[12..]).is_some());
+            more = block[504] != 0;
+        }
+        if complete {
+            Ok((ranges, size))
+        } else {
+            Err(bad(&self.stream))
+        }
+    }
+
+    fn attr(&self, header: &Header, records: &Records) -> Result<Attr, BuildError> {
+        let old = header.as_old();
+        let id = |key, field: &[u8]| match records.number(key) {
+            Some(id) => id.and_then(|id| u32::try_from(id).ok()),
+            None => number(field).and_then(|id| u32::try_from(id).ok()),
+        };
+        let mtime = match records.get("mtime") {
+            Some(text) => pax::time(text),
+            None => number(&old.mtime).map(|sec| Time { sec, nsec: 0 }),
+        };
+        let (Some(mode), Some(uid), Some(gid), Some(mtime)) = (
+            number(&old.mode),
+            id("uid", &old.uid),
+            id("gid", &old.gid),
+            mtime,
+        ) else {
+            return Err(self.stream.fail("mode, owner or time is not a number"));
+        };
+        Ok(Attr {
+            perm: (mode & 0o7777) as u16,
+            uid,
+            gid,
+            mtime: mtime.clamped(self.options.timestamp),
+        })
+    }
+
+    fn xattrs(&mut self, records: &Records) -> Result<Xattrs, BuildError> {
+        let mut xattrs = Xattrs::new();
+        for (key, value) in records.iter() {
+            let (name, value) = if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                (name.to_vec(), Some(value.to_vec()))
+            } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                (pax::unescape(name), pax::base64(value))
+            } else {
+                continue;
+            };
+            let why = if name.starts_with(OVERLAY) {
+                "it would change how layers are stacked"
+            } else if xattr::split(&name).is_none() || name.contains(&0) {
+                "the format has no such attribute"
+            } else {
+                let Some(value) = value.filter(|v| v.len() <= xattr::VALUE_MAX) else {
+                    return Err(self.stream.fail(format!(
+                        "attribute {} is malformed or too large",
+                        Shown(&name)
+                    )));
+                };
+                xattrs.insert(name.into(), value.into());
+                continue;
+            };
+            let line = format!(
+                "{}: attribute {} left out: {why}",
+                Shown(&self.stream.entry),
+                Shown(&name)
+            );
+            self.data.report.note(line);
+        }
+        Ok(xattrs)
+    }
+
+    /// Handles the names with a meaning of their own; whether this was one.
+    fn marker(&mut self, components: &[&[u8]]) -> Result<bool, BuildError> {
+        let Some(at) = components.iter().position(|c| c.starts_with(b".wh.")) else {
+            return Ok(false);
+        };
+        let (marker, last) = (components[at], at + 1 == components.len());
+        let hidden = &marker[4..];
+        if last && hidden == b".wh..opq" {
+            let parent = self.parent(&components[..at])?;
+            if let Some(directory) = self.tree.directory_mut(parent) {
+                directory.opaque = true;
+            }
+        } else if hidden.starts_with(b".wh.") || !last {
+            let line = format!(
+                "{} left out: a name reserved for layer metadata",
+                Shown(&self.stream.entry)
+            );
+            self.data.report.note(line);
+        } else if matches!(hidden, b"" | b"." | b"..") {
+            return Err(self.stream.fail("a whiteout of no name"));
+        } else {
+            let parent = self.parent(&components[..at])?;
+            if let Some(directory) = self.tree.directory_mut(parent) {
+                directory.whiteouts.insert(hidden.into());
+            }
+        }
+        Ok(true)
+    }
+
+    /// The directory that `path` names, made where it is missing; symbolic links of the layer are followed inside it.
+    fn parent(&mut self, path: &[&[u8]]) -> Result<NodeId, BuildError> {
+        // Components still to walk, the next one last.
+        let mut rest: Vec<Vec<u8>> = path.iter().rev().map(|c| c.to_vec()).collect();
+        let mut trail = vec![NodeId::ROOT];
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            let at = trail.last().copied().unwrap_or(NodeId::ROOT);
+            match &*name {
+                b"" | b"." => continue,
+                b".." => {
+                    if trail.len() > 1 {
+                        trail.pop();
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let Some(child) = self
+                .tree
+                .directory(at)
+                .and_then(|d| d.entries.get(&*name).copied())
+            else {
+                if name.len() > NAME_MAX {
+                    return Err(self.stream.fail(format!(
+                        "a name of {} bytes, {NAME_MAX} at most",
+                        name.len()
+                    )));
+                }
+                let node = Node {
+                    attr: self.missing,
+                    xattrs: Xattrs::new(),
+                    body: Body::Directory(Directory::default()),
+                };
+                let id = self.tree.push(node);
+                self.tree.link(at, &name, id);
+                trail.push(id);
+                continue;
+            };
+            match &self.tree.node(child).body {
+                Body::Directory(_) => trail.push(child),
+                Body::Symlink(target) => {
+                    links += 1;
+                    if links > LINKS_MAX {
+                        return Err(self.stream.fail("too many symbolic links on the way"));
+                    }
+                    if target.starts_with(b"/") {
+                        trail.truncate(1);
+                    }
+                    rest.extend(target.split(|&b| b == b'/').rev().map(<[u8]>::to_vec));
+                }
+                _ => {
+                    return Err(self.stream.fail(format!(
+                        "{} is in the way and not a directory",
+                        Shown(&name)
+                    )));
+                }
+            }
+        }
+        Ok(trail.last().copied().unwrap_or(NodeId::ROOT))
+    }
+
+    /// The object a hard link means; `None` if there is none.
+    fn target(&mut self, link: &[u8]) -> Result<Option<NodeId>, BuildError> {
+        let Some(components) = components(link) else {
+            return Err(self.stream.fail(format!(
+                "hard link to {}, which leads out of the layer",
+                Shown(link)
+            )));
+        };
+        Ok(self.tree.find(&components.join(&b'/')))
+    }
+}
+
+/// The components of a name, `.` and `..` resolved; `None` if it leads above the root.
+fn components(name: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut out = Vec::new();
+    for component in name.split(|&b| b == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => {
+                out.pop()?;
+            }
+            name => out.push(name),
+        }
+    }
+    Some(out)
+}
+
+fn c_string(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = bytes.iter().position(|&b| b == 0) {
+        bytes.truncate(end);
+    }
+    bytes
+}
+
+/// The bytes of one member, taken from the stream as they are asked for.
+struct MemberContent<'a, 's> {
+    stream: &'a mut Stream<'s>,
+    map: Map,
+    /// The range to read from next, and how much of it is used.
+    next: usize,
+    used: u64,
+}
+
+impl Content for MemberContent<'_, '_> {
+    fn hole_end(&mut self, at: u64) -> Result<u64, BuildError> {
+        Ok(match self.map.ranges.get(self.next) {
+            Some((offset, _)) => at.max(offset + self.used),
+            None => self.map.size,
+        })
+    }
+
+    fn read(&mut self, mut at: u64, mut buf: &mut [u8]) -> Result<(), BuildError> {
+        while !buf.is_empty() {
+            let Some(&(offset, len)) = self.map.ranges.get(self.next) else {
+                buf.fill(0);
+                break;
+            };
+            let start = offset + self.used;
+            if start > at {
+                let gap = (start - at).min(buf.len() as u64) as usize;
+                let (zeros, rest) = buf.split_at_mut(gap);
+                zeros.fill(0);
+                (buf, at) = (rest, at + gap as u64);
+                continue;
+            }
+            let part = (len - self.used).min(buf.len() as u64) as usize;
+            let (data, rest) = buf.split_at_mut(part);
+            self.stream.exact(data)?;
+            (buf, at) = (rest, at + part as u64);
+            self.used += part as u64;
+            if self.used == len {
+                (self.next, self.used) = (self.next + 1, 0);
+            }
+        }
+        Ok(())
+    }
+}

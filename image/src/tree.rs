@@ -1,0 +1,256 @@
+//! The layer in memory: names, attributes and where each file's data went, one [`Node`] per inode.
+//!
+//! A source fills it in any order; [`Tree::finish`] turns what whiteout markers said into overlayfs form.
+
+use crate::BuildReport;
+use crate::writer::ExtentId;
+use crate::xattr::{OPAQUE, ORIGIN};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) const S_IFIFO: u16 = 0o010000;
+pub(crate) const S_IFCHR: u16 = 0o020000;
+pub(crate) const S_IFDIR: u16 = 0o040000;
+pub(crate) const S_IFBLK: u16 = 0o060000;
+pub(crate) const S_IFREG: u16 = 0o100000;
+pub(crate) const S_IFLNK: u16 = 0o120000;
+pub(crate) const S_IFSOCK: u16 = 0o140000;
+
+/// Longest name of a directory entry, in bytes.
+pub(crate) const NAME_MAX: usize = 255;
+/// Longest target of a symbolic link, in bytes.
+pub(crate) const TARGET_MAX: usize = 4095;
+
+/// Index of a node in its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NodeId(pub(crate) u32);
+
+impl NodeId {
+    pub(crate) const ROOT: Self = Self(0);
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Seconds since 1970 and nanoseconds (0..1e9) above them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Time {
+    pub(crate) sec: i64,
+    pub(crate) nsec: u32,
+}
+
+impl Time {
+    /// No later than `limit`.
+    pub(crate) fn clamped(self, limit: Option<i64>) -> Self {
+        match limit {
+            Some(sec) => self.min(Self { sec, nsec: 0 }),
+            None => self,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attr {
+    /// Permissions and set-id bits, without the type.
+    pub(crate) perm: u16,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: Time,
+}
+
+/// Extended attributes by full name.
+pub(crate) type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) attr: Attr,
+    pub(crate) xattrs: Xattrs,
+    pub(crate) body: Body,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    Directory(Directory),
+    /// A regular file; no extent when empty.
+    File {
+        size: u64,
+        extent: Option<ExtentId>,
+    },
+    Symlink(Box<[u8]>),
+    /// Device number as `major`, `minor`.
+    CharDevice(u32, u32),
+    BlockDevice(u32, u32),
+    Fifo,
+    Socket,
+}
+
+impl Body {
+    /// The type bits of `st_mode`.
+    pub(crate) fn mode_type(&self) -> u16 {
+        match self {
+            Self::Directory(_) => S_IFDIR,
+            Self::File { .. } => S_IFREG,
+            Self::Symlink(_) => S_IFLNK,
+            Self::CharDevice(..) => S_IFCHR,
+            Self::BlockDevice(..) => S_IFBLK,
+            Self::Fifo => S_IFIFO,
+            Self::Socket => S_IFSOCK,
+        }
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        matches!(self, Self::Directory(_))
+    }
+
+    pub(crate) fn is_whiteout(&self) -> bool {
+        matches!(self, Self::CharDevice(0, 0))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    pub(crate) entries: BTreeMap<Box<[u8]>, NodeId>,
+    /// Names that a marker removes from lower layers.
+    pub(crate) whiteouts: BTreeSet<Box<[u8]>>,
+    /// Hides the directory's content in lower layers.
+    pub(crate) opaque: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Tree {
+    /// A tree with an empty root.
+    pub(crate) fn new(attr: Attr) -> Self {
+        let body = Body::Directory(Directory::default());
+        Self {
+            nodes: vec![Node {
+                attr,
+                xattrs: Xattrs::new(),
+                body,
+            }],
+        }
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.index()]
+    }
+
+    pub(crate) fn directory(&self, id: NodeId) -> Option<&Directory> {
+        match &self.node(id).body {
+            Body::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn directory_mut(&mut self, id: NodeId) -> Option<&mut Directory> {
+        match &mut self.node_mut(id).body {
+            Body::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    /// Adds a node without a name.
+    pub(crate) fn push(&mut self, node: Node) -> NodeId {
+        let id = NodeId(u32::try_from(self.nodes.len()).expect("fewer than 2^32 inodes")); // INVARIANT: 2^32 nodes need over 400 GB
+        self.nodes.push(node);
+        id
+    }
+
+    /// Gives `node` the name `name` in directory `parent`, replacing what had it.
+    pub(crate) fn link(&mut self, parent: NodeId, name: &[u8], node: NodeId) {
+        if let Some(directory) = self.directory_mut(parent) {
+            directory.entries.insert(name.into(), node);
+        }
+    }
+
+    /// The object at a path of plain components (no `..`, symlinks not followed).
+    pub(crate) fn find(&self, path: &[u8]) -> Option<NodeId> {
+        path.split(|&b| b == b'/')
+            .filter(|c| !c.is_empty() && *c != b".")
+            .try_fold(NodeId::ROOT, |at, name| {
+                self.directory(at)?.entries.get(name).copied()
+            })
+    }
+
+    /// Writes whiteouts and opaque directories in overlayfs form.
+    ///
+    /// A name that is both removed and present is present; if it is a directory it hides the lower one. A directory with
+    /// whiteouts gets an empty origin mark, without which the kernel's overlayfs lists them where only one layer has the directory.
+    pub(crate) fn finish(&mut self) {
+        for index in 0..self.nodes.len() {
+            let Body::Directory(directory) = &mut self.nodes[index].body else {
+                continue;
+            };
+            for name in std::mem::take(&mut directory.whiteouts) {
+                let Body::Directory(directory) = &self.nodes[index].body else {
+                    continue;
+                };
+                match directory.entries.get(&name) {
+                    Some(&child) => {
+                        if let Some(child) = self.directory_mut(child) {
+                            child.opaque = true;
+                        }
+                    }
+                    None => {
+                        let attr = Attr {
+                            perm: 0,
+                            uid: 0,
+                            gid: 0,
+                            mtime: Time::default(),
+                        };
+                        let id = self.push(Node {
+                            attr,
+                            xattrs: Xattrs::new(),
+                            body: Body::CharDevice(0, 0),
+                        });
+                        self.link(NodeId(index as u32), &name, id);
+                    }
+                }
+            }
+        }
+        for index in 0..self.nodes.len() {
+            let Body::Directory(directory) = &self.nodes[index].body else {
+                continue;
+            };
+            let opaque = directory.opaque;
+            let marked = directory
+                .entries
+                .values()
+                .any(|id| self.node(*id).body.is_whiteout());
+            let xattrs = &mut self.nodes[index].xattrs;
+            if opaque {
+                xattrs.insert(OPAQUE.into(), (*b"y").into());
+            }
+            if marked {
+                xattrs.insert(ORIGIN.into(), Box::default());
+            }
+        }
+    }
+
+    /// Counts what is reachable into `report`; `order` lists every inode once.
+    pub(crate) fn count(&self, order: &[NodeId], links: &[u32], report: &mut BuildReport) {
+        for &id in order {
+            let node = self.node(id);
+            match &node.body {
+                Body::Directory(_) => {
+                    report.directories += 1;
+                    report.opaque +=
+                        u64::from(node.xattrs.get(OPAQUE).is_some_and(|v| **v == *b"y"));
+                    continue;
+                }
+                Body::File { .. } => report.files += 1,
+                Body::Symlink(_) => report.symlinks += 1,
+                body if body.is_whiteout() => report.whiteouts += 1,
+                _ => report.others += 1,
+            }
+            report.hard_links += u64::from(links[id.index()].saturating_sub(1));
+        }
+    }
+}
