@@ -50,7 +50,8 @@ struct Test {
     time: u64,
 }
 
-const FRAMES: u32 = 1 << 18;
+/// Few, so that they are used again.
+const FRAMES: u32 = 1 << 12;
 
 impl Test {
     fn new(tree: MemTree, limit: Option<u64>) -> Test {
@@ -535,6 +536,7 @@ impl Test {
         }
         self.forget(dir);
         self.check_maps();
+        self.frames.clean(&mut self.host.memory);
     }
 }
 
