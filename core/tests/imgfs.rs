@@ -313,6 +313,56 @@ fn images_of_mkfs_are_read_whole() {
     }
 }
 
+#[test]
+fn data_on_another_device_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    fill(&source);
+    let paths = [dir.path().join("image"), dir.path().join("blob")];
+    let mut mkfs = Command::new("mkfs.erofs");
+    let blob = format!("--blobdev={}", paths[1].display());
+    mkfs.args(["--quiet", "--chunksize=4096", &blob])
+        .args([&paths[0], &source]);
+    match mkfs.output() {
+        Ok(run) if run.status.success() => {}
+        other => {
+            let skips = std::env::var_os("VARVE_TEST_NO_SKIP").is_none();
+            assert!(skips, "{mkfs:?}: {other:?}");
+            println!("SKIP: an image with a device: {other:?}");
+            return;
+        }
+    }
+    let [image, blob] = paths.map(|path| std::fs::read(path).unwrap());
+    let read = |images: &MemImages, fs: &ImgFs| {
+        let root = fs.inode(images, fs.root()).unwrap();
+        let (nid, _) = fs.lookup(images, &root, b"hard").unwrap().unwrap();
+        let file = fs.inode(images, nid).unwrap();
+        let mut data = vec![0; 10_000];
+        fs.read(images, &file, 0, &mut data).map(|len| (len, data))
+    };
+    let expected = Ok((10_000, vec![2; 10_000]));
+    let block = |bytes: &Vec<u8>| MemBlock {
+        bytes: bytes.clone(),
+        mapped: true,
+    };
+    let both = MemImages(vec![block(&image), block(&blob)]);
+    let fs = ImgFs::open(&both, IMAGE, &[ImageId(1)]).unwrap();
+    assert!(read(&both, &fs) == expected);
+    assert_eq!(walk(&fs, &both, 10_000), (158, 158));
+    assert!(ImgFs::open(&both, IMAGE, &[ImageId(1), ImageId(1)]).is_err());
+    let fs = ImgFs::open(&both, IMAGE, &[]).unwrap();
+    assert!(read(&both, &fs).is_err_and(|error| error.kind == ErrorKind::Unsupported));
+    // The device's bytes behind the image's, and their place in its slot (at 9 * 128).
+    let mut flat = [image.as_slice(), &blob].concat();
+    flat[0x408] &= !1; // no checksum
+    flat[1152 + 64..1152 + 68].copy_from_slice(&(blob.len() as u32 / 4096).to_le_bytes());
+    flat[1152 + 68..1152 + 72].copy_from_slice(&(image.len() as u32 / 4096).to_le_bytes());
+    let flat = MemImages(vec![block(&flat)]);
+    let fs = ImgFs::open(&flat, IMAGE, &[]).unwrap();
+    assert!(read(&flat, &fs) == expected);
+}
+
 /// Damages an image: cuts it, or changes some bytes of the superblock and of what is not zero.
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     bytes[0x408] &= !1; // no checksum

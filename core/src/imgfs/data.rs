@@ -160,19 +160,18 @@ impl ImgFs {
         };
         let (image, limit) = match device {
             None => (self.image, self.len),
-            Some(slot) => {
-                let end = (block << self.block_bits).checked_add(need);
-                if end.is_none_or(|end| end > slot.blocks << self.block_bits) {
-                    return Err(outside);
+            // The length of the file counts, not what the slot says of it: mkfs.erofs 1.5 says nothing.
+            Some(slot) => match slot.image {
+                Some(image) => (image, self.block(images, image)?.len()),
+                None if slot.uniaddr == 0 => {
+                    let field = "a chunk is on a device that was not given";
+                    return Err(self.error(Some(inode.nid), ErrorKind::Unsupported, field));
                 }
-                match slot.image {
-                    Some(image) => (image, self.block(images, image)?.len()),
-                    None => {
-                        block += slot.uniaddr;
-                        (self.image, self.len)
-                    }
+                None => {
+                    block += slot.uniaddr;
+                    (self.image, self.len)
                 }
-            }
+            },
         };
         let offset = block << self.block_bits;
         match offset.checked_add(need) {
