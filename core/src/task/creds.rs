@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
-use crate::vfs::FileId;
+use crate::vfs::mount::MountFlags;
+use crate::vfs::{FileId, file, inode};
 
 /// Capabilities of root in a container, as Docker sets them.
 pub(crate) const DEFAULT_CAPS: u64 = 0xa804_25fb;
@@ -230,9 +231,25 @@ pub(crate) fn exec_creds(cx: &mut Cx<'_, '_>, file: FileId) -> Result<ExecCreds,
     cx.creds().after_exec(&privileges)
 }
 
-/// Set-id bits and capabilities of an executable file.
-fn privileges(_cx: &mut Cx<'_, '_>, _file: FileId) -> Result<Privileges, Errno> {
-    Ok(Privileges::default())
+/// Set-id bits and capabilities of an executable file; none on a mount that does not honour them.
+fn privileges(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Privileges, Errno> {
+    let (path, inode) = (file::at(cx.k, id).path, file::inode_of(cx.k, id)?);
+    let mount = cx.k.vfs.mounts.at(path.mount);
+    if mount.flags.contains(MountFlags::NOSUID) {
+        return Ok(Privileges::default());
+    }
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    // Without group execution the bit means mandatory locking.
+    const SET_GID: u32 = g::S_ISGID | g::S_IXGRP;
+    let caps = match inode::get_xattr(cx.k, cx.p, inode, b"security.capability") {
+        Ok(value) => FileCaps::parse(&value),
+        Err(_) => None,
+    };
+    Ok(Privileges {
+        set_uid: (attr.mode & g::S_ISUID != 0).then_some(attr.uid),
+        set_gid: (attr.mode & SET_GID == SET_GID).then_some(attr.gid),
+        caps,
+    })
 }
 
 #[cfg(test)]
