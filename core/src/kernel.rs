@@ -274,6 +274,15 @@ impl Kernel {
         hasher.finish()
     }
 
+    /// Checks the invariants of all parts; the error names the first one that does not hold. For tests and fuzzers.
+    ///
+    /// # Errors
+    /// A text that says what is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        crate::task::check::check(self)?;
+        crate::vfs::check::check(self)
+    }
+
     /// Copies user memory of a thread out, for debuggers and tests. Drain the outputs before and afterwards.
     ///
     /// # Errors
