@@ -46,9 +46,21 @@ fn a_zombie_waits_for_its_parent() {
     let child = fork(&mut m, init);
     let pid = m.result(init).unwrap();
     gone(&mut m, child, EXIT, &[0]);
-    assert_eq!(call(&mut m, init, KILL, &[pid as u64, 0]), 0, "a zombie can be signalled");
+    assert_eq!(
+        call(&mut m, init, KILL, &[pid as u64, 0]),
+        0,
+        "a zombie can be signalled"
+    );
     // WNOWAIT leaves it, WNOHANG does not wait.
-    assert_eq!(call(&mut m, init, WAITID, &[P_ALL, 0, DATA, WEXITED | WNOWAIT, 0]), 0);
+    assert_eq!(
+        call(
+            &mut m,
+            init,
+            WAITID,
+            &[P_ALL, 0, DATA, WEXITED | WNOWAIT, 0]
+        ),
+        0
+    );
     assert_eq!(word(&mut m, init, DATA), SIGCHLD);
     assert_eq!(word(&mut m, init, DATA + 8), CLD_EXITED);
     assert_eq!(word(&mut m, init, DATA + 16), pid as u32);
@@ -61,14 +73,31 @@ fn waits_refuse_what_linux_refuses() {
     let mut m = boot();
     let init = m.first();
     assert_eq!(call(&mut m, init, WAIT4, &[ANY, 0, 0x100, 0]), -EINVAL);
-    assert_eq!(call(&mut m, init, WAIT4, &[i32::MIN as u32 as u64, 0, 0, 0]), -ESRCH);
-    assert_eq!(call(&mut m, init, WAITID, &[P_ALL, 0, 0, WNOHANG, 0]), -EINVAL);
-    assert_eq!(call(&mut m, init, WAITID, &[P_PID, 0, 0, WEXITED, 0]), -EINVAL);
+    assert_eq!(
+        call(&mut m, init, WAIT4, &[i32::MIN as u32 as u64, 0, 0, 0]),
+        -ESRCH
+    );
+    assert_eq!(
+        call(&mut m, init, WAITID, &[P_ALL, 0, 0, WNOHANG, 0]),
+        -EINVAL
+    );
+    assert_eq!(
+        call(&mut m, init, WAITID, &[P_PID, 0, 0, WEXITED, 0]),
+        -EINVAL
+    );
     assert_eq!(call(&mut m, init, WAITID, &[9, 1, 0, WEXITED, 0]), -EINVAL);
     let child = fork(&mut m, init);
     assert_eq!(call(&mut m, init, WAIT4, &[77, 0, 0, 0]), -ECHILD);
     m.poke(init, DATA, &[0xff; 128]).unwrap();
-    assert_eq!(call(&mut m, init, WAITID, &[P_ALL, 0, DATA, WEXITED | WNOHANG, 0]), 0);
+    assert_eq!(
+        call(
+            &mut m,
+            init,
+            WAITID,
+            &[P_ALL, 0, DATA, WEXITED | WNOHANG, 0]
+        ),
+        0
+    );
     assert_eq!(word(&mut m, init, DATA), 0, "nothing happened yet");
     gone(&mut m, child, EXIT, &[0]);
     let pid = call(&mut m, init, WAIT4, &[ANY, 8, 0, 0]);
@@ -129,7 +158,11 @@ fn threads_share_a_process() {
     assert_eq!(m.exit, None);
     assert_eq!(call(&mut m, thread, GETPID, &[]), 1);
     gone(&mut m, thread, EXIT, &[6]);
-    assert_eq!(m.exit, Some(ExitStatus::Exited(5)), "the leader's status counts");
+    assert_eq!(
+        m.exit,
+        Some(ExitStatus::Exited(5)),
+        "the leader's status counts"
+    );
 }
 
 #[test]
@@ -153,10 +186,18 @@ fn clone_refuses_combinations_that_make_no_sense() {
         CLONE_NEWNS | CLONE_FS,
         CLONE_PARENT,
     ] {
-        assert_eq!(call(&mut m, init, CLONE, &[flags, 0, 0, 0, 0]), -EINVAL, "{flags:#x}");
+        assert_eq!(
+            call(&mut m, init, CLONE, &[flags, 0, 0, 0, 0]),
+            -EINVAL,
+            "{flags:#x}"
+        );
     }
     for flags in [CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID] {
-        assert_eq!(call(&mut m, init, CLONE, &[flags, 0, 0, 0, 0]), -EPERM, "{flags:#x}");
+        assert_eq!(
+            call(&mut m, init, CLONE, &[flags, 0, 0, 0, 0]),
+            -EPERM,
+            "{flags:#x}"
+        );
     }
     assert_eq!(call(&mut m, init, CLONE3, &[DATA, 8]), -EINVAL);
     assert_eq!(call(&mut m, init, CLONE3, &[DATA, 5000]), -E2BIG);
@@ -170,7 +211,11 @@ fn groups_and_sessions_follow_posix() {
     let mut m = boot();
     let init = m.first();
     assert_eq!(call(&mut m, init, SETSID, &[]), -EPERM);
-    assert_eq!(call(&mut m, init, SETPGID, &[0, 0]), -EPERM, "a session leader");
+    assert_eq!(
+        call(&mut m, init, SETPGID, &[0, 0]),
+        -EPERM,
+        "a session leader"
+    );
     let a = fork(&mut m, init);
     let b = fork(&mut m, init);
     assert_eq!(call(&mut m, a, GETPGID, &[0]), 1);
@@ -179,8 +224,16 @@ fn groups_and_sessions_follow_posix() {
     assert_eq!(call(&mut m, b, GETPGID, &[0]), 2);
     assert_eq!(call(&mut m, b, SETSID, &[]), 3);
     assert_eq!(call(&mut m, b, GETSID, &[0]), 3);
-    assert_eq!(call(&mut m, init, SETPGID, &[3, 0]), -EPERM, "another session");
-    assert_eq!(call(&mut m, a, SETPGID, &[0, 3]), -EPERM, "no such group here");
+    assert_eq!(
+        call(&mut m, init, SETPGID, &[3, 0]),
+        -EPERM,
+        "another session"
+    );
+    assert_eq!(
+        call(&mut m, a, SETPGID, &[0, 3]),
+        -EPERM,
+        "no such group here"
+    );
     assert_eq!(call(&mut m, a, SETPGID, &[3, 3]), -ESRCH, "no child");
     assert_eq!(call(&mut m, a, SETPGID, &[0, u64::MAX]), -EINVAL);
     assert_eq!(call(&mut m, a, SETSID, &[]), -EPERM, "a group leader");
@@ -198,13 +251,21 @@ fn identity_follows_the_rules_of_root_and_others() {
     let child = fork(&mut m, init);
     assert_eq!(call(&mut m, child, SETRESUID, &[1000, 1000, 0]), 0);
     assert_eq!(call(&mut m, child, GETUID, &[]), 1000);
-    assert_eq!(call(&mut m, child, SETGID, &[5]), -EPERM, "no capability is effective");
+    assert_eq!(
+        call(&mut m, child, SETGID, &[5]),
+        -EPERM,
+        "no capability is effective"
+    );
     assert_eq!(call(&mut m, child, KILL, &[1, 0]), -EPERM);
     assert_eq!(call(&mut m, child, SETUID, &[0]), 0, "the saved user");
     assert_eq!(call(&mut m, child, GETEUID, &[]), 0);
     assert_eq!(call(&mut m, child, SETGID, &[5]), 0);
     assert_eq!(call(&mut m, child, SETUID, &[1000]), 0);
-    assert_eq!(call(&mut m, child, SETUID, &[0]), -EPERM, "root is given up for good");
+    assert_eq!(
+        call(&mut m, child, SETUID, &[0]),
+        -EPERM,
+        "root is given up for good"
+    );
     assert_eq!(call(&mut m, child, SETUID, &[u64::from(u32::MAX)]), -EINVAL);
 }
 
@@ -218,7 +279,9 @@ fn random_sequences_keep_the_invariants_and_replay() {
                 break;
             }
             step(&mut m, &mut rng);
-            m.kernel.check().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            m.kernel
+                .check()
+                .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         }
         let mut again = boot();
         again.replay(&m.log);
@@ -229,7 +292,12 @@ fn random_sequences_keep_the_invariants_and_replay() {
 
 /// One random trap of a random running thread.
 fn step(m: &mut Guests, rng: &mut Rng) {
-    let running: Vec<_> = m.threads.iter().filter(|(_, t)| t.runs).map(|(&id, _)| id).collect();
+    let running: Vec<_> = m
+        .threads
+        .iter()
+        .filter(|(_, t)| t.runs)
+        .map(|(&id, _)| id)
+        .collect();
     let Some(&thread) = running.get(rng.below(running.len().max(1))) else {
         m.advance(1_000_000_000);
         if m.threads.values().all(|t| !t.runs) {

@@ -65,7 +65,10 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
     open::open_stdio(k, p, files);
     let fs = fdtable::new_context(k, root, root, 0o22);
     let space = crate::mm::space::create(k);
-    let tid = k.tasks.new_tid().map_err(|errno| config_error(errno.name()))?;
+    let tid = k
+        .tasks
+        .new_tid()
+        .map_err(|errno| config_error(errno.name()))?;
     let id = k.tasks.new_thread();
     let sighand = k.tasks.new_sighand(Actions::new());
     let mut group = Process::new(tid, id, sighand, k.system.now);
@@ -361,7 +364,8 @@ fn look_up<'a>(
 mod tests {
     use super::*;
 
-    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# no\nbroken\nweb:x:33:34:web:/var/www:/bin/false\n";
+    const PASSWD: &[u8] =
+        b"root:x:0:0:root:/root:/bin/sh\n# no\nbroken\nweb:x:33:34:web:/var/www:/bin/false\n";
     const GROUP: &[u8] = b"root:x:0:\nwww:x:34:\nlog:x:4:web,other\nssl:x:101:web\n";
 
     fn ids(spec: &str) -> Result<(u32, u32, Vec<u32>), String> {

@@ -148,11 +148,21 @@ pub fn long(m: &mut Guests, thread: ThreadId, addr: u64) -> u64 {
 pub const RESTORER: u64 = 0x7000;
 
 #[track_caller]
-pub fn sigaction(m: &mut Guests, thread: ThreadId, signal: u32, handler: u64, flags: u64, mask: u64) {
+pub fn sigaction(
+    m: &mut Guests,
+    thread: ThreadId,
+    signal: u32,
+    handler: u64,
+    flags: u64,
+    mask: u64,
+) {
     let words = [handler, flags | SA_RESTORER, RESTORER, mask];
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     m.poke(thread, SIG, &bytes).unwrap();
-    assert_eq!(call(m, thread, SIGACTION, &[u64::from(signal), SIG, 0, 8]), 0);
+    assert_eq!(
+        call(m, thread, SIGACTION, &[u64::from(signal), SIG, 0, 8]),
+        0
+    );
 }
 
 /// A small generator, equal for equal seeds.
@@ -160,7 +170,10 @@ pub struct Rng(pub u64);
 
 impl Rng {
     pub fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         ((self.0 >> 33) as usize) % end.max(1)
     }
 }
