@@ -54,6 +54,8 @@ pub(crate) struct System {
     pub booted: Now,
     pub now: Now,
     pub rng: crate::rng::Rng,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: [u8; 16],
     pub strace: bool,
     /// Set once the first process has ended: nothing runs any more.
     pub over: bool,
@@ -203,6 +205,9 @@ impl Kernel {
     /// # Errors
     /// A [`BootError`] that names the image, the option or the program that is at fault.
     pub fn boot(config: BootConfig, ports: &mut Ports<'_>, now: Now) -> Result<Kernel, BootError> {
+        let mut rng = crate::rng::Rng::new(config.seed);
+        let mut boot_id = [0; 16];
+        rng.fill(&mut boot_id);
         let mut kernel = Kernel {
             system: System {
                 hostname: config.hostname.clone().into_bytes(),
@@ -212,7 +217,8 @@ impl Kernel {
                 stdio: config.stdio,
                 booted: now,
                 now,
-                rng: crate::rng::Rng::new(config.seed),
+                rng,
+                boot_id,
                 strace: config.strace,
                 over: false,
             },

@@ -1,6 +1,7 @@
 //! What user space and kernel agree on: error numbers and structures. Constants come from `linux-raw-sys`.
 
 mod errno;
+pub(crate) mod layout;
 
 pub use errno::Errno;
 pub use linux_raw_sys as raw;

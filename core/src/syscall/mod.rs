@@ -15,7 +15,7 @@ mod poll;
 mod process;
 mod signal;
 mod stat;
-mod system;
+pub(crate) mod system;
 mod time;
 mod xattr;
 

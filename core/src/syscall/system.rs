@@ -1,126 +1,471 @@
 //! The system, its limits and its scheduler.
 
 use super::args::*;
-use crate::abi::Errno;
+use crate::abi::layout::{Rlimit, Rusage, Sysinfo, Timeval, Tms, Utsname};
+use crate::abi::raw::{general as g, prctl as p};
+use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::{Cx, SysResult};
 
-pub(super) fn uname(_cx: &mut Cx<'_, '_>, _buf: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// `sysname`, `release`, `version` and `machine` of uname(2). The release is that of the kernel whose behaviour is followed.
+pub(crate) const SYSNAME: &str = "Linux";
+pub(crate) const RELEASE: &str = "6.12.0-varve";
+pub(crate) const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC varve";
+pub(crate) const MACHINE: &str = "x86_64";
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_NICE: u32 = 23;
+const CAP_SYS_RESOURCE: u32 = 24;
+/// Nanoseconds in a clock tick (`sysconf(_SC_CLK_TCK)` is 100).
+const TICK: u64 = 10_000_000;
+/// Number of resource limits (`RLIM_NLIMITS`).
+const RLIM_NLIMITS: u32 = 16;
+/// Longest host name (`__NEW_UTS_LEN`).
+const NAME_LEN: u64 = 64;
+
+pub(super) fn uname(cx: &mut Cx<'_, '_>, buf: Addr) -> SysResult {
+    fn field(text: &[u8]) -> [u8; 65] {
+        let mut field = [0; 65];
+        for (to, from) in field[..64].iter_mut().zip(text) {
+            *to = *from;
+        }
+        field
+    }
+    let name = Utsname {
+        sysname: field(SYSNAME.as_bytes()),
+        nodename: field(&cx.k.system.hostname),
+        release: field(RELEASE.as_bytes()),
+        version: field(VERSION.as_bytes()),
+        machine: field(MACHINE.as_bytes()),
+        domainname: field(&cx.k.system.domainname),
+    };
+    cx.write_obj(buf.0, &name)?;
+    Ok(0)
 }
 
-pub(super) fn getrlimit(_cx: &mut Cx<'_, '_>, _resource: Uint, _rlim: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn sethostname(cx: &mut Cx<'_, '_>, name: Str, len: Size) -> SysResult {
+    if !cx.creds().capable(CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM.into());
+    }
+    if len.0 > NAME_LEN {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut text = [0; NAME_LEN as usize];
+    let text = &mut text[..len.0 as usize];
+    cx.read_user(name.0, text)?;
+    cx.k.system.hostname = text.to_vec();
+    Ok(0)
 }
 
-pub(super) fn getrusage(_cx: &mut Cx<'_, '_>, _who: Int, _usage: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn sysinfo(cx: &mut Cx<'_, '_>, info: Addr) -> SysResult {
+    let (used, total) = cx.k.mm.frames.usage();
+    let info_now = Sysinfo {
+        uptime: (cx.now().mono.saturating_sub(cx.k.system.booted.mono) / 1_000_000_000) as i64,
+        loads: [0; 3],
+        totalram: u64::from(total) * PAGE_SIZE,
+        freeram: u64::from(total.saturating_sub(used)) * PAGE_SIZE,
+        sharedram: 0,
+        bufferram: 0,
+        totalswap: 0,
+        freeswap: 0,
+        procs: cx.k.tasks.len().min(usize::from(u16::MAX)) as u16,
+        pad: 0,
+        pad2: 0,
+        totalhigh: 0,
+        freehigh: 0,
+        mem_unit: 1,
+        pad3: 0,
+    };
+    cx.write_obj(info.0, &info_now)?;
+    Ok(0)
 }
 
-pub(super) fn sysinfo(_cx: &mut Cx<'_, '_>, _info: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn getrlimit(cx: &mut Cx<'_, '_>, resource: Uint, rlim: Addr) -> SysResult {
+    let tgid = cx.task().tgid;
+    let (cur, max) = limits(cx, tgid, resource.0)?;
+    cx.write_obj(rlim.0, &Rlimit { cur, max })?;
+    Ok(0)
 }
 
-pub(super) fn times(_cx: &mut Cx<'_, '_>, _buf: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn limits(cx: &Cx<'_, '_>, tgid: u32, resource: u32) -> Result<(u64, u64), Errno> {
+    if resource >= RLIM_NLIMITS {
+        return Err(Errno::EINVAL);
+    }
+    cx.k.tasks.rlimit(tgid, resource).ok_or(Errno::ESRCH)
 }
 
-pub(super) fn personality(_cx: &mut Cx<'_, '_>, _persona: Hex) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn setrlimit(cx: &mut Cx<'_, '_>, resource: Uint, rlim: Addr) -> SysResult {
+    let new: Rlimit = cx.read_obj(rlim.0)?;
+    let tgid = cx.task().tgid;
+    set_limits(cx, tgid, resource.0, new)
 }
 
-pub(super) fn getpriority(_cx: &mut Cx<'_, '_>, _which: Int, _who: Int) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn setpriority(_cx: &mut Cx<'_, '_>, _which: Int, _who: Int, _prio: Int) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn sched_getparam(_cx: &mut Cx<'_, '_>, _pid: Pid, _param: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn sched_setscheduler(
-    _cx: &mut Cx<'_, '_>,
-    _pid: Pid,
-    _policy: Int,
-    _param: Addr,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn sched_getscheduler(_cx: &mut Cx<'_, '_>, _pid: Pid) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn sched_get_priority_max(_cx: &mut Cx<'_, '_>, _policy: Int) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn sched_get_priority_min(_cx: &mut Cx<'_, '_>, _policy: Int) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn prctl(
-    _cx: &mut Cx<'_, '_>,
-    _option: Int,
-    _arg2: Hex,
-    _arg3: Hex,
-    _arg4: Hex,
-    _arg5: Hex,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn setrlimit(_cx: &mut Cx<'_, '_>, _resource: Uint, _rlim: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn sethostname(_cx: &mut Cx<'_, '_>, _name: Str, _len: Size) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn sched_setaffinity(
-    _cx: &mut Cx<'_, '_>,
-    _pid: Pid,
-    _len: Size,
-    _mask: Addr,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn sched_getaffinity(
-    _cx: &mut Cx<'_, '_>,
-    _pid: Pid,
-    _len: Size,
-    _mask: Addr,
-) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn set_limits(cx: &mut Cx<'_, '_>, tgid: u32, resource: u32, new: Rlimit) -> SysResult {
+    let (_, hard) = limits(cx, tgid, resource)?;
+    if new.cur > new.max {
+        return Err(Errno::EINVAL.into());
+    }
+    /// `fs.nr_open`: no limit of descriptors goes beyond it.
+    const NR_OPEN: u64 = 1 << 20;
+    if resource == g::RLIMIT_NOFILE && new.max > NR_OPEN {
+        return Err(Errno::EPERM.into());
+    }
+    if new.max > hard && !cx.creds().capable(CAP_SYS_RESOURCE) {
+        return Err(Errno::EPERM.into());
+    }
+    cx.k.tasks.set_rlimit(tgid, resource, (new.cur, new.max));
+    Ok(0)
 }
 
 pub(super) fn prlimit64(
-    _cx: &mut Cx<'_, '_>,
-    _pid: Pid,
-    _resource: Uint,
-    _new: Addr,
-    _old: Addr,
+    cx: &mut Cx<'_, '_>,
+    pid: Pid,
+    resource: Uint,
+    new: Addr,
+    old: Addr,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    let tgid = match pid.0 {
+        0 => cx.task().tgid,
+        pid => {
+            let thread = cx.k.tasks.by_tid(pid as u32).ok_or(Errno::ESRCH)?;
+            let target = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?;
+            let (own, other) = (cx.creds(), &target.creds);
+            let same = [other.uid, other.euid, other.suid].iter().all(|&id| id == own.uid)
+                && [other.gid, other.egid, other.sgid].iter().all(|&id| id == own.gid);
+            if target.tgid != cx.task().tgid && !same && !own.capable(CAP_SYS_RESOURCE) {
+                return Err(Errno::EPERM.into());
+            }
+            target.tgid
+        }
+    };
+    let new: Option<Rlimit> = match new.0 {
+        0 => None,
+        addr => Some(cx.read_obj(addr)?),
+    };
+    let (cur, max) = limits(cx, tgid, resource.0)?;
+    if let Some(new) = new {
+        set_limits(cx, tgid, resource.0, new)?;
+    }
+    if old.0 != 0 {
+        cx.write_obj(old.0, &Rlimit { cur, max })?;
+    }
+    Ok(0)
 }
 
-pub(super) fn getcpu(_cx: &mut Cx<'_, '_>, _cpu: Addr, _node: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn getrusage(cx: &mut Cx<'_, '_>, who: Int, usage: Addr) -> SysResult {
+    let tgid = cx.task().tgid;
+    let time = match who.0 {
+        0 => cx.k.tasks.group_cpu_time(tgid),
+        -1 => cx.k.tasks.children_cpu_time(tgid),
+        1 => cx.task().cpu_time,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let rss = crate::mm::space::usage(cx.k, cx.space()).rss_bytes;
+    cx.write_obj(usage.0, &rusage(time, rss))?;
+    Ok(0)
 }
 
-pub(super) fn getrandom(
-    _cx: &mut Cx<'_, '_>,
-    _buf: OutBuf,
-    _count: Size,
-    _flags: Hex,
+/// Resource usage as wait4(2) and getrusage(2) report it: time in user mode, in nanoseconds, and resident bytes.
+pub(crate) fn rusage(time: u64, rss: u64) -> Rusage {
+    Rusage {
+        utime: Timeval::from_nanos(time),
+        stime: Timeval::from_nanos(0),
+        maxrss: (rss / 1024) as i64,
+        ixrss: 0,
+        idrss: 0,
+        isrss: 0,
+        minflt: 0,
+        majflt: 0,
+        nswap: 0,
+        inblock: 0,
+        oublock: 0,
+        msgsnd: 0,
+        msgrcv: 0,
+        nsignals: 0,
+        nvcsw: 0,
+        nivcsw: 0,
+    }
+}
+
+pub(super) fn times(cx: &mut Cx<'_, '_>, buf: Addr) -> SysResult {
+    let tgid = cx.task().tgid;
+    if buf.0 != 0 {
+        let tms = Tms {
+            utime: (cx.k.tasks.group_cpu_time(tgid) / TICK) as i64,
+            stime: 0,
+            cutime: (cx.k.tasks.children_cpu_time(tgid) / TICK) as i64,
+            cstime: 0,
+        };
+        cx.write_obj(buf.0, &tms)?;
+    }
+    Ok(cx.now().mono / TICK)
+}
+
+pub(super) fn personality(_cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
+    const QUERY: u32 = 0xffff_ffff;
+    // PER_LINUX is all there is; flags such as ADDR_NO_RANDOMIZE are not honoured and so refused.
+    match persona.0 as u32 {
+        QUERY | 0 => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// The threads that getpriority(2) and setpriority(2) mean exist: only single processes and the caller's own group are told apart.
+fn priority_target(cx: &Cx<'_, '_>, which: i32, who: i32) -> Result<(), Errno> {
+    match which {
+        0 if who == 0 || cx.k.tasks.by_tid(who as u32).is_some() => Ok(()),
+        0 => Err(Errno::ESRCH),
+        1 | 2 => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub(super) fn getpriority(cx: &mut Cx<'_, '_>, which: Int, who: Int) -> SysResult {
+    priority_target(cx, which.0, who.0)?;
+    // 20 - nice, so that it is never negative.
+    Ok((20 - i64::from(cx.task().nice)) as u64)
+}
+
+pub(super) fn setpriority(cx: &mut Cx<'_, '_>, which: Int, who: Int, prio: Int) -> SysResult {
+    priority_target(cx, which.0, who.0)?;
+    let nice = prio.0.clamp(-20, 19) as i8;
+    if nice < cx.task().nice && !cx.creds().capable(CAP_SYS_NICE) {
+        return Err(Errno::EACCES.into());
+    }
+    cx.task_mut().nice = nice;
+    Ok(0)
+}
+
+fn scheduled(cx: &Cx<'_, '_>, pid: i32) -> Result<(), Errno> {
+    match pid {
+        0 => Ok(()),
+        1.. if cx.k.tasks.by_tid(pid as u32).is_some() => Ok(()),
+        1.. => Err(Errno::ESRCH),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub(super) fn sched_getparam(cx: &mut Cx<'_, '_>, pid: Pid, param: Addr) -> SysResult {
+    if param.0 == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    scheduled(cx, pid.0)?;
+    cx.write_obj(param.0, &0u32)?;
+    Ok(0)
+}
+
+pub(super) fn sched_getscheduler(cx: &mut Cx<'_, '_>, pid: Pid) -> SysResult {
+    scheduled(cx, pid.0)?;
+    Ok(u64::from(g::SCHED_NORMAL))
+}
+
+pub(super) fn sched_setscheduler(
+    cx: &mut Cx<'_, '_>,
+    pid: Pid,
+    policy: Int,
+    param: Addr,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    if param.0 == 0 || policy.0 < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    scheduled(cx, pid.0)?;
+    let priority: u32 = cx.read_obj(param.0)?;
+    match policy.0 as u32 {
+        g::SCHED_NORMAL | g::SCHED_BATCH | g::SCHED_IDLE if priority == 0 => Ok(0),
+        // Real-time scheduling of the host is not for guests.
+        g::SCHED_FIFO | g::SCHED_RR if (1..=99).contains(&priority) => Err(Errno::EPERM.into()),
+        _ => Err(Errno::EINVAL.into()),
+    }
 }
 
-pub(super) fn membarrier(_cx: &mut Cx<'_, '_>, _cmd: Int, _flags: Hex, _cpu: Int) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn sched_get_priority_max(_cx: &mut Cx<'_, '_>, policy: Int) -> SysResult {
+    match u32::try_from(policy.0) {
+        Ok(g::SCHED_FIFO | g::SCHED_RR) => Ok(99),
+        Ok(g::SCHED_NORMAL | g::SCHED_BATCH | g::SCHED_IDLE | g::SCHED_DEADLINE) => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+pub(super) fn sched_get_priority_min(_cx: &mut Cx<'_, '_>, policy: Int) -> SysResult {
+    match u32::try_from(policy.0) {
+        Ok(g::SCHED_FIFO | g::SCHED_RR) => Ok(1),
+        Ok(g::SCHED_NORMAL | g::SCHED_BATCH | g::SCHED_IDLE | g::SCHED_DEADLINE) => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+pub(super) fn sched_getaffinity(
+    cx: &mut Cx<'_, '_>,
+    pid: Pid,
+    len: Size,
+    mask: Addr,
+) -> SysResult {
+    scheduled(cx, pid.0)?;
+    let cpus = cx.k.system.cpus.min(64);
+    // Linux wants whole words and room for all processors, and returns the bytes it filled.
+    if len.0 < 8 || len.0 % 8 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    cx.write_obj(mask.0, &(u64::MAX >> (64 - cpus)))?;
+    Ok(8)
+}
+
+pub(super) fn sched_setaffinity(
+    cx: &mut Cx<'_, '_>,
+    pid: Pid,
+    len: Size,
+    mask: Addr,
+) -> SysResult {
+    scheduled(cx, pid.0)?;
+    let mut word = [0; 8];
+    let len = len.0.min(8) as usize;
+    cx.read_user(mask.0, &mut word[..len])?;
+    let cpus = u64::MAX >> (64 - cx.k.system.cpus.min(64));
+    match u64::from_le_bytes(word) & cpus {
+        0 => Err(Errno::EINVAL.into()),
+        all if all == cpus => Ok(0),
+        // Accepted but not honoured: the host places guest threads.
+        _ => Ok(0),
+    }
+}
+
+pub(super) fn getcpu(cx: &mut Cx<'_, '_>, cpu: Addr, node: Addr) -> SysResult {
+    for addr in [cpu.0, node.0] {
+        if addr != 0 {
+            cx.write_obj(addr, &0u32)?;
+        }
+    }
+    Ok(0)
+}
+
+pub(super) fn getrandom(cx: &mut Cx<'_, '_>, buf: OutBuf, count: Size, flags: Hex) -> SysResult {
+    const VALID: u64 = (g::GRND_NONBLOCK | g::GRND_RANDOM | g::GRND_INSECURE) as u64;
+    const BOTH: u64 = (g::GRND_RANDOM | g::GRND_INSECURE) as u64;
+    if flags.0 & !VALID != 0 || flags.0 & BOTH == BOTH {
+        return Err(Errno::EINVAL.into());
+    }
+    let count = count.0.min(i32::MAX as u64);
+    let mut done = 0;
+    let mut chunk = [0; 256];
+    while done < count {
+        let part = &mut chunk[..(count - done).min(256) as usize];
+        cx.k.system.rng.fill(part);
+        match cx.write_user(buf.0.wrapping_add(done), part) {
+            Ok(()) => done += part.len() as u64,
+            Err(errno) if done == 0 => return Err(errno.into()),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+pub(super) fn membarrier(_cx: &mut Cx<'_, '_>, cmd: Int, flags: Hex, _cpu: Int) -> SysResult {
+    // A trap into the kernel and back is a barrier for the caller; other threads of the host may run on, so nothing is offered.
+    match (cmd.0, flags.0) {
+        (0, 0) => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+pub(super) fn prctl(
+    cx: &mut Cx<'_, '_>,
+    option: Int,
+    arg2: Hex,
+    arg3: Hex,
+    arg4: Hex,
+    arg5: Hex,
+) -> SysResult {
+    const COMM: usize = 15;
+    let rest_zero = arg3.0 == 0 && arg4.0 == 0 && arg5.0 == 0;
+    match option.0 as u32 {
+        p::PR_SET_NAME => {
+            let mut name = [0; COMM];
+            for (index, to) in name.iter_mut().enumerate() {
+                let byte: u8 = cx.read_obj(arg2.0.wrapping_add(index as u64))?;
+                if byte == 0 {
+                    break;
+                }
+                *to = byte;
+            }
+            cx.task_mut().comm = name;
+            Ok(0)
+        }
+        p::PR_GET_NAME => {
+            let mut name = [0; COMM + 1];
+            name[..COMM].copy_from_slice(&cx.task().comm);
+            cx.write_user(arg2.0, &name)?;
+            Ok(0)
+        }
+        p::PR_SET_PDEATHSIG => {
+            if arg2.0 > 64 {
+                return Err(Errno::EINVAL.into());
+            }
+            cx.task_mut().death_signal = arg2.0 as u8;
+            Ok(0)
+        }
+        p::PR_GET_PDEATHSIG => {
+            let signal = i32::from(cx.task().death_signal);
+            cx.write_obj(arg2.0, &signal)?;
+            Ok(0)
+        }
+        p::PR_SET_NO_NEW_PRIVS => {
+            if arg2.0 != 1 || !rest_zero {
+                return Err(Errno::EINVAL.into());
+            }
+            cx.task_mut().creds.no_new_privs = true;
+            Ok(0)
+        }
+        p::PR_GET_NO_NEW_PRIVS => {
+            if arg2.0 != 0 || !rest_zero {
+                return Err(Errno::EINVAL.into());
+            }
+            Ok(u64::from(cx.creds().no_new_privs))
+        }
+        p::PR_CAPBSET_READ => match arg2.0 {
+            cap @ 0..=40 => Ok(cx.creds().cap_bounding >> cap & 1),
+            _ => Err(Errno::EINVAL.into()),
+        },
+        p::PR_CAPBSET_DROP => {
+            const CAP_SETPCAP: u32 = 8;
+            if !cx.creds().capable(CAP_SETPCAP) {
+                return Err(Errno::EPERM.into());
+            }
+            if arg2.0 > 40 {
+                return Err(Errno::EINVAL.into());
+            }
+            cx.task_mut().creds.cap_bounding &= !(1 << arg2.0);
+            Ok(0)
+        }
+        p::PR_GET_DUMPABLE => Ok(u64::from(cx.group().dumpable)),
+        p::PR_SET_DUMPABLE => {
+            let dumpable = match arg2.0 {
+                0 => false,
+                1 => true,
+                _ => return Err(Errno::EINVAL.into()),
+            };
+            cx.group_mut().dumpable = dumpable;
+            Ok(0)
+        }
+        p::PR_GET_KEEPCAPS => Ok(u64::from(cx.creds().keep_caps)),
+        p::PR_SET_KEEPCAPS => {
+            if arg2.0 > 1 {
+                return Err(Errno::EINVAL.into());
+            }
+            cx.task_mut().creds.keep_caps = arg2.0 == 1;
+            Ok(0)
+        }
+        p::PR_GET_SECUREBITS | p::PR_GET_SECCOMP | p::PR_GET_TIMING => Ok(0),
+        p::PR_GET_TIMERSLACK => Ok(50_000),
+        p::PR_SET_TIMERSLACK => Ok(0),
+        p::PR_GET_CHILD_SUBREAPER => {
+            let subreaper = u32::from(cx.group().subreaper);
+            cx.write_obj(arg2.0, &subreaper)?;
+            Ok(0)
+        }
+        p::PR_SET_CHILD_SUBREAPER => {
+            cx.group_mut().subreaper = arg2.0 != 0;
+            Ok(0)
+        }
+        // PR_SET_VMA (names of anonymous mappings) is refused as by a kernel without CONFIG_ANON_VMA_NAME.
+        _ => Err(Errno::EINVAL.into()),
+    }
 }

@@ -2,54 +2,185 @@
 
 use super::args::*;
 use crate::abi::Errno;
-use crate::kernel::{Cx, SysResult};
+use crate::abi::layout::{Itimerval, Timespec, Timeval, Timezone};
+use crate::abi::raw::general as g;
+use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
+use crate::task::timer;
+
+/// The time on a clock, in nanoseconds. `EINVAL` for clocks that do not exist.
+fn read_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
+    let now = cx.now();
+    match u32::try_from(clock) {
+        Ok(g::CLOCK_REALTIME | g::CLOCK_REALTIME_COARSE | g::CLOCK_REALTIME_ALARM | g::CLOCK_TAI) => {
+            Ok(now.real)
+        }
+        Ok(
+            g::CLOCK_MONOTONIC | g::CLOCK_MONOTONIC_COARSE | g::CLOCK_MONOTONIC_RAW | g::CLOCK_BOOTTIME
+            | g::CLOCK_BOOTTIME_ALARM,
+        ) => Ok(now.mono),
+        Ok(g::CLOCK_PROCESS_CPUTIME_ID) => Ok(cx.k.tasks.group_cpu_time(cx.task().tgid)),
+        Ok(g::CLOCK_THREAD_CPUTIME_ID) => Ok(cx.task().cpu_time),
+        Ok(_) => Err(Errno::EINVAL),
+        Err(_) => cpu_clock(cx, clock),
+    }
+}
+
+/// A CPU-time clock of a process or thread: the number is `!pid << 3 | per-thread << 2 | kind` (clock_getcpuclockid(3)).
+fn cpu_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
+    const PER_THREAD: i32 = 4;
+    const KIND_FD: i32 = 3;
+    if clock & KIND_FD == KIND_FD {
+        return Err(Errno::EINVAL);
+    }
+    let id = !(clock >> 3) as u32;
+    if clock & PER_THREAD != 0 {
+        let tid = if id == 0 { cx.task().tid } else { id };
+        let task = cx.k.tasks.by_tid(tid).ok_or(Errno::EINVAL)?;
+        let task = cx.k.tasks.get(task).ok_or(Errno::EINVAL)?;
+        if task.tgid != cx.task().tgid {
+            return Err(Errno::EINVAL);
+        }
+        return Ok(task.cpu_time);
+    }
+    let tgid = if id == 0 { cx.task().tgid } else { id };
+    if !cx.k.tasks.group_exists(tgid) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(cx.k.tasks.group_cpu_time(tgid))
+}
 
 pub(super) fn sched_yield(_cx: &mut Cx<'_, '_>) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    // The host schedules guest threads; its next decision is at the end of this trap anyway.
+    Ok(0)
 }
 
-pub(super) fn nanosleep(_cx: &mut Cx<'_, '_>, _req: Addr, _rem: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+pub(super) fn nanosleep(cx: &mut Cx<'_, '_>, req: Addr, rem: Addr) -> SysResult {
+    let timeout = cx.read_obj::<Timespec>(req.0)?.nanos().ok_or(Errno::EINVAL)?;
+    sleep_for(cx, timeout, rem)
 }
 
-pub(super) fn getitimer(_cx: &mut Cx<'_, '_>, _which: Int, _value: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+/// Sleeps until `timeout` nanoseconds after the call's entry; a signal's handler ends it with `EINTR` and the rest in `rem`.
+fn sleep_for(cx: &mut Cx<'_, '_>, timeout: u64, rem: Addr) -> SysResult {
+    let end = cx.call().entered.mono.saturating_add(timeout);
+    let now = cx.now().mono;
+    if now >= end {
+        return Ok(0);
+    }
+    if rem.0 != 0 && crate::task::signal::interrupts(cx.k, cx.thread, false) {
+        cx.write_obj(rem.0, &Timespec::from_nanos(end - now))?;
+    }
+    sleep_until(cx, end)
 }
 
-pub(super) fn alarm(_cx: &mut Cx<'_, '_>, _seconds: Uint) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn setitimer(_cx: &mut Cx<'_, '_>, _which: Int, _new: Addr, _old: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn gettimeofday(_cx: &mut Cx<'_, '_>, _tv: Addr, _tz: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn time(_cx: &mut Cx<'_, '_>, _tloc: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn clock_settime(_cx: &mut Cx<'_, '_>, _clock: Clock, _tp: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn clock_gettime(_cx: &mut Cx<'_, '_>, _clock: Clock, _tp: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
-}
-
-pub(super) fn clock_getres(_cx: &mut Cx<'_, '_>, _clock: Clock, _res: Addr) -> SysResult {
-    Err(Errno::ENOSYS.into())
+fn sleep_until(cx: &Cx<'_, '_>, end: u64) -> SysResult {
+    Wait::on(WaitKey::Signal(cx.thread))
+        .until(Some(end))
+        .restart(Restart::IfNoHandler)
+        .into()
 }
 
 pub(super) fn clock_nanosleep(
-    _cx: &mut Cx<'_, '_>,
-    _clock: Clock,
-    _flags: Int,
-    _req: Addr,
-    _rem: Addr,
+    cx: &mut Cx<'_, '_>,
+    clock: Clock,
+    flags: Int,
+    req: Addr,
+    rem: Addr,
 ) -> SysResult {
-    Err(Errno::ENOSYS.into())
+    match u32::try_from(clock.0) {
+        Ok(g::CLOCK_THREAD_CPUTIME_ID) => return Err(Errno::EINVAL.into()),
+        Ok(g::CLOCK_PROCESS_CPUTIME_ID | g::CLOCK_MONOTONIC_RAW) | Ok(g::CLOCK_REALTIME_COARSE)
+        | Ok(g::CLOCK_MONOTONIC_COARSE) => return Err(Errno::EOPNOTSUPP.into()),
+        _ => {}
+    }
+    let now = read_clock(cx, clock.0)?;
+    let time = cx.read_obj::<Timespec>(req.0)?.nanos().ok_or(Errno::EINVAL)?;
+    if flags.0 as u32 & g::TIMER_ABSTIME == 0 {
+        return sleep_for(cx, time, rem);
+    }
+    if now >= time {
+        return Ok(0);
+    }
+    // The clocks run at one speed here, so an absolute end on any of them is one on the monotonic clock.
+    sleep_until(cx, cx.now().mono.saturating_add(time - now))
+}
+
+pub(super) fn getitimer(cx: &mut Cx<'_, '_>, which: Int, value: Addr) -> SysResult {
+    let (left, interval) = timer::get(cx, which.0)?;
+    cx.write_obj(value.0, &itimerval(left, interval))?;
+    Ok(0)
+}
+
+pub(super) fn setitimer(cx: &mut Cx<'_, '_>, which: Int, new: Addr, old: Addr) -> SysResult {
+    let (value, interval) = match new.0 {
+        // Linux takes a null pointer as zeros (and warns).
+        0 => (0, 0),
+        addr => {
+            let new: Itimerval = cx.read_obj(addr)?;
+            let value = new.value.nanos().ok_or(Errno::EINVAL)?;
+            (value, new.interval.nanos().ok_or(Errno::EINVAL)?)
+        }
+    };
+    let (left, before) = timer::set(cx, which.0, value, interval)?;
+    if old.0 != 0 {
+        cx.write_obj(old.0, &itimerval(left, before))?;
+    }
+    Ok(0)
+}
+
+fn itimerval(left: u64, interval: u64) -> Itimerval {
+    Itimerval {
+        interval: Timeval::from_nanos(interval),
+        value: Timeval::from_nanos(left),
+    }
+}
+
+pub(super) fn alarm(cx: &mut Cx<'_, '_>, seconds: Uint) -> SysResult {
+    let (left, _) = timer::set(cx, g::ITIMER_REAL as i32, u64::from(seconds.0) * 1_000_000_000, 0)?;
+    // Rounded as Linux does: half a second up, but never down to "no alarm".
+    Ok(match left {
+        0 => 0,
+        left => ((left + 500_000_000) / 1_000_000_000).max(1),
+    })
+}
+
+pub(super) fn gettimeofday(cx: &mut Cx<'_, '_>, tv: Addr, tz: Addr) -> SysResult {
+    if tv.0 != 0 {
+        let time = Timeval::from_nanos(cx.now().real);
+        cx.write_obj(tv.0, &time)?;
+    }
+    if tz.0 != 0 {
+        cx.write_obj(tz.0, &Timezone { minutes_west: 0, dst_time: 0 })?;
+    }
+    Ok(0)
+}
+
+pub(super) fn time(cx: &mut Cx<'_, '_>, tloc: Addr) -> SysResult {
+    let seconds = cx.now().real / 1_000_000_000;
+    if tloc.0 != 0 {
+        cx.write_obj(tloc.0, &seconds)?;
+    }
+    Ok(seconds)
+}
+
+pub(super) fn clock_settime(cx: &mut Cx<'_, '_>, clock: Clock, tp: Addr) -> SysResult {
+    if clock.0 != g::CLOCK_REALTIME as i32 {
+        return Err(Errno::EINVAL.into());
+    }
+    cx.read_obj::<Timespec>(tp.0)?.nanos().ok_or(Errno::EINVAL)?;
+    // Nobody in the sandbox holds CAP_SYS_TIME over the host's clock.
+    Err(Errno::EPERM.into())
+}
+
+pub(super) fn clock_gettime(cx: &mut Cx<'_, '_>, clock: Clock, tp: Addr) -> SysResult {
+    let time = read_clock(cx, clock.0)?;
+    cx.write_obj(tp.0, &Timespec::from_nanos(time))?;
+    Ok(0)
+}
+
+pub(super) fn clock_getres(cx: &mut Cx<'_, '_>, clock: Clock, res: Addr) -> SysResult {
+    read_clock(cx, clock.0)?;
+    if res.0 != 0 {
+        cx.write_obj(res.0, &Timespec::from_nanos(1))?;
+    }
+    Ok(0)
 }
