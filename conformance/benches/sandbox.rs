@@ -22,7 +22,10 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
-    let json_file = args.iter().position(|arg| arg == "--json").and_then(|at| args.get(at + 1));
+    let json_file = args
+        .iter()
+        .position(|arg| arg == "--json")
+        .and_then(|at| args.get(at + 1));
     let varve = varve_binary()?;
     let dir = tempfile::tempdir()?;
     let images = build_layers(&varve, dir.path())?;
@@ -35,8 +38,10 @@ fn main() -> Result<()> {
     let starts = time_starts(&varve, dir.path(), &images)?;
     print_starts(&starts);
     if let Some(file) = json_file {
-        let sides: serde_json::Map<_, _> =
-            sides.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        let sides: serde_json::Map<_, _> = sides
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value))
+            .collect();
         let report = json!({ "unit": "us", "files": sides, "start": starts });
         fs::write(file, serde_json::to_string_pretty(&report)?)?;
     }
@@ -74,11 +79,26 @@ fn build_layers(varve: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
         }
         if layer == 0 {
             fs::create_dir_all(tree.join("bin"))?;
-            compile("files", include_str!("guest/files.c"), &tree.join("bin/files"), dir)?;
-            compile("true", "int main(void) { return 0; }", &tree.join("bin/true"), dir)?;
+            compile(
+                "files",
+                include_str!("guest/files.c"),
+                &tree.join("bin/files"),
+                dir,
+            )?;
+            compile(
+                "true",
+                "int main(void) { return 0; }",
+                &tree.join("bin/true"),
+                dir,
+            )?;
         }
         let image = dir.join(format!("{layer}.img"));
-        let output = Command::new(varve).arg("build").arg(&tree).arg("-o").arg(&image).output()?;
+        let output = Command::new(varve)
+            .arg("build")
+            .arg(&tree)
+            .arg("-o")
+            .arg(&image)
+            .output()?;
         if !output.status.success() {
             return Err(format!("varve build: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
@@ -90,8 +110,11 @@ fn build_layers(varve: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
 fn compile(name: &str, source: &str, output: &Path, dir: &Path) -> Result<()> {
     let file = dir.join(format!("{name}.c"));
     fs::write(&file, source)?;
-    let status =
-        Command::new("cc").args(["-O2", "-static", "-o"]).arg(output).arg(&file).status()?;
+    let status = Command::new("cc")
+        .args(["-O2", "-static", "-o"])
+        .arg(output)
+        .arg(&file)
+        .status()?;
     if !status.success() {
         return Err(format!("cc {name}.c failed").into());
     }
@@ -113,7 +136,10 @@ fn varve_do(varve: &Path, images: &[PathBuf]) -> Command {
 }
 
 fn run_varve(varve: &Path, images: &[PathBuf]) -> Result<Value> {
-    let output = varve_do(varve, images).arg("/bin/files").args(guest_args()).output()?;
+    let output = varve_do(varve, images)
+        .arg("/bin/files")
+        .args(guest_args())
+        .output()?;
     parse("varve do", output)
 }
 
@@ -142,7 +168,13 @@ fn run_native(dir: &Path, images: &[PathBuf]) -> Result<Value> {
     for (index, image) in images.iter().enumerate() {
         let point = dir.join(format!("mnt{index}"));
         fs::create_dir(&point)?;
-        mount(Some(image), &point, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)?;
+        mount(
+            Some(image),
+            &point,
+            Some("erofs"),
+            MsFlags::MS_RDONLY,
+            None::<&str>,
+        )?;
         mounts.0.push(point.clone());
         lowers.insert(0, point.display().to_string());
     }
@@ -151,10 +183,19 @@ fn run_native(dir: &Path, images: &[PathBuf]) -> Result<Value> {
     }
     let merged = dir.join("merged");
     let options = format!("lowerdir={}", lowers.join(":"));
-    mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
+    mount(
+        Some("overlay"),
+        &merged,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )?;
     mounts.0.push(merged.clone());
-    let output =
-        Command::new("chroot").arg(&merged).arg("/bin/files").args(guest_args()).output()?;
+    let output = Command::new("chroot")
+        .arg(&merged)
+        .arg("/bin/files")
+        .args(guest_args())
+        .output()?;
     parse("chroot", output)
 }
 
@@ -210,7 +251,10 @@ fn time_starts(varve: &Path, dir: &Path, images: &[PathBuf]) -> Result<Value> {
     let mut starts = serde_json::Map::new();
     let mut add = |name: &str, times: Result<(f64, f64)>| match times {
         Ok((least, median)) => {
-            starts.insert(name.into(), json!({ "least_ms": least, "median_ms": median }));
+            starts.insert(
+                name.into(),
+                json!({ "least_ms": least, "median_ms": median }),
+            );
         }
         Err(error) => eprintln!("SKIP: start of true, {name}: {error}"),
     };
@@ -221,7 +265,10 @@ fn time_starts(varve: &Path, dir: &Path, images: &[PathBuf]) -> Result<Value> {
     };
     add("varve, 1 layer", time_command(|| true_in(&images[..1])));
     add("varve, 10 layers", time_command(|| true_in(images)));
-    add("fork and exec", time_command(|| Command::new(dir.join("tree0/bin/true"))));
+    add(
+        "fork and exec",
+        time_command(|| Command::new(dir.join("tree0/bin/true"))),
+    );
     for runtime in ["crun", "runc"] {
         let bundle = dir.join(format!("bundle-{runtime}"));
         match make_bundle(runtime, &bundle, &dir.join("tree0")) {
@@ -252,7 +299,10 @@ fn time_starts(varve: &Path, dir: &Path, images: &[PathBuf]) -> Result<Value> {
 /// An OCI bundle that runs `true` over a plain directory.
 fn make_bundle(runtime: &str, bundle: &Path, root: &Path) -> Result<()> {
     fs::create_dir(bundle)?;
-    let output = Command::new(runtime).arg("spec").current_dir(bundle).output()?;
+    let output = Command::new(runtime)
+        .arg("spec")
+        .current_dir(bundle)
+        .output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }
@@ -271,7 +321,10 @@ fn make_bundle(runtime: &str, bundle: &Path, root: &Path) -> Result<()> {
 fn print_starts(starts: &Value) {
     println!("\nstart of `true`, ms: least / median of {STARTS}");
     for (name, value) in starts.as_object().into_iter().flatten() {
-        let (least, median) = (number(value, &[&"least_ms"]), number(value, &[&"median_ms"]));
+        let (least, median) = (
+            number(value, &[&"least_ms"]),
+            number(value, &[&"median_ms"]),
+        );
         println!("{name:<24}{:>20}", format!("{least:.2} / {median:.2}"));
     }
 }

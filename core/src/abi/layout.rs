@@ -55,7 +55,9 @@ impl Timespec {
     /// A duration in nanoseconds, as large as it gets; `None` if it is negative or not normal (`EINVAL`).
     pub(crate) fn nanos(&self) -> Option<u64> {
         let sec = u64::try_from(self.sec).ok()?;
-        let nsec = u64::try_from(self.nsec).ok().filter(|&nsec| nsec < 1_000_000_000)?;
+        let nsec = u64::try_from(self.nsec)
+            .ok()
+            .filter(|&nsec| nsec < 1_000_000_000)?;
         Some(sec.saturating_mul(1_000_000_000).saturating_add(nsec))
     }
 }
@@ -72,7 +74,12 @@ impl Timeval {
     /// A duration in nanoseconds, as large as it gets; `None` if it is negative or not normal (`EINVAL`).
     pub(crate) fn nanos(&self) -> Option<u64> {
         let sec = u64::try_from(self.sec).ok()?;
-        let usec = u64::try_from(self.usec).ok().filter(|&usec| usec < 1_000_000)?;
-        Some(sec.saturating_mul(1_000_000_000).saturating_add(usec * 1000))
+        let usec = u64::try_from(self.usec)
+            .ok()
+            .filter(|&usec| usec < 1_000_000)?;
+        Some(
+            sec.saturating_mul(1_000_000_000)
+                .saturating_add(usec * 1000),
+        )
     }
 }

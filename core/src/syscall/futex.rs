@@ -37,7 +37,10 @@ pub(super) fn futex(
             let end = match timeout.0 {
                 0 => None,
                 addr => {
-                    let timeout = cx.read_obj::<Timespec>(addr)?.nanos().ok_or(Errno::EINVAL)?;
+                    let timeout = cx
+                        .read_obj::<Timespec>(addr)?
+                        .nanos()
+                        .ok_or(Errno::EINVAL)?;
                     Some(cx.call().entered.mono.saturating_add(timeout))
                 }
             };
@@ -47,7 +50,10 @@ pub(super) fn futex(
             let end = match timeout.0 {
                 0 => None,
                 addr => {
-                    let time = cx.read_obj::<Timespec>(addr)?.nanos().ok_or(Errno::EINVAL)?;
+                    let time = cx
+                        .read_obj::<Timespec>(addr)?
+                        .nanos()
+                        .ok_or(Errno::EINVAL)?;
                     let now = cx.now();
                     let clock = if realtime { now.real } else { now.mono };
                     Some(now.mono.saturating_add(time.saturating_sub(clock)))
@@ -119,7 +125,11 @@ fn wait(
         return Err(Errno::ETIMEDOUT.into());
     }
     let (key, _) = key(cx, addr, private)?;
-    let restart = if end.is_some() { Restart::IfNoHandler } else { Restart::IfAsked };
+    let restart = if end.is_some() {
+        Restart::IfNoHandler
+    } else {
+        Restart::IfAsked
+    };
     Wait::on(key).until(end).restart(restart).into()
 }
 
@@ -132,7 +142,13 @@ fn bitset_of(k: &Kernel, thread: ThreadId) -> u32 {
     }
 }
 
-fn wake_matching(cx: &mut Cx<'_, '_>, addr: u64, private: bool, count: usize, bitset: u32) -> SysResult {
+fn wake_matching(
+    cx: &mut Cx<'_, '_>,
+    addr: u64,
+    private: bool,
+    count: usize,
+    bitset: u32,
+) -> SysResult {
     if bitset == 0 {
         return Err(Errno::EINVAL.into());
     }

@@ -129,8 +129,12 @@ pub(super) fn prlimit64(
             let thread = cx.k.tasks.by_tid(pid as u32).ok_or(Errno::ESRCH)?;
             let target = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?;
             let (own, other) = (cx.creds(), &target.creds);
-            let same = [other.uid, other.euid, other.suid].iter().all(|&id| id == own.uid)
-                && [other.gid, other.egid, other.sgid].iter().all(|&id| id == own.gid);
+            let same = [other.uid, other.euid, other.suid]
+                .iter()
+                .all(|&id| id == own.uid)
+                && [other.gid, other.egid, other.sgid]
+                    .iter()
+                    .all(|&id| id == own.gid);
             if target.tgid != cx.task().tgid && !same && !own.capable(CAP_SYS_RESOURCE) {
                 return Err(Errno::EPERM.into());
             }
@@ -293,12 +297,7 @@ pub(super) fn sched_get_priority_min(_cx: &mut Cx<'_, '_>, policy: Int) -> SysRe
     }
 }
 
-pub(super) fn sched_getaffinity(
-    cx: &mut Cx<'_, '_>,
-    pid: Pid,
-    len: Size,
-    mask: Addr,
-) -> SysResult {
+pub(super) fn sched_getaffinity(cx: &mut Cx<'_, '_>, pid: Pid, len: Size, mask: Addr) -> SysResult {
     scheduled(cx, pid.0)?;
     let cpus = cx.k.system.cpus.min(64);
     // Linux wants whole words and room for all processors, and returns the bytes it filled.
@@ -309,12 +308,7 @@ pub(super) fn sched_getaffinity(
     Ok(8)
 }
 
-pub(super) fn sched_setaffinity(
-    cx: &mut Cx<'_, '_>,
-    pid: Pid,
-    len: Size,
-    mask: Addr,
-) -> SysResult {
+pub(super) fn sched_setaffinity(cx: &mut Cx<'_, '_>, pid: Pid, len: Size, mask: Addr) -> SysResult {
     scheduled(cx, pid.0)?;
     let mut word = [0; 8];
     let len = len.0.min(8) as usize;

@@ -11,11 +11,14 @@ use crate::task::timer;
 fn read_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
     let now = cx.now();
     match u32::try_from(clock) {
-        Ok(g::CLOCK_REALTIME | g::CLOCK_REALTIME_COARSE | g::CLOCK_REALTIME_ALARM | g::CLOCK_TAI) => {
-            Ok(now.real)
-        }
         Ok(
-            g::CLOCK_MONOTONIC | g::CLOCK_MONOTONIC_COARSE | g::CLOCK_MONOTONIC_RAW | g::CLOCK_BOOTTIME
+            g::CLOCK_REALTIME | g::CLOCK_REALTIME_COARSE | g::CLOCK_REALTIME_ALARM | g::CLOCK_TAI,
+        ) => Ok(now.real),
+        Ok(
+            g::CLOCK_MONOTONIC
+            | g::CLOCK_MONOTONIC_COARSE
+            | g::CLOCK_MONOTONIC_RAW
+            | g::CLOCK_BOOTTIME
             | g::CLOCK_BOOTTIME_ALARM,
         ) => Ok(now.mono),
         Ok(g::CLOCK_PROCESS_CPUTIME_ID) => Ok(cx.k.tasks.group_cpu_time(cx.task().tgid)),
@@ -55,7 +58,10 @@ pub(super) fn sched_yield(_cx: &mut Cx<'_, '_>) -> SysResult {
 }
 
 pub(super) fn nanosleep(cx: &mut Cx<'_, '_>, req: Addr, rem: Addr) -> SysResult {
-    let timeout = cx.read_obj::<Timespec>(req.0)?.nanos().ok_or(Errno::EINVAL)?;
+    let timeout = cx
+        .read_obj::<Timespec>(req.0)?
+        .nanos()
+        .ok_or(Errno::EINVAL)?;
     sleep_for(cx, timeout, rem)
 }
 
@@ -88,12 +94,16 @@ pub(super) fn clock_nanosleep(
 ) -> SysResult {
     match u32::try_from(clock.0) {
         Ok(g::CLOCK_THREAD_CPUTIME_ID) => return Err(Errno::EINVAL.into()),
-        Ok(g::CLOCK_PROCESS_CPUTIME_ID | g::CLOCK_MONOTONIC_RAW) | Ok(g::CLOCK_REALTIME_COARSE)
+        Ok(g::CLOCK_PROCESS_CPUTIME_ID | g::CLOCK_MONOTONIC_RAW)
+        | Ok(g::CLOCK_REALTIME_COARSE)
         | Ok(g::CLOCK_MONOTONIC_COARSE) => return Err(Errno::EOPNOTSUPP.into()),
         _ => {}
     }
     let now = read_clock(cx, clock.0)?;
-    let time = cx.read_obj::<Timespec>(req.0)?.nanos().ok_or(Errno::EINVAL)?;
+    let time = cx
+        .read_obj::<Timespec>(req.0)?
+        .nanos()
+        .ok_or(Errno::EINVAL)?;
     if flags.0 as u32 & g::TIMER_ABSTIME == 0 {
         return sleep_for(cx, time, rem);
     }
@@ -135,7 +145,12 @@ fn itimerval(left: u64, interval: u64) -> Itimerval {
 }
 
 pub(super) fn alarm(cx: &mut Cx<'_, '_>, seconds: Uint) -> SysResult {
-    let (left, _) = timer::set(cx, g::ITIMER_REAL as i32, u64::from(seconds.0) * 1_000_000_000, 0)?;
+    let (left, _) = timer::set(
+        cx,
+        g::ITIMER_REAL as i32,
+        u64::from(seconds.0) * 1_000_000_000,
+        0,
+    )?;
     // Rounded as Linux does: half a second up, but never down to "no alarm".
     Ok(match left {
         0 => 0,
@@ -149,7 +164,13 @@ pub(super) fn gettimeofday(cx: &mut Cx<'_, '_>, tv: Addr, tz: Addr) -> SysResult
         cx.write_obj(tv.0, &time)?;
     }
     if tz.0 != 0 {
-        cx.write_obj(tz.0, &Timezone { minutes_west: 0, dst_time: 0 })?;
+        cx.write_obj(
+            tz.0,
+            &Timezone {
+                minutes_west: 0,
+                dst_time: 0,
+            },
+        )?;
     }
     Ok(0)
 }
@@ -166,7 +187,9 @@ pub(super) fn clock_settime(cx: &mut Cx<'_, '_>, clock: Clock, tp: Addr) -> SysR
     if clock.0 != g::CLOCK_REALTIME as i32 {
         return Err(Errno::EINVAL.into());
     }
-    cx.read_obj::<Timespec>(tp.0)?.nanos().ok_or(Errno::EINVAL)?;
+    cx.read_obj::<Timespec>(tp.0)?
+        .nanos()
+        .ok_or(Errno::EINVAL)?;
     // Nobody in the sandbox holds CAP_SYS_TIME over the host's clock.
     Err(Errno::EPERM.into())
 }

@@ -37,7 +37,9 @@ enum Node {
     /// An entry of [`PATHS`].
     System(usize),
     /// `/proc/self`, `/proc/thread-self`.
-    OwnLink { thread: bool },
+    OwnLink {
+        thread: bool,
+    },
     /// The directory of a process or thread.
     Dir(View),
     /// An entry of [`process::FILES`].
@@ -72,7 +74,10 @@ impl Node {
     }
 
     fn parse(ino: Ino) -> Option<Node> {
-        let view = View { id: (ino.0 >> 32) as u32 & 0x7fff_ffff, thread: ino.0 >> 63 == 1 };
+        let view = View {
+            id: (ino.0 >> 32) as u32 & 0x7fff_ffff,
+            thread: ino.0 >> 63 == 1,
+        };
         let place = ino.0 & PLACE;
         if view.id == 0 {
             return match place {
@@ -102,7 +107,9 @@ impl Node {
         let node = Node::parse(ino).ok_or(Errno::ENOENT)?;
         let view = match node {
             Node::System(_) | Node::OwnLink { .. } => return Ok(node),
-            Node::Dir(view) | Node::TaskDir(view) | Node::FdDir(view) | Node::FdInfoDir(view) => view,
+            Node::Dir(view) | Node::TaskDir(view) | Node::FdDir(view) | Node::FdInfoDir(view) => {
+                view
+            }
             Node::File(view, _) | Node::Fd(view, _) | Node::FdInfo(view, _) => view,
         };
         view.task(k).map(|_| node).ok_or(Errno::ESRCH)
@@ -132,7 +139,11 @@ fn number(name: &[u8]) -> Option<u32> {
     if name.len() > 1 && name[0] == b'0' {
         return None;
     }
-    core::str::from_utf8(name).ok().filter(|text| !text.starts_with('+'))?.parse().ok()
+    core::str::from_utf8(name)
+        .ok()
+        .filter(|text| !text.starts_with('+'))?
+        .parse()
+        .ok()
 }
 
 /// The inode called `name` in directory `dir`. `ENOENT`, `ENOTDIR`.
@@ -167,12 +178,12 @@ pub(crate) fn lookup(
             let inner = View { id, thread: true };
             (inner.task(k)?.tgid == view.task(k)?.tgid).then_some(Node::Dir(inner))
         }),
-        Node::FdDir(view) => {
-            number(name).filter(|&fd| view.file(k, fd).is_some()).map(|fd| Node::Fd(view, fd))
-        }
-        Node::FdInfoDir(view) => {
-            number(name).filter(|&fd| view.file(k, fd).is_some()).map(|fd| Node::FdInfo(view, fd))
-        }
+        Node::FdDir(view) => number(name)
+            .filter(|&fd| view.file(k, fd).is_some())
+            .map(|fd| Node::Fd(view, fd)),
+        Node::FdInfoDir(view) => number(name)
+            .filter(|&fd| view.file(k, fd).is_some())
+            .map(|fd| Node::FdInfo(view, fd)),
         _ => return Err(Errno::ENOTDIR),
     };
     found.map(Node::ino).ok_or(Errno::ENOENT)
@@ -180,7 +191,10 @@ pub(crate) fn lookup(
 
 /// Whether a name that was found may still be believed later: names of processes, threads and descriptors come and go.
 pub(crate) fn is_stable(ino: Ino) -> bool {
-    matches!(Node::parse(ino), Some(Node::System(_) | Node::OwnLink { .. }))
+    matches!(
+        Node::parse(ino),
+        Some(Node::System(_) | Node::OwnLink { .. })
+    )
 }
 
 /// Attributes. Contents have no size until they are read.
@@ -190,7 +204,9 @@ pub(crate) fn attr(k: &mut Kernel, _p: &mut Ports<'_>, ino: Ino) -> Result<Attr,
     let mode = node.mode(k);
     let (uid, gid) = match node {
         Node::System(_) | Node::OwnLink { .. } => (0, 0),
-        Node::Dir(view) | Node::TaskDir(view) | Node::FdDir(view) | Node::FdInfoDir(view) => view.owner(k),
+        Node::Dir(view) | Node::TaskDir(view) | Node::FdDir(view) | Node::FdInfoDir(view) => {
+            view.owner(k)
+        }
         Node::File(view, _) | Node::Fd(view, _) | Node::FdInfo(view, _) => view.owner(k),
     };
     let now = Time::from_nanos(k.system.now.real);
@@ -252,9 +268,10 @@ pub(crate) fn jump(
             process::Kind::Link(target) => target(k, view),
             process::Kind::File(..) => return Ok(None),
         },
-        Node::Fd(view, fd) => {
-            view.file(k, fd).and_then(|id| k.vfs.file(id)).map(|open| open.path)
-        }
+        Node::Fd(view, fd) => view
+            .file(k, fd)
+            .and_then(|id| k.vfs.file(id))
+            .map(|open| open.path),
         _ => return Ok(None),
     };
     target.map(Some).ok_or(Errno::ENOENT)
@@ -311,10 +328,14 @@ pub(crate) fn read_dir(
                 named.push((b"self", Node::OwnLink { thread: false }));
                 named.push((b"thread-self", Node::OwnLink { thread: true }));
                 numbered.extend(
-                    k.tasks.groups().map(|id| (id, Node::Dir(View { id, thread: false }))),
+                    k.tasks
+                        .groups()
+                        .map(|id| (id, Node::Dir(View { id, thread: false }))),
                 );
             }
-            named.extend(system::entries(place).map(|place| (system::last(place), Node::System(place))));
+            named.extend(
+                system::entries(place).map(|place| (system::last(place), Node::System(place))),
+            );
         }
         Node::Dir(view) => {
             if !view.thread {
@@ -323,17 +344,26 @@ pub(crate) fn read_dir(
             named.push((b"fd", Node::FdDir(view)));
             named.push((b"fdinfo", Node::FdInfoDir(view)));
             let files = process::FILES.iter().enumerate();
-            named.extend(files.map(|(place, (name, _))| (name.as_bytes(), Node::File(view, place))));
+            named
+                .extend(files.map(|(place, (name, _))| (name.as_bytes(), Node::File(view, place))));
         }
         Node::TaskDir(view) => {
             let tgid = view.task(k).map_or(0, |task| task.tgid);
             numbered.extend(
-                k.tasks.threads(tgid).map(|id| (id, Node::Dir(View { id, thread: true }))),
+                k.tasks
+                    .threads(tgid)
+                    .map(|id| (id, Node::Dir(View { id, thread: true }))),
             );
         }
-        Node::FdDir(view) => numbered.extend(view.fds(k).into_iter().map(|fd| (fd, Node::Fd(view, fd)))),
+        Node::FdDir(view) => {
+            numbered.extend(view.fds(k).into_iter().map(|fd| (fd, Node::Fd(view, fd))))
+        }
         Node::FdInfoDir(view) => {
-            numbered.extend(view.fds(k).into_iter().map(|fd| (fd, Node::FdInfo(view, fd))));
+            numbered.extend(
+                view.fds(k)
+                    .into_iter()
+                    .map(|fd| (fd, Node::FdInfo(view, fd))),
+            );
         }
         _ => return Err(Errno::ENOTDIR),
     }
@@ -341,12 +371,21 @@ pub(crate) fn read_dir(
         // Cookies up to 2 belong to "." and "..".
         (index as u64 + 3, name.to_vec(), node)
     });
-    let numbered = numbered
-        .into_iter()
-        .map(|(id, node)| (NUMBERED + u64::from(id) + 1, format!("{id}").into_bytes(), node));
+    let numbered = numbered.into_iter().map(|(id, node)| {
+        (
+            NUMBERED + u64::from(id) + 1,
+            format!("{id}").into_bytes(),
+            node,
+        )
+    });
     for (next, name, node) in named.chain(numbered).filter(|&(next, ..)| next > cookie) {
         let kind = (node.mode(k) >> 12) as u8;
-        if !each(Entry { name: &name, ino: node.ino(), kind, next }) {
+        if !each(Entry {
+            name: &name,
+            ino: node.ino(),
+            kind,
+            next,
+        }) {
             break;
         }
     }
@@ -355,7 +394,11 @@ pub(crate) fn read_dir(
 
 /// Sizes.
 pub(crate) fn statfs() -> StatFs {
-    StatFs { magic: u64::from(g::PROC_SUPER_MAGIC), block_size: 4096, ..StatFs::default() }
+    StatFs {
+        magic: u64::from(g::PROC_SUPER_MAGIC),
+        block_size: 4096,
+        ..StatFs::default()
+    }
 }
 
 #[cfg(test)]
@@ -364,8 +407,14 @@ mod tests {
 
     #[test]
     fn inode_numbers_say_what_they_are() {
-        let view = View { id: 7, thread: false };
-        let thread = View { id: 8, thread: true };
+        let view = View {
+            id: 7,
+            thread: false,
+        };
+        let thread = View {
+            id: 8,
+            thread: true,
+        };
         for node in [
             Node::System(0),
             Node::System(5),

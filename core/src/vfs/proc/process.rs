@@ -13,8 +13,8 @@ use crate::machine::{Prot, ThreadId};
 use crate::mm::space::{self, VmaInfo};
 use crate::port::Ports;
 use crate::task::Task;
-use crate::vfs::{FileId, FsContext, MountId, PathRef, walk};
 use crate::vfs::mount::MountFlags;
+use crate::vfs::{FileId, FsContext, MountId, PathRef, walk};
 
 /// Nanoseconds in a clock tick.
 const TICK: u64 = 10_000_000;
@@ -33,7 +33,10 @@ pub(super) struct View {
 impl View {
     /// The task that is told about: of a process, its leader or (once that has ended) any thread.
     pub(super) fn task<'k>(&self, k: &'k Kernel) -> Option<&'k Task> {
-        let direct = k.tasks.by_tid(self.id).and_then(|thread| k.tasks.get(thread));
+        let direct = k
+            .tasks
+            .by_tid(self.id)
+            .and_then(|thread| k.tasks.get(thread));
         match direct {
             Some(task) => Some(task),
             None if !self.thread => {
@@ -56,20 +59,30 @@ impl View {
 
     /// Owner of the files: the effective user and group.
     pub(super) fn owner(&self, k: &Kernel) -> (u32, u32) {
-        self.task(k).map_or((0, 0), |task| (task.creds.euid, task.creds.egid))
+        self.task(k)
+            .map_or((0, 0), |task| (task.creds.euid, task.creds.egid))
     }
 
     /// The open file behind a descriptor.
     pub(super) fn file(&self, k: &Kernel, fd: u32) -> Option<FileId> {
         let task = self.task(k).filter(|task| !task.exited)?;
-        Some(k.vfs.fd_table(task.files).get(i32::try_from(fd).ok()?)?.file)
+        Some(
+            k.vfs
+                .fd_table(task.files)
+                .get(i32::try_from(fd).ok()?)?
+                .file,
+        )
     }
 
     /// All descriptors.
     pub(super) fn fds(&self, k: &Kernel) -> Vec<u32> {
         let task = self.task(k).filter(|task| !task.exited);
         task.map_or(Vec::new(), |task| {
-            k.vfs.fd_table(task.files).iter().map(|(fd, _)| fd as u32).collect()
+            k.vfs
+                .fd_table(task.files)
+                .iter()
+                .map(|(fd, _)| fd as u32)
+                .collect()
         })
     }
 }
@@ -93,8 +106,15 @@ impl Kind {
         }
     }
 
-    pub(super) fn read_link(self, k: &Kernel, thread: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
-        let Kind::Link(target) = self else { return Err(Errno::EINVAL) };
+    pub(super) fn read_link(
+        self,
+        k: &Kernel,
+        thread: ThreadId,
+        view: View,
+    ) -> Result<Vec<u8>, Errno> {
+        let Kind::Link(target) = self else {
+            return Err(Errno::EINVAL);
+        };
         Ok(path_text(k, thread, target(k, view).ok_or(Errno::ENOENT)?))
     }
 }
@@ -102,19 +122,31 @@ impl Kind {
 /// What the directory of a process or thread holds beside `fd`, `fdinfo` and `task`.
 pub(super) static FILES: &[(&str, Kind)] = &[
     ("auxv", Kind::File(0o400, auxv)),
-    ("cgroup", Kind::File(0o444, |_, _, _, _| Ok(b"0::/\n".to_vec()))),
+    (
+        "cgroup",
+        Kind::File(0o444, |_, _, _, _| Ok(b"0::/\n".to_vec())),
+    ),
     ("cmdline", Kind::File(0o444, cmdline)),
     ("comm", Kind::File(0o644, comm)),
     ("cwd", Kind::Link(|k, view| Some(view.context(k)?.cwd))),
     ("environ", Kind::File(0o400, environ)),
     ("exe", Kind::Link(exe)),
-    ("io", Kind::File(0o400, |_, _, _, _| Ok(IO.as_bytes().to_vec()))),
+    (
+        "io",
+        Kind::File(0o400, |_, _, _, _| Ok(IO.as_bytes().to_vec())),
+    ),
     ("limits", Kind::File(0o444, limits)),
-    ("loginuid", Kind::File(0o644, |_, _, _, _| Ok(b"4294967295".to_vec()))),
+    (
+        "loginuid",
+        Kind::File(0o644, |_, _, _, _| Ok(b"4294967295".to_vec())),
+    ),
     ("maps", Kind::File(0o444, maps)),
     ("mountinfo", Kind::File(0o444, mountinfo)),
     ("mounts", Kind::File(0o444, mounts)),
-    ("oom_score", Kind::File(0o444, |_, _, _, _| Ok(b"0\n".to_vec()))),
+    (
+        "oom_score",
+        Kind::File(0o444, |_, _, _, _| Ok(b"0\n".to_vec())),
+    ),
     ("oom_score_adj", Kind::File(0o644, oom_score_adj)),
     ("root", Kind::Link(|k, view| Some(view.context(k)?.root))),
     ("stat", Kind::File(0o444, stat)),
@@ -152,14 +184,19 @@ pub(super) fn file_text(k: &Kernel, thread: ThreadId, id: FileId) -> Vec<u8> {
 
 /// Permissions of a descriptor's link: what the file was opened for.
 pub(super) fn fd_mode(k: &Kernel, view: View, fd: u32) -> u32 {
-    let Some(open) = view.file(k, fd).and_then(|id| k.vfs.file(id)) else { return 0 };
+    let Some(open) = view.file(k, fd).and_then(|id| k.vfs.file(id)) else {
+        return 0;
+    };
     let read = if open.readable() { 0o500 } else { 0 };
     let write = if open.writable() { 0o300 } else { 0 };
     read | write
 }
 
 pub(super) fn fd_info(k: &Kernel, view: View, fd: u32) -> Result<Vec<u8>, Errno> {
-    let open = view.file(k, fd).and_then(|id| k.vfs.file(id)).ok_or(Errno::ENOENT)?;
+    let open = view
+        .file(k, fd)
+        .and_then(|id| k.vfs.file(id))
+        .ok_or(Errno::ENOENT)?;
     Ok(format!(
         "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{}\n",
         open.offset,
@@ -171,7 +208,12 @@ pub(super) fn fd_info(k: &Kernel, view: View, fd: u32) -> Result<Vec<u8>, Errno>
 }
 
 /// Bytes of a task's memory between two addresses; empty where it has none any more.
-fn memory(k: &mut Kernel, p: &mut Ports<'_>, view: View, range: (u64, u64)) -> Result<Vec<u8>, Errno> {
+fn memory(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    view: View,
+    range: (u64, u64),
+) -> Result<Vec<u8>, Errno> {
     let task = view.live(k)?;
     if task.exited || range.1 <= range.0 {
         return Ok(Vec::new());
@@ -196,12 +238,20 @@ fn environ(k: &mut Kernel, p: &mut Ports<'_>, _: ThreadId, view: View) -> Result
 
 fn auxv(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
     let id = view.live(k)?.space;
-    Ok(space::auxv(k, id).iter().flat_map(|&(key, value)| [key, value]).flat_map(u64::to_le_bytes).collect())
+    Ok(space::auxv(k, id)
+        .iter()
+        .flat_map(|&(key, value)| [key, value])
+        .flat_map(u64::to_le_bytes)
+        .collect())
 }
 
 /// `comm` without the padding.
 fn name_of(task: &Task) -> &[u8] {
-    let end = task.comm.iter().position(|&byte| byte == 0).unwrap_or(task.comm.len());
+    let end = task
+        .comm
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(task.comm.len());
     &task.comm[..end]
 }
 
@@ -211,7 +261,12 @@ fn comm(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
     Ok(text)
 }
 
-fn oom_score_adj(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
+fn oom_score_adj(
+    k: &mut Kernel,
+    _: &mut Ports<'_>,
+    _: ThreadId,
+    view: View,
+) -> Result<Vec<u8>, Errno> {
     let tgid = view.live(k)?.tgid;
     let value = k.tasks.group(tgid).map_or(0, |group| group.oom_score_adj);
     Ok(format!("{value}\n").into_bytes())
@@ -280,7 +335,10 @@ fn stat(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
         false => (space::usage(k, task.space), space::layout(k, task.space)),
     };
     let [pending, _, blocked, ignored, caught] = signals(k, task);
-    let (rss_limit, _) = k.tasks.rlimit(task.tgid, g::RLIMIT_RSS).unwrap_or((u64::MAX, u64::MAX));
+    let (rss_limit, _) = k
+        .tasks
+        .rlimit(task.tgid, g::RLIMIT_RSS)
+        .unwrap_or((u64::MAX, u64::MAX));
     let rest = format!(
         ") {} {} {} {} {} {} 0 0 0 0 0 {cpu} 0 {children} 0 {} {} {threads} 0 {started} {} {} {rss_limit} {} {} {} {} {} \
          {pending} {blocked} {ignored} {caught} 0 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {} {}\n",
@@ -374,7 +432,10 @@ fn status(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
     }
     let [pending, shared, blocked, ignored, caught] = signals(k, task);
     let threads = k.tasks.threads(task.tgid).count();
-    let (sig_limit, _) = k.tasks.rlimit(task.tgid, g::RLIMIT_SIGPENDING).unwrap_or((0, 0));
+    let (sig_limit, _) = k
+        .tasks
+        .rlimit(task.tgid, g::RLIMIT_SIGPENDING)
+        .unwrap_or((0, 0));
     let cpus = k.system.cpus.min(32);
     let _ = write!(
         rest,
@@ -416,14 +477,25 @@ fn limits(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
         ("Max realtime timeout", g::RLIMIT_RTTIME, "us"),
     ];
     let tgid = view.live(k)?.tgid;
-    let mut text = format!("{:<26}{:<21}{:<21}{:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    let mut text = format!(
+        "{:<26}{:<21}{:<21}{:<10}\n",
+        "Limit", "Soft Limit", "Hard Limit", "Units"
+    );
     let show = |value: u64| match value {
         u64::MAX => "unlimited".into(),
         value => format!("{value}"),
     };
     for &(name, resource, unit) in LINES {
-        let (soft, hard) = k.tasks.rlimit(tgid, resource).unwrap_or((u64::MAX, u64::MAX));
-        let _ = writeln!(text, "{name:<26}{:<21}{:<21}{unit:<10}", show(soft), show(hard));
+        let (soft, hard) = k
+            .tasks
+            .rlimit(tgid, resource)
+            .unwrap_or((u64::MAX, u64::MAX));
+        let _ = writeln!(
+            text,
+            "{name:<26}{:<21}{:<21}{unit:<10}",
+            show(soft),
+            show(hard)
+        );
     }
     Ok(text.into_bytes())
 }
@@ -439,7 +511,9 @@ fn maps(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, view: View) -> Resu
     for vma in vmas {
         let flag = |prot: Prot, letter: char| if vma.prot.contains(prot) { letter } else { '-' };
         let share = if vma.shared { 's' } else { 'p' };
-        let file = vma.file.and_then(|file| k.vfs.file(file).map(|open| (file, open.inode)));
+        let file = vma
+            .file
+            .and_then(|file| k.vfs.file(file).map(|open| (file, open.inode)));
         let (minor, ino) = match file {
             Some((_, Some(at))) => (at.fs.0 + 1, at.ino.0),
             _ => (0, 0),
@@ -478,7 +552,9 @@ fn escape(text: &[u8]) -> Vec<u8> {
     let mut escaped = Vec::with_capacity(text.len());
     for &byte in text {
         match byte {
-            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
+            b' ' | b'\t' | b'\n' | b'\\' => {
+                escaped.extend_from_slice(format!("\\{byte:03o}").as_bytes())
+            }
             byte => escaped.push(byte),
         }
     }
@@ -487,7 +563,11 @@ fn escape(text: &[u8]) -> Vec<u8> {
 
 /// Options of a mount as mount tables show them.
 fn options(flags: MountFlags) -> String {
-    let mut text = String::from(if flags.contains(MountFlags::READ_ONLY) { "ro" } else { "rw" });
+    let mut text = String::from(if flags.contains(MountFlags::READ_ONLY) {
+        "ro"
+    } else {
+        "rw"
+    });
     for (flag, name) in [
         (MountFlags::NOSUID, ",nosuid"),
         (MountFlags::NODEV, ",nodev"),
@@ -503,9 +583,25 @@ fn options(flags: MountFlags) -> String {
 
 /// The mounts that hang somewhere, and where.
 fn mounted(k: &Kernel, thread: ThreadId) -> Vec<(MountId, Vec<u8>)> {
-    let shown = k.vfs.mounts.iter().filter(|(_, mount)| mount.on.is_some() || mount.fs_type != "pipefs");
+    let shown = k
+        .vfs
+        .mounts
+        .iter()
+        .filter(|(_, mount)| mount.on.is_some() || mount.fs_type != "pipefs");
     shown
-        .map(|(id, mount)| (id, path_text(k, thread, PathRef { mount: id, dentry: mount.root })))
+        .map(|(id, mount)| {
+            (
+                id,
+                path_text(
+                    k,
+                    thread,
+                    PathRef {
+                        mount: id,
+                        dentry: mount.root,
+                    },
+                ),
+            )
+        })
         .collect()
 }
 
@@ -523,7 +619,12 @@ fn mounts(k: &mut Kernel, _: &mut Ports<'_>, thread: ThreadId, _: View) -> Resul
     Ok(text)
 }
 
-fn mountinfo(k: &mut Kernel, _: &mut Ports<'_>, thread: ThreadId, _: View) -> Result<Vec<u8>, Errno> {
+fn mountinfo(
+    k: &mut Kernel,
+    _: &mut Ports<'_>,
+    thread: ThreadId,
+    _: View,
+) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     for (id, at) in mounted(k, thread) {
         let mount = k.vfs.mounts.at(id);
@@ -534,7 +635,11 @@ fn mountinfo(k: &mut Kernel, _: &mut Ports<'_>, thread: ThreadId, _: View) -> Re
         let middle = format!(" {} - {} ", options(mount.flags), mount.fs_type);
         text.extend_from_slice(middle.as_bytes());
         text.extend_from_slice(&escape(&mount.source));
-        let end = if mount.flags.contains(MountFlags::READ_ONLY) { " ro\n" } else { " rw\n" };
+        let end = if mount.flags.contains(MountFlags::READ_ONLY) {
+            " ro\n"
+        } else {
+            " rw\n"
+        };
         text.extend_from_slice(end.as_bytes());
     }
     Ok(text)

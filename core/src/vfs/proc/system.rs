@@ -24,42 +24,93 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("", Kind::Dir),
     ("cmdline", Kind::File(|_| b"varve\n".to_vec())),
     ("cpuinfo", Kind::File(cpuinfo)),
-    ("filesystems", Kind::File(|_| b"nodev\tproc\nnodev\ttmpfs\nnodev\toverlay\n\terofs\n".to_vec())),
+    (
+        "filesystems",
+        Kind::File(|_| b"nodev\tproc\nnodev\ttmpfs\nnodev\toverlay\n\terofs\n".to_vec()),
+    ),
     ("loadavg", Kind::File(loadavg)),
     ("meminfo", Kind::File(meminfo)),
     ("mounts", Kind::Link("self/mounts")),
     ("stat", Kind::File(stat)),
-    ("swaps", Kind::File(|_| b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec())),
+    (
+        "swaps",
+        Kind::File(|_| b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()),
+    ),
     ("sys", Kind::Dir),
     ("sys/fs", Kind::Dir),
-    ("sys/fs/file-max", Kind::File(|_| b"9223372036854775807\n".to_vec())),
+    (
+        "sys/fs/file-max",
+        Kind::File(|_| b"9223372036854775807\n".to_vec()),
+    ),
     ("sys/fs/nr_open", Kind::File(|_| b"1048576\n".to_vec())),
-    ("sys/fs/pipe-max-size", Kind::File(|_| b"1048576\n".to_vec())),
+    (
+        "sys/fs/pipe-max-size",
+        Kind::File(|_| b"1048576\n".to_vec()),
+    ),
     ("sys/kernel", Kind::Dir),
     ("sys/kernel/cap_last_cap", Kind::File(|_| b"40\n".to_vec())),
-    ("sys/kernel/domainname", Kind::File(|k| line(&k.system.domainname))),
-    ("sys/kernel/hostname", Kind::File(|k| line(&k.system.hostname))),
-    ("sys/kernel/ngroups_max", Kind::File(|_| b"65536\n".to_vec())),
-    ("sys/kernel/osrelease", Kind::File(|_| line(RELEASE.as_bytes()))),
-    ("sys/kernel/ostype", Kind::File(|_| line(SYSNAME.as_bytes()))),
-    ("sys/kernel/overflowgid", Kind::File(|_| b"65534\n".to_vec())),
-    ("sys/kernel/overflowuid", Kind::File(|_| b"65534\n".to_vec())),
+    (
+        "sys/kernel/domainname",
+        Kind::File(|k| line(&k.system.domainname)),
+    ),
+    (
+        "sys/kernel/hostname",
+        Kind::File(|k| line(&k.system.hostname)),
+    ),
+    (
+        "sys/kernel/ngroups_max",
+        Kind::File(|_| b"65536\n".to_vec()),
+    ),
+    (
+        "sys/kernel/osrelease",
+        Kind::File(|_| line(RELEASE.as_bytes())),
+    ),
+    (
+        "sys/kernel/ostype",
+        Kind::File(|_| line(SYSNAME.as_bytes())),
+    ),
+    (
+        "sys/kernel/overflowgid",
+        Kind::File(|_| b"65534\n".to_vec()),
+    ),
+    (
+        "sys/kernel/overflowuid",
+        Kind::File(|_| b"65534\n".to_vec()),
+    ),
     ("sys/kernel/pid_max", Kind::File(|_| b"4194304\n".to_vec())),
     ("sys/kernel/random", Kind::Dir),
     ("sys/kernel/random/boot_id", Kind::File(boot_id)),
-    ("sys/kernel/random/entropy_avail", Kind::File(|_| b"256\n".to_vec())),
-    ("sys/kernel/random/poolsize", Kind::File(|_| b"256\n".to_vec())),
+    (
+        "sys/kernel/random/entropy_avail",
+        Kind::File(|_| b"256\n".to_vec()),
+    ),
+    (
+        "sys/kernel/random/poolsize",
+        Kind::File(|_| b"256\n".to_vec()),
+    ),
     ("sys/kernel/random/uuid", Kind::File(uuid)),
-    ("sys/kernel/randomize_va_space", Kind::File(|_| b"2\n".to_vec())),
-    ("sys/kernel/threads-max", Kind::File(|_| b"127000\n".to_vec())),
-    ("sys/kernel/version", Kind::File(|_| line(VERSION.as_bytes()))),
+    (
+        "sys/kernel/randomize_va_space",
+        Kind::File(|_| b"2\n".to_vec()),
+    ),
+    (
+        "sys/kernel/threads-max",
+        Kind::File(|_| b"127000\n".to_vec()),
+    ),
+    (
+        "sys/kernel/version",
+        Kind::File(|_| line(VERSION.as_bytes())),
+    ),
     ("sys/vm", Kind::Dir),
     ("sys/vm/max_map_count", Kind::File(|_| b"65530\n".to_vec())),
     ("sys/vm/mmap_min_addr", Kind::File(|_| b"65536\n".to_vec())),
     ("sys/vm/overcommit_memory", Kind::File(|_| b"0\n".to_vec())),
     ("sys/vm/swappiness", Kind::File(|_| b"60\n".to_vec())),
     ("uptime", Kind::File(uptime)),
-    ("version", Kind::File(|_| format!("{SYSNAME} version {RELEASE} {VERSION}\n").into_bytes())),
+    (
+        "version",
+        Kind::File(|_| format!("{SYSNAME} version {RELEASE} {VERSION}\n").into_bytes()),
+    ),
 ];
 
 /// The place of a path in [`PATHS`].
@@ -114,7 +165,11 @@ fn cpuinfo(k: &mut Kernel) -> Vec<u8> {
 /// Running threads, all threads, the last process number.
 fn load(k: &Kernel) -> (usize, usize, u32) {
     let running = k.tasks.iter().filter(|task| task.running).count();
-    (running.max(1), k.tasks.len(), k.tasks.groups().max().unwrap_or(0))
+    (
+        running.max(1),
+        k.tasks.len(),
+        k.tasks.groups().max().unwrap_or(0),
+    )
 }
 
 fn loadavg(k: &mut Kernel) -> Vec<u8> {
@@ -168,14 +223,23 @@ fn uptime(k: &mut Kernel) -> Vec<u8> {
 }
 
 fn stat(k: &mut Kernel) -> Vec<u8> {
-    let user: u64 = k.tasks.groups().map(|tgid| k.tasks.group_cpu_time(tgid)).sum();
+    let user: u64 = k
+        .tasks
+        .groups()
+        .map(|tgid| k.tasks.group_cpu_time(tgid))
+        .sum();
     let user = user / 10_000_000;
     let all = up(k) / 10_000_000 * u64::from(k.system.cpus);
     let idle = all.saturating_sub(user);
     let mut text = format!("cpu  {user} 0 0 {idle} 0 0 0 0 0 0\n");
     let cpus = u64::from(k.system.cpus);
     for cpu in 0..cpus {
-        let _ = writeln!(text, "cpu{cpu} {} 0 0 {} 0 0 0 0 0 0", user / cpus, idle / cpus);
+        let _ = writeln!(
+            text,
+            "cpu{cpu} {} 0 0 {} 0 0 0 0 0 0",
+            user / cpus,
+            idle / cpus
+        );
     }
     let (running, _, last) = load(k);
     let booted = k.system.booted.real / 1_000_000_000;
