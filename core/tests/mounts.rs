@@ -25,7 +25,9 @@ fn with_path(machine: &mut Machine, number: u64, path: &str, rest: &[u64]) -> i6
         OPENAT => [&[AT_FDCWD, BARE_ADDR], rest].concat(),
         _ => [&[BARE_ADDR], rest].concat(),
     };
-    machine.call(thread, number, &args).expect("it does not block")
+    machine
+        .call(thread, number, &args)
+        .expect("it does not block")
 }
 
 const BUF: u64 = BARE_ADDR + 0x1000;
@@ -50,7 +52,9 @@ fn list(machine: &mut Machine, path: &str) -> Vec<String> {
     let thread = machine.first();
     let mut names = Vec::new();
     loop {
-        let len = machine.call(thread, GETDENTS64, &[fd as u64, BUF, 4096]).unwrap();
+        let len = machine
+            .call(thread, GETDENTS64, &[fd as u64, BUF, 4096])
+            .unwrap();
         assert!(len >= 0);
         if len == 0 {
             names.sort();
@@ -60,7 +64,10 @@ fn list(machine: &mut Machine, path: &str) -> Vec<String> {
         let mut at = 0;
         while at < bytes.len() {
             let size = usize::from(u16::from_le_bytes([bytes[at + 16], bytes[at + 17]]));
-            let name = bytes[at + 19..at + size].split(|&byte| byte == 0).next().unwrap();
+            let name = bytes[at + 19..at + size]
+                .split(|&byte| byte == 0)
+                .next()
+                .unwrap();
             names.push(String::from_utf8(name.to_vec()).unwrap());
             at += size;
         }
@@ -94,7 +101,10 @@ fn an_empty_root_gets_what_programs_expect() {
     assert_eq!(len, 13);
     let fd = with_path(&mut machine, OPENAT, "/dev/zero", &[0, 0]);
     let thread = machine.first();
-    assert_eq!(machine.call(thread, READ, &[fd as u64, BUF, 100]), Some(100));
+    assert_eq!(
+        machine.call(thread, READ, &[fd as u64, BUF, 100]),
+        Some(100)
+    );
 }
 
 #[test]
