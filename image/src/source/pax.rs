@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn records_may_hold_newlines_and_equals_signs() {
-        let records = Records::parse(b"11 path=a\n\n20 SCHILY.xattr.u=\n=\n6 a=b\n").unwrap();
+        let records = Records::parse(b"11 path=a\n\n21 SCHILY.xattr.u=\n=\n6 a=b\n").unwrap();
         assert_eq!(records.get("path"), Some(&b"a\n"[..]));
         assert_eq!(records.get("SCHILY.xattr.u"), Some(&b"\n="[..]));
         assert_eq!(records.get("a"), Some(&b"b"[..]));
