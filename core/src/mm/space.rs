@@ -305,6 +305,11 @@ pub(crate) fn runs(pages: &[u64]) -> Vec<(u64, u64)> {
     runs
 }
 
+/// All spaces.
+pub(crate) fn ids(k: &Kernel) -> impl Iterator<Item = SpaceId> + '_ {
+    k.mm.spaces.keys().copied()
+}
+
 /// All areas, for `/proc/PID/maps`.
 pub(crate) fn vmas(k: &Kernel, id: SpaceId) -> impl Iterator<Item = VmaInfo> + '_ {
     k.mm.spaces

@@ -17,6 +17,16 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             *files.entry(slot.file).or_default() += 1;
         }
     }
+    for space in crate::mm::space::ids(k) {
+        for id in crate::mm::space::vmas(k, space).filter_map(|vma| vma.file) {
+            *files.entry(id).or_default() += 1;
+        }
+    }
+    for tgid in k.tasks.groups() {
+        if let Some(id) = k.tasks.group(tgid).and_then(|group| group.exe) {
+            *files.entry(id).or_default() += 1;
+        }
+    }
     let mut dentries: BTreeMap<DentryId, u32> = BTreeMap::new();
     let mut hold = |id: DentryId| *dentries.entry(id).or_default() += 1;
     let mut ends: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
