@@ -45,7 +45,6 @@ fn read_chunk(cx: &mut Cx<'_, '_>, id: FileId, at: u64, len: u64) -> Result<Vec<
             buf.len()
         }
         (FileKind::Device(_), _) => buf.len(),
-        (FileKind::Directory, _) => return Err(Errno::EISDIR),
         _ => return Err(Errno::EINVAL),
     };
     buf.truncate(got);
@@ -381,8 +380,13 @@ pub(super) fn copy_file_range(
 ) -> SysResult {
     let input = fdtable::get(cx, fd_in.0)?;
     let output = fdtable::get(cx, fd_out.0)?;
-    let given_in = read_offset(cx, off_in)?;
-    let given_out = read_offset(cx, off_out)?;
+    // A negative position runs over with any length.
+    let overflow = |errno| match errno {
+        Errno::EINVAL => Errno::EOVERFLOW,
+        errno => errno,
+    };
+    let given_in = read_offset(cx, off_in).map_err(overflow)?;
+    let given_out = read_offset(cx, off_out).map_err(overflow)?;
     if flags.0 & 0xffff_ffff != 0 {
         return Err(Errno::EINVAL.into());
     }

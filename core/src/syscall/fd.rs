@@ -187,7 +187,8 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
         }
         g::F_GETLEASE => Ok(u64::from(g::F_UNLCK)),
         g::F_SETLEASE => match arg.0 as u32 {
-            g::F_UNLCK => Err(Errno::EAGAIN.into()),
+            // As if somebody had the file open in the way of the lease.
+            g::F_RDLCK | g::F_WRLCK | g::F_UNLCK => Err(Errno::EAGAIN.into()),
             _ => Err(Errno::EINVAL.into()),
         },
         _ => Err(Errno::EINVAL.into()),

@@ -50,6 +50,8 @@ pub(crate) struct File {
     /// Access mode and status flags of open(2).
     pub flags: u32,
     pub offset: u64,
+    /// User that opened it.
+    pub opener: u32,
     /// `F_SETOWN`, `F_SETSIG`.
     pub owner: i32,
     pub signal: i32,
@@ -65,6 +67,7 @@ impl File {
             inode,
             flags,
             offset: 0,
+            opener: 0,
             owner: 0,
             signal: 0,
         }

@@ -232,7 +232,7 @@ pub(crate) fn link(
     let mut walk = Flags::empty();
     walk.set(Flags::FOLLOW, flags & g::AT_SYMLINK_FOLLOW != 0);
     if flags & g::AT_EMPTY_PATH != 0 {
-        if old.is_empty() && !cx.creds().capable(CAP_DAC_READ_SEARCH) {
+        if old.is_empty() && !may_link_open(cx, old_at)? {
             return Err(Errno::ENOENT);
         }
         walk |= Flags::EMPTY_PATH;
@@ -241,6 +241,15 @@ pub(crate) fn link(
     let result = link_to(cx, source, new_at, new);
     put_path(cx.k, cx.p, source);
     result
+}
+
+/// Whether an open file may get a name: by who opened it, or with `CAP_DAC_READ_SEARCH`.
+fn may_link_open(cx: &mut Cx<'_, '_>, at: DirFd) -> Result<bool, Errno> {
+    if cx.creds().capable(CAP_DAC_READ_SEARCH) || at.0 == g::AT_FDCWD {
+        return Ok(true);
+    }
+    let id = super::fdtable::get_any(cx, at.0)?;
+    Ok(super::file::at(cx.k, id).opener == cx.creds().fsuid)
 }
 
 fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Result<(), Errno> {

@@ -138,7 +138,9 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Res
         {
             return Err(Errno::EINVAL.into());
         }
-        return Ok(open_unnamed(cx, at, path, how)?);
+        let id = open_unnamed(cx, at, path, how)?;
+        file::at_mut(cx.k, id).opener = cx.creds().fsuid;
+        return Ok(id);
     }
     if flags & (g::O_CREAT | g::O_DIRECTORY) == g::O_CREAT | g::O_DIRECTORY {
         return Err(Errno::EINVAL.into());
@@ -151,6 +153,9 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Res
     let result = open_path(cx, path, how, found.created);
     if result.is_err() {
         put_path(cx.k, cx.p, path);
+    }
+    if let Ok(id) = result {
+        file::at_mut(cx.k, id).opener = cx.creds().fsuid;
     }
     result
 }

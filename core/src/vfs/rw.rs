@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::anon;
 use super::caller;
 use super::device::Device;
-use super::file::{self, FileId, FileKind};
+use super::file::{self, File, FileId, FileKind};
 use super::filesystem::{Attr, InodeRef, SetAttr, Source, Time};
 use super::inode;
 use super::perm::{self, Who};
@@ -42,9 +42,6 @@ pub(crate) struct Iov {
 impl Iov {
     /// One buffer. `EFAULT` if it does not lie in user space at all.
     pub(crate) fn single(addr: u64, len: u64) -> Result<Iov, Errno> {
-        if len as i64 <= -1 {
-            return Err(Errno::EINVAL);
-        }
         in_user_space(addr, len)?;
         let len = len.min(MAX_RW);
         Ok(Iov {
@@ -232,6 +229,16 @@ fn copy_in_steps(p: &mut Ports<'_>, to: u64, from: Source, len: u64) -> Result<(
     Ok(())
 }
 
+/// A range of bytes must end at the largest position at most.
+fn check_range(file: &File, at: u64, len: u64) -> Result<(), Errno> {
+    let moves = !matches!(file.kind, FileKind::Pipe(_) | FileKind::HostStream(_));
+    match at.checked_add(len) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ if moves => Err(Errno::EINVAL),
+        _ => Ok(()),
+    }
+}
+
 /// How one call reads or writes beyond what its file's flags say (`RWF_`).
 #[derive(Clone, Copy, Default)]
 pub(crate) struct How {
@@ -251,6 +258,7 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
     }
     let no_wait = how.no_wait || file.flags & g::O_NONBLOCK != 0;
     let at = how.at.unwrap_or(file.offset);
+    check_range(file, at, iov.left())?;
     let done = match (&file.kind, file.inode) {
         (FileKind::Regular, Some(inode)) => read_regular(cx, inode, iov, at)?,
         (FileKind::Proc(_), Some(inode)) => read_proc(cx, id, inode, iov, at)?,
@@ -283,6 +291,7 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
         return Err(Errno::EBADF.into());
     }
     let no_wait = how.no_wait || file.flags & g::O_NONBLOCK != 0;
+    check_range(file, how.at.unwrap_or(file.offset), iov.left())?;
     match (&file.kind, file.inode) {
         (FileKind::Regular, Some(inode)) => {
             let append = how.append.unwrap_or(file.flags & g::O_APPEND != 0);
@@ -813,7 +822,7 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
     let at = match whence == g::SEEK_END && base == max {
         true if offset == 0 => max,
         true => return Err(Errno::EINVAL.into()),
-        false => base.checked_add(offset).ok_or(Errno::EOVERFLOW)?,
+        false => base.checked_add(offset).ok_or(Errno::EINVAL)?,
     };
     let at = u64::try_from(at).map_err(|_| Errno::EINVAL)?;
     file::at_mut(cx.k, id).offset = at;

@@ -106,8 +106,8 @@ fn context(cx: &Cx<'_, '_>) -> (PathRef, PathRef) {
 }
 
 /// Where a relative path starts.
-fn start(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8]) -> Result<PathRef, Errno> {
-    if at.0 == AT_FDCWD || path.first() == Some(&b'/') {
+fn start(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], flags: Flags) -> Result<PathRef, Errno> {
+    if at.0 == AT_FDCWD || path.first() == Some(&b'/') && !flags.scoped() {
         return Ok(context(cx).1);
     }
     let file = fdtable::get_any(cx, at.0)?;
@@ -140,7 +140,7 @@ impl<'p> Cx<'_, 'p> {
         path: &[u8],
         flags: Flags,
     ) -> Result<(Walker<'a, 'k, 'p>, PathRef), Errno> {
-        let start = start(self, at, path)?;
+        let start = start(self, at, path, flags)?;
         let root = context(self).0;
         if !flags.contains(Flags::KEEP) {
             dentry::trim(self.k, self.p);
