@@ -41,6 +41,8 @@ pub(crate) struct Dentry {
     pub gid: u32,
     /// Mounts on top of this dentry.
     pub mounts: u32,
+    /// Never gets a name (`O_TMPFILE | O_EXCL`).
+    pub nameless: bool,
     refs: u32,
     /// Can be found by its name. Otherwise it is a root or its name was removed.
     hashed: bool,
@@ -123,6 +125,11 @@ impl Dentries {
         (dentry.mode, dentry.uid, dentry.gid) = (attr.mode, attr.uid, attr.gid);
     }
 
+    /// The file behind this dentry never gets a name.
+    pub(crate) fn set_nameless(&mut self, id: DentryId) {
+        self.at_mut(id).nameless = true;
+    }
+
     pub(crate) fn change_mounts(&mut self, id: DentryId, by: i32) {
         let dentry = self.at_mut(id);
         dentry.mounts = dentry.mounts.saturating_add_signed(by);
@@ -165,6 +172,7 @@ impl Dentries {
             uid: attr.uid,
             gid: attr.gid,
             mounts: 0,
+            nameless: false,
             refs: 1,
             hashed: false,
             hash: 0,

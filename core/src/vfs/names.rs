@@ -273,6 +273,9 @@ fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Resu
     if inode::kind(cx.k, dir.fs) != FsKind::Union {
         return Err(Errno::EPERM);
     }
+    if cx.k.vfs.dentries.at(source.dentry).nameless {
+        return Err(Errno::ENOENT);
+    }
     inode::link(cx.k, cx.p, inode.ino, dir, &place.name)?;
     // The next lookup finds it.
     if let Some(id) = cx.k.vfs.dentries.find(place.dir.dentry, &place.name) {

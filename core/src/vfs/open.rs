@@ -423,6 +423,9 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
         mount: dir.mount,
         dentry: dentries.insert_unnamed(dir.dentry, name.as_bytes(), ino, &attr),
     };
+    if how.flags & g::O_EXCL != 0 {
+        dentries.set_nameless(path.dentry);
+    }
     let kept = how.flags & !(g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
     let file = File::new(FileKind::Regular, path, Some(inode), kept | O_LARGEFILE);
     file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))
