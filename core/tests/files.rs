@@ -34,7 +34,12 @@ impl Scenario {
         };
         // As the runner that asked Linux: signals of pipes and limits are ignored.
         for signal in [13, 25] {
-            let args = [signal, scenario.put(&[1u64, 0, 0, 0].map(u64::to_le_bytes).concat()), 0, 8];
+            let args = [
+                signal,
+                scenario.put(&[1u64, 0, 0, 0].map(u64::to_le_bytes).concat()),
+                0,
+                8,
+            ];
             assert_eq!(scenario.machine.call(thread, 13, &args), Some(0));
         }
         scenario
@@ -48,7 +53,9 @@ impl Scenario {
     }
 
     fn number(&self, text: &str) -> u64 {
-        text.split('|').map(|part| self.constant(part.trim())).fold(0, |a, b| a | b)
+        text.split('|')
+            .map(|part| self.constant(part.trim()))
+            .fold(0, |a, b| a | b)
     }
 
     fn constant(&self, text: &str) -> u64 {
@@ -68,7 +75,11 @@ impl Scenario {
 
     fn buffer(text: &str) -> Option<u64> {
         let rest = text.trim().strip_prefix("buf")?;
-        Some(BUF + rest.strip_prefix('+').map_or(0, |n| n.parse().expect("offset")))
+        Some(
+            BUF + rest
+                .strip_prefix('+')
+                .map_or(0, |n| n.parse().expect("offset")),
+        )
     }
 
     fn argument(&mut self, text: &str) -> u64 {
@@ -110,13 +121,18 @@ impl Scenario {
             .iter()
             .find(|entry| entry.name == tokens[0])
             .unwrap_or_else(|| panic!("no call {}", tokens[0]));
-        let args: Vec<u64> = tokens[1..].iter().map(|token| self.argument(token)).collect();
+        let args: Vec<u64> = tokens[1..]
+            .iter()
+            .map(|token| self.argument(token))
+            .collect();
         let result = match self.machine.call(self.thread, entry.number, &args) {
             None => return "blocked".into(),
             Some(result) => result,
         };
         match result {
-            -4095..=-1 => varve_core::abi::Errno::from_number(-result as i32).name().into(),
+            -4095..=-1 => varve_core::abi::Errno::from_number(-result as i32)
+                .name()
+                .into(),
             result => result.to_string(),
         }
     }
@@ -139,7 +155,10 @@ impl Scenario {
         }
         let bits: usize = kind[1..].parse().expect("width");
         let bytes = self.machine.peek(self.thread, at, bits / 8).expect("peek");
-        let value = bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+        let value = bytes
+            .iter()
+            .rev()
+            .fold(0, |value, &byte| value << 8 | u64::from(byte));
         match option {
             Some(_) => format!("0{value:o}"),
             None => value.to_string(),
@@ -196,15 +215,25 @@ fn run(text: &str) {
                 let (call, expected) = line.split_once(" = ").unwrap_or((line, ""));
                 let got = scenario.line(call);
                 if got != expected {
-                    wrong.push(format!("{} ({title}): {call} gave {got}, not {expected}", index + 1));
+                    wrong.push(format!(
+                        "{} ({title}): {call} gave {got}, not {expected}",
+                        index + 1
+                    ));
                 }
-                scenario.machine.kernel.check().unwrap_or_else(|what| {
-                    panic!("{} ({title}): after {call}: {what}", index + 1)
-                });
+                scenario
+                    .machine
+                    .kernel
+                    .check()
+                    .unwrap_or_else(|what| panic!("{} ({title}): after {call}: {what}", index + 1));
             }
         }
     }
-    assert!(wrong.is_empty(), "{} lines differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} lines differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
