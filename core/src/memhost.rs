@@ -411,6 +411,11 @@ impl<T: HostTree> Machine<T> {
     }
 
     fn input_at(&mut self, now: Now, input: Input) {
+        if let Input::Trap { thread, .. } = &input
+            && let Some(state) = self.threads.get_mut(thread)
+        {
+            state.runs = false;
+        }
         self.log.push((now, input.clone()));
         self.kernel.handle(&mut self.host.ports(), now, input);
         self.drain();

@@ -79,6 +79,10 @@ pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>)
         addr,
     };
     crate::task::signal::force_exception(cx, exception);
+    if access == Some(Access::Write) {
+        const WRITE: u64 = 2;
+        cx.task_mut().fault.error |= WRITE;
+    }
 }
 
 /// Grows a stack down to an address just below it, within the limit.

@@ -49,10 +49,27 @@ pub(crate) fn force(cx: &mut Cx<'_, '_>, info: SigInfo) {
 /// Forces a processor exception's signal on the current thread.
 pub(crate) fn force_exception(cx: &mut Cx<'_, '_>, exception: Exception) {
     let signal = exception.signal.clamp(1, super::SIGNALS);
-    cx.task_mut().fault = super::Fault {
-        number: frame::exception_number(signal, exception.code),
-        error: 0,
-        addr: cx.task().fault.addr,
+    const PAGE_FAULT: u64 = 14;
+    /// Bits of a page fault's error code: the page is there, and user mode touched it.
+    const PRESENT: u64 = 1;
+    const USER: u64 = 4;
+    let page_fault = match u32::from(signal) {
+        g::SIGSEGV => [g::SEGV_MAPERR, g::SEGV_ACCERR].contains(&(exception.code as u32)),
+        signal => signal == g::SIGBUS,
+    };
+    let present = u32::from(signal) == g::SIGSEGV && exception.code as u32 == g::SEGV_ACCERR;
+    let last = cx.task().fault.addr;
+    cx.task_mut().fault = match page_fault {
+        true => super::Fault {
+            number: PAGE_FAULT,
+            error: USER | if present { PRESENT } else { 0 },
+            addr: exception.addr,
+        },
+        false => super::Fault {
+            number: frame::exception_number(signal, exception.code),
+            error: 0,
+            addr: last,
+        },
     };
     force(cx, SigInfo::fault(signal, exception.code, exception.addr));
 }
