@@ -7,6 +7,7 @@ use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
 use crate::machine::{SpaceId, ThreadId};
+use crate::port::Ports;
 use crate::vfs::filesystem::Source;
 
 /// States of a wait, kept in `Call::progress`: whether the task already sleeps on its word.
@@ -181,6 +182,79 @@ pub(crate) fn wake(k: &mut Kernel, space: SpaceId, addr: u64, offset: Option<u64
         && woken < count
     {
         wake_key(k, WaitKey::Futex(SHARED, offset), count - woken, any);
+    }
+}
+
+/// A thread of this space ends: stores 0 in its `clear_child_tid` word and wakes one sleeper on it (set_tid_address(2)).
+pub(crate) fn clear_tid(k: &mut Kernel, p: &mut Ports<'_>, space: SpaceId, addr: u64) {
+    // Linux does not look at the result either.
+    if crate::mm::user::write_in(k, p, space, addr, &[0; 4]).is_ok() {
+        let offset = offset_of(k, p, space, addr);
+        wake(k, space, addr, offset, 1);
+    }
+}
+
+/// Where a word is in the memory file, ready to be changed.
+fn offset_of(k: &mut Kernel, p: &mut Ports<'_>, space: SpaceId, addr: u64) -> Option<u64> {
+    if !addr.is_multiple_of(4) {
+        return None;
+    }
+    match crate::mm::user::run(k, p, space, addr, 4, true).ok()?.source {
+        Source::Memory(offset) => Some(offset),
+        Source::Image { .. } | Source::Zero => None,
+    }
+}
+
+/// The current task ends or executes a program: the owners of its robust futexes are told that it died (get_robust_list(2)). A list that
+/// cannot be read, or is too long, is left where it is.
+pub(crate) fn exit_robust(cx: &mut Cx<'_, '_>) {
+    /// Most entries that are looked at (`ROBUST_LIST_LIMIT`).
+    const LIMIT: usize = 2048;
+    let head = core::mem::take(&mut cx.task_mut().robust_list);
+    if head == 0 {
+        return;
+    }
+    let Ok([first, offset, pending]) = cx.read_obj::<[u64; 3]>(head) else {
+        return;
+    };
+    let pending = pending & !1;
+    let mut entry = first & !1;
+    for _ in 0..LIMIT {
+        if entry == head {
+            break;
+        }
+        // The next entry is read first: another thread may free this one as soon as it is woken.
+        let next = cx.read_obj::<u64>(entry);
+        if entry != pending {
+            owner_died(cx, entry.wrapping_add(offset));
+        }
+        let Ok(next) = next else { return };
+        entry = next & !1;
+    }
+    if pending != 0 {
+        owner_died(cx, pending.wrapping_add(offset));
+    }
+}
+
+/// Marks a futex word that the current task owns as one whose owner died, and wakes a waiter.
+fn owner_died(cx: &mut Cx<'_, '_>, addr: u64) {
+    let (space, tid) = (cx.space(), cx.task().tid);
+    let Some(offset) = offset_of(cx.k, cx.p, space, addr) else {
+        return;
+    };
+    // The guest may change the word meanwhile; it does not do so for ever.
+    for _ in 0..8 {
+        let old = cx.p.memory.load_u32(offset);
+        if old & g::FUTEX_TID_MASK != tid {
+            return;
+        }
+        let new = old & g::FUTEX_WAITERS | g::FUTEX_OWNER_DIED;
+        if cx.p.memory.compare_exchange_u32(offset, old, new) == old {
+            if old & g::FUTEX_WAITERS != 0 {
+                wake(cx.k, space, addr, Some(offset), 1);
+            }
+            return;
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod copy;
 mod dir;
 mod fd;
 mod file;
-mod futex;
+pub(crate) mod futex;
 mod identity;
 mod memory;
 mod poll;

@@ -173,6 +173,9 @@ pub(crate) fn end_group(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, status: u3
 /// Ends one thread; the last one ends its process.
 pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, status: u32) {
     give_up_calls(k, p, thread);
+    if k.tasks.get(thread).is_some_and(|task| !task.exited) {
+        crate::syscall::futex::exit_robust(&mut Cx { k, p, thread });
+    }
     let Some(task) = k.tasks.get_mut(thread).filter(|task| !task.exited) else {
         return;
     };
@@ -184,8 +187,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     task.running = false;
     task.stopped = false;
     if clear != 0 && crate::mm::space::users(k, space) > 1 {
-        // The store may fail; nobody is left to tell.
-        let _ = crate::mm::user::write_in(k, p, space, clear, &[0; 4]);
+        crate::syscall::futex::clear_tid(k, p, space, clear);
     }
     if !fresh {
         k.emit(Output::EndThread(thread));
@@ -442,7 +444,9 @@ pub(crate) fn finish_exec(
     creds: Creds,
 ) {
     let (thread, tgid) = (cx.thread, cx.task().tgid);
+    crate::syscall::futex::exit_robust(cx);
     let task = cx.task_mut();
+    let clear = core::mem::take(&mut task.clear_child_tid);
     let old = core::mem::replace(&mut task.space, space);
     task.regs = regs;
     task.comm = [0; 15];
@@ -451,8 +455,6 @@ pub(crate) fn finish_exec(
     }
     task.altstack = AltStack::NONE;
     task.fault = signal::Fault::default();
-    task.clear_child_tid = 0;
-    task.robust_list = 0;
     let privileged = task.creds.euid != creds.euid
         || task.creds.egid != creds.egid
         || creds.cap_permitted & !task.creds.cap_permitted != 0;
@@ -465,6 +467,9 @@ pub(crate) fn finish_exec(
     if !fresh {
         cx.p.xstate.reset(thread);
         cx.k.emit(Output::MoveThread { thread, space });
+    }
+    if clear != 0 && crate::mm::space::users(cx.k, old) > 1 {
+        crate::syscall::futex::clear_tid(cx.k, cx.p, old, clear);
     }
     crate::mm::space::release(cx.k, cx.p, old);
     if let Some(parent) = vfork_parent {
