@@ -72,13 +72,24 @@ fn a_handler_gets_a_frame_as_linux_lays_it_out() {
     let now = regs(&m, init);
     let frame = now.rsp;
     assert_eq!(now.rip, HANDLER);
-    assert_eq!((now.rdi, now.rsi, now.rdx, now.rax), (10, frame + INFO, frame + UC_FLAGS, 0));
+    assert_eq!(
+        (now.rdi, now.rsi, now.rdx, now.rax),
+        (10, frame + INFO, frame + UC_FLAGS, 0)
+    );
     assert_eq!(frame % 16, 8, "as after a call");
     assert!(frame < before.rsp - 128, "the red zone stays");
     assert_eq!(long(&mut m, init, frame), RESTORER);
     assert_eq!(long(&mut m, init, frame + UC_FLAGS), 7);
-    assert_eq!(long(&mut m, init, frame + UC_STACK + 8) as u32, 2, "SS_DISABLE");
-    assert_eq!(long(&mut m, init, frame + MC_RDI), 1, "the first argument of kill");
+    assert_eq!(
+        long(&mut m, init, frame + UC_STACK + 8) as u32,
+        2,
+        "SS_DISABLE"
+    );
+    assert_eq!(
+        long(&mut m, init, frame + MC_RDI),
+        1,
+        "the first argument of kill"
+    );
     assert_eq!(long(&mut m, init, frame + MC_RAX), 0, "its result");
     assert_eq!(long(&mut m, init, frame + MC_RSP), before.rsp);
     assert_eq!(long(&mut m, init, frame + MC_RIP), before.rip);
@@ -90,17 +101,31 @@ fn a_handler_gets_a_frame_as_linux_lays_it_out() {
     let fpstate = long(&mut m, init, frame + MC_FPSTATE);
     assert_eq!(fpstate % 64, 0);
     assert!(fpstate >= frame + INFO + 128);
-    assert_eq!(word(&mut m, init, fpstate + 464), 0x4650_5853, "FP_XSTATE_MAGIC1");
+    assert_eq!(
+        word(&mut m, init, fpstate + 464),
+        0x4650_5853,
+        "FP_XSTATE_MAGIC1"
+    );
     assert_eq!(word(&mut m, init, fpstate + 468), 836);
     assert_eq!(long(&mut m, init, fpstate + 472), 7, "x87, SSE, AVX");
     assert_eq!(word(&mut m, init, fpstate + 480), 832);
-    assert_eq!(word(&mut m, init, fpstate + 832), 0x4650_5845, "FP_XSTATE_MAGIC2");
+    assert_eq!(
+        word(&mut m, init, fpstate + 832),
+        0x4650_5845,
+        "FP_XSTATE_MAGIC2"
+    );
     // In the handler: its signal and sa_mask are blocked too.
     call(&mut m, init, SIGPROCMASK, &[0, 0, DATA, 8]);
-    assert_eq!(long(&mut m, init, DATA), bit(SIGINT) | bit(SIGUSR1) | bit(SIGUSR2));
+    assert_eq!(
+        long(&mut m, init, DATA),
+        bit(SIGINT) | bit(SIGUSR1) | bit(SIGUSR2)
+    );
     sigreturn(&mut m, init);
     let after = regs(&m, init);
-    assert_eq!((after.rip, after.rsp, after.rax, after.rdi), (before.rip, before.rsp, 0, 1));
+    assert_eq!(
+        (after.rip, after.rsp, after.rax, after.rdi),
+        (before.rip, before.rsp, 0, 1)
+    );
     call(&mut m, init, SIGPROCMASK, &[0, 0, DATA, 8]);
     assert_eq!(long(&mut m, init, DATA), bit(SIGINT));
 }
@@ -161,7 +186,10 @@ fn the_alternate_stack_is_used_when_asked_for() {
     let mut m = boot();
     let init = m.first();
     let stack = |flags: u64, size: u64| -> Vec<u8> {
-        [STACK, flags, size].iter().flat_map(|word| word.to_le_bytes()).collect()
+        [STACK, flags, size]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect()
     };
     m.poke(init, SIG, &stack(0, 1024)).unwrap();
     assert_eq!(call(&mut m, init, SIGALTSTACK, &[SIG, 0]), -12);
@@ -178,7 +206,11 @@ fn the_alternate_stack_is_used_when_asked_for() {
     assert_eq!(call(&mut m, init, SIGALTSTACK, &[0, DATA]), 0);
     assert_eq!(word(&mut m, init, DATA + 8), 1, "SS_ONSTACK");
     m.poke(init, SIG, &stack(2, 0)).unwrap();
-    assert_eq!(call(&mut m, init, SIGALTSTACK, &[SIG, 0]), -EPERM, "while it is in use");
+    assert_eq!(
+        call(&mut m, init, SIGALTSTACK, &[SIG, 0]),
+        -EPERM,
+        "while it is in use"
+    );
     sigreturn(&mut m, init);
     assert_eq!(regs(&m, init).rsp, before);
 }
@@ -197,7 +229,10 @@ fn an_interrupted_call_is_restarted_or_fails() {
         gone(&mut m, child, EXIT, &[0]);
         let frame = regs(&m, init).rsp;
         assert_eq!(regs(&m, init).rip, HANDLER);
-        let (rax, back) = (long(&mut m, init, frame + MC_RAX), long(&mut m, init, frame + MC_RIP));
+        let (rax, back) = (
+            long(&mut m, init, frame + MC_RAX),
+            long(&mut m, init, frame + MC_RIP),
+        );
         match restarts {
             true => assert_eq!((rax, back), (READ, rip.wrapping_sub(2))),
             false => assert_eq!((rax as i64, back), (-EINTR, rip)),
@@ -210,7 +245,12 @@ fn a_signal_without_a_handler_does_not_disturb_a_call() {
     let mut m = boot();
     let init = m.first();
     let child = fork(&mut m, init);
-    m.poke(init, DATA, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    m.poke(
+        init,
+        DATA,
+        &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    )
+    .unwrap();
     parks(&mut m, init, NANOSLEEP, &[DATA, 0]);
     m.advance(1_000_000_000);
     gone(&mut m, child, EXIT, &[0]);
@@ -227,7 +267,12 @@ fn sleeping_ends_with_a_handler() {
     let init = m.first();
     sigaction(&mut m, init, SIGCHLD, HANDLER, SA_RESTART, 0);
     let child = fork(&mut m, init);
-    m.poke(init, DATA, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    m.poke(
+        init,
+        DATA,
+        &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    )
+    .unwrap();
     parks(&mut m, init, NANOSLEEP, &[DATA, 0]);
     gone(&mut m, child, EXIT, &[0]);
     let frame = regs(&m, init).rsp;
@@ -249,7 +294,11 @@ fn pause_and_sigsuspend_end_with_a_handler_alone() {
     let frame = regs(&m, child).rsp;
     assert_eq!(regs(&m, child).rip, HANDLER);
     assert_eq!(long(&mut m, child, frame + MC_RAX) as i64, -EINTR);
-    assert_eq!(long(&mut m, child, frame + UC_SIGMASK), bit(SIGUSR1), "the mask before the call");
+    assert_eq!(
+        long(&mut m, child, frame + UC_SIGMASK),
+        bit(SIGUSR1),
+        "the mask before the call"
+    );
     call(&mut m, child, SIGPROCMASK, &[0, 0, DATA, 8]);
     assert_eq!(long(&mut m, child, DATA), bit(SIGUSR1) | bit(SIGUSR2));
     sigreturn(&mut m, child);
@@ -274,10 +323,16 @@ fn standard_signals_wait_once_and_real_time_signals_queue() {
         info[8..12].copy_from_slice(&(-1i32).to_le_bytes());
         info[24..32].copy_from_slice(&value.to_le_bytes());
         m.poke(init, SIG, &info).unwrap();
-        assert_eq!(call(&mut m, init, SIGQUEUEINFO, &[1, u64::from(SIGRT), SIG]), 0);
+        assert_eq!(
+            call(&mut m, init, SIGQUEUEINFO, &[1, u64::from(SIGRT), SIG]),
+            0
+        );
     }
     assert_eq!(call(&mut m, init, SIGPENDING, &[DATA, 8]), 0);
-    assert_eq!(long(&mut m, init, DATA), bit(SIGUSR1) | bit(SIGRT) | bit(SIGRT + 1));
+    assert_eq!(
+        long(&mut m, init, DATA),
+        bit(SIGUSR1) | bit(SIGRT) | bit(SIGRT + 1)
+    );
     m.poke(init, SIG, &u64::MAX.to_le_bytes()).unwrap();
     m.poke(init, TID, &[0; 16]).unwrap();
     let mut got = vec![];
@@ -291,7 +346,14 @@ fn standard_signals_wait_once_and_real_time_signals_queue() {
     }
     assert_eq!(
         got,
-        [(SIGUSR1, 0), (SIGRT, 5), (SIGRT, 6), (SIGRT + 1, 0), (SIGRT + 1, 0), (SIGRT + 1, 0)]
+        [
+            (SIGUSR1, 0),
+            (SIGRT, 5),
+            (SIGRT, 6),
+            (SIGRT + 1, 0),
+            (SIGRT + 1, 0),
+            (SIGRT + 1, 0)
+        ]
     );
 }
 
@@ -306,7 +368,8 @@ fn sigtimedwait_takes_blocked_signals_and_times_out() {
     assert_eq!(call(&mut m, child, KILL, &[1, u64::from(SIGUSR1)]), 0);
     assert_eq!(m.result(init), Some(i64::from(SIGUSR1)));
     assert_eq!(word(&mut m, init, DATA + 16), 2, "si_pid");
-    m.poke(init, TID, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    m.poke(init, TID, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        .unwrap();
     parks(&mut m, init, SIGTIMEDWAIT, &[SIG, DATA, TID, 8]);
     m.advance(1_100_000_000);
     assert_eq!(m.result(init), Some(-EAGAIN));
@@ -322,9 +385,15 @@ fn the_first_process_is_not_killed_from_inside() {
         assert_eq!(call(&mut m, child, KILL, &[1, u64::from(signal)]), 0);
     }
     assert_eq!(call(&mut m, init, GETPID, &[]), 1);
-    m.input(Input::Signal { signal: SIGTERM as u8 });
+    m.input(Input::Signal {
+        signal: SIGTERM as u8,
+    });
     m.serve();
-    assert_eq!(m.exit, Some(ExitStatus::Signaled(SIGTERM as u8)), "but from outside");
+    assert_eq!(
+        m.exit,
+        Some(ExitStatus::Signaled(SIGTERM as u8)),
+        "but from outside"
+    );
 }
 
 #[test]
@@ -332,7 +401,10 @@ fn its_own_fault_kills_even_the_first_process() {
     let mut m = boot();
     let init = m.first();
     let now = regs(&m, init);
-    let trap = Trap::Fault { addr: 8, access: Some(Access::Read) };
+    let trap = Trap::Fault {
+        addr: 8,
+        access: Some(Access::Read),
+    };
     m.trap(init, now, trap);
     assert_eq!(m.exit, Some(ExitStatus::Signaled(SIGSEGV as u8)));
 }
@@ -344,14 +416,25 @@ fn a_fault_tells_its_handler_where() {
     sigaction(&mut m, init, SIGSEGV, HANDLER, SA_SIGINFO, 0);
     sigaction(&mut m, init, SIGFPE, HANDLER, SA_SIGINFO | SA_NODEFER, 0);
     let now = regs(&m, init);
-    m.trap(init, now, Trap::Fault { addr: 0x1234, access: Some(Access::Write) });
+    m.trap(
+        init,
+        now,
+        Trap::Fault {
+            addr: 0x1234,
+            access: Some(Access::Write),
+        },
+    );
     let frame = regs(&m, init).rsp;
     assert_eq!(word(&mut m, init, frame + INFO), SIGSEGV);
     assert_eq!(word(&mut m, init, frame + INFO + 8), 1, "SEGV_MAPERR");
     assert_eq!(long(&mut m, init, frame + INFO + 16), 0x1234);
     assert_eq!(long(&mut m, init, frame + MC_CR2), 0x1234);
     assert_eq!(long(&mut m, init, frame + MC_TRAPNO), 14);
-    let divide = Exception { signal: SIGFPE as u8, code: 1, addr: 0x77 };
+    let divide = Exception {
+        signal: SIGFPE as u8,
+        code: 1,
+        addr: 0x77,
+    };
     let now = regs(&m, init);
     m.trap(init, now, Trap::Exception(divide));
     let frame = regs(&m, init).rsp;
@@ -360,7 +443,14 @@ fn a_fault_tells_its_handler_where() {
     assert_eq!(long(&mut m, init, frame + MC_TRAPNO), 0);
     // A second fault in the handler of the first, whose signal is blocked now, is deadly.
     let now = regs(&m, init);
-    m.trap(init, now, Trap::Fault { addr: 0x1234, access: Some(Access::Write) });
+    m.trap(
+        init,
+        now,
+        Trap::Fault {
+            addr: 0x1234,
+            access: Some(Access::Write),
+        },
+    );
     assert_eq!(m.exit, Some(ExitStatus::Signaled(SIGSEGV as u8)));
 }
 
@@ -371,8 +461,24 @@ fn a_running_thread_is_interrupted() {
     let child = fork(&mut m, init);
     m.tick = 1;
     m.call(init, KILL, &[2, u64::from(SIGKILL)]);
-    assert!(!m.threads.contains_key(&child), "it spins, and is killed all the same");
-    let interrupts = |m: &Guests| m.log.iter().filter(|(_, input)| matches!(input, Input::Trap { trap: Trap::Interrupted, .. })).count();
+    assert!(
+        !m.threads.contains_key(&child),
+        "it spins, and is killed all the same"
+    );
+    let interrupts = |m: &Guests| {
+        m.log
+            .iter()
+            .filter(|(_, input)| {
+                matches!(
+                    input,
+                    Input::Trap {
+                        trap: Trap::Interrupted,
+                        ..
+                    }
+                )
+            })
+            .count()
+    };
     assert_eq!(interrupts(&m), 1);
     call(&mut m, init, WAIT4, &[ANY, DATA, 0, 0]);
     assert_eq!(word(&mut m, init, DATA), SIGKILL);
@@ -386,12 +492,22 @@ fn processes_are_stopped_and_continued() {
     let child = fork(&mut m, init);
     let other = thread(&mut m, child);
     parks(&mut m, other, PAUSE, &[]);
-    assert_eq!(call(&mut m, init, WAIT4, &[ANY, DATA, WNOHANG | WUNTRACED, 0]), 0);
+    assert_eq!(
+        call(&mut m, init, WAIT4, &[ANY, DATA, WNOHANG | WUNTRACED, 0]),
+        0
+    );
     assert_eq!(call(&mut m, init, KILL, &[2, u64::from(SIGSTOP)]), 0);
     assert!(!m.threads[&child].runs);
-    assert_eq!(call(&mut m, init, WAIT4, &[ANY, DATA, WNOHANG | WUNTRACED, 0]), 2);
+    assert_eq!(
+        call(&mut m, init, WAIT4, &[ANY, DATA, WNOHANG | WUNTRACED, 0]),
+        2
+    );
     assert_eq!(word(&mut m, init, DATA), SIGSTOP << 8 | 0x7f);
-    assert_eq!(call(&mut m, init, WAIT4, &[ANY, DATA, WNOHANG | WUNTRACED, 0]), 0, "told once");
+    assert_eq!(
+        call(&mut m, init, WAIT4, &[ANY, DATA, WNOHANG | WUNTRACED, 0]),
+        0,
+        "told once"
+    );
     // Other signals wait until it goes on.
     sigaction(&mut m, init, SIGCHLD, SIG_DFL, 0, 0);
     assert_eq!(call(&mut m, init, KILL, &[2, u64::from(SIGTERM)]), 0);
@@ -491,7 +607,10 @@ fn reset_handlers_run_once() {
     assert_eq!(regs(&m, init).rip, HANDLER);
     call(&mut m, init, SIGPROCMASK, &[0, 0, DATA, 8]);
     assert_eq!(long(&mut m, init, DATA), 0);
-    assert_eq!(call(&mut m, init, SIGACTION, &[u64::from(SIGUSR1), 0, DATA, 8]), 0);
+    assert_eq!(
+        call(&mut m, init, SIGACTION, &[u64::from(SIGUSR1), 0, DATA, 8]),
+        0
+    );
     assert_eq!(long(&mut m, init, DATA), SIG_DFL);
 }
 
@@ -506,7 +625,11 @@ fn signal_calls_refuse_what_linux_refuses() {
     assert_eq!(call(&mut m, init, SIGACTION, &[10, 0, 0, 4]), -EINVAL);
     assert_eq!(call(&mut m, init, SIGACTION, &[10, 8, 0, 8]), -EFAULT);
     assert_eq!(call(&mut m, init, SIGPROCMASK, &[9, SIG, 0, 8]), -EINVAL);
-    assert_eq!(call(&mut m, init, SIGPROCMASK, &[9, 0, 0, 8]), 0, "how counts only with a set");
+    assert_eq!(
+        call(&mut m, init, SIGPROCMASK, &[9, 0, 0, 8]),
+        0,
+        "how counts only with a set"
+    );
     assert_eq!(call(&mut m, init, KILL, &[1, 65]), -EINVAL);
     assert_eq!(call(&mut m, init, KILL, &[99, 65]), -ESRCH);
     assert_eq!(call(&mut m, init, KILL, &[-99i64 as u64, 0]), -ESRCH);
@@ -530,9 +653,17 @@ fn interruptions_are_asked_for_once() {
     let mut now = regs(&m, init);
     (now.orig_rax, now.rdi, now.rsi) = (KILL, 2, u64::from(SIGUSR1));
     m.threads.get_mut(&init).unwrap().runs = false;
-    m.input(Input::Trap { thread: init, regs: now, trap: Trap::Syscall });
+    m.input(Input::Trap {
+        thread: init,
+        regs: now,
+        trap: Trap::Syscall,
+    });
     assert!(m.last.contains(&Output::Interrupt(child)));
     m.threads.get_mut(&init).unwrap().runs = false;
-    m.input(Input::Trap { thread: init, regs: now, trap: Trap::Syscall });
+    m.input(Input::Trap {
+        thread: init,
+        regs: now,
+        trap: Trap::Syscall,
+    });
     assert!(!m.last.contains(&Output::Interrupt(child)));
 }

@@ -199,7 +199,10 @@ fn offset_of(k: &mut Kernel, p: &mut Ports<'_>, space: SpaceId, addr: u64) -> Op
     if !addr.is_multiple_of(4) {
         return None;
     }
-    match crate::mm::user::run(k, p, space, addr, 4, true).ok()?.source {
+    match crate::mm::user::run(k, p, space, addr, 4, true)
+        .ok()?
+        .source
+    {
         Source::Memory(offset) => Some(offset),
         Source::Image { .. } | Source::Zero => None,
     }
