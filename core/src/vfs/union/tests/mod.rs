@@ -606,7 +606,18 @@ fn random_operations_on_random_layers_agree_with_the_model() {
 }
 
 #[test]
-fn random_operations_on_random_images_agree_with_the_model() {
+fn random_operations_on_images_from_tar_agree_with_the_model() {
+    for seed in oracle::seeds(0..60) {
+        println!("VARVE_TEST_SEED={seed}");
+        let mut random = Random(seed);
+        let tree = random_tree(&mut random);
+        let images = tree.images();
+        run(Test::with_images(tree, images), random, 400);
+    }
+}
+
+#[test]
+fn random_operations_on_images_of_mkfs_agree_with_the_model() {
     for seed in oracle::seeds(0..12) {
         println!("VARVE_TEST_SEED={seed}");
         let mut random = Random(seed);

@@ -47,8 +47,9 @@ impl Mounts {
 
 impl Drop for Mounts {
     fn drop(&mut self) {
+        // A process that another test has just forked may still hold files in it.
         for at in self.0.iter().rev() {
-            let _ = Command::new("umount").arg(at).status();
+            let _ = Command::new("umount").arg("--lazy").arg(at).status();
         }
     }
 }

@@ -1,8 +1,13 @@
 //! Random layers as host directory trees in memory.
 
+use super::std;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::abi::Errno;
 use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG};
@@ -152,6 +157,97 @@ impl MemTree {
         }
     }
 
+    /// An image of each layer, lowest first, made from tar streams.
+    pub fn images(&self) -> Vec<Vec<u8>> {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        let build = |&root: &usize| {
+            let mut tar = tar::Builder::new(Vec::new());
+            self.append(&mut tar, root, b"./", &mut BTreeMap::new());
+            let tar = tar.into_inner().unwrap();
+            let options = varve_image::BuildOptions::default();
+            varve_image::build_tar(&mut &tar[..], "layer", &image, &options, &mut ()).unwrap();
+            std::fs::read(&image).unwrap()
+        };
+        self.roots.iter().map(build).collect()
+    }
+
+    /// Adds a file and all below it to a tar stream.
+    fn append(
+        &self,
+        tar: &mut tar::Builder<Vec<u8>>,
+        index: usize,
+        path: &[u8],
+        done: &mut BTreeMap<usize, Vec<u8>>,
+    ) {
+        let file = &self.files[index];
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(file.mode & 0o7777);
+        (header.set_uid(0), header.set_gid(0), header.set_size(0));
+        header.set_mtime(file.mtime as u64);
+        if let Some(first) = done.get(&index) {
+            header.set_entry_type(tar::EntryType::Link);
+            tar.append_link(&mut header, as_path(path), as_path(first))
+                .unwrap();
+            return;
+        }
+        done.insert(index, path.to_vec());
+        let xattrs = file
+            .xattrs
+            .iter()
+            .filter(|(name, _)| name.starts_with(b"user."));
+        let xattrs: Vec<_> = xattrs
+            .map(|(name, value)| (format!("SCHILY.xattr.{}", name.escape_ascii()), value))
+            .collect();
+        let pairs = xattrs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()));
+        if !xattrs.is_empty() {
+            tar.append_pax_extensions(pairs).unwrap();
+        }
+        match file.kind() {
+            S_IFDIR => {
+                header.set_entry_type(tar::EntryType::Directory);
+                tar.append_data(&mut header, as_path(path), &[][..])
+                    .unwrap();
+                let empty = |tar: &mut tar::Builder<Vec<u8>>, name: &[u8]| {
+                    let mut header = tar::Header::new_gnu();
+                    header.set_size(0);
+                    let path = [path, name].concat();
+                    tar.append_data(&mut header, as_path(&path), &[][..])
+                        .unwrap();
+                };
+                if file.is_opaque() {
+                    empty(tar, b".wh..wh..opq");
+                }
+                for (name, &child) in &file.children {
+                    match &self.files[child] {
+                        gone if gone.is_whiteout() => empty(tar, &[b".wh.", &name[..]].concat()),
+                        dir if dir.kind() == S_IFDIR => {
+                            self.append(tar, child, &[path, name, b"/"].concat(), done);
+                        }
+                        _ => self.append(tar, child, &[path, name].concat(), done),
+                    }
+                }
+            }
+            S_IFREG => {
+                header.set_size(file.data.len() as u64);
+                tar.append_data(&mut header, as_path(path), &file.data[..])
+                    .unwrap();
+            }
+            S_IFLNK => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                tar.append_link(&mut header, as_path(path), as_path(&file.data))
+                    .unwrap();
+            }
+            _ => {
+                header.set_entry_type(tar::EntryType::Fifo);
+                tar.append_data(&mut header, as_path(path), &[][..])
+                    .unwrap();
+            }
+        }
+    }
+
     /// A host with these trees.
     pub fn host(self, frames: u32) -> MemHost<MemTree> {
         let images = self.files.iter().map(|file| file.data.clone()).collect();
@@ -234,4 +330,8 @@ impl HostTree for MemTree {
         let value = self.file(node)?.xattrs.get(name);
         value.cloned().ok_or(Errno::ENODATA)
     }
+}
+
+fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
 }
