@@ -28,15 +28,22 @@ impl Guest {
     }
 
     fn call(&mut self, thread: ThreadId, name: &str, args: &[u64]) -> Option<i64> {
-        let entry = TABLE.iter().find(|entry| entry.name == name).expect("a known call");
+        let entry = TABLE
+            .iter()
+            .find(|entry| entry.name == name)
+            .expect("a known call");
         let result = self.machine.call(thread, entry.number, args);
-        self.machine.kernel.check().unwrap_or_else(|what| panic!("after {name}: {what}"));
+        self.machine
+            .kernel
+            .check()
+            .unwrap_or_else(|what| panic!("after {name}: {what}"));
         result
     }
 
     /// A call that does not wait.
     fn now(&mut self, thread: ThreadId, name: &str, args: &[u64]) -> i64 {
-        self.call(thread, name, args).unwrap_or_else(|| panic!("{name} waits"))
+        self.call(thread, name, args)
+            .unwrap_or_else(|| panic!("{name} waits"))
     }
 
     /// A call that waits.
@@ -135,7 +142,10 @@ fn a_write_without_readers_is_epipe_also_when_it_waits() {
     guest.waits(b, "write", &[write, BUF, 10]);
     assert_eq!(guest.now(a, "close", &[read]), 0);
     assert_eq!(guest.wall(b), errno(Errno::EPIPE));
-    assert_eq!(guest.now(a, "write", &[write, BUF, 10]), errno(Errno::EPIPE));
+    assert_eq!(
+        guest.now(a, "write", &[write, BUF, 10]),
+        errno(Errno::EPIPE)
+    );
     // A partial write counts.
     let (read, write) = guest.pipe(0);
     guest.waits(b, "write", &[write, BUF, 70_000]);
@@ -205,9 +215,15 @@ fn locks_wait_and_deadlocks_are_found() {
     assert_eq!(guest.now(b, "fcntl", &[4, SETLK, BUF]), 0);
     guest.put(a, BUF, &lock(1, 1));
     guest.put(b, BUF, &lock(1, 0));
-    assert_eq!(guest.now(b, "fcntl", &[4, SETLK, BUF]), errno(Errno::EAGAIN));
+    assert_eq!(
+        guest.now(b, "fcntl", &[4, SETLK, BUF]),
+        errno(Errno::EAGAIN)
+    );
     guest.waits(a, "fcntl", &[3, SETLKW, BUF]);
-    assert_eq!(guest.now(b, "fcntl", &[4, SETLKW, BUF]), errno(Errno::EDEADLK));
+    assert_eq!(
+        guest.now(b, "fcntl", &[4, SETLKW, BUF]),
+        errno(Errno::EDEADLK)
+    );
     // Closing any descriptor of the file gives the locks of the process back.
     assert_eq!(guest.now(b, "close", &[3]), 0);
     assert_eq!(guest.result(a), Some(0));
@@ -287,7 +303,10 @@ fn streams_go_through_the_host() {
     assert_eq!(guest.result(a), Some(2));
     assert_eq!(guest.peek(a, BUF, 2), b"in");
     assert_eq!(guest.now(a, "lseek", &[0, 0, 1]), errno(Errno::ESPIPE));
-    assert_eq!(guest.now(a, "ioctl", &[0, 0x5401, BUF]), errno(Errno::ENOTTY));
+    assert_eq!(
+        guest.now(a, "ioctl", &[0, 0x5401, BUF]),
+        errno(Errno::ENOTTY)
+    );
     // Without waiting: the host gets a moment to say that there is nothing.
     assert_eq!(guest.now(a, "fcntl", &[0, 4, 0o4000]), 0);
     guest.waits(a, "read", &[0, BUF, 10]);
@@ -309,7 +328,20 @@ fn random_calls_keep_the_state_consistent() {
     for seed in 0..20u64 {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut guest = Guest::new();
-        let names = ["/a", "/b", "/a/c", "/a/d", "/b/e", "/a/c/f", ".", "..", "/l", "/p", "c", "/proc/self/fd/3"];
+        let names = [
+            "/a",
+            "/b",
+            "/a/c",
+            "/a/d",
+            "/b/e",
+            "/a/c/f",
+            ".",
+            "..",
+            "/l",
+            "/p",
+            "c",
+            "/proc/self/fd/3",
+        ];
         for (index, name) in names.iter().enumerate() {
             let bytes = [name.as_bytes(), b"\0"].concat();
             guest.put(guest.first, PATH + index as u64 * 64, &bytes);
@@ -363,15 +395,33 @@ fn random_calls_keep_the_state_consistent() {
                 29 => ("sendfile", vec![3 + fd, 3 + random.below(12), 0, len]),
                 30 => ("fallocate", vec![3 + fd, 3, random.below(20_000), len + 1]),
                 31 => ("getcwd", vec![BUF, 4096]),
-                32 => ("mmap", vec![0, 8192, 1 | random.below(2) * 2, 1 + random.below(2), 3 + fd, 0]),
-                _ => ("copy_file_range", vec![3 + fd, 0, 3 + random.below(12), 0, len, 0]),
+                32 => (
+                    "mmap",
+                    vec![
+                        0,
+                        8192,
+                        1 | random.below(2) * 2,
+                        1 + random.below(2),
+                        3 + fd,
+                        0,
+                    ],
+                ),
+                _ => (
+                    "copy_file_range",
+                    vec![3 + fd, 0, 3 + random.below(12), 0, len, 0],
+                ),
             };
             guest.call(thread, name, &args);
         }
         // What is left of it all goes with the processes.
         let threads: Vec<ThreadId> = guest.machine.threads.keys().copied().collect();
         for thread in threads.into_iter().rev() {
-            if guest.machine.threads.get(&thread).is_some_and(|thread| thread.runs) {
+            if guest
+                .machine
+                .threads
+                .get(&thread)
+                .is_some_and(|thread| thread.runs)
+            {
                 guest.call(thread, "exit_group", &[0]);
             }
         }
