@@ -44,7 +44,7 @@ pub(crate) fn size(attr: &Attr, size: u64, nlink: u32, epoch: Time) -> u64 {
 /// Device number as the format has it; `None` beyond the kernel's 12 and 20 bits.
 pub(crate) fn device(major: u32, minor: u32) -> Option<u32> {
     (major < 1 << 12 && minor < 1 << 20)
-        .then(|| (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
+        .then_some((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
 }
 
 impl Inode {

@@ -187,6 +187,70 @@ fn every_kind_of_object_survives() {
     );
 }
 
+/// Depth beyond the limit of open files that most systems set.
+#[test]
+fn deep_trees_survive() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("tree");
+    let mut path = root.clone();
+    fs::create_dir(&root).unwrap();
+    for i in 0..1400 {
+        path.push("d");
+        fs::create_dir(&path).unwrap();
+        if i % 100 == 99 {
+            fs::write(path.join("z"), "after the way back").unwrap();
+        }
+    }
+    let image = temp.path().join("layer.img");
+    build(&root, &image);
+    // Not fsck.erofs: it recurses and its stack overflows.
+    check_bytes(&image);
+    assert_same(
+        &expected(&root),
+        &core_snapshot(&image),
+        "image read by the core",
+    );
+    if let Some(mount) = mount(&image) {
+        assert_same(
+            &expected(&root),
+            &snapshot(&mount.0, true),
+            "image mounted by the kernel",
+        );
+    }
+}
+
+#[test]
+fn a_copy_of_a_tree_gives_the_same_bytes() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    fs::create_dir_all(at("tree/sub")).unwrap();
+    for i in (0..200).rev() {
+        fs::write(at(&format!("tree/file-{i}")), Rng(i).bytes(i as usize * 50)).unwrap();
+    }
+    fs::hard_link(at("tree/file-7"), at("tree/sub/7")).unwrap();
+    fs::File::create(at("tree/sparse"))
+        .unwrap()
+        .set_len(2 << 20)
+        .unwrap();
+    let copy = [
+        OsStr::new("-a"),
+        "--sparse=never".as_ref(),
+        at("tree").as_os_str(),
+        at("copy").as_os_str(),
+    ]
+    .map(OsStr::to_owned);
+    let args: Vec<&OsStr> = copy.iter().map(|a| a.as_os_str()).collect();
+    let Some(output) = tool("cp", &args) else {
+        return;
+    };
+    assert!(output.status.success());
+    let first = build(&at("tree"), &at("tree.img"));
+    build(&at("copy"), &at("copy.img"));
+    assert!(fs::read(at("tree.img")).unwrap() == fs::read(at("copy.img")).unwrap());
+    fs::write(at("tree/file-9"), Rng(9999).bytes(450)).unwrap();
+    assert_ne!(build(&at("tree"), &at("tree.img")).uuid, first.uuid);
+}
+
 #[test]
 fn equal_files_are_stored_once() {
     let temp = tempfile::tempdir().unwrap();

@@ -61,13 +61,17 @@ pub(crate) fn read(
     };
     walk.tree.node_mut(NodeId::ROOT).xattrs = walk.xattrs_of_fd(&root)?;
     walk.store_first(&root)?;
-    walk.run(root)?;
+    walk.run(root, file_id(&stat))?;
     Ok(walk.tree)
 }
 
+/// Directories held open at once; those further up are found again through `..`.
+const OPEN_MAX: usize = 256;
+
 /// A directory whose entries are being read.
 struct Level {
-    fd: OwnedFd,
+    fd: Option<OwnedFd>,
+    id: FileId,
     node: NodeId,
     /// What is left, last name first.
     names: Vec<(CString, FileType)>,
@@ -97,26 +101,42 @@ impl Walk<'_, '_> {
         PathBuf::from(OsString::from_vec(self.path.clone()))
     }
 
-    fn run(&mut self, root: OwnedFd) -> Result<(), BuildError> {
+    fn run(&mut self, root: OwnedFd, id: FileId) -> Result<(), BuildError> {
         let names = self.names(&root)?;
+        let (fd, node, path_len) = (Some(root), NodeId::ROOT, self.path.len());
         let mut levels = vec![Level {
-            fd: root,
-            node: NodeId::ROOT,
+            fd,
+            id,
+            node,
             names,
-            path_len: self.path.len(),
+            path_len,
         }];
         while let Some(level) = levels.last_mut() {
             self.path.truncate(level.path_len);
+            // The innermost level is always open.
+            let dir = level
+                .fd
+                .as_ref()
+                .ok_or_else(|| self.fail("open", Errno::BADF))?;
             let Some((name, kind)) = level.names.pop() else {
-                levels.pop();
+                let done = levels.pop().and_then(|level| level.fd);
+                if let (Some(child), Some(parent)) = (done, levels.last_mut())
+                    && parent.fd.is_none()
+                {
+                    parent.fd = Some(self.reopen_parent(&child, parent.id)?);
+                }
                 continue;
             };
             self.path.push(b'/');
             self.path.extend_from_slice(name.as_bytes());
-            if let Some((fd, node)) = self.object(level, &name, kind)? {
+            if let Some((fd, id, node)) = self.object(dir, level.node, &name, kind)? {
                 let names = self.names(&fd)?;
+                if let Some(far) = levels.len().checked_sub(OPEN_MAX) {
+                    levels[far].fd = None;
+                }
                 levels.push(Level {
-                    fd,
+                    fd: Some(fd),
+                    id,
                     node,
                     names,
                     path_len: self.path.len(),
@@ -124,6 +144,21 @@ impl Walk<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Opens the directory above `child`, which must be the one it was reached through.
+    fn reopen_parent(&self, child: &OwnedFd, id: FileId) -> Result<OwnedFd, BuildError> {
+        let flags = READ | OFlags::DIRECTORY;
+        let fd = rustix::fs::openat(child, c"..", flags, Mode::empty())
+            .map_err(|e| self.fail("open", e))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| self.fail("read", e))?;
+        if file_id(&stat) != id {
+            return Err(BuildError::unsupported(
+                self.path.clone(),
+                "was moved while it was read",
+            ));
+        }
+        Ok(fd)
     }
 
     /// The names in a directory, sorted so that the first is at the end.
@@ -144,12 +179,13 @@ impl Walk<'_, '_> {
     /// Takes one object into the tree; gives back a directory that is still to be listed.
     fn object(
         &mut self,
-        level: &Level,
+        dir: &OwnedFd,
+        parent: NodeId,
         name: &CString,
         kind: FileType,
-    ) -> Result<Option<(OwnedFd, NodeId)>, BuildError> {
+    ) -> Result<Option<(OwnedFd, FileId, NodeId)>, BuildError> {
         // A regular file or directory is opened first: one look-up less, and what is described is what is read.
-        let open = |flags| rustix::fs::openat(&level.fd, name, READ | flags, Mode::empty());
+        let open = |flags| rustix::fs::openat(dir, name, READ | flags, Mode::empty());
         let opened = match kind {
             FileType::Directory => Some(open(OFlags::DIRECTORY)),
             FileType::RegularFile => Some(open(OFlags::NONBLOCK | OFlags::NOCTTY)),
@@ -165,7 +201,7 @@ impl Walk<'_, '_> {
             }
             _ => {
                 let stat = rustix::fs::statat(
-                    &level.fd,
+                    dir,
                     name,
                     AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
                 )
@@ -174,7 +210,7 @@ impl Walk<'_, '_> {
             }
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let id = (stat.st_dev as u64, stat.st_ino as u64);
+        let id = file_id(&stat);
         if kind == FileType::RegularFile && self.skip.contains(&id) {
             self.data.report.note(format!(
                 "left out {}: it is the output",
@@ -184,7 +220,7 @@ impl Walk<'_, '_> {
         }
         let many = stat.st_nlink > 1 && kind != FileType::Directory;
         if many && let Some(&node) = self.linked.get(&id) {
-            self.tree.link(level.node, name.as_bytes(), node);
+            self.tree.link(parent, name.as_bytes(), node);
             return Ok(None);
         }
         let fd = match (fd, kind) {
@@ -200,7 +236,7 @@ impl Walk<'_, '_> {
         };
         let xattrs = match &fd {
             Some(fd) => self.xattrs_of_fd(fd)?,
-            None => self.xattrs_of_name(&level.fd, name)?,
+            None => self.xattrs_of_name(dir, name)?,
         };
         let body = match kind {
             FileType::Directory => Body::Directory(Directory::default()),
@@ -213,7 +249,7 @@ impl Walk<'_, '_> {
                 Body::File { size, extent }
             }
             FileType::Symlink => {
-                let target = rustix::fs::readlinkat(&level.fd, name, Vec::new())
+                let target = rustix::fs::readlinkat(dir, name, Vec::new())
                     .map_err(|e| self.fail("read", e))?;
                 Body::Symlink(target.as_bytes().into())
             }
@@ -240,11 +276,11 @@ impl Walk<'_, '_> {
             xattrs,
             body,
         });
-        self.tree.link(level.node, name.as_bytes(), node);
+        self.tree.link(parent, name.as_bytes(), node);
         if many {
             self.linked.insert(id, node);
         }
-        Ok(fd.filter(|_| directory).map(|fd| (fd, node)))
+        Ok(fd.filter(|_| directory).map(|fd| (fd, id, node)))
     }
 
     /// Stores the files that the options want at the front.
@@ -258,7 +294,7 @@ impl Walk<'_, '_> {
             let Ok(stat) = rustix::fs::fstat(&fd) else {
                 continue;
             };
-            let id = (stat.st_dev as u64, stat.st_ino as u64);
+            let id = file_id(&stat);
             if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
                 && !self.stored.contains_key(&id)
             {
@@ -415,9 +451,13 @@ fn open_below(root: &OwnedFd, path: &[u8]) -> Option<OwnedFd> {
     at
 }
 
+fn file_id(stat: &Stat) -> FileId {
+    (stat.st_dev, stat.st_ino)
+}
+
 fn attr(stat: &Stat, options: &BuildOptions) -> Attr {
     let mtime = Time {
-        sec: stat.st_mtime as i64,
+        sec: stat.st_mtime,
         nsec: stat.st_mtime_nsec as u32,
     };
     Attr {

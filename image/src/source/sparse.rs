@@ -14,6 +14,9 @@ pub(crate) struct Map {
     pub(crate) size: u64,
 }
 
+/// Ranges as they stand in an archive, and the size of the file.
+pub(crate) type Parts = (Vec<(u64, u64)>, u64);
+
 impl Map {
     /// Checks that the ranges ascend within the file and need `stored` bytes.
     pub(crate) fn new(
@@ -40,9 +43,7 @@ impl Map {
     }
 
     /// The ranges that pax versions 0.0 and 0.1 keep in the extended header, and the size.
-    pub(crate) fn from_records(
-        records: &Records,
-    ) -> Option<Result<(Vec<(u64, u64)>, u64), &'static str>> {
+    pub(crate) fn from_records(records: &Records) -> Option<Result<Parts, &'static str>> {
         let size = records.number("GNU.sparse.size")?;
         let mut numbers = Vec::new();
         match records.get("GNU.sparse.map") {

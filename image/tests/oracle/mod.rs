@@ -13,6 +13,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use varve_core::imgfs::ImgFs;
+use varve_core::machine::ImageId;
+use varve_core::memhost::{MemBlock, MemImages};
 use varve_image::{BuildOptions, BuildReport};
 
 /// Says that something could not be tested here; with `VARVE_TEST_NO_SKIP=1` that is a failure.
@@ -176,7 +179,7 @@ pub fn snapshot(root: &Path, strict: bool) -> Snapshot {
 }
 
 pub fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut names = vec![0; 64 << 10];
+    let mut names = [0; 4096];
     let len = match rustix::fs::llistxattr(path, &mut names[..]) {
         Ok(len) => len,
         Err(rustix::io::Errno::OPNOTSUPP) => 0,
@@ -263,6 +266,88 @@ pub fn image_snapshot(image: &Path) -> Snapshot {
         );
     }
     snapshot
+}
+
+/// Reads an image with the core's own reader; every file's last page must be fit for mapping.
+pub fn core_snapshot(image: &Path) -> Snapshot {
+    let bytes = std::fs::read(image).expect("image is readable");
+    let images = MemImages(vec![MemBlock {
+        bytes,
+        mapped: true,
+    }]);
+    let fs = ImgFs::open(&images, ImageId(0), &[]).expect("the core opens the image");
+    let mut entries = Vec::new();
+    let mut stack = vec![(Vec::new(), fs.root())];
+    while let Some((path, nid)) = stack.pop() {
+        let inode = fs.inode(&images, nid).expect("inode");
+        let content = match inode.mode & 0o170000 {
+            0o100000 => {
+                assert!(fs.slack_is_zero(&images, &inode).expect("last page"));
+                let mut content = vec![0; inode.size as usize];
+                assert_eq!(
+                    fs.read(&images, &inode, 0, &mut content).expect("content"),
+                    content.len()
+                );
+                digest(&content[..])
+            }
+            0o040000 => {
+                let mut names = Vec::new();
+                fs.read_dir(&images, &inode, 0, &mut |entry, _| {
+                    let name = if path.is_empty() {
+                        entry.name.to_vec()
+                    } else {
+                        [&path[..], b"/", entry.name].concat()
+                    };
+                    names.push((entry.name.to_vec(), entry.nid));
+                    stack.push((name, entry.nid));
+                    true
+                })
+                .expect("directory");
+                for (name, nid) in names {
+                    let found = fs
+                        .lookup(&images, &inode, &name)
+                        .expect("lookup")
+                        .expect("listed names are found");
+                    assert_eq!(found.0, nid);
+                }
+                Vec::new()
+            }
+            _ => fs.read_link(&images, &inode).expect("link"),
+        };
+        let xattr = |name: Vec<u8>| {
+            let value = fs
+                .xattr(&images, &inode, &name)
+                .expect("attribute")
+                .expect("listed attributes are found");
+            (name, value)
+        };
+        let entry = Entry {
+            mode: u32::from(inode.mode),
+            uid: inode.uid,
+            gid: inode.gid,
+            mtime: inode.mtime,
+            size: if inode.mode & 0o170000 == 0o040000 {
+                0
+            } else {
+                inode.size
+            },
+            device: (
+                inode.rdev >> 8 & 0xfff,
+                inode.rdev & 0xff | inode.rdev >> 12 & 0xfff00,
+            ),
+            nlink: 0,
+            same_as: Vec::new(),
+            xattrs: fs
+                .list_xattr(&images, &inode)
+                .expect("attributes")
+                .into_iter()
+                .map(xattr)
+                .collect(),
+            content,
+        };
+        entries.push((path, (0, nid), entry));
+    }
+    with_links(entries)
 }
 
 /// Fails with the paths that differ.
