@@ -1,1 +1,71 @@
-fn main() {}
+//! `varve`: builds image layers and runs untrusted programs over stacks of them.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod environment;
+mod layers;
+mod log;
+mod mounts;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit status of failures of varve itself, as `docker run` has it.
+const FAILED: u8 = 125;
+
+/// Runs untrusted Linux programs from a stack of thin, immutable image layers.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build one layer from a directory or a tar stream.
+    Build(commands::build::Arguments),
+    /// Run a program in a sandbox.
+    #[command(name = "do")]
+    Do(Box<commands::run::Arguments>),
+    /// Show what varve does, on layers made of this machine's own files.
+    Demo(commands::demo::Arguments),
+    /// List the system calls and how much of each is supported.
+    Syscalls(commands::syscalls::Arguments),
+}
+
+fn main() -> ExitCode {
+    exit_on_panic();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are no errors.
+            return if error.use_stderr() { FAILED.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match arguments.command {
+        Command::Build(arguments) => commands::build::build(&arguments),
+        Command::Do(arguments) => commands::run::run(&arguments),
+        Command::Demo(arguments) => commands::demo::demo(&arguments),
+        Command::Syscalls(arguments) => commands::syscalls::syscalls(&arguments),
+    };
+    match result {
+        Ok(status) => status.into(),
+        Err(error) => {
+            eprintln!("varve: {error:#}");
+            FAILED.into()
+        }
+    }
+}
+
+/// A bug in one of varve's threads ends varve, and with it every guest: nothing goes on in a state nobody vouches for.
+fn exit_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::exit(FAILED.into());
+    }));
+}

@@ -37,7 +37,7 @@ fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
         .range(..start)
         .next_back()
         .map_or(start, |(&before, _)| before);
-    loop {
+    while at < end {
         let vmas = &mut k.mm.space_mut(id).vmas;
         let Some(&first) = vmas.get(&at) else { return };
         let Some((&next, &second)) = vmas.range(at + 1..=end).next() else {

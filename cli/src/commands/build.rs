@@ -1,0 +1,134 @@
+//! `varve build`.
+
+use std::io::{self, IsTerminal};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use varve_image::{BuildOptions, BuildReport, DataAlign, build_dir, build_tar, build_tar_file};
+
+use crate::progress::Report;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A directory, a tar archive (plain, gzip or zstd), or `-` for a tar stream on standard input.
+    source: PathBuf,
+    /// The image to write.
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Modification times newer than this many seconds since 1970 become this.
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", allow_negative_numbers = true)]
+    timestamp: Option<i64>,
+    /// Alignment of the data of files that are at least so large: 4K, 64K or 2M.
+    #[arg(long, value_name = "SIZE", default_value = "4K")]
+    data_align: DataAlign,
+    /// A file with one path on each line: their data is laid out first, in this order.
+    #[arg(long, value_name = "FILE")]
+    order: Option<PathBuf>,
+    /// Name of the volume, at most 15 bytes.
+    #[arg(long)]
+    label: Option<String>,
+    /// Print what was built as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn build(arguments: &Arguments) -> Result<u8> {
+    discard_on_signals()?;
+    let order = match &arguments.order {
+        Some(file) => read_order(file)?,
+        None => Vec::new(),
+    };
+    let options = BuildOptions {
+        timestamp: arguments.timestamp,
+        data_align: arguments.data_align,
+        order,
+        label: arguments.label.clone(),
+    };
+    let started = Instant::now();
+    let mut progress = Report::new();
+    let (source, output) = (&arguments.source, &arguments.output);
+    let report = if source.as_os_str() == "-" {
+        if io::stdin().is_terminal() {
+            bail!("standard input is a terminal: pipe a tar stream into `varve build - -o IMAGE`");
+        }
+        build_tar(&mut io::stdin().lock(), "standard input", output, &options, &mut progress)
+    } else {
+        let kind = std::fs::metadata(source).with_context(|| source.display().to_string())?;
+        if kind.is_dir() {
+            build_dir(source, output, &options, &mut progress)
+        } else {
+            build_tar_file(source, output, &options, &mut progress)
+        }
+    };
+    progress.finish();
+    let report = report?;
+    for note in &report.notes {
+        eprintln!("varve: note: {note}");
+    }
+    if report.notes_dropped > 0 {
+        eprintln!("varve: note: {} more notes were left out", report.notes_dropped);
+    }
+    if arguments.json {
+        print_json(output, &report)?;
+    } else {
+        println!(
+            "{}: {} files, {} directories, {} symbolic links, {} others, {} whiteouts; {} bytes ({} bytes shared) in {:.2} s",
+            output.display(),
+            report.files,
+            report.directories,
+            report.symlinks,
+            report.others,
+            report.whiteouts,
+            report.image_bytes,
+            report.shared_bytes,
+            started.elapsed().as_secs_f64()
+        );
+    }
+    Ok(0)
+}
+
+/// An unfinished image is removed when varve is told to stop.
+fn discard_on_signals() -> Result<()> {
+    use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            varve_image::discard_unfinished();
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}
+
+fn read_order(file: &Path) -> Result<Vec<Vec<u8>>> {
+    let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(<[u8]>::to_vec).collect())
+}
+
+fn print_json(output: &Path, report: &BuildReport) -> Result<()> {
+    let image = String::from_utf8_lossy(&output.as_os_str().to_owned().into_vec()).into_owned();
+    let uuid: String = report.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let value = json!({
+        "image": image,
+        "files": report.files,
+        "directories": report.directories,
+        "symlinks": report.symlinks,
+        "others": report.others,
+        "hard_links": report.hard_links,
+        "whiteouts": report.whiteouts,
+        "opaque": report.opaque,
+        "bytes_in": report.bytes_in,
+        "bytes_out": report.bytes_out,
+        "shared_files": report.shared_files,
+        "shared_bytes": report.shared_bytes,
+        "image_bytes": report.image_bytes,
+        "uuid": uuid,
+        "notes": report.notes,
+    });
+    println!("{}", serde_json::to_string_pretty(&value)?);
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The commands. Each gives the exit status, or an error that ends varve with 125.
+
+pub(crate) mod build;
+pub(crate) mod demo;
+pub(crate) mod run;
+pub(crate) mod syscalls;

@@ -1,0 +1,247 @@
+//! `varve do`: one sandbox, by hand.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use varve_core::abi::{Errno, PAGE_SIZE};
+use varve_core::boot::{BootConfig, BootError, Init, Layer, MAX_LAYERS, Mount, Stdio, Tree, User};
+use varve_core::event::ExitStatus;
+use varve_core::machine::ImageId;
+use varve_host::{HostSetup, RunError, Sink};
+use varve_host_ptrace::Ptrace;
+
+use crate::environment::Environment;
+use crate::mounts::{MountKind, MountOption, parse_size};
+use crate::{layers, log};
+
+/// The program could not be executed, or was not found: exit statuses of `docker run`.
+const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// What runs guest threads.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlatformName {
+    /// The best one that works here.
+    Auto,
+    /// Traced processes.
+    Ptrace,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A layer: an image file, or a directory that is built on the fly. Lowest first. Without layers the sandbox sees the host's own root,
+    /// read-only, under an in-memory overlay.
+    #[arg(long = "layer", value_name = "FILE")]
+    layers: Vec<PathBuf>,
+    /// What runs the program.
+    #[arg(long, value_enum, default_value = "auto")]
+    platform: PlatformName,
+    /// Set a variable: NAME=value, or NAME to pass the caller's on.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Set the variables of a file, one on each line.
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Working directory in the sandbox; made if it is missing.
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User: name or number, with `:group` if need be.
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Host name in the sandbox.
+    #[arg(long, default_value = "varve")]
+    hostname: String,
+    /// Refuse all writes to the root file system.
+    #[arg(long)]
+    read_only: bool,
+    /// Mount something: type=tmpfs,dst=DIR[,size=SIZE][,mode=MODE] or type=imgfs,src=IMAGE,dst=DIR[,rw].
+    #[arg(long, value_name = "SPEC")]
+    mount: Vec<String>,
+    /// Size of guest memory; by default that of the machine.
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    #[command(flatten)]
+    log: log::Arguments,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<std::ffi::OsString>,
+}
+
+/// Images and host trees of a run, in the order of their numbers.
+#[derive(Default)]
+pub(crate) struct Sources {
+    pub images: Vec<(String, File)>,
+    pub trees: Vec<std::os::fd::OwnedFd>,
+}
+
+impl Sources {
+    /// Adds an image file or a directory as a layer.
+    pub(crate) fn add_layer(&mut self, path: &Path) -> Result<Layer> {
+        let file = layers::open(path)?;
+        self.images.push((path.display().to_string(), file));
+        Ok(Layer::Image(ImageId(self.images.len() as u32 - 1)))
+    }
+
+    fn add_tree(&mut self, path: &Path) -> Result<Layer> {
+        let file = File::open(path).with_context(|| path.display().to_string())?;
+        self.trees.push(file.into());
+        Ok(Layer::Host(self.trees.len() as u32 - 1))
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
+    let mut sources = Sources::default();
+    let config = config(arguments, &mut sources)?;
+    let frames = match &arguments.memory {
+        Some(text) => frames(parse_size(text).with_context(|| format!("--memory {text}"))?),
+        None => default_frames(),
+    };
+    // Auto and ptrace are the same as long as there is one platform.
+    let (PlatformName::Auto | PlatformName::Ptrace) = arguments.platform;
+    start(config, sources, frames, arguments.log.sink()?)
+}
+
+/// Runs a sandbox; gives the exit status as `docker run` does.
+pub(crate) fn start(config: BootConfig, sources: Sources, frames: u32, sink: Sink) -> Result<u8> {
+    let setup = HostSetup { images: sources.images, trees: sources.trees, frames, sink, recorder: None };
+    match varve_host::run(config, setup, Ptrace::new) {
+        Ok(ExitStatus::Exited(status)) => Ok(status),
+        Ok(ExitStatus::Signaled(signal)) => Ok(128 + signal),
+        Err(error) => {
+            let status = match &error {
+                RunError::Boot(BootError::Exec { errno: Errno::ENOENT, .. }, _) => NOT_FOUND,
+                RunError::Boot(BootError::Exec { .. }, _) => CANNOT_EXECUTE,
+                _ => return Err(error.into()),
+            };
+            eprintln!("varve: {error}");
+            Ok(status)
+        }
+    }
+}
+
+fn frames(bytes: u64) -> u32 {
+    u32::try_from(bytes / PAGE_SIZE).unwrap_or(u32::MAX).max(1024)
+}
+
+/// As much memory as the machine has: pages cost nothing until they are touched.
+pub(crate) fn default_frames() -> u32 {
+    let info = rustix::system::sysinfo();
+    frames((info.totalram as u64).saturating_mul(u64::from(info.mem_unit)))
+}
+
+fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
+    if arguments.layers.len() > MAX_LAYERS {
+        bail!("{} layers were given; at most {MAX_LAYERS} can be stacked", arguments.layers.len());
+    }
+    let over_host = arguments.layers.is_empty();
+    let layers = match over_host {
+        true => vec![sources.add_tree(Path::new("/"))?],
+        false => arguments.layers.iter().map(|path| sources.add_layer(path)).collect::<Result<_>>()?,
+    };
+    let mut mounts = Vec::new();
+    for text in &arguments.mount {
+        mounts.push(mount(&MountOption::parse(text)?, sources)?);
+    }
+    let stdio = stdio();
+    let terminal = stdio.iter().any(|stream| matches!(stream, Stdio::Terminal { .. }));
+    let mut env = match over_host {
+        true => Environment::inherited(),
+        false => Environment::container(&arguments.hostname, terminal),
+    };
+    for file in &arguments.env_file {
+        env.add_file(file)?;
+    }
+    for text in &arguments.env {
+        env.add(text)?;
+    }
+    let cwd = match &arguments.workdir {
+        Some(dir) if dir.starts_with('/') => dir.clone().into_bytes(),
+        Some(dir) => bail!("--workdir {dir}: the path is not absolute"),
+        None if over_host => std::env::current_dir().map_or(b"/".to_vec(), |dir| dir.into_os_string().into_vec()),
+        None => b"/".to_vec(),
+    };
+    let user = match &arguments.user {
+        Some(text) => User::Name(text.clone()),
+        None if over_host => caller(),
+        None => User::Ids { uid: 0, gid: 0, groups: Vec::new() },
+    };
+    Ok(BootConfig {
+        root: Tree { layers, read_only: arguments.read_only, upper_limit: None },
+        mounts,
+        init: Init::Exec { args: arguments.command.iter().map(|arg| arg.as_bytes().to_vec()).collect() },
+        env: env.into_vars(),
+        cwd,
+        user,
+        hostname: arguments.hostname.clone(),
+        seed: seed()?,
+        cpus: cpus(),
+        stdio,
+        strace: arguments.log.strace,
+        cpuinfo: cpuinfo(),
+    })
+}
+
+fn mount(option: &MountOption, sources: &mut Sources) -> Result<Mount> {
+    let (source, tree, mode) = match &option.kind {
+        MountKind::Tmpfs { size, mode } => {
+            (b"tmpfs".to_vec(), Tree { layers: Vec::new(), read_only: false, upper_limit: *size }, *mode)
+        }
+        MountKind::Image { source, writable } => {
+            let layers = vec![sources.add_layer(source)?];
+            let tree = Tree { layers, read_only: !writable, upper_limit: None };
+            (source.as_os_str().as_bytes().to_vec(), tree, 0o755)
+        }
+    };
+    Ok(Mount { target: option.target.clone().into_bytes(), source, tree, mode })
+}
+
+/// Who calls varve.
+fn caller() -> User {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    User::Ids {
+        uid: rustix::process::getuid().as_raw(),
+        gid: rustix::process::getgid().as_raw(),
+        groups: groups.into_iter().map(|group| group.as_raw()).collect(),
+    }
+}
+
+/// What the standard streams are.
+pub(crate) fn stdio() -> [Stdio; 3] {
+    use std::os::fd::AsFd;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(|fd| {
+        let Ok(stat) = rustix::fs::fstat(fd) else { return Stdio::Null };
+        if rustix::termios::isatty(fd) {
+            let size = rustix::termios::tcgetwinsize(fd);
+            let (rows, cols) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+            return Stdio::Terminal { rows, cols };
+        }
+        match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+            rustix::fs::FileType::RegularFile => Stdio::File,
+            _ => Stdio::Stream,
+        }
+    })
+}
+
+/// Random bytes from the host: the only randomness of a run.
+pub(crate) fn seed() -> Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed)).context("/dev/urandom")?;
+    Ok(seed)
+}
+
+pub(crate) fn cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
+}
+
+/// The first processor of `/proc/cpuinfo`, without its number.
+pub(crate) fn cpuinfo() -> Vec<u8> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let lines = first.lines().filter(|line| !line.starts_with("processor"));
+    lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
+}
