@@ -14,7 +14,10 @@ pub(crate) struct Environment(Vec<Vec<u8>>);
 impl Environment {
     /// What a container starts with.
     pub(crate) fn container(hostname: &str, terminal: bool) -> Environment {
-        let mut own = Environment(vec![PATH.into(), format!("HOSTNAME={hostname}").into_bytes()]);
+        let mut own = Environment(vec![
+            PATH.into(),
+            format!("HOSTNAME={hostname}").into_bytes(),
+        ]);
         if terminal {
             own.set(b"TERM=xterm".to_vec());
         }
@@ -34,7 +37,10 @@ impl Environment {
 
     /// Sets one variable, `NAME=value`.
     fn set(&mut self, var: Vec<u8>) {
-        let end = var.iter().position(|&byte| byte == b'=').unwrap_or(var.len());
+        let end = var
+            .iter()
+            .position(|&byte| byte == b'=')
+            .unwrap_or(var.len());
         let name = |other: &Vec<u8>| other.get(..=end) == var.get(..=end);
         match self.0.iter().position(name) {
             Some(index) => self.0[index] = var,
@@ -65,7 +71,8 @@ impl Environment {
         for (number, line) in text.lines().enumerate() {
             let line = line.trim_start();
             if !line.is_empty() && !line.starts_with('#') {
-                self.add(line).with_context(|| format!("{}, line {}", file.display(), number + 1))?;
+                self.add(line)
+                    .with_context(|| format!("{}, line {}", file.display(), number + 1))?;
             }
         }
         Ok(())
@@ -90,7 +97,10 @@ mod tests {
         env.add("VARVE_TEST_SURELY_UNSET").unwrap();
         assert!(env.add("=x").is_err() && env.add("").is_err());
         let vars = env.into_vars();
-        let text: Vec<_> = vars.iter().map(|var| String::from_utf8_lossy(var)).collect();
+        let text: Vec<_> = vars
+            .iter()
+            .map(|var| String::from_utf8_lossy(var))
+            .collect();
         assert_eq!(text, [PATH, "HOSTNAME=box", "A=3=4", "AB=2"]);
     }
 }

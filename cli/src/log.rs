@@ -41,7 +41,9 @@ pub(crate) struct Arguments {
 fn append(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
-    options.open(path).with_context(|| path.display().to_string())
+    options
+        .open(path)
+        .with_context(|| path.display().to_string())
 }
 
 impl Arguments {
@@ -50,7 +52,9 @@ impl Arguments {
         let mut debug_log = match &self.debug_log {
             Some(path) if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
                 std::fs::create_dir_all(path).with_context(|| path.display().to_string())?;
-                Some(append(&path.join(format!("varve.{}.log", std::process::id())))?)
+                Some(append(
+                    &path.join(format!("varve.{}.log", std::process::id())),
+                )?)
             }
             Some(path) => Some(append(path)?),
             None => None,
@@ -68,10 +72,14 @@ impl Arguments {
                 if debug && let Some(file) = &mut debug_log {
                     let _ = writeln!(file, "{name}: {text}");
                 }
-                if level >= Level::Warn && let Some(file) = &mut log {
+                if level >= Level::Warn
+                    && let Some(file) = &mut log
+                {
                     let _ = match format {
                         LogFormat::Text => writeln!(file, "{name}: {text}"),
-                        LogFormat::Json => writeln!(file, "{}", json!({ "level": name, "msg": text })),
+                        LogFormat::Json => {
+                            writeln!(file, "{}", json!({ "level": name, "msg": text }))
+                        }
                     };
                 }
                 let shown = level == Level::Error && log.is_none();

@@ -43,7 +43,11 @@ fn main() -> ExitCode {
         Err(error) => {
             let _ = error.print();
             // Help and version are no errors.
-            return if error.use_stderr() { FAILED.into() } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                FAILED.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let result = match arguments.command {

@@ -29,7 +29,9 @@ fn parse(text: &str) -> Result<MountOption> {
     let (mut kind, mut target, mut source) = (None, None, None);
     let (mut size, mut mode, mut writable) = (None, None, false);
     for field in text.split(',') {
-        let (name, value) = field.split_once('=').map_or((field, None), |(name, value)| (name, Some(value)));
+        let (name, value) = field
+            .split_once('=')
+            .map_or((field, None), |(name, value)| (name, Some(value)));
         let given = || value.ok_or_else(|| anyhow!("`{name}` needs a value"));
         match name {
             "type" => kind = Some(given()?),
@@ -38,7 +40,9 @@ fn parse(text: &str) -> Result<MountOption> {
             "size" | "tmpfs-size" => size = Some(parse_size(given()?)?),
             "mode" | "tmpfs-mode" => {
                 let text = given()?;
-                let bits = u32::from_str_radix(text, 8).ok().filter(|&bits| bits <= 0o7777);
+                let bits = u32::from_str_radix(text, 8)
+                    .ok()
+                    .filter(|&bits| bits <= 0o7777);
                 mode = Some(bits.ok_or_else(|| anyhow!("mode `{text}` is not an octal mode"))?);
             }
             "rw" if value.is_none() => writable = true,
@@ -55,25 +59,37 @@ fn parse(text: &str) -> Result<MountOption> {
             if source.is_some() {
                 bail!("a tmpfs has no `src`");
             }
-            MountKind::Tmpfs { size, mode: mode.unwrap_or(0o1777) }
+            MountKind::Tmpfs {
+                size,
+                mode: mode.unwrap_or(0o1777),
+            }
         }
         Some("imgfs") => {
             if size.is_some() || mode.is_some() {
                 bail!("`size` and `mode` are for type=tmpfs");
             }
             let source = source.ok_or_else(|| anyhow!("`src` is missing"))?;
-            MountKind::Image { source: source.into(), writable }
+            MountKind::Image {
+                source: source.into(),
+                writable,
+            }
         }
         Some(other) => bail!("unknown type `{other}`: there are tmpfs and imgfs"),
         None => bail!("`type` is missing: tmpfs or imgfs"),
     };
-    Ok(MountOption { target: target.to_string(), kind })
+    Ok(MountOption {
+        target: target.to_string(),
+        kind,
+    })
 }
 
 /// A number of bytes with an optional `k`, `m`, `g` or `t`.
 pub(crate) fn parse_size(text: &str) -> Result<u64> {
     let lower = text.to_ascii_lowercase();
-    let lower = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
+    let lower = lower
+        .strip_suffix("ib")
+        .or(lower.strip_suffix('b'))
+        .unwrap_or(&lower);
     let (digits, shift) = match lower.as_bytes().last() {
         Some(b'k') => (&lower[..lower.len() - 1], 10),
         Some(b'm') => (&lower[..lower.len() - 1], 20),
@@ -97,12 +113,20 @@ mod tests {
             MountOption::parse("type=tmpfs,dst=/scratch,size=64m,mode=700").unwrap(),
             MountOption {
                 target: "/scratch".into(),
-                kind: MountKind::Tmpfs { size: Some(64 << 20), mode: 0o700 }
+                kind: MountKind::Tmpfs {
+                    size: Some(64 << 20),
+                    mode: 0o700
+                }
             }
         );
         assert_eq!(
-            MountOption::parse("type=imgfs,src=x.img,dst=/img,rw").unwrap().kind,
-            MountKind::Image { source: "x.img".into(), writable: true }
+            MountOption::parse("type=imgfs,src=x.img,dst=/img,rw")
+                .unwrap()
+                .kind,
+            MountKind::Image {
+                source: "x.img".into(),
+                writable: true
+            }
         );
     }
 
@@ -119,7 +143,10 @@ mod tests {
             ("type=tmpfs,dst=/x,what", "unknown field `what`"),
         ] {
             let error = format!("{:#}", MountOption::parse(text).unwrap_err());
-            assert!(error.starts_with("--mount ") && error.contains(says), "{error}");
+            assert!(
+                error.starts_with("--mount ") && error.contains(says),
+                "{error}"
+            );
         }
     }
 }

@@ -18,10 +18,14 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new() -> Report {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10))
-        });
-        Report { bar, work: None, last_line: Instant::now() }
+        let bar = std::io::stderr()
+            .is_terminal()
+            .then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10)));
+        Report {
+            bar,
+            work: None,
+            last_line: Instant::now(),
+        }
     }
 
     pub(crate) fn finish(&self) {

@@ -19,7 +19,12 @@ pub(crate) struct Arguments {
     #[arg(short, long)]
     output: PathBuf,
     /// Modification times newer than this many seconds since 1970 become this.
-    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SOURCE_DATE_EPOCH",
+        allow_negative_numbers = true
+    )]
     timestamp: Option<i64>,
     /// Alignment of the data of files that are at least so large: 4K, 64K or 2M.
     #[arg(long, value_name = "SIZE", default_value = "4K")]
@@ -54,7 +59,13 @@ pub(crate) fn build(arguments: &Arguments) -> Result<u8> {
         if io::stdin().is_terminal() {
             bail!("standard input is a terminal: pipe a tar stream into `varve build - -o IMAGE`");
         }
-        build_tar(&mut io::stdin().lock(), "standard input", output, &options, &mut progress)
+        build_tar(
+            &mut io::stdin().lock(),
+            "standard input",
+            output,
+            &options,
+            &mut progress,
+        )
     } else {
         let kind = std::fs::metadata(source).with_context(|| source.display().to_string())?;
         if kind.is_dir() {
@@ -69,7 +80,10 @@ pub(crate) fn build(arguments: &Arguments) -> Result<u8> {
         eprintln!("varve: note: {note}");
     }
     if report.notes_dropped > 0 {
-        eprintln!("varve: note: {} more notes were left out", report.notes_dropped);
+        eprintln!(
+            "varve: note: {} more notes were left out",
+            report.notes_dropped
+        );
     }
     if arguments.json {
         print_json(output, &report)?;
@@ -105,13 +119,19 @@ fn discard_on_signals() -> Result<()> {
 
 fn read_order(file: &Path) -> Result<Vec<Vec<u8>>> {
     let text = std::fs::read(file).with_context(|| file.display().to_string())?;
-    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let lines = text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
     Ok(lines.map(<[u8]>::to_vec).collect())
 }
 
 fn print_json(output: &Path, report: &BuildReport) -> Result<()> {
     let image = String::from_utf8_lossy(&output.as_os_str().to_owned().into_vec()).into_owned();
-    let uuid: String = report.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let uuid: String = report
+        .uuid
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let value = json!({
         "image": image,
         "files": report.files,

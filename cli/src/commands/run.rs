@@ -67,7 +67,12 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     log: log::Arguments,
     /// The program and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     command: Vec<std::ffi::OsString>,
 }
 
@@ -107,13 +112,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
 
 /// Runs a sandbox; gives the exit status as `docker run` does.
 pub(crate) fn start(config: BootConfig, sources: Sources, frames: u32, sink: Sink) -> Result<u8> {
-    let setup = HostSetup { images: sources.images, trees: sources.trees, frames, sink, recorder: None };
+    let setup = HostSetup {
+        images: sources.images,
+        trees: sources.trees,
+        frames,
+        sink,
+        recorder: None,
+    };
     match varve_host::run(config, setup, Ptrace::new) {
         Ok(ExitStatus::Exited(status)) => Ok(status),
         Ok(ExitStatus::Signaled(signal)) => Ok(128 + signal),
         Err(error) => {
             let status = match &error {
-                RunError::Boot(BootError::Exec { errno: Errno::ENOENT, .. }, _) => NOT_FOUND,
+                RunError::Boot(
+                    BootError::Exec {
+                        errno: Errno::ENOENT,
+                        ..
+                    },
+                    _,
+                ) => NOT_FOUND,
                 RunError::Boot(BootError::Exec { .. }, _) => CANNOT_EXECUTE,
                 _ => return Err(error.into()),
             };
@@ -124,7 +141,9 @@ pub(crate) fn start(config: BootConfig, sources: Sources, frames: u32, sink: Sin
 }
 
 fn frames(bytes: u64) -> u32 {
-    u32::try_from(bytes / PAGE_SIZE).unwrap_or(u32::MAX).max(1024)
+    u32::try_from(bytes / PAGE_SIZE)
+        .unwrap_or(u32::MAX)
+        .max(1024)
 }
 
 /// As much memory as the machine has: pages cost nothing until they are touched.
@@ -135,19 +154,28 @@ pub(crate) fn default_frames() -> u32 {
 
 fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
     if arguments.layers.len() > MAX_LAYERS {
-        bail!("{} layers were given; at most {MAX_LAYERS} can be stacked", arguments.layers.len());
+        bail!(
+            "{} layers were given; at most {MAX_LAYERS} can be stacked",
+            arguments.layers.len()
+        );
     }
     let over_host = arguments.layers.is_empty();
     let layers = match over_host {
         true => vec![sources.add_tree(Path::new("/"))?],
-        false => arguments.layers.iter().map(|path| sources.add_layer(path)).collect::<Result<_>>()?,
+        false => arguments
+            .layers
+            .iter()
+            .map(|path| sources.add_layer(path))
+            .collect::<Result<_>>()?,
     };
     let mut mounts = Vec::new();
     for text in &arguments.mount {
         mounts.push(mount(&MountOption::parse(text)?, sources)?);
     }
     let stdio = stdio();
-    let terminal = stdio.iter().any(|stream| matches!(stream, Stdio::Terminal { .. }));
+    let terminal = stdio
+        .iter()
+        .any(|stream| matches!(stream, Stdio::Terminal { .. }));
     let mut env = match over_host {
         true => Environment::inherited(),
         false => Environment::container(&arguments.hostname, terminal),
@@ -161,18 +189,34 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
     let cwd = match &arguments.workdir {
         Some(dir) if dir.starts_with('/') => dir.clone().into_bytes(),
         Some(dir) => bail!("--workdir {dir}: the path is not absolute"),
-        None if over_host => std::env::current_dir().map_or(b"/".to_vec(), |dir| dir.into_os_string().into_vec()),
+        None if over_host => {
+            std::env::current_dir().map_or(b"/".to_vec(), |dir| dir.into_os_string().into_vec())
+        }
         None => b"/".to_vec(),
     };
     let user = match &arguments.user {
         Some(text) => User::Name(text.clone()),
         None if over_host => caller(),
-        None => User::Ids { uid: 0, gid: 0, groups: Vec::new() },
+        None => User::Ids {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+        },
     };
     Ok(BootConfig {
-        root: Tree { layers, read_only: arguments.read_only, upper_limit: None },
+        root: Tree {
+            layers,
+            read_only: arguments.read_only,
+            upper_limit: None,
+        },
         mounts,
-        init: Init::Exec { args: arguments.command.iter().map(|arg| arg.as_bytes().to_vec()).collect() },
+        init: Init::Exec {
+            args: arguments
+                .command
+                .iter()
+                .map(|arg| arg.as_bytes().to_vec())
+                .collect(),
+        },
         env: env.into_vars(),
         cwd,
         user,
@@ -187,16 +231,31 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
 
 fn mount(option: &MountOption, sources: &mut Sources) -> Result<Mount> {
     let (source, tree, mode) = match &option.kind {
-        MountKind::Tmpfs { size, mode } => {
-            (b"tmpfs".to_vec(), Tree { layers: Vec::new(), read_only: false, upper_limit: *size }, *mode)
-        }
+        MountKind::Tmpfs { size, mode } => (
+            b"tmpfs".to_vec(),
+            Tree {
+                layers: Vec::new(),
+                read_only: false,
+                upper_limit: *size,
+            },
+            *mode,
+        ),
         MountKind::Image { source, writable } => {
             let layers = vec![sources.add_layer(source)?];
-            let tree = Tree { layers, read_only: !writable, upper_limit: None };
+            let tree = Tree {
+                layers,
+                read_only: !writable,
+                upper_limit: None,
+            };
             (source.as_os_str().as_bytes().to_vec(), tree, 0o755)
         }
     };
-    Ok(Mount { target: option.target.clone().into_bytes(), source, tree, mode })
+    Ok(Mount {
+        target: option.target.clone().into_bytes(),
+        source,
+        tree,
+        mode,
+    })
 }
 
 /// Who calls varve.
@@ -214,7 +273,9 @@ pub(crate) fn stdio() -> [Stdio; 3] {
     use std::os::fd::AsFd;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(|fd| {
-        let Ok(stat) = rustix::fs::fstat(fd) else { return Stdio::Null };
+        let Ok(stat) = rustix::fs::fstat(fd) else {
+            return Stdio::Null;
+        };
         if rustix::termios::isatty(fd) {
             let size = rustix::termios::tcgetwinsize(fd);
             let (rows, cols) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
@@ -230,7 +291,9 @@ pub(crate) fn stdio() -> [Stdio; 3] {
 /// Random bytes from the host: the only randomness of a run.
 pub(crate) fn seed() -> Result<[u8; 32]> {
     let mut seed = [0; 32];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed)).context("/dev/urandom")?;
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut seed))
+        .context("/dev/urandom")?;
     Ok(seed)
 }
 
@@ -243,5 +306,8 @@ pub(crate) fn cpuinfo() -> Vec<u8> {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let first = text.split("\n\n").next().unwrap_or_default();
     let lines = first.lines().filter(|line| !line.starts_with("processor"));
-    lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes()
+    lines
+        .flat_map(|line| [line, "\n"])
+        .collect::<String>()
+        .into_bytes()
 }

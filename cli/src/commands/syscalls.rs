@@ -15,7 +15,11 @@ pub(crate) struct Arguments {
 
 pub(crate) fn syscalls(arguments: &Arguments) -> Result<u8> {
     let mut out = io::stdout().lock();
-    let result = if arguments.json { print_json(&mut out) } else { print(&mut out) };
+    let result = if arguments.json {
+        print_json(&mut out)
+    } else {
+        print(&mut out)
+    };
     match result {
         // Whoever read the list has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
@@ -36,7 +40,11 @@ fn print(out: &mut impl Write) -> io::Result<()> {
         let (level, missing) = support(entry.support);
         let params: Vec<&str> = entry.params.iter().map(|param| param.name).collect();
         let call = format!("{}({})", entry.name, params.join(", "));
-        writeln!(out, "{}", format!("{:>4} {call:<64} {level:<8} {missing}", entry.number).trim_end())?;
+        writeln!(
+            out,
+            "{}",
+            format!("{:>4} {call:<64} {level:<8} {missing}", entry.number).trim_end()
+        )?;
     }
     Ok(())
 }
