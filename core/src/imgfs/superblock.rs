@@ -210,7 +210,7 @@ fn checksum(fs: &ImgFs, images: &dyn Images) -> Result<u32, ImgError> {
     for (index, &byte) in bytes.iter().enumerate() {
         crc ^= u32::from(if (4..8).contains(&index) { 0 } else { byte });
         for _ in 0..8 {
-            crc = crc >> 1 ^ (crc & 1) * 0x82f6_3b78;
+            crc = (crc >> 1) ^ ((crc & 1) * 0x82f6_3b78);
         }
     }
     Ok(crc)

@@ -9,6 +9,13 @@ use crate::port::Images;
 
 const NAME_MAX: usize = 255;
 
+/// An attribute as the image has it.
+struct Attribute<'a> {
+    /// Short prefix, what follows a long prefix, and the rest.
+    name: [&'a [u8]; 3],
+    value: &'a [u8],
+}
+
 /// The short prefix with this number.
 fn prefix(index: u8) -> Option<&'static [u8]> {
     Some(match index {
@@ -46,17 +53,20 @@ impl ImgFs {
         name: &[u8],
     ) -> Result<Option<Vec<u8>>, ImgError> {
         let mut found = None;
-        self.each_xattr(images, inode, &mut |parts, value| {
+        self.each_xattr(images, inode, &mut |attribute| {
             let mut rest = name;
-            let equal = parts.iter().all(|part| match rest.strip_prefix(*part) {
-                Some(behind) => {
-                    rest = behind;
-                    true
-                }
-                None => false,
-            });
+            let equal = attribute
+                .name
+                .iter()
+                .all(|part| match rest.strip_prefix(*part) {
+                    Some(behind) => {
+                        rest = behind;
+                        true
+                    }
+                    None => false,
+                });
             if equal && rest.is_empty() {
-                found = Some(value.to_vec());
+                found = Some(attribute.value.to_vec());
             }
             found.is_none()
         })?;
@@ -69,8 +79,8 @@ impl ImgFs {
     /// Attributes that break the format.
     pub fn list_xattr(&self, images: &dyn Images, inode: &Inode) -> Result<Vec<Vec<u8>>, ImgError> {
         let mut names = Vec::new();
-        self.each_xattr(images, inode, &mut |parts, _| {
-            let name = parts.concat();
+        self.each_xattr(images, inode, &mut |attribute| {
+            let name = attribute.name.concat();
             if name.len() <= NAME_MAX {
                 names.push(name);
             }
@@ -88,12 +98,12 @@ impl ImgFs {
         Ok(value.as_deref() == Some(b"y"))
     }
 
-    /// Calls `each` with the three parts of each name and with the value until it returns `false`.
+    /// Calls `each` with each attribute until it returns `false`.
     fn each_xattr(
         &self,
         images: &dyn Images,
         inode: &Inode,
-        each: &mut dyn FnMut([&[u8]; 3], &[u8]) -> bool,
+        each: &mut dyn FnMut(Attribute<'_>) -> bool,
     ) -> Result<(), ImgError> {
         let (at, len) = inode.xattrs;
         let Some(len) = len else {
@@ -150,7 +160,7 @@ impl ImgFs {
     }
 
     /// Gives one whole entry. Those with an unknown prefix are passed over: zeroed slack is made of them.
-    fn give(&self, entry: &[u8], each: &mut dyn FnMut([&[u8]; 3], &[u8]) -> bool) -> bool {
+    fn give(&self, entry: &[u8], each: &mut dyn FnMut(Attribute<'_>) -> bool) -> bool {
         let Some((name, index, _)) = head(entry) else {
             return true;
         };
@@ -164,6 +174,11 @@ impl ImgFs {
                 None => (None, &b""[..]),
             },
         };
-        base.is_none_or(|base| each([base, infix, name], value))
+        base.is_none_or(|base| {
+            each(Attribute {
+                name: [base, infix, name],
+                value,
+            })
+        })
     }
 }

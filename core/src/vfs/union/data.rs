@@ -268,7 +268,7 @@ impl UnionFs {
         }
         data.shown = data.shown.min(size);
         let gone = data.pages.split_off(&pages_of(size));
-        if size % PAGE_SIZE != 0
+        if !size.is_multiple_of(PAGE_SIZE)
             && let Some(frame) = data.pages.get(&page_at(size))
         {
             let within = size % PAGE_SIZE;

@@ -17,6 +17,14 @@ struct Lower {
     parts: SmallVec<[Ino; 4]>,
 }
 
+/// Two names, a directory and a name each, and the inodes behind them with their types.
+struct Renamed<'a> {
+    from: (Ino, &'a [u8]),
+    source: (Ino, u8),
+    to: (Ino, &'a [u8]),
+    target: Option<(Ino, u8)>,
+}
+
 impl UnionFs {
     /// Lower parts of a directory, topmost first.
     pub(super) fn parts(&self, dir: Ino) -> Result<SmallVec<[Ino; 8]>, Errno> {
@@ -260,7 +268,16 @@ impl UnionFs {
         let source = self.find(cx, from.0, from.1)?.ok_or(Errno::ENOENT)?;
         let target = self.find(cx, to.0, to.1);
         let done = match target {
-            Ok(target) => self.rename_found(cx, (from, source), (to, target), flags),
+            Ok(target) => self.rename_found(
+                cx,
+                Renamed {
+                    from,
+                    source,
+                    to,
+                    target,
+                },
+                flags,
+            ),
             Err(errno) => Err(errno),
         };
         self.settle(source.0);
@@ -273,10 +290,15 @@ impl UnionFs {
     fn rename_found(
         &mut self,
         cx: &mut FsCx<'_, '_>,
-        (from, source): ((Ino, &[u8]), (Ino, u8)),
-        (to, target): ((Ino, &[u8]), Option<(Ino, u8)>),
+        names: Renamed<'_>,
         flags: RenameFlags,
     ) -> Result<(), Errno> {
+        let Renamed {
+            from,
+            source,
+            to,
+            target,
+        } = names;
         let exchange = flags.contains(RenameFlags::EXCHANGE);
         let is_dir = |(_, kind): (Ino, u8)| u32::from(kind) == DT_DIR;
         match target {

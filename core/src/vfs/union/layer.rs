@@ -32,6 +32,18 @@ pub(super) enum LowerSource {
     Zero,
 }
 
+/// An entry of a lower directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LowerEntry<'a> {
+    pub name: &'a [u8],
+    /// If it is at hand.
+    pub ino: Option<Ino>,
+    /// `DT_` value.
+    pub kind: u8,
+    /// Its position: reading goes on behind it.
+    pub next: u64,
+}
+
 /// The layers of a union, lowest first.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Layers {
@@ -246,14 +258,13 @@ impl Layers {
         }
     }
 
-    /// Gives the entries of a directory behind `position` (0: all) until `each` returns `false`: name, inode if it is at hand, type, its
-    /// position. Whiteouts are given, too. Positions are below 2^46.
+    /// Gives the entries of a directory behind `position` (0: all) until `each` returns `false`, whiteouts, too. Positions are below 2^46.
     pub(super) fn read_dir(
         &mut self,
         ports: &mut Ports<'_>,
         dir: Ino,
         position: u64,
-        each: &mut dyn FnMut(&[u8], Option<Ino>, u8, u64) -> bool,
+        each: &mut dyn FnMut(LowerEntry<'_>) -> bool,
     ) -> Result<(), Errno> {
         match self.layer(dir)? {
             (index, Kind::Image(_)) => {
@@ -262,10 +273,18 @@ impl Layers {
                     fs.read_dir(images, dir, position, &mut |entry, next| match number(
                         index, entry.nid,
                     ) {
-                        Ok(ino) if u32::from(entry.kind) != DT_UNKNOWN => {
-                            each(entry.name, Some(ino), entry.kind, next)
-                        }
-                        Ok(_) => each(entry.name, None, entry.kind, next),
+                        Ok(ino) if u32::from(entry.kind) != DT_UNKNOWN => each(LowerEntry {
+                            name: entry.name,
+                            ino: Some(ino),
+                            kind: entry.kind,
+                            next,
+                        }),
+                        Ok(_) => each(LowerEntry {
+                            name: entry.name,
+                            ino: None,
+                            kind: entry.kind,
+                            next,
+                        }),
                         Err(errno) => {
                             fits = Err(errno);
                             false
@@ -293,7 +312,13 @@ impl Layers {
                     return Ok(());
                 };
                 for (index, entry) in entries.iter().enumerate().skip(position as usize) {
-                    if !each(&entry.name, None, entry.kind, index as u64 + 1) {
+                    let next = index as u64 + 1;
+                    if !each(LowerEntry {
+                        name: &entry.name,
+                        ino: None,
+                        kind: entry.kind,
+                        next,
+                    }) {
                         return Ok(());
                     }
                 }

@@ -141,14 +141,14 @@ impl UnionFs {
     ) -> Result<(), Errno> {
         let end = to.entries.len().saturating_add(max);
         self.layers
-            .read_dir(cx.ports, part, position, &mut |name, ino, kind, next| {
+            .read_dir(cx.ports, part, position, &mut |entry| {
                 let start = to.names.len();
-                to.names.extend_from_slice(name);
+                to.names.extend_from_slice(entry.name);
                 to.entries.push(Listed {
                     name: start..to.names.len(),
-                    ino,
-                    kind,
-                    cookie: (index as u64 + 1) << PART_SHIFT | next,
+                    ino: entry.ino,
+                    kind: entry.kind,
+                    cookie: (index as u64 + 1) << PART_SHIFT | entry.next,
                 });
                 to.entries.len() < end
             })

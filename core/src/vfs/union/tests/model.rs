@@ -184,7 +184,7 @@ impl Model {
     /// Whether `dir` is `id` or somewhere below it.
     pub fn is_below(&self, dir: usize, id: usize) -> bool {
         let below = |&child: &usize| self.inodes[child].is_dir() && self.is_below(dir, child);
-        dir == id || self.inodes[id].children.values().any(|child| below(child))
+        dir == id || self.inodes[id].children.values().any(below)
     }
 
     pub fn rename(

@@ -183,7 +183,9 @@ impl MemTree {
         let file = &self.files[index];
         let mut header = tar::Header::new_gnu();
         header.set_mode(file.mode & 0o7777);
-        (header.set_uid(0), header.set_gid(0), header.set_size(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(0);
         header.set_mtime(file.mtime as u64);
         if let Some(first) = done.get(&index) {
             header.set_entry_type(tar::EntryType::Link);
