@@ -248,6 +248,7 @@ impl Kernel {
         if self.system.over {
             return;
         }
+        self.mm.frames.clean(ports.memory);
         // A host clock that steps back must not turn timers round.
         self.system.now = Now {
             mono: now.mono.max(self.system.now.mono),
@@ -465,7 +466,6 @@ impl Kernel {
             }
             self.settle(ports, thread);
         }
-        self.mm.frames.clean(ports.memory);
         if self.system.over {
             return;
         }

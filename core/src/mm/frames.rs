@@ -109,7 +109,8 @@ impl Frames {
         (self.used, self.total)
     }
 
-    /// Gives freed frames back to the host once there are many of them, or few others.
+    /// Gives freed frames back to the host once there are many of them, or few others. Called before an input is handled: the host has
+    /// executed the outputs by which it unmapped them.
     pub(crate) fn clean(&mut self, memory: &mut dyn Memory) {
         let short = self.free.is_empty() && self.total - self.fresh() < DIRTY_MAX as u32;
         if self.dirty.len() < DIRTY_MAX && !(short && !self.dirty.is_empty()) {
@@ -128,6 +129,30 @@ impl Frames {
             rest = &rest[len..];
         }
         self.dirty.clear();
+    }
+}
+
+impl Frames {
+    /// Whether used, free and waiting frames add up; for invariant checks.
+    pub(crate) fn check(&self) -> Result<(), alloc::string::String> {
+        let counted = self.counts.iter().filter(|&&count| count > 0).count();
+        let free: u64 = self.free.values().map(|&len| u64::from(len)).sum();
+        let all = counted as u64 + free + self.dirty.len() as u64;
+        let free_runs = self.free.iter().all(|(&first, &len)| {
+            let run = self
+                .counts
+                .get(first as usize..first as usize + len as usize);
+            run.is_some_and(|run| run.iter().all(|&count| count == 0))
+        });
+        let right = self.used as usize == counted && all == u64::from(self.fresh()) && free_runs;
+        right.then_some(()).ok_or_else(|| {
+            alloc::format!(
+                "{counted} frames counted, {} noted; {free} free, {} dirty of {}",
+                self.used,
+                self.dirty.len(),
+                self.fresh()
+            )
+        })
     }
 }
 

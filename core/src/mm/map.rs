@@ -30,6 +30,16 @@ pub(crate) fn insert(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64,
     join(k, p, id, start, vma.end);
 }
 
+/// Moves the end of an area up to `end`; what lies between is free.
+pub(crate) fn grow(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
+    let Some(vma) = k.mm.space_mut(id).vmas.get_mut(&start) else {
+        return;
+    };
+    let old = core::mem::replace(&mut vma.end, end);
+    map_file_pages(k, p, id, start, old, end);
+    join(k, p, id, start, end);
+}
+
 /// Joins areas that have become one, from the one before `start` to the one at `end`.
 fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
     let vmas = &k.mm.space(id).vmas;

@@ -3,6 +3,7 @@
 //! The core's page tables are the truth; what the host has mapped is a cache of it, noted in each entry. Everything that changes what a page
 //! is emits the `Map`, `Unmap` or `Protect` that keeps the host in step.
 
+pub(crate) mod check;
 pub(crate) mod fault;
 pub(crate) mod frames;
 pub(crate) mod map;
@@ -12,9 +13,10 @@ pub(crate) mod space;
 pub(crate) mod user;
 pub(crate) mod vma;
 
+#[cfg(test)]
+mod tests;
+
 use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 pub(crate) use frames::Frames;
@@ -71,32 +73,5 @@ pub(crate) fn pages_moved(
         for (start, end) in k.mm.space(id).of_inode(&k.vfs, inode, first_page, count) {
             map::drop_file_pages(k, id, start, end);
         }
-    }
-}
-
-/// Checks that every frame has as many references as are found in page tables and files.
-pub(crate) fn check(k: &Kernel, file_frames: &BTreeMap<u32, u32>) -> Result<(), String> {
-    let mut found = file_frames.clone();
-    for space in k.mm.spaces.values() {
-        for (_, pte) in space.pages.iter() {
-            if let Some(frame) = pte.frame() {
-                *found.entry(frame.0).or_insert(0) += 1;
-            }
-        }
-    }
-    for (&frame, &count) in &found {
-        let kept = k.mm.frames.count(crate::machine::FrameNo(frame));
-        if kept != count {
-            return Err(format!(
-                "frame {frame} has {kept} references, {count} were found"
-            ));
-        }
-    }
-    match k.mm.frames.usage().0 as usize {
-        used if used == found.len() => Ok(()),
-        used => Err(format!(
-            "{used} frames are in use, {} were found",
-            found.len()
-        )),
     }
 }

@@ -137,6 +137,11 @@ impl Space {
         }
     }
 
+    /// Number of tasks that run in it.
+    pub(crate) fn users(&self) -> u32 {
+        self.users
+    }
+
     /// Bytes of all areas.
     pub(crate) fn total(&self) -> u64 {
         self.vmas.iter().map(|(start, vma)| vma.end - start).sum()

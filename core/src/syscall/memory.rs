@@ -328,71 +328,100 @@ pub(super) fn mremap(
     if flags & !known != 0 || ((fixed || keep) && !may_move) || from % PAGE_SIZE != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let old_len = page_up(old_size.0).ok_or(Errno::EINVAL)?;
-    let new_len = page_up(new_size.0)
-        .filter(|&len| len <= TASK_SIZE)
-        .ok_or(Errno::EINVAL)?;
+    // Linux lets the lengths wrap around to 0.
+    let mut old_len = page_up(old_size.0).unwrap_or(0);
+    let new_len = page_up(new_size.0).unwrap_or(0);
     if new_len == 0 || (keep && old_len != new_len) {
         return Err(Errno::EINVAL.into());
     }
     let id = cx.space();
-    let (start, vma) = cx.k.mm.space(id).find(from).ok_or(Errno::EFAULT)?;
-    if old_len == 0 && !(vma.shared && may_move) {
-        return Err(Errno::EINVAL.into());
-    }
-    if from + old_len > vma.end {
-        return Err(Errno::EFAULT.into());
-    }
-    if fixed {
-        let to = new_address.0;
-        let clash = to < from.saturating_add(old_len) && from < to.saturating_add(new_len);
-        let fits = to.checked_add(new_len).is_some_and(|end| end <= TASK_SIZE);
-        if to % PAGE_SIZE != 0 || clash || !fits {
-            return Err(Errno::EINVAL.into());
-        }
-        if to < MMAP_MIN_ADDR {
-            return Err(Errno::EPERM.into());
-        }
-    } else if !keep {
+    cx.k.mm.space(id).find(from).ok_or(Errno::EFAULT)?;
+    if !fixed && !keep {
         if new_len <= old_len {
-            map::unmap(cx.k, cx.p, id, from + new_len, from + old_len)?;
+            map::unmap(cx.k, cx.p, id, from + new_len, from.saturating_add(old_len))?;
             return Ok(from);
         }
-        let grows = from + old_len == vma.end
-            && from.checked_add(new_len).is_some_and(|end| {
-                end <= TASK_SIZE && cx.k.mm.space(id).overlapping(vma.end, end).next().is_none()
-            });
-        let limit = cx.rlimit(g::RLIMIT_AS);
-        if cx.k.mm.space(id).total() + (new_len - old_len) > limit
-            || (!vma.shared && overcommits(cx, new_len - old_len, vma.prot))
-        {
-            return Err(Errno::ENOMEM.into());
-        }
-        if grows {
-            let longer = Vma {
-                end: from + new_len,
-                ..vma
-            };
-            cx.k.mm.space_mut(id).vmas.insert(start, longer);
-            map::map_file_pages(cx.k, cx.p, id, start, vma.end, longer.end);
+        let (start, vma) = resizable(cx, from, old_len, new_len)?;
+        if from + old_len == vma.end && free_behind(cx, from, old_len, new_len) {
+            map::grow(cx.k, cx.p, id, start, from + new_len);
             return Ok(from);
         }
         if !may_move {
             return Err(Errno::ENOMEM.into());
         }
     }
-    let to = match fixed {
-        true => {
-            map::unmap(cx.k, cx.p, id, new_address.0, new_address.0 + new_len)?;
-            new_address.0
+    if fixed {
+        let to = new_address.0;
+        let fits = to.checked_add(new_len).is_some_and(|end| end <= TASK_SIZE);
+        let clash = to < from.saturating_add(old_len) && from < to.saturating_add(new_len);
+        if to % PAGE_SIZE != 0 || !fits || clash {
+            return Err(Errno::EINVAL.into());
         }
-        false => cx.k.mm.space(id).gap(new_len)?,
+        if to < MMAP_MIN_ADDR {
+            return Err(Errno::EPERM.into());
+        }
+    }
+    // The move splits up to three areas and adds one.
+    if cx.k.mm.space(id).vmas.len() + 3 >= MAP_COUNT_MAX {
+        return Err(Errno::ENOMEM.into());
+    }
+    if fixed {
+        map::unmap(cx.k, cx.p, id, new_address.0, new_address.0 + new_len)?;
+    }
+    if old_len > new_len {
+        map::unmap(cx.k, cx.p, id, from + new_len, from.saturating_add(old_len))?;
+        old_len = new_len;
+    }
+    resizable(cx, from, old_len, new_len)?;
+    if keep && cx.k.mm.space(id).total() + new_len > cx.rlimit(g::RLIMIT_AS) {
+        return Err(Errno::ENOMEM.into());
+    }
+    let to = match fixed {
+        true => new_address.0,
+        false => place(cx, new_address.0, new_len, 0)?,
     };
     map::relocate(cx.k, cx.p, id, from, old_len, to, new_len);
     if !keep && old_len > 0 {
         map::unmap(cx.k, cx.p, id, from, from + old_len)?;
     }
     Ok(to)
+}
+
+/// The area that a mapping of `old_len` bytes lies in, if it can become `new_len` bytes long.
+fn resizable(cx: &Cx<'_, '_>, from: u64, old_len: u64, new_len: u64) -> Result<(u64, Vma), Errno> {
+    let space = cx.k.mm.space(cx.space());
+    let (start, vma) = space.find(from).ok_or(Errno::EFAULT)?;
+    if old_len == 0 && !vma.shared {
+        return Err(Errno::EINVAL);
+    }
+    if old_len > vma.end - from {
+        return Err(Errno::EFAULT);
+    }
+    let more = new_len.saturating_sub(old_len);
+    if more == 0 {
+        return Ok((start, vma));
+    }
+    if let Behind::File { offset, .. } = vma.behind
+        && (offset + (from - start))
+            .checked_add(new_len)
+            .is_none_or(|end| end > i64::MAX as u64)
+    {
+        return Err(Errno::EINVAL);
+    }
+    if new_len > TASK_SIZE
+        || space.total() + more > cx.rlimit(g::RLIMIT_AS)
+        || (!vma.shared && overcommits(cx, more, vma.prot))
+    {
+        return Err(Errno::ENOMEM);
+    }
+    Ok((start, vma))
+}
+
+/// Whether nothing lies where a mapping of `old_len` bytes would grow to `new_len`.
+fn free_behind(cx: &Cx<'_, '_>, from: u64, old_len: u64, new_len: u64) -> bool {
+    let space = cx.k.mm.space(cx.space());
+    let end = from.checked_add(new_len).filter(|&end| end <= TASK_SIZE);
+    end.is_some_and(|end| space.overlapping(from + old_len, end).next().is_none())
 }
 
 pub(super) fn msync(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, flags: Hex) -> SysResult {

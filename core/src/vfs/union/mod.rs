@@ -16,7 +16,7 @@ mod layer;
 mod listing;
 mod node;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod xattr;
 
 use alloc::collections::BTreeMap;
@@ -119,6 +119,19 @@ impl UnionFs {
             fs.merged.insert(fs.root, roots);
         }
         Ok(fs)
+    }
+
+    /// Every frame that files of it hold, for invariant checks.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = FrameNo> + '_ {
+        let own = self.nodes.values().filter_map(|node| match &node.body {
+            Body::File(data) => Some(&data.pages),
+            _ => None,
+        });
+        self.cached
+            .values()
+            .chain(own)
+            .flat_map(Pages::values)
+            .copied()
     }
 
     /// From now on all changes are refused with `EROFS`.

@@ -17,7 +17,7 @@ macro_rules! call {
 
 mod model;
 mod oracle;
-mod tree;
+pub(crate) mod tree;
 
 use alloc::collections::BTreeMap;
 use alloc::vec;

@@ -1,0 +1,102 @@
+//! Invariants of memory management, for tests.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+use super::space::Space;
+use crate::Kernel;
+use crate::abi::{PAGE_SIZE, TASK_SIZE};
+use crate::machine::{FrameNo, Prot};
+use crate::vfs::filesystem::Filesystem;
+
+/// Whether frames have as many references as page tables and files hold, and whether areas and page tables agree. Valid between two
+/// inputs. The text says what does not.
+pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+    let mut held: BTreeMap<FrameNo, u32> = BTreeMap::new();
+    for fs in &k.vfs.filesystems {
+        if let Filesystem::Union(union) = fs {
+            for frame in union.frames() {
+                *held.entry(frame).or_default() += 1;
+            }
+        }
+    }
+    for space in k.mm.spaces.values() {
+        for (_, pte) in space.pages.iter() {
+            if let Some(frame) = pte.frame() {
+                *held.entry(frame).or_default() += 1;
+            }
+        }
+    }
+    for (frame, &count) in &held {
+        let kept = k.mm.frames.count(*frame);
+        if kept != count {
+            return Err(format!("{frame:?} has {kept} references, {count} are held"));
+        }
+    }
+    let used = k.mm.frames.usage().0;
+    if used as usize != held.len() {
+        return Err(format!("{used} frames are in use, {} are held", held.len()));
+    }
+    k.mm.frames.check()?;
+    for (id, space) in &k.mm.spaces {
+        areas(space).map_err(|text| format!("{id:?}: {text}"))?;
+        pages(k, space).map_err(|text| format!("{id:?}: {text}"))?;
+        let users = k
+            .tasks
+            .iter()
+            .filter(|task| task.space == *id && !task.exited)
+            .count();
+        if space.users() as usize != users {
+            return Err(format!(
+                "{id:?} has {} users, {users} tasks run in it",
+                space.users()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn areas(space: &Space) -> Result<(), String> {
+    let mut before = 0;
+    let mut total = 0;
+    for (&start, vma) in &space.vmas {
+        let aligned = start % PAGE_SIZE == 0 && vma.end % PAGE_SIZE == 0;
+        if start < before || vma.end <= start || vma.end > TASK_SIZE || !aligned {
+            return Err(format!("bad area {start:#x}-{:#x}", vma.end));
+        }
+        if !vma.max.contains(vma.prot) {
+            return Err(format!("area {start:#x} has more rights than it may have"));
+        }
+        before = vma.end;
+        total += vma.end - start;
+    }
+    match space.total() == total {
+        true => Ok(()),
+        false => Err(format!(
+            "{} bytes are counted, {total} are mapped",
+            space.total()
+        )),
+    }
+}
+
+fn pages(k: &Kernel, space: &Space) -> Result<(), String> {
+    for (page, pte) in space.pages.iter() {
+        let Some((_, vma)) = space.find(page * PAGE_SIZE) else {
+            return Err(format!("page {page:#x} lies in no area: {pte:?}"));
+        };
+        if pte.writable() && !vma.prot.contains(Prot::WRITE) {
+            return Err(format!("page {page:#x} is writable in a read-only area"));
+        }
+        if pte.frame().is_some_and(|_| vma.shared) {
+            return Err(format!("page {page:#x} is private in a shared area"));
+        }
+        if let Some(frame) = pte.frame()
+            && pte.writable()
+            && k.mm.frames.count(frame) != 1
+        {
+            return Err(format!("page {page:#x} is writable and shared: {pte:?}"));
+        }
+    }
+    Ok(())
+}
