@@ -287,6 +287,7 @@ impl Kernel {
     /// A text that says what is wrong.
     pub fn check(&self) -> Result<(), String> {
         crate::task::check::check(self)?;
+        crate::mm::check::check(self)?;
         crate::vfs::check::check(self)
     }
 

@@ -60,6 +60,12 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
 fn areas(space: &Space) -> Result<(), String> {
     let mut before = 0;
     let mut total = 0;
+    let pairs = space.vmas.iter().zip(space.vmas.iter().skip(1));
+    for ((&start, vma), (&next, behind)) in pairs {
+        if vma.end == next && vma.joins(start, behind) {
+            return Err(format!("areas {start:#x} and {next:#x} are one"));
+        }
+    }
     for (&start, vma) in &space.vmas {
         let aligned = start % PAGE_SIZE == 0 && vma.end % PAGE_SIZE == 0;
         if start < before || vma.end <= start || vma.end > TASK_SIZE || !aligned {

@@ -87,7 +87,10 @@ impl Space {
         start: u64,
         end: u64,
     ) -> impl Iterator<Item = (u64, Vma)> + '_ {
-        let first = self.find(start).map_or(start, |(first, _)| first);
+        let first = match start < end {
+            true => self.find(start).map_or(start, |(first, _)| first),
+            false => end,
+        };
         self.vmas
             .range(first..end.max(first))
             .map(|(&start, &vma)| (start, vma))

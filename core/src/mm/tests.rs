@@ -64,6 +64,7 @@ struct Test {
     /// First words of the pages of files and shared memory.
     objects: Vec<Vec<u64>>,
     serial: u64,
+    last: u64,
 }
 
 /// What a touch comes to.
@@ -104,6 +105,7 @@ impl Test {
             }],
             objects: vec![vec![0; FILES[0].1 as usize], words],
             serial: 1,
+            last: 0,
         };
         let mut action = [0; 32];
         action[..8].copy_from_slice(&HANDLER.to_le_bytes());
@@ -631,7 +633,8 @@ impl Test {
 
     fn step(&mut self) {
         let process = self.random.below(self.processes.len() as u64) as usize;
-        match self.random.below(100) {
+        self.last = self.random.below(100);
+        match self.last {
             0..15 => self.map(process),
             15..20 => self.unmap(process),
             20..30 => self.protect(process),
@@ -727,10 +730,10 @@ fn random_steps_agree_with_the_model() {
         println!("seed {seed} (VARVE_SEED)");
         let mut test = Test::new(seed);
         for step in 0..400 {
-            if std::env::var("V").is_ok() {
-                println!("step {step}");
-            }
             test.step();
+            if std::env::var("V").is_ok() {
+                println!("step {step}: {}", test.last);
+            }
             test.check();
         }
         while test.processes.len() > 1 {
