@@ -10,10 +10,12 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 use varve_image::{BuildOptions, build_dir, build_tar_file};
 
+type Run = Box<dyn Fn() -> Result<(), Box<dyn Error>>>;
+
 /// One contender: its name and what it runs.
 struct Contender {
     name: &'static str,
-    run: Box<dyn Fn() -> Result<(), Box<dyn Error>>>,
+    run: Run,
     output: PathBuf,
     seconds: Vec<f64>,
 }
@@ -96,18 +98,15 @@ fn default_tree(temp: &Path) -> Result<PathBuf, Box<dyn Error>> {
 
 fn contenders(tree: &Path, temp: &Path) -> Vec<Contender> {
     let mut all = Vec::new();
-    let mut add =
-        |name: &'static str,
-         file: &str,
-         run: &dyn Fn(PathBuf) -> Box<dyn Fn() -> Result<(), Box<dyn Error>>>| {
-            let output = temp.join(file);
-            all.push(Contender {
-                name,
-                run: run(output.clone()),
-                output,
-                seconds: Vec::new(),
-            });
-        };
+    let mut add = |name: &'static str, file: &str, run: &dyn Fn(PathBuf) -> Run| {
+        let output = temp.join(file);
+        all.push(Contender {
+            name,
+            run: run(output.clone()),
+            output,
+            seconds: Vec::new(),
+        });
+    };
     add("varve build DIR", "varve.img", &|output| {
         let tree = tree.to_owned();
         Box::new(
@@ -116,7 +115,7 @@ fn contenders(tree: &Path, temp: &Path) -> Vec<Contender> {
     });
     let external = |program: &'static str, args: Vec<&'static str>, source_first: bool| {
         let tree = tree.to_owned();
-        move |output: PathBuf| -> Box<dyn Fn() -> Result<(), Box<dyn Error>>> {
+        move |output: PathBuf| -> Run {
             let (tree, args) = (tree.clone(), args.clone());
             Box::new(move || {
                 let mut command = Command::new(program);

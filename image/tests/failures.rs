@@ -118,7 +118,7 @@ fn what_cannot_be_read_or_written_is_named() {
         return;
     }
     fs::write(at("tree/secret"), "x").unwrap();
-    fs::set_permissions(at("tree/secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(at("tree/secret"), fs::Permissions::from_mode(0o0)).unwrap();
     assert_eq!(
         fail(&at("tree"), &at("x.img"), &mut ()),
         format!("cannot open {}: Permission denied", shown("tree/secret"))

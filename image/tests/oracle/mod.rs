@@ -322,7 +322,7 @@ pub fn core_snapshot(image: &Path) -> Snapshot {
             (name, value)
         };
         let entry = Entry {
-            mode: u32::from(inode.mode),
+            mode: inode.mode,
             uid: inode.uid,
             gid: inode.gid,
             mtime: inode.mtime,
