@@ -58,9 +58,7 @@ impl Output {
                 return Err(fail(io::Error::other("exists and is not a regular file")));
             }
         }
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        match rustix::fs::open(directory_of(path), flags | OFlags::TMPFILE, mode) {
+        match rustix::fs::open(directory_of(path), FLAGS | OFlags::TMPFILE, MODE) {
             Ok(fd) => {
                 return Ok(Self {
                     file: fd.into(),
@@ -74,14 +72,16 @@ impl Output {
             ) => {}
             Err(errno) => return Err(fail(errno.into())),
         }
+        Self::create_named(path).map_err(|e| fail(e.into()))
+    }
+
+    /// For file systems where every file has a name.
+    fn create_named(path: &Path) -> rustix::io::Result<Self> {
         for attempt in 0..MAX_ATTEMPTS {
             let name = temporary_name(path, attempt);
-            match rustix::fs::open(&name, flags | OFlags::CREATE | OFlags::EXCL, mode) {
+            match rustix::fs::open(&name, FLAGS | OFlags::CREATE | OFlags::EXCL, MODE) {
                 Ok(fd) => {
-                    UNFINISHED
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(name.clone());
+                    remember(&name);
                     return Ok(Self {
                         file: fd.into(),
                         path: path.to_owned(),
@@ -89,10 +89,10 @@ impl Output {
                     });
                 }
                 Err(rustix::io::Errno::EXIST) => {}
-                Err(errno) => return Err(fail(errno.into())),
+                Err(errno) => return Err(errno),
             }
         }
-        Err(fail(io::ErrorKind::AlreadyExists.into()))
+        Err(rustix::io::Errno::EXIST)
     }
 
     /// The same directory and name once more, to move the data into another order.
@@ -200,10 +200,7 @@ impl Output {
                 let name = temporary_name(&self.path, attempt);
                 match self.link_to(&name) {
                     Ok(()) => {
-                        UNFINISHED
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(name.clone());
+                        remember(&name);
                         self.named = Some(name);
                         break;
                     }
@@ -241,8 +238,18 @@ impl Drop for Output {
     }
 }
 
+/// Read as well as written: equal files are compared with what is stored.
+const FLAGS: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC);
+const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Names tried before giving up on a directory full of left-overs.
 const MAX_ATTEMPTS: u32 = 100;
+
+fn remember(name: &Path) {
+    UNFINISHED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(name.to_owned());
+}
 
 fn forget(name: &Path) {
     UNFINISHED
@@ -267,4 +274,38 @@ fn temporary_name(path: &Path, attempt: u32) -> PathBuf {
     }
     name.push(format!(".{}.{attempt}", std::process::id()));
     directory_of(path).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names(dir: &Path) -> Vec<OsString> {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect()
+    }
+
+    #[test]
+    fn a_named_file_is_moved_or_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("layer.img");
+        drop(Output::create_named(&path).unwrap());
+        assert!(names(temp.path()).is_empty());
+        for content in [b"first", b"later"] {
+            let output = Output::create_named(&path).unwrap();
+            output.write_at(0, content).unwrap();
+            assert_ne!(names(temp.path()).len(), 0);
+            output.commit().unwrap();
+            assert_eq!(names(temp.path()), ["layer.img"]);
+            assert_eq!(std::fs::read(&path).unwrap(), content);
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o444);
+        }
+        let output = Output::create_named(&path).unwrap();
+        discard_unfinished();
+        assert_eq!(names(temp.path()), ["layer.img"]);
+        drop(output);
+    }
 }
