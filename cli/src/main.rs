@@ -6,6 +6,7 @@ mod environment;
 mod layers;
 mod log;
 mod mounts;
+mod programs;
 mod progress;
 
 use std::process::ExitCode;
