@@ -68,11 +68,20 @@ pub(crate) fn demo(arguments: &Arguments) -> Result<u8> {
         bail!("an image was changed");
     }
     println!("  the images are what they were, byte for byte: every write went to memory");
-    println!("  a shell that does nothing, from start to end: {}", milliseconds(start_time));
-    println!("  the pipeline above, from start to end:        {}", milliseconds(run_time));
+    println!(
+        "  a shell that does nothing, from start to end: {}",
+        milliseconds(start_time)
+    );
+    println!(
+        "  the pipeline above, from start to end:        {}",
+        milliseconds(run_time)
+    );
     if let Some(dir) = &arguments.keep {
         println!("  the images are kept in {}; try", dir.display());
-        println!("    varve do --layer {0}/0.img --layer {0}/1.img --layer {0}/2.img -- /bin/sh", dir.display());
+        println!(
+            "    varve do --layer {0}/0.img --layer {0}/1.img --layer {0}/2.img -- /bin/sh",
+            dir.display()
+        );
     }
     Ok(0)
 }
@@ -84,14 +93,27 @@ fn milliseconds(time: Duration) -> String {
 /// Runs a program over the images; fails if it does.
 fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
     let mut sources = Sources::default();
-    let layers = images.iter().map(|path| sources.add_layer(path)).collect::<Result<_>>()?;
+    let layers = images
+        .iter()
+        .map(|path| sources.add_layer(path))
+        .collect::<Result<_>>()?;
     let config = BootConfig {
-        root: Tree { layers, read_only: false, upper_limit: None },
+        root: Tree {
+            layers,
+            read_only: false,
+            upper_limit: None,
+        },
         mounts: Vec::new(),
-        init: Init::Exec { args: args.iter().map(|arg| arg.as_bytes().to_vec()).collect() },
+        init: Init::Exec {
+            args: args.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
+        },
         env: vec![b"PATH=/bin".to_vec(), library_path(&images[0])?],
         cwd: b"/".to_vec(),
-        user: User::Ids { uid: 0, gid: 0, groups: Vec::new() },
+        user: User::Ids {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+        },
         hostname: "demo".into(),
         seed: seed()?,
         cpus: cpus(),
@@ -103,7 +125,10 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
     let status = start(config, sources, default_frames(), Box::new(|_| {}))?;
     match status {
         0 => Ok(started.elapsed()),
-        status => bail!("{} ended with status {status} in the sandbox", args.join(" ")),
+        status => bail!(
+            "{} ended with status {status} in the sandbox",
+            args.join(" ")
+        ),
     }
 }
 
@@ -127,7 +152,8 @@ impl Layer {
         header.set_size(data.len() as u64);
         header.set_mode(mode);
         header.set_mtime(1_700_000_000);
-        self.0.append_data(&mut header, path.trim_start_matches('/'), data)?;
+        self.0
+            .append_data(&mut header, path.trim_start_matches('/'), data)?;
         Ok(())
     }
 
@@ -140,7 +166,13 @@ impl Layer {
     fn build(self, dir: &Path, name: &str) -> Result<PathBuf> {
         let stream = self.0.into_inner()?;
         let image = dir.join(name);
-        let report = build_tar(&mut stream.as_slice(), name, &image, &BuildOptions::default(), &mut ())?;
+        let report = build_tar(
+            &mut stream.as_slice(),
+            name,
+            &image,
+            &BuildOptions::default(),
+            &mut (),
+        )?;
         println!(
             "  {name}: {} files, {} whiteouts, {} opaque directories, {} KiB",
             report.files,
@@ -163,7 +195,9 @@ fn base(dir: &Path) -> Result<PathBuf> {
     }
     let mut dirs = BTreeSet::new();
     for library in &libraries {
-        let path = library.to_str().ok_or_else(|| anyhow!("{}: not UTF-8", library.display()))?;
+        let path = library
+            .to_str()
+            .ok_or_else(|| anyhow!("{}: not UTF-8", library.display()))?;
         layer.copy(library, path)?;
         dirs.extend(library.parent().and_then(Path::to_str));
     }
@@ -172,7 +206,11 @@ fn base(dir: &Path) -> Result<PathBuf> {
     layer.add("/etc/motd", 0o644, b"layer 0\n")?;
     layer.add("/data/deleted", 0o644, b"hidden by a whiteout in layer 2\n")?;
     layer.add("/data/kept", 0o644, b"from layer 0\n")?;
-    layer.add("/opt/app/hidden", 0o644, b"hidden by an opaque directory in layer 2\n")?;
+    layer.add(
+        "/opt/app/hidden",
+        0o644,
+        b"hidden by an opaque directory in layer 2\n",
+    )?;
     layer.build(dir, "0.img")
 }
 
@@ -213,7 +251,12 @@ fn digests(images: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
 
 /// Prints for some paths which layer shows them: the highest that has them, unless one above it hides them.
 fn print_origins(images: &[PathBuf]) -> Result<()> {
-    let blocks = images.iter().map(|path| Ok(MemBlock { bytes: std::fs::read(path)?, mapped: true }));
+    let blocks = images.iter().map(|path| {
+        Ok(MemBlock {
+            bytes: std::fs::read(path)?,
+            mapped: true,
+        })
+    });
     let files = MemImages(blocks.collect::<Result<_>>()?);
     let layers: Vec<ImgFs> = (0..images.len() as u32)
         .map(|number| ImgFs::open(&files, ImageId(number), &[]).map_err(|error| anyhow!("{error}")))
