@@ -87,6 +87,10 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
                 attr.rdev = PTS;
             }
             Some(Stdio::File) => attr.mode = S_IFREG | 0o644,
+            Some(Stdio::Null) => {
+                attr.mode = S_IFCHR | 0o666;
+                attr.rdev = NULL;
+            }
             _ => attr.mode = S_IFIFO | 0o600,
         },
     }
@@ -95,6 +99,9 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
 
 /// Device number of the terminal (`/dev/pts/0`, `new_encode_dev`).
 pub(crate) const PTS: u32 = 136 << 8;
+
+/// Device number of `/dev/null`.
+const NULL: u32 = 1 << 8 | 3;
 
 /// The last reference on an object has gone: a pipe's data with it.
 pub(crate) fn forget(k: &mut Kernel, ino: Ino) {
@@ -111,6 +118,7 @@ pub(crate) fn name(k: &Kernel, ino: Ino) -> Vec<u8> {
         Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
             Some(Stdio::Terminal { .. }) => b"/dev/pts/0".to_vec(),
             Some(Stdio::File) => format!("/dev/stdio/{stream}").into_bytes(),
+            Some(Stdio::Null) => b"/dev/null".to_vec(),
             _ => format!("pipe:[{}]", ino.0).into_bytes(),
         },
     }

@@ -324,10 +324,10 @@ fn open_anon(
 ) -> Result<FileId, Stop> {
     match anon::object(inode.ino) {
         Object::Pipe(pipe) => open_fifo(cx, path, inode, flags, Some(pipe)),
-        Object::Stream(stream) => Ok(file::add(
-            cx.k,
-            File::new(FileKind::HostStream(stream), path, None, flags),
-        )?),
+        Object::Stream(stream) => {
+            let kind = stream_kind(cx.k, stream);
+            Ok(file::add(cx.k, File::new(kind, path, None, flags))?)
+        }
         Object::Root => Err(Errno::ENXIO.into()),
     }
 }
@@ -362,7 +362,9 @@ fn open_fifo(
         _ => (1, 0, 0),
     };
     let key = WaitKey::Fifo(inode);
+    // Only a FIFO's ends wait for each other.
     let meets = others > 0
+        || pipe.is_some()
         || cx.k.waiters(key).any(|thread| {
             let call = cx.k.tasks.get(thread).and_then(|task| task.call.as_ref());
             call.is_some_and(|call| call.progress == wanted)
@@ -482,14 +484,19 @@ fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Errno> {
     file::add(cx.k, File::new(FileKind::Regular, path, Some(inode), flags))
 }
 
+/// How a standard stream is read and written.
+fn stream_kind(k: &Kernel, stream: u8) -> FileKind {
+    match k.system.stdio.get(usize::from(stream)) {
+        Some(Stdio::Null) => FileKind::Device(device::Device::Null),
+        _ => FileKind::HostStream(stream),
+    }
+}
+
 /// Opens the host's standard streams as descriptors 0, 1 and 2 of a fresh table.
 pub(crate) fn open_stdio(k: &mut Kernel, p: &mut Ports<'_>, table: super::FdTableId) {
     for stream in 0..3u8 {
         let path = anon::path(k, anon::stream_ino(stream));
-        let kind = match k.system.stdio[usize::from(stream)] {
-            Stdio::Null => FileKind::Device(device::Device::Null),
-            _ => FileKind::HostStream(stream),
-        };
+        let kind = stream_kind(k, stream);
         let file = File::new(kind, path, None, g::O_RDWR | O_LARGEFILE);
         match file::add(k, file) {
             Ok(file) => super::fdtable::put_at(k, table, u32::from(stream), file),
