@@ -199,10 +199,14 @@ fn a_pipe_opened_through_proc_waits_for_nobody() {
     let (read, write) = guest.pipe(0);
     assert_eq!(guest.now(a, "write", &[write, BUF, 3]), 3);
     assert_eq!(guest.now(a, "close", &[write]), 0);
-    let again = guest.open(a, &format!("/dev/fd/{read}"), 0).expect("does not wait");
+    let again = guest
+        .open(a, &format!("/dev/fd/{read}"), 0)
+        .expect("does not wait");
     assert_eq!(guest.now(a, "read", &[again as u64, BUF, 10]), 3);
     assert_eq!(guest.now(a, "read", &[again as u64, BUF, 10]), 0);
-    let write = guest.open(a, &format!("/proc/self/fd/{read}"), 1).expect("does not wait");
+    let write = guest
+        .open(a, &format!("/proc/self/fd/{read}"), 1)
+        .expect("does not wait");
     assert_eq!(guest.now(a, "write", &[write as u64, BUF, 2]), 2);
     assert_eq!(guest.now(a, "read", &[read, BUF, 10]), 2);
 }
