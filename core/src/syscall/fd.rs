@@ -323,6 +323,11 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
     const EXCLUSIVE: u64 = 2;
     const NO_WAIT: u64 = 4;
     const UNLOCK: u64 = 8;
+    /// Mandatory locks of old: Linux says yes and does nothing.
+    const MANDATORY: u64 = 32;
+    if operation.0 & MANDATORY != 0 {
+        return Ok(0);
+    }
     let wanted = match operation.0 & 0xffff_ffff & !NO_WAIT {
         SHARED => Some(false),
         EXCLUSIVE => Some(true),
