@@ -74,9 +74,7 @@ impl FdTable {
     fn set(&mut self, fd: u32, slot: Option<Slot>) -> Option<Slot> {
         let index = fd as usize;
         if index >= self.slots.len() {
-            if slot.is_none() {
-                return None;
-            }
+            slot?;
             self.slots.resize(index + 1, None);
         }
         match slot {

@@ -115,6 +115,26 @@ pub(crate) fn new_owner(k: &Kernel, who: Who<'_>, dir: &Attr, mode: u32) -> (u32
     (uid, gid, mode)
 }
 
+/// An inode to be made, before it has an owner.
+pub(crate) struct Plan<'a> {
+    /// File type and permissions, umask already applied.
+    pub mode: u32,
+    pub rdev: u32,
+    /// Target of a symbolic link.
+    pub target: &'a [u8],
+}
+
+impl Plan<'_> {
+    /// A file without device number or target.
+    pub(crate) fn plain(mode: u32) -> Plan<'static> {
+        Plan {
+            mode,
+            rdev: 0,
+            target: b"",
+        }
+    }
+}
+
 /// Makes an inode under a free name and its dentry.
 pub(crate) fn create_at(
     k: &mut Kernel,
@@ -122,10 +142,9 @@ pub(crate) fn create_at(
     who: Who<'_>,
     dir: PathRef,
     name: &[u8],
-    mode: u32,
-    rdev: u32,
-    target: &[u8],
+    plan: Plan<'_>,
 ) -> Result<PathRef, Errno> {
+    let Plan { mode, rdev, target } = plan;
     let dir_attr = may_create(k, p, who, dir)?;
     let kind = mode & g::S_IFMT;
     if matches!(kind, g::S_IFCHR | g::S_IFBLK) && rdev != 0 && !who.capable(k, CAP_MKNOD) {
@@ -176,7 +195,7 @@ pub(crate) fn mkdir(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], mode: u32) -> R
     let place = place_for_new(cx, at, path, true)?;
     let mode = g::S_IFDIR | mode & (0o777 | g::S_ISVTX) & !umask(cx);
     let who = Who::Task(cx.thread);
-    create_at(cx.k, cx.p, who, place.dir, &place.name, mode, 0, b"")?;
+    create_at(cx.k, cx.p, who, place.dir, &place.name, Plan::plain(mode))?;
     Ok(())
 }
 
@@ -200,7 +219,11 @@ pub(crate) fn mknod(
         _ => 0,
     };
     let who = Who::Task(cx.thread);
-    create_at(cx.k, cx.p, who, place.dir, &place.name, mode, rdev, b"")?;
+    let plan = Plan {
+        rdev,
+        ..Plan::plain(mode)
+    };
+    create_at(cx.k, cx.p, who, place.dir, &place.name, plan)?;
     Ok(())
 }
 
@@ -216,7 +239,12 @@ pub(crate) fn symlink(
     let place = place_for_new(cx, at, path, false)?;
     let who = Who::Task(cx.thread);
     let mode = g::S_IFLNK | 0o777;
-    create_at(cx.k, cx.p, who, place.dir, &place.name, mode, 0, target)?;
+    let plan = Plan {
+        mode,
+        rdev: 0,
+        target,
+    };
+    create_at(cx.k, cx.p, who, place.dir, &place.name, plan)?;
     Ok(())
 }
 

@@ -193,7 +193,7 @@ fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Resu
             mount::want_write(walker.k, place.dir.mount)?;
             let mode = g::S_IFREG | how.mode & !umask;
             let (k, p) = (walker.k, walker.p);
-            let path = names::create_at(k, p, who, place.dir, &name, mode, 0, b"")?;
+            let path = names::create_at(k, p, who, place.dir, &name, names::Plan::plain(mode))?;
             return Ok(Found {
                 path,
                 created: true,
