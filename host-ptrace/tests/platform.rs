@@ -236,6 +236,7 @@ fn two_threads_share_a_space() {
             Backing::Memory(FrameNo(9)),
             Prot::READ | Prot::WRITE,
         );
+        regs.rax = 2;
         assert_eq!(second.run(&mut regs).unwrap(), Trap::Syscall);
     });
     for _ in 0..100 {
