@@ -6,7 +6,6 @@
 //! inputs ([`event::Input`]); what the kernel wants done comes out as [`event::Output`]s.
 #![no_std]
 #![forbid(unsafe_code)]
-#![allow(dead_code, unused_imports)] // while parts are being joined; removed with the last of them
 
 extern crate alloc;
 
