@@ -80,10 +80,6 @@ pub(crate) enum WaitKey {
     Fifo(crate::vfs::InodeRef),
     /// Only a signal or the deadline ends this wait.
     Signal(ThreadId),
-    /// All other threads of this thread group have ended (execve(2)).
-    Group(u32),
-    /// A file of another kind became ready (event counters and the like).
-    File(u32),
 }
 
 /// What a system call that was interrupted by a signal does afterwards (signal(7)).
@@ -563,11 +559,6 @@ impl Kernel {
     /// The tasks waiting for a key, longest first.
     pub(crate) fn waiters(&self, key: WaitKey) -> impl Iterator<Item = ThreadId> + '_ {
         self.waits.queues.get(&key).into_iter().flatten().copied()
-    }
-
-    /// Whether nothing is left waiting in any queue; for invariant checks.
-    pub(crate) fn waits_idle(&self) -> bool {
-        self.waits.queues.is_empty() && self.waits.deadlines.is_empty()
     }
 }
 

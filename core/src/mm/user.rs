@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::fault;
 use super::vma::Behind;

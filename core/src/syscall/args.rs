@@ -81,8 +81,6 @@ macro_rules! args {
 args! {
     /// `int`
     Int(i32) = Int;
-    /// `long`
-    Long(i64) = Int;
     /// `unsigned int`
     Uint(u32) = Uint;
     /// `unsigned long`

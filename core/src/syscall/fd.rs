@@ -4,12 +4,12 @@ use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::boot::Stdio;
-use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
 use crate::vfs::file::{self, File};
 use crate::vfs::lock::{self, Owner, Record};
 use crate::vfs::mount::{get_path, put_path};
 use crate::vfs::perm::CAP_SYS_RESOURCE;
-use crate::vfs::{FileId, FileKind, anon, caller, fdtable, inode, pipe, rw};
+use crate::vfs::{FileId, FileKind, caller, fdtable, inode, pipe, rw};
 
 /// Last byte of all files.
 const OFFSET_MAX: u64 = i64::MAX as u64;

@@ -3,12 +3,12 @@
 use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Stop, SysResult};
+use crate::kernel::{Cx, SysResult};
 use crate::vfs::filesystem::SetAttr;
 use crate::vfs::open::{self, How};
 use crate::vfs::perm::{self, MAY_WRITE, Who};
 use crate::vfs::rw::{self, Iov};
-use crate::vfs::walk::{self, Flags};
+use crate::vfs::walk::Flags;
 use crate::vfs::{FileId, FileKind, fdtable, file, inode, mount};
 
 /// `RWF_` flags that have a meaning here; the others are `EOPNOTSUPP`.

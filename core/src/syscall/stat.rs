@@ -1,6 +1,6 @@
 //! Attributes of files.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{Immutable, IntoBytes};
 
 use super::args::*;
 use crate::abi::Errno;
@@ -8,10 +8,10 @@ use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
 use crate::task::Creds;
 use crate::vfs::filesystem::{Attr, InodeRef, SetAttr, Time};
-use crate::vfs::mount::{self, MountFlags, PathRef, get_path, put_path};
-use crate::vfs::perm::{self, CAP_CHOWN, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
-use crate::vfs::walk::{self, Flags};
-use crate::vfs::{FileId, FsId, fdtable, file, inode};
+use crate::vfs::mount::{self, MountFlags, PathRef};
+use crate::vfs::perm::{self, CAP_CHOWN, MAY_EXEC, MAY_WRITE, Who};
+use crate::vfs::walk::Flags;
+use crate::vfs::{FsId, fdtable, file, inode};
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 const NOFOLLOW: u32 = g::AT_SYMLINK_NOFOLLOW;

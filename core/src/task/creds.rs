@@ -193,9 +193,6 @@ pub(crate) struct FileCaps {
 }
 
 impl FileCaps {
-    /// Most bytes that the attribute has.
-    pub(crate) const MAX_LEN: usize = 24;
-
     /// Reads revision 1, 2 or 3 of the attribute. `None` if it is damaged or belongs to another user namespace.
     pub(crate) fn parse(value: &[u8]) -> Option<FileCaps> {
         let word = |index: usize| {

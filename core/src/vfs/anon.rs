@@ -4,7 +4,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::filesystem::{Attr, FsId, Ino, InodeRef, StatFs, Time};
+use super::filesystem::{Attr, FsId, Ino, StatFs, Time};
 use super::mount::{MountId, PathRef};
 use super::pipe::PipeId;
 use crate::Kernel;
@@ -56,10 +56,6 @@ pub(crate) fn path(k: &mut Kernel, ino: Ino) -> PathRef {
         mount: MOUNT,
         dentry,
     }
-}
-
-pub(crate) fn inode(ino: Ino) -> InodeRef {
-    InodeRef { fs: FS, ino }
 }
 
 /// Attributes. Times are those of the boot.

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::filesystem::{Filesystem, FsId, InodeOps, InodeRef, NewNode, Time};
+use super::filesystem::{Filesystem, FsId, InodeRef, NewNode, Time};
 use super::inode;
 use super::mount::{self, MountFlags, PathRef, get_path, put_path};
 use super::perm::Who;

@@ -395,11 +395,6 @@ impl Dentries {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (DentryId, &Dentry)> {
         self.slab.iter().map(|(id, dentry)| (DentryId(id), dentry))
     }
-
-    /// Number of unreferenced dentries.
-    pub(crate) fn cached(&self) -> usize {
-        self.lru_len
-    }
 }
 
 /// Drops a reference. A dentry that nobody can find any more dies with its last one.

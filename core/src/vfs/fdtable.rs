@@ -57,11 +57,6 @@ impl FdTable {
         self.slots.len()
     }
 
-    /// Tasks that share the table.
-    pub(crate) fn users(&self) -> u32 {
-        self.users
-    }
-
     /// Lowest free descriptor not below `min`.
     fn lowest_free(&self, min: u32) -> u32 {
         let mut fd = min.max(self.first_free);
@@ -97,13 +92,6 @@ pub(crate) struct FsContext {
     pub root: PathRef,
     pub cwd: PathRef,
     pub umask: u32,
-}
-
-impl FsContext {
-    /// Tasks that share the context.
-    pub(crate) fn users(&self) -> u32 {
-        self.users
-    }
 }
 
 /// An empty table with one user.

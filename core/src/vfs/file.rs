@@ -8,7 +8,7 @@ use super::mount::{PathRef, put_path};
 use super::pipe::{self, PipeId};
 use super::{lock, rw};
 
-pub(crate) use super::open::{open_exec, open_stdio};
+pub(crate) use super::open::open_exec;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};

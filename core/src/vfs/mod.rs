@@ -26,15 +26,13 @@ pub(crate) mod slab;
 pub(crate) mod union;
 pub(crate) mod walk;
 
-use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-pub(crate) use check::check;
 pub(crate) use dentry::DentryId;
 pub(crate) use fdtable::{FdTable, FdTableId, FsContext, FsContextId};
 pub(crate) use file::{File, FileId, FileKind};
-pub(crate) use filesystem::{FsCx, FsId, Ino, InodeRef};
+pub(crate) use filesystem::{FsId, InodeRef};
 pub(crate) use mount::{MountId, PathRef};
 
 use filesystem::Filesystem;

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::dentry::{self, DentryId};
-use super::filesystem::{FsId, Ino, InodeRef};
+use super::filesystem::{FsId, InodeRef};
 use super::inode;
 use super::slab::Slab;
 use crate::Kernel;

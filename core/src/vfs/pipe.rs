@@ -5,9 +5,9 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 
+use super::anon;
 use super::filesystem::{InodeRef, Time};
 use super::mount::PathRef;
-use super::{anon, file};
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::WaitKey;

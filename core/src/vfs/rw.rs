@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::anon;
 use super::caller;
 use super::device::Device;
 use super::file::{self, File, FileId, FileKind};

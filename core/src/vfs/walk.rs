@@ -17,7 +17,6 @@ use crate::abi::{Errno, NAME_MAX, PATH_MAX};
 use crate::kernel::Cx;
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
-use crate::task::Creds;
 
 /// Most symbolic links in one walk (`MAXSYMLINKS`).
 const MAX_LINKS: u32 = 40;
@@ -158,22 +157,6 @@ pub(crate) fn resolve(
 ) -> Result<PathRef, Errno> {
     let (mut walker, start) = cx.walker(at, path, flags)?;
     walker.resolve(start, path)
-}
-
-/// Resolves a path without a task; the result holds a reference.
-pub(crate) fn resolve_kernel(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    root: PathRef,
-    cwd: PathRef,
-    creds: &Creds,
-    path: &[u8],
-    flags: Flags,
-) -> Result<PathRef, Errno> {
-    if path.is_empty() && !flags.contains(Flags::EMPTY_PATH) {
-        return Err(Errno::ENOENT);
-    }
-    Walker::new(k, p, Who::Creds(creds, None), root, cwd, flags).resolve(cwd, path)
 }
 
 impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {

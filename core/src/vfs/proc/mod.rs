@@ -189,14 +189,6 @@ pub(crate) fn lookup(
     found.map(Node::ino).ok_or(Errno::ENOENT)
 }
 
-/// Whether a name that was found may still be believed later: names of processes, threads and descriptors come and go.
-pub(crate) fn is_stable(ino: Ino) -> bool {
-    matches!(
-        Node::parse(ino),
-        Some(Node::System(_) | Node::OwnLink { .. })
-    )
-}
-
 /// Attributes. Contents have no size until they are read.
 pub(crate) fn attr(k: &mut Kernel, _p: &mut Ports<'_>, ino: Ino) -> Result<Attr, Errno> {
     let k = &*k;

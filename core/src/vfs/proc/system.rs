@@ -113,11 +113,6 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ),
 ];
 
-/// The place of a path in [`PATHS`].
-pub(super) fn find(path: &[u8]) -> Option<usize> {
-    PATHS.iter().position(|(other, _)| other.as_bytes() == path)
-}
-
 /// The path `name` in the directory at a place of [`PATHS`].
 pub(super) fn child(dir: usize, name: &[u8]) -> Option<usize> {
     entries(dir).find(|&place| last(place) == name)
@@ -283,7 +278,10 @@ mod tests {
     fn every_path_lies_in_a_directory_that_stands_before_it() {
         for (place, (path, _)) in PATHS.iter().enumerate().skip(1) {
             let parent = path.rfind('/').map_or("", |at| &path[..at]);
-            let dir = find(parent.as_bytes()).expect("the parent is in the table");
+            let dir = PATHS
+                .iter()
+                .position(|(other, _)| *other == parent)
+                .unwrap();
             assert!(dir < place && matches!(PATHS[dir].1, Kind::Dir), "{path}");
             assert_eq!(child(dir, last(place)), Some(place));
         }

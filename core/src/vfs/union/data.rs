@@ -1,7 +1,7 @@
 //! Contents of regular files: pages of their own over what a layer has.
 
 use super::super::filesystem::{Extent, FsCx, Ino, Page, PageRun, Source};
-use super::layer::{self, LowerSource};
+use super::layer::LowerSource;
 use super::node::{Body, Data, Pages};
 use super::{UnionFs, page_at, pages_of};
 use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG};

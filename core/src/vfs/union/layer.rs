@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::super::filesystem::{Attr, Ino, Time};
 use super::xattr::{OVERLAY, OVERLAY_ESCAPED};
-use crate::abi::raw::general::{DT_CHR, DT_DIR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFMT};
+use crate::abi::raw::general::{DT_CHR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFMT};
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::{BootError, Layer};
 use crate::imgfs::{self, ErrorKind, ImgError, ImgFs, Inode};

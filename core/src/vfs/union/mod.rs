@@ -145,6 +145,7 @@ impl UnionFs {
     }
 
     /// Gives all frames back; nothing is left to do but drop the file system.
+    #[cfg(test)]
     pub(crate) fn release(&mut self, frames: &mut Frames) {
         let pages = core::mem::take(&mut self.cached).into_values();
         let nodes = core::mem::take(&mut self.nodes).into_values();
@@ -274,15 +275,6 @@ impl UnionFs {
                 frames.put(frame);
             }
         }
-    }
-
-    /// Whether an inode is a directory.
-    fn is_dir(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<bool, Errno> {
-        let mode = match self.nodes.get(&ino) {
-            Some(node) => node.mode,
-            None => self.layers.attr(cx.ports, ino)?.mode,
-        };
-        Ok(mode & S_IFMT == S_IFDIR)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::boot::Layer;
 use crate::event::Now;
 use crate::machine::ImageId;
 use crate::memhost::MemHost;
-use crate::port::{Block, Images, Memory};
+use crate::port::{Images, Memory};
 use crate::vfs::filesystem::{Page, Source};
 
 /// A union, its host and what it should be.
