@@ -52,28 +52,21 @@ impl ImgFs {
             return Ok(None);
         }
         let rest = inode.size - offset;
-        let here = |at| Source::Image {
-            image: self.image,
-            offset: at,
-        };
         Ok(Some(match inode.layout {
             Layout::Hole => Extent {
                 source: Source::Zero,
                 len: rest,
             },
-            Layout::Plain(start) => Extent {
-                source: here(start + offset),
-                len: rest,
-            },
+            Layout::Plain(start) => self.flat(images, inode, start + offset, rest)?,
             Layout::Inline { start, tail } => {
                 let before = (inode.size - 1) >> self.block_bits << self.block_bits;
                 match offset < before {
-                    true => Extent {
-                        source: here(start + offset),
-                        len: before - offset,
-                    },
+                    true => self.flat(images, inode, start + offset, before - offset)?,
                     false => Extent {
-                        source: here(tail + (offset - before)),
+                        source: Source::Image {
+                            image: self.image,
+                            offset: tail + (offset - before),
+                        },
                         len: rest,
                     },
                 }
@@ -129,28 +122,78 @@ impl ImgFs {
         let outside = self.damaged(inode.nid, "a chunk is not inside its device");
         let (device, block) = match wide {
             true => {
-                let entry = self.record::<[U32; 2]>(images, table + index * 8)?;
-                let [head, block] = entry.ok_or(outside)?;
+                let entry = self.record::<[U32; 2]>(images, table + index * 8);
+                let [head, block] = entry.map_err(|e| e.of(inode.nid))?.ok_or(outside)?;
                 ((head.get() >> 16) as u16, block.get())
             }
             false => {
-                let entry = self.record::<U32>(images, table + index * 4)?;
-                (0, entry.ok_or(outside)?.get())
+                let entry = self.record::<U32>(images, table + index * 4);
+                let block = entry.map_err(|e| e.of(inode.nid))?.ok_or(outside)?;
+                (0, block.get())
             }
         };
         if block == u32::MAX {
             return Ok(Source::Zero);
         }
         let need = (inode.size - (index << bits)).min(1 << bits);
-        let mut block = u64::from(block);
+        let place = self.place(images, inode, device, u64::from(block) << self.block_bits)?;
+        match place {
+            (source, room) if need <= room => Ok(source),
+            _ => Err(outside),
+        }
+    }
+
+    /// Bytes of a layout without a table of chunks. A device table may put them on a device.
+    fn flat(
+        &self,
+        images: &dyn Images,
+        inode: &Inode,
+        at: u64,
+        len: u64,
+    ) -> Result<Extent, ImgError> {
+        if self.devices.is_empty() {
+            let image = self.image;
+            let source = Source::Image { image, offset: at };
+            return Ok(Extent { source, len });
+        }
+        let (source, room) = self.place(images, inode, 0, at)?;
+        match room {
+            0 => Err(self.damaged(inode.nid, "i_u: the data is not inside its device")),
+            _ => Ok(Extent {
+                source,
+                len: len.min(room),
+            }),
+        }
+    }
+
+    /// Which file an address on a device is in, and how many bytes follow there. Device 0 is the image with its devices behind it.
+    fn place(
+        &self,
+        images: &dyn Images,
+        inode: &Inode,
+        device: u16,
+        mut at: u64,
+    ) -> Result<(Source, u64), ImgError> {
         let mask = (self.devices.len() + 1).next_power_of_two() - 1;
+        let mut room = u64::MAX;
         let device = match usize::from(device) & mask {
             0 => {
+                let block = at >> self.block_bits;
                 let unified = self.devices.iter().find(|slot| {
                     slot.uniaddr != 0 && (slot.uniaddr..slot.uniaddr + slot.blocks).contains(&block)
                 });
-                if let Some(slot) = unified {
-                    block -= slot.uniaddr;
+                match unified {
+                    Some(slot) => {
+                        at -= slot.uniaddr << self.block_bits;
+                        room = (slot.blocks << self.block_bits) - at;
+                    }
+                    // Up to where the next device starts.
+                    None => {
+                        let starts = self.devices.iter().map(|slot| slot.uniaddr);
+                        if let Some(next) = starts.filter(|&start| start > block).min() {
+                            room = (next << self.block_bits) - at;
+                        }
+                    }
                 }
                 unified
             }
@@ -162,22 +205,22 @@ impl ImgFs {
             None => (self.image, self.len),
             // The length of the file counts, not what the slot says of it: mkfs.erofs 1.5 says nothing.
             Some(slot) => match slot.image {
-                Some(image) => (image, self.block(images, image)?.len()),
+                Some(image) => {
+                    let block = self.block(images, image).map_err(|e| e.of(inode.nid))?;
+                    (image, block.len())
+                }
                 None if slot.uniaddr == 0 => {
                     let field = "a chunk is on a device that was not given";
                     return Err(self.error(Some(inode.nid), ErrorKind::Unsupported, field));
                 }
                 None => {
-                    block += slot.uniaddr;
+                    at += slot.uniaddr << self.block_bits;
                     (self.image, self.len)
                 }
             },
         };
-        let offset = block << self.block_bits;
-        match offset.checked_add(need) {
-            Some(end) if end <= limit => Ok(Source::Image { image, offset }),
-            _ => Err(outside),
-        }
+        let source = Source::Image { image, offset: at };
+        Ok((source, limit.saturating_sub(at).min(room)))
     }
 
     /// Fills `buf` with bytes of a file, directory or link from `offset` on; gives how many there were.
@@ -202,10 +245,10 @@ impl ImgFs {
             match extent.source {
                 Source::Zero => part.fill(0),
                 Source::Image { image, offset } => {
-                    let block = self.block(images, image)?;
-                    block
-                        .read_at(offset, part)
-                        .map_err(|_| self.error(None, ErrorKind::Io, "the file cannot be read"))?;
+                    let block = self.block(images, image).map_err(|e| e.of(inode.nid))?;
+                    block.read_at(offset, part).map_err(|_| {
+                        self.error(Some(inode.nid), ErrorKind::Io, "the file cannot be read")
+                    })?;
                 }
             }
             done += len;
@@ -241,7 +284,8 @@ impl ImgFs {
             image,
             offset + within,
             (PAGE_SIZE - within) as usize,
-        )?;
+        );
+        let slack = slack.map_err(|e| e.of(inode.nid))?;
         Ok(slack.iter().all(|&byte| byte == 0))
     }
 

@@ -43,9 +43,12 @@ impl DirBlock<'_> {
         Some((u64::from_le_bytes(*nid), name, kind))
     }
 
-    /// An entry; `None` if its name is not all inside the block or no name.
+    /// An entry; `None` if its name is not all behind the entries and inside the block, or no name.
     fn entry(&self, index: usize) -> Option<Dirent<'_>> {
         let (nid, start, kind) = self.raw(index)?;
+        if start < self.count * DIRENT {
+            return None;
+        }
         let end = match index + 1 < self.count {
             true => self.raw(index + 1)?.1,
             false => self.bytes.len(),
@@ -73,6 +76,28 @@ impl DirBlock<'_> {
     }
 }
 
+/// The name that was given last.
+struct LastName([u8; NAME_MAX], usize);
+
+impl Default for LastName {
+    fn default() -> LastName {
+        LastName([0; NAME_MAX], 0)
+    }
+}
+
+impl LastName {
+    fn set(&mut self, name: &[u8]) {
+        if let Some(to) = self.0.get_mut(..name.len()) {
+            to.copy_from_slice(name);
+            self.1 = name.len();
+        }
+    }
+
+    fn get(&self) -> &[u8] {
+        self.0.get(..self.1).unwrap_or_default()
+    }
+}
+
 const BAD_ENTRY: &str = "an entry of the directory has a bad name";
 
 impl ImgFs {
@@ -90,9 +115,9 @@ impl ImgFs {
         let len = (dir.size - start).min(self.block_size());
         let bytes = match self.extent(images, dir, start)? {
             Some(extent) if extent.len >= len => match extent.source {
-                Source::Image { image, offset } => {
-                    self.bytes(images, image, offset, len as usize)?
-                }
+                Source::Image { image, offset } => self
+                    .bytes(images, image, offset, len as usize)
+                    .map_err(|e| e.of(dir.nid))?,
                 Source::Zero => return Err(self.damaged(dir.nid, "a directory block is a hole")),
             },
             _ => return Err(self.damaged(dir.nid, "a directory block is in pieces")),
@@ -176,16 +201,33 @@ impl ImgFs {
         let mut index = (position & ((1 << INDEX_BITS) - 1)) as usize;
         // Positions below 2^46: no directory of more blocks lies in a file.
         let end = self.dir_blocks(dir).min(1 << (46 - INDEX_BITS));
-        for number in position >> INDEX_BITS..end {
+        // Names go up over the whole directory: without that, a few blocks that are there many times would have no end.
+        let mut last = LastName::default();
+        let first = position >> INDEX_BITS;
+        if index == 0
+            && let Some(before) = first.checked_sub(1)
+            && before < end
+        {
+            let block = self.dir_block(images, dir, before)?;
+            if let Some(entry) = block.entry(block.count - 1) {
+                last.set(entry.name);
+            }
+        }
+        for number in first..end {
             let block = self.dir_block(images, dir, number)?;
-            let mut last: &[u8] = b"";
+            if let Some(entry) = index.checked_sub(1).and_then(|before| block.entry(before)) {
+                last.set(entry.name);
+            }
             for at in index..block.count {
                 let entry = block.entry(at);
                 let entry = entry.ok_or_else(|| self.damaged(dir.nid, BAD_ENTRY))?;
-                if entry.name <= last {
+                if entry.name <= last.get() {
                     return Err(self.damaged(dir.nid, "names of the directory are not in order"));
                 }
-                last = entry.name;
+                last.set(entry.name);
+                if entry.name == b"." && entry.nid != dir.nid {
+                    return Err(self.damaged(dir.nid, "`.` is another directory"));
+                }
                 let next = number << INDEX_BITS | (at as u64 + 1);
                 if !matches!(entry.name, b"." | b"..") && !each(entry, next) {
                     return Ok(());

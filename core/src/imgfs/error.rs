@@ -32,6 +32,12 @@ pub enum ErrorKind {
 }
 
 impl ImgError {
+    /// The same error of this inode, if it names none.
+    pub(super) fn of(mut self, nid: u64) -> ImgError {
+        self.nid = self.nid.or(Some(nid));
+        self
+    }
+
     /// The error a program sees: `EIO`, `EUCLEAN`, `EOPNOTSUPP`, `EINVAL` for a file that is no image.
     pub fn errno(&self) -> Errno {
         match self.kind {

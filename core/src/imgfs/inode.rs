@@ -29,8 +29,8 @@ pub struct Inode {
     /// Device number of a character or block device (`new_encode_dev`).
     pub rdev: u32,
     pub(super) layout: Layout,
-    /// Offset and length of its attributes; behind them are the tail or the chunks. `None`: an impossible length.
-    pub(super) xattrs: (u64, Option<u32>),
+    /// Offset and length of its attributes; behind them are the tail or the chunks.
+    pub(super) xattrs: (u64, u32),
 }
 
 /// Where the data of an inode is. Blocks are counted from the start of the image.
@@ -81,6 +81,8 @@ struct Extended {
 }
 
 const NO_BLOCK: u32 = u32::MAX;
+/// Length of an attribute body that has its head only: the impossible `i_xattr_icount` of 1.
+pub(super) const ONLY_HEAD: u32 = 12;
 
 const _: () = assert!(size_of::<Compact>() == 32 && size_of::<Extended>() == 64);
 
@@ -95,7 +97,8 @@ impl ImgFs {
             .checked_mul(32)
             .and_then(|offset| offset.checked_add(self.meta))
             .ok_or(outside)?;
-        let compact = self.record::<Compact>(images, at)?.ok_or(outside)?;
+        let compact = self.record::<Compact>(images, at).map_err(|e| e.of(nid))?;
+        let compact = compact.ok_or(outside)?;
         let format = compact.format.get();
         let (mut inode, data, icount, header) = if format & 1 == 0 {
             let inode = Inode {
@@ -108,11 +111,14 @@ impl ImgFs {
                 mtime: (self.epoch, self.fixed_nsec),
                 rdev: 0,
                 layout: Layout::Hole,
-                xattrs: (0, None),
+                xattrs: (0, 0),
             };
             (inode, compact.data.get(), compact.xattr_icount.get(), 32)
         } else {
-            let raw = self.record::<Extended>(images, at)?.ok_or(outside)?;
+            let raw = self
+                .record::<Extended>(images, at)
+                .map_err(|e| e.of(nid))?
+                .ok_or(outside)?;
             if raw.format.get() != format {
                 return Err(self.damaged(nid, "i_format changes while it is read"));
             }
@@ -126,7 +132,7 @@ impl ImgFs {
                 mtime: (raw.mtime.get(), raw.mtime_nsec.get()),
                 rdev: 0,
                 layout: Layout::Hole,
-                xattrs: (0, None),
+                xattrs: (0, 0),
             };
             (inode, raw.data.get(), raw.xattr_icount.get(), 64)
         };
@@ -144,21 +150,30 @@ impl ImgFs {
             return Err(self.damaged(nid, "i_mtime_nsec is not below a second"));
         }
         let body = at + header; // inside the file
+        // A count of 1 is a head without entries: the data is behind it, but whoever asks for the attributes gets an error, as on Linux.
         inode.xattrs = match icount {
-            0 => (body, Some(0)),
-            1 => (body, None),
-            n => (body, Some(12 + 4 * (u32::from(n) - 1))),
+            0 => (body, 0),
+            n => (body, ONLY_HEAD + 4 * (u32::from(n) - 1)),
         };
-        let data_at = body + u64::from(inode.xattrs.1.unwrap_or(0));
+        let data_at = body + u64::from(inode.xattrs.1);
         if data_at > self.len {
             return Err(self.damaged(
                 nid,
                 "i_xattr_icount: the attributes are not inside the image",
             ));
         }
+        let layout = format >> 1 & 7;
+        match layout {
+            0 | 2 | 4 => {}
+            1 | 3 => {
+                let field = "i_format: compressed data";
+                return Err(self.error(Some(nid), ErrorKind::Unsupported, field));
+            }
+            _ => return Err(self.damaged(nid, "i_format: reserved data layout")),
+        }
         match inode.mode & S_IFMT {
             S_IFREG | S_IFDIR | S_IFLNK => {
-                inode.layout = self.layout(&inode, format >> 1 & 7, data, data_at)?;
+                inode.layout = self.layout(&inode, layout, data, data_at)?;
             }
             S_IFCHR | S_IFBLK => inode.rdev = data,
             S_IFIFO | S_IFSOCK => {}
@@ -182,6 +197,8 @@ impl ImgFs {
         match layout {
             _ if inode.size == 0 => Ok(Layout::Hole),
             0 if data == NO_BLOCK => Ok(Layout::Hole),
+            // With a device table the place may be on a device: looked up with each extent.
+            0 if !self.devices.is_empty() => Ok(Layout::Plain(start)),
             0 => match start.checked_add(inode.size) {
                 Some(end) if end <= self.len => Ok(Layout::Plain(start)),
                 _ => Err(outside),
@@ -189,7 +206,8 @@ impl ImgFs {
             2 => {
                 let before = (inode.size - 1) >> self.block_bits << self.block_bits;
                 let tail = inode.size - before;
-                if before > 0 && start.checked_add(before).is_none_or(|end| end > self.len) {
+                let inside = start.checked_add(before).is_some_and(|end| end <= self.len);
+                if before > 0 && self.devices.is_empty() && !inside {
                     return Err(outside);
                 }
                 let within = data_at & (self.block_size() - 1);
@@ -201,9 +219,10 @@ impl ImgFs {
                     tail: data_at,
                 })
             }
-            4 => {
+            _ => {
                 if data & !0x3f != 0 {
-                    return Err(self.damaged(inode.nid, "i_u: unknown bits in the chunk format"));
+                    let field = "i_u: 48-bit addresses or unknown bits in the chunk format";
+                    return Err(self.error(Some(inode.nid), ErrorKind::Unsupported, field));
                 }
                 let bits = self.block_bits + (data & 0x1f); // at most 16 + 31
                 let wide = data & 0x20 != 0;
@@ -220,11 +239,6 @@ impl ImgFs {
                     }
                 }
             }
-            1 | 3 => {
-                let field = "i_format: compressed data";
-                Err(self.error(Some(inode.nid), ErrorKind::Unsupported, field))
-            }
-            _ => Err(self.damaged(inode.nid, "i_format: reserved data layout")),
         }
     }
 }
@@ -237,6 +251,6 @@ impl Inode {
 
     /// Whether there are extended attributes.
     pub fn has_xattrs(&self) -> bool {
-        self.xattrs.1.is_some_and(|len| len > 0)
+        self.xattrs.1 > 0
     }
 }

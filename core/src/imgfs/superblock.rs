@@ -64,6 +64,9 @@ struct DeviceSlot {
     reserved: [u8; 52],
 }
 
+/// Most slots of a device table: each extent looks at all of them.
+const MAX_DEVICES: u16 = 512;
+
 const _: () = assert!(size_of::<Superblock>() == 128 && size_of::<DeviceSlot>() == 128);
 
 pub(super) fn open(
@@ -145,13 +148,19 @@ pub(super) fn open(
     fs.fixed_nsec = sb.fixed_nsec.get();
     fs.inodes = sb.inos.get();
     fs.uuid = sb.uuid;
-    if incompat & INCOMPAT_DEVICE_TABLE != 0 {
-        let count = sb.extra_devices.get();
-        if !devices.is_empty() && devices.len() != usize::from(count) {
-            return Err(damaged(
-                "extra_devices is another number than that of the files given",
-            ));
-        }
+    let count = match incompat & INCOMPAT_DEVICE_TABLE {
+        0 => 0,
+        _ => sb.extra_devices.get(),
+    };
+    if !devices.is_empty() && devices.len() != usize::from(count) {
+        return Err(unsupported(
+            "extra_devices is another number than that of the files given",
+        ));
+    }
+    if count > MAX_DEVICES {
+        return Err(unsupported("extra_devices: more than 512"));
+    }
+    if count > 0 {
         for index in 0..count {
             let slot = u64::from(sb.devt_slotoff.get()) + u64::from(index);
             let slot = fs.record::<DeviceSlot>(images, slot * 128)?;

@@ -3,11 +3,13 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use super::inode::Inode;
+use super::inode::{Inode, ONLY_HEAD};
 use super::{ErrorKind, ImgError, ImgFs};
 use crate::port::Images;
 
 const NAME_MAX: usize = 255;
+/// Most bytes that listxattr(2) gives (`XATTR_LIST_MAX`).
+const LIST_MAX: usize = 65536;
 
 /// An attribute as the image has it.
 struct Attribute<'a> {
@@ -73,18 +75,20 @@ impl ImgFs {
         Ok(found)
     }
 
-    /// Full names of all attributes, in the order of the image.
+    /// Full names of all attributes, in the order of the image; its own first, then shared ones. Names longer than any program can ask for
+    /// are left out, and the list ends behind 64 KiB, which is more than any program can be given.
     ///
     /// # Errors
     /// Attributes that break the format.
     pub fn list_xattr(&self, images: &dyn Images, inode: &Inode) -> Result<Vec<Vec<u8>>, ImgError> {
-        let mut names = Vec::new();
+        let (mut names, mut total) = (Vec::new(), 0);
         self.each_xattr(images, inode, &mut |attribute| {
             let name = attribute.name.concat();
             if name.len() <= NAME_MAX {
+                total += name.len() + 1;
                 names.push(name);
             }
-            true
+            total <= LIST_MAX
         })?;
         Ok(names)
     }
@@ -106,25 +110,21 @@ impl ImgFs {
         each: &mut dyn FnMut(Attribute<'_>) -> bool,
     ) -> Result<(), ImgError> {
         let (at, len) = inode.xattrs;
-        let Some(len) = len else {
-            return Err(self.damaged(inode.nid, "i_xattr_icount is 1"));
-        };
-        if len == 0 {
-            return Ok(());
+        match len {
+            0 => return Ok(()),
+            ONLY_HEAD => return Err(self.damaged(inode.nid, "i_xattr_icount is 1")),
+            _ => {}
         }
-        let body = self.bytes(images, self.image, at, len as usize)?; // at most 256 KiB, inside
+        // At most 256 KiB, inside.
+        let body = self.bytes(images, self.image, at, len as usize);
+        let body = body.map_err(|e| e.of(inode.nid))?;
         let shared = usize::from(body.get(4).copied().unwrap_or_default());
         let cut = self.damaged(inode.nid, "h_shared_count reaches behind the attributes");
         let (ids, mut rest) = body
             .get(12..)
             .and_then(|ids| ids.split_at_checked(shared * 4))
             .ok_or(cut)?;
-        for id in ids.as_chunks::<4>().0 {
-            let entry = self.shared(images, inode, u32::from_le_bytes(*id))?;
-            if !self.give(&entry, each) {
-                return Ok(());
-            }
-        }
+        // Where a name is there twice, the inode's own entry is the one that counts.
         while rest.len() >= 4 {
             let cut = self.damaged(inode.nid, "an attribute reaches behind the others");
             let (name, _, value) = head(rest).ok_or(cut)?;
@@ -133,6 +133,12 @@ impl ImgFs {
                 return Ok(());
             }
             rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        }
+        for id in ids.as_chunks::<4>().0 {
+            let entry = self.shared(images, inode, u32::from_le_bytes(*id));
+            if !self.give(&entry.map_err(|e| e.of(inode.nid))?, each) {
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -476,7 +476,7 @@ impl Layers {
     }
 }
 
-/// An inode that stands for another one (composefs: `metacopy=on`, `redirect_dir=on`) cannot be shown.
+/// An inode that stands for another one (composefs: `metacopy=on`, `redirect_dir=on`) or that is a whiteout by an attribute cannot be shown.
 fn refuse_references(fs: &ImgFs, images: &dyn Images, inode: &Inode) -> Result<(), ImgError> {
     if !inode.has_xattrs() {
         return Ok(());
@@ -484,6 +484,7 @@ fn refuse_references(fs: &ImgFs, images: &dyn Images, inode: &Inode) -> Result<(
     for (name, field) in [
         (&b"trusted.overlay.metacopy"[..], "trusted.overlay.metacopy"),
         (b"trusted.overlay.redirect", "trusted.overlay.redirect"),
+        (b"trusted.overlay.whiteout", "trusted.overlay.whiteout"),
     ] {
         if fs.xattr(images, inode, name)?.is_some() {
             return Err(ImgError {
