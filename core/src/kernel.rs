@@ -163,6 +163,8 @@ pub(crate) struct Call {
     pub progress: u64,
     /// Host operation that this call started and has not yet seen the result of.
     pub op: Option<OpId>,
+    /// The host was asked to give `op` up.
+    pub cancelled: bool,
     /// Signal mask to come back to (ppoll, pselect, sigsuspend).
     pub saved_mask: Option<u64>,
     /// What the call waits for now.
@@ -361,6 +363,7 @@ impl Kernel {
                     entered: now,
                     progress: 0,
                     op: None,
+                    cancelled: false,
                     saved_mask: None,
                     wait: None,
                     trace: None,
@@ -615,21 +618,44 @@ impl<'p> Cx<'_, 'p> {
     }
 
     /// Asks the host for an operation and blocks until it has ended; then gives its result. Called again when the handler is run
-    /// again. `EINTR` results of cancelled operations never reach the caller of the call.
+    /// again. A signal makes the host give the operation up, but the call is not interrupted before the host has said what became of
+    /// it: bytes may have been moved already. `EINTR` of an operation that was given up never reaches the caller.
     pub(crate) fn host(&mut self, call: HostCall) -> Result<HostResult, Stop> {
+        let interrupted = signal::interrupts(self.k, self.thread, false);
         if let Some(op) = self.call().op {
-            if let Some(result) = self.k.ops.done.remove(&op) {
-                self.call().op = None;
-                return Ok(result?);
+            match self.k.ops.done.remove(&op) {
+                None => {
+                    self.cancel_if(interrupted, op);
+                    return Wait::on(WaitKey::Op(op)).into();
+                }
+                Some(Err(Errno::EINTR)) => {
+                    self.call().op = None;
+                    if interrupted {
+                        return Wait::on(WaitKey::Op(op)).into();
+                    }
+                    // The signal was taken by another thread: once more.
+                }
+                Some(result) => {
+                    self.call().op = None;
+                    return Ok(result?);
+                }
             }
-            return Wait::on(WaitKey::Op(op)).into();
         }
         let op = OpId(self.k.ops.next);
         self.k.ops.next += 1;
         let thread = self.thread;
         self.k.emit(Output::Host { op, thread, call });
-        self.call().op = Some(op);
+        let call = self.call();
+        call.op = Some(op);
+        call.cancelled = false;
+        self.cancel_if(interrupted, op);
         Wait::on(WaitKey::Op(op)).into()
+    }
+
+    fn cancel_if(&mut self, interrupted: bool, op: OpId) {
+        if interrupted && !core::mem::replace(&mut self.call().cancelled, true) {
+            self.k.emit(Output::CancelHost(op));
+        }
     }
 
     /// Runs the handler of the current call and deals with what it returns.
@@ -653,8 +679,8 @@ impl<'p> Cx<'_, 'p> {
                 }
             }
             Err(Stop::Block(wait)) => {
-                if signal::interrupts(self.k, thread, wait.killable) {
-                    // A host operation under way goes on: the call may be resumed.
+                let under_way = self.call().op.is_some();
+                if !under_way && signal::interrupts(self.k, thread, wait.killable) {
                     let task = self.task_mut();
                     task.interrupted = task.call.take().map(|call| (call, wait.restart));
                     // settle() delivers the signal and decides between EINTR and restart.

@@ -351,6 +351,8 @@ pub struct Machine<T = NoTree> {
     pub written: [Vec<u8>; 3],
     /// Most bytes that one host write takes: a fault to inject.
     pub write_limit: usize,
+    /// Writes to streams stay under way, past the point where they can be given up, as long as this is set.
+    pub stalled: bool,
     /// How the run ended.
     pub exit: Option<ExitStatus>,
     /// All inputs so far.
@@ -386,6 +388,7 @@ impl<T: HostTree> Machine<T> {
             stdin_closed: false,
             written: Default::default(),
             write_limit: usize::MAX,
+            stalled: false,
             exit: None,
             log: Vec::new(),
             last: Vec::new(),
@@ -600,8 +603,13 @@ impl<T: HostTree> Machine<T> {
             }
             Output::Host { op, call, .. } => self.waiting.push_back((op, call)),
             Output::CancelHost(op) => {
-                // The operation is answered all the same, with EINTR: replace it by one that ends so at once.
-                if let Some(entry) = self.waiting.iter_mut().find(|entry| entry.0 == op) {
+                // The operation is answered all the same, with EINTR: replace it by one that ends so at once. A write has been done.
+                let idle = |call: &HostCall| !matches!(call, HostCall::Write { .. });
+                if let Some(entry) = self
+                    .waiting
+                    .iter_mut()
+                    .find(|entry| entry.0 == op && idle(&entry.1))
+                {
                     entry.1 = HostCall::Poll {
                         stream: u8::MAX,
                         events: 0,
@@ -642,6 +650,7 @@ impl<T: HostTree> Machine<T> {
             }
             let ready = self.waiting.iter().position(|(_, call)| match call {
                 HostCall::Read { .. } => !self.stdin.is_empty() || self.stdin_closed,
+                HostCall::Write { .. } => !self.stalled,
                 HostCall::Poll { stream: 0, events } => {
                     !self.stdin.is_empty() || self.stdin_closed || events & POLLIN == 0
                 }

@@ -279,6 +279,35 @@ fn sleeping_ends_with_a_handler() {
     assert_eq!(long(&mut m, init, frame + MC_RAX) as i64, -EINTR);
 }
 
+/// A signal comes while the host has written already but not said so: nothing may be written twice.
+#[test]
+fn a_signal_during_a_write_of_the_host_waits_for_its_end() {
+    const WRITE: u64 = 1;
+    let mut m = boot();
+    let init = m.first();
+    sigaction(&mut m, init, SIGCHLD, HANDLER, SA_RESTART, 0);
+    let child = fork(&mut m, init);
+    m.poke(init, DATA, b"once").unwrap();
+    m.stalled = true;
+    parks(&mut m, init, WRITE, &[1, DATA, 4]);
+    gone(&mut m, child, EXIT, &[0]);
+    assert_eq!(m.result(init), None, "the write is still under way");
+    m.stalled = false;
+    m.serve();
+    m.kernel.check().unwrap();
+    let frame = regs(&m, init).rsp;
+    assert_eq!(regs(&m, init).rip, HANDLER);
+    assert_eq!(long(&mut m, init, frame + MC_RAX), 4);
+    assert_eq!(m.written[1], b"once");
+    // A read that got nothing is restarted.
+    sigreturn(&mut m, init);
+    let child = fork(&mut m, init);
+    parks(&mut m, init, READ, &[0, DATA, 4]);
+    gone(&mut m, child, EXIT, &[0]);
+    let frame = regs(&m, init).rsp;
+    assert_eq!(long(&mut m, init, frame + MC_RAX), READ);
+}
+
 #[test]
 fn pause_and_sigsuspend_end_with_a_handler_alone() {
     let mut m = boot();

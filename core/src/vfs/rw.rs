@@ -587,9 +587,10 @@ fn read_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> R
     Ok(done)
 }
 
-/// Blocks, or ends the call with what it has done so far if a signal is waiting.
+/// Blocks, or ends the call with what it has done so far if a signal is waiting and nothing is under way on the host.
 pub(crate) fn block_after(cx: &mut Cx<'_, '_>, done: u64, wait: Wait) -> Result<u64, Stop> {
-    if done > 0 && signal::interrupts(cx.k, cx.thread, false) {
+    let under_way = cx.call().op.is_some();
+    if done > 0 && !under_way && signal::interrupts(cx.k, cx.thread, false) {
         return Ok(done);
     }
     cx.call().progress = done;
