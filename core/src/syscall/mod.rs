@@ -11,9 +11,11 @@ mod file;
 pub(crate) mod futex;
 mod identity;
 mod memory;
+mod missing;
 mod poll;
 mod process;
 mod signal;
+mod socket;
 mod stat;
 pub(crate) mod system;
 mod time;
@@ -109,9 +111,10 @@ pub(crate) fn dispatch(cx: &mut Cx<'_, '_>, number: u64, args: &[u64; 6]) -> Sys
     match table::find(number) {
         Some(entry) => (entry.handler)(cx, args),
         None => {
+            let name = missing::name(number).unwrap_or("unknown");
             cx.log(
                 Level::Warn,
-                format!("system call {number} is not supported"),
+                format!("system call {number} ({name}) is not supported"),
             );
             Err(Errno::ENOSYS.into())
         }

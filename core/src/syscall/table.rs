@@ -3,7 +3,8 @@
 use super::args::*;
 use super::{Entry, Param, Support::*, entries};
 use super::{
-    copy, dir, fd, file, futex, identity, memory, poll, process, signal, stat, system, time, xattr,
+    copy, dir, fd, file, futex, identity, memory, poll, process, signal, socket, stat, system,
+    time, xattr,
 };
 
 entries! {
@@ -45,6 +46,8 @@ entries! {
     38 setitimer(which: Int, new: Addr, old: Addr) => time::setitimer, Full;
     39 getpid() => process::getpid, Full;
     40 sendfile(out_fd: Fd, in_fd: Fd, offset: Addr, count: Size) => copy::sendfile, Partial("a sandbox stream cannot be the input");
+    41 socket(domain: Uint, kind: Uint, protocol: Int) => socket::socket, Partial("no address family is there yet: EAFNOSUPPORT");
+    53 socketpair(domain: Uint, kind: Uint, protocol: Int, pair: Addr) => socket::socketpair, Partial("no address family is there yet: EAFNOSUPPORT");
     56 clone(flags: CloneFlags, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Hex) => process::clone, Partial("namespaces, CLONE_PIDFD and CLONE_INTO_CGROUP");
     57 fork() => process::fork, Full;
     58 vfork() => process::vfork, Full;
