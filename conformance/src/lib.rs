@@ -1,1 +1,83 @@
-//! TODO
+//! What the comparisons with native Linux share: the command under test, running programs, skipping.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+/// Prints what cannot be run here and why.
+///
+/// # Panics
+/// Where nothing may be skipped: `VARVE_TEST_NO_SKIP` is set.
+pub fn skip(what: &str, reason: &str) {
+    let strict = std::env::var_os("VARVE_TEST_NO_SKIP").is_some();
+    assert!(!strict, "{what} cannot run: {reason}");
+    println!("SKIP: {what}: {reason}");
+}
+
+/// The command, built with the profile of the calling test or benchmark and lying in its target directory. (Cargo gives no path to a
+/// binary of another package.)
+///
+/// # Errors
+/// It cannot be built.
+pub fn varve() -> io::Result<PathBuf> {
+    let caller = std::env::current_exe()?;
+    // target/PROFILE/deps/NAME-HASH
+    let Some(profile) = caller.ancestors().nth(2) else {
+        return Err(io::Error::other("not in a target directory"));
+    };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "varve"]);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let path = profile.join("varve");
+    match cargo.status()?.success() && path.exists() {
+        true => Ok(path),
+        false => Err(io::Error::other(format!(
+            "{} cannot be built",
+            path.display()
+        ))),
+    }
+}
+
+/// The target directory that the calling test lies in, for what tests keep from run to run.
+///
+/// # Errors
+/// The test does not lie in one.
+pub fn target_dir() -> io::Result<PathBuf> {
+    let caller = std::env::current_exe()?;
+    let dir = caller.ancestors().nth(3).map(Path::to_owned);
+    dir.ok_or_else(|| io::Error::other("not in a target directory"))
+}
+
+/// Runs a program to its end, without standard input.
+///
+/// # Panics
+/// It cannot be started.
+pub fn run(command: &mut Command) -> Output {
+    match command.stdin(Stdio::null()).output() {
+        Ok(output) => output,
+        Err(error) => panic!("{command:?}: {error}"),
+    }
+}
+
+/// How a program ended, as a shell reports it: its status, 128 + N for signal N.
+pub fn status(status: ExitStatus) -> i32 {
+    let signal = status.signal().map(|n| 128 + n);
+    status.code().or(signal).unwrap_or(-1)
+}
+
+/// Builds a layer image of a directory.
+///
+/// # Panics
+/// That fails.
+pub fn build_image(varve: &Path, dir: &Path, image: &Path) {
+    let built = run(Command::new(varve)
+        .arg("build")
+        .arg(dir)
+        .arg("-o")
+        .arg(image));
+    let text = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{}: {text}", dir.display());
+}

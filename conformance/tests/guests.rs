@@ -2,32 +2,10 @@
 //!
 //! The guests are built here, statically, from `guests/`. A case prints what it sees and then the tree of files in its directory.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-/// What is missing here: a line that says so, or a failure where nothing may be skipped.
-fn skip(reason: &str) {
-    let skips = std::env::var_os("VARVE_TEST_NO_SKIP").is_none();
-    assert!(skips, "cannot run: {reason}");
-    println!("SKIP: guest programs: {reason}");
-}
-
-/// The command, built next to this test. Cargo gives no path to a binary of another package.
-fn varve() -> Result<PathBuf, String> {
-    let test = std::env::current_exe().map_err(|error| error.to_string())?;
-    let profile = test.ancestors().nth(2).ok_or("no target directory")?;
-    let path = profile.join("varve");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "varve"]);
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
-    let built = cargo.status().map_err(|error| error.to_string())?;
-    match built.success() && path.exists() {
-        true => Ok(path),
-        false => Err(format!("{} cannot be built", path.display())),
-    }
-}
+use varve_conformance::{build_image, run, skip, status, varve};
 
 fn build(source: &str, to: &Path) -> Result<(), String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,20 +20,6 @@ fn build(source: &str, to: &Path) -> Result<(), String> {
     }
 }
 
-fn run(command: &mut Command) -> Output {
-    command.stdin(Stdio::null()).output().unwrap()
-}
-
-/// As a shell reports it.
-fn status(output: &Output) -> i32 {
-    use std::os::unix::process::ExitStatusExt;
-    let status = output.status;
-    status
-        .code()
-        .or(status.signal().map(|n| 128 + n))
-        .unwrap_or(-1)
-}
-
 #[test]
 fn guests_do_the_same_natively_and_in_a_sandbox() {
     let dir = tempfile::tempdir().unwrap();
@@ -63,20 +27,11 @@ fn guests_do_the_same_natively_and_in_a_sandbox() {
     std::fs::create_dir(&layer).unwrap();
     let guest = layer.join("cases");
     if let Err(reason) = build("cases.c", &guest) {
-        return skip(&reason);
+        return skip("guest programs", &reason);
     }
     let varve = varve().unwrap();
     let image = dir.path().join("layer.img");
-    let built = run(Command::new(&varve)
-        .arg("build")
-        .arg(&layer)
-        .arg("-o")
-        .arg(&image));
-    assert!(
-        built.status.success(),
-        "{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
+    build_image(&varve, &layer, &image);
     let list = run(Command::new(&guest).arg("list"));
     let names = String::from_utf8(list.stdout).unwrap();
     assert!(names.lines().count() >= 60);
@@ -100,12 +55,13 @@ fn guests_do_the_same_natively_and_in_a_sandbox() {
         sandbox.arg("--layer").arg(&image);
         let sandboxed = run(sandbox.args(["--", "/cases", name]));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if (status(&native), &native.stdout) != (status(&sandboxed), &sandboxed.stdout) {
+        if (status(native.status), &native.stdout) != (status(sandboxed.status), &sandboxed.stdout)
+        {
             different.push(format!(
                 "{name}: natively {}:\n{}in a sandbox {}:\n{}{}",
-                status(&native),
+                status(native.status),
                 text(&native.stdout),
-                status(&sandboxed),
+                status(sandboxed.status),
                 text(&sandboxed.stdout),
                 text(&sandboxed.stderr),
             ));
