@@ -1,5 +1,7 @@
 //! What the comparisons with native Linux share: the command under test, running programs, skipping.
 
+pub mod debian;
+
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};

@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use varve_conformance::{build_image, run, skip, status, target_dir, varve};
-
-/// Lowest first.
-const LAYERS: [&str; 4] = ["base", "python", "tools", "app"];
+use varve_conformance::{debian, run, skip, status, varve};
 
 /// What runs, as arguments of `sh -c` or `bash -c`. Every program prints the same wherever it runs.
 const PROGRAMS: &[(&str, &str, &str)] = &[
@@ -182,36 +179,6 @@ impl Drop for Native {
     }
 }
 
-/// A fresh directory with the four images, or why there can be none.
-fn images(varve: &Path, dir: &Path) -> Result<Vec<PathBuf>, String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err("needs root".into());
-    }
-    if !Path::new("/usr/sbin/debootstrap").exists() {
-        return Err("debootstrap is not installed".into());
-    }
-    let cache = target_dir()
-        .map_err(|error| error.to_string())?
-        .join("rootfs");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("rootfs/build");
-    let made = run(Command::new(script).arg(&cache));
-    if !made.status.success() {
-        let log = [made.stdout, made.stderr].concat();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        let end = lines.len().saturating_sub(15);
-        return Err(format!("rootfs/build failed:\n{}", lines[end..].join("\n")));
-    }
-    Ok(LAYERS
-        .iter()
-        .map(|name| {
-            let image = dir.join(name).with_extension("img");
-            build_image(varve, &cache.join(name), &image);
-            image
-        })
-        .collect())
-}
-
 /// The first lines in which two texts differ.
 fn difference(native: &str, sandboxed: &str) -> String {
     let missing = |mark: &str, from: &str, other: &str| {
@@ -233,7 +200,7 @@ fn difference(native: &str, sandboxed: &str) -> String {
 fn debian_runs_as_it_does_natively() {
     let varve = varve().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let images = match images(&varve, dir.path()) {
+    let images = match debian::images(&varve, dir.path()) {
         Ok(images) => images,
         Err(reason) => return skip("Debian in four layers", &reason),
     };
