@@ -71,8 +71,7 @@ fn hostile(mode: u16, size: u64, unit: u32, layout: u16) -> Vec<u8> {
     let meta = u32::from_le_bytes(bytes[1024 + 0x28..][..4].try_into().unwrap()) as usize * 512;
     let at = (meta..bytes.len())
         .step_by(32)
-        .filter(|&at| bytes[at + 4..at + 6] == mode.to_le_bytes())
-        .next_back()
+        .rfind(|&at| bytes[at + 4..at + 6] == mode.to_le_bytes())
         .unwrap();
     bytes[at..at + 2].copy_from_slice(&(layout << 1 | 1).to_le_bytes());
     bytes[at + 8..at + 16].copy_from_slice(&size.to_le_bytes());

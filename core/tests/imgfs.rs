@@ -620,7 +620,8 @@ fn metadata(image: &[u8]) -> Vec<std::ops::Range<usize>> {
     let images = images(image.to_vec(), true);
     let fs = ImgFs::open(&images, IMAGE, &[]).unwrap();
     let meta = u32::from_le_bytes(image[0x428..0x42c].try_into().unwrap()) as usize;
-    let mut ranges = vec![1024..1152 + 64];
+    let mut ranges = Vec::new();
+    ranges.push(1024..1152 + 64);
     let mut queue = vec![fs.root()];
     let mut at = 0;
     while let Some(&nid) = queue.get(at) {

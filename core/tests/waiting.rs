@@ -419,7 +419,7 @@ fn random_calls_keep_the_state_consistent() {
                     vec![
                         0,
                         8192,
-                        1 | random.below(2) * 2,
+                        1 | (random.below(2) * 2),
                         1 + random.below(2),
                         3 + fd,
                         0,

@@ -113,7 +113,7 @@ impl Frames {
     /// executed the outputs by which it unmapped them.
     pub(crate) fn clean(&mut self, memory: &mut dyn Memory) {
         let short = self.free.is_empty() && self.total - self.fresh() < DIRTY_MAX as u32;
-        if self.dirty.len() < DIRTY_MAX && !(short && !self.dirty.is_empty()) {
+        if self.dirty.len() < DIRTY_MAX && (self.dirty.is_empty() || !short) {
             return;
         }
         self.dirty.sort_unstable();

@@ -10,8 +10,7 @@ use crate::machine::{SpaceId, ThreadId};
 use crate::port::Ports;
 use crate::vfs::filesystem::Source;
 
-/// States of a wait, kept in `Call::progress`: whether the task already sleeps on its word.
-const FIRST: u64 = 0;
+/// States of a wait, kept in `Call::progress`: the task sleeps on its word, or was woken. 0 is neither.
 const ASLEEP: u64 = 1;
 const WOKEN: u64 = 2;
 
@@ -74,7 +73,7 @@ pub(super) fn futex(
 
 /// What a futex word is known by: its address in a private mapping's space, or the frame it lies in.
 fn key(cx: &mut Cx<'_, '_>, addr: u64, private: bool) -> Result<(WaitKey, u64), Errno> {
-    if addr % 4 != 0 {
+    if !addr.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     let run = cx.user_run(addr, 4, false)?;
@@ -105,9 +104,9 @@ fn wait(
     match cx.call().progress {
         WOKEN => return Ok(0),
         ASLEEP => {}
-        FIRST | _ => {
+        _ => {
             let mut word = [0; 4];
-            if addr % 4 != 0 {
+            if !addr.is_multiple_of(4) {
                 return Err(Errno::EINVAL.into());
             }
             cx.read_user(addr, &mut word)?;
@@ -281,4 +280,4 @@ pub(super) fn get_robust_list(cx: &mut Cx<'_, '_>, pid: Pid, head: Addr, len: Ad
     Ok(0)
 }
 
-const _: () = assert!(PAGE_SIZE % 4 == 0);
+const _: () = assert!(PAGE_SIZE.is_multiple_of(4));

@@ -40,7 +40,7 @@ pub(super) fn mmap(
     let prot = Prot::from_bits_truncate(prot.0 as u8);
     let flags = flags.0 as u32;
     let offset = offset.0;
-    if offset % PAGE_SIZE != 0 || length.0 == 0 {
+    if !offset.is_multiple_of(PAGE_SIZE) || length.0 == 0 {
         return Err(Errno::EINVAL.into());
     }
     let file = match flags & g::MAP_ANONYMOUS {
@@ -184,7 +184,7 @@ fn place(cx: &mut Cx<'_, '_>, addr: u64, len: u64, flags: u32) -> Result<u64, Er
     let fits = |start: u64| start.checked_add(len).is_some_and(|end| end <= TASK_SIZE);
     let space = cx.k.mm.space(id);
     if flags & (g::MAP_FIXED | g::MAP_FIXED_NOREPLACE) != 0 {
-        if addr % PAGE_SIZE != 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         if !fits(addr) {
@@ -226,7 +226,7 @@ fn populate(cx: &mut Cx<'_, '_>, start: u64, end: u64, prot: Prot) {
 
 /// A page-aligned range of user addresses. `EINVAL`; `ENOMEM` past the end.
 fn range(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
-    if addr % PAGE_SIZE != 0 {
+    if !addr.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
     let len = page_up(len).ok_or(Errno::ENOMEM)?;
@@ -242,7 +242,7 @@ pub(super) fn mprotect(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, prot: ProtFla
     if prot.0 & both == both {
         return Err(Errno::EINVAL.into());
     }
-    if addr.0 % PAGE_SIZE != 0 {
+    if !addr.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
     if len.0 == 0 {
@@ -325,7 +325,7 @@ pub(super) fn mremap(
     let keep = flags & g::MREMAP_DONTUNMAP != 0;
     let fixed = flags & g::MREMAP_FIXED != 0;
     let from = old_address.0;
-    if flags & !known != 0 || ((fixed || keep) && !may_move) || from % PAGE_SIZE != 0 {
+    if flags & !known != 0 || ((fixed || keep) && !may_move) || !from.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
     // Linux lets the lengths wrap around to 0.
@@ -354,7 +354,7 @@ pub(super) fn mremap(
         let to = new_address.0;
         let fits = to.checked_add(new_len).is_some_and(|end| end <= TASK_SIZE);
         let clash = to < from.saturating_add(old_len) && from < to.saturating_add(new_len);
-        if to % PAGE_SIZE != 0 || !fits || clash {
+        if !to.is_multiple_of(PAGE_SIZE) || !fits || clash {
             return Err(Errno::EINVAL.into());
         }
         if to < MMAP_MIN_ADDR {
@@ -427,7 +427,10 @@ fn free_behind(cx: &Cx<'_, '_>, from: u64, old_len: u64, new_len: u64) -> bool {
 pub(super) fn msync(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, flags: Hex) -> SysResult {
     let flags = flags.0 as u32;
     let both = g::MS_ASYNC | g::MS_SYNC;
-    if flags & !(both | g::MS_INVALIDATE) != 0 || flags & both == both || addr.0 % PAGE_SIZE != 0 {
+    if flags & !(both | g::MS_INVALIDATE) != 0
+        || flags & both == both
+        || !addr.0.is_multiple_of(PAGE_SIZE)
+    {
         return Err(Errno::EINVAL.into());
     }
     let (start, end) = range(addr.0, length.0)?;

@@ -190,9 +190,7 @@ fn enter(
 fn arg_limit(cx: &Cx<'_, '_>) -> u64 {
     const STACK_LIMIT: u64 = 8 << 20;
     const ARG_MAX: u64 = 128 << 10;
-    (cx.rlimit(g::RLIMIT_STACK) / 4)
-        .min(STACK_LIMIT / 4 * 3)
-        .max(ARG_MAX)
+    (cx.rlimit(g::RLIMIT_STACK) / 4).clamp(ARG_MAX, STACK_LIMIT / 4 * 3)
 }
 
 /// Longest single argument with its NUL (`MAX_ARG_STRLEN`).

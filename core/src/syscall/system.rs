@@ -301,7 +301,7 @@ pub(super) fn sched_getaffinity(cx: &mut Cx<'_, '_>, pid: Pid, len: Size, mask: 
     scheduled(cx, pid.0)?;
     let cpus = cx.k.system.cpus.min(64);
     // Linux wants whole words and room for all processors, and returns the bytes it filled.
-    if len.0 < 8 || len.0 % 8 != 0 {
+    if len.0 < 8 || !len.0.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
     cx.write_obj(mask.0, &(u64::MAX >> (64 - cpus)))?;

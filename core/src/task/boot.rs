@@ -126,7 +126,9 @@ fn config_error(text: &str) -> BootError {
 fn start_bare(cx: &mut Cx<'_, '_>, addr: u64, len: u64) -> Result<(), BootError> {
     let end = addr
         .checked_add(len)
-        .filter(|&end| end <= TASK_SIZE && len > 0 && addr % PAGE_SIZE == 0 && end % PAGE_SIZE == 0)
+        .filter(|&end| {
+            end <= TASK_SIZE && len > 0 && addr.is_multiple_of(PAGE_SIZE) && end % PAGE_SIZE == 0
+        })
         .ok_or_else(|| config_error("the bare task's memory is not a range of pages"))?;
     let vma = Vma {
         end,

@@ -168,6 +168,10 @@ pub(crate) struct StatFs {
 /// A file system that keeps its inodes itself. `proc`, whose inodes are made from tasks, answers through [`ProcFs`] with the whole
 /// kernel at hand and is dispatched one level higher (see `vfs::inode`).
 #[derive(Clone, Debug, Hash)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a run has a handful of them, most of them unions"
+)]
 pub(crate) enum Filesystem {
     /// Read-only layers and a writable in-memory upper; without layers a tmpfs.
     Union(UnionFs),
