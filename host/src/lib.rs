@@ -19,4 +19,4 @@ pub use backings::Backings;
 pub use images::ImageFile;
 pub use memory::MemoryFile;
 pub use platform::{GuestThread, Interrupter, Platform, PlatformError};
-pub use run::{HostSetup, RunError, Sink, SinkLine, run};
+pub use run::{HostSetup, Recorder, RunError, Sink, SinkLine, run};

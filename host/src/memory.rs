@@ -65,7 +65,7 @@ impl MemoryFile {
     }
 
     fn word(&self, offset: u64) -> &AtomicU32 {
-        assert!(offset % 4 == 0, "futex words are aligned");
+        assert!(offset.is_multiple_of(4), "futex words are aligned");
         let at = self.at(offset, 4).cast();
         // SAFETY: in bounds and aligned; the mapping lives as long as `self`; guests change it as atomics may be.
         unsafe { AtomicU32::from_ptr(at) }

@@ -34,8 +34,11 @@ pub struct HostSetup {
     /// Where lines go.
     pub sink: Sink,
     /// Called for every input, before it is handed in.
-    pub recorder: Option<Box<dyn FnMut(Now, &Input) + Send>>,
+    pub recorder: Option<Recorder>,
 }
+
+/// Sees every input with the time it is handed in at.
+pub type Recorder = Box<dyn FnMut(Now, &Input) + Send>;
 
 /// Takes lines of the log and of strace.
 pub type Sink = Box<dyn FnMut(SinkLine<'_>) + Send>;
@@ -57,7 +60,7 @@ pub enum RunError {
     Boot(BootError, Option<String>),
     /// The host could not give something.
     #[error("{0}: {1}")]
-    Host(String, #[source] io::Error),
+    Host(String, io::Error),
 }
 
 fn boot_message(error: &BootError, image: Option<&str>) -> String {
@@ -123,7 +126,7 @@ struct State {
     deadline: Option<u64>,
     exit: Option<ExitStatus>,
     sink: Sink,
-    recorder: Option<Box<dyn FnMut(Now, &Input) + Send>>,
+    recorder: Option<Recorder>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
