@@ -1,7 +1,7 @@
 //! Where lines of the log and of strace go.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -65,7 +65,7 @@ impl Arguments {
         Ok(Box::new(move |line| match line {
             SinkLine::Strace(tid, text) => match &mut debug_log {
                 Some(file) => drop(writeln!(file, "[{tid}] {text}")),
-                None => eprintln!("[{tid}] {text}"),
+                None => drop(writeln!(io::stderr(), "[{tid}] {text}")),
             },
             SinkLine::Log(level, text) => {
                 let name = level_name(level);
@@ -84,7 +84,7 @@ impl Arguments {
                 }
                 let shown = level == Level::Error && log.is_none();
                 if shown || (debug && debug_log.is_none()) {
-                    eprintln!("varve: {name}: {text}");
+                    let _ = writeln!(io::stderr(), "varve: {name}: {text}");
                 }
             }
         }))

@@ -9,6 +9,7 @@ mod mounts;
 mod programs;
 mod progress;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -60,10 +61,23 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => status.into(),
         Err(error) => {
-            eprintln!("varve: {error:#}");
+            // Standard error may be closed or full: the status says it too.
+            let _ = writeln!(std::io::stderr(), "varve: {}", message(&error));
             FAILED.into()
         }
     }
+}
+
+/// An error and its causes in one line, without the numbers that the standard library adds to errors of the system.
+fn message(error: &anyhow::Error) -> String {
+    let parts = error.chain().map(|part| {
+        let text = part.to_string();
+        match text.split_once(" (os error ") {
+            Some((text, number)) if number.ends_with(')') => text.to_string(),
+            _ => text,
+        }
+    });
+    parts.collect::<Vec<_>>().join(": ")
 }
 
 /// A bug in one of varve's threads ends varve, and with it every guest: nothing goes on in a state nobody vouches for.

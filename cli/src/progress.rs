@@ -1,6 +1,6 @@
 //! How far a build is: a bar on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -55,10 +55,11 @@ impl Progress for Report {
         } else if self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
             let of = total.map_or(String::new(), |total| format!(" of {total}"));
-            match work {
-                Work::Data => eprintln!("varve: {done}{of} bytes read"),
-                Work::Metadata => eprintln!("varve: {done}{of} inodes written"),
-            }
+            let what = match work {
+                Work::Data => "bytes read",
+                Work::Metadata => "inodes written",
+            };
+            let _ = writeln!(io::stderr(), "varve: {done}{of} {what}");
         }
     }
 }

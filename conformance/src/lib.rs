@@ -2,6 +2,8 @@
 
 pub mod debian;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -82,4 +84,33 @@ pub fn build_image(varve: &Path, dir: &Path, image: &Path) {
         .arg(image));
     let text = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{}: {text}", dir.display());
+}
+
+/// A process and all that come from it, by `/proc`.
+///
+/// # Panics
+/// There is no `/proc`.
+pub fn processes(root: u32) -> Vec<u32> {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // "PID (NAME) STATE PPID"; a process may be gone meanwhile.
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let after = stat.rsplit(") ").next().unwrap_or("");
+        let parent = after
+            .split(' ')
+            .nth(1)
+            .and_then(|parent| parent.parse().ok());
+        children.entry(parent.unwrap_or(0)).or_default().push(pid);
+    }
+    let mut all = vec![root];
+    let mut next = 0;
+    while let Some(pid) = all.get(next) {
+        all.extend(children.get(pid).into_iter().flatten());
+        next += 1;
+    }
+    all
 }

@@ -1,12 +1,11 @@
 //! Sandboxes of one image share its pages: private memory of one and of eight, side by side.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use varve_conformance::{debian, skip, varve};
+use varve_conformance::{debian, processes, skip, varve};
 
 const SANDBOXES: u64 = 8;
 const PROGRAM: &str = "import json, ssl, sqlite3, decimal, hashlib, time; print('ready', flush=True); time.sleep(600)";
@@ -59,7 +58,7 @@ fn usage(sandboxes: &[Sandbox]) -> Usage {
     let mut usage = Usage::default();
     let pids: Vec<u32> = sandboxes
         .iter()
-        .flat_map(|sandbox| tree(sandbox.0.id()))
+        .flat_map(|sandbox| processes(sandbox.0.id()))
         .collect();
     for pid in pids {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
@@ -83,32 +82,6 @@ fn usage(sandboxes: &[Sandbox]) -> Usage {
         }
     }
     usage
-}
-
-/// A process and all that come from it.
-fn tree(root: u32) -> Vec<u32> {
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // "PID (NAME) STATE PPID"; a process may be gone meanwhile.
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let after = stat.rsplit(") ").next().unwrap_or("");
-        let parent = after
-            .split(' ')
-            .nth(1)
-            .and_then(|parent| parent.parse().ok());
-        children.entry(parent.unwrap_or(0)).or_default().push(pid);
-    }
-    let mut all = vec![root];
-    let mut next = 0;
-    while let Some(pid) = all.get(next) {
-        all.extend(children.get(pid).into_iter().flatten());
-        next += 1;
-    }
-    all
 }
 
 #[test]

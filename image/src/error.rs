@@ -14,8 +14,7 @@ pub enum BuildError {
         action: &'static str,
         /// The object.
         path: PathBuf,
-        /// The system's answer.
-        #[source]
+        /// The system's answer, part of the text.
         error: io::Error,
     },
     /// A file changed its size while it was copied.
@@ -33,8 +32,7 @@ pub enum BuildError {
     Output {
         /// The image as named by the caller.
         path: PathBuf,
-        /// The system's answer.
-        #[source]
+        /// The system's answer, part of the text.
         error: io::Error,
     },
     /// The tar stream is damaged, or holds something a layer cannot.

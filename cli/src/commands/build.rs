@@ -1,8 +1,9 @@
 //! `varve build`.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -76,19 +77,17 @@ pub(crate) fn build(arguments: &Arguments) -> Result<u8> {
     };
     progress.finish();
     let report = report?;
+    let mut err = io::stderr();
     for note in &report.notes {
-        eprintln!("varve: note: {note}");
+        let _ = writeln!(err, "varve: note: {note}");
     }
     if report.notes_dropped > 0 {
-        eprintln!(
-            "varve: note: {} more notes were left out",
-            report.notes_dropped
-        );
+        let left = report.notes_dropped;
+        let _ = writeln!(err, "varve: note: {left} more notes were left out");
     }
-    if arguments.json {
-        print_json(output, &report)?;
-    } else {
-        println!(
+    let text = match arguments.json {
+        true => serde_json::to_string_pretty(&json(output, &report))?,
+        false => format!(
             "{}: {} files, {} directories, {} symbolic links, {} others, {} whiteouts; {} bytes ({} bytes shared) in {:.2} s",
             output.display(),
             report.files,
@@ -99,14 +98,16 @@ pub(crate) fn build(arguments: &Arguments) -> Result<u8> {
             report.image_bytes,
             report.shared_bytes,
             started.elapsed().as_secs_f64()
-        );
-    }
+        ),
+    };
+    writeln!(io::stdout(), "{text}").context("standard output")?;
     Ok(0)
 }
 
-/// An unfinished image is removed when varve is told to stop.
+/// An unfinished image is removed when varve is told to stop. A limit on the size of files is an error of the write, not the end.
 fn discard_on_signals() -> Result<()> {
-    use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
@@ -125,14 +126,14 @@ fn read_order(file: &Path) -> Result<Vec<Vec<u8>>> {
     Ok(lines.map(<[u8]>::to_vec).collect())
 }
 
-fn print_json(output: &Path, report: &BuildReport) -> Result<()> {
+fn json(output: &Path, report: &BuildReport) -> serde_json::Value {
     let image = String::from_utf8_lossy(&output.as_os_str().to_owned().into_vec()).into_owned();
     let uuid: String = report
         .uuid
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let value = json!({
+    json!({
         "image": image,
         "files": report.files,
         "directories": report.directories,
@@ -148,7 +149,5 @@ fn print_json(output: &Path, report: &BuildReport) -> Result<()> {
         "image_bytes": report.image_bytes,
         "uuid": uuid,
         "notes": report.notes,
-    });
-    println!("{}", serde_json::to_string_pretty(&value)?);
-    Ok(())
+    })
 }

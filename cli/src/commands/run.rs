@@ -1,7 +1,7 @@
 //! `varve do`: one sandbox, by hand.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -67,12 +67,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     log: log::Arguments,
     /// The program and its arguments.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<std::ffi::OsString>,
 }
 
@@ -134,7 +129,7 @@ pub(crate) fn start(config: BootConfig, sources: Sources, frames: u32, sink: Sin
                 RunError::Boot(BootError::Exec { .. }, _) => CANNOT_EXECUTE,
                 _ => return Err(error.into()),
             };
-            eprintln!("varve: {error}");
+            let _ = writeln!(std::io::stderr(), "varve: {error}");
             Ok(status)
         }
     }
