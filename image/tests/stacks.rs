@@ -138,3 +138,72 @@ fn overlayfs_sees_whiteouts_and_opaque_directories() {
     assert_eq!(fs::read(union.0.join("changed")).unwrap(), b"3");
     assert_eq!(fs::read(union.0.join("changed-too")).unwrap(), b"x");
 }
+
+#[test]
+fn an_unpacked_oci_layer_takes_overlayfs_form() {
+    let temp = tempfile::tempdir().unwrap();
+    let (source, image) = (temp.path().join("layer"), temp.path().join("layer.img"));
+    for dir in ["d/.wh..wh.plnk", "r/dir"] {
+        fs::create_dir_all(source.join(dir)).unwrap();
+    }
+    for file in [
+        ".wh.top",
+        "d/.wh.x",
+        "d/.wh..wh..opq",
+        "d/.wh..wh.aufs",
+        "d/.wh..wh.plnk/1.2",
+        "d/.wh.replaced",
+        "d/replaced",
+        "r/.wh.dir",
+        "r/wh.kept",
+    ] {
+        fs::write(source.join(file), "").unwrap();
+    }
+    let report = build(&source, &image);
+    let tree = image_snapshot(&image);
+    let names: Vec<_> = tree
+        .keys()
+        .map(|name| String::from_utf8_lossy(name))
+        .collect();
+    let expected = [
+        "",
+        "d",
+        "d/replaced",
+        "d/x",
+        "r",
+        "r/dir",
+        "r/wh.kept",
+        "top",
+    ];
+    assert_eq!(names, expected);
+    for path in ["top", "d/x"] {
+        let entry = &tree[path.as_bytes()];
+        assert_eq!((entry.mode, entry.device), (0o020000, (0, 0)));
+    }
+    let has = |path: &str, name: &str| tree[path.as_bytes()].xattrs.contains_key(name.as_bytes());
+    for (path, origin, opaque) in [
+        ("", true, false),
+        ("d", true, true),
+        ("r", false, false),
+        ("r/dir", false, true),
+    ] {
+        assert_eq!(has(path, "trusted.overlay.origin"), origin, "{path}");
+        assert_eq!(has(path, "trusted.overlay.opaque"), opaque, "{path}");
+    }
+    assert_eq!(
+        (report.whiteouts, report.opaque, report.notes.len()),
+        (2, 2, 2)
+    );
+    // What may hold files is no marker.
+    fs::create_dir(source.join("r/.wh.other")).unwrap();
+    let options = BuildOptions::default();
+    let error = varve_image::build_dir(&source, &image, &options, &mut ()).unwrap_err();
+    let place = source.join("r/.wh.other");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{}: a directory with the name of a whiteout",
+            place.display()
+        )
+    );
+}

@@ -3,6 +3,7 @@
 //! Each object is reached through the descriptor of its directory and never through a symbolic link, so that a tree that
 //! changes meanwhile can give an error but nothing from outside.
 
+use super::marker::Marker;
 use crate::output::FileId;
 use crate::tree::{Attr, Body, Directory, Node, NodeId, Time, Tree, Xattrs};
 use crate::writer::{Content, DataWriter, ExtentId};
@@ -129,6 +130,9 @@ impl Walk<'_, '_> {
             };
             self.path.push(b'/');
             self.path.extend_from_slice(name.as_bytes());
+            if self.marker(dir, level.node, &name, kind)? {
+                continue;
+            }
             if let Some((fd, id, node)) = self.object(dir, level.node, &name, kind)? {
                 let names = self.names(&fd)?;
                 if let Some(far) = levels.len().checked_sub(OPEN_MAX) {
@@ -174,6 +178,54 @@ impl Walk<'_, '_> {
         }
         names.sort_unstable_by(|a, b| b.0.as_bytes().cmp(a.0.as_bytes()));
         Ok(names)
+    }
+
+    /// Handles the names with a meaning of their own, those of OCI layers; whether this was one.
+    fn marker(
+        &mut self,
+        dir: &OwnedFd,
+        parent: NodeId,
+        name: &CString,
+        kind: FileType,
+    ) -> Result<bool, BuildError> {
+        let marker = match Marker::of(name.as_bytes()) {
+            None => return Ok(false),
+            Some(Marker::Reserved) => {
+                let path = crate::error::Shown(&self.path);
+                let line = format!("{path} left out: a name reserved for layer metadata");
+                self.data.report.note(line);
+                return Ok(true);
+            }
+            Some(marker) => marker,
+        };
+        let kind = match kind {
+            FileType::Unknown => {
+                let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|e| self.fail("read", e))?;
+                FileType::from_raw_mode(stat.st_mode)
+            }
+            kind => kind,
+        };
+        // What may hold files is not dropped in silence.
+        if kind == FileType::Directory {
+            let reason = "a directory with the name of a whiteout";
+            return Err(BuildError::unsupported(self.path.clone(), reason));
+        }
+        let Some(directory) = self.tree.directory_mut(parent) else {
+            return Ok(true);
+        };
+        match marker {
+            Marker::Whiteout(hidden) if !matches!(hidden, b"" | b"." | b"..") => {
+                directory.whiteouts.insert(hidden.into());
+            }
+            Marker::Whiteout(_) => {
+                let reason = "a whiteout of no name";
+                return Err(BuildError::unsupported(self.path.clone(), reason));
+            }
+            Marker::Opaque => directory.opaque = true,
+            Marker::Reserved => {}
+        }
+        Ok(true)
     }
 
     /// Takes one object into the tree; gives back a directory that is still to be listed.

@@ -1,6 +1,7 @@
 //! Front ends: what turns a directory or a tar stream into a tree and its data.
 
 mod dir;
+mod marker;
 mod pax;
 mod sparse;
 mod tar;
@@ -14,8 +15,9 @@ use std::path::Path;
 
 /// Builds the layer `output` from the directory `source`.
 ///
-/// Symbolic links are stored, never followed. Whiteouts and opaque directories of an overlayfs upper directory are kept. An existing
-/// file `output` is replaced when the new image is complete, and is not part of it when it lies inside `source`.
+/// Symbolic links are stored, never followed. Whiteouts and opaque directories of an overlayfs upper directory are kept, those of an
+/// unpacked OCI layer (`.wh.NAME`, `.wh..wh..opq`) are put into the same form. An existing file `output` is replaced when the new image
+/// is complete, and is not part of it when it lies inside `source`.
 ///
 /// # Errors
 /// The first thing that cannot be read, expressed or written; then nothing is left of the build.

@@ -3,6 +3,7 @@
 //! Header fields come from the `tar` crate; the stream is read here, because the crate neither bounds extended headers nor takes
 //! records with newlines, pax sparse maps or negative times. The last entry of a name wins, as if the archive were extracted.
 
+use super::marker::Marker;
 use super::pax::{self, Records};
 use super::sparse::{LeadingMap, Map};
 use crate::error::Shown;
@@ -613,28 +614,34 @@ impl Import<'_, '_> {
 
     /// Handles the names with a meaning of their own; whether this was one.
     fn marker(&mut self, components: &[&[u8]]) -> Result<bool, BuildError> {
-        let Some(at) = components.iter().position(|c| c.starts_with(b".wh.")) else {
+        let Some((at, marker)) =
+            (components.iter().enumerate()).find_map(|(at, name)| Some((at, Marker::of(name)?)))
+        else {
             return Ok(false);
         };
-        let (marker, last) = (components[at], at + 1 == components.len());
-        let hidden = &marker[4..];
-        if last && hidden == b".wh..opq" {
-            let parent = self.parent(&components[..at])?;
-            if let Some(directory) = self.tree.directory_mut(parent) {
-                directory.opaque = true;
+        let last = at + 1 == components.len();
+        match marker {
+            Marker::Opaque if last => {
+                let parent = self.parent(&components[..at])?;
+                if let Some(directory) = self.tree.directory_mut(parent) {
+                    directory.opaque = true;
+                }
             }
-        } else if hidden.starts_with(b".wh.") || !last {
-            let line = format!(
-                "{} left out: a name reserved for layer metadata",
-                Shown(&self.stream.entry)
-            );
-            self.data.report.note(line);
-        } else if matches!(hidden, b"" | b"." | b"..") {
-            return Err(self.stream.fail("a whiteout of no name"));
-        } else {
-            let parent = self.parent(&components[..at])?;
-            if let Some(directory) = self.tree.directory_mut(parent) {
-                directory.whiteouts.insert(hidden.into());
+            Marker::Whiteout(b"" | b"." | b"..") if last => {
+                return Err(self.stream.fail("a whiteout of no name"));
+            }
+            Marker::Whiteout(hidden) if last => {
+                let parent = self.parent(&components[..at])?;
+                if let Some(directory) = self.tree.directory_mut(parent) {
+                    directory.whiteouts.insert(hidden.into());
+                }
+            }
+            _ => {
+                let line = format!(
+                    "{} left out: a name reserved for layer metadata",
+                    Shown(&self.stream.entry)
+                );
+                self.data.report.note(line);
             }
         }
         Ok(true)
