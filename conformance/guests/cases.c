@@ -1,53 +1,5 @@
-// Cases that must print the same natively and in a sandbox. `cases list` names them, `cases NAME` runs one in the working directory and
-// then prints the tree of files that it left. Only what is the same on every machine and in every run is printed.
-#define _GNU_SOURCE
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/random.h>
-#include <sys/resource.h>
-#include <sys/select.h>
-#include <sys/sendfile.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <sys/times.h>
-#include <sys/uio.h>
-#include <sys/utsname.h>
-#include <sys/wait.h>
-#include <sys/xattr.h>
-#include <time.h>
-#include <unistd.h>
-
-// Prints an expression, its value and the error it left.
-#define T(x) do { errno = 0; long r_ = (long)(x); printf("%s = %ld %s\n", #x, r_, r_ == -1 ? strerrorname_np(errno) : ""); } while (0)
-
-static char buf[70000];
-
-static int make(const char *name, const char *text) {
-    int fd = open(name, O_CREAT | O_RDWR | O_TRUNC, 0644);
-    if (write(fd, text, strlen(text)) != (ssize_t)strlen(text)) perror("write");
-    return fd;
-}
-
-static void show(int fd) {
-    memset(buf, 0, sizeof buf);
-    long n = pread(fd, buf, sizeof buf - 1, 0);
-    unsigned sum = 0;
-    for (long i = 0; i < n; i++) sum = sum * 31 + (unsigned char)buf[i];
-    printf("%ld bytes, sum %u, starts %.20s\n", n, sum, buf);
-}
+// Cases in an empty directory; see guest.h.
+#include "guest.h"
 
 static void c_open_flags(void) {
     T(open("none", O_RDONLY)); T(open("a", O_CREAT | O_EXCL | O_WRONLY, 0600)); T(open("a", O_CREAT | O_EXCL, 0600));
@@ -141,34 +93,4 @@ static void c_abort(void) { pid_t p = (fflush(stdout), fork()); if (!p) abort();
 
 #define CASES(X) X(open_flags) X(append) X(sparse) X(seek) X(vectors) X(truncate) X(links) X(symlinks) X(rename) X(rename_flags) X(unlink_open) X(mkdir) X(modes) X(times) X(access) X(many_entries) X(seekdir) X(xattrs) X(fallocate) X(copy_range) X(statx) X(tmpfile) X(flock) X(posix_locks) X(dup) X(pipe) X(sigpipe) X(poll) X(select) X(fork_exit) X(kill_status) X(stop_continue) X(waitid) X(vfork_exec) X(hello) X(script) X(sigaction) X(sigmask) X(siginfo) X(segv) X(altstack) X(killed_by_segv) X(alarm) X(restart) X(sleep) X(brk) X(mmap_anon) X(mmap_shared) X(mremap) X(stack) X(efault) X(long_names) X(dots) X(deleted_cwd) X(fifo) X(devices) X(uname) X(ids) X(limits) X(fsize_limit) X(prctl) X(proc_self) X(proc_maps) X(futex) X(unknown_call) X(cloexec) X(chdir) X(exit_status) X(abort)
 
-static void tree(const char *at) {
-    struct dirent **list;
-    int n = scandir(at, &list, 0, alphasort);
-    for (int i = 0; i < n; i++) {
-        char path[5000];
-        struct stat s;
-        if (!strcmp(list[i]->d_name, ".") || !strcmp(list[i]->d_name, "..")) continue;
-        snprintf(path, sizeof path, "%s/%s", at, list[i]->d_name);
-        lstat(path, &s);
-        printf("%s %o", path, s.st_mode);
-        if (!S_ISDIR(s.st_mode)) printf(" %d %ld", (int)s.st_nlink, (long)s.st_size);
-        puts("");
-        if (S_ISREG(s.st_mode)) { int fd = open(path, O_RDONLY); show(fd); close(fd); }
-        if (S_ISDIR(s.st_mode)) tree(path);
-    }
-}
-
-int main(int argc, char **argv) {
-    struct { const char *name; void (*run)(void); } cases[] = {
-#define X(name) {#name, c_##name},
-        CASES(X)
-    };
-    setvbuf(stdout, 0, _IOFBF, 1 << 16);
-    umask(022);
-    int home = open(".", O_RDONLY | O_CLOEXEC);
-    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
-        if (argc > 1 && !strcmp(argv[1], "list")) puts(cases[i].name);
-        if (argc > 1 && !strcmp(argv[1], cases[i].name)) { cases[i].run(); fchdir(home); tree("."); return 0; }
-    }
-    return argc > 1 && !strcmp(argv[1], "list") ? 0 : 2;
-}
+#include "main.h"

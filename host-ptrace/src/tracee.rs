@@ -103,7 +103,19 @@ pub(crate) fn pin(pid: pid_t, cpu: usize) {
 }
 
 /// Sees that ptrace is permitted, and how large the floating-point state is.
+///
+/// On a thread of its own, as guests are run: the stack of the process's first thread may lie where the stub pages go.
 pub(crate) fn probe(batch: &Batch) -> Result<usize, PlatformError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .spawn_scoped(scope, || probe_here(batch))
+            .map_err(crate::failed("a thread"))?;
+        let died = |_| crate::failed("a thread")(io::ErrorKind::Other.into());
+        thread.join().map_err(died)?
+    })
+}
+
+fn probe_here(batch: &Batch) -> Result<usize, PlatformError> {
     let slot = batch.take().ok_or_else(|| PlatformError {
         what: "address spaces".into(),
         source: io::ErrorKind::OutOfMemory.into(),
