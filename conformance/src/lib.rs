@@ -2,21 +2,29 @@
 
 pub mod debian;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
-/// Prints what cannot be run here and why.
+/// Prints, once, what cannot be run here and why.
 ///
 /// # Panics
-/// Where nothing may be skipped: `VARVE_TEST_NO_SKIP` is set.
+/// Where nothing may be skipped: `VARVE_TEST_NO_SKIP` is 1.
 pub fn skip(what: &str, reason: &str) {
-    let strict = std::env::var_os("VARVE_TEST_NO_SKIP").is_some();
+    let strict = std::env::var_os("VARVE_TEST_NO_SKIP").is_some_and(|value| value == "1");
     assert!(!strict, "{what} cannot run: {reason}");
-    println!("SKIP: {what}: {reason}");
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let line = format!("SKIP: {what}: {reason}");
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.contains(&line) {
+        // Not the macro: the test harness would swallow it.
+        let _ = writeln!(io::stderr(), "{line}");
+        said.insert(line);
+    }
 }
 
 /// The command, built with the profile of the calling test or benchmark and lying in its target directory. (Cargo gives no path to a

@@ -3,11 +3,12 @@
 
 pub mod make;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use erofs_rs::EroFS;
 use erofs_rs::backend::SliceImage;
@@ -43,13 +44,16 @@ fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Says that something could not be tested here; with `VARVE_TEST_NO_SKIP=1` that is a failure.
+/// Says, once, that something could not be tested here; with `VARVE_TEST_NO_SKIP=1` that is a failure.
 pub fn skip(why: &str) {
     use std::io::Write;
     let must = std::env::var_os("VARVE_TEST_NO_SKIP").is_some_and(|value| value == "1");
     assert!(!must, "skipped: {why}");
-    // Not the macro: the test harness would swallow it.
-    let _ = writeln!(std::io::stderr(), "SKIP: {why}");
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().expect("no panic here").insert(why.into()) {
+        // Not the macro: the test harness would swallow it.
+        let _ = writeln!(std::io::stderr(), "SKIP: {why}");
+    }
 }
 
 /// Files in memory for the core, the image first.

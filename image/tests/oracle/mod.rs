@@ -5,7 +5,7 @@ use erofs_rs::EroFS;
 use erofs_rs::backend::SliceImage;
 use rustix::fs::{AtFlags, FileType};
 use rustix::mount::{MountFlags, UnmountFlags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,19 +13,23 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use varve_core::imgfs::ImgFs;
 use varve_core::machine::ImageId;
 use varve_core::memhost::{MemBlock, MemImages};
 use varve_image::{BuildOptions, BuildReport};
 
-/// Says that something could not be tested here; with `VARVE_TEST_NO_SKIP=1` that is a failure.
+/// Says, once, that something could not be tested here; with `VARVE_TEST_NO_SKIP=1` that is a failure.
 pub fn skip(why: &str) {
     assert!(
         std::env::var_os("VARVE_TEST_NO_SKIP").is_none_or(|v| v != "1"),
         "skipped: {why}"
     );
-    // Not the macro: the test harness would swallow it.
-    let _ = writeln!(std::io::stderr(), "SKIP: {why}");
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap().insert(why.into()) {
+        // Not the macro: the test harness would swallow it.
+        let _ = writeln!(std::io::stderr(), "SKIP: {why}");
+    }
 }
 
 pub fn is_root() -> bool {
