@@ -19,7 +19,7 @@ use crate::port::Ports;
 pub(crate) struct FileId(pub u32);
 
 /// Most open file descriptions (`/proc/sys/fs/file-max`).
-pub(crate) const FILE_MAX: usize = 1 << 20;
+pub(crate) const FILE_MAX: usize = 1 << 22;
 
 /// What reading and writing mean for an open file.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
