@@ -77,6 +77,9 @@ fn areas(space: &Space) -> Result<(), String> {
         before = vma.end;
         total += vma.end - start;
     }
+    if !space.knows_its_gaps() {
+        return Err("there is room where none is said to be".into());
+    }
     match space.total() == total {
         true => Ok(()),
         false => Err(format!(

@@ -106,9 +106,10 @@ fn grow_stack(k: &mut Kernel, id: SpaceId, addr: u64, limit: u64) -> Result<(), 
     if new < below.saturating_add(STACK_GUARD) {
         return Err(Bad::Unmapped);
     }
-    let vmas = &mut k.mm.space_mut(id).vmas;
-    vmas.remove(&start);
-    vmas.insert(new, vma);
+    let space = k.mm.space_mut(id);
+    space.vmas.remove(&start);
+    space.vmas.insert(new, vma);
+    space.added(start - new);
     Ok(())
 }
 

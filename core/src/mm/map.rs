@@ -23,7 +23,9 @@ pub(crate) fn page_up(addr: u64) -> Option<u64> {
 
 /// Adds an area in a free range, takes over its file reference, and maps what can be mapped at once.
 pub(crate) fn insert(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, vma: Vma) {
-    k.mm.space_mut(id).vmas.insert(start, vma);
+    let space = k.mm.space_mut(id);
+    space.vmas.insert(start, vma);
+    space.added(vma.end - start);
     if vma.file().is_some() {
         map_file_pages(k, p, id, start, start, vma.end);
     }
@@ -36,6 +38,7 @@ pub(crate) fn grow(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, e
         return;
     };
     let old = core::mem::replace(&mut vma.end, end);
+    k.mm.space_mut(id).added(end - old);
     map_file_pages(k, p, id, start, old, end);
     join(k, p, id, start, end);
 }
@@ -112,7 +115,9 @@ pub(crate) fn unmap(
     split(k, id, end)?;
     discard(k, id, start, end);
     while let Some((&at, &vma)) = k.mm.space(id).vmas.range(start..end).next() {
-        k.mm.space_mut(id).vmas.remove(&at);
+        let space = k.mm.space_mut(id);
+        space.vmas.remove(&at);
+        space.removed(vma.end, vma.end - at);
         if let Some(file) = vma.file() {
             file::put(k, p, file);
         }

@@ -42,6 +42,10 @@ pub(crate) struct Layout {
 pub(crate) struct Space {
     users: u32,
     pub vmas: BTreeMap<u64, Vma>,
+    /// Bytes of all areas.
+    total: u64,
+    /// What the last searches for room have found out.
+    full: Full,
     pub pages: Pages,
     pub layout: Layout,
     /// Bytes locked (accounting of the mlock family only).
@@ -51,6 +55,20 @@ pub(crate) struct Space {
     /// A fault on a page that seemed to be mapped rightly: thread, address, instruction.
     pub spurious: Option<(ThreadId, u64, u64)>,
 }
+
+/// No gap of `len` bytes or more lies from `from` up to `mmap_base`: a search for as much need not look there. Without it many small
+/// mappings would cost the square of their number.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Full {
+    from: u64,
+    len: u64,
+}
+
+/// Nothing is known.
+const NOT_SEARCHED: Full = Full {
+    from: u64::MAX,
+    len: 0,
+};
 
 /// What `/proc/PID/maps` shows of an area.
 #[derive(Clone, Copy, Debug)]
@@ -108,15 +126,40 @@ impl Space {
         at >= end
     }
 
-    /// Room for a new mapping: the highest gap below `mmap_base`, else the lowest above it.
-    pub(crate) fn gap(&self, len: u64) -> Result<u64, Errno> {
-        let mut top = self.layout.mmap_base;
-        for (&start, vma) in self.vmas.range(..self.layout.mmap_base).rev() {
+    /// Notes that an area has grown by so many bytes, or that there is a new one.
+    pub(crate) fn added(&mut self, len: u64) {
+        self.total += len;
+    }
+
+    /// Notes that `len` bytes of areas below `end` are gone.
+    pub(crate) fn removed(&mut self, end: u64, len: u64) {
+        self.total -= len;
+        if end > self.full.from {
+            self.full = NOT_SEARCHED;
+        }
+    }
+
+    /// The end of the highest gap of `len` bytes below `mmap_base`, or the start of the lowest area there.
+    fn highest_gap(&self, len: u64, from: u64) -> u64 {
+        let mut top = from;
+        for (&start, vma) in self.vmas.range(..from).rev() {
             if vma.end < top && top - vma.end >= len {
                 break;
             }
             top = top.min(start);
         }
+        top
+    }
+
+    /// Room for a new mapping: the highest gap below `mmap_base`, else the lowest above it.
+    pub(crate) fn gap(&mut self, len: u64) -> Result<u64, Errno> {
+        let base = self.layout.mmap_base;
+        let from = match len >= self.full.len {
+            true => self.full.from.min(base),
+            false => base,
+        };
+        let top = self.highest_gap(len, from);
+        self.full = Full { from: top, len };
         let below = self
             .vmas
             .range(..top)
@@ -147,7 +190,15 @@ impl Space {
 
     /// Bytes of all areas.
     pub(crate) fn total(&self) -> u64 {
-        self.vmas.iter().map(|(start, vma)| vma.end - start).sum()
+        self.total
+    }
+
+    /// Whether what is known of gaps is true. For the check of invariants.
+    pub(crate) fn knows_its_gaps(&self) -> bool {
+        let base = self.layout.mmap_base;
+        let from = self.full.from.min(base);
+        let top = self.highest_gap(self.full.len, base);
+        self.full.from == u64::MAX || top <= from
     }
 
     /// Ranges of addresses at which these pages of a file are mapped.
@@ -187,6 +238,8 @@ pub(crate) fn create(k: &mut Kernel) -> SpaceId {
     let space = Space {
         users: 1,
         vmas: BTreeMap::new(),
+        total: 0,
+        full: NOT_SEARCHED,
         pages: Pages::default(),
         layout: Layout::default(),
         locked: 0,
@@ -251,7 +304,9 @@ pub(crate) fn fork(k: &mut Kernel, p: &mut Ports<'_>, parent: SpaceId) -> Result
         if let Some(file) = vma.file() {
             file::get(k, file);
         }
-        k.mm.space_mut(id).vmas.insert(start, vma);
+        let copy = k.mm.space_mut(id);
+        copy.vmas.insert(start, vma);
+        copy.added(vma.end - start);
         if vma.wipe_on_fork {
             continue;
         }
@@ -376,4 +431,80 @@ pub(crate) fn auxv(k: &Kernel, id: SpaceId) -> Vec<(u64, u64)> {
     k.mm.spaces
         .get(&id)
         .map_or_else(Vec::new, |space| space.layout.auxv.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+    fn empty(mmap_base: u64) -> Space {
+        Space {
+            users: 1,
+            vmas: BTreeMap::new(),
+            total: 0,
+            full: NOT_SEARCHED,
+            pages: Pages::default(),
+            layout: Layout {
+                mmap_base,
+                ..Layout::default()
+            },
+            locked: 0,
+            lock_future: false,
+            spurious: None,
+        }
+    }
+
+    fn put(space: &mut Space, start: u64, len: u64) {
+        let vma = Vma {
+            end: start + len,
+            prot: Prot::READ,
+            max: Prot::READ,
+            shared: false,
+            grows_down: false,
+            no_fork: false,
+            wipe_on_fork: false,
+            behind: Behind::Anonymous(Name::None),
+        };
+        space.vmas.insert(start, vma);
+        space.added(len);
+    }
+
+    #[test]
+    fn what_was_searched_before_changes_no_placement() {
+        for seed in 0..20 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut below = |end: u64| random.next_u64() % end;
+            let mut space = empty(MMAP_MIN_ADDR + 400 * PAGE_SIZE);
+            for _ in 0..2000 {
+                let len = (1 + below(8)) * PAGE_SIZE;
+                if below(2) == 0 {
+                    let expected = Space {
+                        full: NOT_SEARCHED,
+                        ..space.clone()
+                    }
+                    .gap(len);
+                    assert_eq!(space.gap(len), expected, "seed {seed}");
+                    // A search is not always followed by a mapping.
+                    if let Ok(start) = expected
+                        && below(4) > 0
+                    {
+                        put(&mut space, start, len);
+                    }
+                } else if !space.vmas.is_empty() {
+                    let index = below(space.vmas.len() as u64) as usize;
+                    let (start, vma) = space
+                        .vmas
+                        .iter()
+                        .nth(index)
+                        .map(|(&s, &v)| (s, v))
+                        .expect("it is there");
+                    space.vmas.remove(&start);
+                    space.removed(vma.end, vma.end - start);
+                }
+                assert!(space.knows_its_gaps(), "seed {seed}");
+            }
+        }
+    }
 }

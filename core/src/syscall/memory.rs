@@ -206,7 +206,7 @@ fn place(cx: &mut Cx<'_, '_>, addr: u64, len: u64, flags: u32) -> Result<u64, Er
             return Ok(wish);
         }
     }
-    space.gap(len)
+    cx.k.mm.space_mut(id).gap(len)
 }
 
 /// Faults pages in; what cannot be is left to the program's own access.

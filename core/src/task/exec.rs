@@ -237,7 +237,7 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
         let shift = match elf.relocatable {
             true => {
                 cx.k.mm
-                    .space(plan.id)
+                    .space_mut(plan.id)
                     .gap(last - first)?
                     .wrapping_sub(first)
             }
