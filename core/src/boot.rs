@@ -38,7 +38,7 @@ pub struct BootConfig {
 }
 
 /// A tree of files: read-only layers, lowest first, with or without a writable in-memory upper layer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Tree {
     /// The layers, lowest first, at most [`MAX_LAYERS`]. None at all is an empty tmpfs.
     pub layers: Vec<Layer>,
@@ -46,6 +46,18 @@ pub struct Tree {
     pub read_only: bool,
     /// Most bytes of file data that the upper layer may hold; `None` has no limit but memory.
     pub upper_limit: Option<u64>,
+    /// What makes a look-up cost the same for any number of layers; `None` where there is none.
+    pub index: Option<MergedIndex>,
+}
+
+/// A merged index: an EROFS image of the whole tree that some layers make together, whose device table names these layers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct MergedIndex {
+    /// The image.
+    pub image: ImageId,
+    /// SHA-256 of each layer's image, lowest first. An index whose device table (field `tag`, in hexadecimal) says otherwise belongs to other
+    /// layers: it is not used, and a line in the log says so.
+    pub digests: Vec<[u8; 32]>,
 }
 
 /// One read-only layer.

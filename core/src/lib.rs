@@ -20,6 +20,7 @@ pub mod memhost;
 pub mod mm;
 pub mod port;
 mod rng;
+pub mod stack;
 pub mod syscall;
 pub mod task;
 pub mod vfs;

@@ -312,6 +312,7 @@ pub fn empty_root() -> Tree {
         layers: Vec::new(),
         read_only: false,
         upper_limit: None,
+        index: None,
     }
 }
 

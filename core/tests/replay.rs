@@ -213,6 +213,7 @@ fn boot(images: &[Vec<u8>]) -> Option<Machine> {
         layers: (0..images.len() as u32).map(layer).collect(),
         read_only: false,
         upper_limit: Some(1 << 20),
+        index: None,
     };
     let config = BootConfig {
         strace: true,

@@ -19,7 +19,7 @@ pub(crate) struct Entry<'a> {
 /// The type code of an entry.
 pub(crate) fn kind(body: &Body) -> u8 {
     match body {
-        Body::File { .. } => 1,
+        Body::File { .. } | Body::Chunks { .. } => 1,
         Body::Directory(_) => 2,
         Body::CharDevice(..) => 3,
         Body::BlockDevice(..) => 4,

@@ -55,6 +55,9 @@ pub enum BuildError {
         /// Why.
         reason: String,
     },
+    /// The layers cannot be opened as a stack.
+    #[error("{0}")]
+    Layers(String),
     /// An option has no meaning.
     #[error("{0}")]
     Option(String),

@@ -14,6 +14,8 @@ pub(crate) enum DataLayout {
     Plain = 0,
     /// As before, but the last, partial block follows the inode.
     Inline = 2,
+    /// A table of chunks follows the inode.
+    Chunks = 4,
 }
 
 /// Everything that goes into one inode.

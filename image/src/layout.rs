@@ -6,8 +6,9 @@
 
 use crate::digest::ImageHasher;
 use crate::inode::{self, DataLayout, Inode, NO_BLOCK, SLOT};
-use crate::superblock::{LABEL_MAX, Superblock};
-use crate::tree::{Body, NodeId, Time, Tree};
+use crate::merge::Device;
+use crate::superblock::{DEVICE_SLOT, LABEL_MAX, Superblock};
+use crate::tree::{Body, Chunk, Chunks, NodeId, Time, Tree};
 use crate::writer::{DataWriter, ExtentId, FinishedData};
 use crate::xattr::{self, Pool};
 use crate::{BLOCK_SIZE, BuildError, BuildOptions, BuildReport, Work, dirent};
@@ -17,6 +18,10 @@ use std::collections::HashSet;
 const ROOT_NID: u16 = 1;
 /// Marks a node that no name leads to.
 const UNREACHED: u32 = u32::MAX;
+/// Size of an entry of a table of chunks.
+const CHUNK_ENTRY: u64 = 8;
+/// Chunk format: entries name devices.
+const CHUNK_INDEXES: u32 = 0x20;
 /// Metadata gathered before it is written, in bytes.
 const BATCH: usize = 1 << 20;
 
@@ -117,7 +122,7 @@ impl Place {
     /// Bytes of content in whole blocks, and packed behind the inode.
     fn split(&self) -> (u64, u64) {
         match self.layout {
-            DataLayout::Plain => (self.size, 0),
+            DataLayout::Plain | DataLayout::Chunks => (self.size, 0),
             DataLayout::Inline => (self.size - self.size % BLOCK_SIZE, self.size % BLOCK_SIZE),
         }
     }
@@ -158,6 +163,7 @@ pub(crate) fn write(
     mut tree: Tree,
     data: DataWriter<'_>,
     options: &BuildOptions,
+    devices: &[Device],
 ) -> Result<BuildReport, BuildError> {
     let label = options
         .label
@@ -195,7 +201,9 @@ pub(crate) fn write(
         u32::try_from(blocks).map_err(|_| data.output.failure("an image cannot exceed 16 TiB"))?;
 
     let mut hasher = ImageHasher::default();
+    let devices = device_table(devices);
     hasher.bytes(&label);
+    hasher.bytes(&devices);
     for extent in &data.extents {
         hasher.extent(extent.start, extent.size, extent.content);
     }
@@ -235,6 +243,12 @@ pub(crate) fn write(
                 ..
             } => (data.extents[extent.0 as usize].start / BLOCK_SIZE) as u32,
             Body::Directory(_) | Body::Symlink(_) => place.block,
+            Body::Chunks { ref chunks, .. } => {
+                let table = body_end.next_multiple_of(CHUNK_ENTRY as usize);
+                let own = chunks.own.map(|own| data.extents[own.0 as usize].start);
+                write_chunks(&mut inodes[table..], chunks, own.unwrap_or_default());
+                CHUNK_INDEXES | chunks.bits - BLOCK_SIZE.trailing_zeros()
+            }
             _ => 0,
         };
         let inode = Inode {
@@ -262,8 +276,9 @@ pub(crate) fn write(
         xattr_block: xattr_block as u32,
         uuid: hasher.uuid(),
         label,
+        devices,
     };
-    data.output.write_at(0, &superblock.block())?;
+    data.output.write_at(0, &superblock.blocks())?;
     let mut report = data.report;
     report.image_bytes = end;
     report.uuid = superblock.uuid;
@@ -277,6 +292,7 @@ pub(crate) fn write(
 fn live_extents(tree: &Tree, order: &Order, first: &[Vec<u8>]) -> Vec<ExtentId> {
     let extent_of = |id: NodeId| match tree.node(id).body {
         Body::File { extent, .. } => extent,
+        Body::Chunks { ref chunks, .. } => chunks.own,
         _ => None,
     };
     let mut seen = HashSet::new();
@@ -326,7 +342,7 @@ fn place(
     let size = match &node.body {
         Body::Directory(directory) => dirent::size(directory),
         Body::Symlink(target) => target.len() as u64,
-        Body::File { size, .. } => *size,
+        Body::File { size, .. } | Body::Chunks { size, .. } => *size,
         _ => 0,
     };
     let inode_size = inode::size(&node.attr, size, order.links[id.index()], epoch);
@@ -335,12 +351,17 @@ fn place(
     let packable = matches!(node.body, Body::Directory(_) | Body::Symlink(_));
     let tail = if packable { size % BLOCK_SIZE } else { 0 };
     let inline = tail > 0 && head + tail <= BLOCK_SIZE;
-    let layout = if inline {
-        DataLayout::Inline
-    } else {
-        DataLayout::Plain
+    let (layout, len) = match &node.body {
+        Body::Chunks { chunks, .. } => {
+            let table = CHUNK_ENTRY * chunks.list.len() as u64;
+            (
+                DataLayout::Chunks,
+                head.next_multiple_of(CHUNK_ENTRY) + table,
+            )
+        }
+        _ if inline => (DataLayout::Inline, head + tail),
+        _ => (DataLayout::Plain, head),
     };
-    let len = head + if inline { tail } else { 0 };
     let mut place = Place {
         offset: zone.place(inode_size, len, inline),
         inode_size,
@@ -356,6 +377,43 @@ fn place(
         *block += whole.div_ceil(BLOCK_SIZE);
     }
     Ok(place)
+}
+
+/// Blocks at the front of an image with so many devices.
+pub(crate) fn device_blocks(devices: usize) -> u64 {
+    // 1024 free bytes and the superblock come first.
+    ((9 + devices) * DEVICE_SLOT).div_ceil(BLOCK_SIZE as usize) as u64
+}
+
+/// The slots of the device table: the digest as tag, the length, no place among the image's own addresses.
+fn device_table(devices: &[Device]) -> Vec<u8> {
+    let mut table = Vec::with_capacity(devices.len() * DEVICE_SLOT);
+    for device in devices {
+        let start = table.len();
+        for byte in device.digest {
+            table.extend_from_slice(format!("{byte:02x}").as_bytes());
+        }
+        table.extend_from_slice(&device.blocks.to_le_bytes());
+        table.resize(start + DEVICE_SLOT, 0);
+    }
+    table
+}
+
+/// Fills in a table of chunks: 16 bits that are not used, the device, the block there.
+fn write_chunks(table: &mut [u8], chunks: &Chunks, own: u64) {
+    for (entry, chunk) in table
+        .chunks_exact_mut(CHUNK_ENTRY as usize)
+        .zip(&chunks.list)
+    {
+        let (device, block) = match *chunk {
+            Chunk::Device(device, block) => (device, block),
+            // Below 2^32: the last block of the image is.
+            Chunk::Own(block) => (0, (own / BLOCK_SIZE) as u32 + block),
+            Chunk::Hole => (0, NO_BLOCK),
+        };
+        entry[2..4].copy_from_slice(&device.to_le_bytes());
+        entry[4..].copy_from_slice(&block.to_le_bytes());
+    }
 }
 
 /// The content that the metadata part holds for an inode: none for files.

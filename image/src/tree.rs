@@ -76,6 +76,11 @@ pub(crate) enum Body {
         size: u64,
         extent: Option<ExtentId>,
     },
+    /// A regular file of a merged index, never empty.
+    Chunks {
+        size: u64,
+        chunks: Chunks,
+    },
     Symlink(Box<[u8]>),
     /// Device number as `major`, `minor`.
     CharDevice(u32, u32),
@@ -89,7 +94,7 @@ impl Body {
     pub(crate) fn mode_type(&self) -> u16 {
         match self {
             Self::Directory(_) => S_IFDIR,
-            Self::File { .. } => S_IFREG,
+            Self::File { .. } | Self::Chunks { .. } => S_IFREG,
             Self::Symlink(_) => S_IFLNK,
             Self::CharDevice(..) => S_IFCHR,
             Self::BlockDevice(..) => S_IFBLK,
@@ -105,6 +110,25 @@ impl Body {
     pub(crate) fn is_whiteout(&self) -> bool {
         matches!(self, Self::CharDevice(0, 0))
     }
+}
+
+/// Where the parts of a file are.
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    /// Each part is 2^bits bytes long, the last one may be shorter; 12 to 43.
+    pub(crate) bits: u32,
+    pub(crate) list: Vec<Chunk>,
+    /// What was copied into the image itself.
+    pub(crate) own: Option<ExtentId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Chunk {
+    /// Number of a device, 1 the first, and the first block there.
+    Device(u16, u32),
+    /// The first block in the extent of the image itself.
+    Own(u32),
+    Hole,
 }
 
 #[derive(Debug, Default)]
@@ -245,7 +269,7 @@ impl Tree {
                         u64::from(node.xattrs.get(OPAQUE).is_some_and(|v| **v == *b"y"));
                     continue;
                 }
-                Body::File { .. } => report.files += 1,
+                Body::File { .. } | Body::Chunks { .. } => report.files += 1,
                 Body::Symlink(_) => report.symlinks += 1,
                 body if body.is_whiteout() => report.whiteouts += 1,
                 _ => report.others += 1,

@@ -40,6 +40,8 @@ pub(crate) struct DataWriter<'a> {
     align: DataAlign,
     extents: Vec<Extent>,
     known: HashMap<(u64, Fingerprint), ExtentId>,
+    /// Where the data starts.
+    first: u64,
     /// End of the data so far; a multiple of the block size.
     end: u64,
     buf: Vec<u8>,
@@ -59,12 +61,19 @@ impl<'a> DataWriter<'a> {
             align: options.data_align,
             extents: Vec::new(),
             known: HashMap::new(),
+            first: BLOCK_SIZE,
             end: BLOCK_SIZE,
             buf: vec![0; CHUNK],
             compare: vec![0; GRANULE],
             report: BuildReport::default(),
             progress,
         }
+    }
+
+    /// Leaves room for `blocks` blocks at the front, the superblock's included. Called before anything is stored.
+    pub(crate) fn reserve(&mut self, blocks: u64) {
+        self.first = blocks * BLOCK_SIZE;
+        self.end = self.first;
     }
 
     /// Stores `size` bytes of `content`; `None` for an empty file.
@@ -240,7 +249,7 @@ impl<'a> DataWriter<'a> {
             self.output = old.sibling()?;
             let from = std::mem::take(&mut self.extents);
             self.extents = from.clone();
-            self.end = BLOCK_SIZE;
+            self.end = self.first;
             for id in live {
                 let extent = from[id.0 as usize];
                 let align = if extent.size >= self.align.bytes() {

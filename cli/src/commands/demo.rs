@@ -102,6 +102,7 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
             layers,
             read_only: false,
             upper_limit: None,
+            index: None,
         },
         mounts: Vec::new(),
         init: Init::Exec {

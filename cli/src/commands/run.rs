@@ -203,6 +203,7 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
             layers,
             read_only: arguments.read_only,
             upper_limit: None,
+            index: None,
         },
         mounts,
         init: Init::Exec {
@@ -232,6 +233,7 @@ fn mount(option: &MountOption, sources: &mut Sources) -> Result<Mount> {
                 layers: Vec::new(),
                 read_only: false,
                 upper_limit: *size,
+                index: None,
             },
             *mode,
         ),
@@ -241,6 +243,7 @@ fn mount(option: &MountOption, sources: &mut Sources) -> Result<Mount> {
                 layers,
                 read_only: !writable,
                 upper_limit: None,
+                index: None,
             };
             (source.as_os_str().as_bytes().to_vec(), tree, 0o755)
         }

@@ -151,7 +151,7 @@ impl ImgFs {
         at: u64,
         len: u64,
     ) -> Result<Extent, ImgError> {
-        if self.devices.is_empty() {
+        if !self.unified {
             let image = self.image;
             let source = Source::Image { image, offset: at };
             return Ok(Extent { source, len });
@@ -177,6 +177,7 @@ impl ImgFs {
         let mask = (self.devices.len() + 1).next_power_of_two() - 1;
         let mut room = u64::MAX;
         let device = match usize::from(device) & mask {
+            0 if !self.unified => None,
             0 => {
                 let block = at >> self.block_bits;
                 let unified = self.devices.iter().find(|slot| {

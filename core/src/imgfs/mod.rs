@@ -46,6 +46,8 @@ pub struct ImgFs {
     inodes: u64,
     uuid: [u8; 16],
     devices: Vec<Device>,
+    /// Whether a device has a place among the image's own block addresses.
+    unified: bool,
     /// Long attribute prefixes: number of the short one, and what follows it.
     prefixes: Vec<(u8, Vec<u8>)>,
 }
@@ -57,6 +59,8 @@ struct Device {
     image: Option<ImageId>,
     blocks: u64,
     uniaddr: u64,
+    /// SHA-256 of the file, if the slot's tag is one in hexadecimal.
+    digest: Option<[u8; 32]>,
 }
 
 impl ImgFs {
@@ -96,6 +100,11 @@ impl ImgFs {
     /// The image's UUID.
     pub fn uuid(&self) -> [u8; 16] {
         self.uuid
+    }
+
+    /// The SHA-256 digests by which the slots of the device table name their files; `None` for a tag that is none.
+    pub fn device_digests(&self) -> impl ExactSizeIterator<Item = Option<[u8; 32]>> + '_ {
+        self.devices.iter().map(|device| device.digest)
     }
 
     fn error(&self, nid: Option<u64>, kind: ErrorKind, field: &'static str) -> ImgError {

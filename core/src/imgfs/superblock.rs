@@ -86,6 +86,7 @@ pub(super) fn open(
         inodes: 0,
         uuid: [0; 16],
         devices: Vec::new(),
+        unified: false,
         prefixes: Vec::new(),
     };
     fs.len = fs.block(images, image)?.len();
@@ -176,7 +177,9 @@ pub(super) fn open(
                 image: devices.get(usize::from(index)).copied(),
                 blocks: u64::from(slot.blocks.get()),
                 uniaddr: u64::from(slot.uniaddr.get()),
+                digest: digest(&slot.tag),
             });
+            fs.unified |= slot.uniaddr.get() != 0;
         }
     }
     if incompat & INCOMPAT_XATTR_PREFIXES != 0 {
@@ -209,6 +212,20 @@ pub(super) fn open(
         return Err(fs.damaged(fs.root_nid, "i_mode: the root is no directory"));
     }
     Ok(fs)
+}
+
+/// A SHA-256 digest in lower-case hexadecimal.
+fn digest(tag: &[u8; 64]) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(tag.as_chunks::<2>().0) {
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(digest)
 }
 
 /// CRC-32C over the rest of the superblock's block, the checksum field as zero, without the final inversion.

@@ -53,6 +53,7 @@ fn tmpfs(k: &mut Kernel, p: &mut Ports<'_>) -> Result<(FsId, MountId), Errno> {
         layers: alloc::vec::Vec::new(),
         read_only: false,
         upper_limit: None,
+        index: None,
     };
     let now = Time::from_nanos(k.system.now.real);
     let fs = UnionFs::new(p, &tree, 0o700, now).map_err(|_| Errno::ENOMEM)?;

@@ -93,6 +93,7 @@ impl Test {
             layers: vec![Layer::Host(0)],
             read_only: false,
             upper_limit: None,
+            index: None,
         });
         let machine = Machine::boot(config, tree.host(8192)).unwrap();
         let first = machine.first();

@@ -113,6 +113,7 @@ impl Boot<'_, '_> {
             layers: Vec::new(),
             read_only: false,
             upper_limit: None,
+            index: None,
         };
         self.union(&tree, mode)
     }

@@ -38,8 +38,10 @@ pub(crate) struct FsCx<'a, 'p> {
 
 /// A point in time as inodes keep it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub(crate) struct Time {
+pub struct Time {
+    /// Seconds since the epoch.
     pub sec: i64,
+    /// Nanoseconds above them, below 10^9.
     pub nsec: u32,
 }
 
@@ -54,20 +56,28 @@ impl Time {
 
 /// Attributes of an inode.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub(crate) struct Attr {
+pub struct Attr {
     /// File type and permissions (`S_IFMT | 07777`).
     pub mode: u32,
+    /// User.
     pub uid: u32,
+    /// Group.
     pub gid: u32,
+    /// Hard links; 1 for a directory that several layers make together.
     pub nlink: u32,
+    /// Bytes.
     pub size: u64,
     /// In units of 512 bytes.
     pub blocks: u64,
     /// Kernel's 32-bit encoding (`new_encode_dev`).
     pub rdev: u32,
+    /// Last access.
     pub atime: Time,
+    /// Last change of the contents.
     pub mtime: Time,
+    /// Last change of the inode.
     pub ctime: Time,
+    /// When it was made.
     pub btime: Time,
 }
 

@@ -32,7 +32,7 @@ pub fn build_dir(
     let skip = output.identities();
     let mut data = DataWriter::new(output, options, progress);
     let tree = dir::read(root, source, options, &skip, &mut data)?;
-    layout::write(tree, data, options)
+    layout::write(tree, data, options, &[])
 }
 
 /// Builds the layer `output` from a tar stream, which may be compressed with gzip or zstd.
@@ -52,7 +52,7 @@ pub fn build_tar(
     let output = Output::create(output)?;
     let mut data = DataWriter::new(output, options, progress);
     let tree = tar::read(source, source_name, options, &mut data)?;
-    layout::write(tree, data, options)
+    layout::write(tree, data, options, &[])
 }
 
 /// Builds the layer `output` from the tar file `source`; see [`build_tar`].

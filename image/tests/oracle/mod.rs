@@ -82,7 +82,7 @@ fn digest(mut reader: impl Read) -> Vec<u8> {
 }
 
 /// Derives link counts and groups from inode numbers.
-fn with_links(mut entries: Vec<(Vec<u8>, (u64, u64), Entry)>) -> Snapshot {
+pub fn with_links(mut entries: Vec<(Vec<u8>, (u64, u64), Entry)>) -> Snapshot {
     entries.sort_by(|a, b| a.0.cmp(&b.0));
     let mut first: BTreeMap<(u64, u64), (Vec<u8>, u64)> = BTreeMap::new();
     let mut subdirs: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
@@ -411,7 +411,19 @@ pub fn mount(image: &Path) -> Option<Mount> {
 
 /// `fsck.erofs` must find nothing; its exit status alone does not tell.
 pub fn fsck(image: &Path) {
-    if let Some(output) = tool("fsck.erofs", &[image.as_os_str()]) {
+    fsck_with(image, &[]);
+}
+
+/// As [`fsck`], with the files of the image's device table.
+pub fn fsck_with(image: &Path, devices: &[PathBuf]) {
+    let options = devices.iter().map(|path| {
+        let mut option = std::ffi::OsString::from("--device=");
+        option.push(path);
+        option
+    });
+    let options: Vec<_> = options.chain([image.as_os_str().to_owned()]).collect();
+    let args: Vec<_> = options.iter().map(|option| option.as_os_str()).collect();
+    if let Some(output) = tool("fsck.erofs", &args) {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.success() && stderr.is_empty(),
@@ -438,6 +450,11 @@ pub fn check(image: &Path, expected: &Snapshot) {
 
 /// The superblock fields that the write profile fixes.
 pub fn check_bytes(image: &Path) {
+    check_head(image, 0);
+}
+
+/// As [`check_bytes`] for an image with these incompatible features.
+pub fn check_head(image: &Path, incompat: u32) {
     let mut head = [0; 4096];
     let mut file = File::open(image).expect("image");
     file.read_exact(&mut head).expect("first block");
@@ -449,7 +466,7 @@ pub fn check_bytes(image: &Path) {
         |at: usize| u32::from_le_bytes(head[1024 + at..][..4].try_into().expect("4 bytes"));
     assert_eq!(u32_at(0), 0xE0F5_E1E2);
     assert_eq!(u32_at(0x08), 3, "compatible features");
-    assert_eq!(u32_at(0x50), 0, "incompatible features");
+    assert_eq!(u32_at(0x50), incompat, "incompatible features");
     assert_eq!(head[1024 + 0x0c], 12, "block size");
     let mut covered = head[1024..].to_vec();
     covered[4..8].fill(0);

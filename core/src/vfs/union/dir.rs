@@ -69,6 +69,20 @@ impl UnionFs {
         Ok(Some((lower.ino, lower.kind)))
     }
 
+    /// As `lookup`, for a union that is never written: only merged directories, whose parts must be kept, are counted.
+    pub(crate) fn lookup_lower(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        dir: Ino,
+        name: &[u8],
+    ) -> Result<Ino, Errno> {
+        let (ino, _) = self.find(cx, dir, name)?.ok_or(Errno::ENOENT)?;
+        if self.merged.contains_key(&ino) {
+            self.grab(ino);
+        }
+        Ok(ino)
+    }
+
     fn exists(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino, name: &[u8]) -> Result<bool, Errno> {
         match self.slot(dir, name) {
             Some(slot) => Ok(slot != Slot::Whiteout),

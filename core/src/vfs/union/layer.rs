@@ -11,7 +11,7 @@ use super::super::filesystem::{Attr, Ino, Time};
 use super::xattr::{OVERLAY, OVERLAY_ESCAPED};
 use crate::abi::raw::general::{DT_CHR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFMT};
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::boot::{BootError, Layer};
+use crate::boot::{BootError, Layer, MergedIndex};
 use crate::imgfs::{self, ErrorKind, ImgError, ImgFs, Inode};
 use crate::machine::ImageId;
 use crate::port::{Images, NodeEntry, NodeId, Ports};
@@ -90,6 +90,7 @@ impl Layers {
     pub(super) fn open(
         ports: &mut Ports<'_>,
         layers: &[Layer],
+        index: Option<&MergedIndex>,
     ) -> Result<(Layers, Vec<Ino>), BootError> {
         let mut opened = Layers {
             layers: Vec::with_capacity(layers.len()),
@@ -99,6 +100,18 @@ impl Layers {
             reported: 0,
         };
         let mut roots = Vec::with_capacity(layers.len());
+        if let Some(index) = index {
+            match open_index(ports.images, layers, index) {
+                Ok((fs, root)) => {
+                    opened.layers.push(Kind::Image(fs));
+                    return Ok((opened, Vec::from([root])));
+                }
+                Err(reason) => opened.faults.push(format!(
+                    "image {}: this merged index is not used: {reason}",
+                    index.image.0
+                )),
+            }
+        }
         for (index, &layer) in layers.iter().enumerate() {
             let root = match layer {
                 Layer::Image(image) => {
@@ -474,6 +487,29 @@ impl Layers {
         }
         Ok(names)
     }
+}
+
+/// Opens a merged index in place of the layers; else says why it cannot stand for them.
+fn open_index(
+    images: &dyn Images,
+    layers: &[Layer],
+    index: &MergedIndex,
+) -> Result<(ImgFs, Ino), String> {
+    let devices = layers.iter().map(|&layer| match layer {
+        Layer::Image(image) => Ok(image),
+        Layer::Host(_) => Err("a layer is a directory of the host"),
+    });
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    let fs = ImgFs::open(images, index.image, &devices).map_err(|error| format!("{error}"))?;
+    let same = devices.len() == index.digests.len()
+        && fs
+            .device_digests()
+            .eq(index.digests.iter().copied().map(Some));
+    if !same {
+        return Err("it was made for other layers".into());
+    }
+    let root = number(0, fs.root()).map_err(|errno| format!("{errno}"))?;
+    Ok((fs, root))
 }
 
 /// An inode that stands for another one (composefs: `metacopy=on`, `redirect_dir=on`) or that is a whiteout by an attribute cannot be shown.

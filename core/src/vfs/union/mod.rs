@@ -92,7 +92,7 @@ impl UnionFs {
                 tree.layers.len()
             )));
         }
-        let (layers, mut roots) = Layers::open(ports, &tree.layers)?;
+        let (layers, mut roots) = Layers::open(ports, &tree.layers, tree.index.as_ref())?;
         roots.reverse();
         let mut fs = UnionFs {
             layers,

@@ -80,6 +80,7 @@ impl Test {
             layers,
             read_only: false,
             upper_limit: limit,
+            index: None,
         };
         let fs = UnionFs::new(&mut host.ports(), &config, 0o755, Time::default()).unwrap();
         Test {
