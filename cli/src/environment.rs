@@ -36,7 +36,7 @@ impl Environment {
     }
 
     /// Sets one variable, `NAME=value`.
-    fn set(&mut self, var: Vec<u8>) {
+    pub(crate) fn set(&mut self, var: Vec<u8>) {
         let end = var
             .iter()
             .position(|&byte| byte == b'=')

@@ -6,8 +6,10 @@ mod environment;
 mod layers;
 mod log;
 mod mounts;
+mod output;
 mod programs;
 mod progress;
+mod stacks;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -29,6 +31,18 @@ struct Arguments {
 enum Command {
     /// Build one layer from a directory or a tar stream.
     Build(commands::build::Arguments),
+    /// Make an image of varve from what people have: OCI and Docker images, directories, archives.
+    Convert(commands::convert::Arguments),
+    /// Make one index over several layers, so that a look-up costs the same for any number of them.
+    Merge(commands::merge::Arguments),
+    /// List the images of the store.
+    Images(commands::images::ListArguments),
+    /// Remove images from the store.
+    Rmi(commands::images::RemoveArguments),
+    /// Remove what no image of the store needs.
+    Prune(commands::images::PruneArguments),
+    /// Show configuration, layers, sizes and digests of images.
+    Inspect(commands::images::InspectArguments),
     /// Run a program in a sandbox.
     #[command(name = "do")]
     Do(Box<commands::run::Arguments>),
@@ -54,6 +68,12 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Build(arguments) => commands::build::build(&arguments),
+        Command::Convert(arguments) => commands::convert::run(&arguments),
+        Command::Merge(arguments) => commands::merge::run(&arguments),
+        Command::Images(arguments) => commands::images::list(&arguments),
+        Command::Rmi(arguments) => commands::images::remove(&arguments),
+        Command::Prune(arguments) => commands::images::prune(&arguments),
+        Command::Inspect(arguments) => commands::images::inspect(&arguments),
         Command::Do(arguments) => commands::run::run(&arguments),
         Command::Demo(arguments) => commands::demo::demo(&arguments),
         Command::Syscalls(arguments) => commands::syscalls::syscalls(&arguments),

@@ -119,7 +119,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// An error of the system without Rust's "(os error N)".
-struct OsText<'a>(&'a io::Error);
+pub(crate) struct OsText<'a>(pub(crate) &'a io::Error);
 
 impl fmt::Display for OsText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@
 use crate::digest::ImageHasher;
 use crate::inode::{self, DataLayout, Inode, NO_BLOCK, SLOT};
 use crate::merge::Device;
+use crate::output::Output;
 use crate::superblock::{DEVICE_SLOT, LABEL_MAX, Superblock};
 use crate::tree::{Body, Chunk, Chunks, NodeId, Time, Tree};
 use crate::writer::{DataWriter, ExtentId, FinishedData};
@@ -158,13 +159,13 @@ impl Zone {
     }
 }
 
-/// Writes the metadata of `tree` behind the data and gives the image its name.
+/// Writes the metadata of `tree` behind the data; the image is whole then and still without a name.
 pub(crate) fn write(
     mut tree: Tree,
     data: DataWriter<'_>,
     options: &BuildOptions,
     devices: &[Device],
-) -> Result<BuildReport, BuildError> {
+) -> Result<(BuildReport, Output), BuildError> {
     let label = options
         .label
         .as_deref()
@@ -284,8 +285,7 @@ pub(crate) fn write(
     report.uuid = superblock.uuid;
     let inodes = superblock.inodes;
     data.progress.advance(Work::Metadata, inodes, Some(inodes));
-    data.output.commit()?;
-    Ok(report)
+    Ok((report, data.output))
 }
 
 /// The extents that a name leads to: those of the paths in `first`, then the others as they were stored.

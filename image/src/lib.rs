@@ -14,6 +14,7 @@ mod error;
 mod inode;
 mod layout;
 mod merge;
+pub mod oci;
 mod options;
 mod output;
 mod report;

@@ -55,6 +55,18 @@ pub fn merge(
     output: &Path,
     progress: &mut dyn Progress,
 ) -> Result<BuildReport, BuildError> {
+    let (report, output) = write(images, layers, output, progress)?;
+    output.commit()?;
+    Ok(report)
+}
+
+/// As [`merge`], but the index has no name yet.
+pub(crate) fn write(
+    images: &dyn Images,
+    layers: &[MergeLayer],
+    output: &Path,
+    progress: &mut dyn Progress,
+) -> Result<(BuildReport, Output), BuildError> {
     let ids: Vec<_> = layers.iter().map(|layer| layer.image).collect();
     let mut stack = Stack::open(images, &ids, None)
         .map_err(|error| BuildError::Layers(open_failure(&error)))?;
@@ -91,7 +103,7 @@ pub fn merge(
     layout::write(tree, data, &options, &devices)
 }
 
-fn open_failure(error: &varve_core::boot::BootError) -> String {
+pub(crate) fn open_failure(error: &varve_core::boot::BootError) -> String {
     use varve_core::boot::BootError;
     match error {
         BootError::Image { image, reason } => format!("layer {}: {reason}", image.0),
@@ -150,17 +162,8 @@ impl Merge<'_, '_> {
             self.tree.link(parent, name, node);
             return Ok(());
         }
-        let mut xattrs = Xattrs::new();
-        let names = stack.list_xattr(images, inode);
-        for name in names.map_err(|errno| damage(stack, path, errno))? {
-            let value = stack.xattr(images, inode, &name);
-            let value = value.map_err(|errno| damage(stack, path, errno))?;
-            let kept = match name.strip_prefix(OVERLAY) {
-                Some(rest) => [OVERLAY, b"overlay.", rest].concat(),
-                None => name,
-            };
-            xattrs.insert(kept.into(), value.into());
-        }
+        let xattrs = inode_xattrs(stack, images, inode);
+        let xattrs = xattrs.map_err(|errno| damage(stack, path, errno))?;
         let (major, minor) = device_number(attr.rdev);
         let body = match kind {
             S_IFDIR => Body::Directory(Directory::default()),
@@ -359,7 +362,25 @@ impl Content for Copied<'_> {
     }
 }
 
-fn inode_attr(attr: &StackAttr) -> Attr {
+/// The extended attributes of an inode as a layer keeps them.
+pub(crate) fn inode_xattrs(
+    stack: &mut Stack,
+    images: &dyn Images,
+    inode: Inode,
+) -> Result<Xattrs, Errno> {
+    let mut xattrs = Xattrs::new();
+    for name in stack.list_xattr(images, inode)? {
+        let value = stack.xattr(images, inode, &name)?;
+        let kept = match name.strip_prefix(OVERLAY) {
+            Some(rest) => [OVERLAY, b"overlay.", rest].concat(),
+            None => name,
+        };
+        xattrs.insert(kept.into(), value.into());
+    }
+    Ok(xattrs)
+}
+
+pub(crate) fn inode_attr(attr: &StackAttr) -> Attr {
     Attr {
         perm: (attr.mode & 0o7777) as u16,
         uid: attr.uid,

@@ -181,6 +181,17 @@ impl Output {
         }
     }
 
+    /// The file itself; its length is that of what was written.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// As [`Self::commit`], under another name of the same directory.
+    pub(crate) fn commit_as(mut self, path: &Path) -> Result<(), BuildError> {
+        self.path = path.to_owned();
+        self.commit()
+    }
+
     /// Gives the finished file its name and mode 0444, replacing what was there.
     pub(crate) fn commit(mut self) -> Result<(), BuildError> {
         let path = self.path.clone();

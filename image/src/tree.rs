@@ -143,6 +143,8 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 pub(crate) struct Tree {
     pub(crate) nodes: Vec<Node>,
+    /// Directories that the source did not describe, only what is in them.
+    pub(crate) implied: BTreeSet<NodeId>,
 }
 
 impl Tree {
@@ -155,7 +157,32 @@ impl Tree {
                 xattrs: Xattrs::new(),
                 body,
             }],
+            implied: BTreeSet::new(),
         }
+    }
+
+    /// The implied directories that a name leads to, with their paths, a directory before what is in it.
+    pub(crate) fn implied(&self) -> Vec<(NodeId, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut stack = vec![(NodeId::ROOT, Vec::new())];
+        while let Some((id, path)) = stack.pop().filter(|_| !self.implied.is_empty()) {
+            let Some(directory) = self.directory(id) else {
+                continue;
+            };
+            for (name, &child) in directory.entries.iter().rev() {
+                if self.node(child).body.is_directory() {
+                    let path = match path.as_slice() {
+                        b"" => name.to_vec(),
+                        path => [path, b"/", name].concat(),
+                    };
+                    stack.push((child, path));
+                }
+            }
+            if self.implied.contains(&id) {
+                found.push((id, path));
+            }
+        }
+        found
     }
 
     pub(crate) fn node(&self, id: NodeId) -> &Node {

@@ -105,7 +105,7 @@ pub(crate) fn build(arguments: &Arguments) -> Result<u8> {
 }
 
 /// An unfinished image is removed when varve is told to stop. A limit on the size of files is an error of the write, not the end.
-fn discard_on_signals() -> Result<()> {
+pub(crate) fn discard_on_signals() -> Result<()> {
     use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;

@@ -1,5 +1,6 @@
 //! `varve do`: one sandbox, by hand.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,14 +9,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use varve_core::abi::{Errno, PAGE_SIZE};
-use varve_core::boot::{BootConfig, BootError, Init, Layer, MAX_LAYERS, Mount, Stdio, Tree, User};
+use varve_core::boot::{
+    BootConfig, BootError, Init, Layer, MAX_LAYERS, MergedIndex, Mount, Stdio, Tree, User,
+};
 use varve_core::event::ExitStatus;
 use varve_core::machine::ImageId;
 use varve_host::{HostSetup, RunError, Sink};
 use varve_host_ptrace::Ptrace;
+use varve_image::oci::ContainerImage;
 
 use crate::environment::Environment;
 use crate::mounts::{MountKind, MountOption, parse_size};
+use crate::stacks::{StackFiles, StoreArguments};
 use crate::{layers, log};
 
 /// The program could not be executed, or was not found: exit statuses of `docker run`.
@@ -37,6 +42,15 @@ pub(crate) struct Arguments {
     /// read-only, under an in-memory overlay.
     #[arg(long = "layer", value_name = "FILE")]
     layers: Vec<PathBuf>,
+    /// An image: a name in the store, or a directory that holds one. Its environment, user, working directory and program are taken unless they
+    /// are given.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "layers")]
+    image: Option<OsString>,
+    /// The program, instead of the image's entrypoint; empty for none.
+    #[arg(long, value_name = "PROGRAM", requires = "image")]
+    entrypoint: Option<OsString>,
+    #[command(flatten)]
+    store: StoreArguments,
     /// What runs the program.
     #[arg(long, value_enum, default_value = "auto")]
     platform: PlatformName,
@@ -66,9 +80,9 @@ pub(crate) struct Arguments {
     memory: Option<String>,
     #[command(flatten)]
     log: log::Arguments,
-    /// The program and its arguments.
-    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
-    command: Vec<std::ffi::OsString>,
+    /// The program and its arguments; of an image with an entrypoint only the arguments.
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
+    command: Vec<OsString>,
 }
 
 /// Images and host trees of a run, in the order of their numbers.
@@ -84,6 +98,23 @@ impl Sources {
         let file = layers::open(path)?;
         self.images.push((path.display().to_string(), file));
         Ok(Layer::Image(ImageId(self.images.len() as u32 - 1)))
+    }
+
+    /// Adds the layers of an image, and its index.
+    fn add_stack(&mut self, stack: StackFiles) -> (Vec<Layer>, Option<MergedIndex>) {
+        let mut add = |name, file| {
+            self.images.push((name, file));
+            ImageId(self.images.len() as u32 - 1)
+        };
+        let layers = stack.layers.into_iter();
+        let layers = layers
+            .map(|(name, file)| Layer::Image(add(name, file)))
+            .collect();
+        let index = stack.index.map(|(name, file, digests)| MergedIndex {
+            image: add(name, file),
+            digests,
+        });
+        (layers, index)
     }
 
     fn add_tree(&mut self, path: &Path) -> Result<Layer> {
@@ -154,14 +185,20 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
             arguments.layers.len()
         );
     }
-    let over_host = arguments.layers.is_empty();
-    let layers = match over_host {
-        true => vec![sources.add_tree(Path::new("/"))?],
-        false => arguments
-            .layers
-            .iter()
-            .map(|path| sources.add_layer(path))
-            .collect::<Result<_>>()?,
+    let over_host = arguments.layers.is_empty() && arguments.image.is_none();
+    let image = match &arguments.image {
+        Some(name) => Some(arguments.store.image(name)?),
+        None => None,
+    };
+    let args = command(arguments, image.as_ref())?;
+    let (layers, index) = match &image {
+        Some(image) => sources.add_stack(StackFiles::of_image(image.clone())?),
+        None if over_host => (vec![sources.add_tree(Path::new("/"))?], None),
+        None => {
+            let layers = arguments.layers.iter();
+            let layers = layers.map(|path| sources.add_layer(path));
+            (layers.collect::<Result<_>>()?, None)
+        }
     };
     let mut mounts = Vec::new();
     for text in &arguments.mount {
@@ -175,6 +212,9 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         true => Environment::inherited(),
         false => Environment::container(&arguments.hostname, terminal),
     };
+    for variable in image.iter().flat_map(|image| image.list("Env")) {
+        env.set(variable.into_bytes());
+    }
     for file in &arguments.env_file {
         env.add_file(file)?;
     }
@@ -187,10 +227,17 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         None if over_host => {
             std::env::current_dir().map_or(b"/".to_vec(), |dir| dir.into_os_string().into_vec())
         }
-        None => b"/".to_vec(),
+        None => match image.as_ref().and_then(|image| image.text("WorkingDir")) {
+            Some(dir) if dir.starts_with('/') => dir.as_bytes().to_vec(),
+            // Docker takes it from the root.
+            Some(dir) => format!("/{dir}").into_bytes(),
+            None => b"/".to_vec(),
+        },
     };
-    let user = match &arguments.user {
-        Some(text) => User::Name(text.clone()),
+    let user = arguments.user.as_deref();
+    let user = user.or_else(|| image.as_ref()?.text("User"));
+    let user = match user {
+        Some(text) => User::Name(text.to_owned()),
         None if over_host => caller(),
         None => User::Ids {
             uid: 0,
@@ -203,16 +250,10 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
             layers,
             read_only: arguments.read_only,
             upper_limit: None,
-            index: None,
+            index,
         },
         mounts,
-        init: Init::Exec {
-            args: arguments
-                .command
-                .iter()
-                .map(|arg| arg.as_bytes().to_vec())
-                .collect(),
-        },
+        init: Init::Exec { args },
         env: env.into_vars(),
         cwd,
         user,
@@ -223,6 +264,34 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         strace: arguments.log.strace,
         cpuinfo: cpuinfo(),
     })
+}
+
+/// The program and its arguments, as `docker run` puts them together: entrypoint, then what is given or else the image's `Cmd`. Another
+/// entrypoint than the image's does away with its `Cmd`.
+fn command(arguments: &Arguments, image: Option<&ContainerImage>) -> Result<Vec<Vec<u8>>> {
+    let texts = |key| {
+        let list = image.map(|image| image.list(key)).unwrap_or_default();
+        list.into_iter().map(String::into_bytes)
+    };
+    let given = arguments.command.iter().map(|arg| arg.as_bytes().to_vec());
+    let mut args: Vec<Vec<u8>> = match &arguments.entrypoint {
+        Some(program) if program.is_empty() => Vec::new(),
+        Some(program) => vec![program.as_bytes().to_vec()],
+        None => texts("Entrypoint").collect(),
+    };
+    match arguments.command.is_empty() && arguments.entrypoint.is_none() {
+        true => args.extend(texts("Cmd")),
+        false => args.extend(given),
+    }
+    if args.is_empty() {
+        match image {
+            Some(_) => {
+                bail!("the image names no program: give one, as in `varve do --image IMAGE -- sh`")
+            }
+            None => bail!("no program is given: `varve do [OPTIONS] -- PROGRAM [ARGUMENT...]`"),
+        }
+    }
+    Ok(args)
 }
 
 fn mount(option: &MountOption, sources: &mut Sources) -> Result<Mount> {

@@ -5,8 +5,12 @@ mod marker;
 mod pax;
 mod sparse;
 mod tar;
+mod zar;
+
+pub(crate) use tar::decompress;
 
 use crate::output::Output;
+use crate::tree::Tree;
 use crate::writer::DataWriter;
 use crate::{BuildError, BuildOptions, BuildReport, Progress, layout};
 use std::fs::File;
@@ -27,6 +31,18 @@ pub fn build_dir(
     options: &BuildOptions,
     progress: &mut dyn Progress,
 ) -> Result<BuildReport, BuildError> {
+    let (report, output) = write_dir(source, output, options, progress)?;
+    output.commit()?;
+    Ok(report)
+}
+
+/// As [`build_dir`], but the layer has no name yet.
+pub(crate) fn write_dir(
+    source: &Path,
+    output: &Path,
+    options: &BuildOptions,
+    progress: &mut dyn Progress,
+) -> Result<(BuildReport, Output), BuildError> {
     let root = dir::open_root(source)?;
     let output = Output::create(output)?;
     let skip = output.identities();
@@ -49,10 +65,26 @@ pub fn build_tar(
     options: &BuildOptions,
     progress: &mut dyn Progress,
 ) -> Result<BuildReport, BuildError> {
+    let as_is = |_: &mut Tree| Ok::<_, BuildError>(());
+    let (report, output) = write_tar(source, source_name, output, options, as_is, progress)?;
+    output.commit()?;
+    Ok(report)
+}
+
+/// As [`build_tar`], but the layer has no name yet, and `finish` sees its tree before it is written.
+pub(crate) fn write_tar<E: From<BuildError>>(
+    source: &mut dyn Read,
+    source_name: &str,
+    output: &Path,
+    options: &BuildOptions,
+    finish: impl FnOnce(&mut Tree) -> Result<(), E>,
+    progress: &mut dyn Progress,
+) -> Result<(BuildReport, Output), E> {
     let output = Output::create(output)?;
     let mut data = DataWriter::new(output, options, progress);
-    let tree = tar::read(source, source_name, options, &mut data)?;
-    layout::write(tree, data, options, &[])
+    let mut tree = tar::read(source, source_name, options, &mut data)?;
+    finish(&mut tree)?;
+    Ok(layout::write(tree, data, options, &[])?)
 }
 
 /// Builds the layer `output` from the tar file `source`; see [`build_tar`].
@@ -73,4 +105,17 @@ pub fn build_tar_file(
         options,
         progress,
     )
+}
+
+/// Reads the layer `source`, an image of the zar tool, but gives the layer no name yet.
+pub(crate) fn write_zar(
+    source: &Path,
+    output: &Path,
+    options: &BuildOptions,
+    progress: &mut dyn Progress,
+) -> Result<(BuildReport, Output), BuildError> {
+    let output = Output::create(output)?;
+    let mut data = DataWriter::new(output, options, progress);
+    let tree = zar::read(source, options, &mut data)?;
+    layout::write(tree, data, options, &[])
 }

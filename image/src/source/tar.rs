@@ -52,6 +52,7 @@ pub(crate) fn read(
         missing: attr,
         global: Records::default(),
     };
+    import.tree.implied.insert(NodeId::ROOT);
     while import.entry()?.is_continue() {}
     // What follows may still show that the compressed stream is damaged.
     while import.stream.some(&mut [0; BLOCK])? > 0 {}
@@ -59,7 +60,7 @@ pub(crate) fn read(
 }
 
 /// Looks at the first bytes for a compression.
-fn decompress(source: &mut dyn Read) -> io::Result<Box<dyn Read + '_>> {
+pub(crate) fn decompress(source: &mut dyn Read) -> io::Result<Box<dyn Read + '_>> {
     let mut source = BufReader::with_capacity(READ_BUFFER, source);
     let head = source.fill_buf()?;
     let unsupported = |name| {
@@ -368,6 +369,7 @@ impl Import<'_, '_> {
                 return Err(self.stream.fail("the root is not a directory"));
             }
             let xattrs = self.xattrs(records)?;
+            self.tree.implied.remove(&NodeId::ROOT);
             let root = self.tree.node_mut(NodeId::ROOT);
             (root.attr, root.xattrs) = (attr, xattrs);
             return self.stream.skip(stored + padding(stored));
@@ -396,6 +398,7 @@ impl Import<'_, '_> {
         if matches!(kind, b'5' | b'D') {
             match existing.filter(|id| self.tree.node(*id).body.is_directory()) {
                 Some(id) => {
+                    self.tree.implied.remove(&id);
                     let node = self.tree.node_mut(id);
                     (node.attr, node.xattrs) = (attr, xattrs);
                 }
@@ -682,6 +685,7 @@ impl Import<'_, '_> {
                     body: Body::Directory(Directory::default()),
                 };
                 let id = self.tree.push(node);
+                self.tree.implied.insert(id);
                 self.tree.link(at, &name, id);
                 trail.push(id);
                 continue;

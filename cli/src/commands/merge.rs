@@ -1,0 +1,98 @@
+//! `varve merge`: one index over several layers.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use varve_core::machine::ImageId;
+use varve_host::ImageFile;
+use varve_image::{MergeLayer, merge};
+
+use crate::output::print;
+use crate::progress::Report;
+use crate::stacks::MappedImages;
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "The index is a metadata-only EROFS image. The kernel mounts it with the layers as devices, lowest first:
+mount -t erofs -o device=LAYER0,device=LAYER1 INDEX DIR"
+)]
+pub(crate) struct Arguments {
+    /// Layers: image files, lowest first.
+    #[arg(required = true, value_name = "LAYER")]
+    layers: Vec<PathBuf>,
+    /// The index to write.
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Print what was made as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
+    super::build::discard_on_signals()?;
+    let started = Instant::now();
+    let mut images = MappedImages(Vec::new());
+    let mut layers = Vec::new();
+    for (number, path) in arguments.layers.iter().enumerate() {
+        let shown = || path.display().to_string();
+        let mut file = File::open(path).with_context(shown)?;
+        let mut hasher = Sha256::new();
+        let mut buf = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buf).with_context(shown)? {
+                0 => break,
+                len => hasher.update(&buf[..len]),
+            }
+        }
+        layers.push(MergeLayer {
+            image: ImageId(number as u32),
+            digest: hasher.finalize().into(),
+        });
+        images.0.push(ImageFile::new(file).with_context(shown)?);
+    }
+    let mut progress = Report::new();
+    let report = merge(&images, &layers, &arguments.output, &mut progress);
+    progress.finish();
+    let report = report.map_err(|error| {
+        let text = error.to_string();
+        // The layer's name says more than its number.
+        let named = arguments.layers.iter().enumerate().rev();
+        let text = named.fold(text, |text, (number, path)| {
+            let path = path.display().to_string();
+            text.replace(&format!("image {number}: "), &format!("{path}: "))
+                .replace(&format!("layer {number}: "), &format!("{path}: "))
+        });
+        anyhow::anyhow!(text)
+    })?;
+    print(|out| match arguments.json {
+        true => {
+            let value = json!({
+                "image": arguments.output.display().to_string(),
+                "layers": layers.len(),
+                "files": report.files,
+                "directories": report.directories,
+                "symlinks": report.symlinks,
+                "others": report.others,
+                "bytes_copied": report.bytes_out,
+                "image_bytes": report.image_bytes,
+            });
+            writeln!(out, "{value:#}")
+        }
+        false => writeln!(
+            out,
+            "{}: {} files and {} directories of {} layers; {} bytes in {:.2} s",
+            arguments.output.display(),
+            report.files,
+            report.directories,
+            layers.len(),
+            report.image_bytes,
+            started.elapsed().as_secs_f64()
+        ),
+    })
+    .map(|()| 0)
+}

@@ -1,0 +1,295 @@
+//! Stacks as the command line names them: an image of the store, a directory that holds one, or layer files.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use varve_core::abi::Errno;
+use varve_core::boot::{BootError, MAX_LAYERS, MergedIndex};
+use varve_core::machine::ImageId;
+use varve_core::port::{Block, Images};
+use varve_core::stack::{Inode, Stack};
+use varve_host::ImageFile;
+use varve_image::oci::{ContainerImage, Layout};
+use varve_image::walk::is_dir;
+
+use crate::layers;
+
+/// Symbolic links followed on the way to a path, as the kernel does.
+const LINKS_MAX: usize = 40;
+
+/// Where images are kept.
+#[derive(clap::Args, Clone)]
+pub(crate) struct StoreArguments {
+    /// The image store; by default /var/lib/varve for root, else varve in the user's data directory.
+    #[arg(long, value_name = "DIR", env = "VARVE_STORE")]
+    store: Option<PathBuf>,
+}
+
+impl StoreArguments {
+    /// The directory of the store, there or not.
+    pub(crate) fn dir(&self) -> Result<PathBuf> {
+        if let Some(dir) = &self.store {
+            return Ok(dir.clone());
+        }
+        if rustix::process::geteuid().is_root() {
+            return Ok("/var/lib/varve".into());
+        }
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let data = match (variable("XDG_DATA_HOME"), variable("HOME")) {
+            (Some(data), _) => PathBuf::from(data),
+            (None, Some(home)) => Path::new(&home).join(".local/share"),
+            (None, None) => {
+                bail!("neither HOME nor XDG_DATA_HOME is set: name a store with --store")
+            }
+        };
+        Ok(data.join("varve"))
+    }
+
+    /// An image by its name in the store, or by the directory that holds it, as `DIR` or `oci:DIR[:NAME]`.
+    pub(crate) fn image(&self, operand: &OsStr) -> Result<ContainerImage> {
+        let bytes = operand.as_bytes();
+        if let Some(rest) = bytes.strip_prefix(b"oci:") {
+            let rest = OsStr::from_bytes(rest);
+            if Path::new(rest).is_dir() {
+                return Ok(Layout::open(Path::new(rest))?.image(None)?);
+            }
+            let at = rest.as_bytes().iter().rposition(|&byte| byte == b':');
+            let Some(at) = at else {
+                return Ok(Layout::open(Path::new(rest))?.image(None)?);
+            };
+            let (dir, name) = rest.as_bytes().split_at(at);
+            let name = String::from_utf8_lossy(&name[1..]);
+            let layout = Layout::open(Path::new(OsStr::from_bytes(dir)))?;
+            return Ok(layout.image(Some(&name))?);
+        }
+        let path = Path::new(operand);
+        if path.is_dir() {
+            return Ok(Layout::open(path)?.image(None)?);
+        }
+        let name = operand
+            .to_str()
+            .ok_or_else(|| anyhow!("{}: the name is not UTF-8", path.display()))?;
+        let store = self.dir()?;
+        if !store.join("oci-layout").exists() {
+            bail!(
+                "{name}: there is no such file, and no image store at {} yet; `varve convert SRC {name}` makes one",
+                store.display()
+            );
+        }
+        Ok(Layout::open(&store)?.image(Some(name))?)
+    }
+}
+
+/// The files of a stack, opened.
+pub(crate) struct StackFiles {
+    /// Layers, lowest first: what they are called and their files.
+    pub layers: Vec<(String, File)>,
+    /// The merged index, and the digests of the layers.
+    pub index: Option<(String, File, Vec<[u8; 32]>)>,
+    /// The image they are from.
+    pub image: Option<ContainerImage>,
+}
+
+impl StackFiles {
+    /// The layers of a container image.
+    pub(crate) fn of_image(image: ContainerImage) -> Result<StackFiles> {
+        let open = |path: &Path| File::open(path).with_context(|| path.display().to_string());
+        let mut layers = Vec::with_capacity(image.layers.len());
+        for layer in &image.layers {
+            layers.push((layer.path.display().to_string(), open(&layer.path)?));
+        }
+        let index = match &image.index {
+            Some(index) => {
+                let digests = image.layers.iter().map(|layer| layer.digest.0).collect();
+                let name = index.path.display().to_string();
+                Some((name, open(&index.path)?, digests))
+            }
+            None => None,
+        };
+        Ok(StackFiles {
+            layers,
+            index,
+            image: Some(image),
+        })
+    }
+
+    /// An operand: an image, or layer files joined with commas, lowest first.
+    pub(crate) fn open(operand: &OsStr, store: &StoreArguments) -> Result<StackFiles> {
+        let path = Path::new(operand);
+        let is_image = match std::fs::metadata(path) {
+            Ok(meta) => meta.is_dir() && path.join("oci-layout").exists(),
+            Err(_) => true,
+        };
+        let parts: Vec<_> = match is_image {
+            true => operand.as_bytes().split(|&byte| byte == b',').collect(),
+            false => vec![operand.as_bytes()],
+        };
+        if is_image && parts.len() == 1 {
+            return StackFiles::of_image(store.image(operand)?);
+        }
+        let paths: Vec<_> = parts
+            .into_iter()
+            .map(|part| PathBuf::from(OsString::from_vec(part.to_vec())))
+            .collect();
+        StackFiles::of_layers(&paths)
+    }
+
+    /// Layer files, lowest first.
+    pub(crate) fn of_layers(paths: &[PathBuf]) -> Result<StackFiles> {
+        if paths.len() > MAX_LAYERS {
+            bail!(
+                "{} layers, but at most {MAX_LAYERS} can be stacked",
+                paths.len()
+            );
+        }
+        let mut opened = Vec::with_capacity(paths.len());
+        for path in paths {
+            opened.push((path.display().to_string(), layers::open(path)?));
+        }
+        Ok(StackFiles {
+            layers: opened,
+            index: None,
+            image: None,
+        })
+    }
+
+    /// Maps the files and opens the stack, through the merged index if that is wanted and there is one.
+    pub(crate) fn stack(self, merged: bool) -> Result<OpenStack> {
+        let mut files = Vec::new();
+        let mut names = Vec::new();
+        for (name, file) in self.layers {
+            files.push(ImageFile::new(file).with_context(|| name.clone())?);
+            names.push(name);
+        }
+        let ids: Vec<_> = (0..files.len() as u32).map(ImageId).collect();
+        let mut index = None;
+        if let Some((name, file, digests)) = self.index.filter(|_| merged) {
+            index = Some(MergedIndex {
+                image: ImageId(files.len() as u32),
+                digests,
+            });
+            files.push(ImageFile::new(file).with_context(|| name.clone())?);
+            names.push(name);
+        }
+        let images = MappedImages(files);
+        let stack = Stack::open(&images, &ids, index).map_err(|error| match error {
+            BootError::Image { image, reason } => {
+                let name = names.get(image.0 as usize).cloned().unwrap_or_default();
+                anyhow!("{name}: {reason}")
+            }
+            BootError::Config(reason) => anyhow!(reason),
+            BootError::Exec { errno, .. } => anyhow!("{errno}"),
+        })?;
+        let mut opened = OpenStack {
+            images,
+            stack,
+            names,
+            image: self.image,
+        };
+        opened.report_faults();
+        Ok(opened)
+    }
+}
+
+/// Mapped image files.
+pub(crate) struct MappedImages(pub Vec<ImageFile>);
+
+impl Images for MappedImages {
+    fn image(&self, id: ImageId) -> Option<&dyn Block> {
+        self.0.get(id.0 as usize).map(|image| image as &dyn Block)
+    }
+}
+
+/// A stack that can be looked into.
+pub(crate) struct OpenStack {
+    pub images: MappedImages,
+    pub stack: Stack,
+    /// What the files are called, by number.
+    pub names: Vec<String>,
+    pub image: Option<ContainerImage>,
+}
+
+impl OpenStack {
+    /// Prints what was found damaged.
+    pub(crate) fn report_faults(&mut self) {
+        for line in self.stack.take_faults() {
+            eprintln!("varve: {}", self.named(&line));
+        }
+    }
+
+    /// A line on a fault, with the name of the file instead of its number.
+    pub(crate) fn named(&self, line: &str) -> String {
+        let named = || {
+            let (number, rest) = line.strip_prefix("image ")?.split_once(": ")?;
+            let name = self.names.get(number.parse::<usize>().ok()?)?;
+            Some(format!("{name}: {rest}"))
+        };
+        named().unwrap_or_else(|| line.to_owned())
+    }
+
+    /// An error with what the stack says of it, for a path.
+    pub(crate) fn error(&mut self, path: &[u8], errno: Errno) -> anyhow::Error {
+        let path = String::from_utf8_lossy(path).into_owned();
+        match self.stack.take_faults().pop() {
+            Some(line) => anyhow!("{path}: {errno} ({})", self.named(&line)),
+            None => anyhow!("{path}: {errno}"),
+        }
+    }
+
+    /// The inode at a path from the root, links on the way followed inside the stack, a last one if that is wanted. Directories on the way stay
+    /// referenced: a command looks at few paths.
+    ///
+    /// # Errors
+    /// As path_resolution(7).
+    pub(crate) fn resolve(&mut self, path: &[u8], follow: bool) -> Result<Inode, Errno> {
+        let mut rest: Vec<Vec<u8>> = Vec::new();
+        let push = |rest: &mut Vec<Vec<u8>>, path: &[u8]| {
+            let parts = path.split(|&byte| byte == b'/').rev();
+            rest.extend(parts.filter(|part| !part.is_empty()).map(<[u8]>::to_vec));
+        };
+        push(&mut rest, path);
+        let must_be_dir = path.ends_with(b"/");
+        let mut trail = vec![self.stack.root()];
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            let at = *trail.last().unwrap_or(&self.stack.root());
+            if !is_dir(self.stack.attr(&self.images, at)?.mode) {
+                return Err(Errno::ENOTDIR);
+            }
+            match name.as_slice() {
+                b"." => continue,
+                b".." => {
+                    if trail.len() > 1 {
+                        trail.pop();
+                    }
+                    continue;
+                }
+                name if name.len() > 255 => return Err(Errno::ENAMETOOLONG),
+                _ => {}
+            }
+            let found = self.stack.lookup(&self.images, at, &name)?;
+            let mode = self.stack.attr(&self.images, found)?.mode;
+            if mode & 0o170000 == 0o120000 && (follow || must_be_dir || !rest.is_empty()) {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(Errno::ELOOP);
+                }
+                let target = self.stack.read_link(&self.images, found)?;
+                if target.starts_with(b"/") {
+                    trail.truncate(1);
+                }
+                push(&mut rest, &target);
+                continue;
+            }
+            trail.push(found);
+        }
+        let found = trail.pop().unwrap_or(self.stack.root());
+        if must_be_dir && !is_dir(self.stack.attr(&self.images, found)?.mode) {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,615 @@
+//! Conversion: every layer of a source becomes an imgfs layer of a layout, then all of them get a merged index.
+//!
+//! Layers are converted side by side, each read once, front to back, with a bounded buffer. Digests of what is read are checked at its end,
+//! and nothing gets a name before. A layer that the layout has already is not made again.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use oci_spec::image::{Descriptor, Digest, ImageManifestBuilder, MediaType};
+use serde_json::{Value, json};
+use varve_core::abi::Errno;
+use varve_core::imgfs::ImgFs;
+use varve_core::machine::ImageId;
+use varve_core::port::{Block, Images};
+use varve_core::stack::Stack;
+
+use super::archive::FilePart;
+use super::blobs::{Files, check_digest, check_size};
+use super::digest::{HashReader, Stop};
+use super::layout::{canonical, has};
+use super::source::{self, Input, Kind};
+use super::{
+    CONVERSION, ContainerImage, DIFF_ID, INDEX_DIGEST, ImageError, LAYER_TYPE, Layout, Platform,
+    Sha256Digest, Source,
+};
+use crate::merge::{self, MergeLayer, inode_attr, inode_xattrs, open_failure};
+use crate::output::Output;
+use crate::source::{decompress, write_dir, write_tar, write_zar};
+use crate::tree::Tree;
+use crate::walk::is_dir;
+use crate::{BuildOptions, BuildReport};
+
+/// Version of the conversion: raised when the same layer gives other bytes than before.
+const VERSION: &str = "1";
+/// Unit in which holes of a copied image are looked for, and its buffer.
+const COPY: usize = 1 << 20;
+const GRANULE: usize = 64 << 10;
+
+/// How to convert.
+#[derive(Debug)]
+pub struct ConvertOptions<'a> {
+    /// Name of the image in the layout.
+    pub name: String,
+    /// Which image of several, and which ones are refused.
+    pub platform: Platform,
+    /// Layers that are converted at the same time, at least 1.
+    pub threads: usize,
+    /// Ends the conversion when it becomes true.
+    pub stop: &'a AtomicBool,
+}
+
+/// Hears how far a conversion is, from several threads.
+pub trait ConvertProgress: Sync {
+    /// A layer is begun: its position, its name and the bytes that will be read, where that is known.
+    fn begin(&self, _layer: usize, _name: &str, _total: Option<u64>) {}
+    /// So many bytes of it were read.
+    fn advance(&self, _layer: usize, _done: u64) {}
+    /// It is done; `reused` if it was there before.
+    fn end(&self, _layer: usize, _reused: bool) {}
+}
+
+/// Nobody listens.
+impl ConvertProgress for () {}
+
+/// What a conversion did.
+#[derive(Debug)]
+pub struct Converted {
+    /// The image.
+    pub image: ContainerImage,
+    /// Layers that were made, and those that were there before.
+    pub made: usize,
+    /// Layers that the layout had.
+    pub reused: usize,
+    /// One line for each thing that the layers do not hold.
+    pub notes: Vec<String>,
+}
+
+/// A layer that is there.
+struct Done {
+    descriptor: Descriptor,
+    digest: Sha256Digest,
+    reused: bool,
+    notes: Vec<String>,
+}
+
+/// What all threads share.
+struct Work<'a> {
+    layout: &'a Layout,
+    files: Option<&'a Files>,
+    known: HashMap<String, Descriptor>,
+    stop: Stop<'a>,
+    progress: &'a dyn ConvertProgress,
+    /// Blobs that this conversion gave a name.
+    created: Mutex<Vec<PathBuf>>,
+    /// The layers that are there by now, by position.
+    ready: Mutex<Vec<Option<Sha256Digest>>>,
+    /// Signalled when a layer is there or will not be.
+    changed: Condvar,
+}
+
+/// Converts `source` to an image of `layout`.
+///
+/// # Errors
+/// The first thing that is wrong with the source or cannot be written; then the layout is as it was before.
+pub fn convert(
+    source: &Source,
+    layout: &Layout,
+    options: &ConvertOptions<'_>,
+    progress: &dyn ConvertProgress,
+) -> Result<Converted, ImageError> {
+    let lock = layout.lock_shared()?;
+    let stop = Stop::new(options.stop);
+    let opened = source::open(source, &options.platform, &stop)?;
+    let work = Work {
+        layout,
+        files: opened.files.as_ref(),
+        known: layout.made_layers(&key_of).into_iter().collect(),
+        stop,
+        progress,
+        created: Mutex::new(Vec::new()),
+        ready: Mutex::new(vec![None; opened.layers.len()]),
+        changed: Condvar::new(),
+    };
+    let result = work.run(opened.layers, opened.config, opened.annotations, options);
+    drop(lock);
+    match result {
+        Ok(converted) => Ok(converted),
+        Err(error) => {
+            work.take_back();
+            Err(match work.stop.is_wanted() {
+                true => ImageError::Interrupted,
+                false => error,
+            })
+        }
+    }
+}
+
+/// By what a made layer is found again.
+fn key_of(descriptor: &Descriptor) -> Option<String> {
+    let annotations = descriptor.annotations().as_ref()?;
+    let version = annotations.get(CONVERSION)?;
+    (version == VERSION).then(|| annotations.get(DIFF_ID).cloned())?
+}
+
+impl Work<'_> {
+    fn run(
+        &self,
+        inputs: Vec<Input>,
+        mut config: Value,
+        mut annotations: HashMap<String, String>,
+        options: &ConvertOptions<'_>,
+    ) -> Result<Converted, ImageError> {
+        let layers = self.layers(&inputs, options.threads)?;
+        let index = self.merged(&layers)?;
+
+        let ids: Vec<_> = layers
+            .iter()
+            .map(|layer| layer.digest.to_string())
+            .collect();
+        if let Some(config) = config.as_object_mut() {
+            config.insert(
+                "rootfs".into(),
+                json!({ "type": "layers", "diff_ids": ids }),
+            );
+        }
+        let config = canonical(&config);
+        let config_digest = self.put(&config)?;
+        annotations.insert(INDEX_DIGEST.into(), index.to_string());
+        let layer_list: Vec<_> = layers
+            .iter()
+            .map(|layer| layer.descriptor.clone())
+            .collect();
+        let manifest = ImageManifestBuilder::default()
+            .schema_version(2_u32)
+            .media_type(MediaType::ImageManifest)
+            .config(Descriptor::new(
+                MediaType::ImageConfig,
+                config.len() as u64,
+                oci_digest(&config_digest)?,
+            ))
+            .layers(layer_list)
+            .annotations(annotations)
+            .build()
+            .map_err(|e| ImageError::bad("manifest", e.to_string()))?;
+        let manifest = canonical(&manifest);
+        let digest = self.put(&manifest)?;
+        if self.stop.is_set() {
+            return Err(ImageError::Interrupted);
+        }
+        self.layout.add(
+            &options.name,
+            Descriptor::new(
+                MediaType::ImageManifest,
+                manifest.len() as u64,
+                oci_digest(&digest)?,
+            ),
+        )?;
+        let reused = layers.iter().filter(|layer| layer.reused).count();
+        Ok(Converted {
+            image: self.layout.image(Some(&options.name))?,
+            made: layers.len() - reused,
+            reused,
+            notes: layers.into_iter().flat_map(|layer| layer.notes).collect(),
+        })
+    }
+
+    fn layers(&self, inputs: &[Input], threads: usize) -> Result<Vec<Done>, ImageError> {
+        let next = AtomicUsize::new(0);
+        let results: Vec<Mutex<Option<Result<Done, ImageError>>>> =
+            inputs.iter().map(|_| Mutex::new(None)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..threads.clamp(1, inputs.len().max(1)) {
+                scope.spawn(|| {
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let (Some(input), Some(result)) = (inputs.get(at), results.get(at)) else {
+                            return;
+                        };
+                        if self.stop.is_set() {
+                            return;
+                        }
+                        let done = self.layer(at, input);
+                        match &done {
+                            Ok(done) => self.ready()[at] = Some(done.digest),
+                            Err(_) => self.stop.fail(),
+                        }
+                        self.changed.notify_all();
+                        *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+                    }
+                });
+            }
+        });
+        let mut layers = Vec::with_capacity(inputs.len());
+        let mut interrupted = false;
+        // The error that ended the others comes before theirs.
+        for result in results {
+            match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                Some(Ok(done)) => layers.push(done),
+                Some(Err(ImageError::Interrupted)) | None => interrupted = true,
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        match interrupted {
+            true => Err(ImageError::Interrupted),
+            false => Ok(layers),
+        }
+    }
+
+    fn layer(&self, at: usize, input: &Input) -> Result<Done, ImageError> {
+        let total = match &input.blob {
+            Some((_, size)) => Some(*size),
+            None => std::fs::metadata(&input.path)
+                .ok()
+                .filter(|meta| meta.is_file())
+                .map(|meta| meta.len()),
+        };
+        self.progress.begin(at, &input.name, total);
+        let done = match self.known_layer(input) {
+            Some(done) => done,
+            None => self.make(at, input)?,
+        };
+        self.progress.end(at, done.reused);
+        Ok(done)
+    }
+
+    /// A layer that was made of the same one before.
+    fn known_layer(&self, input: &Input) -> Option<Done> {
+        let diff_id = input.diff_id?;
+        let descriptor = match input.kind {
+            Kind::Tar => self.known.get(&diff_id.to_string())?.clone(),
+            _ => return None,
+        };
+        let digest = descriptor.digest().to_string().parse().ok()?;
+        Some(Done {
+            descriptor,
+            digest,
+            reused: true,
+            notes: Vec::new(),
+        })
+    }
+
+    fn make(&self, at: usize, input: &Input) -> Result<Done, ImageError> {
+        let target = self.layout.dir().join("blobs/sha256/new-layer");
+        let options = BuildOptions::default();
+        let mut inherited = false;
+        let (report, output, diff_id) = match input.kind {
+            Kind::Dir => {
+                let mut progress = Advance { work: self, at };
+                let (report, output) = write_dir(&input.path, &target, &options, &mut progress)?;
+                (report, output, None)
+            }
+            Kind::Zar => {
+                let mut progress = Advance { work: self, at };
+                let (report, output) = write_zar(&input.path, &target, &options, &mut progress)?;
+                (report, output, None)
+            }
+            Kind::Tar => {
+                let (made, diff_id) = self.stream(at, input, |reader, name| {
+                    let finish = |tree: &mut Tree| {
+                        inherited = self.inherit(at, tree)?;
+                        Ok::<_, ImageError>(())
+                    };
+                    write_tar(reader, name, &target, &options, finish, &mut ())
+                })?;
+                (made.0, made.1, Some(diff_id))
+            }
+            Kind::Erofs => {
+                let (output, _) =
+                    self.stream(at, input, |reader, name| copy(reader, name, &target))?;
+                check_image(output.file(), &input.name)?;
+                (BuildReport::default(), output, None)
+            }
+        };
+        let (digest, size) = self.keep(output)?;
+        let mut annotations = HashMap::new();
+        if let Some(diff_id) = diff_id {
+            annotations.insert(DIFF_ID.to_owned(), diff_id.to_string());
+            // One that depends on the layers below is not the same for every image.
+            if !inherited {
+                annotations.insert(CONVERSION.to_owned(), VERSION.to_owned());
+            }
+        }
+        for key in [DIFF_ID, CONVERSION] {
+            if let Some(value) = input.annotations.get(key) {
+                annotations.insert(key.to_owned(), value.clone());
+            }
+        }
+        let mut descriptor = Descriptor::new(
+            MediaType::Other(LAYER_TYPE.into()),
+            size,
+            oci_digest(&digest)?,
+        );
+        descriptor.set_annotations(Some(annotations).filter(|all| !all.is_empty()));
+        Ok(Done {
+            descriptor,
+            digest,
+            reused: false,
+            notes: report.notes,
+        })
+    }
+
+    /// Reads a blob once: as it is and uncompressed, with both digests checked; gives the second one.
+    fn stream<R>(
+        &self,
+        at: usize,
+        input: &Input,
+        make: impl FnOnce(&mut dyn Read, &str) -> Result<R, ImageError>,
+    ) -> Result<(R, Sha256Digest), ImageError> {
+        let (part, size) = match self.files {
+            Some(files) => files.open(&input.name)?,
+            None => {
+                let fail = |e| ImageError::io("open", &input.path, e);
+                let file = File::open(&input.path).map_err(fail)?;
+                let len = file.metadata().map_err(fail)?.len();
+                (FilePart::new(Arc::new(file), 0, len), len)
+            }
+        };
+        let what = format!("layer {}", input.name);
+        if let Some((_, expected)) = input.blob {
+            check_size(&what, expected, size)?;
+        }
+        let fail = |e| ImageError::io("read", &input.path, e);
+        let mut advance = |done| self.progress.advance(at, done);
+        let mut ignore = |_| {};
+        let mut raw = HashReader::new(part, &self.stop, &mut advance);
+        let made = (|| {
+            let plain = decompress(&mut raw).map_err(fail)?;
+            let mut plain = HashReader::new(plain, &self.stop, &mut ignore);
+            let made = make(&mut plain, &what)?;
+            Ok((made, plain.finish().map_err(fail)?.0))
+        })();
+        if self.stop.is_set() {
+            return Err(ImageError::Interrupted);
+        }
+        // A blob that is not what it should be explains whatever else went wrong.
+        if let Some((expected, _)) = input.blob {
+            let (actual, _) = raw.finish().map_err(fail)?;
+            check_digest(&what, expected, actual)?;
+        }
+        let (made, diff_id) = match made {
+            Ok(made) => made,
+            Err(error) => return Err(error),
+        };
+        if let Some(expected) = input.diff_id {
+            check_digest(&format!("{what} (uncompressed)"), expected, diff_id)?;
+        }
+        Ok((made, diff_id))
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<Option<Sha256Digest>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives directories that a layer does not describe the attributes that they have in the layers below, as containerd does; whether there
+    /// were any. Waits for those layers.
+    fn inherit(&self, at: usize, tree: &mut Tree) -> Result<bool, ImageError> {
+        let implied = tree.implied();
+        if implied.is_empty() || at == 0 {
+            return Ok(false);
+        }
+        let lower = {
+            let mut ready = self.ready();
+            loop {
+                if self.stop.is_set() {
+                    return Err(ImageError::Interrupted);
+                }
+                let lower: Option<Vec<_>> = ready[..at].iter().copied().collect();
+                if let Some(lower) = lower {
+                    break lower;
+                }
+                // Told to stop by a signal, nobody notifies.
+                let waited = self.changed.wait_timeout(ready, Duration::from_millis(100));
+                ready = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        };
+        let mut images = OpenImages(Vec::with_capacity(lower.len()));
+        for digest in &lower {
+            images.0.push(FileBlock::open(&self.layout.blob(digest))?);
+        }
+        let ids: Vec<_> = (0..lower.len() as u32).map(ImageId).collect();
+        let mut stack = Stack::open(&images, &ids, None)
+            .map_err(|error| ImageError::bad("the layers below", open_failure(&error)))?;
+        for (node, path) in implied {
+            let mut inode = Some(stack.root());
+            // The stack is small and short-lived: its references go with it.
+            for name in path
+                .split(|&byte| byte == b'/')
+                .filter(|name| !name.is_empty())
+            {
+                inode = match inode.map(|dir| stack.lookup(&images, dir, name)) {
+                    Some(Ok(found)) => Some(found),
+                    _ => None,
+                };
+            }
+            let Some(inode) = inode else { continue };
+            let fail = |errno: Errno| {
+                let path = String::from_utf8_lossy(&path).into_owned();
+                ImageError::bad(format!("/{path} in the layers below"), errno.to_string())
+            };
+            let attr = stack.attr(&images, inode).map_err(fail)?;
+            if is_dir(attr.mode) {
+                let xattrs = inode_xattrs(&mut stack, &images, inode).map_err(fail)?;
+                let node = tree.node_mut(node);
+                node.attr = inode_attr(&attr);
+                node.xattrs.extend(xattrs);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives a finished file its place among the blobs.
+    fn keep(&self, output: Output) -> Result<(Sha256Digest, u64), ImageError> {
+        let (digest, size) = Sha256Digest::of_file(output.file(), &self.stop).map_err(|e| {
+            match self.stop.is_set() {
+                true => ImageError::Interrupted,
+                false => ImageError::io("read", self.layout.dir(), e),
+            }
+        })?;
+        let path = self.layout.blob(&digest);
+        if !has(&path, size) {
+            output.commit_as(&path)?;
+            self.created(path);
+        }
+        Ok((digest, size))
+    }
+
+    fn put(&self, bytes: &[u8]) -> Result<Sha256Digest, ImageError> {
+        let path = self.layout.blob(&Sha256Digest::of(bytes));
+        let fresh = !has(&path, bytes.len() as u64);
+        let digest = self.layout.put(bytes)?;
+        if fresh {
+            self.created(path);
+        }
+        Ok(digest)
+    }
+
+    fn created(&self, path: PathBuf) {
+        let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        created.push(path);
+    }
+
+    /// Takes away what a failed conversion made, unless another image needs it by now.
+    fn take_back(&self) {
+        let created =
+            std::mem::take(&mut *self.created.lock().unwrap_or_else(PoisonError::into_inner));
+        if !created.is_empty() {
+            // What cannot be taken away now is there for the next one to find.
+            let _ = self.layout.prune_now();
+        }
+    }
+
+    /// Makes the merged index.
+    fn merged(&self, layers: &[Done]) -> Result<Sha256Digest, ImageError> {
+        let mut images = OpenImages(Vec::with_capacity(layers.len()));
+        let mut inputs = Vec::with_capacity(layers.len());
+        for (at, layer) in layers.iter().enumerate() {
+            images
+                .0
+                .push(FileBlock::open(&self.layout.blob(&layer.digest))?);
+            inputs.push(MergeLayer {
+                image: ImageId(at as u32), // a stack has at most 500
+                digest: layer.digest.0,
+            });
+        }
+        let target = self.layout.dir().join("blobs/sha256/new-index");
+        let (_, output) = merge::write(&images, &inputs, &target, &mut ())?;
+        Ok(self.keep(output)?.0)
+    }
+}
+
+/// Copies an image, long runs of zeros as holes.
+fn copy(reader: &mut dyn Read, name: &str, target: &Path) -> Result<Output, ImageError> {
+    let output = Output::create(target)?;
+    let mut buf = vec![0; COPY];
+    let mut at = 0;
+    loop {
+        let mut have = 0;
+        while have < buf.len() {
+            match reader.read(&mut buf[have..]) {
+                Ok(0) => break,
+                Ok(len) => have += len,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(ImageError::io("read", name, e)),
+            }
+        }
+        for (index, part) in buf[..have].chunks(GRANULE).enumerate() {
+            if part.iter().any(|&byte| byte != 0) {
+                output.write_at(at + (index * GRANULE) as u64, part)?;
+            }
+        }
+        at += have as u64;
+        if have < buf.len() {
+            output.set_len(at)?;
+            return Ok(output);
+        }
+    }
+}
+
+/// A layer that was not made here must be one.
+fn check_image(file: &File, name: &str) -> Result<(), ImageError> {
+    let fail = |e| ImageError::io("read", name, e);
+    let images = OpenImages(vec![FileBlock {
+        len: file.metadata().map_err(fail)?.len(),
+        file: file.try_clone().map_err(fail)?,
+    }]);
+    ImgFs::open(&images, ImageId(0), &[])
+        .map(|_| ())
+        .map_err(|e| ImageError::bad(format!("layer {name}"), e.to_string()))
+}
+
+fn oci_digest(digest: &Sha256Digest) -> Result<Digest, ImageError> {
+    digest
+        .to_string()
+        .parse()
+        .map_err(|e| ImageError::bad(digest.to_string(), format!("{e}")))
+}
+
+/// Image files that are read with system calls.
+struct OpenImages(Vec<FileBlock>);
+
+struct FileBlock {
+    file: File,
+    len: u64,
+}
+
+impl FileBlock {
+    fn open(path: &Path) -> Result<Self, ImageError> {
+        let fail = |e| ImageError::io("open", path, e);
+        let file = File::open(path).map_err(fail)?;
+        let len = file.metadata().map_err(fail)?.len();
+        Ok(Self { file, len })
+    }
+}
+
+impl Block for FileBlock {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        self.file
+            .read_exact_at(buf, offset)
+            .map_err(|e| Errno::from_number(e.raw_os_error().unwrap_or_default()))
+    }
+
+    fn slice(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+impl Images for OpenImages {
+    fn image(&self, id: ImageId) -> Option<&dyn Block> {
+        self.0.get(id.0 as usize).map(|image| image as &dyn Block)
+    }
+}
+
+/// Passes on how far a build is.
+struct Advance<'a, 'b> {
+    work: &'a Work<'b>,
+    at: usize,
+}
+
+impl crate::Progress for Advance<'_, '_> {
+    fn advance(&mut self, what: crate::Work, done: u64, _: Option<u64>) {
+        if what == crate::Work::Data {
+            self.work.progress.advance(self.at, done);
+        }
+    }
+}

@@ -1,0 +1,628 @@
+//! Conversion of container images: every form of a source gives the same layers, and nothing wrong gets in.
+
+mod oracle;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use oracle::*;
+use serde_json::{Value, json};
+use varve_image::oci::{
+    ConvertOptions, Converted, ImageError, Layout, Platform, Sha256Digest, Source, convert,
+    export_docker_layers,
+};
+
+/// A tar archive out of (name, kind, content or target).
+fn tar_of(entries: &[(&str, char, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, kind, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(if *kind == 'd' { 0o750 } else { 0o640 });
+        (header.set_uid(7), header.set_gid(8));
+        header.set_mtime(1_600_000_000);
+        match kind {
+            'f' => {
+                header.set_size(content.len() as u64);
+                tar.append_data(&mut header, name, content.as_bytes())
+                    .unwrap();
+            }
+            'd' => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_size(0);
+                tar.append_data(&mut header, name, &b""[..]).unwrap();
+            }
+            _ => {
+                header.set_entry_type(match kind {
+                    'l' => tar::EntryType::Symlink,
+                    _ => tar::EntryType::Link,
+                });
+                header.set_size(0);
+                tar.append_link(&mut header, name, content).unwrap();
+            }
+        }
+    }
+    tar.into_inner().unwrap()
+}
+
+fn layers() -> Vec<Vec<u8>> {
+    vec![
+        tar_of(&[
+            ("etc/", 'd', ""),
+            ("etc/passwd", 'f', "root:x:0:0:::\n"),
+            ("tmp/", 'd', ""),
+            ("gone", 'f', "x"),
+            ("link", 'l', "etc/passwd"),
+        ]),
+        tar_of(&[
+            (".wh.gone", 'f', ""),
+            ("etc/new", 'f', &"n".repeat(9000)),
+            ("etc/twin", 'h', "etc/new"),
+        ]),
+        tar_of(&[("tmp/.wh..wh..opq", 'f', ""), ("tmp/deep/x", 'f', "x")]),
+    ]
+}
+
+/// How a layer is stored.
+#[derive(Clone, Copy)]
+enum Pack {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+fn pack(tar: &[u8], how: Pack) -> (Vec<u8>, &'static str) {
+    match how {
+        Pack::Plain => (tar.to_vec(), "application/vnd.oci.image.layer.v1.tar"),
+        Pack::Gzip => {
+            let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gz.write_all(tar).unwrap();
+            let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+            (gz.finish().unwrap(), kind)
+        }
+        Pack::Zstd => {
+            let kind = "application/vnd.oci.image.layer.v1.tar+zstd";
+            (zstd::encode_all(tar, 1).unwrap(), kind)
+        }
+    }
+}
+
+fn config(layers: &[Vec<u8>]) -> Value {
+    let ids: Vec<_> = layers
+        .iter()
+        .map(|tar| Sha256Digest::of(tar).to_string())
+        .collect();
+    json!({
+        "architecture": Platform::default().architecture,
+        "os": "linux",
+        "created": "2024-01-01T00:00:00Z",
+        "config": { "Env": ["A=b"], "Cmd": ["sh"], "Labels": { "x": "y" }, "Unknown": 1 },
+        "rootfs": { "type": "layers", "diff_ids": ids },
+        "history": [{ "created_by": "test" }],
+    })
+}
+
+fn put(dir: &Path, bytes: &[u8]) -> Value {
+    let digest = Sha256Digest::of(bytes);
+    fs::write(dir.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+    json!({ "digest": digest.to_string(), "size": bytes.len() })
+}
+
+fn with_type(mut descriptor: Value, kind: &str) -> Value {
+    descriptor["mediaType"] = kind.into();
+    descriptor
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// An OCI layout with one image; `change` sees the manifest before it is stored.
+fn oci_layout(dir: &Path, layers: &[Vec<u8>], how: Pack, change: impl FnOnce(&mut Value)) {
+    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let config = put(dir, config(layers).to_string().as_bytes());
+    let descriptors = layers.iter().map(|tar| {
+        let (bytes, kind) = pack(tar, how);
+        with_type(put(dir, &bytes), kind)
+    });
+    let mut manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": with_type(config, "application/vnd.oci.image.config.v1+json"),
+        "layers": descriptors.collect::<Vec<_>>(),
+        "annotations": { "org.example.kept": "yes" },
+    });
+    change(&mut manifest);
+    let mut descriptor = with_type(put(dir, manifest.to_string().as_bytes()), MANIFEST);
+    descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": "v1" });
+    let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
+    fs::write(dir.join("index.json"), index.to_string()).unwrap();
+}
+
+/// The same image as `docker save` writes it.
+fn docker_archive(path: &Path, layers: &[Vec<u8>]) {
+    let mut tar = tar::Builder::new(File::create(path).unwrap());
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    };
+    let config = config(layers).to_string();
+    let config_name = format!("{}.json", Sha256Digest::of(config.as_bytes()).hex());
+    add(&config_name, config.as_bytes());
+    let mut names = Vec::new();
+    for (number, layer) in layers.iter().enumerate() {
+        names.push(format!("l{number}/layer.tar"));
+        add(&names[number], layer);
+    }
+    let manifest = json!([{ "Config": config_name, "RepoTags": ["team/app:v1"], "Layers": names }]);
+    add("manifest.json", manifest.to_string().as_bytes());
+    tar.into_inner().unwrap();
+}
+
+fn run_with(source: &Source, dir: &Path, name: &str, stop: bool) -> Result<Converted, ImageError> {
+    let stop = AtomicBool::new(stop);
+    let layout = Layout::create(dir)?;
+    let options = ConvertOptions {
+        name: name.into(),
+        platform: Platform::default(),
+        threads: 2,
+        stop: &stop,
+    };
+    convert(source, &layout, &options, &())
+}
+
+fn run(source: &Source, dir: &Path) -> Result<Converted, ImageError> {
+    run_with(source, dir, "latest", false)
+}
+
+fn parse(text: &str) -> Source {
+    Source::parse(text.as_ref(), &[]).unwrap()
+}
+
+/// The files of a directory of images, by name.
+fn blobs(dir: &Path) -> BTreeMap<String, u64> {
+    let entries = fs::read_dir(dir.join("blobs/sha256")).unwrap();
+    entries
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            (name, entry.metadata().unwrap().len())
+        })
+        .collect()
+}
+
+fn digests(converted: &Converted) -> Vec<Sha256Digest> {
+    let layers = converted.image.layers.iter();
+    layers.map(|layer| layer.digest).collect()
+}
+
+#[test]
+fn every_form_gives_the_same_layers() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    let layers = layers();
+    for (name, how) in [
+        ("plain", Pack::Plain),
+        ("gzip", Pack::Gzip),
+        ("zstd", Pack::Zstd),
+    ] {
+        oci_layout(&at(name), &layers, how, |_| {});
+    }
+    let mut tar = tar::Builder::new(File::create(at("oci.tar")).unwrap());
+    tar.append_dir_all(".", at("gzip")).unwrap();
+    tar.into_inner().unwrap();
+    docker_archive(&at("docker.tar"), &layers);
+    let packed = pack(&fs::read(at("docker.tar")).unwrap(), Pack::Gzip).0;
+    fs::write(at("docker.tar.gz"), packed).unwrap();
+
+    let shown = temp.path().display().to_string();
+    let first = run(&parse(&format!("oci:{shown}/plain:v1")), &at("out0")).unwrap();
+    for (number, source) in [
+        "oci:DIR/gzip",
+        "oci:DIR/zstd:v1",
+        "DIR/plain",
+        "oci-archive:DIR/oci.tar",
+        "oci-archive:DIR/oci.tar:v1",
+        "docker-archive:DIR/docker.tar",
+        "docker-archive:DIR/docker.tar:team/app:v1",
+        "docker-archive:DIR/docker.tar.gz",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let source = parse(&source.replace("DIR", &shown));
+        let other = run(&source, &at(&format!("out{}", number + 1))).unwrap();
+        assert_eq!(digests(&other), digests(&first), "{source:?}");
+        assert_eq!(other.image.config, first.image.config, "{source:?}");
+        let index = |converted: &Converted| converted.image.index.clone().map(|i| i.digest);
+        assert_eq!(index(&other), index(&first));
+    }
+
+    // All of the configuration stays but what names the layers.
+    let mut expected = config(&layers);
+    let ids: Vec<_> = digests(&first).iter().map(ToString::to_string).collect();
+    expected["rootfs"]["diff_ids"] = json!(ids);
+    assert_eq!(first.image.config, expected);
+    let annotations = first.image.manifest.annotations().clone().unwrap();
+    assert_eq!(annotations["org.example.kept"], "yes");
+    for (layer, tar) in first.image.layers.iter().zip(&layers) {
+        let diff_id = Sha256Digest::of(tar).to_string();
+        assert_eq!(layer.diff_id.as_ref(), Some(&diff_id));
+        let mode = fs::metadata(&layer.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o444);
+        check_bytes(&layer.path);
+        fsck(&layer.path);
+    }
+    // What was converted can be converted again and stays the same.
+    let again = run(&Source::OciDir(at("out0"), None), &at("again")).unwrap();
+    assert_eq!(again.image.digest, first.image.digest);
+}
+
+#[test]
+fn directories_without_an_entry_are_those_of_the_layers_below() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = temp.path().join("source");
+    oci_layout(&source, &layers(), Pack::Gzip, |_| {});
+    let converted = run(&Source::OciDir(source, None), &temp.path().join("out")).unwrap();
+    let second = image_snapshot(&converted.image.layers[1].path);
+    // `etc` and the root of the second layer, and `tmp` of the third, have no entries there.
+    let etc = &second[&b"etc"[..]];
+    assert_eq!((etc.mode, etc.uid, etc.gid), (0o040750, 7, 8));
+    assert_eq!(etc.mtime, (1_600_000_000, 0));
+    assert_eq!(second[&b""[..]].mode, 0o040755);
+    let third = image_snapshot(&converted.image.layers[2].path);
+    let tmp = &third[&b"tmp"[..]];
+    assert_eq!((tmp.mode, tmp.uid), (0o040750, 7));
+    assert_eq!(tmp.xattrs[&b"trusted.overlay.opaque"[..]], b"y");
+    // No layer has this one.
+    assert_eq!(third[&b"tmp/deep"[..]].mode, 0o040755);
+}
+
+#[test]
+fn layers_are_kept_once_and_go_with_their_last_image() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = temp.path().join("store");
+    // Layers that stand for themselves, so that another image can have the same.
+    let full = |name: &str| tar_of(&[("./", 'd', ""), (name, 'f', name)]);
+    let (a, b, c) = (full("a"), full("b"), full("c"));
+    oci_layout(
+        &temp.path().join("one"),
+        &[a.clone(), b],
+        Pack::Gzip,
+        |_| {},
+    );
+    oci_layout(&temp.path().join("two"), &[a, c], Pack::Zstd, |_| {});
+    let source = |name: &str| Source::OciDir(temp.path().join(name), None);
+    let one = run_with(&source("one"), &store, "one:latest", false).unwrap();
+    assert_eq!((one.made, one.reused), (2, 0));
+    let two = run_with(&source("two"), &store, "two:latest", false).unwrap();
+    assert_eq!((two.made, two.reused), (1, 1));
+    assert_eq!(digests(&one)[0], digests(&two)[0]);
+    // 3 layers, 2 indexes, 2 configurations, 2 manifests.
+    assert_eq!(blobs(&store).len(), 9);
+
+    let layout = Layout::open(&store).unwrap();
+    let names = |layout: &Layout| -> Vec<_> {
+        let images = layout.images().unwrap();
+        images
+            .into_iter()
+            .map(|stored| stored.name.unwrap())
+            .collect()
+    };
+    assert_eq!(names(&layout), ["one:latest", "two:latest"]);
+    assert!(matches!(
+        layout.image(Some("three")),
+        Err(ImageError::NotFound { .. })
+    ));
+    let digits = two.image.digest.hex();
+    assert_eq!(
+        layout.image(Some(&digits[..12])).unwrap().name.as_deref(),
+        Some("two:latest")
+    );
+    // What a killed conversion left.
+    fs::write(store.join("blobs/sha256/.new-layer.1.0"), "half").unwrap();
+    let pruned = layout.remove("one").unwrap();
+    assert_eq!(pruned.blobs, 5);
+    assert_eq!(names(&layout), ["two:latest"]);
+    assert_eq!(blobs(&store).len(), 5);
+    assert_eq!(digests(&two), {
+        let image = layout.image(Some("two")).unwrap();
+        image.layers.iter().map(|l| l.digest).collect::<Vec<_>>()
+    });
+    layout.remove("two").unwrap();
+    assert!(blobs(&store).is_empty());
+}
+
+#[test]
+fn conversions_side_by_side_do_not_lose_each_other() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = temp.path().join("store");
+    let sources: Vec<PathBuf> = (0..6)
+        .map(|number| {
+            let dir = temp.path().join(format!("s{number}"));
+            let own = tar_of(&[("./", 'd', ""), ("own", 'f', &"x".repeat(number * 5000))]);
+            oci_layout(&dir, &[layers()[0].clone(), own], Pack::Gzip, |_| {});
+            dir
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for (number, dir) in sources.iter().enumerate() {
+            let store = &store;
+            scope.spawn(move || {
+                let name = format!("i{number}:latest");
+                run_with(&Source::OciDir(dir.clone(), None), store, &name, false).unwrap();
+            });
+        }
+    });
+    let layout = Layout::open(&store).unwrap();
+    let images = layout.images().unwrap();
+    assert_eq!(images.len(), 6);
+    assert!(images.iter().all(|stored| stored.image.is_ok()));
+    assert_eq!(layout.prune().unwrap().blobs, 0);
+}
+
+/// The message of a conversion that must fail and leave nothing.
+fn refused(source: &Path, change: impl FnOnce(&Path)) -> String {
+    change(source);
+    let out = source.with_extension("out");
+    let error = run(&Source::OciDir(source.to_owned(), None), &out).unwrap_err();
+    assert_eq!(blobs(&out).len(), 0, "{error}");
+    assert!(Layout::open(&out).unwrap().images().unwrap().is_empty());
+    error.to_string()
+}
+
+#[test]
+fn what_lies_about_itself_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let fresh = |name: &str, change: &dyn Fn(&mut Value)| {
+        let dir = temp.path().join(name);
+        oci_layout(&dir, &layers(), Pack::Gzip, change);
+        dir
+    };
+    let (packed, _) = pack(&layers()[1], Pack::Gzip);
+    let blob = |dir: &Path| {
+        dir.join("blobs/sha256")
+            .join(Sha256Digest::of(&packed).hex())
+    };
+
+    let text = refused(&fresh("flip", &|_| {}), |dir| {
+        let mut bytes = packed.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs::write(blob(dir), bytes).unwrap();
+    });
+    assert!(text.contains("tampered with"), "{text}");
+    let text = refused(&fresh("cut", &|_| {}), |dir| {
+        fs::write(blob(dir), &packed[..packed.len() - 9]).unwrap();
+    });
+    assert!(text.contains("bytes long, its descriptor says"), "{text}");
+    let text = refused(&fresh("missing", &|_| {}), |dir| {
+        fs::remove_file(blob(dir)).unwrap();
+    });
+    assert!(text.contains("cannot open"), "{text}");
+    let text = refused(
+        &fresh("size", &|manifest| {
+            manifest["layers"][0]["size"] = json!(1_u64 << 60);
+        }),
+        |_| {},
+    );
+    assert!(
+        text.contains("its descriptor says 1152921504606846976"),
+        "{text}"
+    );
+    let text = refused(
+        &fresh("count", &|manifest| {
+            manifest["layers"].as_array_mut().unwrap().pop();
+        }),
+        |_| {},
+    );
+    assert!(
+        text.contains("has 2 layers, its configuration names 3"),
+        "{text}"
+    );
+    let text = refused(
+        &fresh("digest", &|manifest| {
+            manifest["layers"][0]["digest"] = json!("sha256:../../../../etc/passwd");
+        }),
+        |_| {},
+    );
+    assert!(text.contains("is malformed"), "{text}");
+    let text = refused(
+        &fresh("type", &|manifest| {
+            manifest["layers"][0]["mediaType"] =
+                json!("application/vnd.oci.image.layer.v1.tar+encrypted");
+        }),
+        |_| {},
+    );
+    assert!(text.contains("tar+encrypted"), "{text}");
+    // A layer whose DiffID is another one.
+    let other = layers()[2].clone();
+    let text = refused(
+        &fresh("diff", &|manifest| {
+            let list = manifest["layers"].as_array_mut().unwrap();
+            list[0] = list[2].clone();
+        }),
+        |_| drop(other),
+    );
+    assert!(text.contains("(uncompressed)"), "{text}");
+    // A manifest that was changed.
+    let dir = fresh("manifest", &|_| {});
+    let text = refused(&dir, |dir| {
+        let index = fs::read_to_string(dir.join("index.json")).unwrap();
+        let index: Value = serde_json::from_str(&index).unwrap();
+        let digest = index["manifests"][0]["digest"].as_str().unwrap();
+        let path = dir.join("blobs/sha256").join(&digest[7..]);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text.replace("yes", "not")).unwrap();
+    });
+    assert!(text.contains("tampered with"), "{text}");
+}
+
+#[test]
+fn a_conversion_that_is_stopped_leaves_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = temp.path().join("source");
+    oci_layout(&source, &layers(), Pack::Gzip, |_| {});
+    let out = temp.path().join("out");
+    let error = run_with(&Source::OciDir(source, None), &out, "x", true).unwrap_err();
+    assert!(matches!(error, ImageError::Interrupted), "{error}");
+    assert!(blobs(&out).is_empty());
+    Layout::open(&out).unwrap().remove_if_empty();
+    assert!(!out.exists());
+}
+
+#[test]
+fn the_image_for_this_machine_is_chosen() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("source");
+    oci_layout(&dir, &layers()[..1], Pack::Gzip, |_| {});
+    let index = fs::read_to_string(dir.join("index.json")).unwrap();
+    let index: Value = serde_json::from_str(&index).unwrap();
+    let mut right = index["manifests"][0].clone();
+    right.as_object_mut().unwrap().remove("annotations");
+    right["platform"] = json!({ "os": "linux", "architecture": Platform::default().architecture });
+    let mut wrong = right.clone();
+    wrong["platform"] = json!({ "os": "linux", "architecture": "s390x" });
+    wrong["digest"] = json!(Sha256Digest::of(b"not there").to_string());
+    let mut attestation = wrong.clone();
+    attestation["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
+    let several = json!({ "schemaVersion": 2, "manifests": [wrong, right, attestation] });
+    let nested = with_type(
+        put(&dir, several.to_string().as_bytes()),
+        "application/vnd.oci.image.index.v1+json",
+    );
+    let index = json!({ "schemaVersion": 2, "manifests": [nested] });
+    fs::write(dir.join("index.json"), index.to_string()).unwrap();
+    let source = Source::OciDir(dir.clone(), None);
+    assert_eq!(run(&source, &temp.path().join("out")).unwrap().made, 1);
+
+    let stop = AtomicBool::new(false);
+    let layout = Layout::create(&temp.path().join("other")).unwrap();
+    let options = ConvertOptions {
+        name: "x".into(),
+        platform: "linux/riscv64".parse().unwrap(),
+        threads: 1,
+        stop: &stop,
+    };
+    let error = convert(&source, &layout, &options, &()).unwrap_err();
+    assert!(
+        error.to_string().contains("has no image for linux/riscv64"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_sample_of_zar_is_read_as_described() {
+    let temp = tempfile::tempdir().unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/zar-v1.img");
+    let source = Source::Zar(vec![sample.clone()]);
+    let converted = run(&source, &temp.path().join("out")).unwrap();
+    let path = &converted.image.layers[0].path;
+    check_bytes(path);
+    fsck(path);
+    let tree = image_snapshot(path);
+    let shown: Vec<_> = tree
+        .iter()
+        .map(|(path, entry)| {
+            let path = String::from_utf8_lossy(path).into_owned();
+            (path, entry.mode, entry.size, entry.mtime.0)
+        })
+        .collect();
+    // Times of the described file and of the day the sample was made.
+    let (told, time) = (1_561_817_811, 1_795_444_422);
+    let expected = [
+        ("", 0o040755, 0, 0),
+        ("a.txt", 0o100644, 6, told),
+        ("gone", 0o020000, 0, 0),
+        ("sub", 0o040755, 0, time),
+        ("sub/b.bin", 0o100644, 5000, time),
+        ("sub/deep", 0o040750, 0, time),
+        ("sub/deep/run.sh", 0o100755, 10, time),
+        ("sub/link", 0o120777, 8, time),
+    ];
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|(path, mode, size, time)| (path.to_owned(), mode, size, time))
+        .collect();
+    assert_eq!(shown, expected);
+    let digest = |bytes: &[u8]| Sha256Digest::of(bytes).0.to_vec();
+    assert_eq!(tree[&b"a.txt"[..]].content, digest(b"hello\n"));
+    assert_eq!(tree[&b"sub/b.bin"[..]].content, digest(&[b'x'; 5000]));
+    assert_eq!(
+        tree[&b"sub/deep/run.sh"[..]].content,
+        digest(b"#!/bin/sh\n")
+    );
+    assert_eq!(tree[&b"sub/link"[..]].content, b"../a.txt");
+
+    // Every cut and every flipped bit is an error or another tree, never a panic.
+    let bytes = fs::read(&sample).unwrap();
+    let broken = temp.path().join("broken.zar");
+    let check = |bytes: &[u8]| {
+        fs::write(&broken, bytes).unwrap();
+        let _ = run(&Source::Zar(vec![broken.clone()]), &temp.path().join("b"));
+    };
+    for len in (0x3ff0..bytes.len()).step_by(7).chain([0, 9, 10]) {
+        check(&bytes[..len]);
+    }
+    for at in (0x4000..bytes.len()).step_by(3) {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1 << (at % 8);
+        check(&bytes);
+    }
+}
+
+#[test]
+fn plain_sources_become_images_of_one_layer() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("dir");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("file"), "x").unwrap();
+    let from_dir = run(&Source::Dir(dir.clone()), &temp.path().join("a")).unwrap();
+    let image = temp.path().join("layer.img");
+    build(&dir, &image);
+    let from_image = run(&parse(image.to_str().unwrap()), &temp.path().join("b")).unwrap();
+    assert_eq!(digests(&from_dir), digests(&from_image));
+    assert_eq!(
+        digests(&from_image)[0],
+        Sha256Digest::of(&fs::read(&image).unwrap())
+    );
+    let error = run(
+        &Source::Erofs(vec![dir.join("file")]),
+        &temp.path().join("c"),
+    );
+    assert!(error.unwrap_err().to_string().contains("too short"));
+    let tar = temp.path().join("layer.tar");
+    fs::write(&tar, &layers()[0]).unwrap();
+    let from_tar = run(&parse(tar.to_str().unwrap()), &temp.path().join("d")).unwrap();
+    assert_eq!(from_tar.image.layers.len(), 1);
+    assert_eq!(from_tar.image.config["os"], "linux");
+}
+
+#[test]
+fn the_older_form_holds_the_layers_as_files() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = temp.path().join("source");
+    oci_layout(&source, &layers(), Pack::Gzip, |_| {});
+    let converted = run(&Source::OciDir(source, None), &temp.path().join("out")).unwrap();
+    let path = temp.path().join("archive.tar");
+    let mut file = File::create(&path).unwrap();
+    export_docker_layers(&converted.image, Some("app:v1"), &mut file).unwrap();
+    // Docker's own form: an image FROM scratch whose one layer is an ordinary one.
+    let name = format!("docker-archive:{}:app:v1", path.display());
+    let outer = run(&parse(&name), &temp.path().join("outer")).unwrap();
+    assert_eq!(
+        outer.image.config["config"],
+        converted.image.config["config"]
+    );
+    let tree = image_snapshot(&outer.image.layers[0].path);
+    let names: Vec<_> = tree.keys().map(|name| &name[..]).collect();
+    assert_eq!(names, [&b""[..], b"0.img", b"1.img", b"2.img"]);
+    for (number, layer) in converted.image.layers.iter().enumerate() {
+        let name = format!("{number}.img").into_bytes();
+        assert_eq!(tree[&name].content, layer.digest.0);
+    }
+}
