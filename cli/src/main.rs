@@ -43,6 +43,22 @@ enum Command {
     Prune(commands::images::PruneArguments),
     /// Show configuration, layers, sizes and digests of images.
     Inspect(commands::images::InspectArguments),
+    /// List files of an image or a stack of layers.
+    Ls(commands::look::list::ListArguments),
+    /// Show a tree of directories.
+    Tree(commands::look::list::TreeArguments),
+    /// Show everything about files: attributes, layer, where the bytes are.
+    Stat(commands::look::stat::Arguments),
+    /// Write the contents of files to standard output.
+    Cat(commands::look::cat::Arguments),
+    /// Take files out, into a directory or a tar stream.
+    Extract(commands::look::extract::Arguments),
+    /// Show what is different between two images or stacks.
+    Diff(commands::look::diff::Arguments),
+    /// Show what makes an image large, by directory and by layer.
+    Du(commands::look::du::Arguments),
+    /// Show which layer a file is from.
+    WhichLayer(commands::look::stat::WhichArguments),
     /// Run a program in a sandbox.
     #[command(name = "do")]
     Do(Box<commands::run::Arguments>),
@@ -74,6 +90,14 @@ fn main() -> ExitCode {
         Command::Rmi(arguments) => commands::images::remove(&arguments),
         Command::Prune(arguments) => commands::images::prune(&arguments),
         Command::Inspect(arguments) => commands::images::inspect(&arguments),
+        Command::Ls(arguments) => commands::look::list::list(&arguments),
+        Command::Tree(arguments) => commands::look::list::tree(&arguments),
+        Command::Stat(arguments) => commands::look::stat::stat(&arguments),
+        Command::Cat(arguments) => commands::look::cat::cat(&arguments),
+        Command::Extract(arguments) => commands::look::extract::extract(&arguments),
+        Command::Diff(arguments) => commands::look::diff::diff(&arguments),
+        Command::Du(arguments) => commands::look::du::du(&arguments),
+        Command::WhichLayer(arguments) => commands::look::stat::which(&arguments),
         Command::Do(arguments) => commands::run::run(&arguments),
         Command::Demo(arguments) => commands::demo::demo(&arguments),
         Command::Syscalls(arguments) => commands::syscalls::syscalls(&arguments),

@@ -89,8 +89,6 @@ pub(crate) struct StackFiles {
     pub layers: Vec<(String, File)>,
     /// The merged index, and the digests of the layers.
     pub index: Option<(String, File, Vec<[u8; 32]>)>,
-    /// The image they are from.
-    pub image: Option<ContainerImage>,
 }
 
 impl StackFiles {
@@ -112,7 +110,6 @@ impl StackFiles {
         Ok(StackFiles {
             layers,
             index,
-            image: Some(image),
         })
     }
 
@@ -152,7 +149,6 @@ impl StackFiles {
         Ok(StackFiles {
             layers: opened,
             index: None,
-            image: None,
         })
     }
 
@@ -187,7 +183,6 @@ impl StackFiles {
             images,
             stack,
             names,
-            image: self.image,
         };
         opened.report_faults();
         Ok(opened)
@@ -209,33 +204,13 @@ pub(crate) struct OpenStack {
     pub stack: Stack,
     /// What the files are called, by number.
     pub names: Vec<String>,
-    pub image: Option<ContainerImage>,
 }
 
 impl OpenStack {
     /// Prints what was found damaged.
     pub(crate) fn report_faults(&mut self) {
         for line in self.stack.take_faults() {
-            eprintln!("varve: {}", self.named(&line));
-        }
-    }
-
-    /// A line on a fault, with the name of the file instead of its number.
-    pub(crate) fn named(&self, line: &str) -> String {
-        let named = || {
-            let (number, rest) = line.strip_prefix("image ")?.split_once(": ")?;
-            let name = self.names.get(number.parse::<usize>().ok()?)?;
-            Some(format!("{name}: {rest}"))
-        };
-        named().unwrap_or_else(|| line.to_owned())
-    }
-
-    /// An error with what the stack says of it, for a path.
-    pub(crate) fn error(&mut self, path: &[u8], errno: Errno) -> anyhow::Error {
-        let path = String::from_utf8_lossy(path).into_owned();
-        match self.stack.take_faults().pop() {
-            Some(line) => anyhow!("{path}: {errno} ({})", self.named(&line)),
-            None => anyhow!("{path}: {errno}"),
+            eprintln!("varve: {}", named(&self.names, &line));
         }
     }
 
@@ -291,5 +266,24 @@ impl OpenStack {
             return Err(Errno::ENOTDIR);
         }
         Ok(found)
+    }
+}
+
+/// A line on a fault, with the name of the file instead of its number.
+fn named(names: &[String], line: &str) -> String {
+    let named = || {
+        let (number, rest) = line.strip_prefix("image ")?.split_once(": ")?;
+        let name = names.get(number.parse::<usize>().ok()?)?;
+        Some(format!("{name}: {rest}"))
+    };
+    named().unwrap_or_else(|| line.to_owned())
+}
+
+/// Tells on standard error what is wrong with a path, and what the stack says of it.
+pub(crate) fn complain(stack: &mut Stack, names: &[String], path: &[u8], errno: Errno) {
+    let path = String::from_utf8_lossy(path);
+    match stack.take_faults().pop() {
+        Some(line) => eprintln!("varve: {path}: {errno} ({})", named(names, &line)),
+        None => eprintln!("varve: {path}: {errno}"),
     }
 }

@@ -66,6 +66,13 @@ impl ImageFile {
         })
     }
 
+    /// What makes the file the same as another one: device and inode number.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = self.file.metadata().ok()?;
+        Some((meta.dev(), meta.ino()))
+    }
+
     /// The file, for mapping into guests.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

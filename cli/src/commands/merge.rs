@@ -1,7 +1,7 @@
 //! `varve merge`: one index over several layers.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Instant;
 

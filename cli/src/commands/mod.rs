@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod images;
+pub(crate) mod look;
 pub(crate) mod merge;
 pub(crate) mod run;
 pub(crate) mod syscalls;

@@ -1,0 +1,114 @@
+//! `varve cat`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::Result;
+use varve_core::abi::Errno;
+use varve_core::port::Images;
+use varve_core::stack::{Inode, Source, Stack};
+use varve_image::walk::is_dir;
+
+use super::{StackArguments, absolute, complain};
+use crate::output::finish;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    stack: StackArguments,
+    /// Regular files.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<OsString>,
+}
+
+/// Why a file did not get through.
+pub(super) enum CopyError {
+    /// It cannot be read.
+    Read(Errno),
+    /// Its bytes cannot be written.
+    Write(io::Error),
+}
+
+/// Gives the bytes of a file in runs, from the mapping where there is one: offset, and the bytes or how many zeros.
+pub(super) fn runs(
+    stack: &mut Stack,
+    images: &dyn Images,
+    inode: Inode,
+    each: &mut dyn FnMut(u64, Result<&[u8], u64>) -> io::Result<()>,
+) -> Result<(), CopyError> {
+    /// Bytes at a time.
+    const PART: u64 = 1 << 20;
+    let mut at = 0;
+    while let Some(extent) = stack.extent(images, inode, at).map_err(CopyError::Read)? {
+        match extent.source {
+            Source::Zero => {
+                each(at, Err(extent.len)).map_err(CopyError::Write)?;
+                at += extent.len;
+            }
+            Source::Image { image, offset } => {
+                let len = extent.len.min(PART);
+                let block = images.image(image).ok_or(CopyError::Read(Errno::EIO))?;
+                let range = offset as usize..(offset + len) as usize;
+                let bytes = block.slice().and_then(|slice| slice.get(range));
+                let bytes = bytes.ok_or(CopyError::Read(Errno::EIO))?;
+                each(at, Ok(bytes)).map_err(CopyError::Write)?;
+                at += len;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes so many zeros.
+pub(super) fn zeros(out: &mut dyn Write, mut count: u64) -> io::Result<()> {
+    let zeros = [0; 64 << 10];
+    while count > 0 {
+        let len = count.min(zeros.len() as u64);
+        out.write_all(&zeros[..len as usize])?;
+        count -= len;
+    }
+    Ok(())
+}
+
+pub(crate) fn cat(arguments: &Arguments) -> Result<u8> {
+    let mut stack = arguments.stack.open()?;
+    let mut out = io::stdout().lock();
+    let mut status = 0;
+    for path in &arguments.paths {
+        let path = path.as_bytes();
+        let found = stack.resolve(path, true).and_then(|inode| {
+            let mode = stack.stack.attr(&stack.images, inode)?.mode;
+            match mode & 0o170000 {
+                0o100000 => Ok(inode),
+                _ if is_dir(mode) => Err(Errno::EISDIR),
+                _ => Err(Errno::EINVAL),
+            }
+        });
+        let copied = match found {
+            Ok(inode) => runs(
+                &mut stack.stack,
+                &stack.images,
+                inode,
+                &mut |_, run| match run {
+                    Ok(bytes) => out.write_all(bytes),
+                    Err(count) => zeros(&mut out, count),
+                },
+            ),
+            Err(errno) => Err(CopyError::Read(errno)),
+        };
+        match copied {
+            Ok(()) => {}
+            Err(CopyError::Read(errno)) => {
+                complain(&mut stack, &absolute(path), errno);
+                status = 1;
+            }
+            Err(CopyError::Write(error)) => {
+                finish(Err(error))?;
+                return Ok(status);
+            }
+        }
+    }
+    finish(out.flush())?;
+    Ok(status)
+}
