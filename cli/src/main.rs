@@ -59,6 +59,10 @@ enum Command {
     Du(commands::look::du::Arguments),
     /// Show which layer a file is from.
     WhichLayer(commands::look::stat::WhichArguments),
+    /// Show an image or a stack of layers as a read-only directory.
+    Mount(commands::mount::MountArguments),
+    /// Take such a directory away again.
+    Umount(commands::mount::UmountArguments),
     /// Run a program in a sandbox.
     #[command(name = "do")]
     Do(Box<commands::run::Arguments>),
@@ -98,6 +102,8 @@ fn main() -> ExitCode {
         Command::Diff(arguments) => commands::look::diff::diff(&arguments),
         Command::Du(arguments) => commands::look::du::du(&arguments),
         Command::WhichLayer(arguments) => commands::look::stat::which(&arguments),
+        Command::Mount(arguments) => commands::mount::mount(&arguments),
+        Command::Umount(arguments) => commands::mount::umount(&arguments),
         Command::Do(arguments) => commands::run::run(&arguments),
         Command::Demo(arguments) => commands::demo::demo(&arguments),
         Command::Syscalls(arguments) => commands::syscalls::syscalls(&arguments),

@@ -107,10 +107,7 @@ impl StackFiles {
             }
             None => None,
         };
-        Ok(StackFiles {
-            layers,
-            index,
-        })
+        Ok(StackFiles { layers, index })
     }
 
     /// An operand: an image, or layer files joined with commas, lowest first.
@@ -270,7 +267,7 @@ impl OpenStack {
 }
 
 /// A line on a fault, with the name of the file instead of its number.
-fn named(names: &[String], line: &str) -> String {
+pub(crate) fn named(names: &[String], line: &str) -> String {
     let named = || {
         let (number, rest) = line.strip_prefix("image ")?.split_once(": ")?;
         let name = names.get(number.parse::<usize>().ok()?)?;

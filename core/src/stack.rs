@@ -198,6 +198,20 @@ impl Stack {
         }))
     }
 
+    /// Next byte that is data (`true`) or hole (`false`) at or behind `offset`, as lseek(2) has it.
+    ///
+    /// # Errors
+    /// `ENXIO` if there is none; damage.
+    pub fn seek(
+        &mut self,
+        images: &dyn Images,
+        inode: Inode,
+        offset: u64,
+        data: bool,
+    ) -> Result<u64, Errno> {
+        self.with(images, |fs, cx| fs.seek(cx, Ino(inode.0), offset, data))
+    }
+
     /// Fills `buf` with bytes of a regular file; gives how many there were.
     ///
     /// # Errors

@@ -6,5 +6,6 @@ pub(crate) mod demo;
 pub(crate) mod images;
 pub(crate) mod look;
 pub(crate) mod merge;
+pub(crate) mod mount;
 pub(crate) mod run;
 pub(crate) mod syscalls;

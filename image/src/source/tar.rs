@@ -352,7 +352,7 @@ impl Import<'_, '_> {
         if self.marker(&components)? {
             return self.stream.skip(stored + padding(stored));
         }
-        let attr = self.attr(header, records)?;
+        let mut attr = self.attr(header, records)?;
         let link = [records.get("linkpath"), extensions.long_link.as_deref()];
         let link = link.into_iter().flatten().next().map_or_else(
             || {
@@ -421,6 +421,8 @@ impl Import<'_, '_> {
                         link.len()
                     )));
                 }
+                // Linux knows no others, whatever an archive says.
+                attr.perm = 0o777;
                 Body::Symlink(link.into())
             }
             b'3' | b'4' => {

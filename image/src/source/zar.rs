@@ -122,10 +122,10 @@ pub(crate) fn read(
             _ => return Err(refuse("a type that is not known")),
         };
         let perm = match (entry.mode, &body) {
+            (_, Body::Symlink(_)) => 0o777,
             (Some(mode), _) => permissions(mode),
             // Images of old versions have none.
             (None, Body::Directory(_)) => 0o755,
-            (None, Body::Symlink(_)) => 0o777,
             (None, _) => 0o644,
         };
         let is_dir = body.is_directory();
