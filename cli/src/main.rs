@@ -14,7 +14,7 @@ mod stacks;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Exit status of failures of varve itself, as `docker run` has it.
 const FAILED: u8 = 125;
@@ -70,6 +70,10 @@ enum Command {
     Demo(commands::demo::Arguments),
     /// List the system calls and how much of each is supported.
     Syscalls(commands::syscalls::Arguments),
+    /// Print a script that completes varve's commands in a shell.
+    Completions(commands::shell::CompletionArguments),
+    /// Print or write manual pages.
+    Man(commands::shell::ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -107,6 +111,10 @@ fn main() -> ExitCode {
         Command::Do(arguments) => commands::run::run(&arguments),
         Command::Demo(arguments) => commands::demo::demo(&arguments),
         Command::Syscalls(arguments) => commands::syscalls::syscalls(&arguments),
+        Command::Completions(arguments) => {
+            commands::shell::completions(&arguments, Arguments::command())
+        }
+        Command::Man(arguments) => commands::shell::man(&arguments, Arguments::command()),
     };
     match result {
         Ok(status) => status.into(),

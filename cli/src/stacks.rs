@@ -279,8 +279,10 @@ pub(crate) fn named(names: &[String], line: &str) -> String {
 /// Tells on standard error what is wrong with a path, and what the stack says of it.
 pub(crate) fn complain(stack: &mut Stack, names: &[String], path: &[u8], errno: Errno) {
     let path = String::from_utf8_lossy(path);
+    let text = rustix::io::Errno::from_raw_os_error(errno.number().into()).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
     match stack.take_faults().pop() {
-        Some(line) => eprintln!("varve: {path}: {errno} ({})", named(names, &line)),
-        None => eprintln!("varve: {path}: {errno}"),
+        Some(line) => eprintln!("varve: {path}: {text} ({})", named(names, &line)),
+        None => eprintln!("varve: {path}: {text}"),
     }
 }

@@ -8,12 +8,11 @@ use crate::{build_image, run, target_dir};
 /// Lowest first.
 const LAYERS: [&str; 4] = ["base", "python", "tools", "app"];
 
-/// Builds the images of the four layers in a directory, lowest first. The root file system itself is made once and kept in the target
-/// directory.
+/// The directories of the four layers in overlayfs form, lowest first. They are made once and kept in the target directory.
 ///
 /// # Errors
 /// Why there can be none here.
-pub fn images(varve: &Path, dir: &Path) -> Result<Vec<PathBuf>, String> {
+pub fn directories() -> Result<Vec<PathBuf>, String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("needs root".into());
     }
@@ -26,18 +25,49 @@ pub fn images(varve: &Path, dir: &Path) -> Result<Vec<PathBuf>, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("rootfs/build");
     let made = run(Command::new(script).arg(&cache));
     if !made.status.success() {
-        let log = [made.stdout, made.stderr].concat();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        let end = lines.len().saturating_sub(15);
-        return Err(format!("rootfs/build failed:\n{}", lines[end..].join("\n")));
+        return Err(format!("rootfs/build failed:\n{}", last_lines(&made)));
     }
+    Ok(LAYERS.iter().map(|name| cache.join(name)).collect())
+}
+
+fn last_lines(output: &std::process::Output) -> String {
+    let log = [&output.stdout[..], &output.stderr].concat();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    let end = lines.len().saturating_sub(15);
+    lines[end..].join("\n")
+}
+
+/// Builds the images of the four layers in a directory, lowest first.
+///
+/// # Errors
+/// Why there can be none here.
+pub fn images(varve: &Path, dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let directories = directories()?;
     Ok(LAYERS
         .iter()
-        .map(|name| {
+        .zip(directories)
+        .map(|(name, directory)| {
             let image = dir.join(name).with_extension("img");
-            build_image(varve, &cache.join(name), &image);
+            build_image(varve, &directory, &image);
             image
         })
         .collect())
+}
+
+/// Makes an OCI image of six layers with umoci: `name` is `DIR:TAG`, DIR is new.
+///
+/// # Errors
+/// Why there can be none here.
+pub fn oci_image(name: &str) -> Result<(), String> {
+    let directories = directories()?;
+    if !Path::new("/usr/bin/umoci").exists() {
+        return Err("umoci is not installed".into());
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("rootfs/oci");
+    let made = run(Command::new(script).arg(name).args(directories));
+    match made.status.success() {
+        true => Ok(()),
+        false => Err(format!("rootfs/oci failed:\n{}", last_lines(&made))),
+    }
 }

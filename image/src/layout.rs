@@ -248,7 +248,7 @@ pub(crate) fn write(
                 let table = body_end.next_multiple_of(CHUNK_ENTRY as usize);
                 let own = chunks.own.map(|own| data.extents[own.0 as usize].start);
                 write_chunks(&mut inodes[table..], chunks, own.unwrap_or_default());
-                CHUNK_INDEXES | chunks.bits - BLOCK_SIZE.trailing_zeros()
+                CHUNK_INDEXES | (chunks.bits - BLOCK_SIZE.trailing_zeros())
             }
             _ => 0,
         };

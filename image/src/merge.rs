@@ -289,7 +289,7 @@ impl Merge<'_, '_> {
         let block = u32::try_from(offset / BLOCK_SIZE).ok();
         match (device, block) {
             (Some(device), Some(block))
-                if offset % BLOCK_SIZE == 0 && end <= room && block != u32::MAX =>
+                if offset.is_multiple_of(BLOCK_SIZE) && end <= room && block != u32::MAX =>
             {
                 Run::Device(device as u16 + 1, block)
             }

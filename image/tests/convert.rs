@@ -22,7 +22,8 @@ fn tar_of(entries: &[(&str, char, &str)]) -> Vec<u8> {
     for (name, kind, content) in entries {
         let mut header = tar::Header::new_gnu();
         header.set_mode(if *kind == 'd' { 0o750 } else { 0o640 });
-        (header.set_uid(7), header.set_gid(8));
+        header.set_uid(7);
+        header.set_gid(8);
         header.set_mtime(1_600_000_000);
         match kind {
             'f' => {

@@ -8,4 +8,5 @@ pub(crate) mod look;
 pub(crate) mod merge;
 pub(crate) mod mount;
 pub(crate) mod run;
+pub(crate) mod shell;
 pub(crate) mod syscalls;

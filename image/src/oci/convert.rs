@@ -369,7 +369,7 @@ impl Work<'_> {
         let mut advance = |done| self.progress.advance(at, done);
         let mut ignore = |_| {};
         let mut raw = HashReader::new(part, &self.stop, &mut advance);
-        let made = (|| {
+        let made: Result<_, ImageError> = (|| {
             let plain = decompress(&mut raw).map_err(fail)?;
             let mut plain = HashReader::new(plain, &self.stop, &mut ignore);
             let made = make(&mut plain, &what)?;
@@ -383,10 +383,7 @@ impl Work<'_> {
             let (actual, _) = raw.finish().map_err(fail)?;
             check_digest(&what, expected, actual)?;
         }
-        let (made, diff_id) = match made {
-            Ok(made) => made,
-            Err(error) => return Err(error),
-        };
+        let (made, diff_id) = made?;
         if let Some(expected) = input.diff_id {
             check_digest(&format!("{what} (uncompressed)"), expected, diff_id)?;
         }

@@ -30,12 +30,15 @@ pub(super) enum CopyError {
     Write(io::Error),
 }
 
+/// Takes a run of a file: its offset, and its bytes or how many zeros it is.
+pub(super) type EachRun<'a> = dyn FnMut(u64, Result<&[u8], u64>) -> io::Result<()> + 'a;
+
 /// Gives the bytes of a file in runs, from the mapping where there is one: offset, and the bytes or how many zeros.
 pub(super) fn runs(
     stack: &mut Stack,
     images: &dyn Images,
     inode: Inode,
-    each: &mut dyn FnMut(u64, Result<&[u8], u64>) -> io::Result<()>,
+    each: &mut EachRun<'_>,
 ) -> Result<(), CopyError> {
     /// Bytes at a time.
     const PART: u64 = 1 << 20;

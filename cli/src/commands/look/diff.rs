@@ -125,13 +125,12 @@ impl Compare {
             let shown = absolute(&pair.path);
             let mut attrs: [Option<Attr>; 2] = [None, None];
             let mut failed = false;
-            for side in 0..2 {
-                let Some(inode) = pair.inodes[side] else {
+            for ((attr, stack), inode) in attrs.iter_mut().zip(&mut self.sides).zip(pair.inodes) {
+                let Some(inode) = inode else {
                     continue;
                 };
-                let stack = &mut self.sides[side];
                 match stack.stack.attr(&stack.images, inode) {
-                    Ok(attr) => attrs[side] = Some(attr),
+                    Ok(found) => *attr = Some(found),
                     Err(errno) => {
                         complain(stack, &shown, errno);
                         failed = true;

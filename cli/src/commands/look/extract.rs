@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     tar: bool,
 }
 
+/// Names and values.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One object on its way out.
 struct Object<'a> {
     path: &'a [u8],
@@ -183,11 +186,7 @@ fn told(
     }
 }
 
-fn xattrs(
-    stack: &mut Stack,
-    images: &dyn Images,
-    inode: Inode,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CopyError> {
+fn xattrs(stack: &mut Stack, images: &dyn Images, inode: Inode) -> Result<Pairs, CopyError> {
     let mut names = stack.list_xattr(images, inode).map_err(CopyError::Read)?;
     names.sort();
     let mut list = Vec::with_capacity(names.len());
@@ -489,7 +488,7 @@ impl<W: Write> Target for Tar<W> {
             name.push(b'/');
         }
         let mut header = tar::Header::new_ustar();
-        let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut records = Pairs::new();
         let mut record = |key: &str, value: &[u8]| records.push((key.into(), value.to_vec()));
         let short = header.set_path(OsStr::from_bytes(&name)).is_ok();
         if !short || header.path_bytes() != name {
@@ -586,7 +585,7 @@ impl<W: Write> Tar<W> {
         images: &dyn Images,
         object: &Object<'_>,
         name: &[u8],
-        mut records: Vec<(Vec<u8>, Vec<u8>)>,
+        mut records: Pairs,
         mut header: tar::Header,
     ) -> Result<(), CopyError> {
         let size = object.attr.size;

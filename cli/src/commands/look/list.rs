@@ -116,6 +116,9 @@ fn each(
     Ok(())
 }
 
+/// Takes an object: its path from the root, how deep it is, and what it is.
+type Show<'a> = dyn FnMut(&[u8], usize, &Entry) -> io::Result<()> + 'a;
+
 /// Gives the objects below a path, depth first.
 fn entries(
     stack: &mut OpenStack,
@@ -123,7 +126,7 @@ fn entries(
     base: &[u8],
     deepest: usize,
     status: &mut u8,
-    show: &mut dyn FnMut(&[u8], usize, &Entry) -> io::Result<()>,
+    show: &mut Show<'_>,
 ) -> io::Result<()> {
     let OpenStack {
         images,

@@ -588,7 +588,10 @@ fn run(test: Test, mut random: Random, steps: u32) {
         Body::File(data) => data.pages.len() as u64,
         _ => 0,
     };
-    assert_eq!(test.fs.used, test.fs.nodes.values().map(frames).sum());
+    assert_eq!(
+        test.fs.used,
+        test.fs.nodes.values().map(frames).sum::<u64>()
+    );
     for (_, page) in core::mem::take(&mut test.maps).into_values() {
         test.unmap(page);
     }
