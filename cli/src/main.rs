@@ -35,6 +35,8 @@ enum Command {
     Convert(commands::convert::Arguments),
     /// Make one index over several layers, so that a look-up costs the same for any number of them.
     Merge(commands::merge::Arguments),
+    /// Check digests and structure of images and layers.
+    Check(commands::check::Arguments),
     /// List the images of the store.
     Images(commands::images::ListArguments),
     /// Remove images from the store.
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => commands::build::build(&arguments),
         Command::Convert(arguments) => commands::convert::run(&arguments),
         Command::Merge(arguments) => commands::merge::run(&arguments),
+        Command::Check(arguments) => commands::check::run(&arguments),
         Command::Images(arguments) => commands::images::list(&arguments),
         Command::Rmi(arguments) => commands::images::remove(&arguments),
         Command::Prune(arguments) => commands::images::prune(&arguments),

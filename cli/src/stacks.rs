@@ -112,16 +112,12 @@ impl StackFiles {
 
     /// An operand: an image, or layer files joined with commas, lowest first.
     pub(crate) fn open(operand: &OsStr, store: &StoreArguments) -> Result<StackFiles> {
-        let path = Path::new(operand);
-        let is_image = match std::fs::metadata(path) {
-            Ok(meta) => meta.is_dir() && path.join("oci-layout").exists(),
-            Err(_) => true,
-        };
-        let parts: Vec<_> = match is_image {
+        let named = is_image(operand);
+        let parts: Vec<_> = match named {
             true => operand.as_bytes().split(|&byte| byte == b',').collect(),
             false => vec![operand.as_bytes()],
         };
-        if is_image && parts.len() == 1 {
+        if named && parts.len() == 1 {
             return StackFiles::of_image(store.image(operand)?);
         }
         let paths: Vec<_> = parts
@@ -284,5 +280,14 @@ pub(crate) fn complain(stack: &mut Stack, names: &[String], path: &[u8], errno: 
     match stack.take_faults().pop() {
         Some(line) => eprintln!("varve: {path}: {text} ({})", named(names, &line)),
         None => eprintln!("varve: {path}: {text}"),
+    }
+}
+
+/// Whether an operand may be an image, and not a layer file or a directory that becomes one.
+pub(crate) fn is_image(operand: &OsStr) -> bool {
+    let path = Path::new(operand);
+    match std::fs::metadata(path) {
+        Ok(meta) => meta.is_dir() && path.join("oci-layout").exists(),
+        Err(_) => true,
     }
 }

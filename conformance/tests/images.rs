@@ -469,7 +469,7 @@ fn stacks_are_looked_into() {
     );
     assert_eq!(
         fixture.ok(&[&"cat", &image, &"/media/new", &"app/data/../../media/new"]),
-        "new\n"
+        "new\nnew\n"
     );
     let which = fixture.ok(&[&"which-layer", &image, &"/media/new", &"/etc/motd"]);
     let numbers: Vec<_> = which.lines().map(|line| &line[..2]).collect();
@@ -486,6 +486,16 @@ fn stacks_are_looked_into() {
     assert_eq!(gone.status.code(), Some(1));
     let text = String::from_utf8_lossy(&gone.stderr).into_owned();
     assert!(text.contains("a layer above takes it away"), "{text}");
+    let check = json(&[&"check", &"--json", &image]);
+    let files = check.as_array().unwrap();
+    assert_eq!(files.len(), 7);
+    for file in files {
+        assert_eq!(
+            (&file["good"], &file["digest"]),
+            (&true.into(), &"right".into()),
+            "{file}"
+        );
+    }
     for args in [
         vec!["ls", "-lR", "--json"],
         vec!["tree", "--json"],

@@ -8,6 +8,7 @@
 //! The bytes of an image depend on the source and the options alone: no clock, no random UUID, no hash order.
 #![forbid(unsafe_code)]
 
+mod check;
 mod digest;
 mod dirent;
 mod error;
@@ -25,6 +26,7 @@ pub mod walk;
 mod writer;
 mod xattr;
 
+pub use check::{CheckReport, Fault, check};
 pub use error::BuildError;
 pub use merge::{MergeLayer, merge};
 pub use options::{BuildOptions, DataAlign, ParseAlignError};

@@ -1,6 +1,7 @@
 //! The commands. Each gives the exit status, or an error that ends varve with 125.
 
 pub(crate) mod build;
+pub(crate) mod check;
 pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod images;

@@ -1,5 +1,7 @@
 //! Inodes: 32 or 64 bytes in the metadata, found by their number alone.
 
+use core::ops::Range;
+
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -87,6 +89,25 @@ pub(super) const ONLY_HEAD: u32 = 12;
 const _: () = assert!(size_of::<Compact>() == 32 && size_of::<Extended>() == 64);
 
 impl ImgFs {
+    /// The bytes of the image that belong to an inode itself: its fields, its attributes, and the tail or the chunks behind them.
+    pub fn metadata(&self, inode: &Inode) -> Range<u64> {
+        let start = self.meta.saturating_add(inode.nid.saturating_mul(32));
+        let attributes = inode.xattrs.0.saturating_add(u64::from(inode.xattrs.1));
+        let end = match inode.layout {
+            Layout::Plain(_) | Layout::Hole => attributes,
+            Layout::Inline { tail, .. } => {
+                let before = inode.size.saturating_sub(1) >> self.block_bits << self.block_bits;
+                tail.saturating_add(inode.size.saturating_sub(before))
+            }
+            Layout::Chunks { table, bits, wide } => {
+                let entry = if wide { 8 } else { 4 };
+                let count = inode.size.div_ceil(1 << bits);
+                table.saturating_add(count.saturating_mul(entry))
+            }
+        };
+        start..end
+    }
+
     /// The inode with this number.
     ///
     /// # Errors
