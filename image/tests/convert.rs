@@ -11,10 +11,15 @@ use std::sync::atomic::AtomicBool;
 
 use oracle::*;
 use serde_json::{Value, json};
+use varve_core::boot::MergedIndex;
+use varve_core::machine::ImageId;
+use varve_core::memhost::{MemBlock, MemImages};
+use varve_core::stack::Stack;
 use varve_image::oci::{
     ConvertOptions, Converted, ImageError, Layout, Platform, Sha256Digest, Source, convert,
     export_docker_layers,
 };
+use varve_image::walk::{Next, walk};
 
 /// A tar archive out of (name, kind, content or target).
 fn tar_of(entries: &[(&str, char, &str)]) -> Vec<u8> {
@@ -281,6 +286,63 @@ fn directories_without_an_entry_are_those_of_the_layers_below() {
     assert_eq!(tmp.xattrs[&b"trusted.overlay.opaque"[..]], b"y");
     // No layer has this one.
     assert_eq!(third[&b"tmp/deep"[..]].mode, 0o040755);
+}
+
+#[test]
+fn an_opaque_root_hides_the_layers_below() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = temp.path().join("source");
+    let mut layers = layers();
+    layers.push(tar_of(&[
+        ("etc/only", 'f', "x"),
+        (".wh..wh..opq", 'f', ""),
+        ("tmp", 'f', "a file now"),
+    ]));
+    oci_layout(&source, &layers, Pack::Gzip, |_| {});
+    let converted = run(&Source::OciDir(source, None), &temp.path().join("out")).unwrap();
+    let index = image_snapshot_of_index(&converted);
+    assert_eq!(index, ["etc", "etc/only", "tmp"]);
+    let top = image_snapshot(&converted.image.layers[3].path);
+    // Overlayfs does not look whether the root is opaque.
+    assert!(
+        !top[&b""[..]]
+            .xattrs
+            .contains_key(&b"trusted.overlay.opaque"[..])
+    );
+    assert_eq!(top[&b"link"[..]].mode, 0o020000);
+    assert_eq!(
+        top[&b"etc"[..]].xattrs[&b"trusted.overlay.opaque"[..]],
+        b"y"
+    );
+}
+
+/// The names in the merged index of an image.
+fn image_snapshot_of_index(converted: &Converted) -> Vec<String> {
+    let paths = converted.image.layers.iter().map(|layer| &layer.path);
+    let index = converted.image.index.as_ref().unwrap();
+    let blocks = paths.chain([&index.path]).map(|path| MemBlock {
+        bytes: fs::read(path).unwrap(),
+        mapped: true,
+    });
+    let images = MemImages(blocks.collect());
+    let count = converted.image.layers.len() as u32;
+    let ids: Vec<_> = (0..count).map(ImageId).collect();
+    let digests = converted.image.layers.iter().map(|layer| layer.digest.0);
+    let index = MergedIndex {
+        image: ImageId(count),
+        digests: digests.collect(),
+    };
+    let mut stack = Stack::open(&images, &ids, Some(index)).unwrap();
+    let root = stack.root();
+    let mut names = Vec::new();
+    walk(&mut stack, &images, root, &mut |_, item| {
+        assert!(item.attr.is_ok());
+        names.push(String::from_utf8(item.path.to_vec()).unwrap());
+        Ok::<_, ()>(Next::Into)
+    })
+    .unwrap();
+    names.remove(0);
+    names
 }
 
 #[test]

@@ -32,8 +32,8 @@ use super::{
 use crate::merge::{self, MergeLayer, inode_attr, inode_xattrs, open_failure};
 use crate::output::Output;
 use crate::source::{decompress, write_dir, write_tar, write_zar};
-use crate::tree::Tree;
-use crate::walk::is_dir;
+use crate::tree::{NodeId, Tree};
+use crate::walk::{self, is_dir};
 use crate::{BuildOptions, BuildReport};
 
 /// Version of the conversion: raised when the same layer gives other bytes than before.
@@ -394,11 +394,12 @@ impl Work<'_> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives directories that a layer does not describe the attributes that they have in the layers below, as containerd does; whether there
-    /// were any. Waits for those layers.
+    /// Does what depends on the layers below, and waits for them; whether there was anything. Directories that a layer does not describe take
+    /// the attributes that they have there, as containerd gives them.
     fn inherit(&self, at: usize, tree: &mut Tree) -> Result<bool, ImageError> {
         let implied = tree.implied();
-        if implied.is_empty() || at == 0 {
+        let hides_all = tree.directory(NodeId::ROOT).is_some_and(|root| root.opaque);
+        if at == 0 || implied.is_empty() && !hides_all {
             return Ok(false);
         }
         let lower = {
@@ -423,6 +424,9 @@ impl Work<'_> {
         let ids: Vec<_> = (0..lower.len() as u32).map(ImageId).collect();
         let mut stack = Stack::open(&images, &ids, None)
             .map_err(|error| ImageError::bad("the layers below", open_failure(&error)))?;
+        if hides_all {
+            hide_names(&mut stack, &images, tree);
+        }
         for (node, path) in implied {
             let mut inode = Some(stack.root());
             // The stack is small and short-lived: its references go with it.
@@ -508,6 +512,17 @@ impl Work<'_> {
         let target = self.layout.dir().join("blobs/sha256/new-index");
         let (_, output) = merge::write(&images, &inputs, &target, &mut ())?;
         Ok(self.keep(output)?.0)
+    }
+}
+
+/// Overlayfs does not look whether the root of a layer is opaque: what the layers below have there goes away name by name.
+fn hide_names(stack: &mut Stack, images: &OpenImages, tree: &mut Tree) {
+    let root = stack.root();
+    // Damage below is found when the index is made.
+    let (names, _) = walk::names(stack, images, root);
+    if let Some(root) = tree.directory_mut(NodeId::ROOT) {
+        root.opaque = false;
+        root.whiteouts.extend(names);
     }
 }
 
