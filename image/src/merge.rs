@@ -17,8 +17,8 @@ use varve_core::stack::{Attr as StackAttr, Inode, Source, Stack};
 use crate::layout;
 use crate::output::Output;
 use crate::tree::{
-    Attr, Body, Chunk, Chunks, Directory, Node, NodeId, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO,
-    S_IFLNK, S_IFREG, Time, Tree, Xattrs,
+    Attr, Body, Chunk, Chunks, Directory, NODES_MAX, Node, NodeId, S_IFBLK, S_IFCHR, S_IFDIR,
+    S_IFIFO, S_IFLNK, S_IFREG, Time, Tree, Xattrs,
 };
 use crate::walk::{Next, walk};
 use crate::writer::{Content, DataWriter, ExtentId};
@@ -161,6 +161,10 @@ impl Merge<'_, '_> {
         {
             self.tree.link(parent, name, node);
             return Ok(());
+        }
+        if self.tree.is_full() {
+            let reason = format!("more than {NODES_MAX} objects, which is the most for an index");
+            return Err(BuildError::unsupported(path.to_vec(), reason));
         }
         let xattrs = inode_xattrs(stack, images, inode);
         let xattrs = xattrs.map_err(|errno| damage(stack, path, errno))?;

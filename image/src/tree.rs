@@ -20,6 +20,9 @@ pub(crate) const NAME_MAX: usize = 255;
 /// Longest target of a symbolic link, in bytes.
 pub(crate) const TARGET_MAX: usize = 4095;
 
+/// Most objects of a layer: all of them are in memory while it is built.
+pub(crate) const NODES_MAX: usize = 1 << 22;
+
 /// Index of a node in its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeId(pub(crate) u32);
@@ -205,6 +208,11 @@ impl Tree {
             Body::Directory(directory) => Some(directory),
             _ => None,
         }
+    }
+
+    /// Whether so many objects are there that no more can be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.nodes.len() >= NODES_MAX
     }
 
     /// Adds a node without a name.

@@ -225,10 +225,12 @@ impl Work<'_> {
                         if self.stop.is_set() {
                             return;
                         }
-                        let done = self.layer(at, input);
+                        let mut done = self.layer(at, input);
                         match &done {
                             Ok(done) => self.ready()[at] = Some(done.digest),
-                            Err(_) => self.stop.fail(),
+                            // Those that end because another one failed have nothing to say.
+                            Err(_) if !self.stop.fail() => done = Err(ImageError::Interrupted),
+                            Err(_) => {}
                         }
                         self.changed.notify_all();
                         *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);

@@ -92,8 +92,9 @@ impl<'a> Stop<'a> {
         }
     }
 
-    pub(crate) fn fail(&self) {
-        self.failed.store(true, Ordering::Relaxed);
+    /// Notes a failure; whether it is the first one.
+    pub(crate) fn fail(&self) -> bool {
+        !self.failed.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn is_wanted(&self) -> bool {

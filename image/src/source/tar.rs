@@ -7,7 +7,9 @@ use super::marker::Marker;
 use super::pax::{self, Records};
 use super::sparse::{LeadingMap, Map};
 use crate::error::Shown;
-use crate::tree::{Attr, Body, Directory, NAME_MAX, Node, NodeId, TARGET_MAX, Time, Tree, Xattrs};
+use crate::tree::{
+    Attr, Body, Directory, NAME_MAX, NODES_MAX, Node, NodeId, TARGET_MAX, Time, Tree, Xattrs,
+};
 use crate::writer::{Content, DataWriter};
 use crate::xattr;
 use crate::{BuildError, BuildOptions};
@@ -21,6 +23,8 @@ const BLOCK: usize = 512;
 const EXTENSION_MAX: u64 = 4 << 20;
 /// Symbolic links followed on the way to one entry.
 const LINKS_MAX: u32 = 40;
+/// No image can hold a file so large.
+const SIZE_MAX: u64 = 16 << 40;
 const READ_BUFFER: usize = 256 << 10;
 const OVERLAY: &[u8] = b"trusted.overlay.";
 
@@ -50,6 +54,7 @@ pub(crate) fn read(
         data,
         tree: Tree::new(attr),
         missing: attr,
+        names: 0,
         global: Records::default(),
     };
     import.tree.implied.insert(NodeId::ROOT);
@@ -245,6 +250,8 @@ struct Import<'a, 'd> {
     tree: Tree,
     /// Attributes of directories that have no entry.
     missing: Attr,
+    /// Entries so far.
+    names: usize,
     global: Records,
 }
 
@@ -336,6 +343,11 @@ impl Import<'_, '_> {
             }
             b'V' => return self.stream.skip(stored + padding(stored)),
             _ => {}
+        }
+        self.names += 1;
+        if self.tree.is_full() || self.names > NODES_MAX {
+            let reason = format!("more than {NODES_MAX} entries, which is the most for a layer");
+            return Err(self.stream.fail(reason));
         }
         let Some(components) = components(&name) else {
             return Err(self.stream.fail("the name leads out of the layer"));
@@ -505,8 +517,9 @@ impl Import<'_, '_> {
             },
         };
         let size = map.size;
-        if i64::try_from(size).is_err() {
-            return Err(self.stream.fail("size is out of range"));
+        if size >= SIZE_MAX {
+            let reason = format!("a file of {size} bytes: an image cannot exceed 16 TiB");
+            return Err(self.stream.fail(reason));
         }
         let mut content = MemberContent {
             stream: &mut self.stream,
