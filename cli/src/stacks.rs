@@ -11,9 +11,10 @@ use varve_core::boot::{BootError, MAX_LAYERS, MergedIndex};
 use varve_core::machine::ImageId;
 use varve_core::port::{Block, Images};
 use varve_core::stack::{Inode, Stack};
-use varve_host::ImageFile;
-use varve_image::oci::{ContainerImage, Layout};
+use varve_host::HostImage;
+use varve_image::oci::{ContainerImage, Layer, Layout};
 use varve_image::walk::is_dir;
+use varve_image::{VerifiedFile, Verity};
 
 use crate::layers;
 
@@ -83,31 +84,69 @@ impl StoreArguments {
     }
 }
 
+/// A layer or an index, opened.
+pub(crate) struct StackFile {
+    /// What it is called.
+    pub name: String,
+    pub file: File,
+    /// Its Merkle tree, if it has one.
+    verity: Option<Verity>,
+}
+
+impl StackFile {
+    fn open(layer: &Layer) -> Result<StackFile> {
+        let name = layer.path.display().to_string();
+        Ok(StackFile {
+            file: File::open(&layer.path).with_context(|| name.clone())?,
+            name,
+            verity: layer.verity,
+        })
+    }
+
+    /// Maps the file, or makes it one that is checked block by block.
+    pub(crate) fn image(self, verify: bool) -> Result<(String, HostImage)> {
+        let name = self.name;
+        if !verify {
+            let image = HostImage::open(self.file).with_context(|| name.clone())?;
+            return Ok((name, image));
+        }
+        let Some(verity) = self.verity else {
+            bail!(
+                "{name}: nothing to verify it by: its image has no Merkle tree for it; `varve convert` makes one"
+            );
+        };
+        let file = VerifiedFile::open(self.file, &verity).with_context(|| name.clone())?;
+        Ok((name, HostImage::Checked(Box::new(file))))
+    }
+}
+
 /// The files of a stack, opened.
 pub(crate) struct StackFiles {
-    /// Layers, lowest first: what they are called and their files.
-    pub layers: Vec<(String, File)>,
+    /// Layers, lowest first.
+    pub layers: Vec<StackFile>,
     /// The merged index, and the digests of the layers.
-    pub index: Option<(String, File, Vec<[u8; 32]>)>,
+    pub index: Option<(StackFile, Vec<[u8; 32]>)>,
+    /// Check each block when it is first touched.
+    pub verify: bool,
 }
 
 impl StackFiles {
     /// The layers of a container image.
     pub(crate) fn of_image(image: ContainerImage) -> Result<StackFiles> {
-        let open = |path: &Path| File::open(path).with_context(|| path.display().to_string());
-        let mut layers = Vec::with_capacity(image.layers.len());
-        for layer in &image.layers {
-            layers.push((layer.path.display().to_string(), open(&layer.path)?));
-        }
+        let layers = image.layers.iter().map(StackFile::open);
+        let layers = layers.collect::<Result<_>>()?;
         let index = match &image.index {
             Some(index) => {
                 let digests = image.layers.iter().map(|layer| layer.digest.0).collect();
-                let name = index.path.display().to_string();
-                Some((name, open(&index.path)?, digests))
+                Some((StackFile::open(index)?, digests))
             }
             None => None,
         };
-        Ok(StackFiles { layers, index })
+        Ok(StackFiles {
+            layers,
+            index,
+            verify: false,
+        })
     }
 
     /// An operand: an image, or layer files joined with commas, lowest first.
@@ -137,11 +176,16 @@ impl StackFiles {
         }
         let mut opened = Vec::with_capacity(paths.len());
         for path in paths {
-            opened.push((path.display().to_string(), layers::open(path)?));
+            opened.push(StackFile {
+                name: path.display().to_string(),
+                file: layers::open(path)?,
+                verity: None,
+            });
         }
         Ok(StackFiles {
             layers: opened,
             index: None,
+            verify: false,
         })
     }
 
@@ -149,18 +193,20 @@ impl StackFiles {
     pub(crate) fn stack(self, merged: bool) -> Result<OpenStack> {
         let mut files = Vec::new();
         let mut names = Vec::new();
-        for (name, file) in self.layers {
-            files.push(ImageFile::new(file).with_context(|| name.clone())?);
+        for layer in self.layers {
+            let (name, image) = layer.image(self.verify)?;
+            files.push(image);
             names.push(name);
         }
         let ids: Vec<_> = (0..files.len() as u32).map(ImageId).collect();
         let mut index = None;
-        if let Some((name, file, digests)) = self.index.filter(|_| merged) {
+        if let Some((file, digests)) = self.index.filter(|_| merged) {
             index = Some(MergedIndex {
                 image: ImageId(files.len() as u32),
                 digests,
             });
-            files.push(ImageFile::new(file).with_context(|| name.clone())?);
+            let (name, image) = file.image(self.verify)?;
+            files.push(image);
             names.push(name);
         }
         let images = MappedImages(files);
@@ -182,8 +228,8 @@ impl StackFiles {
     }
 }
 
-/// Mapped image files.
-pub(crate) struct MappedImages(pub Vec<ImageFile>);
+/// Image files.
+pub(crate) struct MappedImages(pub Vec<HostImage>);
 
 impl Images for MappedImages {
     fn image(&self, id: ImageId) -> Option<&dyn Block> {

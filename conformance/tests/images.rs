@@ -859,3 +859,87 @@ fn a_killed_conversion_leaves_nothing_half_written() {
         assert_eq!(fs::read_dir(out.join("blobs/sha256")).unwrap().count(), 0);
     }
 }
+
+#[test]
+fn a_layer_that_lies_is_found_out() {
+    let Some(fixture) = fixture() else { return };
+    let image = fixture.path("liar");
+    ok(Command::new("cp")
+        .arg("-a")
+        .arg(fixture.path("image"))
+        .arg(&image));
+    let text = fixture.ok(&[
+        &"stat",
+        &"--json",
+        &image,
+        &"/etc/debian_version",
+        &"/etc/motd",
+    ]);
+    let stat: Value = serde_json::from_str(&text).unwrap();
+    let extent = &stat[0]["extents"][0];
+    let layers = fixture.layers(&image);
+    let layer = &layers[extent["layer"].as_u64().unwrap() as usize];
+    let offset = extent["offset"].as_u64().unwrap();
+    ok(Command::new("chmod").arg("644").arg(layer));
+    let file = fs::OpenOptions::new().write(true).open(layer).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"99", offset).unwrap();
+
+    // As it is, the image is believed.
+    let run_it = |verify: bool, script: &str| {
+        let mut command = Command::new(&fixture.varve);
+        command.arg("do").args(verify.then_some("--verify"));
+        command
+            .arg("--image")
+            .arg(&image)
+            .args(["--", "sh", "-c", script]);
+        run(&mut command)
+    };
+    let output = run_it(false, "cat /etc/debian_version");
+    assert!(output.stdout.starts_with(b"99"), "{output:?}");
+    // Verified, only the file that was changed cannot be read; programs run, also those that map.
+    let map = "import mmap, sys
+data = open(sys.argv[1], \"rb\")
+print(mmap.mmap(data.fileno(), 0, prot=mmap.PROT_READ)[:7])";
+    let script = format!(
+        "cat /etc/debian_version; echo $?; cat /etc/motd; echo '{map}' >/tmp/map.py
+python3 /tmp/map.py /etc/motd; python3 /tmp/map.py /etc/debian_version; echo $?"
+    );
+    let output = run_it(true, &script);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(
+        text, "1\nWelcome to the application\nb'Welcome'\n135\n",
+        "{output:?}"
+    );
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("Input/output error"), "{text}");
+
+    let cat = fixture.varve(&[
+        &"cat",
+        &"--verify",
+        &image,
+        &"/etc/debian_version",
+        &"/media/new",
+    ]);
+    assert_eq!(
+        (cat.status.code(), &cat.stdout[..]),
+        (Some(1), &b"new\n"[..])
+    );
+    let check = fixture.varve(&[&"check", &image]);
+    assert_eq!(check.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(text.contains("damaged or was tampered with"), "{text}");
+    let tree = fixture.varve(&[&"ls", &"--verify", &fixture.path("src")]);
+    assert!(!tree.status.success());
+    if can_mount() {
+        let point = fixture.path("verified");
+        fs::create_dir(&point).unwrap();
+        let log = fixture.path("verified.log");
+        fixture.ok(&[&"mount", &"--verify", &"--log", &log, &image, &point]);
+        let error = fs::read(point.join("etc/debian_version")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EIO as i32));
+        assert_eq!(fs::read(point.join("media/new")).unwrap(), b"new\n");
+        fixture.ok(&[&"umount", &point]);
+        let log = fs::read_to_string(log).unwrap();
+        assert!(log.contains("are not what they should be"), "{log}");
+    }
+}

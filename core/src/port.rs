@@ -44,6 +44,10 @@ pub trait Block {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Errno>;
     /// The whole file where it is mapped into the host.
     fn slice(&self) -> Option<&[u8]>;
+    /// Whether guests may map the file as it is; else they get frames with copies of its pages.
+    fn is_mappable(&self) -> bool {
+        true
+    }
 }
 
 /// The image files of a run.

@@ -215,9 +215,13 @@ impl Tree {
             buf.resize(start + len, 0);
             if let Source::Image { image, offset } = source {
                 let block = images.image(image).ok_or(Errno::EIO)?;
-                block
-                    .read_at(offset, &mut buf[start..])
-                    .map_err(|_| Errno::EIO)?;
+                block.read_at(offset, &mut buf[start..]).map_err(|_| {
+                    let at = format!("image {}: {len} bytes at {offset}", image.0);
+                    (self.log)(&format!(
+                        "{at}: cannot be read, or are not what they should be"
+                    ));
+                    Errno::EIO
+                })?;
             }
         }
         Ok(buf)

@@ -6,17 +6,17 @@ use elsa::sync::FrozenVec;
 use varve_core::machine::{Backing, ImageId};
 use varve_core::port::{Block, Images};
 
-use crate::images::ImageFile;
+use crate::images::HostImage;
 
 /// All files that can be mapped into guests. Images are only ever added.
 pub struct Backings {
     memory: OwnedFd,
-    images: FrozenVec<Box<ImageFile>>,
+    images: FrozenVec<Box<HostImage>>,
 }
 
 impl Backings {
     /// The memory file and the first images.
-    pub fn new(memory: OwnedFd, images: Vec<ImageFile>) -> Backings {
+    pub fn new(memory: OwnedFd, images: Vec<HostImage>) -> Backings {
         let backings = Backings {
             memory,
             images: FrozenVec::new(),
@@ -28,17 +28,18 @@ impl Backings {
     }
 
     /// Adds an image; the first one is number 0.
-    pub(crate) fn add(&self, image: ImageFile) -> ImageId {
+    pub(crate) fn add(&self, image: HostImage) -> ImageId {
         ImageId(self.images.push_get_index(Box::new(image)) as u32)
     }
 
-    /// File and byte offset of a mapping; `None` if there is no such image.
+    /// File and byte offset of a mapping; `None` if there is no such image, or it is not mapped.
     pub fn file(&self, backing: Backing) -> Option<(BorrowedFd<'_>, u64)> {
         match backing {
             Backing::Memory(frame) => Some((self.memory.as_fd(), frame.offset())),
-            Backing::Image { image, offset } => {
-                Some((self.images.get(image.0 as usize)?.fd(), offset))
-            }
+            Backing::Image { image, offset } => match self.images.get(image.0 as usize)? {
+                HostImage::Mapped(image) => Some((image.fd(), offset)),
+                HostImage::Checked(_) => None,
+            },
         }
     }
 }

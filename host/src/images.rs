@@ -66,13 +66,6 @@ impl ImageFile {
         })
     }
 
-    /// What makes the file the same as another one: device and inode number.
-    pub fn identity(&self) -> Option<(u64, u64)> {
-        use std::os::unix::fs::MetadataExt;
-        let meta = self.file.metadata().ok()?;
-        Some((meta.dev(), meta.ino()))
-    }
-
     /// The file, for mapping into guests.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -104,5 +97,55 @@ impl Block for ImageFile {
         // SAFETY: mapped for `len` bytes as long as `self` lives. That nobody changes the file meanwhile is the store's duty (see above); the
         // core reads each value once before it checks it.
         Some(unsafe { std::slice::from_raw_parts(base.as_ptr(), self.len as usize) })
+    }
+}
+
+/// An image of a run.
+pub enum HostImage {
+    /// A file that is mapped, into varve and into guests.
+    Mapped(ImageFile),
+    /// Bytes that are checked when they are touched; guests get copies.
+    Checked(Box<dyn Block + Send + Sync>),
+}
+
+impl HostImage {
+    /// Maps an open file.
+    pub fn open(file: File) -> io::Result<HostImage> {
+        Ok(HostImage::Mapped(ImageFile::new(file)?))
+    }
+
+    /// What makes the file the same as another one: device and inode number.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let HostImage::Mapped(image) = self else {
+            return None;
+        };
+        let meta = image.file.metadata().ok()?;
+        Some((meta.dev(), meta.ino()))
+    }
+
+    fn block(&self) -> &dyn Block {
+        match self {
+            HostImage::Mapped(image) => image,
+            HostImage::Checked(block) => &**block,
+        }
+    }
+}
+
+impl Block for HostImage {
+    fn len(&self) -> u64 {
+        self.block().len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        self.block().read_at(offset, buf)
+    }
+
+    fn slice(&self) -> Option<&[u8]> {
+        self.block().slice()
+    }
+
+    fn is_mappable(&self) -> bool {
+        self.block().is_mappable()
     }
 }

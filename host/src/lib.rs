@@ -16,7 +16,7 @@ mod streams;
 mod tree;
 
 pub use backings::Backings;
-pub use images::ImageFile;
+pub use images::{HostImage, ImageFile};
 pub use memory::MemoryFile;
 pub use platform::{GuestThread, Interrupter, Platform, PlatformError};
 pub use run::{HostSetup, Recorder, RunError, Sink, SinkLine, run};

@@ -1,7 +1,6 @@
 //! The run loop: workers, the kernel lock, the execution of outputs.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,7 +15,7 @@ use varve_core::machine::{ImageId, Regs, SpaceId, ThreadId, Trap};
 use varve_core::port::{Ports, Xstate};
 
 use crate::backings::Backings;
-use crate::images::ImageFile;
+use crate::images::HostImage;
 use crate::mailbox::{Letter, Mailbox};
 use crate::memory::MemoryFile;
 use crate::platform::{GuestThread, Interrupter, Platform, PlatformError};
@@ -26,7 +25,7 @@ use crate::tree::HostTrees;
 /// What a run needs from the host beside the boot configuration.
 pub struct HostSetup {
     /// Image files, in the order of their numbers, each with the name that messages call it.
-    pub images: Vec<(String, File)>,
+    pub images: Vec<(String, HostImage)>,
     /// Roots of host directory trees, in the order of their numbers.
     pub trees: Vec<OwnedFd>,
     /// Size of guest memory in frames of 4 KiB.
@@ -236,8 +235,8 @@ pub fn run<P: Platform>(
         .map_err(host("guest memory"))?;
     let mut images = Vec::new();
     let mut names = Vec::new();
-    for (name, file) in setup.images {
-        images.push(ImageFile::new(file).map_err(host(&name))?);
+    for (name, image) in setup.images {
+        images.push(image);
         names.push(name);
     }
     let backings = Arc::new(Backings::new(fd, images));

@@ -13,7 +13,7 @@ use varve_core::machine::ImageId;
 use varve_core::port::{HostTree, NodeAttr, NodeEntry, NodeId};
 
 use crate::backings::Backings;
-use crate::images::ImageFile;
+use crate::images::{HostImage, ImageFile};
 use crate::streams::errno;
 
 /// Descriptors of nodes kept open at a time; the others are opened again by the way they were found.
@@ -202,7 +202,7 @@ impl HostTree for HostTrees {
             .map_err(errno)?;
         let image = ImageFile::unmapped(File::from(opened))
             .map_err(|error| Errno::from_number(error.raw_os_error().unwrap_or(0)))?;
-        let id = self.backings.add(image);
+        let id = self.backings.add(HostImage::Mapped(image));
         self.images.insert(node, id);
         Ok(id)
     }

@@ -22,6 +22,7 @@ mod report;
 mod source;
 mod superblock;
 mod tree;
+mod verity;
 pub mod walk;
 mod writer;
 mod xattr;
@@ -33,6 +34,7 @@ pub use options::{BuildOptions, DataAlign, ParseAlignError};
 pub use output::discard_unfinished;
 pub use report::{BuildReport, Progress, Work};
 pub use source::{build_dir, build_tar, build_tar_file};
+pub use verity::{VERITY_BLOCK, VerifiedFile, Verity};
 
 /// Block size of every image written, in bytes: the largest that mounts on hosts with pages of any size.
 pub const BLOCK_SIZE: u64 = 4096;

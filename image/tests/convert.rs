@@ -260,7 +260,7 @@ fn every_form_gives_the_same_layers() {
         assert_eq!(layer.diff_id.as_ref(), Some(&diff_id));
         let mode = fs::metadata(&layer.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o444);
-        check_bytes(&layer.path);
+        check_sealed(&layer.path);
         fsck(&layer.path);
     }
     // What was converted can be converted again and stays the same.
@@ -585,7 +585,7 @@ fn the_sample_of_zar_is_read_as_described() {
     let source = Source::Zar(vec![sample.clone()]);
     let converted = run(&source, &temp.path().join("out")).unwrap();
     let path = &converted.image.layers[0].path;
-    check_bytes(path);
+    check_sealed(path);
     fsck(path);
     let tree = image_snapshot(path);
     let shown: Vec<_> = tree
@@ -649,10 +649,8 @@ fn plain_sources_become_images_of_one_layer() {
     build(&dir, &image);
     let from_image = run(&parse(image.to_str().unwrap()), &temp.path().join("b")).unwrap();
     assert_eq!(digests(&from_dir), digests(&from_image));
-    assert_eq!(
-        digests(&from_image)[0],
-        Sha256Digest::of(&fs::read(&image).unwrap())
-    );
+    let blob = fs::read(&from_image.image.layers[0].path).unwrap();
+    assert!(blob.starts_with(&fs::read(&image).unwrap()));
     let error = run(
         &Source::Erofs(vec![dir.join("file")]),
         &temp.path().join("c"),

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use varve_core::imgfs::ImgFs;
 use varve_core::machine::ImageId;
-use varve_host::ImageFile;
+use varve_host::HostImage;
 use varve_image::{CheckReport, check};
 
 use crate::output::print;
-use crate::stacks::{MappedImages, StackFiles, StoreArguments, is_image};
+use crate::stacks::{MappedImages, StackFile, StackFiles, StoreArguments, is_image};
 
 #[derive(clap::Args)]
 #[command(
@@ -61,18 +61,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             let files = StackFiles::of_image(image)?;
             let count = files.layers.len();
             let mut list = files.layers;
-            let digests = files.index.as_ref().map(|(_, _, digests)| digests.clone());
-            list.extend(files.index.map(|(name, file, _)| (name, file)));
+            let digests = files.index.as_ref().map(|(_, digests)| digests.clone());
+            list.extend(files.index.map(|(file, _)| file));
             let mut names = Vec::new();
             let mut images = MappedImages(Vec::new());
-            for (number, (name, mut file)) in list.into_iter().enumerate() {
+            for (number, StackFile { name, mut file, .. }) in list.into_iter().enumerate() {
                 let digest = digest(&mut file, expected[number]);
                 found.push(Found {
                     name: name.clone(),
                     digest: Some(digest),
                     structure: Err("it was not looked at".into()),
                 });
-                images.0.push(ImageFile::new(file)?);
+                images.0.push(HostImage::open(file)?);
                 names.push(name);
             }
             let first = found.len() - names.len();
@@ -96,7 +96,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             continue;
         }
         let file = crate::layers::open(Path::new(operand))?;
-        let images = MappedImages(vec![ImageFile::new(file)?]);
+        let images = MappedImages(vec![HostImage::open(file)?]);
         found.push(Found {
             name: operand.to_string_lossy().into_owned(),
             digest: None,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use varve_core::machine::ImageId;
-use varve_host::ImageFile;
+use varve_host::HostImage;
 use varve_image::{MergeLayer, merge};
 
 use crate::output::print;
@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             image: ImageId(number as u32),
             digest: hasher.finalize().into(),
         });
-        images.0.push(ImageFile::new(file).with_context(shown)?);
+        images.0.push(HostImage::open(file).with_context(shown)?);
     }
     let mut progress = Report::new();
     let report = merge(&images, &layers, &arguments.output, &mut progress);

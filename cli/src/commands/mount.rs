@@ -47,6 +47,9 @@ pub(crate) struct MountArguments {
     /// Resolve by the union of the layers even if there is a merged index.
     #[arg(long)]
     no_index: bool,
+    /// Check each block of the image against its Merkle tree when it is first touched.
+    #[arg(long)]
+    verify: bool,
     /// Append lines about damage to this file; without it they go to standard error, or nowhere in the background.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -140,7 +143,9 @@ fn files(arguments: &MountArguments) -> Result<StackFiles> {
 }
 
 fn serve(arguments: &MountArguments, dir: &Path) -> Result<u8> {
-    let opened = files(arguments)?.stack(!arguments.no_index)?;
+    let mut files = files(arguments)?;
+    files.verify = arguments.verify;
+    let opened = files.stack(!arguments.no_index)?;
     let log = log(arguments, opened.names)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut options = Options {

@@ -14,13 +14,13 @@ use varve_core::boot::{
 };
 use varve_core::event::ExitStatus;
 use varve_core::machine::ImageId;
-use varve_host::{HostSetup, RunError, Sink};
+use varve_host::{HostImage, HostSetup, RunError, Sink};
 use varve_host_ptrace::Ptrace;
 use varve_image::oci::ContainerImage;
 
 use crate::environment::Environment;
 use crate::mounts::{MountKind, MountOption, parse_size};
-use crate::stacks::{StackFiles, StoreArguments};
+use crate::stacks::{StackFile, StackFiles, StoreArguments};
 use crate::{layers, log};
 
 /// The program could not be executed, or was not found: exit statuses of `docker run`.
@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// are given.
     #[arg(long, value_name = "IMAGE", conflicts_with = "layers")]
     image: Option<OsString>,
+    /// Check each block of the image against its Merkle tree when it is first touched: for images on storage that is not trusted.
+    #[arg(long, requires = "image")]
+    verify: bool,
     /// The program, instead of the image's entrypoint; empty for none.
     #[arg(long, value_name = "PROGRAM", requires = "image")]
     entrypoint: Option<OsString>,
@@ -88,33 +91,38 @@ pub(crate) struct Arguments {
 /// Images and host trees of a run, in the order of their numbers.
 #[derive(Default)]
 pub(crate) struct Sources {
-    pub images: Vec<(String, File)>,
+    pub images: Vec<(String, HostImage)>,
     pub trees: Vec<std::os::fd::OwnedFd>,
 }
 
 impl Sources {
     /// Adds an image file or a directory as a layer.
     pub(crate) fn add_layer(&mut self, path: &Path) -> Result<Layer> {
-        let file = layers::open(path)?;
-        self.images.push((path.display().to_string(), file));
+        let name = path.display().to_string();
+        let image = HostImage::open(layers::open(path)?).with_context(|| name.clone())?;
+        self.images.push((name, image));
         Ok(Layer::Image(ImageId(self.images.len() as u32 - 1)))
     }
 
     /// Adds the layers of an image, and its index.
-    fn add_stack(&mut self, stack: StackFiles) -> (Vec<Layer>, Option<MergedIndex>) {
-        let mut add = |name, file| {
-            self.images.push((name, file));
-            ImageId(self.images.len() as u32 - 1)
+    fn add_stack(&mut self, stack: StackFiles) -> Result<(Vec<Layer>, Option<MergedIndex>)> {
+        let verify = stack.verify;
+        let mut add = |file: StackFile| -> Result<ImageId> {
+            self.images.push(file.image(verify)?);
+            Ok(ImageId(self.images.len() as u32 - 1))
         };
-        let layers = stack.layers.into_iter();
-        let layers = layers
-            .map(|(name, file)| Layer::Image(add(name, file)))
-            .collect();
-        let index = stack.index.map(|(name, file, digests)| MergedIndex {
-            image: add(name, file),
-            digests,
-        });
-        (layers, index)
+        let mut layers = Vec::with_capacity(stack.layers.len());
+        for file in stack.layers {
+            layers.push(Layer::Image(add(file)?));
+        }
+        let index = match stack.index {
+            Some((file, digests)) => Some(MergedIndex {
+                image: add(file)?,
+                digests,
+            }),
+            None => None,
+        };
+        Ok((layers, index))
     }
 
     fn add_tree(&mut self, path: &Path) -> Result<Layer> {
@@ -192,7 +200,11 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
     };
     let args = command(arguments, image.as_ref())?;
     let (layers, index) = match &image {
-        Some(image) => sources.add_stack(StackFiles::of_image(image.clone())?),
+        Some(image) => {
+            let mut stack = StackFiles::of_image(image.clone())?;
+            stack.verify = arguments.verify;
+            sources.add_stack(stack)?
+        }
         None if over_host => (vec![sources.add_tree(Path::new("/"))?], None),
         None => {
             let layers = arguments.layers.iter();

@@ -1,5 +1,6 @@
 //! One container image of a layout: its layers as files, its configuration, its merged index.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::image::{Descriptor, ImageManifest};
@@ -7,7 +8,11 @@ use serde_json::Value;
 
 use super::blobs::{Files, check_size, parse, sha256};
 use super::layout::{has, is_index, reference};
-use super::{DIFF_ID, INDEX_DIGEST, ImageError, Layout, Sha256Digest};
+use super::{
+    DIFF_ID, INDEX_DIGEST, INDEX_VERITY_OFFSET, INDEX_VERITY_ROOT, ImageError, Layout,
+    Sha256Digest, VERITY_OFFSET, VERITY_ROOT,
+};
+use crate::Verity;
 
 /// A layer of an image.
 #[derive(Debug, Clone)]
@@ -20,6 +25,22 @@ pub struct Layer {
     pub size: u64,
     /// The DiffID of the OCI layer it was made of, if it was.
     pub diff_id: Option<String>,
+    /// Its Merkle tree, if it has one.
+    pub verity: Option<Verity>,
+}
+
+/// What annotations tell of a Merkle tree.
+pub(super) fn verity_of(
+    annotations: Option<&HashMap<String, String>>,
+    root: &str,
+    offset: &str,
+) -> Option<Verity> {
+    let annotations = annotations?;
+    let root: Sha256Digest = annotations.get(root)?.parse().ok()?;
+    Some(Verity {
+        root: root.0,
+        hash_offset: annotations.get(offset)?.parse().ok()?,
+    })
 }
 
 /// An image that can be run, mounted and looked into.
@@ -79,6 +100,7 @@ impl ContainerImage {
                     digest,
                     size: meta.len(),
                     diff_id: None,
+                    verity: verity_of(annotations, INDEX_VERITY_ROOT, INDEX_VERITY_OFFSET),
                 })
             }
             _ => None,
@@ -129,6 +151,7 @@ fn layer_of(layout: &Layout, descriptor: &Descriptor) -> Result<Layer, ImageErro
         digest,
         size: descriptor.size(),
         diff_id: annotations.and_then(|all| all.get(DIFF_ID)).cloned(),
+        verity: verity_of(annotations, VERITY_ROOT, VERITY_OFFSET),
     })
 }
 

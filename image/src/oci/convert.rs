@@ -22,17 +22,20 @@ use varve_core::stack::Stack;
 
 use super::archive::FilePart;
 use super::blobs::{Files, check_digest, check_size};
+use super::container::verity_of;
 use super::digest::{HashReader, Stop};
-use super::layout::{canonical, has};
+use super::layout::{canonical, has as has_blob};
 use super::source::{self, Input, Kind};
 use super::{
-    CONVERSION, ContainerImage, DIFF_ID, INDEX_DIGEST, ImageError, LAYER_TYPE, Layout, Platform,
-    Sha256Digest, Source,
+    CONVERSION, ContainerImage, DIFF_ID, INDEX_DIGEST, INDEX_VERITY_OFFSET, INDEX_VERITY_ROOT,
+    ImageError, LAYER_TYPE, Layout, Platform, Sha256Digest, Source, VERITY_BLOCK_SIZE,
+    VERITY_OFFSET, VERITY_ROOT,
 };
 use crate::merge::{self, MergeLayer, inode_attr, inode_xattrs, open_failure};
 use crate::output::Output;
 use crate::source::{decompress, write_dir, write_tar, write_zar};
 use crate::tree::{NodeId, Tree};
+use crate::verity::{self, VERITY_BLOCK, Verity};
 use crate::walk::{self, is_dir};
 use crate::{BuildOptions, BuildReport};
 
@@ -157,7 +160,7 @@ impl Work<'_> {
         options: &ConvertOptions<'_>,
     ) -> Result<Converted, ImageError> {
         let layers = self.layers(&inputs, options.threads)?;
-        let index = self.merged(&layers)?;
+        let (index, verity) = self.merged(&layers)?;
 
         let ids: Vec<_> = layers
             .iter()
@@ -172,6 +175,11 @@ impl Work<'_> {
         let config = canonical(&config);
         let config_digest = self.put(&config)?;
         annotations.insert(INDEX_DIGEST.into(), index.to_string());
+        annotations.extend(verity_annotations(
+            &verity,
+            INDEX_VERITY_ROOT,
+            INDEX_VERITY_OFFSET,
+        ));
         let layer_list: Vec<_> = layers
             .iter()
             .map(|layer| layer.descriptor.clone())
@@ -291,6 +299,7 @@ impl Work<'_> {
         let target = self.layout.dir().join("blobs/sha256/new-layer");
         let options = BuildOptions::default();
         let mut inherited = false;
+        let mut tree = None;
         let (report, output, diff_id) = match input.kind {
             Kind::Dir => {
                 let mut progress = Advance { work: self, at };
@@ -316,11 +325,23 @@ impl Work<'_> {
                 let (output, _) =
                     self.stream(at, input, |reader, name| copy(reader, name, &target))?;
                 check_image(output.file(), &input.name)?;
+                tree = verity_of(Some(&input.annotations), VERITY_ROOT, VERITY_OFFSET);
+                if let Some(tree) = &tree
+                    && !verity::is_right(output.file(), tree)
+                        .map_err(|e| ImageError::io("read", &input.path, e))?
+                {
+                    let what = format!("layer {}", input.name);
+                    return Err(ImageError::bad(
+                        what,
+                        "its Merkle tree is not that of its data",
+                    ));
+                }
                 (BuildReport::default(), output, None)
             }
         };
-        let (digest, size) = self.keep(output)?;
-        let mut annotations = HashMap::new();
+        let (digest, size, verity) = self.keep(output, tree)?;
+        let mut annotations = verity_annotations(&verity, VERITY_ROOT, VERITY_OFFSET);
+        annotations.insert(VERITY_BLOCK_SIZE.to_owned(), VERITY_BLOCK.to_string());
         if let Some(diff_id) = diff_id {
             annotations.insert(DIFF_ID.to_owned(), diff_id.to_string());
             // One that depends on the layers below is not the same for every image.
@@ -338,7 +359,7 @@ impl Work<'_> {
             size,
             oci_digest(&digest)?,
         );
-        descriptor.set_annotations(Some(annotations).filter(|all| !all.is_empty()));
+        descriptor.set_annotations(Some(annotations));
         Ok(Done {
             descriptor,
             digest,
@@ -457,25 +478,39 @@ impl Work<'_> {
         Ok(true)
     }
 
-    /// Gives a finished file its place among the blobs.
-    fn keep(&self, output: Output) -> Result<(Sha256Digest, u64), ImageError> {
-        let (digest, size) = Sha256Digest::of_file(output.file(), &self.stop).map_err(|e| {
-            match self.stop.is_set() {
-                true => ImageError::Interrupted,
-                false => ImageError::io("read", self.layout.dir(), e),
+    /// Gives a finished file its place among the blobs, with a Merkle tree behind its data unless it has one.
+    fn keep(
+        &self,
+        output: Output,
+        has: Option<Verity>,
+    ) -> Result<(Sha256Digest, u64, Verity), ImageError> {
+        let fail = |e| match self.stop.is_set() {
+            true => ImageError::Interrupted,
+            false => ImageError::io("finish an image in", self.layout.dir(), e),
+        };
+        let (verity, digest, size) = match has {
+            Some(verity) => {
+                let (digest, size) =
+                    Sha256Digest::of_file(output.file(), &self.stop).map_err(fail)?;
+                (verity, digest, size)
             }
-        })?;
+            None => {
+                let check = || self.stop.check();
+                let (verity, digest, size) = verity::append(output.file(), &check).map_err(fail)?;
+                (verity, Sha256Digest(digest), size)
+            }
+        };
         let path = self.layout.blob(&digest);
-        if !has(&path, size) {
+        if !has_blob(&path, size) {
             output.commit_as(&path)?;
             self.created(path);
         }
-        Ok((digest, size))
+        Ok((digest, size, verity))
     }
 
     fn put(&self, bytes: &[u8]) -> Result<Sha256Digest, ImageError> {
         let path = self.layout.blob(&Sha256Digest::of(bytes));
-        let fresh = !has(&path, bytes.len() as u64);
+        let fresh = !has_blob(&path, bytes.len() as u64);
         let digest = self.layout.put(bytes)?;
         if fresh {
             self.created(path);
@@ -499,7 +534,7 @@ impl Work<'_> {
     }
 
     /// Makes the merged index.
-    fn merged(&self, layers: &[Done]) -> Result<Sha256Digest, ImageError> {
+    fn merged(&self, layers: &[Done]) -> Result<(Sha256Digest, Verity), ImageError> {
         let mut images = OpenImages(Vec::with_capacity(layers.len()));
         let mut inputs = Vec::with_capacity(layers.len());
         for (at, layer) in layers.iter().enumerate() {
@@ -513,8 +548,16 @@ impl Work<'_> {
         }
         let target = self.layout.dir().join("blobs/sha256/new-index");
         let (_, output) = merge::write(&images, &inputs, &target, &mut ())?;
-        Ok(self.keep(output)?.0)
+        let (digest, _, verity) = self.keep(output, None)?;
+        Ok((digest, verity))
     }
+}
+
+fn verity_annotations(verity: &Verity, root: &str, offset: &str) -> HashMap<String, String> {
+    HashMap::from([
+        (root.to_owned(), Sha256Digest(verity.root).to_string()),
+        (offset.to_owned(), verity.hash_offset.to_string()),
+    ])
 }
 
 /// Overlayfs does not look whether the root of a layer is opaque: what the layers below have there goes away name by name.

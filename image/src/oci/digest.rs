@@ -105,7 +105,7 @@ impl<'a> Stop<'a> {
         self.is_wanted() || self.failed.load(Ordering::Relaxed)
     }
 
-    fn check(&self) -> io::Result<()> {
+    pub(crate) fn check(&self) -> io::Result<()> {
         match self.is_set() {
             true => Err(io::Error::other("interrupted")),
             false => Ok(()),

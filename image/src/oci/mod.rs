@@ -36,6 +36,16 @@ pub const DIFF_ID: &str = "org.varve.diff-id";
 pub const CONVERSION: &str = "org.varve.conversion";
 /// Annotations of a manifest: digest of the merged index.
 pub const INDEX_DIGEST: &str = "org.varve.index.digest";
+/// Annotations of a layer: its Merkle tree in the layout of dm-verity.
+pub const VERITY_ROOT: &str = "org.erofs.dmverity.root_digest";
+/// Byte offset of the tree.
+pub const VERITY_OFFSET: &str = "org.erofs.dmverity.hash_offset";
+/// Size of its blocks: 4096.
+pub const VERITY_BLOCK_SIZE: &str = "org.erofs.dmverity.block_size";
+/// The same of the merged index, as annotations of the manifest.
+pub const INDEX_VERITY_ROOT: &str = "org.varve.index.dmverity.root_digest";
+/// Byte offset of the tree.
+pub const INDEX_VERITY_OFFSET: &str = "org.varve.index.dmverity.hash_offset";
 /// Annotation with an image's name in its layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 

@@ -53,9 +53,17 @@ pub(super) fn runs(
                 let len = extent.len.min(PART);
                 let block = images.image(image).ok_or(CopyError::Read(Errno::EIO))?;
                 let range = offset as usize..(offset + len) as usize;
-                let bytes = block.slice().and_then(|slice| slice.get(range));
-                let bytes = bytes.ok_or(CopyError::Read(Errno::EIO))?;
-                each(at, Ok(bytes)).map_err(CopyError::Write)?;
+                match block.slice() {
+                    Some(slice) => {
+                        let bytes = slice.get(range).ok_or(CopyError::Read(Errno::EIO))?;
+                        each(at, Ok(bytes)).map_err(CopyError::Write)?;
+                    }
+                    None => {
+                        let mut bytes = vec![0; len as usize];
+                        block.read_at(offset, &mut bytes).map_err(CopyError::Read)?;
+                        each(at, Ok(&bytes)).map_err(CopyError::Write)?;
+                    }
+                }
                 at += len;
             }
         }

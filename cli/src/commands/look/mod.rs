@@ -25,6 +25,9 @@ pub(crate) struct StackArguments {
     /// An image of the store, a directory that holds one, or layer files joined with commas, lowest first.
     #[arg(required = true, value_name = "STACK")]
     stack: OsString,
+    /// Check each block of the image against its Merkle tree when it is first touched.
+    #[arg(long)]
+    verify: bool,
     #[command(flatten)]
     store: StoreArguments,
 }
@@ -32,12 +35,18 @@ pub(crate) struct StackArguments {
 impl StackArguments {
     /// Opens the stack as the union of its layers, which knows what is from where.
     fn union(&self) -> Result<OpenStack> {
-        StackFiles::open(&self.stack, &self.store)?.stack(false)
+        self.files()?.stack(false)
+    }
+
+    fn files(&self) -> Result<StackFiles> {
+        let mut files = StackFiles::open(&self.stack, &self.store)?;
+        files.verify = self.verify;
+        Ok(files)
     }
 
     /// Opens the stack by the fastest way.
     fn open(&self) -> Result<OpenStack> {
-        StackFiles::open(&self.stack, &self.store)?.stack(true)
+        self.files()?.stack(true)
     }
 }
 

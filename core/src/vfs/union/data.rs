@@ -7,6 +7,7 @@ use super::{UnionFs, page_at, pages_of};
 use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG};
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
 use crate::machine::FrameNo;
+use crate::port::Block;
 
 /// Largest file (`s_maxbytes`).
 const MAX_SIZE: u64 = i64::MAX as u64;
@@ -217,6 +218,7 @@ impl UnionFs {
             && let Some((LowerSource::Image { image, offset }, len)) =
                 self.layers.extent(cx.ports, ino, start)?
             && offset % PAGE_SIZE == 0
+            && cx.ports.images.image(image).is_some_and(Block::is_mappable)
         {
             let len = len.min(shown - start);
             let mut count = len / PAGE_SIZE;
