@@ -23,6 +23,8 @@ const UNREACHED: u32 = u32::MAX;
 const CHUNK_ENTRY: u64 = 8;
 /// Chunk format: entries name devices.
 const CHUNK_INDEXES: u32 = 0x20;
+/// Bytes that follow the last inode: `fsck.erofs` reads the head of attributes also where there are none.
+const BEHIND_LAST: u64 = 12;
 /// Metadata gathered before it is written, in bytes.
 const BATCH: usize = 1 << 20;
 
@@ -197,7 +199,8 @@ pub(crate) fn write(
     }
     let xattr_block = block;
     let meta_block = block + (pool.bytes().len() as u64).div_ceil(BLOCK_SIZE);
-    let blocks = meta_block + zone.end.div_ceil(BLOCK_SIZE);
+    let zone_len = (zone.end + BEHIND_LAST).next_multiple_of(BLOCK_SIZE);
+    let blocks = meta_block + zone_len / BLOCK_SIZE;
     let blocks =
         u32::try_from(blocks).map_err(|_| data.output.failure("an image cannot exceed 16 TiB"))?;
 
@@ -215,7 +218,7 @@ pub(crate) fn write(
         at: data.end,
         batch: Vec::with_capacity(2 * BATCH),
     };
-    let mut inodes = vec![0; (zone.end.next_multiple_of(BLOCK_SIZE)) as usize];
+    let mut inodes = vec![0; zone_len as usize];
     for (serial, (&id, place)) in order.nodes.iter().zip(&places).enumerate() {
         let node = tree.node(id);
         let (whole, tail) = place.split();

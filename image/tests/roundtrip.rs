@@ -452,3 +452,22 @@ fn random_trees_survive() {
         check(&image, &expected(&root));
     }
 }
+
+#[test]
+fn no_image_ends_with_its_last_inode() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, image) = (temp.path().join("dir"), temp.path().join("image"));
+    fs::create_dir(&dir).unwrap();
+    // Inodes of 32 bytes, so that one of these numbers fills the last block.
+    let options = BuildOptions {
+        timestamp: Some(0),
+        ..BuildOptions::default()
+    };
+    for number in 0..130 {
+        fs::write(dir.join(format!("{number:03}")), "").unwrap();
+        if number >= 60 {
+            varve_image::build_dir(&dir, &image, &options, &mut ()).unwrap();
+            fsck(&image);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! FUSE mounts: how they come and go, damage, ordinary users.
+
+use super::*;
+
+#[test]
+fn mounts_come_and_go() {
+    if !can_mount() {
+        return;
+    }
+    let small = Small::new();
+    let point = small.mount_point();
+    let server = |signal: &str| {
+        let pattern = format!("--notify.*{}", point.display());
+        ok(Command::new("pkill").args([signal, "-f", "--", &pattern]));
+    };
+    ok(&mut small.command(&["mount", "layer.img", "mnt"]));
+    assert_eq!(
+        fs::read_to_string(point.join("sub/file")).unwrap(),
+        "contents\n"
+    );
+    assert!(fs::write(point.join("new"), "x").is_err());
+    let text = fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = format!("layer.img {} fuse.varve ro,nosuid,nodev", point.display());
+    assert!(text.contains(&line), "{text}");
+
+    // In use: an error that says so, and the mount stays.
+    let open = File::open(point.join("sub/file")).unwrap();
+    let busy = run(&mut small.command(&["umount", "mnt"]));
+    assert_eq!(busy.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&busy.stderr).into_owned();
+    assert!(text.contains("is used by somebody"), "{text}");
+    assert!(is_mounted(&point));
+    drop(open);
+    ok(&mut small.command(&["umount", "mnt"]));
+    assert!(!is_mounted(&point));
+    assert_eq!(servers(&point), 0);
+    let again = run(&mut small.command(&["umount", "mnt"]));
+    assert_eq!(again.status.code(), Some(1));
+
+    // Told to end, it cleans up.
+    for signal in ["-TERM", "-INT"] {
+        ok(&mut small.command(&["mount", "layer.img", "mnt"]));
+        server(signal);
+        wait("the mount goes away", || {
+            !is_mounted(&point) && servers(&point) == 0
+        });
+    }
+    // Killed, it leaves a dead mount, which is told of and cleaned up.
+    ok(&mut small.command(&["mount", "layer.img", "mnt"]));
+    server("-KILL");
+    wait("the process ends", || servers(&point) == 0);
+    assert!(fs::read_dir(&point).is_err());
+    let dead = run(&mut small.command(&["mount", "layer.img", "mnt"]));
+    let text = String::from_utf8_lossy(&dead.stderr).into_owned();
+    assert!(text.contains("`varve umount mnt` cleans it up"), "{text}");
+    ok(&mut small.command(&["umount", "mnt"]));
+    assert_eq!(fs::read_dir(&point).unwrap().count(), 0);
+
+    // What cannot be mounted is told at once.
+    for (args, expected) in [
+        (["mount", "layer.img", "nowhere"], "No such file"),
+        (["mount", "layer.img", "layer.img"], "is not a directory"),
+        (["mount", "tree/large", "mnt"], "tree/large: "),
+    ] {
+        let failed = run(&mut small.command(&args));
+        let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(failed.status.code(), Some(125));
+        assert!(!is_mounted(&point));
+    }
+}
+
+#[test]
+fn damage_is_an_error_of_one_file() {
+    if !can_mount() {
+        return;
+    }
+    let small = Small::new();
+    let point = small.mount_point();
+    let image = small.dir.path().join("layer.img");
+    let mut bytes = fs::read(&image).unwrap();
+    let text = ok(&mut small.command(&["stat", "--json", "layer.img", "/large"])).stdout;
+    let value: Value = serde_json::from_slice(&text).unwrap();
+    // The start block of that file points far behind the image; the layer is written with the metadata in its last block.
+    let nid = value[0]["inode"].as_u64().unwrap() as usize;
+    let meta = u32::from_le_bytes(bytes[1024 + 0x28..][..4].try_into().unwrap()) as usize;
+    let at = meta * 4096 + nid * 32 + 0x10;
+    bytes[at..at + 4].copy_from_slice(&0x00ff_ffff_u32.to_le_bytes());
+    let damaged = small.dir.path().join("damaged.img");
+    fs::write(damaged, bytes).unwrap();
+    ok(&mut small.command(&["mount", "--log", "log", "damaged.img", "mnt"]));
+    let error = fs::read(point.join("large")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EIO as i32));
+    assert_eq!(
+        fs::read_to_string(point.join("sub/file")).unwrap(),
+        "contents\n"
+    );
+    let log = fs::read_to_string(small.dir.path().join("log")).unwrap();
+    assert!(log.starts_with("varve: damaged.img: "), "{log}");
+    assert!(log.contains(&format!("inode {nid}")), "{log}");
+    ok(&mut small.command(&["umount", "mnt"]));
+}
+
+#[test]
+fn ordinary_users_mount_through_fusermount() {
+    if !can_mount() {
+        return;
+    }
+    let small = Small::new();
+    let point = small.mount_point();
+    // As udev makes it on an ordinary machine.
+    let mode = fs::metadata("/dev/fuse").unwrap().mode();
+    if mode & 0o666 != 0o666 {
+        ok(Command::new("chmod").args(["666", "/dev/fuse"]));
+    }
+    for path in [small.dir.path(), &point] {
+        ok(Command::new("chmod").arg("755").arg(path));
+    }
+    ok(Command::new("chown").arg("nobody").arg(&point));
+    // The program itself may lie where only root gets.
+    let program = small.dir.path().join("varve");
+    fs::copy(&small.varve, &program).unwrap();
+    let script = "cd $0 && ./varve mount layer.img mnt && cat mnt/sub/file && ./varve umount mnt";
+    let output = ok(Command::new("su")
+        .args(["nobody", "-s", "/bin/sh", "-c"])
+        .arg(script.replace("$0", small.dir.path().to_str().unwrap())));
+    assert_eq!(output.stdout, b"contents\n");
+    assert!(!is_mounted(&point));
+    if mode & 0o666 != 0o666 {
+        ok(Command::new("chmod")
+            .arg(format!("{:o}", mode & 0o777))
+            .arg("/dev/fuse"));
+    }
+}
