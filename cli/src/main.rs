@@ -7,6 +7,7 @@ mod layers;
 mod log;
 mod mounts;
 mod output;
+mod platform;
 mod programs;
 mod progress;
 mod stacks;
@@ -72,6 +73,8 @@ enum Command {
     Demo(commands::demo::Arguments),
     /// List the system calls and how much of each is supported.
     Syscalls(commands::syscalls::Arguments),
+    /// Say which platforms work here, why others do not, and what a system call costs on each.
+    Platforms(commands::platforms::Arguments),
     /// Print a script that completes varve's commands in a shell.
     Completions(commands::shell::CompletionArguments),
     /// Print or write manual pages.
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
         Command::Do(arguments) => commands::run::run(&arguments),
         Command::Demo(arguments) => commands::demo::demo(&arguments),
         Command::Syscalls(arguments) => commands::syscalls::syscalls(&arguments),
+        Command::Platforms(arguments) => commands::platforms::platforms(&arguments),
         Command::Completions(arguments) => {
             commands::shell::completions(&arguments, Arguments::command())
         }

@@ -81,15 +81,23 @@ impl Platform for Ptrace {
         "ptrace"
     }
 
-    fn create_space(&self, space: SpaceId) {
+    fn create_space(&self, space: SpaceId) -> Result<(), PlatformError> {
         self.space(space);
+        Ok(())
     }
 
     fn drop_space(&self, space: SpaceId) {
         self.spaces().remove(&space);
     }
 
-    fn map(&self, space: SpaceId, addr: u64, len: u64, backing: Backing, prot: Prot) {
+    fn map(
+        &self,
+        space: SpaceId,
+        addr: u64,
+        len: u64,
+        backing: Backing,
+        prot: Prot,
+    ) -> Result<(), PlatformError> {
         self.queue(
             space,
             Operation::Map {
@@ -99,14 +107,23 @@ impl Platform for Ptrace {
                 prot,
             },
         );
+        Ok(())
     }
 
-    fn unmap(&self, space: SpaceId, addr: u64, len: u64) {
+    fn unmap(&self, space: SpaceId, addr: u64, len: u64) -> Result<(), PlatformError> {
         self.queue(space, Operation::Unmap { addr, len });
+        Ok(())
     }
 
-    fn protect(&self, space: SpaceId, addr: u64, len: u64, prot: Prot) {
+    fn protect(
+        &self,
+        space: SpaceId,
+        addr: u64,
+        len: u64,
+        prot: Prot,
+    ) -> Result<(), PlatformError> {
         self.queue(space, Operation::Protect { addr, len, prot });
+        Ok(())
     }
 
     fn new_thread(&self, space: SpaceId) -> Result<Thread, PlatformError> {

@@ -6,6 +6,7 @@
 //! to another.
 
 mod backings;
+mod crossing;
 mod images;
 mod mailbox;
 mod memory;
@@ -16,6 +17,7 @@ mod streams;
 mod tree;
 
 pub use backings::Backings;
+pub use crossing::crossing;
 pub use images::{HostImage, ImageFile};
 pub use memory::MemoryFile;
 pub use platform::{GuestThread, Interrupter, Platform, PlatformError};

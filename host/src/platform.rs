@@ -16,8 +16,9 @@ pub struct PlatformError {
 
 /// An execution host.
 ///
-/// Page operations are asked for under the kernel lock, in order; they are in force for a guest thread of that space at the latest when it is
-/// run again, and a thread of the space that runs right now sees them soon.
+/// Page operations are asked for under the kernel lock, in order. [`settle`](Self::settle) ends a batch of them: they are in force for a guest
+/// thread of that space when it is run again, and a thread of the space that runs right now sees them soon. What a platform has mapped
+/// is a cache of what the core knows: it may drop pages (also when it lacks room), the next fault brings them back.
 pub trait Platform: Send + Sync + 'static {
     /// A guest thread as its worker holds it.
     type Thread: GuestThread;
@@ -25,15 +26,42 @@ pub trait Platform: Send + Sync + 'static {
     /// A short name, such as `ptrace`.
     fn name(&self) -> &'static str;
     /// Makes an empty address space.
-    fn create_space(&self, space: SpaceId);
+    ///
+    /// # Errors
+    /// The host has no room for it; threads cannot be made in it.
+    fn create_space(&self, space: SpaceId) -> Result<(), PlatformError>;
     /// Forgets an address space; no thread is left in it.
     fn drop_space(&self, space: SpaceId);
     /// Maps pages, replacing what was there.
-    fn map(&self, space: SpaceId, addr: u64, len: u64, backing: Backing, prot: Prot);
+    ///
+    /// # Errors
+    /// The pages cannot be shown to guests, who will fault on them.
+    fn map(
+        &self,
+        space: SpaceId,
+        addr: u64,
+        len: u64,
+        backing: Backing,
+        prot: Prot,
+    ) -> Result<(), PlatformError>;
     /// Unmaps pages.
-    fn unmap(&self, space: SpaceId, addr: u64, len: u64);
+    ///
+    /// # Errors
+    /// The host refuses something; nothing can be said of the pages.
+    fn unmap(&self, space: SpaceId, addr: u64, len: u64) -> Result<(), PlatformError>;
     /// Changes the protection of pages that are mapped.
-    fn protect(&self, space: SpaceId, addr: u64, len: u64, prot: Prot);
+    ///
+    /// # Errors
+    /// As [`unmap`](Self::unmap).
+    fn protect(&self, space: SpaceId, addr: u64, len: u64, prot: Prot)
+    -> Result<(), PlatformError>;
+    /// Ends a batch of page operations.
+    ///
+    /// # Errors
+    /// They could not be put in force: no guest may run any more.
+    fn settle(&self) -> Result<(), PlatformError> {
+        Ok(())
+    }
     /// Makes a thread in a space. Called on the worker that will run it. Its floating-point state is fresh.
     fn new_thread(&self, space: SpaceId) -> Result<Self::Thread, PlatformError>;
     /// Called on the worker of `parent` before [`new_thread`](Self::new_thread) is called on another one for the same space: a place where a
@@ -59,6 +87,8 @@ pub trait GuestThread {
     fn write_xstate(&mut self, buf: &[u8]) -> Result<bool, PlatformError>;
     /// Sets the floating-point state of a fresh program.
     fn reset_xstate(&mut self) -> Result<(), PlatformError>;
+    /// Says that the thread will not run for a while, so that a platform can give what it runs on to others. Its state is kept.
+    fn park(&mut self) {}
     /// What other threads use to stop it.
     fn interrupter(&self) -> Arc<dyn Interrupter>;
 }

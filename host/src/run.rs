@@ -215,14 +215,14 @@ impl<T: GuestThread> Xstate for XstatePort<'_, T> {
     }
 }
 
-/// Runs a sandbox to its end. `make` builds the platform over the files that guests map.
+/// Runs a sandbox to its end. `make` builds the platform over the files that guests map; it may log.
 ///
 /// # Errors
 /// [`RunError::Boot`] if the configuration, an image or the first program is at fault, [`RunError::Host`] if the host refuses something.
 pub fn run<P: Platform>(
     config: BootConfig,
-    setup: HostSetup,
-    make: impl FnOnce(Arc<Backings>) -> Result<P, PlatformError>,
+    mut setup: HostSetup,
+    make: impl FnOnce(Arc<Backings>, &mut Sink) -> Result<P, PlatformError>,
 ) -> Result<ExitStatus, RunError> {
     let host = |what: &str| {
         let what = what.to_string();
@@ -241,8 +241,8 @@ pub fn run<P: Platform>(
     }
     let backings = Arc::new(Backings::new(fd, images));
     let mut tree = HostTrees::new(setup.trees, backings.clone()).map_err(host("host directory"))?;
-    let platform =
-        make(backings.clone()).map_err(|error| RunError::Host(error.what, error.source))?;
+    let platform = make(backings.clone(), &mut setup.sink)
+        .map_err(|error| RunError::Host(error.what, error.source))?;
     let clock = Clock {
         start: Instant::now(),
     };
@@ -342,10 +342,16 @@ impl<P: Platform> Shared<P> {
     /// Executes all outputs in order. `own` is the guest thread of this worker.
     fn drain(self: &Arc<Self>, state: &mut State, mut own: Option<(ThreadId, &mut P::Thread)>) {
         let own_id = own.as_ref().map(|own| own.0);
+        let mut changed = false;
         while let Some(output) = state.kernel.poll_output() {
             match output {
-                Output::CreateSpace(space) => self.platform.create_space(space),
-                Output::DropSpace(space) => self.platform.drop_space(space),
+                Output::CreateSpace(space) => {
+                    tell(state, self.platform.create_space(space));
+                }
+                Output::DropSpace(space) => {
+                    self.platform.drop_space(space);
+                    changed = true;
+                }
                 Output::Map {
                     space,
                     addr,
@@ -353,16 +359,21 @@ impl<P: Platform> Shared<P> {
                     backing,
                     prot,
                 } => {
-                    self.platform.map(space, addr, len, backing, prot);
+                    tell(state, self.platform.map(space, addr, len, backing, prot));
+                    changed = true;
                 }
-                Output::Unmap { space, addr, len } => self.platform.unmap(space, addr, len),
+                Output::Unmap { space, addr, len } => {
+                    tell(state, self.platform.unmap(space, addr, len));
+                    changed = true;
+                }
                 Output::Protect {
                     space,
                     addr,
                     len,
                     prot,
                 } => {
-                    self.platform.protect(space, addr, len, prot);
+                    tell(state, self.platform.protect(space, addr, len, prot));
+                    changed = true;
                 }
                 Output::StartThread {
                     thread,
@@ -370,9 +381,11 @@ impl<P: Platform> Shared<P> {
                     regs,
                     parent,
                 } => {
+                    self.settle(state, &mut changed);
                     self.start(state, &mut own, thread, space, regs, parent);
                 }
                 Output::Resume { thread, regs } => {
+                    self.settle(state, &mut changed);
                     post(state, own_id, thread, Letter::Resume(regs))
                 }
                 Output::MoveThread { thread, space } => {
@@ -418,6 +431,30 @@ impl<P: Platform> Shared<P> {
                 }
             }
         }
+        self.settle(state, &mut changed);
+    }
+
+    /// Puts page operations in force, if there were any since the last time: before anything runs that must find them so.
+    fn settle(&self, state: &mut State, changed: &mut bool) {
+        if std::mem::take(changed)
+            && let Err(error) = self.platform.settle()
+        {
+            self.give_up(state, &error);
+        }
+    }
+
+    /// Ends the run because the host cannot go on: every guest thread is lost.
+    fn give_up(&self, state: &mut State, error: &PlatformError) {
+        const SIGKILL: u8 = 9;
+        (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
+        for worker in std::mem::take(&mut state.workers).into_values() {
+            worker.mailbox.post(Letter::End, true);
+            if let Some(interrupter) = worker.interrupter {
+                interrupter.kill();
+            }
+        }
+        state.exit = Some(ExitStatus::Signaled(SIGKILL));
+        self.news.notify_all();
     }
 
     fn start(
@@ -570,6 +607,7 @@ impl<P: Platform> Shared<P> {
                                     },
                                 );
                             }
+                            guest.park();
                             saved = true;
                         }
                     }
@@ -653,6 +691,13 @@ impl<P: Platform> Shared<P> {
             let _ = thread.join();
         }
         status
+    }
+}
+
+/// Logs what a platform could not do; guests find out by themselves.
+fn tell(state: &mut State, result: Result<(), PlatformError>) {
+    if let Err(error) = result {
+        (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
     }
 }
 

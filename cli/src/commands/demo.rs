@@ -16,6 +16,7 @@ use varve_core::memhost::{MemBlock, MemImages};
 use varve_image::{BuildOptions, build_tar};
 
 use super::run::{Sources, cpuinfo, cpus, default_frames, seed, start};
+use crate::platform::PlatformName;
 use crate::programs;
 
 /// The programs of the lowest layer.
@@ -123,7 +124,14 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
         cpuinfo: cpuinfo(),
     };
     let started = Instant::now();
-    let status = start(config, sources, default_frames(), Box::new(|_| {}))?;
+    let platform = PlatformName::Auto;
+    let status = start(
+        config,
+        sources,
+        default_frames(),
+        platform,
+        Box::new(|_| {}),
+    )?;
     match status {
         0 => Ok(started.elapsed()),
         status => bail!(

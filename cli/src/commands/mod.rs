@@ -8,6 +8,7 @@ pub(crate) mod images;
 pub(crate) mod look;
 pub(crate) mod merge;
 pub(crate) mod mount;
+pub(crate) mod platforms;
 pub(crate) mod run;
 pub(crate) mod shell;
 pub(crate) mod syscalls;

@@ -7,7 +7,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 use varve_core::abi::{Errno, PAGE_SIZE};
 use varve_core::boot::{
     BootConfig, BootError, Init, Layer, MAX_LAYERS, MergedIndex, Mount, Stdio, Tree, User,
@@ -15,26 +14,17 @@ use varve_core::boot::{
 use varve_core::event::ExitStatus;
 use varve_core::machine::ImageId;
 use varve_host::{HostImage, HostSetup, RunError, Sink};
-use varve_host_ptrace::Ptrace;
 use varve_image::oci::ContainerImage;
 
 use crate::environment::Environment;
 use crate::mounts::{MountKind, MountOption, parse_size};
+use crate::platform::{Host, PlatformName};
 use crate::stacks::{StackFile, StackFiles, StoreArguments};
 use crate::{layers, log};
 
 /// The program could not be executed, or was not found: exit statuses of `docker run`.
 const CANNOT_EXECUTE: u8 = 126;
 const NOT_FOUND: u8 = 127;
-
-/// What runs guest threads.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PlatformName {
-    /// The best one that works here.
-    Auto,
-    /// Traced processes.
-    Ptrace,
-}
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -139,13 +129,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         Some(text) => frames(parse_size(text).with_context(|| format!("--memory {text}"))?),
         None => default_frames(),
     };
-    // Auto and ptrace are the same as long as there is one platform.
-    let (PlatformName::Auto | PlatformName::Ptrace) = arguments.platform;
-    start(config, sources, frames, arguments.log.sink()?)
+    let platform = arguments.platform;
+    start(config, sources, frames, platform, arguments.log.sink()?)
 }
 
 /// Runs a sandbox; gives the exit status as `docker run` does.
-pub(crate) fn start(config: BootConfig, sources: Sources, frames: u32, sink: Sink) -> Result<u8> {
+pub(crate) fn start(
+    config: BootConfig,
+    sources: Sources,
+    frames: u32,
+    platform: PlatformName,
+    sink: Sink,
+) -> Result<u8> {
     let setup = HostSetup {
         images: sources.images,
         trees: sources.trees,
@@ -153,7 +148,8 @@ pub(crate) fn start(config: BootConfig, sources: Sources, frames: u32, sink: Sin
         sink,
         recorder: None,
     };
-    match varve_host::run(config, setup, Ptrace::new) {
+    let make = |backings, sink: &mut Sink| Host::make(platform, backings, sink);
+    match varve_host::run(config, setup, make) {
         Ok(ExitStatus::Exited(status)) => Ok(status),
         Ok(ExitStatus::Signaled(signal)) => Ok(128 + signal),
         Err(error) => {

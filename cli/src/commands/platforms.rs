@@ -1,0 +1,105 @@
+//! `varve platforms`.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use varve_host::{PlatformError, crossing};
+use varve_host_kvm::{Kvm, Limits};
+use varve_host_ptrace::Ptrace;
+
+use crate::platform::{CROSSING_MAX, has_hardware_virtualisation};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Print the list as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A platform, tried out.
+struct Tried {
+    name: &'static str,
+    /// What one system call costs, or why it does not work.
+    cost: Result<Duration, PlatformError>,
+    /// Anything else worth knowing.
+    note: &'static str,
+}
+
+/// Lists the platforms; the status is 1 if none works.
+pub(crate) fn platforms(arguments: &Arguments) -> Result<u8> {
+    let hardware = has_hardware_virtualisation();
+    let tried = [
+        Tried {
+            name: "kvm",
+            cost: crossing(|backings| Kvm::new(backings, Limits::default())),
+            note: match hardware {
+                true => "with hardware virtualisation",
+                false => "without hardware virtualisation: leaving a guest is slow",
+            },
+        },
+        Tried {
+            name: "ptrace",
+            cost: crossing(Ptrace::new),
+            note: "",
+        },
+    ];
+    let works = |index: usize| tried[index].cost.is_ok();
+    let fast = matches!(tried[0].cost, Ok(cost) if hardware && cost <= CROSSING_MAX);
+    let chosen = match (fast, works(1), works(0)) {
+        (true, _, _) => Some(0),
+        (false, true, _) => Some(1),
+        (false, false, true) => Some(0),
+        (false, false, false) => None,
+    };
+    let mut out = io::stdout().lock();
+    let result = match arguments.json {
+        true => print_json(&mut out, &tried, chosen),
+        false => print(&mut out, &tried, chosen),
+    };
+    match result {
+        // Whoever read the list has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(u8::from(chosen.is_none())),
+    }
+}
+
+fn print(out: &mut impl Write, tried: &[Tried], chosen: Option<usize>) -> io::Result<()> {
+    for (index, platform) in tried.iter().enumerate() {
+        let mark = if chosen == Some(index) { " (auto)" } else { "" };
+        let name = format!("{}{mark}", platform.name);
+        match &platform.cost {
+            Ok(cost) => {
+                let cost = cost.as_secs_f64() * 1e6;
+                let line = format!(
+                    "{name:<14} works  {cost:.2} us a system call  {}",
+                    platform.note
+                );
+                writeln!(out, "{}", line.trim_end())?;
+            }
+            Err(error) => writeln!(out, "{name:<14} fails  {error}")?,
+        }
+    }
+    Ok(())
+}
+
+fn print_json(out: &mut impl Write, tried: &[Tried], chosen: Option<usize>) -> io::Result<()> {
+    let list: Vec<_> = tried
+        .iter()
+        .enumerate()
+        .map(|(index, platform)| {
+            let cost = platform.cost.as_ref().ok();
+            json!({
+                "name": platform.name,
+                "works": cost.is_some(),
+                "auto": chosen == Some(index),
+                "syscall_us": cost.map(|cost| cost.as_secs_f64() * 1e6),
+                "reason": platform.cost.as_ref().err().map(ToString::to_string),
+                "note": platform.note,
+            })
+        })
+        .collect();
+    serde_json::to_writer_pretty(&mut *out, &list)?;
+    writeln!(out)
+}

@@ -1,0 +1,194 @@
+//! The pool of virtual CPUs: one for each guest thread that runs, fewer than there may be threads.
+//!
+//! A thread that parks leaves its virtual CPU here with its floating-point state in it and usually finds it again. When none is left, those
+//! of parked threads are taken (the state goes into memory), then threads that run are asked to take turns.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::area::Block;
+use crate::kick::Bell;
+use crate::vcpu::Vcpu;
+
+/// How long a thread waits before the running ones must take turns.
+const TURN: Duration = Duration::from_millis(10);
+
+/// Floating-point state of a thread whose virtual CPU was taken.
+pub(crate) type Saved = Arc<Mutex<Option<Vec<u8>>>>;
+
+/// A guest thread, for the pool.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Ticket(u64);
+
+struct Parked {
+    vcpu: Vcpu,
+    saved: Saved,
+}
+
+#[derive(Default)]
+struct State {
+    next_ticket: u64,
+    /// Made so far.
+    made: u32,
+    /// With nothing in them that counts.
+    free: Vec<Vcpu>,
+    parked: BTreeMap<Ticket, Parked>,
+    running: BTreeMap<Ticket, Arc<Bell>>,
+    /// Who waits for one, first come first served.
+    queue: VecDeque<Ticket>,
+    /// The last one that had to make room.
+    turned: u64,
+}
+
+/// The pool.
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    news: Condvar,
+    max: u32,
+}
+
+/// A virtual CPU for a thread.
+pub(crate) enum Taken {
+    /// The thread's floating-point state is in it.
+    Own(Vcpu),
+    /// It is not.
+    Other(Vcpu),
+}
+
+impl Pool {
+    /// A pool of at most `max` virtual CPUs.
+    pub(crate) fn new(max: u32) -> Pool {
+        Pool {
+            state: Mutex::default(),
+            news: Condvar::new(),
+            max,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is whole before anything that could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for a new thread.
+    pub(crate) fn ticket(&self) -> Ticket {
+        let mut state = self.state();
+        state.next_ticket += 1;
+        Ticket(state.next_ticket)
+    }
+
+    /// Takes a virtual CPU, waiting for one if need be. `None` if the bell says that the thread should stop instead.
+    ///
+    /// # Errors
+    /// One cannot be made, or the state of a parked thread cannot be saved.
+    pub(crate) fn take(
+        &self,
+        ticket: Ticket,
+        bell: &Arc<Bell>,
+        make: impl FnOnce(Block) -> io::Result<Vcpu>,
+    ) -> io::Result<Option<Taken>> {
+        let mut state = self.state();
+        if let Some(parked) = state.parked.remove(&ticket) {
+            state.running.insert(ticket, bell.clone());
+            return Ok(Some(Taken::Own(parked.vcpu)));
+        }
+        if state.queue.is_empty()
+            && let Some(vcpu) = state.free.pop()
+        {
+            state.running.insert(ticket, bell.clone());
+            return Ok(Some(Taken::Other(vcpu)));
+        }
+        if state.queue.is_empty() && state.made < self.max {
+            let block = Block(state.made);
+            state.made += 1;
+            drop(state);
+            let vcpu = make(block)?;
+            self.state().running.insert(ticket, bell.clone());
+            return Ok(Some(Taken::Other(vcpu)));
+        }
+        state.queue.push_back(ticket);
+        loop {
+            if bell.stops() {
+                state.queue.retain(|&other| other != ticket);
+                self.news.notify_all();
+                return Ok(None);
+            }
+            if state.queue.front() == Some(&ticket)
+                && let Some(vcpu) = available(&mut state)
+            {
+                state.queue.pop_front();
+                state.running.insert(ticket, bell.clone());
+                self.news.notify_all();
+                return vcpu.map(|vcpu| Some(Taken::Other(vcpu)));
+            }
+            let waited;
+            (state, waited) = self
+                .news
+                .wait_timeout(state, TURN)
+                .unwrap_or_else(PoisonError::into_inner);
+            if waited.timed_out() && state.queue.front() == Some(&ticket) {
+                turn(&mut state);
+            }
+        }
+    }
+
+    /// Whether others wait for a virtual CPU.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.state().queue.is_empty()
+    }
+
+    /// Leaves the virtual CPU of a thread that does not run now.
+    pub(crate) fn park(&self, ticket: Ticket, vcpu: Vcpu, saved: &Saved) {
+        let mut state = self.state();
+        state.running.remove(&ticket);
+        let saved = saved.clone();
+        state.parked.insert(ticket, Parked { vcpu, saved });
+        self.news.notify_all();
+    }
+
+    /// Looks at the virtual CPU of a parked thread, if it was not taken.
+    pub(crate) fn look<T>(&self, ticket: Ticket, look: impl FnOnce(&Vcpu) -> T) -> Option<T> {
+        self.state()
+            .parked
+            .get(&ticket)
+            .map(|parked| look(&parked.vcpu))
+    }
+
+    /// Gives up the virtual CPUs that are free. Older kernels take long to let another thread run one.
+    pub(crate) fn drop_free(&self) {
+        self.state().free.clear();
+    }
+
+    /// The thread is gone.
+    pub(crate) fn forget(&self, ticket: Ticket, vcpu: Option<Vcpu>) {
+        let mut state = self.state();
+        state.running.remove(&ticket);
+        let parked = state.parked.remove(&ticket).map(|parked| parked.vcpu);
+        state.free.extend(vcpu.or(parked));
+        self.news.notify_all();
+    }
+}
+
+/// A virtual CPU that is free, or of a thread that is parked.
+fn available(state: &mut State) -> Option<io::Result<Vcpu>> {
+    if let Some(vcpu) = state.free.pop() {
+        return Some(Ok(vcpu));
+    }
+    let (_, parked) = state.parked.pop_first()?;
+    let saved = parked.vcpu.xstate();
+    *parked.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
+    Some(Ok(parked.vcpu))
+}
+
+/// Asks the next running thread to make room.
+fn turn(state: &mut State) {
+    let after = Ticket(state.turned + 1);
+    let next = state.running.range(after..).next();
+    if let Some((ticket, bell)) = next.or_else(|| state.running.iter().next()) {
+        bell.ring();
+        let Ticket(number) = *ticket;
+        state.turned = number;
+    }
+}

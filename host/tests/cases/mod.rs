@@ -1,0 +1,320 @@
+//! A platform alone, with guests of a few bytes of machine code. The tests of each host include this file; they define `Host` and `make`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use varve_core::abi::PAGE_SIZE;
+use varve_core::machine::{Backing, FrameNo, Prot, Regs, SpaceId, Trap};
+use varve_core::port::Memory;
+use varve_host::{Backings, GuestThread, MemoryFile, Platform};
+
+use super::{Host, make};
+
+const CODE: u64 = 0x40_0000;
+const DATA: u64 = 0x50_0000;
+const SPACE: SpaceId = SpaceId(1);
+
+struct Guest {
+    memory: MemoryFile,
+    platform: Arc<Host>,
+}
+
+/// A platform whose space 1 has `code` at [`CODE`] and one writable page at [`DATA`]; `None` (and a line) where the platform does not work.
+fn guest(code: &[u8]) -> Option<Guest> {
+    let mut memory = MemoryFile::new(64).unwrap();
+    memory.write(0, code);
+    let fd = memory.fd().try_clone_to_owned().unwrap();
+    let backings = Arc::new(Backings::new(fd, Vec::new()));
+    let platform = match make(backings) {
+        Ok(platform) => Arc::new(platform),
+        Err(error) => {
+            let strict = std::env::var_os("VARVE_TEST_NO_SKIP").is_some_and(|value| value == "1");
+            assert!(!strict, "{error}");
+            eprintln!("SKIP: {error}");
+            return None;
+        }
+    };
+    platform.create_space(SPACE).unwrap();
+    platform
+        .map(
+            SPACE,
+            CODE,
+            PAGE_SIZE,
+            Backing::Memory(FrameNo(0)),
+            Prot::READ | Prot::EXEC,
+        )
+        .unwrap();
+    platform
+        .map(
+            SPACE,
+            DATA,
+            PAGE_SIZE,
+            Backing::Memory(FrameNo(1)),
+            Prot::READ | Prot::WRITE,
+        )
+        .unwrap();
+    Some(Guest { memory, platform })
+}
+
+fn start() -> Regs {
+    Regs {
+        rip: CODE,
+        rsp: DATA + 0x800,
+        cs: 0x33,
+        ss: 0x2b,
+        eflags: 0x202,
+        ..Regs::default()
+    }
+}
+
+/// Runs up to a page fault; gives its address.
+fn fault(thread: &mut impl GuestThread, regs: &mut Regs) -> Option<u64> {
+    match thread.run(regs).unwrap() {
+        Trap::Fault { addr, .. } => Some(addr),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn system_calls_trap_with_all_registers() {
+    // syscall; jmp back
+    let Some(guest) = guest(&[0x0f, 0x05, 0xeb, 0xfc]) else {
+        return;
+    };
+    let mut thread = guest.platform.new_thread(SPACE).unwrap();
+    let mut regs = Regs {
+        rax: 39,
+        rdi: 1,
+        rsi: 2,
+        rdx: 3,
+        r10: 4,
+        r8: 5,
+        r9: 6,
+        rbx: 7,
+        rbp: 8,
+        r12: 9,
+        r13: 10,
+        r14: 11,
+        r15: 12,
+        fs_base: 0x1234_5000,
+        gs_base: 0x6789_a000,
+        ..start()
+    };
+    assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+    assert_eq!((regs.orig_rax, regs.args()), (39, [1, 2, 3, 4, 5, 6]));
+    assert_eq!(
+        (regs.rbx, regs.rbp, regs.r12, regs.r13, regs.r14, regs.r15),
+        (7, 8, 9, 10, 11, 12)
+    );
+    assert_eq!((regs.fs_base, regs.gs_base), (0x1234_5000, 0x6789_a000));
+    assert_eq!(regs.rip, CODE + 2);
+    for round in 0..1000 {
+        regs.rax = round;
+        assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+        assert_eq!((regs.orig_rax, regs.rdi), (round, 1));
+    }
+    let begun = Instant::now();
+    for _ in 0..20000 {
+        regs.rax = 39;
+        thread.run(&mut regs).unwrap();
+    }
+    println!(
+        "a crossing takes {:.2} us",
+        begun.elapsed().as_secs_f64() * 1e6 / 20000.0
+    );
+}
+
+#[test]
+fn faults_name_their_address_and_pages_come_and_go() {
+    // mov [rdi], rax; syscall
+    let Some(guest) = guest(&[0x48, 0x89, 0x07, 0x0f, 0x05]) else {
+        return;
+    };
+    let mut thread = guest.platform.new_thread(SPACE).unwrap();
+    let far = 0x7f00_0000_0000;
+    let mut regs = Regs {
+        rdi: far + 8,
+        rax: 77,
+        ..start()
+    };
+    assert_eq!(fault(&mut thread, &mut regs), Some(far + 8));
+    assert_eq!(regs.rip, CODE);
+    guest
+        .platform
+        .map(
+            SPACE,
+            far,
+            PAGE_SIZE,
+            Backing::Memory(FrameNo(5)),
+            Prot::READ,
+        )
+        .unwrap();
+    assert_eq!(fault(&mut thread, &mut regs), Some(far + 8));
+    guest
+        .platform
+        .protect(
+            SPACE,
+            far - PAGE_SIZE,
+            4 * PAGE_SIZE,
+            Prot::READ | Prot::WRITE,
+        )
+        .unwrap();
+    assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+    let mut word = [0; 8];
+    guest.memory.read(5 * PAGE_SIZE + 8, &mut word);
+    assert_eq!(u64::from_le_bytes(word), 77);
+    guest.platform.unmap(SPACE, far, PAGE_SIZE).unwrap();
+    guest.platform.settle().unwrap();
+    regs = Regs {
+        rdi: far + 8,
+        ..start()
+    };
+    assert_eq!(fault(&mut thread, &mut regs), Some(far + 8));
+    // A non-canonical address is no page fault.
+    regs = Regs {
+        rdi: 1 << 60,
+        ..start()
+    };
+    assert!(matches!(thread.run(&mut regs).unwrap(), Trap::Exception(e) if e.signal == 11));
+}
+
+#[test]
+fn exceptions_are_told_apart() {
+    let Some(guest) = guest(&[0xcc, 0x0f, 0x0b, 0x31, 0xc9, 0xf7, 0xf1]) else {
+        return;
+    };
+    let mut thread = guest.platform.new_thread(SPACE).unwrap();
+    let mut signal = |rip| {
+        let mut regs = Regs { rip, ..start() };
+        match thread.run(&mut regs).unwrap() {
+            Trap::Exception(exception) => exception.signal,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(signal(CODE), 5);
+    assert_eq!(signal(CODE + 1), 4);
+    assert_eq!(signal(CODE + 3), 8);
+}
+
+#[test]
+fn a_spinning_guest_can_be_interrupted_and_killed() {
+    let Some(guest) = guest(&[0xeb, 0xfe]) else {
+        return;
+    };
+    let mut thread = guest.platform.new_thread(SPACE).unwrap();
+    let bell = thread.interrupter();
+    let helper = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30));
+        bell.interrupt();
+        std::thread::sleep(Duration::from_millis(30));
+        bell.kill();
+    });
+    let mut regs = start();
+    assert_eq!(thread.run(&mut regs).unwrap(), Trap::Interrupted);
+    assert_eq!(thread.run(&mut regs).unwrap(), Trap::Lost);
+    helper.join().unwrap();
+}
+
+#[test]
+fn two_threads_share_a_space() {
+    // mov [rdi], rax; syscall; jmp to the start
+    let Some(guest) = guest(&[0x48, 0x89, 0x07, 0x0f, 0x05, 0xeb, 0xf9]) else {
+        return;
+    };
+    let mut first = guest.platform.new_thread(SPACE).unwrap();
+    let mut regs = Regs {
+        rdi: DATA,
+        rax: 1,
+        ..start()
+    };
+    assert_eq!(first.run(&mut regs).unwrap(), Trap::Syscall);
+    guest.platform.prepare_sibling(&mut first, SPACE).unwrap();
+    let platform = guest.platform.clone();
+    let other = std::thread::spawn(move || {
+        let mut second = platform.new_thread(SPACE).unwrap();
+        let mut regs = Regs {
+            rdi: DATA + 8,
+            rax: 2,
+            ..start()
+        };
+        for _ in 0..100 {
+            regs.rax = 2;
+            assert_eq!(second.run(&mut regs).unwrap(), Trap::Syscall);
+        }
+        platform
+            .map(
+                SPACE,
+                DATA + PAGE_SIZE,
+                PAGE_SIZE,
+                Backing::Memory(FrameNo(9)),
+                Prot::READ | Prot::WRITE,
+            )
+            .unwrap();
+        regs.rax = 2;
+        assert_eq!(second.run(&mut regs).unwrap(), Trap::Syscall);
+    });
+    for _ in 0..100 {
+        regs.rax = 1;
+        assert_eq!(first.run(&mut regs).unwrap(), Trap::Syscall);
+    }
+    other.join().unwrap();
+    regs = Regs {
+        rdi: DATA + PAGE_SIZE,
+        rax: 3,
+        ..start()
+    };
+    assert_eq!(first.run(&mut regs).unwrap(), Trap::Syscall);
+    let mut words = [0; 16];
+    guest.memory.read(PAGE_SIZE, &mut words);
+    assert_eq!((words[0], words[8]), (1, 2));
+}
+
+#[test]
+fn a_thread_moves_into_another_space() {
+    let Some(guest) = guest(&[0x0f, 0x05]) else {
+        return;
+    };
+    let mut thread = guest.platform.new_thread(SPACE).unwrap();
+    let mut regs = start();
+    assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+    let next = SpaceId(2);
+    guest.platform.create_space(next).unwrap();
+    guest
+        .platform
+        .map(
+            next,
+            DATA,
+            PAGE_SIZE,
+            Backing::Memory(FrameNo(0)),
+            Prot::READ | Prot::EXEC,
+        )
+        .unwrap();
+    guest.platform.enter(&mut thread, next).unwrap();
+    guest.platform.drop_space(SPACE);
+    let mut regs = Regs {
+        rip: DATA,
+        ..start()
+    };
+    assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+    let mut regs = start();
+    assert_eq!(fault(&mut thread, &mut regs), Some(CODE));
+}
+
+#[test]
+fn floating_point_state_is_kept_exactly() {
+    let Some(guest) = guest(&[0x0f, 0x05]) else {
+        return;
+    };
+    let mut thread = guest.platform.new_thread(SPACE).unwrap();
+    let mut state = vec![0; guest.platform.xstate_size()];
+    thread.read_xstate(&mut state).unwrap();
+    // xmm0 and the bit that says it is in use.
+    state[160..176].copy_from_slice(b"sixteen bytes ok");
+    state[512] |= 3;
+    assert!(thread.write_xstate(&state).unwrap());
+    let mut regs = start();
+    assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+    let mut after = vec![0; state.len()];
+    thread.read_xstate(&mut after).unwrap();
+    assert_eq!(after[160..176], state[160..176]);
+}
