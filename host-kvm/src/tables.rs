@@ -449,3 +449,6 @@ fn check((addr, len): (u64, u64)) -> (u64, u64) {
     );
     (addr, len)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::map;
 use super::pages::Pte;
+use super::space::Spurious;
 use super::vma::{Behind, Vma};
 use crate::Kernel;
 use crate::abi::raw::general as g;
@@ -22,6 +23,10 @@ const FRESH_MAX: u64 = 512;
 const BELOW_STACK_POINTER: u64 = 65536;
 /// Pages kept free below a growing stack.
 const STACK_GUARD: u64 = 256 * PAGE_SIZE;
+
+/// How often in a row an access that a host says it could not make, though it should, is tried again. A host that cannot map a page at all
+/// must not keep a program busy for ever.
+const SPURIOUS_MAX: u32 = 64;
 
 /// Why a fault cannot be resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,15 +60,32 @@ pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>)
         Ok(false) => {
             // The page is mapped as it should be. Either another thread was faster or the host dropped it, and it goes on now; or the
             // access is one that the mapping forbids, and it faults again at once.
-            let now = (thread, addr, regs.rip);
             let space = cx.k.mm.space_mut(id);
-            if space.spurious != Some(now) {
-                space.spurious = Some(now);
-                remap(cx.k, id, addr);
-                return;
+            let times = match space.spurious {
+                Some(last) if (last.thread, last.addr, last.rip) == (thread, addr, regs.rip) => {
+                    last.times + 1
+                }
+                _ => 1,
+            };
+            let most = match access {
+                Some(_) => SPURIOUS_MAX,
+                None => 1,
+            };
+            if times > most {
+                space.spurious = None;
+                Bad::Forbidden
+            } else {
+                space.spurious = Some(Spurious {
+                    thread,
+                    addr,
+                    rip: regs.rip,
+                    times,
+                });
+                match remap(cx.k, cx.p, id, addr, access) {
+                    Ok(()) => return,
+                    Err(bad) => bad,
+                }
             }
-            space.spurious = None;
-            Bad::Forbidden
         }
         Err(bad) => bad,
     };
@@ -149,18 +171,48 @@ fn resolve(
 }
 
 /// Tells the host once more what it should have.
-fn remap(k: &mut Kernel, id: SpaceId, addr: u64) {
+fn remap(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    addr: u64,
+    access: Option<Access>,
+) -> Result<(), Bad> {
     let page = addr / PAGE_SIZE;
     let space = k.mm.space(id);
     let (pte, vma) = (space.pages.get(page), space.find(addr));
-    if let (Some(frame), Some((_, vma))) = (pte.frame(), vma) {
+    let Some((_, vma)) = vma else {
+        return Err(Bad::Unmapped);
+    };
+    if let Some(frame) = pte.frame() {
         let prot = if pte.writable() {
             vma.prot
         } else {
             vma.prot - Prot::WRITE
         };
         emit(k, id, page, 1, frame, prot);
+        return Ok(());
     }
+    // Pages of a file are looked up anew, those around it with it: the host has probably dropped them, too.
+    let first = page & !(AROUND - 1);
+    let pages = &mut k.mm.space_mut(id).pages;
+    let mut gone = [0; AROUND as usize];
+    let mut count = 0;
+    pages.each_mut(first, first + AROUND, |other, pte| {
+        if pte.on_host() && pte.frame().is_none() {
+            *pte = Pte::default();
+            gone[count] = other;
+            count += 1;
+        }
+    });
+    for (first, count) in super::space::runs(&gone[..count]) {
+        k.emit(Output::Unmap {
+            space: id,
+            addr: first * PAGE_SIZE,
+            len: count * PAGE_SIZE,
+        });
+    }
+    resolve(k, p, id, addr, access, pte.writable()).map(drop)
 }
 
 fn emit(k: &mut Kernel, id: SpaceId, page: u64, count: u64, frame: FrameNo, prot: Prot) {

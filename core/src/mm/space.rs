@@ -52,8 +52,19 @@ pub(crate) struct Space {
     pub locked: u64,
     /// `mlockall(MCL_FUTURE)`.
     pub lock_future: bool,
-    /// A fault on a page that seemed to be mapped rightly: thread, address, instruction.
-    pub spurious: Option<(ThreadId, u64, u64)>,
+    /// The last fault on a page that seemed to be mapped rightly.
+    pub spurious: Option<Spurious>,
+}
+
+/// A fault that there was no reason for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct Spurious {
+    pub thread: ThreadId,
+    pub addr: u64,
+    /// The instruction.
+    pub rip: u64,
+    /// How often in a row.
+    pub times: u32,
 }
 
 /// No gap of `len` bytes or more lies from `from` up to `mmap_base`: a search for as much need not look there. Without it many small

@@ -248,6 +248,10 @@ impl Test {
             Access::Write => Prot::WRITE,
             Access::Execute => Prot::EXEC,
         };
+        // A host that knows what an access wants may drop what it has mapped at any time.
+        if told.is_some() && self.random.chance(15) {
+            self.machine.pages.remove(&(space, addr));
+        }
         for _ in 0..5 {
             if let Some(&(backing, prot)) = self.machine.pages.get(&(space, addr))
                 && prot.intersects(needed)
