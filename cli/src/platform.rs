@@ -192,6 +192,10 @@ impl Platform for Host {
         }
     }
 
+    fn report(&self) -> Option<String> {
+        on!(self, host => host.report())
+    }
+
     fn xstate_size(&self) -> usize {
         on!(self, host => host.xstate_size())
     }

@@ -29,13 +29,17 @@ fn main() -> Result<()> {
     let varve = varve_binary()?;
     let dir = tempfile::tempdir()?;
     let images = build_layers(&varve, dir.path())?;
-    let mut sides = vec![("varve", run_varve(&varve, &images)?)];
+    let mut sides = Vec::new();
+    let platforms = platforms(&varve)?;
+    for platform in &platforms {
+        sides.push((platform.as_str(), run_varve(&varve, platform, &images)?));
+    }
     match run_native(dir.path(), &images) {
         Ok(native) => sides.push(("native", native)),
         Err(error) => eprintln!("SKIP: native overlayfs: {error}"),
     }
     print_files(&sides);
-    let starts = time_starts(&varve, dir.path(), &images)?;
+    let starts = time_starts(&varve, &platforms, dir.path(), &images)?;
     print_starts(&starts);
     if let Some(file) = json_file {
         let sides: serde_json::Map<_, _> = sides
@@ -125,9 +129,19 @@ fn guest_args() -> [String; 3] {
     [LAYERS.to_string(), FILES.to_string(), ROUNDS.to_string()]
 }
 
-fn varve_do(varve: &Path, images: &[PathBuf]) -> Command {
+/// The platforms that work here.
+fn platforms(varve: &Path) -> Result<Vec<String>> {
+    let output = Command::new(varve).args(["platforms", "--json"]).output()?;
+    let list = parse("varve platforms", output)?;
+    let works = |platform: &&Value| platform["works"] == true;
+    let names = list.as_array().into_iter().flatten().filter(works);
+    let names = names.filter_map(|platform| platform["name"].as_str());
+    Ok(names.map(String::from).collect())
+}
+
+fn varve_do(varve: &Path, options: &[&str], images: &[PathBuf]) -> Command {
     let mut command = Command::new(varve);
-    command.arg("do");
+    command.arg("do").args(options);
     for image in images {
         command.arg("--layer").arg(image);
     }
@@ -135,11 +149,17 @@ fn varve_do(varve: &Path, images: &[PathBuf]) -> Command {
     command
 }
 
-fn run_varve(varve: &Path, images: &[PathBuf]) -> Result<Value> {
-    let output = varve_do(varve, images)
+fn run_varve(varve: &Path, platform: &str, images: &[PathBuf]) -> Result<Value> {
+    let output = varve_do(varve, &["--debug", "--platform", platform], images)
         .arg("/bin/files")
         .args(guest_args())
         .output()?;
+    // What the platform has counted, such as exits to the host.
+    for line in String::from_utf8_lossy(&output.stderr).lines() {
+        if let Some((_, counts)) = line.split_once("debug: kvm: ") {
+            println!("kvm: {counts}");
+        }
+    }
     parse("varve do", output)
 }
 
@@ -219,6 +239,11 @@ fn print_files(sides: &[(&str, Value)]) {
         print!("{:>20.2}", number(value, &[&"null"]));
     }
     println!();
+    print!("{:<24}", "10^8 rounds of a loop");
+    for (_, value) in sides {
+        print!("{:>20.0}", number(value, &[&"compute"]));
+    }
+    println!();
     for kind in ["stat", "open_close", "open_read_close"] {
         for layer in 0..LAYERS {
             print!("{:<24}", format!("{kind}, layer {layer}"));
@@ -247,7 +272,12 @@ fn time_command(make: impl Fn() -> Command) -> Result<(f64, f64)> {
     Ok((times[0], times[times.len() / 2]))
 }
 
-fn time_starts(varve: &Path, dir: &Path, images: &[PathBuf]) -> Result<Value> {
+fn time_starts(
+    varve: &Path,
+    platforms: &[String],
+    dir: &Path,
+    images: &[PathBuf],
+) -> Result<Value> {
     let mut starts = serde_json::Map::new();
     let mut add = |name: &str, times: Result<(f64, f64)>| match times {
         Ok((least, median)) => {
@@ -258,13 +288,19 @@ fn time_starts(varve: &Path, dir: &Path, images: &[PathBuf]) -> Result<Value> {
         }
         Err(error) => eprintln!("SKIP: start of true, {name}: {error}"),
     };
-    let true_in = |images: &[PathBuf]| {
-        let mut command = varve_do(varve, images);
-        command.arg("/bin/true");
-        command
-    };
-    add("varve, 1 layer", time_command(|| true_in(&images[..1])));
-    add("varve, 10 layers", time_command(|| true_in(images)));
+    for platform in platforms {
+        let true_in = |images: &[PathBuf]| {
+            let mut command = varve_do(varve, &["--platform", platform], images);
+            command.arg("/bin/true");
+            command
+        };
+        let (one, ten) = (
+            format!("varve {platform}, 1 layer"),
+            format!("varve {platform}, 10 layers"),
+        );
+        add(&one, time_command(|| true_in(&images[..1])));
+        add(&ten, time_command(|| true_in(images)));
+    }
     add(
         "fork and exec",
         time_command(|| Command::new(dir.join("tree0/bin/true"))),

@@ -12,12 +12,14 @@
 //! * `pool` - virtual CPUs for guest threads
 //! * `kick` - getting a thread out of the guest
 //! * `trap` - exceptions as Linux reports them
+//! * `exits` - how often guests were left, and why
 //! * `cpuid` - what guests learn of the processor
 //! * `thread` - a guest thread: run until the next trap
 //! * `probe` - whether KVM works here, and what leaving the guest costs
 
 mod area;
 mod cpuid;
+mod exits;
 mod kick;
 mod memory;
 mod pool;
@@ -41,6 +43,7 @@ use varve_host::{Backings, Platform, PlatformError};
 
 use area::Block;
 use cpuid::Features;
+use exits::Exits;
 use memory::Memory;
 use pool::Pool;
 use tables::Table;
@@ -62,6 +65,8 @@ pub(crate) struct Sandbox {
     vm: VmFd,
     memory: Mutex<Memory>,
     features: Features,
+    /// Of threads that have ended.
+    exits: Mutex<Exits>,
     /// This KVM enters the system call stub in user mode, so that user mode must be let out through its port.
     stub_port: AtomicBool,
 }
@@ -182,6 +187,7 @@ impl Sandbox {
             vm,
             memory: Mutex::new(memory),
             features,
+            exits: Mutex::default(),
             stub_port: AtomicBool::new(true),
         })
     }
@@ -281,6 +287,11 @@ impl Platform for Kvm {
 
     fn enter(&self, thread: &mut Thread, space: SpaceId) -> Result<(), PlatformError> {
         thread.enter(self.space(space)?)
+    }
+
+    fn report(&self) -> Option<String> {
+        let exits = self.sandbox.exits.lock();
+        Some(exits.unwrap_or_else(PoisonError::into_inner).report())
     }
 
     fn xstate_size(&self) -> usize {

@@ -8,6 +8,7 @@ use varve_core::machine::{Exception, Regs, Trap};
 use varve_host::{GuestThread, Interrupter, PlatformError};
 
 use crate::area::Block;
+use crate::exits::Exits;
 use crate::kick::Bell;
 use crate::pool::{Saved, Taken, Ticket};
 use crate::trap;
@@ -23,6 +24,7 @@ pub struct Thread {
     /// Floating-point state, when the virtual CPU that held it was given to another thread.
     saved: Saved,
     bell: Arc<Bell>,
+    exits: Exits,
 }
 
 /// Why a program gets SIGSEGV without an address.
@@ -42,6 +44,7 @@ impl Thread {
             vcpu: None,
             saved: Saved::default(),
             bell: Arc::default(),
+            exits: Exits::default(),
         }
     }
 
@@ -108,8 +111,10 @@ impl Thread {
         vcpu.load(regs, cr3);
         self.space.ran.store(true, Ordering::SeqCst);
         let mut exit = vcpu.run()?;
+        self.exits.count(&exit);
         while exit == Exit::Asked && vcpu.is_on_the_way_out()? {
             exit = vcpu.run()?;
+            self.exits.count(&exit);
         }
         let frame = match exit {
             Exit::Exception(_) => self.sandbox.memory().frame(vcpu.block),
@@ -274,6 +279,13 @@ impl GuestThread for Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         self.bell.detach();
+        let mut exits = self
+            .sandbox
+            .exits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        exits.add(&self.exits);
+        drop(exits);
         self.sandbox.pool.forget(self.ticket, self.vcpu.take());
     }
 }

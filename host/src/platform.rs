@@ -73,6 +73,10 @@ pub trait Platform: Send + Sync + 'static {
     ) -> Result<(), PlatformError>;
     /// Moves a thread into another space, on its worker; its floating-point state is fresh afterwards.
     fn enter(&self, thread: &mut Self::Thread, space: SpaceId) -> Result<(), PlatformError>;
+    /// What was counted during the run, for the log.
+    fn report(&self) -> Option<String> {
+        None
+    }
     /// Size of the floating-point state in bytes.
     fn xstate_size(&self) -> usize;
 }

@@ -690,6 +690,9 @@ impl<P: Platform> Shared<P> {
         for thread in threads {
             let _ = thread.join();
         }
+        if let Some(report) = self.platform.report() {
+            (self.lock().sink)(SinkLine::Log(Level::Debug, &report));
+        }
         status
     }
 }

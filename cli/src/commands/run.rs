@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     store: StoreArguments,
     /// What runs the program.
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_enum, default_value = "auto", env = "VARVE_PLATFORM")]
     platform: PlatformName,
     /// Set a variable: NAME=value, or NAME to pass the caller's on.
     #[arg(short, long, value_name = "NAME[=VALUE]")]
