@@ -76,7 +76,7 @@ while read -r a b; do echo \"$b $a\"; done < <(printf '1 2\\n3 4\\n')
 tee >(tr a-z A-Z >/tmp/upper) <<<copied >/dev/null; sleep 0.2; cat /tmp/upper
 coproc cat; echo through >&\"${COPROC[1]}\"; read -r line <&\"${COPROC[0]}\"; echo $line
 trap 'echo trapped' USR1; kill -USR1 $$; trap 'echo bye' EXIT
-sleep 5 & kill $!; wait $!; echo $?
+sleep 5 & sleep 0.3; kill $!; wait $!; echo $?
 mapfile -t lines </etc/shells; echo ${#lines[@]}; declare -A m=([a]=1 [b]=2); echo ${m[b]}
 exec 5<>/tmp/both; echo both >&5; cat /tmp/both; ulimit -n >/dev/null; umask
 false | true; echo ${PIPESTATUS[@]}; ( exit 42 )"),

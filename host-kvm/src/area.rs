@@ -45,6 +45,7 @@ pub(crate) const OUT_LEN: u64 = 2;
 
 /// Segment selectors, as Linux has them.
 pub(crate) const KERNEL_CODE: u16 = 0x10;
+pub(crate) const USER_CODE_32: u16 = 0x23;
 pub(crate) const USER_DATA: u16 = 0x2b;
 pub(crate) const USER_CODE: u16 = 0x33;
 /// What `MSR_STAR` holds: `syscall` loads kernel selectors from bits 32, `sysret` user selectors from bits 48.
@@ -52,12 +53,13 @@ pub(crate) const STAR: u64 = 0x23 << 48 | (KERNEL_CODE as u64) << 32;
 /// Selector of the task state segment; only the hidden part of the register counts.
 pub(crate) const TASK_STATE: u16 = 0x40;
 
+/// As Linux lays it out, so that programs that load selectors by number find the same.
 const GDT: [u64; 7] = [
     0,
-    0,
+    0x00cf_9b00_0000_ffff, // 0x08: 32-bit code, ring 0
     0x00af_9b00_0000_ffff, // 0x10: 64-bit code, ring 0
     0x00cf_9300_0000_ffff, // 0x18: data, ring 0
-    0,                     // 0x20: 32-bit code, ring 3: not offered
+    0x00cf_fb00_0000_ffff, // 0x20: 32-bit code, ring 3
     0x00cf_f300_0000_ffff, // 0x28: data, ring 3
     0x00af_fb00_0000_ffff, // 0x30: 64-bit code, ring 3
 ];

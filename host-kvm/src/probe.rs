@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use varve_core::machine::{Access, Regs, Trap};
 use varve_host::GuestThread;
 
+use crate::area::USER_CODE;
 use crate::thread::Thread;
 use crate::{Sandbox, Space};
 
@@ -58,6 +59,7 @@ fn run(sandbox: &Arc<Sandbox>, space: Arc<Space>) -> io::Result<Duration> {
         rip,
         rax: 0x1234,
         rbx: 0x5678,
+        cs: u64::from(USER_CODE),
         eflags: 0x202,
         ..Regs::default()
     };

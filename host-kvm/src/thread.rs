@@ -11,8 +11,8 @@ use crate::area::Block;
 use crate::exits::Exits;
 use crate::kick::Bell;
 use crate::pool::{Saved, Taken, Ticket};
-use crate::trap;
-use crate::vcpu::{Exit, Vcpu, is_canonical};
+use crate::trap::{self, Details};
+use crate::vcpu::{Exit, Vcpu, can_run};
 use crate::{Sandbox, Space, failed};
 
 /// A guest thread.
@@ -123,6 +123,10 @@ impl Thread {
         let details;
         (*regs, details) = vcpu.leave(&exit, &frame);
         if let Some(details) = details {
+            let details = self.as_on_hardware(details);
+            let Some(vcpu) = &mut self.vcpu else {
+                return Ok(None);
+            };
             let Some(trap) = trap::trap(details, vcpu) else {
                 return Err(io::Error::other(format!(
                     "exception {} with error code {:#x} at {:#x}, cr2 {:#x}",
@@ -140,6 +144,31 @@ impl Thread {
             }
             Exit::Exception(_) | Exit::Asked => None,
         })
+    }
+
+    /// What a processor says of an instruction that page-table-based KVM does not know how to carry out: `int n` is a general protection fault
+    /// where programs may not use the vector.
+    fn as_on_hardware(&self, details: Details) -> Details {
+        const INT: u8 = 0xcd;
+        const UNDEFINED: u8 = 6;
+        const GENERAL_PROTECTION: u8 = 13;
+        let mut bytes = [0; 2];
+        if details.vector != UNDEFINED {
+            return details;
+        }
+        let memory = self.sandbox.memory();
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            let addr = details.rip.wrapping_add(index as u64);
+            memory.read_guest(self.space.root, addr, std::slice::from_mut(byte));
+        }
+        match bytes {
+            [INT, vector] => Details {
+                vector: GENERAL_PROTECTION,
+                error: u64::from(vector) << 3 | 2,
+                ..details
+            },
+            _ => details,
+        }
     }
 
     /// A fault on a page that permits the access was on its way when another thread mapped it, or the processor remembered what was there.
@@ -203,7 +232,7 @@ impl GuestThread for Thread {
             if self.bell.take_interruption() {
                 return Ok(Trap::Interrupted);
             }
-            if !is_canonical(regs.rip) {
+            if !can_run(regs) {
                 return Ok(GENERAL_PROTECTION);
             }
             if !self.hold().map_err(failed("a virtual CPU"))? {

@@ -135,24 +135,42 @@ fn segment(selector: u16, kind: u8, dpl: u8, long: u8) -> kvm_segment {
     }
 }
 
-/// A data segment register: null, or the flat segment that is the only one there is.
+/// Types of descriptors: code that can be read, data that can be written, both accessed.
+const CODE: u8 = 0xb;
+const DATA: u8 = 3;
+
+/// A data segment register: null, or one of the segments that programs can load. All of them are flat.
 fn data_segment(selector: u64, base: u64) -> kvm_segment {
-    let flat = selector as u16 | 3 == area::USER_DATA;
-    kvm_segment {
-        base,
-        ..match flat {
-            true => segment(selector as u16, 3, 3, 0),
-            false => kvm_segment {
-                selector: selector as u16 & 3,
-                unusable: 1,
-                ..kvm_segment::default()
-            },
-        }
+    let selector = selector as u16;
+    let segment = match selector | 3 {
+        area::USER_DATA => segment(selector, DATA, 3, 0),
+        area::USER_CODE_32 => segment(selector, CODE, 3, 0),
+        area::USER_CODE => segment(selector, CODE, 3, 1),
+        _ => kvm_segment {
+            selector: selector & 3,
+            unusable: 1,
+            ..kvm_segment::default()
+        },
+    };
+    kvm_segment { base, ..segment }
+}
+
+/// The code segment that a program runs in; `None` for one that it cannot.
+fn code_segment(selector: u64) -> Option<kvm_segment> {
+    match u16::try_from(selector) {
+        Ok(area::USER_CODE) => Some(segment(area::USER_CODE, CODE, 3, 1)),
+        Ok(area::USER_CODE_32) => Some(segment(area::USER_CODE_32, CODE, 3, 0)),
+        _ => None,
     }
 }
 
+/// Whether a virtual CPU can be given these registers: the instruction pointer of a processor has a limit, and there are two code segments.
+pub(crate) fn can_run(regs: &Regs) -> bool {
+    is_canonical(regs.rip) && code_segment(regs.cs).is_some()
+}
+
 /// Whether user addresses go that far; a processor cannot even be given other instruction pointers.
-pub(crate) fn is_canonical(addr: u64) -> bool {
+fn is_canonical(addr: u64) -> bool {
     (addr as i64) << 16 >> 16 == addr as i64
 }
 
@@ -236,18 +254,16 @@ impl Vcpu {
         };
         let sregs = &mut sync.sregs;
         let same = !fresh
-            && sregs.cs.selector == area::USER_CODE
+            && u64::from(sregs.cs.selector) == regs.cs
             && sregs.ss.selector == area::USER_DATA
             && sregs.cr3 == cr3
             && (sregs.fs.base, sregs.gs.base) == (regs.fs_base, regs.gs_base)
             && [sregs.ds, sregs.es, sregs.fs, sregs.gs].map(|segment| u64::from(segment.selector))
                 == [regs.ds, regs.es, regs.fs, regs.gs];
         if !same {
-            let (apic_base, cr8) = (template.apic_base, template.cr8);
             *sregs = kvm_sregs {
                 cr3,
-                apic_base,
-                cr8,
+                cs: code_segment(regs.cs).unwrap_or(template.cs),
                 ds: data_segment(regs.ds, 0),
                 es: data_segment(regs.es, 0),
                 fs: data_segment(regs.fs, regs.fs_base),
@@ -373,6 +389,7 @@ impl Vcpu {
                     u64::from_le_bytes(bytes)
                 };
                 regs.rip = word(1);
+                regs.cs = word(2) & 0xffff;
                 regs.eflags = word(3);
                 regs.rsp = word(4);
                 let error = if area::has_error_code(vector) {
@@ -387,7 +404,7 @@ impl Vcpu {
                     cr2: sregs.cr2,
                 });
             }
-            Exit::Port | Exit::Asked => {}
+            Exit::Port | Exit::Asked => regs.cs = u64::from(sregs.cs.selector),
         }
         regs.eflags = regs.eflags & EFLAGS_USER | EFLAGS_FIXED;
         (regs, details)
@@ -466,8 +483,8 @@ impl Look for Vcpu {
 
 /// Everything of the system registers that does not change from program to program.
 fn sandbox_registers(sregs: &mut kvm_sregs, block: Block, features: &Features) {
-    sregs.cs = segment(area::USER_CODE, 0xb, 3, 1);
-    sregs.ss = segment(area::USER_DATA, 3, 3, 0);
+    sregs.cs = segment(area::USER_CODE, CODE, 3, 1);
+    sregs.ss = segment(area::USER_DATA, DATA, 3, 0);
     for register in [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs] {
         *register = data_segment(0, 0);
     }

@@ -49,6 +49,7 @@ fn start() -> Regs {
     Regs {
         rip: CODE,
         rsp: DATA + 0x800,
+        cs: 0x33,
         eflags: 0x202,
         ..Regs::default()
     }

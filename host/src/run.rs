@@ -530,16 +530,16 @@ impl<P: Platform> Shared<P> {
             Ok(guest) => guest,
             Err(error) => {
                 let mut state = self.lock();
-                (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
-                self.handle(
-                    &mut state,
-                    None,
-                    Input::Trap {
+                // The thread may have been ended, and its space with it, before it began.
+                if state.workers.contains_key(&id) {
+                    (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
+                    let lost = Input::Trap {
                         thread: id,
                         regs,
                         trap: Trap::Lost,
-                    },
-                );
+                    };
+                    self.handle(&mut state, None, lost);
+                }
                 return;
             }
         };
