@@ -15,7 +15,7 @@ use crate::vcpu::Vcpu;
 /// How long a thread waits before the running ones must take turns.
 const TURN: Duration = Duration::from_millis(10);
 
-/// Floating-point state of a thread whose virtual CPU was taken.
+/// Floating-point state of a thread that is not in its virtual CPU.
 pub(crate) type Saved = Arc<Mutex<Option<Vec<u8>>>>;
 
 /// A guest thread, for the pool.
@@ -178,7 +178,12 @@ fn available(state: &mut State) -> Option<io::Result<Vcpu>> {
     }
     let (_, parked) = state.parked.pop_first()?;
     let saved = parked.vcpu.xstate();
-    *parked.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
+    // What was written to the thread meanwhile is newer.
+    parked
+        .saved
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get_or_insert(saved);
     Some(Ok(parked.vcpu))
 }
 

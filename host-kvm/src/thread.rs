@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use varve_core::machine::{Exception, Regs, Trap};
 use varve_host::{GuestThread, Interrupter, PlatformError};
@@ -21,7 +21,7 @@ pub struct Thread {
     space: Arc<Space>,
     ticket: Ticket,
     vcpu: Option<Vcpu>,
-    /// Floating-point state, when the virtual CPU that held it was given to another thread.
+    /// Floating-point state that is to go into the next virtual CPU: of the one that was given to another thread, or newer.
     saved: Saved,
     bell: Arc<Bell>,
     exits: Exits,
@@ -73,25 +73,28 @@ impl Thread {
         }
         let sandbox = &self.sandbox;
         let make = |block| sandbox.new_vcpu(block);
-        let vcpu = match sandbox.pool.take(self.ticket, &self.bell, make)? {
+        let taken = sandbox.pool.take(self.ticket, &self.bell, make)?;
+        let saved = || self.saved().take();
+        let (mut vcpu, state) = match taken {
             None => return Ok(false),
-            Some(Taken::Own(vcpu)) => vcpu,
-            Some(Taken::Other(mut vcpu)) => {
-                let saved = self
-                    .saved
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
-                let fresh = sandbox.fresh_xstate();
-                if !vcpu.write_xstate(saved.as_deref().unwrap_or(&fresh))? {
-                    vcpu.write_xstate(&fresh)?;
-                }
-                vcpu
+            Some(Taken::Own(vcpu)) => (vcpu, saved()),
+            Some(Taken::Other(vcpu)) => {
+                let state = saved().unwrap_or_else(|| sandbox.fresh_xstate());
+                (vcpu, Some(state))
             }
         };
+        if let Some(state) = state
+            && !vcpu.write_xstate(&state)?
+        {
+            vcpu.write_xstate(&sandbox.fresh_xstate())?;
+        }
         self.bell.attach(vcpu.page());
         self.vcpu = Some(vcpu);
         Ok(true)
+    }
+
+    fn saved(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives the virtual CPU to whoever needs one.
@@ -260,32 +263,29 @@ impl GuestThread for Thread {
         if let Some(vcpu) = &self.vcpu {
             return vcpu.read_xstate(buf).map_err(failed(what));
         }
-        match self
-            .sandbox
-            .pool
-            .look(self.ticket, |vcpu| vcpu.read_xstate(buf))
+        // In this order: a virtual CPU that is taken leaves its state in `saved`.
+        let pool = &self.sandbox.pool;
+        if self.saved().is_none()
+            && let Some(result) = pool.look(self.ticket, |vcpu| vcpu.read_xstate(buf))
         {
-            Some(result) => result.map_err(failed(what)),
-            None => {
-                let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-                let fresh = self.sandbox.fresh_xstate();
-                let state = saved.as_deref().unwrap_or(&fresh);
-                let len = buf.len().min(state.len());
-                buf[..len].copy_from_slice(&state[..len]);
-                Ok(())
-            }
+            return result.map_err(failed(what));
         }
+        let fresh = self.sandbox.fresh_xstate();
+        let saved = self.saved();
+        let state = saved.as_deref().unwrap_or(&fresh);
+        let len = buf.len().min(state.len());
+        buf[..len].copy_from_slice(&state[..len]);
+        Ok(())
     }
 
     fn write_xstate(&mut self, buf: &[u8]) -> Result<bool, PlatformError> {
-        // Only a processor can tell whether it would refuse a state.
-        self.hold().map_err(failed("a virtual CPU"))?;
         match &mut self.vcpu {
             Some(vcpu) => vcpu
                 .write_xstate(buf)
                 .map_err(failed("floating-point state")),
+            // It goes into the next virtual CPU. Waiting for one here could be waiting for threads that wait for the caller.
             None => {
-                *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(buf.to_vec());
+                *self.saved() = Some(buf.to_vec());
                 Ok(true)
             }
         }

@@ -113,6 +113,48 @@ fn more_threads_than_virtual_cpus_take_turns() {
     });
 }
 
+/// A thread that has no virtual CPU can be given its state while all are taken, and finds it when it has one.
+#[test]
+fn state_can_be_written_without_a_virtual_cpu() {
+    let Some(guest) = guest(&[0x0f, 0x05, 0xeb, 0xfc], 1, 16) else {
+        return;
+    };
+    let platform = &guest.platform;
+    let mut first = platform.new_thread(SPACE).unwrap();
+    let mut second = platform.new_thread(SPACE).unwrap();
+    let mut regs = start();
+    let mut state = vec![0; platform.xstate_size()];
+    let mut run = |thread: &mut varve_host_kvm::Thread| {
+        assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+    };
+    for round in 1..20 {
+        run(&mut first);
+        first.read_xstate(&mut state).unwrap();
+        state[512] |= 3;
+        state[160..176].fill(round);
+        assert!(second.write_xstate(&state).unwrap());
+        state.fill(0);
+        second.read_xstate(&mut state).unwrap();
+        assert_eq!(state[160..176], [round; 16]);
+        first.park();
+        run(&mut second);
+        second.read_xstate(&mut state).unwrap();
+        assert_eq!(state[160..176], [round; 16]);
+        if round % 2 == 0 {
+            // Newer than what the virtual CPU holds that is about to be taken.
+            second.park();
+            state[160..176].fill(100 + round);
+            assert!(second.write_xstate(&state).unwrap());
+            run(&mut first);
+            first.park();
+            run(&mut second);
+            second.read_xstate(&mut state).unwrap();
+            assert_eq!(state[160..176], [100 + round; 16]);
+        }
+        second.park();
+    }
+}
+
 /// A thread loads from a page without pause; once a change of the page is settled it sees the old one never again.
 #[test]
 fn running_threads_see_changes_of_pages() {
