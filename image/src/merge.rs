@@ -17,8 +17,8 @@ use varve_core::stack::{Attr as StackAttr, Inode, Source, Stack};
 use crate::layout;
 use crate::output::Output;
 use crate::tree::{
-    Attr, Body, Chunk, Chunks, Directory, NODES_MAX, Node, NodeId, S_IFBLK, S_IFCHR, S_IFDIR,
-    S_IFIFO, S_IFLNK, S_IFREG, Time, Tree, Xattrs,
+    Attr, Body, Chunk, Chunks, Directory, Node, NodeId, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO,
+    S_IFLNK, S_IFREG, Time, Tree, Xattrs,
 };
 use crate::walk::{Next, walk};
 use crate::writer::{Content, DataWriter, ExtentId};
@@ -155,6 +155,10 @@ impl Merge<'_, '_> {
         self.dirs.truncate(depth);
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         let parent = self.dirs.last().copied();
+        // Directories of a damaged layer may share what is in them, and so be more than the layer has room for.
+        if let Some(reason) = self.tree.full() {
+            return Err(BuildError::unsupported(path.to_vec(), reason));
+        }
         if kind != S_IFDIR
             && attr.nlink > 1
             && let (Some(&node), Some(parent)) = (self.linked.get(&inode), parent)
@@ -162,13 +166,8 @@ impl Merge<'_, '_> {
             self.tree.link(parent, name, node);
             return Ok(());
         }
-        if self.tree.is_full() {
-            let reason = format!("more than {NODES_MAX} objects, which is the most for an index");
-            return Err(BuildError::unsupported(path.to_vec(), reason));
-        }
         let xattrs = inode_xattrs(stack, images, inode);
         let xattrs = xattrs.map_err(|errno| damage(stack, path, errno))?;
-        let (major, minor) = device_number(attr.rdev);
         let body = match kind {
             S_IFDIR => Body::Directory(Directory::default()),
             S_IFREG => self.file(stack, path, inode, attr.size)?,
@@ -176,10 +175,7 @@ impl Merge<'_, '_> {
                 let target = stack.read_link(images, inode);
                 Body::Symlink(target.map_err(|errno| damage(stack, path, errno))?.into())
             }
-            S_IFCHR => Body::CharDevice(major, minor),
-            S_IFBLK => Body::BlockDevice(major, minor),
-            S_IFIFO => Body::Fifo,
-            _ => Body::Socket,
+            kind => special(kind, attr.rdev),
         };
         let Some(parent) = parent else {
             self.tree.node_mut(NodeId::ROOT).xattrs = xattrs;
@@ -393,6 +389,17 @@ pub(crate) fn inode_attr(attr: &StackAttr) -> Attr {
             sec: attr.mtime.sec,
             nsec: attr.mtime.nsec,
         },
+    }
+}
+
+/// A device, a FIFO or a socket.
+pub(crate) fn special(kind: u16, rdev: u32) -> Body {
+    let (major, minor) = device_number(rdev);
+    match kind {
+        S_IFCHR => Body::CharDevice(major, minor),
+        S_IFBLK => Body::BlockDevice(major, minor),
+        S_IFIFO => Body::Fifo,
+        _ => Body::Socket,
     }
 }
 

@@ -23,6 +23,14 @@ pub(crate) const TARGET_MAX: usize = 4095;
 /// Most objects of a layer: all of them are in memory while it is built.
 pub(crate) const NODES_MAX: usize = 1 << 22;
 
+/// Most bytes of all names, link targets and attributes of a layer together, which are in memory, too.
+pub(crate) const TEXT_MAX: usize = 512 << 20;
+/// What a name or an attribute takes beside its bytes, roughly.
+const TEXT_OVERHEAD: usize = 32;
+
+/// Most directories on the way to an object: a path of so many names of one letter is as long as Linux takes.
+pub(crate) const DEPTH_MAX: usize = 2048;
+
 /// Index of a node in its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeId(pub(crate) u32);
@@ -148,6 +156,10 @@ pub(crate) struct Tree {
     pub(crate) nodes: Vec<Node>,
     /// Directories that the source did not describe, only what is in them.
     pub(crate) implied: BTreeSet<NodeId>,
+    /// Objects of the layers below that hard links of this one name, by path; empty files until they are looked up.
+    pub(crate) borrowed: BTreeMap<Vec<u8>, NodeId>,
+    /// What counts towards [`TEXT_MAX`], of replaced objects, too.
+    text: usize,
 }
 
 impl Tree {
@@ -161,31 +173,9 @@ impl Tree {
                 body,
             }],
             implied: BTreeSet::new(),
+            borrowed: BTreeMap::new(),
+            text: 0,
         }
-    }
-
-    /// The implied directories that a name leads to, with their paths, a directory before what is in it.
-    pub(crate) fn implied(&self) -> Vec<(NodeId, Vec<u8>)> {
-        let mut found = Vec::new();
-        let mut stack = vec![(NodeId::ROOT, Vec::new())];
-        while let Some((id, path)) = stack.pop().filter(|_| !self.implied.is_empty()) {
-            let Some(directory) = self.directory(id) else {
-                continue;
-            };
-            for (name, &child) in directory.entries.iter().rev() {
-                if self.node(child).body.is_directory() {
-                    let path = match path.as_slice() {
-                        b"" => name.to_vec(),
-                        path => [path, b"/", name].concat(),
-                    };
-                    stack.push((child, path));
-                }
-            }
-            if self.implied.contains(&id) {
-                found.push((id, path));
-            }
-        }
-        found
     }
 
     pub(crate) fn node(&self, id: NodeId) -> &Node {
@@ -210,20 +200,78 @@ impl Tree {
         }
     }
 
-    /// Whether so many objects are there that no more can be.
-    pub(crate) fn is_full(&self) -> bool {
-        self.nodes.len() >= NODES_MAX
+    /// Why nothing more can be added; asked before each object, so that a hostile source cannot fill the memory.
+    pub(crate) fn full(&self) -> Option<String> {
+        if self.nodes.len() >= NODES_MAX {
+            return Some(format!(
+                "more than {NODES_MAX} objects, the most there can be"
+            ));
+        }
+        (self.text > TEXT_MAX).then(|| {
+            let most = TEXT_MAX >> 20;
+            format!(
+                "names, link targets and attributes of more than {most} MiB, the most there can be"
+            )
+        })
+    }
+
+    fn count_text(&mut self, len: usize) {
+        self.text = self.text.saturating_add(len + TEXT_OVERHEAD);
+    }
+
+    /// Gives a node other attributes.
+    pub(crate) fn describe(&mut self, id: NodeId, attr: Attr, xattrs: Xattrs) {
+        for (name, value) in &xattrs {
+            self.count_text(name.len() + value.len());
+        }
+        let node = self.node_mut(id);
+        (node.attr, node.xattrs) = (attr, xattrs);
+    }
+
+    /// The object that stands for one of the layers below.
+    pub(crate) fn borrow(&mut self, path: Vec<u8>) -> NodeId {
+        if let Some(&id) = self.borrowed.get(&path) {
+            return id;
+        }
+        self.count_text(path.len());
+        let attr = self.node(NodeId::ROOT).attr;
+        let body = Body::File {
+            size: 0,
+            extent: None,
+        };
+        let id = self.push(Node {
+            attr,
+            xattrs: Xattrs::new(),
+            body,
+        });
+        self.borrowed.insert(path, id);
+        id
+    }
+
+    /// Takes what lower layers have under a name away.
+    pub(crate) fn hide(&mut self, parent: NodeId, name: &[u8]) {
+        self.count_text(name.len());
+        if let Some(directory) = self.directory_mut(parent) {
+            directory.whiteouts.insert(name.into());
+        }
     }
 
     /// Adds a node without a name.
     pub(crate) fn push(&mut self, node: Node) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).expect("fewer than 2^32 inodes")); // INVARIANT: 2^32 nodes need over 400 GB
+        for (name, value) in &node.xattrs {
+            self.count_text(name.len() + value.len());
+        }
+        if let Body::Symlink(target) = &node.body {
+            self.count_text(target.len());
+        }
         self.nodes.push(node);
         id
     }
 
     /// Gives `node` the name `name` in directory `parent`, replacing what had it.
     pub(crate) fn link(&mut self, parent: NodeId, name: &[u8], node: NodeId) {
+        self.count_text(name.len());
         if let Some(directory) = self.directory_mut(parent) {
             directory.entries.insert(name.into(), node);
         }

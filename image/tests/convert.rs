@@ -1,58 +1,21 @@
 //! Conversion of container images: every form of a source gives the same layers, and nothing wrong gets in.
 
+mod oci;
 mod oracle;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use oci::*;
 use oracle::*;
 use serde_json::{Value, json};
-use varve_core::boot::MergedIndex;
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
-use varve_core::stack::Stack;
 use varve_image::oci::{
     ConvertOptions, Converted, ImageError, Layout, Platform, Sha256Digest, Source, convert,
     export_docker_layers,
 };
-use varve_image::walk::{Next, walk};
-
-/// A tar archive out of (name, kind, content or target).
-fn tar_of(entries: &[(&str, char, &str)]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (name, kind, content) in entries {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(if *kind == 'd' { 0o750 } else { 0o640 });
-        header.set_uid(7);
-        header.set_gid(8);
-        header.set_mtime(1_600_000_000);
-        match kind {
-            'f' => {
-                header.set_size(content.len() as u64);
-                tar.append_data(&mut header, name, content.as_bytes())
-                    .unwrap();
-            }
-            'd' => {
-                header.set_entry_type(tar::EntryType::Directory);
-                header.set_size(0);
-                tar.append_data(&mut header, name, &b""[..]).unwrap();
-            }
-            _ => {
-                header.set_entry_type(match kind {
-                    'l' => tar::EntryType::Symlink,
-                    _ => tar::EntryType::Link,
-                });
-                header.set_size(0);
-                tar.append_link(&mut header, name, content).unwrap();
-            }
-        }
-    }
-    tar.into_inner().unwrap()
-}
 
 fn layers() -> Vec<Vec<u8>> {
     vec![
@@ -72,123 +35,6 @@ fn layers() -> Vec<Vec<u8>> {
     ]
 }
 
-/// How a layer is stored.
-#[derive(Clone, Copy)]
-enum Pack {
-    Plain,
-    Gzip,
-    Zstd,
-}
-
-fn pack(tar: &[u8], how: Pack) -> (Vec<u8>, &'static str) {
-    match how {
-        Pack::Plain => (tar.to_vec(), "application/vnd.oci.image.layer.v1.tar"),
-        Pack::Gzip => {
-            let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            gz.write_all(tar).unwrap();
-            let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
-            (gz.finish().unwrap(), kind)
-        }
-        Pack::Zstd => {
-            let kind = "application/vnd.oci.image.layer.v1.tar+zstd";
-            (zstd::encode_all(tar, 1).unwrap(), kind)
-        }
-    }
-}
-
-fn config(layers: &[Vec<u8>]) -> Value {
-    let ids: Vec<_> = layers
-        .iter()
-        .map(|tar| Sha256Digest::of(tar).to_string())
-        .collect();
-    json!({
-        "architecture": Platform::default().architecture,
-        "os": "linux",
-        "created": "2024-01-01T00:00:00Z",
-        "config": { "Env": ["A=b"], "Cmd": ["sh"], "Labels": { "x": "y" }, "Unknown": 1 },
-        "rootfs": { "type": "layers", "diff_ids": ids },
-        "history": [{ "created_by": "test" }],
-    })
-}
-
-fn put(dir: &Path, bytes: &[u8]) -> Value {
-    let digest = Sha256Digest::of(bytes);
-    fs::write(dir.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
-    json!({ "digest": digest.to_string(), "size": bytes.len() })
-}
-
-fn with_type(mut descriptor: Value, kind: &str) -> Value {
-    descriptor["mediaType"] = kind.into();
-    descriptor
-}
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// An OCI layout with one image; `change` sees the manifest before it is stored.
-fn oci_layout(dir: &Path, layers: &[Vec<u8>], how: Pack, change: impl FnOnce(&mut Value)) {
-    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
-    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-    let config = put(dir, config(layers).to_string().as_bytes());
-    let descriptors = layers.iter().map(|tar| {
-        let (bytes, kind) = pack(tar, how);
-        with_type(put(dir, &bytes), kind)
-    });
-    let mut manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": with_type(config, "application/vnd.oci.image.config.v1+json"),
-        "layers": descriptors.collect::<Vec<_>>(),
-        "annotations": { "org.example.kept": "yes" },
-    });
-    change(&mut manifest);
-    let mut descriptor = with_type(put(dir, manifest.to_string().as_bytes()), MANIFEST);
-    descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": "v1" });
-    let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
-    fs::write(dir.join("index.json"), index.to_string()).unwrap();
-}
-
-/// The same image as `docker save` writes it.
-fn docker_archive(path: &Path, layers: &[Vec<u8>]) {
-    let mut tar = tar::Builder::new(File::create(path).unwrap());
-    let mut add = |name: &str, bytes: &[u8]| {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(bytes.len() as u64);
-        tar.append_data(&mut header, name, bytes).unwrap();
-    };
-    let config = config(layers).to_string();
-    let config_name = format!("{}.json", Sha256Digest::of(config.as_bytes()).hex());
-    add(&config_name, config.as_bytes());
-    let mut names = Vec::new();
-    for (number, layer) in layers.iter().enumerate() {
-        names.push(format!("l{number}/layer.tar"));
-        add(&names[number], layer);
-    }
-    let manifest = json!([{ "Config": config_name, "RepoTags": ["team/app:v1"], "Layers": names }]);
-    add("manifest.json", manifest.to_string().as_bytes());
-    tar.into_inner().unwrap();
-}
-
-fn run_with(source: &Source, dir: &Path, name: &str, stop: bool) -> Result<Converted, ImageError> {
-    let stop = AtomicBool::new(stop);
-    let layout = Layout::create(dir)?;
-    let options = ConvertOptions {
-        name: name.into(),
-        platform: Platform::default(),
-        threads: 2,
-        stop: &stop,
-    };
-    convert(source, &layout, &options, &())
-}
-
-fn run(source: &Source, dir: &Path) -> Result<Converted, ImageError> {
-    run_with(source, dir, "latest", false)
-}
-
-fn parse(text: &str) -> Source {
-    Source::parse(text.as_ref(), &[]).unwrap()
-}
-
 /// The files of a directory of images, by name.
 fn blobs(dir: &Path) -> BTreeMap<String, u64> {
     let entries = fs::read_dir(dir.join("blobs/sha256")).unwrap();
@@ -199,11 +45,6 @@ fn blobs(dir: &Path) -> BTreeMap<String, u64> {
             (name, entry.metadata().unwrap().len())
         })
         .collect()
-}
-
-fn digests(converted: &Converted) -> Vec<Sha256Digest> {
-    let layers = converted.image.layers.iter();
-    layers.map(|layer| layer.digest).collect()
 }
 
 #[test]
@@ -300,8 +141,8 @@ fn an_opaque_root_hides_the_layers_below() {
     ]));
     oci_layout(&source, &layers, Pack::Gzip, |_| {});
     let converted = run(&Source::OciDir(source, None), &temp.path().join("out")).unwrap();
-    let index = image_snapshot_of_index(&converted);
-    assert_eq!(index, ["etc", "etc/only", "tmp"]);
+    let index: Vec<_> = merged_entries(&converted).into_keys().collect();
+    assert_eq!(index, ["", "etc", "etc/only", "tmp"]);
     let top = image_snapshot(&converted.image.layers[3].path);
     // Overlayfs does not look whether the root is opaque.
     assert!(
@@ -314,35 +155,6 @@ fn an_opaque_root_hides_the_layers_below() {
         top[&b"etc"[..]].xattrs[&b"trusted.overlay.opaque"[..]],
         b"y"
     );
-}
-
-/// The names in the merged index of an image.
-fn image_snapshot_of_index(converted: &Converted) -> Vec<String> {
-    let paths = converted.image.layers.iter().map(|layer| &layer.path);
-    let index = converted.image.index.as_ref().unwrap();
-    let blocks = paths.chain([&index.path]).map(|path| MemBlock {
-        bytes: fs::read(path).unwrap(),
-        mapped: true,
-    });
-    let images = MemImages(blocks.collect());
-    let count = converted.image.layers.len() as u32;
-    let ids: Vec<_> = (0..count).map(ImageId).collect();
-    let digests = converted.image.layers.iter().map(|layer| layer.digest.0);
-    let index = MergedIndex {
-        image: ImageId(count),
-        digests: digests.collect(),
-    };
-    let mut stack = Stack::open(&images, &ids, Some(index)).unwrap();
-    let root = stack.root();
-    let mut names = Vec::new();
-    walk(&mut stack, &images, root, &mut |_, item| {
-        assert!(item.attr.is_ok());
-        names.push(String::from_utf8(item.path.to_vec()).unwrap());
-        Ok::<_, ()>(Next::Into)
-    })
-    .unwrap();
-    names.remove(0);
-    names
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::source::decompress;
 /// Most members an archive may have, and most bytes of all their names: what is kept in memory.
 const MEMBERS_MAX: usize = 200_000;
 const NAMES_MAX: usize = 64 << 20;
+/// Most bytes of headers that are read for the table, long names among them, which are in memory one at a time.
+const HEADERS_MAX: u64 = 256 << 20;
 /// Symbolic links followed from one member to another.
 const LINKS_MAX: usize = 8;
 
@@ -51,6 +53,29 @@ impl Read for FilePart {
         let len = self.file.read_at(&mut buf[..len], self.at)?;
         self.at += len as u64;
         Ok(len)
+    }
+}
+
+/// The file while its table is read: members are passed over, headers are bounded.
+struct Headers<'a> {
+    file: &'a File,
+    left: u64,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read(buf)?;
+        let left = self.left.checked_sub(len as u64);
+        self.left = left.ok_or_else(|| {
+            io::Error::other(format!("its headers are longer than {HEADERS_MAX} bytes"))
+        })?;
+        Ok(len)
+    }
+}
+
+impl Seek for Headers<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 
@@ -102,7 +127,10 @@ impl Archive {
         let mut members = BTreeMap::new();
         let mut names = 0;
         {
-            let mut archive = tar::Archive::new(&mut file);
+            let mut archive = tar::Archive::new(Headers {
+                file: &file,
+                left: HEADERS_MAX,
+            });
             for entry in archive.entries_with_seek().map_err(fail)? {
                 let entry =
                     entry.map_err(|e| bad(&format!("is no tar archive, or cut off: {e}")))?;

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,29 +13,27 @@ use std::time::Duration;
 
 use oci_spec::image::{Descriptor, Digest, ImageManifestBuilder, MediaType};
 use serde_json::{Value, json};
-use varve_core::abi::Errno;
 use varve_core::imgfs::ImgFs;
 use varve_core::machine::ImageId;
-use varve_core::port::{Block, Images};
-use varve_core::stack::Stack;
 
 use super::archive::FilePart;
 use super::blobs::{Files, check_digest, check_size};
 use super::container::verity_of;
 use super::digest::{HashReader, Stop};
 use super::layout::{canonical, has as has_blob};
+use super::lower::{self, FileBlock, Lower, OpenImages};
 use super::source::{self, Input, Kind};
 use super::{
     CONVERSION, ContainerImage, DIFF_ID, INDEX_DIGEST, INDEX_VERITY_OFFSET, INDEX_VERITY_ROOT,
     ImageError, LAYER_TYPE, Layout, Platform, Sha256Digest, Source, VERITY_BLOCK_SIZE,
     VERITY_OFFSET, VERITY_ROOT,
 };
-use crate::merge::{self, MergeLayer, inode_attr, inode_xattrs, open_failure};
+use crate::merge::{self, MergeLayer};
 use crate::output::Output;
-use crate::source::{decompress, write_dir, write_tar, write_zar};
-use crate::tree::{NodeId, Tree};
+use crate::source::{Below, decompress, write_dir, write_tar, write_zar};
+use crate::tree::Tree;
 use crate::verity::{self, VERITY_BLOCK, Verity};
-use crate::walk::{self, is_dir};
+use crate::writer::DataWriter;
 use crate::{BuildOptions, BuildReport};
 
 /// Version of the conversion: raised when the same layer gives other bytes than before.
@@ -313,11 +310,15 @@ impl Work<'_> {
             }
             Kind::Tar => {
                 let (made, diff_id) = self.stream(at, input, |reader, name| {
-                    let finish = |tree: &mut Tree| {
-                        inherited = self.inherit(at, tree)?;
+                    let finish = |tree: &mut Tree, data: &mut DataWriter<'_>| {
+                        inherited = self.inherit(at, name, tree, data)?;
                         Ok::<_, ImageError>(())
                     };
-                    write_tar(reader, name, &target, &options, finish, &mut ())
+                    let below = match at {
+                        0 => Below::Nothing,
+                        _ => Below::Layers,
+                    };
+                    write_tar(reader, name, &target, &options, below, finish, &mut ())
                 })?;
                 (made.0, made.1, Some(diff_id))
             }
@@ -417,64 +418,37 @@ impl Work<'_> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what depends on the layers below, and waits for them; whether there was anything. Directories that a layer does not describe take
-    /// the attributes that they have there, as containerd gives them.
-    fn inherit(&self, at: usize, tree: &mut Tree) -> Result<bool, ImageError> {
-        let implied = tree.implied();
-        let hides_all = tree.directory(NodeId::ROOT).is_some_and(|root| root.opaque);
-        if at == 0 || implied.is_empty() && !hides_all {
+    /// Does what depends on the layers below, and waits for them; whether there was anything.
+    fn inherit(
+        &self,
+        at: usize,
+        name: &str,
+        tree: &mut Tree,
+        data: &mut DataWriter<'_>,
+    ) -> Result<bool, ImageError> {
+        if at == 0 || !lower::needs(tree) {
             return Ok(false);
         }
-        let lower = {
+        let below = {
             let mut ready = self.ready();
             loop {
                 if self.stop.is_set() {
                     return Err(ImageError::Interrupted);
                 }
-                let lower: Option<Vec<_>> = ready[..at].iter().copied().collect();
-                if let Some(lower) = lower {
-                    break lower;
+                let below: Option<Vec<_>> = ready[..at].iter().copied().collect();
+                if let Some(below) = below {
+                    break below;
                 }
                 // Told to stop by a signal, nobody notifies.
                 let waited = self.changed.wait_timeout(ready, Duration::from_millis(100));
                 ready = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
         };
-        let mut images = OpenImages(Vec::with_capacity(lower.len()));
-        for digest in &lower {
+        let mut images = OpenImages(Vec::with_capacity(below.len()));
+        for digest in &below {
             images.0.push(FileBlock::open(&self.layout.blob(digest))?);
         }
-        let ids: Vec<_> = (0..lower.len() as u32).map(ImageId).collect();
-        let mut stack = Stack::open(&images, &ids, None)
-            .map_err(|error| ImageError::bad("the layers below", open_failure(&error)))?;
-        if hides_all {
-            hide_names(&mut stack, &images, tree);
-        }
-        for (node, path) in implied {
-            let mut inode = Some(stack.root());
-            // The stack is small and short-lived: its references go with it.
-            for name in path
-                .split(|&byte| byte == b'/')
-                .filter(|name| !name.is_empty())
-            {
-                inode = match inode.map(|dir| stack.lookup(&images, dir, name)) {
-                    Some(Ok(found)) => Some(found),
-                    _ => None,
-                };
-            }
-            let Some(inode) = inode else { continue };
-            let fail = |errno: Errno| {
-                let path = String::from_utf8_lossy(&path).into_owned();
-                ImageError::bad(format!("/{path} in the layers below"), errno.to_string())
-            };
-            let attr = stack.attr(&images, inode).map_err(fail)?;
-            if is_dir(attr.mode) {
-                let xattrs = inode_xattrs(&mut stack, &images, inode).map_err(fail)?;
-                let node = tree.node_mut(node);
-                node.attr = inode_attr(&attr);
-                node.xattrs.extend(xattrs);
-            }
-        }
+        Lower::open(&images)?.complete(name, tree, data)?;
         Ok(true)
     }
 
@@ -560,17 +534,6 @@ fn verity_annotations(verity: &Verity, root: &str, offset: &str) -> HashMap<Stri
     ])
 }
 
-/// Overlayfs does not look whether the root of a layer is opaque: what the layers below have there goes away name by name.
-fn hide_names(stack: &mut Stack, images: &OpenImages, tree: &mut Tree) {
-    let root = stack.root();
-    // Damage below is found when the index is made.
-    let (names, _) = walk::names(stack, images, root);
-    if let Some(root) = tree.directory_mut(NodeId::ROOT) {
-        root.opaque = false;
-        root.whiteouts.extend(names);
-    }
-}
-
 /// Copies an image, long runs of zeros as holes.
 fn copy(reader: &mut dyn Read, name: &str, target: &Path) -> Result<Output, ImageError> {
     let output = Output::create(target)?;
@@ -616,45 +579,6 @@ fn oci_digest(digest: &Sha256Digest) -> Result<Digest, ImageError> {
         .to_string()
         .parse()
         .map_err(|e| ImageError::bad(digest.to_string(), format!("{e}")))
-}
-
-/// Image files that are read with system calls.
-struct OpenImages(Vec<FileBlock>);
-
-struct FileBlock {
-    file: File,
-    len: u64,
-}
-
-impl FileBlock {
-    fn open(path: &Path) -> Result<Self, ImageError> {
-        let fail = |e| ImageError::io("open", path, e);
-        let file = File::open(path).map_err(fail)?;
-        let len = file.metadata().map_err(fail)?.len();
-        Ok(Self { file, len })
-    }
-}
-
-impl Block for FileBlock {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
-        self.file
-            .read_exact_at(buf, offset)
-            .map_err(|e| Errno::from_number(e.raw_os_error().unwrap_or_default()))
-    }
-
-    fn slice(&self) -> Option<&[u8]> {
-        None
-    }
-}
-
-impl Images for OpenImages {
-    fn image(&self, id: ImageId) -> Option<&dyn Block> {
-        self.0.get(id.0 as usize).map(|image| image as &dyn Block)
-    }
 }
 
 /// Passes on how far a build is.

@@ -15,6 +15,7 @@ mod daemon;
 mod digest;
 mod export;
 mod layout;
+mod lower;
 mod source;
 
 pub use container::{ContainerImage, Layer};

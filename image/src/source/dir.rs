@@ -5,7 +5,7 @@
 
 use super::marker::Marker;
 use crate::output::FileId;
-use crate::tree::{Attr, Body, Directory, NODES_MAX, Node, NodeId, Time, Tree, Xattrs};
+use crate::tree::{Attr, Body, Directory, Node, NodeId, Time, Tree, Xattrs};
 use crate::writer::{Content, DataWriter, ExtentId};
 use crate::xattr;
 use crate::{BuildError, BuildOptions};
@@ -263,8 +263,7 @@ impl Walk<'_, '_> {
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
         let id = file_id(&stat);
-        if self.tree.is_full() {
-            let reason = format!("more than {NODES_MAX} objects, which is the most for a layer");
+        if let Some(reason) = self.tree.full() {
             return Err(BuildError::unsupported(self.path.clone(), reason));
         }
         if kind == FileType::RegularFile && self.skip.contains(&id) {

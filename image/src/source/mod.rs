@@ -7,7 +7,7 @@ mod sparse;
 mod tar;
 mod zar;
 
-pub(crate) use tar::decompress;
+pub(crate) use tar::{Below, decompress};
 
 use crate::output::Output;
 use crate::tree::Tree;
@@ -57,7 +57,7 @@ pub(crate) fn write_dir(
 /// `source_name` stands for the stream in messages.
 ///
 /// # Errors
-/// As [`build_dir`]; also a damaged stream, or a name that leads out of the layer.
+/// As [`build_dir`]; also a damaged stream, or a hard link to what is not in it.
 pub fn build_tar(
     source: &mut dyn Read,
     source_name: &str,
@@ -65,8 +65,9 @@ pub fn build_tar(
     options: &BuildOptions,
     progress: &mut dyn Progress,
 ) -> Result<BuildReport, BuildError> {
-    let as_is = |_: &mut Tree| Ok::<_, BuildError>(());
-    let (report, output) = write_tar(source, source_name, output, options, as_is, progress)?;
+    let as_is = |_: &mut Tree, _: &mut DataWriter<'_>| Ok::<_, BuildError>(());
+    let below = Below::Nothing;
+    let (report, output) = write_tar(source, source_name, output, options, below, as_is, progress)?;
     output.commit()?;
     Ok(report)
 }
@@ -77,13 +78,14 @@ pub(crate) fn write_tar<E: From<BuildError>>(
     source_name: &str,
     output: &Path,
     options: &BuildOptions,
-    finish: impl FnOnce(&mut Tree) -> Result<(), E>,
+    below: Below,
+    finish: impl FnOnce(&mut Tree, &mut DataWriter<'_>) -> Result<(), E>,
     progress: &mut dyn Progress,
 ) -> Result<(BuildReport, Output), E> {
     let output = Output::create(output)?;
     let mut data = DataWriter::new(output, options, progress);
-    let mut tree = tar::read(source, source_name, options, &mut data)?;
-    finish(&mut tree)?;
+    let mut tree = tar::read(source, source_name, options, below, &mut data)?;
+    finish(&mut tree, &mut data)?;
     Ok(layout::write(tree, data, options, &[])?)
 }
 

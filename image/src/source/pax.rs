@@ -1,10 +1,19 @@
 //! Pax extended headers: records of `length key=value\n` that override the fields of the next header or of all.
 
+use std::rc::Rc;
+
 use crate::tree::Time;
+
+/// Most records that hold for all entries: each entry looks at them.
+const GLOBAL_MAX: usize = 256;
 
 /// Records by key, in the order of the archive; sparse maps repeat keys.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Records(Vec<(Vec<u8>, Vec<u8>)>);
+pub(crate) struct Records {
+    own: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Those that hold for all entries, which come first.
+    global: Rc<Vec<(Vec<u8>, Vec<u8>)>>,
+}
 
 impl Records {
     /// Parses the body of an extended header; `None` if it is malformed.
@@ -25,25 +34,49 @@ impl Records {
             records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
             bytes = &bytes[len..];
         }
-        Some(Self(records))
+        Some(Self {
+            own: records,
+            global: Rc::default(),
+        })
     }
 
     /// Adds `other`, whose records win.
     pub(crate) fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        self.own.extend(other.own);
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+    /// No records but those that hold for all entries.
+    pub(crate) fn of_all(&self) -> Self {
+        Self {
+            own: Vec::new(),
+            global: self.global.clone(),
+        }
+    }
+
+    /// Adds records that hold for all entries from now on; `false` if there are too many.
+    pub(crate) fn extend_global(&mut self, other: Self) -> bool {
+        let global = Rc::make_mut(&mut self.global);
+        for (key, value) in other.own {
+            match global.iter().position(|(known, _)| *known == key) {
+                Some(at) => global[at].1 = value,
+                None if global.len() >= GLOBAL_MAX => return false,
+                None => global.push((key, value)),
+            }
+        }
+        true
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
+        let all = self.global.iter().chain(&self.own);
+        all.map(|(key, value)| (&**key, &**value))
     }
 
     /// The last value of `key`; an empty one means that the header's own field counts.
     pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
-        self.0
-            .iter()
+        self.iter()
             .rev()
-            .find(|(k, _)| k == key.as_bytes())
-            .map(|(_, value)| &**value)
+            .find(|(k, _)| *k == key.as_bytes())
+            .map(|(_, value)| value)
             .filter(|v| !v.is_empty())
     }
 

@@ -3,7 +3,7 @@
 use super::pax::{Records, decimal};
 
 /// Ranges a map may have; each takes room in the archive, this only bounds the worst.
-const MAX_RANGES: usize = 1 << 22;
+pub(crate) const RANGES_MAX: usize = 1 << 22;
 
 /// The data ranges of a sparse file, ascending; the stored bytes are their concatenation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Map {
         stored: u64,
     ) -> Result<Self, &'static str> {
         let (mut end, mut sum) = (0u64, 0u64);
-        if ranges.len() > MAX_RANGES {
+        if ranges.len() > RANGES_MAX {
             return Err("sparse map has too many ranges");
         }
         for &(offset, len) in &ranges {
@@ -101,7 +101,7 @@ impl LeadingMap {
                 b'\n' => {
                     self.numbers.push(self.current.take().ok_or(BAD)?);
                     let count = self.numbers[0];
-                    if count > MAX_RANGES as u64 {
+                    if count > RANGES_MAX as u64 {
                         return Err("sparse map has too many ranges");
                     }
                     if self.numbers.len() as u64 == 1 + 2 * count {

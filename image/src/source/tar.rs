@@ -5,10 +5,11 @@
 
 use super::marker::Marker;
 use super::pax::{self, Records};
-use super::sparse::{LeadingMap, Map};
+use super::sparse::{LeadingMap, Map, RANGES_MAX};
 use crate::error::Shown;
 use crate::tree::{
-    Attr, Body, Directory, NAME_MAX, NODES_MAX, Node, NodeId, TARGET_MAX, Time, Tree, Xattrs,
+    Attr, Body, DEPTH_MAX, Directory, NAME_MAX, NODES_MAX, Node, NodeId, TARGET_MAX, Time, Tree,
+    Xattrs,
 };
 use crate::writer::{Content, DataWriter};
 use crate::xattr;
@@ -19,7 +20,7 @@ use std::ops::ControlFlow;
 use tar::Header;
 
 const BLOCK: usize = 512;
-/// Largest extended header or long name, in bytes: room for a few attributes of the largest size.
+/// Most bytes of extended headers and long names before one entry: room for a few attributes of the largest size.
 const EXTENSION_MAX: u64 = 4 << 20;
 /// Symbolic links followed on the way to one entry.
 const LINKS_MAX: u32 = 40;
@@ -28,11 +29,13 @@ const SIZE_MAX: u64 = 16 << 40;
 const READ_BUFFER: usize = 256 << 10;
 const OVERLAY: &[u8] = b"trusted.overlay.";
 
-/// Reads the archive `source` and stores the data of its files.
+/// Reads the archive `source` and stores the data of its files. With `below`, hard links may name what only layers below have:
+/// [`Tree::borrowed`].
 pub(crate) fn read(
     source: &mut dyn Read,
     name: &str,
     options: &BuildOptions,
+    below: Below,
     data: &mut DataWriter<'_>,
 ) -> Result<Tree, BuildError> {
     let stream = decompress(source).map_err(|e| BuildError::source("read", name, e))?;
@@ -51,6 +54,7 @@ pub(crate) fn read(
     let mut import = Import {
         stream,
         options,
+        below,
         data,
         tree: Tree::new(attr),
         missing: attr,
@@ -62,6 +66,15 @@ pub(crate) fn read(
     // What follows may still show that the compressed stream is damaged.
     while import.stream.some(&mut [0; BLOCK])? > 0 {}
     Ok(import.tree)
+}
+
+/// Whether a layer stands alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Below {
+    /// There is nothing below it.
+    Nothing,
+    /// There are other layers below it.
+    Layers,
 }
 
 /// Looks at the first bytes for a compression.
@@ -160,13 +173,15 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// The body of an extension header, without its padding.
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>, BuildError> {
-        if size > EXTENSION_MAX {
+    /// The body of an extension header, without its padding; `left` is what there may be before the entry.
+    fn extension(&mut self, size: u64, left: &mut u64) -> Result<Vec<u8>, BuildError> {
+        // Empty ones count, too: there is no end of them otherwise.
+        let Some(rest) = left.checked_sub(size.saturating_add(BLOCK as u64)) else {
             return Err(self.fail(format!(
-                "extended header of {size} bytes, {EXTENSION_MAX} at most"
+                "extended header of {size} bytes, {EXTENSION_MAX} at most for one entry"
             )));
-        }
+        };
+        *left = rest;
         let mut body = vec![0; size as usize];
         self.exact(&mut body)?;
         self.skip(padding(size))?;
@@ -246,6 +261,7 @@ struct Extensions {
 struct Import<'a, 'd> {
     stream: Stream<'a>,
     options: &'a BuildOptions,
+    below: Below,
     data: &'a mut DataWriter<'d>,
     tree: Tree,
     /// Attributes of directories that have no entry.
@@ -260,10 +276,11 @@ impl Import<'_, '_> {
     fn entry(&mut self) -> Result<ControlFlow<()>, BuildError> {
         self.stream.entry.clear();
         let mut extensions = Extensions {
-            records: self.global.clone(),
+            records: self.global.of_all(),
             ..Default::default()
         };
         let mut extended = false;
+        let mut left = EXTENSION_MAX;
         loop {
             let Some(header) = self.stream.header()? else {
                 return if extended {
@@ -279,20 +296,25 @@ impl Import<'_, '_> {
                 return Err(self.stream.fail("size is not a number"));
             };
             match header.as_old().linkflag[0] {
-                b'L' => extensions.long_name = Some(c_string(self.stream.extension(size)?)),
-                b'K' => extensions.long_link = Some(c_string(self.stream.extension(size)?)),
+                b'L' => {
+                    extensions.long_name = Some(c_string(self.stream.extension(size, &mut left)?))
+                }
+                b'K' => {
+                    extensions.long_link = Some(c_string(self.stream.extension(size, &mut left)?))
+                }
                 kind @ (b'x' | b'X' | b'g') => {
-                    let body = self.stream.extension(size)?;
+                    let body = self.stream.extension(size, &mut left)?;
                     let Some(records) = Records::parse(&body) else {
                         return Err(self.stream.fail("malformed pax header"));
                     };
                     if kind == b'g' {
-                        self.global.extend(records.clone());
-                    }
-                    extensions.records.extend(records);
-                    if kind == b'g' {
+                        if !self.global.extend_global(records.clone()) {
+                            return Err(self.stream.fail("too many records for all entries"));
+                        }
+                        extensions.records.extend(records);
                         continue;
                     }
+                    extensions.records.extend(records);
                 }
                 _ => {
                     self.member(&header, size, extensions)?;
@@ -345,13 +367,14 @@ impl Import<'_, '_> {
             _ => {}
         }
         self.names += 1;
-        if self.tree.is_full() || self.names > NODES_MAX {
+        if self.names > NODES_MAX {
             let reason = format!("more than {NODES_MAX} entries, which is the most for a layer");
             return Err(self.stream.fail(reason));
         }
-        let Some(components) = components(&name) else {
-            return Err(self.stream.fail("the name leads out of the layer"));
-        };
+        if let Some(reason) = self.tree.full() {
+            return Err(self.stream.fail(reason));
+        }
+        let components = components(&name);
         if let Some(long) = components.iter().find(|c| c.len() > NAME_MAX) {
             return Err(self.stream.fail(format!(
                 "a name of {} bytes, {NAME_MAX} at most",
@@ -382,8 +405,7 @@ impl Import<'_, '_> {
             }
             let xattrs = self.xattrs(records)?;
             self.tree.implied.remove(&NodeId::ROOT);
-            let root = self.tree.node_mut(NodeId::ROOT);
-            (root.attr, root.xattrs) = (attr, xattrs);
+            self.tree.describe(NodeId::ROOT, attr, xattrs);
             return self.stream.skip(stored + padding(stored));
         };
         let parent = self.parent(parents)?;
@@ -392,11 +414,16 @@ impl Import<'_, '_> {
             .directory(parent)
             .and_then(|d| d.entries.get(*last).copied());
         if kind == b'1' {
-            let Some(target) = self.target(&link)? else {
-                return Err(self.stream.fail(format!(
-                    "hard link to {}, which the archive does not hold before it",
-                    Shown(&link)
-                )));
+            let path = self::components(&link).join(&b'/');
+            let target = match (self.tree.find(&path), self.below) {
+                (Some(target), _) => target,
+                (None, Below::Layers) => self.tree.borrow(path),
+                (None, Below::Nothing) => {
+                    return Err(self.stream.fail(format!(
+                        "hard link to {}, which the archive does not hold before it",
+                        Shown(&link)
+                    )));
+                }
             };
             if self.tree.node(target).body.is_directory() {
                 return Err(self
@@ -411,8 +438,7 @@ impl Import<'_, '_> {
             match existing.filter(|id| self.tree.node(*id).body.is_directory()) {
                 Some(id) => {
                     self.tree.implied.remove(&id);
-                    let node = self.tree.node_mut(id);
-                    (node.attr, node.xattrs) = (attr, xattrs);
+                    self.tree.describe(id, attr, xattrs);
                 }
                 None => {
                     let id = self.tree.push(Node {
@@ -546,6 +572,9 @@ impl Import<'_, '_> {
         let mut add = |offset: &[u8], len: &[u8]| {
             // An empty field ends the list.
             if offset[0] != 0 && len[0] != 0 {
+                if ranges.len() >= RANGES_MAX {
+                    return None;
+                }
                 ranges.push((unsigned(offset)?, unsigned(len)?));
             }
             Some(())
@@ -650,9 +679,7 @@ impl Import<'_, '_> {
             }
             Marker::Whiteout(hidden) if last => {
                 let parent = self.parent(&components[..at])?;
-                if let Some(directory) = self.tree.directory_mut(parent) {
-                    directory.whiteouts.insert(hidden.into());
-                }
+                self.tree.hide(parent, hidden);
             }
             _ => {
                 let line = format!(
@@ -682,6 +709,10 @@ impl Import<'_, '_> {
                     continue;
                 }
                 _ => {}
+            }
+            if trail.len() > DEPTH_MAX {
+                let reason = format!("more than {DEPTH_MAX} directories on the way");
+                return Err(self.stream.fail(reason));
             }
             let Some(child) = self
                 .tree
@@ -727,32 +758,21 @@ impl Import<'_, '_> {
         }
         Ok(trail.last().copied().unwrap_or(NodeId::ROOT))
     }
-
-    /// The object a hard link means; `None` if there is none.
-    fn target(&mut self, link: &[u8]) -> Result<Option<NodeId>, BuildError> {
-        let Some(components) = components(link) else {
-            return Err(self.stream.fail(format!(
-                "hard link to {}, which leads out of the layer",
-                Shown(link)
-            )));
-        };
-        Ok(self.tree.find(&components.join(&b'/')))
-    }
 }
 
-/// The components of a name, `.` and `..` resolved; `None` if it leads above the root.
-fn components(name: &[u8]) -> Option<Vec<&[u8]>> {
+/// The components of a name, `.` and `..` resolved. As in a root directory of its own, nothing is above the root.
+fn components(name: &[u8]) -> Vec<&[u8]> {
     let mut out = Vec::new();
     for component in name.split(|&b| b == b'/') {
         match component {
             b"" | b"." => {}
             b".." => {
-                out.pop()?;
+                out.pop();
             }
             name => out.push(name),
         }
     }
-    Some(out)
+    out
 }
 
 fn c_string(mut bytes: Vec<u8>) -> Vec<u8> {

@@ -6,16 +6,16 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::tree::{Attr, Body, Directory, NAME_MAX, Node, NodeId, TARGET_MAX, Time, Tree, Xattrs};
+use crate::tree::{
+    Attr, Body, DEPTH_MAX, Directory, NAME_MAX, Node, NodeId, TARGET_MAX, Time, Tree, Xattrs,
+};
 use crate::writer::{Content, DataWriter};
 use crate::{BuildError, BuildOptions};
 
 /// Size of the trailer that holds the offset of the list.
 const TRAILER: u64 = 10;
 /// Largest list read, in bytes.
-const LIST_MAX: u64 = 1 << 30;
-/// Deepest tree.
-const DEPTH_MAX: usize = 2048;
+const LIST_MAX: u64 = 256 << 20;
 
 /// Reads the tree and stores the data of its files.
 pub(crate) fn read(
@@ -80,7 +80,10 @@ pub(crate) fn read(
             }
             _ => {}
         }
-        let Some(directory) = tree.directory_mut(parent) else {
+        if let Some(reason) = tree.full() {
+            return Err(refuse(&reason));
+        }
+        let Some(directory) = tree.directory(parent) else {
             return Err(refuse("is not in a directory"));
         };
         if directory.entries.contains_key(&*entry.name)
@@ -116,7 +119,7 @@ pub(crate) fn read(
             }
             2 => Body::Symlink(entry.link.into()),
             3 => {
-                directory.whiteouts.insert(entry.name.into());
+                tree.hide(parent, &entry.name);
                 continue;
             }
             _ => return Err(refuse("a type that is not known")),
@@ -208,6 +211,8 @@ mod gob {
     const INT: i64 = 2;
     const UINT: i64 = 3;
     const STRING: i64 = 6;
+    /// Most entries of a list: twice for directories, which are closed.
+    const ENTRIES_MAX: u64 = 2 * crate::tree::NODES_MAX as u64;
     /// Most fields of a struct, and most types of a stream.
     const FIELDS_MAX: u64 = 64;
     const TYPES_MAX: usize = 64;
@@ -398,6 +403,9 @@ mod gob {
                 return Err("the list does not start with a zero");
             }
             let count = message.uint()?;
+            if count > ENTRIES_MAX {
+                return Err("the list has too many entries");
+            }
             let mut entries = Vec::new();
             for _ in 0..count {
                 entries.push(message.entry(fields)?);
