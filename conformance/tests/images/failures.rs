@@ -114,6 +114,219 @@ fn bad_input_ends_in_an_error_and_leaves_nothing() {
     drop(mounted);
 }
 
+/// What a command that must fail says; it has so much address space, in MiB.
+fn fails_within(mib: u64, command: &Command) -> String {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -v $0 && exec \"$@\""]);
+    limited.arg((mib << 10).to_string());
+    limited.arg(command.get_program()).args(command.get_args());
+    limited.current_dir(command.get_current_dir().unwrap());
+    let failed = run(&mut limited);
+    let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert_eq!(failed.status.code(), Some(125), "{text}");
+    text
+}
+
+#[test]
+fn archives_that_unfold_without_end_are_refused_in_bounded_memory() {
+    let small = Small::new();
+    let at = |name: &str| small.dir.path().join(name);
+    // Ten million entries, which compress to next to nothing.
+    let entry = tar_header("entry", b'0', b"00000000000\0");
+    let part: Vec<u8> = entry.repeat(10_000);
+    let bomb = File::create(at("bomb.tar.zst")).unwrap();
+    let mut zstd = Command::new("zstd");
+    zstd.args(["-q", "-1", "-c"])
+        .stdin(std::process::Stdio::piped());
+    let mut zstd = zstd.stdout(bomb).spawn().unwrap();
+    {
+        let mut stdin = zstd.stdin.take().unwrap();
+        for _ in 0..1000 {
+            stdin.write_all(&part).unwrap();
+        }
+    }
+    assert!(zstd.wait().unwrap().success());
+    assert!(fs::metadata(at("bomb.tar.zst")).unwrap().len() < 4 << 20);
+    for args in [
+        &["convert", "tar:bomb.tar.zst", "./out"][..],
+        &["build", "bomb.tar.zst", "-o", "out.img"],
+    ] {
+        let text = fails_within(1536, &small.command(args));
+        assert!(text.contains("more than 4194304 "), "{text}");
+        assert!(text.contains("bomb.tar.zst"), "{text}");
+        assert!(!at("out").exists() && !at("out.img").exists());
+    }
+
+    // A hundred thousand whiteouts are many, but a layer.
+    let mut tar = Vec::new();
+    for number in 0..100_000 {
+        let name = format!("d/.wh.{number}");
+        tar.extend(tar_header(&name, b'0', b"00000000000\0"));
+    }
+    tar.extend([0; 1024]);
+    fs::write(at("whiteouts.tar"), tar).unwrap();
+    let mut python = String::from("import tarfile, io\nt = tarfile.open('low.tar', 'w')\n");
+    python += "for n in range(99_990, 100_010):\n  t.addfile(tarfile.TarInfo(f'd/{n}'), io.BytesIO())\nt.close()\n";
+    ok(Command::new("python3")
+        .args(["-c", &python])
+        .current_dir(small.dir.path()));
+    for name in ["low", "whiteouts"] {
+        let archive = format!("{name}.tar");
+        ok(&mut small.command(&["build", &archive, "-o", &format!("{name}.img")]));
+    }
+    ok(&mut small.command(&["convert", "erofs:low.img", "whiteouts.img", "./out"]));
+    for stack in ["low.img,whiteouts.img", "./out"] {
+        let names = ok(&mut small.command(&["ls", stack, "/d"])).stdout;
+        let names = String::from_utf8(names).unwrap();
+        assert_eq!(names.lines().count(), 10, "{stack}: {names}");
+        assert!(names.starts_with("100000\n100001\n"), "{names}");
+    }
+    ok(&mut small.command(&["check", "./out"]));
+
+    // An archive of images whose members lead to each other.
+    let mut python = String::from("import tarfile, io, json\nt = tarfile.open('loop.tar', 'w')\n");
+    python += "def link(n, to):\n  i = tarfile.TarInfo(n); i.type = tarfile.SYMTYPE; i.linkname = to; t.addfile(i)\n";
+    python += "link('a', 'b'); link('b', 'a'); link('c.json', 'a')\n";
+    python +=
+        "m = json.dumps([{'Config': 'c.json', 'RepoTags': ['x:y'], 'Layers': ['a']}]).encode()\n";
+    python += "i = tarfile.TarInfo('manifest.json'); i.size = len(m); t.addfile(i, io.BytesIO(m)); t.close()\n";
+    ok(Command::new("python3")
+        .args(["-c", &python])
+        .current_dir(small.dir.path()));
+    let text = fails_within(
+        1536,
+        &small.command(&["convert", "docker-archive:loop.tar", "./loop"]),
+    );
+    assert!(text.contains("c.json in loop.tar: is not there"), "{text}");
+    assert!(!at("loop").exists());
+}
+
+#[test]
+fn damaged_layers_of_an_image_are_told_and_never_more() {
+    let small = Small::new();
+    let at = |name: &str| small.dir.path().join(name);
+    ok(&mut small.command(&["convert", "tree", "./image"]));
+    let inspect = ok(&mut small.command(&["inspect", "--json", "./image"])).stdout;
+    let value: Value = serde_json::from_slice(&inspect).unwrap();
+    let file = PathBuf::from(value[0]["layers"][0]["file"].as_str().unwrap());
+    let file = small.dir.path().join(file);
+    let whole = fs::read(&file).unwrap();
+    ok(Command::new("chmod").arg("644").arg(&file));
+    let damages: Vec<Vec<u8>> = [0, 512, 1028, 4096, whole.len() / 2, whole.len() - 1]
+        .into_iter()
+        .map(|len| whole[..len].to_vec())
+        .chain((0..whole.len()).step_by(whole.len() / 40).map(|at| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            bytes
+        }))
+        .collect();
+    for bytes in damages {
+        fs::write(&file, &bytes).unwrap();
+        let check = run(&mut small.command(&["check", "./image"]));
+        assert!(matches!(check.status.code(), Some(1 | 125)), "{check:?}");
+        // Whatever else looks at it comes to an end that is a status of its own.
+        for args in [
+            &["ls", "-lR", "./image"][..],
+            &["extract", "./image", "-o", "taken"],
+            &["convert", "./image", "./again"],
+            &["do", "--image", "./image", "--", "nothing"],
+        ] {
+            let output = run(&mut small.command(args));
+            let code = output.status.code();
+            assert!(
+                matches!(code, Some(0 | 1 | 125 | 126 | 127)),
+                "{args:?}: {output:?}"
+            );
+            for made in ["taken", "again"] {
+                let _ = fs::remove_dir_all(at(made));
+            }
+        }
+        let verified = run(&mut small.command(&["extract", "--verify", "./image", "-o", "taken"]));
+        let same = bytes.len() == whole.len() && verified.status.success();
+        if same {
+            // A bit where nothing is read from: the end of a file's last block, say.
+            let taken = fs::read(at("taken/sub/file")).unwrap();
+            assert_eq!(taken, b"contents\n");
+        }
+        let _ = fs::remove_dir_all(at("taken"));
+    }
+    fs::write(&file, &whole).unwrap();
+    ok(&mut small.command(&["check", "./image"]));
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_read() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("a read-only store", "needs root to mount one");
+    }
+    let small = Small::new();
+    let dir = small.dir.path().join("ro");
+    fs::create_dir(&dir).unwrap();
+    let tmpfs = Some("tmpfs");
+    mount(tmpfs, &dir, tmpfs, MsFlags::empty(), None::<&str>).unwrap();
+    let _mounted = Mounted(dir.clone());
+    let command = |args: &[&str]| {
+        let mut command = small.command(args);
+        command.env("VARVE_STORE", dir.join("store"));
+        command
+    };
+    ok(&mut command(&["convert", "tree", "app"]));
+    mount(
+        None::<&str>,
+        &dir,
+        None::<&str>,
+        MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY,
+        None::<&str>,
+    )
+    .unwrap();
+    let list = ok(&mut command(&["images", "--json"])).stdout;
+    let list: Value = serde_json::from_slice(&list).unwrap();
+    assert_eq!(list[0]["name"], "app:latest");
+    assert_eq!(
+        ok(&mut command(&["cat", "app", "/sub/file"])).stdout,
+        b"contents\n"
+    );
+    ok(&mut command(&["check", "app"]));
+    for (args, status) in [
+        (&["convert", "tree", "other"][..], 125),
+        (&["rmi", "app"], 1),
+    ] {
+        let failed = run(&mut command(args));
+        let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert_eq!(failed.status.code(), Some(status), "{text}");
+        assert!(text.contains("Read-only file system"), "{text}");
+        assert!(text.contains(dir.to_str().unwrap()), "{text}");
+    }
+    let list = ok(&mut command(&["images", "--quiet"])).stdout;
+    assert_eq!(list.iter().filter(|byte| **byte == b'\n').count(), 1);
+}
+
+#[test]
+fn whoever_waits_for_a_daemon_can_stop() {
+    let small = Small::new();
+    let socket = small.dir.path().join("docker.sock");
+    // Takes the request and says nothing.
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut command = small.command(&["convert", "docker-daemon:app", "./out"]);
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stream = listener.accept().unwrap().0;
+    let mut request = [0; 30];
+    stream.read_exact(&mut request).unwrap();
+    ok(Command::new("kill").arg("-INT").arg(child.id().to_string()));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        output.stderr.ends_with(b"varve: interrupted\n"),
+        "{output:?}"
+    );
+    assert!(!small.dir.path().join("out").exists());
+}
+
 #[test]
 fn a_killed_conversion_leaves_nothing_half_written() {
     let Some(fixture) = fixture() else { return };

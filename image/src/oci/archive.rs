@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ImageError;
+use super::digest::{Stop, Stoppable};
 use crate::source::decompress;
 
 /// Most members an archive may have, and most bytes of all their names: what is kept in memory.
@@ -96,7 +97,7 @@ fn normal(name: &str) -> Option<String> {
 
 impl Archive {
     /// Opens an archive, which may be compressed; then it is unpacked to a nameless temporary file first.
-    pub(super) fn open(path: &Path) -> Result<Self, ImageError> {
+    pub(super) fn open(path: &Path, stop: &Stop<'_>) -> Result<Self, ImageError> {
         let mut file = File::open(path).map_err(|e| ImageError::io("open", path, e))?;
         let mut head = [0; 4];
         let have = file
@@ -111,7 +112,8 @@ impl Archive {
                 .map_err(|e| ImageError::io("write", std::env::temp_dir(), e))?;
             file.rewind().map_err(|e| ImageError::io("read", path, e))?;
             let mut source = decompress(&mut file).map_err(|e| ImageError::io("read", path, e))?;
-            io::copy(&mut source, &mut plain).map_err(|e| ImageError::io("unpack", path, e))?;
+            io::copy(&mut Stoppable::new(&mut source, stop), &mut plain)
+                .map_err(|e| ImageError::io("unpack", path, e))?;
             drop(source);
             file = plain;
         }

@@ -116,7 +116,11 @@ pub fn convert(
 ) -> Result<Converted, ImageError> {
     let lock = layout.lock_shared()?;
     let stop = Stop::new(options.stop);
-    let opened = source::open(source, &options.platform, &stop)?;
+    let opened =
+        source::open(source, &options.platform, &stop).map_err(|error| match stop.is_wanted() {
+            true => ImageError::Interrupted,
+            false => error,
+        })?;
     let work = Work {
         layout,
         files: opened.files.as_ref(),

@@ -4,15 +4,18 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ImageError;
-use super::digest::{HashReader, Stop};
+use super::digest::{Stop, Stoppable};
 
 /// Where the daemon listens, unless `DOCKER_HOST` says otherwise.
 const SOCKET: &str = "/var/run/docker.sock";
 /// Longest head of an answer, and longest error message that is shown.
 const HEAD_MAX: usize = 64 << 10;
 const MESSAGE_MAX: u64 = 4 << 10;
+/// A daemon may take its time; so often is looked whether anybody still wants its answer.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 fn socket() -> Result<PathBuf, ImageError> {
     match std::env::var("DOCKER_HOST") {
@@ -39,6 +42,8 @@ pub(super) fn save(name: &str, to: &mut File, stop: &Stop<'_>) -> Result<(), Ima
             ),
         )
     })?;
+    let fail = |e| ImageError::io("talk to the Docker daemon at", &path, e);
+    stream.set_read_timeout(Some(LOOK_EVERY)).map_err(fail)?;
     exchange(&mut stream, name, to, &path, stop)
 }
 
@@ -55,6 +60,7 @@ fn exchange(
     let name: String = name.bytes().map(percent).collect();
     let request = format!("GET /images/{name}/get HTTP/1.0\r\nHost: docker\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(fail)?;
+    let mut stream = Stoppable::new(stream, stop);
     let mut head = Vec::new();
     let end = loop {
         let mut byte = [0];
@@ -93,9 +99,7 @@ fn exchange(
         key.eq_ignore_ascii_case("content-length")
             .then(|| value.trim().parse::<u64>().ok())?
     });
-    let mut ignore = |_| {};
-    let mut body = HashReader::new(stream, stop, &mut ignore);
-    let len = io::copy(&mut body, to).map_err(fail)?;
+    let len = io::copy(&mut stream, to).map_err(fail)?;
     if length.is_some_and(|length| length != len) {
         return Err(ImageError::bad(what(), "the daemon's answer is cut off"));
     }

@@ -113,6 +113,36 @@ impl<'a> Stop<'a> {
     }
 }
 
+/// Passes bytes on until it is told to stop, also while there are none: a source with a timeout is asked again.
+pub(crate) struct Stoppable<'a, R> {
+    inner: R,
+    stop: &'a Stop<'a>,
+}
+
+impl<'a, R> Stoppable<'a, R> {
+    pub(crate) fn new(inner: R, stop: &'a Stop<'a>) -> Self {
+        Self { inner, stop }
+    }
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.stop.check()?;
+            match self.inner.read(buf) {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock
+                            | io::ErrorKind::TimedOut
+                            | io::ErrorKind::Interrupted
+                    ) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
 /// Passes bytes on and computes their digest; tells how many there were and stops when it is wanted.
 pub(crate) struct HashReader<'a, R> {
     inner: R,

@@ -272,12 +272,12 @@ pub(super) fn open(
             oci(Files::Dir(dir.clone()), name.as_deref(), platform)
         }
         Source::OciArchive(file, name) => oci(
-            Files::Archive(Archive::open(file)?),
+            Files::Archive(Archive::open(file, stop)?),
             name.as_deref(),
             platform,
         ),
         Source::DockerArchive(file, name) => {
-            docker(Archive::open(file)?, name.as_deref(), platform)
+            docker(Archive::open(file, stop)?, name.as_deref(), platform)
         }
         Source::DockerDaemon(name) => {
             let mut file = tempfile::tempfile()
