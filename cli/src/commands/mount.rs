@@ -85,6 +85,11 @@ pub(crate) fn mount(arguments: &MountArguments) -> Result<u8> {
     if !is_dir {
         bail!("{}: is not a directory", dir.display());
     }
+    // The process in the background was asked before.
+    if !arguments.notify && is_mounted(&dir)? {
+        let shown = arguments.dir.display();
+        bail!("{shown}: an image is mounted there already; `varve umount {shown}` takes it away");
+    }
     if !Path::new("/dev/fuse").exists() {
         bail!("/dev/fuse is not there: load the kernel module fuse");
     }

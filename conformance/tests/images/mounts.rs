@@ -23,6 +23,15 @@ fn mounts_come_and_go() {
     let line = format!("layer.img {} fuse.varve ro,nosuid,nodev", point.display());
     assert!(text.contains(&line), "{text}");
 
+    // One mount is enough.
+    let twice = run(&mut small.command(&["mount", "layer.img", "mnt"]));
+    assert_eq!(twice.status.code(), Some(125));
+    let text = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(
+        text.contains("an image is mounted there already; `varve umount mnt`"),
+        "{text}"
+    );
+
     // In use: an error that says so, and the mount stays.
     let open = File::open(point.join("sub/file")).unwrap();
     let busy = run(&mut small.command(&["umount", "mnt"]));
