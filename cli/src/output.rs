@@ -1,6 +1,6 @@
 //! Lists on standard output, and numbers for people.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
@@ -16,6 +16,57 @@ pub(crate) fn finish(result: io::Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("standard output"),
+    }
+}
+
+/// Colours for a list: none where the list does not go to a terminal, or nobody wants them (<https://no-color.org>).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Colours(bool);
+
+/// What a colour says, as `ls --color` and `diff --color` have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Directory,
+    Symlink,
+    Program,
+    Special,
+    Added,
+    Deleted,
+    Changed,
+    Plain,
+}
+
+impl Colours {
+    /// Those for standard output.
+    pub(crate) fn of_stdout() -> Colours {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Colours(!unwanted && io::stdout().is_terminal())
+    }
+
+    /// Writes something in a colour.
+    pub(crate) fn paint(
+        self,
+        out: &mut dyn Write,
+        colour: Colour,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let code = match colour {
+            Colour::Directory => "1;34",
+            Colour::Symlink => "1;36",
+            Colour::Program => "1;32",
+            Colour::Special => "33",
+            Colour::Added => "32",
+            Colour::Deleted => "31",
+            Colour::Changed => "33",
+            Colour::Plain => return write(out),
+        };
+        if !self.0 {
+            return write(out);
+        }
+        write!(out, "\x1b[{code}m")?;
+        write(out)?;
+        write!(out, "\x1b[0m")
     }
 }
 

@@ -27,6 +27,9 @@ pub(crate) struct RemoveArguments {
     /// Names of images, or the first digits of their digests.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
+    /// Print what was removed as JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     store: StoreArguments,
 }
@@ -130,8 +133,12 @@ pub(crate) fn remove(arguments: &RemoveArguments) -> Result<u8> {
         );
     };
     let mut status = 0;
+    let mut list = Vec::new();
     for name in &arguments.images {
         match store.remove(name) {
+            Ok(pruned) if arguments.json => {
+                list.push(json!({ "name": name, "files": pruned.blobs, "bytes": pruned.bytes }))
+            }
             Ok(pruned) => writeln!(
                 io::stdout(),
                 "{name}: removed, {} files and {} freed",
@@ -144,6 +151,9 @@ pub(crate) fn remove(arguments: &RemoveArguments) -> Result<u8> {
                 let _ = writeln!(io::stderr(), "varve: {error}");
             }
         }
+    }
+    if arguments.json {
+        print(|out| writeln!(out, "{:#}", Value::from(list)))?;
     }
     Ok(status)
 }

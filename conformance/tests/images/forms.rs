@@ -185,3 +185,92 @@ fn stacks_are_looked_into() {
     let trouble = fixture.varve(&[&"diff", &"/nowhere", &pair]);
     assert_eq!(trouble.status.code(), Some(2));
 }
+
+/// Runs a command whose standard output and error are a terminal; all that came out.
+fn on_a_terminal(command: &mut Command) -> String {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let slave = |fd: &std::os::fd::OwnedFd| std::process::Stdio::from(fd.try_clone().unwrap());
+    command.stdout(slave(&pty.slave)).stderr(slave(&pty.slave));
+    let mut child = command
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .spawn()
+        .unwrap();
+    // The terminal ends with its last user.
+    command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    drop(pty.slave);
+    let mut text = Vec::new();
+    // At its end it is an error.
+    let _ = File::from(pty.master).read_to_end(&mut text);
+    assert!(child.wait().unwrap().success());
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn progress_and_colours_are_for_terminals() {
+    let Some(fixture) = fixture() else { return };
+    let source = format!("oci:{}:v1", fixture.path("src").display());
+    let convert = |name: &str| {
+        let mut command = Command::new(&fixture.varve);
+        command.arg("convert").arg(&source).arg(fixture.path(name));
+        command
+    };
+    // A bar for each layer and one for all of them.
+    let text = on_a_terminal(&mut convert("terminal"));
+    assert!(text.contains("all layers"), "{text:?}");
+    assert!(
+        text.contains('\u{2588}') && text.contains("\x1b["),
+        "{text:?}"
+    );
+    assert!(!text.contains("converted\r\n"), "{text:?}");
+    // Elsewhere one line for each.
+    let output = ok(&mut convert("pipe"));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 6, "{text}");
+    for line in text.lines() {
+        assert!(
+            line.starts_with("varve: layer ") && line.ends_with(": converted"),
+            "{line}"
+        );
+    }
+
+    let image = fixture.path("image");
+    let ls = || {
+        let mut command = Command::new(&fixture.varve);
+        command.arg("ls").arg(&image).arg("/");
+        command
+    };
+    let text = on_a_terminal(&mut ls());
+    assert!(text.contains("\x1b[1;34metc\x1b[0m"), "{text:?}");
+    assert!(text.contains("\x1b[1;36mbin\x1b[0m"), "{text:?}");
+    let piped = ok(&mut ls());
+    assert!(!piped.stdout.contains(&0x1b));
+
+    // What is in files and what was taken out, for programs.
+    let text = fixture.ok(&[&"cat", &"--json", &image, &"/media/new", &"/usr/bin/env"]);
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&value[0]["path"], &value[0]["text"]),
+        (&"/media/new".into(), &"new\n".into())
+    );
+    let hex = value[1]["hex"].as_str().unwrap();
+    assert!(hex.starts_with("7f454c46"));
+    assert_eq!(hex.len() as u64, 2 * value[1]["size"].as_u64().unwrap());
+    let target = fixture.path("taken");
+    let text = fixture.ok(&[
+        &"extract",
+        &"--json",
+        &image,
+        &"/srv/sub",
+        &"/srv/data",
+        &"-o",
+        &target,
+    ]);
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&value["files"], &value["bytes"], &value["complete"]),
+        (&1.into(), &70000.into(), &true.into())
+    );
+}

@@ -1,17 +1,20 @@
 //! `varve cat`.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
+use serde_json::json;
 use varve_core::abi::Errno;
 use varve_core::port::Images;
 use varve_core::stack::{Inode, Source, Stack};
 use varve_image::walk::is_dir;
 
+use super::entry::hex;
 use super::{StackArguments, absolute, complain};
 use crate::output::finish;
+use crate::stacks::OpenStack;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -20,7 +23,13 @@ pub(crate) struct Arguments {
     /// Regular files.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<OsString>,
+    /// Print a list of objects with path, size and contents: `text` if they are UTF-8 of at most 1 MiB, else `hex`.
+    #[arg(long)]
+    json: bool,
 }
+
+/// Largest file that is looked at whether it is text, in bytes.
+const TEXT_MAX: u64 = 1 << 20;
 
 /// Why a file did not get through.
 pub(super) enum CopyError {
@@ -82,9 +91,53 @@ pub(super) fn zeros(out: &mut dyn Write, mut count: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes one file as an object of a list.
+fn object(
+    stack: &mut OpenStack,
+    inode: Inode,
+    path: &[u8],
+    out: &mut dyn Write,
+    first: &mut bool,
+) -> Result<(), CopyError> {
+    let OpenStack { stack, images, .. } = stack;
+    let size = stack.attr(images, inode).map_err(CopyError::Read)?.size;
+    let mut bytes = vec![0; size.min(TEXT_MAX) as usize];
+    stack
+        .read(images, inode, 0, &mut bytes)
+        .map_err(CopyError::Read)?;
+    let head = json!({ "path": String::from_utf8_lossy(path), "size": size }).to_string();
+    let comma = if std::mem::take(first) { "\n" } else { ",\n" };
+    let head = format!("{comma}{}", head.trim_end_matches('}'));
+    let mut written = || -> io::Result<()> {
+        match std::str::from_utf8(&bytes) {
+            Ok(text) if size <= TEXT_MAX => write!(out, "{head},\"text\":{}}}", json!(text)),
+            _ => write!(out, "{head},\"hex\":\""),
+        }
+    };
+    written().map_err(CopyError::Write)?;
+    if size <= TEXT_MAX && std::str::from_utf8(&bytes).is_ok() {
+        return Ok(());
+    }
+    let copied = runs(stack, images, inode, &mut |_, run| match run {
+        Ok(bytes) => out.write_all(hex(bytes).as_bytes()),
+        Err(count) => (0..count).try_for_each(|_| out.write_all(b"00")),
+    });
+    // The list stays one, whatever happened in the middle of it.
+    let end = match copied {
+        Ok(()) => "\"}",
+        Err(_) => "\",\"incomplete\":true}",
+    };
+    out.write_all(end.as_bytes()).map_err(CopyError::Write)?;
+    copied
+}
+
 pub(crate) fn cat(arguments: &Arguments) -> Result<u8> {
     let mut stack = arguments.stack.open()?;
-    let mut out = io::stdout().lock();
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut first = true;
+    if arguments.json {
+        finish(write!(out, "["))?;
+    }
     let mut status = 0;
     for path in &arguments.paths {
         let path = path.as_bytes();
@@ -97,6 +150,9 @@ pub(crate) fn cat(arguments: &Arguments) -> Result<u8> {
             }
         });
         let copied = match found {
+            Ok(inode) if arguments.json => {
+                object(&mut stack, inode, &absolute(path), &mut out, &mut first)
+            }
             Ok(inode) => runs(
                 &mut stack.stack,
                 &stack.images,
@@ -119,6 +175,9 @@ pub(crate) fn cat(arguments: &Arguments) -> Result<u8> {
                 return Ok(status);
             }
         }
+    }
+    if arguments.json {
+        finish(writeln!(out, "\n]"))?;
     }
     finish(out.flush())?;
     Ok(status)

@@ -13,7 +13,7 @@ use varve_image::walk::{is_dir, names};
 
 use super::entry::write_name;
 use super::{JsonList, absolute, complain, join};
-use crate::output::finish;
+use crate::output::{Colour, Colours, finish};
 use crate::stacks::{OpenStack, StackFiles, StoreArguments};
 
 /// Exit statuses of diff(1).
@@ -86,9 +86,17 @@ pub(crate) fn diff(arguments: &Arguments) -> Result<u8> {
             })?;
             list.end()?;
         } else {
+            let colours = Colours::of_stdout();
             compare.run(&mut |difference| {
-                write!(out, "{} ", difference.kind)?;
-                write_name(&mut out, difference.path)?;
+                let colour = match difference.kind {
+                    'A' => Colour::Added,
+                    'D' => Colour::Deleted,
+                    _ => Colour::Changed,
+                };
+                colours.paint(&mut out, colour, |out| {
+                    write!(out, "{} ", difference.kind)?;
+                    write_name(out, difference.path)
+                })?;
                 match difference.what.is_empty() {
                     true => writeln!(out),
                     false => writeln!(out, " ({})", difference.what.join(", ")),

@@ -38,6 +38,31 @@ pub(crate) struct Arguments {
     /// Write a tar archive, whatever the target is called.
     #[arg(long)]
     tar: bool,
+    /// Print what was taken out as JSON; not together with a tar stream on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was taken out.
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    directories: u64,
+    files: u64,
+    symlinks: u64,
+    others: u64,
+    /// Bytes of files, further names of a file not counted again.
+    bytes: u64,
+}
+
+impl Count {
+    fn add(&mut self, attr: &Attr) {
+        match attr.mode & 0o170000 {
+            0o040000 => self.directories += 1,
+            0o100000 => self.files += 1,
+            0o120000 => self.symlinks += 1,
+            _ => self.others += 1,
+        }
+    }
 }
 
 /// Names and values.
@@ -73,6 +98,9 @@ pub(crate) fn extract(arguments: &Arguments) -> Result<u8> {
         return run(&mut stack, arguments, &mut target);
     }
     if to_stdout {
+        if arguments.json {
+            bail!("--json and a tar stream cannot both go to standard output: name a file for one");
+        }
         if io::IsTerminal::is_terminal(&io::stdout()) {
             bail!("standard output is a terminal: pipe the tar stream somewhere, or name a file");
         }
@@ -104,6 +132,8 @@ fn run(stack: &mut OpenStack, arguments: &Arguments, target: &mut dyn Target) ->
     let images: &dyn Images = images;
     let shown = || arguments.output.display().to_string();
     let mut status = 0;
+    let mut count = Count::default();
+    let mut linked = HashSet::new();
     let mut given = HashSet::new();
     for path in paths_or_root(&arguments.paths) {
         let parts: Vec<_> = path
@@ -156,7 +186,13 @@ fn run(stack: &mut OpenStack, arguments: &Arguments, target: &mut dyn Target) ->
                     inode: item.inode,
                     attr: &attr,
                 };
-                target.object(stack, images, &object)
+                target.object(stack, images, &object)?;
+                count.add(&attr);
+                let is_file = attr.mode & 0o170000 == 0o100000;
+                if is_file && (attr.nlink < 2 || linked.insert(item.inode)) {
+                    count.bytes += attr.size;
+                }
+                Ok(())
             });
             told(done, stack, names, &path, &mut status)?;
             Ok::<_, io::Error>(Next::Into)
@@ -164,6 +200,18 @@ fn run(stack: &mut OpenStack, arguments: &Arguments, target: &mut dyn Target) ->
         .with_context(shown)?;
     }
     target.finish().with_context(shown)?;
+    if arguments.json {
+        let value = serde_json::json!({
+            "output": arguments.output.display().to_string(),
+            "directories": count.directories,
+            "files": count.files,
+            "symlinks": count.symlinks,
+            "others": count.others,
+            "bytes": count.bytes,
+            "complete": status == 0,
+        });
+        crate::output::print(|out| writeln!(out, "{value:#}"))?;
+    }
     Ok(status)
 }
 

@@ -10,7 +10,7 @@ use varve_image::walk::{self, Next, is_dir, walk};
 
 use super::entry::{Entry, write_name};
 use super::{JsonList, StackArguments, absolute, complain, join, paths_or_root};
-use crate::output::finish;
+use crate::output::{Colour, Colours, finish};
 use crate::stacks::{self, OpenStack};
 
 #[derive(clap::Args)]
@@ -171,6 +171,7 @@ fn text(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let headings = arguments.recursive || arguments.paths.len() > 1;
+    let colours = Colours::of_stdout();
     let mut first = true;
     // Files first, then what is in directories.
     let mut dirs = Vec::new();
@@ -185,7 +186,7 @@ fn text(
                 dirs.push((shown, entry.inode));
             }
             Ok(entry) => {
-                line(arguments, out, &shown, &entry)?;
+                line(arguments, colours, out, &shown, &entry)?;
                 first = false;
             }
             Err(errno) => {
@@ -219,7 +220,7 @@ fn text(
             });
             match found {
                 Ok(entry) => {
-                    line(arguments, out, &name, &entry)?;
+                    line(arguments, colours, out, &name, &entry)?;
                     if arguments.recursive && is_dir(entry.attr.mode) {
                         below.push((child, entry.inode));
                     }
@@ -239,8 +240,20 @@ fn text(
     Ok(())
 }
 
+/// What an object is shown in.
+fn colour(entry: &Entry) -> Colour {
+    match entry.attr.mode & 0o170000 {
+        0o040000 => Colour::Directory,
+        0o120000 => Colour::Symlink,
+        0o100000 if entry.attr.mode & 0o111 != 0 => Colour::Program,
+        0o100000 => Colour::Plain,
+        _ => Colour::Special,
+    }
+}
+
 fn line(
     arguments: &ListArguments,
+    colours: Colours,
     out: &mut dyn Write,
     name: &[u8],
     entry: &Entry,
@@ -248,7 +261,7 @@ fn line(
     if arguments.long {
         write!(out, "{} ", entry.long(arguments.human_readable))?;
     }
-    write_name(out, name)?;
+    colours.paint(out, colour(entry), |out| write_name(out, name))?;
     if let (true, Some(target)) = (arguments.long, &entry.target) {
         write!(out, " -> ")?;
         write_name(out, target)?;
@@ -279,6 +292,7 @@ pub(crate) fn tree(arguments: &TreeArguments) -> Result<u8> {
             return json.end();
         }
         let (mut dirs, mut files) = (0_u64, 0_u64);
+        let colours = Colours::of_stdout();
         let mut show = |path: &[u8], depth: usize, entry: &Entry| {
             if depth > 0 {
                 match is_dir(entry.attr.mode) {
@@ -291,7 +305,7 @@ pub(crate) fn tree(arguments: &TreeArguments) -> Result<u8> {
                 _ => path.rsplit(|&byte| byte == b'/').next().unwrap_or(path),
             };
             write!(out, "{:1$}", "", depth * 4)?;
-            write_name(&mut out, name)?;
+            colours.paint(&mut out, colour(entry), |out| write_name(out, name))?;
             if let Some(target) = &entry.target {
                 write!(out, " -> ")?;
                 write_name(&mut out, target)?;
