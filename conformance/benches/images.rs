@@ -45,8 +45,9 @@ fn main() -> Result<()> {
     let at = |name: &str| dir.path().join(name);
     debian::oci_image(&format!("{}:v1", at("src").display()))?;
     let convert = conversion(&varve, dir.path())?;
-    let mounts = mounts(&varve, dir.path())?;
-    let reads = random_reads(dir.path())?;
+    let all = mount_all(&varve, dir.path())?;
+    let mounts = mounts(&all)?;
+    let reads = random_reads(&all)?;
     unmount(dir.path());
     if let Some(file) = json_file {
         let report =
@@ -204,8 +205,7 @@ fn mount_all(varve: &Path, dir: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     Ok(list)
 }
 
-fn mounts(varve: &Path, dir: &Path) -> Result<Value> {
-    let mounts = mount_all(varve, dir)?;
+fn mounts(mounts: &[(&'static str, PathBuf)]) -> Result<Value> {
     let mut report = serde_json::Map::new();
     for (what, script) in WORK {
         for (cold, rounds) in [(true, COLD_ROUNDS), (false, ROUNDS)] {
@@ -233,49 +233,37 @@ fn mounts(varve: &Path, dir: &Path) -> Result<Value> {
     Ok(report.into())
 }
 
-/// Random reads of 4 KiB in the largest file, in one second with an empty page cache at its start: thousands in a second.
-fn random_reads(dir: &Path) -> Result<Value> {
+/// Random reads of 4 KiB in the largest file, for one second: thousands in a second. Cold with an empty page cache at the start.
+fn random_reads(mounts: &[(&'static str, PathBuf)]) -> Result<Value> {
     if !installed("fio") {
         return Ok(Value::Null);
     }
-    println!("\n{:<32} {:>9}", "random reads of 4 KiB", "k/s");
     let mut report = serde_json::Map::new();
-    let mut targets: Vec<_> = fs::read_dir(dir.join("mnt"))?
-        .flatten()
-        .map(|e| e.path())
-        .collect();
-    targets.retain(|path| path.file_name().is_some_and(|name| name.len() == 1));
-    targets.sort();
-    for target in targets {
-        fs::write("/proc/sys/vm/drop_caches", "3")?;
-        let mut fio = Command::new("fio");
-        fio.args([
-            "--name=r",
-            "--readonly",
-            "--rw=randread",
-            "--bs=4k",
-            "--runtime=1",
-        ]);
-        fio.args([
-            "--time_based",
-            "--output-format=json",
-            "--ioengine=psync",
-            "--filename",
-        ]);
-        let file = largest(&target)?;
-        let output = fio.arg(file).output()?;
-        let value: Value = serde_json::from_slice(&output.stdout)?;
-        let rate = value["jobs"][0]["read"]["iops"]
-            .as_f64()
-            .unwrap_or_default()
-            / 1000.0;
-        let name = target
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        println!("mount {name:<26} {rate:>9.1}");
-        report.insert(name, rate.into());
+    for cold in [true, false] {
+        let title = format!("random reads, {}", if cold { "cold" } else { "warm" });
+        println!("\n{title:<32} {:>9} {:>7}", "k/s", "ratio");
+        let mut rows = Vec::new();
+        for (name, target) in mounts {
+            if cold {
+                fs::write("/proc/sys/vm/drop_caches", "3")?;
+            }
+            let mut fio = Command::new("fio");
+            fio.args(["--name=r", "--readonly", "--rw=randread", "--bs=4k"]);
+            fio.args(["--runtime=1", "--time_based", "--ioengine=psync"]);
+            // Otherwise fio itself drops what is cached.
+            fio.args(["--invalidate=0", "--output-format=json", "--filename"]);
+            let output = fio.arg(largest(target)?).output()?;
+            let value: Value = serde_json::from_slice(&output.stdout)?;
+            let rate = value["jobs"][0]["read"]["iops"].as_f64();
+            let rate = rate.ok_or("fio gives no rate")? / 1000.0;
+            let ours = rows.first().map_or(rate, |row: &(&str, f64)| row.1);
+            println!("{name:<32} {rate:>9.1} {:>7.2}", rate / ours);
+            rows.push((name, rate));
+        }
+        let rows = rows
+            .iter()
+            .map(|(name, rate)| json!({ "name": name, "thousands_per_second": rate }));
+        report.insert(title, rows.collect());
     }
     Ok(report.into())
 }
