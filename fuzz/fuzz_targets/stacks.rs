@@ -18,11 +18,38 @@ type Path = [u8; 3];
 
 #[derive(Arbitrary, Debug)]
 enum Entry {
-    File { path: Path, content: u8, size: u16 },
-    Dir { path: Path },
-    Symlink { path: Path },
-    Whiteout { path: Path },
-    Opaque { path: Path },
+    File {
+        path: Path,
+        content: u8,
+        size: u16,
+        attr: u16,
+    },
+    Dir {
+        path: Path,
+        attr: u16,
+    },
+    Symlink {
+        path: Path,
+    },
+    /// A further name of a file that the layer has.
+    Link {
+        path: Path,
+        target: Path,
+    },
+    Whiteout {
+        path: Path,
+    },
+    Opaque {
+        path: Path,
+    },
+}
+
+/// Mode, owner and time out of one number.
+fn set_attr(header: &mut tar::Header, attr: u16) {
+    header.set_mode(u32::from(attr) & 0o7777);
+    header.set_uid(u64::from(attr >> 4));
+    header.set_gid(u64::from(attr >> 8));
+    header.set_mtime(u64::from(attr) << 16);
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,14 +155,29 @@ fn archive(entries: &[Entry]) -> Option<(Vec<u8>, Layer)> {
                 path,
                 content,
                 size,
+                attr,
             } => {
+                set_attr(&mut header, *attr);
                 let size = u64::from(*size);
                 header.set_size(size);
                 let path = text(*path);
                 let fits = !path.is_empty() && layer.put(path.clone(), Kind::File(*content, size));
                 (path, fits, vec![*content; size as usize])
             }
-            Entry::Dir { path } => {
+            Entry::Link { path, target } => {
+                let (path, target) = (text(*path), text(*target));
+                let Some(kind @ Kind::File(..)) = layer.tree.get(&target).cloned() else {
+                    return None;
+                };
+                // The file itself again: which one goes first is for the tests of archives.
+                let apart = path != target && !below(&target, &path) && !path.is_empty();
+                let fits = apart && layer.put(path.clone(), kind);
+                header.set_entry_type(tar::EntryType::Link);
+                header.set_link_name(&target).unwrap();
+                (path, fits, Vec::new())
+            }
+            Entry::Dir { path, attr } => {
+                set_attr(&mut header, *attr);
                 header.set_entry_type(tar::EntryType::Directory);
                 let path = text(*path);
                 let fits = layer.put(path.clone(), Kind::Dir);
@@ -187,6 +229,54 @@ fn archive(entries: &[Entry]) -> Option<(Vec<u8>, Layer)> {
         tar.append_data(&mut header, path, &bytes[..]).unwrap();
     }
     Some((tar.into_inner().unwrap(), layer))
+}
+
+/// All that is known of an object but its contents; `links` are its names, those of directories none.
+#[derive(Debug, PartialEq, Eq)]
+struct Details {
+    mode: u32,
+    owner: (u32, u32),
+    time: (i64, u32),
+    links: Vec<String>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// The details of everything in a stack, by path.
+fn details(all: &MemImages, stack: &mut Stack) -> BTreeMap<String, Details> {
+    let mut tree = BTreeMap::new();
+    let mut names: BTreeMap<u64, (u32, Vec<String>)> = BTreeMap::new();
+    let mut inodes = BTreeMap::new();
+    let root = stack.root();
+    walk(stack, all, root, &mut |stack, item| {
+        let attr = item.attr.unwrap();
+        let path = String::from_utf8(item.path.to_vec()).unwrap();
+        let list = stack.list_xattr(all, item.inode).unwrap();
+        let xattrs = list.into_iter().map(|name| {
+            let value = stack.xattr(all, item.inode, &name).unwrap();
+            (name, value)
+        });
+        let details = Details {
+            mode: attr.mode,
+            owner: (attr.uid, attr.gid),
+            time: (attr.mtime.sec, attr.mtime.nsec),
+            links: Vec::new(),
+            xattrs: xattrs.collect(),
+        };
+        if attr.mode & 0o170000 != 0o040000 {
+            let known = names.entry(item.inode.0).or_insert((attr.nlink, Vec::new()));
+            known.1.push(path.clone());
+            inodes.insert(path.clone(), item.inode.0);
+        }
+        tree.insert(path, details);
+        Ok::<_, ()>(Next::Into)
+    })
+    .unwrap();
+    for (path, inode) in inodes {
+        let mut links = names[&inode].1.clone();
+        links.sort();
+        tree.get_mut(&path).unwrap().links = links;
+    }
+    tree
 }
 
 /// What a stack shows.
@@ -252,6 +342,7 @@ fuzz_target!(|layers: Vec<Vec<Entry>>| {
     let ids: Vec<_> = (0..layers.len() as u32).map(ImageId).collect();
     let mut union = Stack::open(&all, &ids, None).unwrap();
     assert_eq!(shown(&all, &mut union), expected);
+    let union = details(&all, &mut union);
 
     let inputs: Vec<_> = ids
         .iter()
@@ -273,4 +364,5 @@ fuzz_target!(|layers: Vec<Vec<Entry>>| {
     let mut merged = Stack::open(&all, &ids, Some(index)).unwrap();
     assert!(merged.take_faults().is_empty());
     assert_eq!(shown(&all, &mut merged), expected);
+    assert_eq!(details(&all, &mut merged), union);
 });
