@@ -49,7 +49,14 @@ pub struct Pruned {
 }
 
 /// A lock that ends with the value.
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not by closing alone: a child that another thread starts at this moment has the file open, too, until it executes its program.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl Layout {
     /// Opens the layout in a directory.
