@@ -451,6 +451,109 @@ fn the_sample_of_zar_is_read_as_described() {
 }
 
 #[test]
+fn erofs_layers_of_other_tools_are_taken_as_they_are() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    let tree = at("tree");
+    fs::create_dir(&tree).unwrap();
+    let mut images = Vec::new();
+    for name in ["low", "high"] {
+        fs::write(tree.join(name), name.repeat(3000)).unwrap();
+        let image = at("image");
+        build(&tree, &image);
+        images.push(fs::read(image).unwrap());
+    }
+    let with = |name: &str, how, kind: &str, annotations: Value| {
+        let dir = at(name);
+        oci_layout(&dir, &images, how, |manifest| {
+            for (layer, image) in manifest["layers"]
+                .as_array_mut()
+                .unwrap()
+                .iter_mut()
+                .zip(&images)
+            {
+                layer["mediaType"] = kind.into();
+                layer["annotations"] = annotations.clone();
+                if layer["annotations"]["org.erofs.uncompressed-digest"] == "right" {
+                    let digest = Sha256Digest::of(image).to_string();
+                    layer["annotations"]["org.erofs.uncompressed-digest"] = digest.into();
+                }
+            }
+        });
+        run(&Source::OciDir(dir, None), &at(&format!("{name}-out")))
+    };
+    let expected = with(
+        "a",
+        Pack::Plain,
+        "application/vnd.erofs.layer.v1",
+        json!({}),
+    )
+    .unwrap();
+    for (layer, image) in expected.image.layers.iter().zip(&images) {
+        assert!(fs::read(&layer.path).unwrap().starts_with(image));
+    }
+    for (name, how, kind, annotations) in [
+        (
+            "b",
+            Pack::Plain,
+            "application/vnd.erofs",
+            json!({ "org.erofs.role": "overlay-lower" }),
+        ),
+        (
+            "c",
+            Pack::Zstd,
+            "application/vnd.erofs+zstd",
+            json!({ "org.erofs.uncompressed-digest": "right" }),
+        ),
+        (
+            "d",
+            Pack::Zstd,
+            "application/vnd.erofs.layer.v1+zstd",
+            json!({}),
+        ),
+    ] {
+        let other = with(name, how, kind, annotations).unwrap();
+        assert_eq!(digests(&other), digests(&expected), "{kind}");
+    }
+
+    // What others say of a layer must be so.
+    for (name, annotations, text) in [
+        (
+            "role",
+            json!({ "org.erofs.role": "device" }),
+            "has the role \"device\"",
+        ),
+        (
+            "unpacked",
+            json!({ "org.erofs.uncompressed-digest": Sha256Digest::of(b"other").to_string() }),
+            "by its annotation",
+        ),
+        (
+            "verity",
+            json!({
+                "org.erofs.dmverity.root_digest": Sha256Digest::of(b"other").to_string(),
+                "org.erofs.dmverity.hash_offset": "4096",
+            }),
+            "Merkle tree is not that of its data",
+        ),
+    ] {
+        let error = with(name, Pack::Plain, "application/vnd.erofs", annotations);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(text), "{name}: {error}");
+    }
+    // A layer that was sealed keeps its tree.
+    let sealed = run(&Source::OciDir(at("a-out"), None), &at("sealed")).unwrap();
+    assert_eq!(digests(&sealed), digests(&expected));
+    assert!(
+        sealed
+            .image
+            .layers
+            .iter()
+            .all(|layer| layer.verity.is_some())
+    );
+}
+
+#[test]
 fn plain_sources_become_images_of_one_layer() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("dir");

@@ -43,6 +43,10 @@ pub const VERITY_ROOT: &str = "org.erofs.dmverity.root_digest";
 pub const VERITY_OFFSET: &str = "org.erofs.dmverity.hash_offset";
 /// Size of its blocks: 4096.
 pub const VERITY_BLOCK_SIZE: &str = "org.erofs.dmverity.block_size";
+/// Annotation of an EROFS layer of other tools: `overlay-lower`, or what is no layer of a stack.
+const EROFS_ROLE: &str = "org.erofs.role";
+/// Annotation of a compressed EROFS layer of other tools: digest of what it unpacks to.
+const EROFS_UNCOMPRESSED: &str = "org.erofs.uncompressed-digest";
 /// The same of the merged index, as annotations of the manifest.
 pub const INDEX_VERITY_ROOT: &str = "org.varve.index.dmverity.root_digest";
 /// Byte offset of the tree.

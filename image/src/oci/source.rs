@@ -368,7 +368,10 @@ fn oci(files: Files, name: Option<&str>, platform: &Platform) -> Result<Opened, 
         let digest = sha256(descriptor)?;
         let name = blob_name(&digest);
         let kind = match kind.as_str() {
-            kind if is_erofs(kind) => Kind::Erofs,
+            kind if is_erofs(kind) => {
+                check_erofs(&what, descriptor, &diff_id)?;
+                Kind::Erofs
+            }
             kind if is_tar(kind) => Kind::Tar,
             kind => {
                 let reason = format!(
@@ -393,6 +396,36 @@ fn oci(files: Files, name: Option<&str>, platform: &Platform) -> Result<Opened, 
         layers,
         annotations: manifest.annotations().clone().unwrap_or_default(),
     })
+}
+
+/// What annotations say of an EROFS layer must fit: it is a layer of a stack, and what it unpacks to is what the configuration names.
+fn check_erofs(
+    what: &str,
+    descriptor: &Descriptor,
+    diff_id: &Sha256Digest,
+) -> Result<(), ImageError> {
+    let annotation = |key| {
+        descriptor
+            .annotations()
+            .as_ref()
+            .and_then(|all| all.get(key))
+    };
+    let layer = descriptor.digest();
+    if let Some(role) = annotation(super::EROFS_ROLE).filter(|role| *role != "overlay-lower") {
+        let reason = format!(
+            "layer {layer} has the role {role:?}; only layers of the role overlay-lower can be converted"
+        );
+        return Err(ImageError::bad(what, reason));
+    }
+    match annotation(super::EROFS_UNCOMPRESSED) {
+        Some(digest) if *digest != diff_id.to_string() => {
+            let reason = format!(
+                "layer {layer} unpacks to {digest} by its annotation, to {diff_id} by the configuration"
+            );
+            Err(ImageError::bad(what, reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_tar(kind: &str) -> bool {
