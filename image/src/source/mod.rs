@@ -4,10 +4,12 @@ mod dir;
 mod marker;
 mod pax;
 mod sparse;
+mod stream;
 mod tar;
 mod zar;
 
-pub(crate) use tar::{Below, decompress};
+pub(crate) use stream::decompress;
+pub(crate) use tar::Below;
 
 use crate::output::Output;
 use crate::tree::Tree;
