@@ -244,7 +244,7 @@ struct Details {
 /// The details of everything in a stack, by path.
 fn details(all: &MemImages, stack: &mut Stack) -> BTreeMap<String, Details> {
     let mut tree = BTreeMap::new();
-    let mut names: BTreeMap<u64, (u32, Vec<String>)> = BTreeMap::new();
+    let mut names: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     let mut inodes = BTreeMap::new();
     let root = stack.root();
     walk(stack, all, root, &mut |stack, item| {
@@ -263,8 +263,7 @@ fn details(all: &MemImages, stack: &mut Stack) -> BTreeMap<String, Details> {
             xattrs: xattrs.collect(),
         };
         if attr.mode & 0o170000 != 0o040000 {
-            let known = names.entry(item.inode.0).or_insert((attr.nlink, Vec::new()));
-            known.1.push(path.clone());
+            names.entry(item.inode.0).or_default().push(path.clone());
             inodes.insert(path.clone(), item.inode.0);
         }
         tree.insert(path, details);
@@ -272,7 +271,7 @@ fn details(all: &MemImages, stack: &mut Stack) -> BTreeMap<String, Details> {
     })
     .unwrap();
     for (path, inode) in inodes {
-        let mut links = names[&inode].1.clone();
+        let mut links = names[&inode].clone();
         links.sort();
         tree.get_mut(&path).unwrap().links = links;
     }
