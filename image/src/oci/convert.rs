@@ -396,7 +396,10 @@ impl Work<'_> {
         let fail = |e| ImageError::io("read", &input.path, e);
         let mut advance = |done| self.progress.advance(at, done);
         let mut ignore = |_| {};
-        let mut raw = HashReader::new(part, &self.stop, &mut advance);
+        let mut raw = match input.blob {
+            Some(_) => HashReader::new(part, &self.stop, &mut advance),
+            None => HashReader::counting(part, &self.stop, &mut advance),
+        };
         let made: Result<_, ImageError> = (|| {
             let plain = decompress(&mut raw).map_err(fail)?;
             let mut plain = HashReader::new(plain, &self.stop, &mut ignore);

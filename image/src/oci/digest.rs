@@ -146,7 +146,8 @@ impl<R: Read> Read for Stoppable<'_, R> {
 /// Passes bytes on and computes their digest; tells how many there were and stops when it is wanted.
 pub(crate) struct HashReader<'a, R> {
     inner: R,
-    hasher: Sha256,
+    /// `None` where nobody asks for the digest.
+    hasher: Option<Sha256>,
     count: u64,
     stop: &'a Stop<'a>,
     advance: &'a mut dyn FnMut(u64),
@@ -156,18 +157,27 @@ impl<'a, R: Read> HashReader<'a, R> {
     pub(crate) fn new(inner: R, stop: &'a Stop<'a>, advance: &'a mut dyn FnMut(u64)) -> Self {
         Self {
             inner,
-            hasher: Sha256::new(),
+            hasher: Some(Sha256::new()),
             count: 0,
             stop,
             advance,
         }
     }
 
-    /// Reads to the end; gives the digest and the number of bytes.
+    /// As [`Self::new`], but only counts: there is no digest to compare with.
+    pub(crate) fn counting(inner: R, stop: &'a Stop<'a>, advance: &'a mut dyn FnMut(u64)) -> Self {
+        Self {
+            hasher: None,
+            ..Self::new(inner, stop, advance)
+        }
+    }
+
+    /// Reads to the end; gives the digest (of nothing if it only counts) and the number of bytes.
     pub(crate) fn finish(mut self) -> io::Result<(Sha256Digest, u64)> {
         let mut buf = vec![0; 64 << 10];
         while self.read(&mut buf)? > 0 {}
-        Ok((Sha256Digest(self.hasher.finalize().into()), self.count))
+        let digest = self.hasher.unwrap_or_default().finalize();
+        Ok((Sha256Digest(digest.into()), self.count))
     }
 }
 
@@ -175,7 +185,9 @@ impl<R: Read> Read for HashReader<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.stop.check()?;
         let len = self.inner.read(buf)?;
-        self.hasher.update(&buf[..len]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buf[..len]);
+        }
         self.count += len as u64;
         (self.advance)(self.count);
         Ok(len)
