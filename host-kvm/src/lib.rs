@@ -171,10 +171,11 @@ impl Sandbox {
                 "features of the processor (KVM_GET_SUPPORTED_CPUID)",
             ))?;
         let features = cpuid::features(features);
-        let vcpus = limits
-            .vcpus
-            .clamp(1, area::VCPUS_MAX)
-            .min(kvm.get_max_vcpus() as u32);
+        // One is for the probe.
+        let most = area::VCPUS_MAX
+            .min(kvm.get_max_vcpus() as u32)
+            .saturating_sub(1);
+        let vcpus = limits.vcpus.clamp(1, most.max(1));
         let slots = kvm.get_nr_memslots() as u32;
         let vm = kvm
             .create_vm()

@@ -30,8 +30,9 @@ struct Parked {
 #[derive(Default)]
 struct State {
     next_ticket: u64,
-    /// Made so far.
+    /// Made so far, also those that were given up: a number is used once in a virtual machine.
     made: u32,
+    given_up: u32,
     /// With nothing in them that counts.
     free: Vec<Vcpu>,
     parked: BTreeMap<Ticket, Parked>,
@@ -100,7 +101,7 @@ impl Pool {
             state.running.insert(ticket, bell.clone());
             return Ok(Some(Taken::Other(vcpu)));
         }
-        if state.queue.is_empty() && state.made < self.max {
+        if state.queue.is_empty() && state.made - state.given_up < self.max {
             let block = Block(state.made);
             state.made += 1;
             drop(state);
@@ -158,7 +159,9 @@ impl Pool {
 
     /// Gives up the virtual CPUs that are free. Older kernels take long to let another thread run one.
     pub(crate) fn drop_free(&self) {
-        self.state().free.clear();
+        let mut state = self.state();
+        state.given_up += state.free.len() as u32;
+        state.free.clear();
     }
 
     /// The thread is gone.
