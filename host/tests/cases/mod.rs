@@ -203,14 +203,18 @@ fn a_spinning_guest_can_be_interrupted_and_killed() {
     };
     let mut thread = guest.platform.new_thread(SPACE).unwrap();
     let bell = thread.interrupter();
+    let (interrupted, seen) = std::sync::mpsc::channel();
     let helper = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(30));
         bell.interrupt();
+        // On a busy machine a mere pause may be over before the guest was interrupted.
+        seen.recv().unwrap();
         std::thread::sleep(Duration::from_millis(30));
         bell.kill();
     });
     let mut regs = start();
     assert_eq!(thread.run(&mut regs).unwrap(), Trap::Interrupted);
+    interrupted.send(()).unwrap();
     assert_eq!(thread.run(&mut regs).unwrap(), Trap::Lost);
     helper.join().unwrap();
 }
