@@ -43,13 +43,25 @@ pub(crate) struct Space {
 #[derive(Default)]
 struct Inner {
     operations: Vec<Operation>,
+    /// A thread has taken operations and not yet carried them all out.
+    under_way: bool,
     mapped: Ranges,
-    /// A process that was made for the next new thread, waiting to be traced by its worker.
-    sibling: Option<pid_t>,
+    /// Processes that were made for new threads, waiting to be traced by the threads' workers. There may be several: a worker takes its time
+    /// to start, and the parent makes more threads meanwhile.
+    siblings: Vec<pid_t>,
     /// The page of calls that its processes have mapped.
     slot: Option<u32>,
     /// Running processes, to be stopped when another thread changes pages.
     running: Vec<pid_t>,
+}
+
+impl Drop for Inner {
+    /// Threads that ended before their workers started leave processes that nobody traces: they would outlive the sandbox.
+    fn drop(&mut self) {
+        for &pid in &self.siblings {
+            crate::tracee::kill(pid);
+        }
+    }
 }
 
 impl Inner {
@@ -155,19 +167,27 @@ impl Space {
         inner.push(operation);
     }
 
-    /// Takes what is queued.
+    /// Takes what is queued. The caller holds `flushing` and says [`done`](Self::done) when it has carried it out.
     pub(crate) fn take(&self) -> Vec<Operation> {
-        std::mem::take(&mut self.inner().operations)
+        let mut inner = self.inner();
+        inner.under_way = true;
+        std::mem::take(&mut inner.operations)
     }
 
+    pub(crate) fn done(&self) {
+        self.inner().under_way = false;
+    }
+
+    /// Whether every operation has been carried out, also those that another thread has taken.
     pub(crate) fn is_clean(&self) -> bool {
-        self.inner().operations.is_empty()
+        let inner = self.inner();
+        inner.operations.is_empty() && !inner.under_way
     }
 
-    /// Notes that a process of the space runs from now on, unless something is queued.
+    /// Notes that a process of the space runs from now on, unless something is queued or under way.
     pub(crate) fn begin_run(&self, pid: pid_t) -> bool {
         let mut inner = self.inner();
-        if !inner.operations.is_empty() {
+        if !inner.operations.is_empty() || inner.under_way {
             return false;
         }
         inner.running.push(pid);
@@ -179,11 +199,11 @@ impl Space {
     }
 
     pub(crate) fn put_sibling(&self, pid: pid_t) {
-        self.inner().sibling = Some(pid);
+        self.inner().siblings.push(pid);
     }
 
     pub(crate) fn take_sibling(&self) -> Option<pid_t> {
-        self.inner().sibling.take()
+        self.inner().siblings.pop()
     }
 
     pub(crate) fn slot(&self) -> Option<u32> {
@@ -328,6 +348,18 @@ mod tests {
         assert_eq!(ranges.parts(0, 200), [(0, 100)]);
         ranges.remove(20, 30);
         assert_eq!(ranges.parts(0, 200), [(0, 20), (30, 100)]);
+    }
+
+    /// A thread whose operation another one has taken must not run before it is carried out.
+    #[test]
+    fn nobody_runs_while_operations_are_under_way() {
+        let space = Space::new();
+        space.queue(Operation::Unmap { addr: 0, len: 4096 });
+        assert!(!space.is_clean() && !space.begin_run(1));
+        assert_eq!(space.take().len(), 1);
+        assert!(!space.is_clean() && !space.begin_run(1));
+        space.done();
+        assert!(space.is_clean() && space.begin_run(1));
     }
 
     #[test]

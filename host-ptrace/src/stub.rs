@@ -17,6 +17,8 @@ pub(crate) const LIST: u64 = CODE + PAGE_SIZE;
 pub(crate) const END: u64 = LIST + PAGE_SIZE;
 /// Address of a lone `syscall; int3` in the code page.
 pub(crate) const SINGLE: u64 = CODE + 64;
+/// Address of `wrfsbase rdi; wrgsbase rsi; int3` in the code page.
+pub(crate) const BASES: u64 = CODE + 80;
 /// Calls in one list.
 pub(crate) const CALLS_MAX: usize = PAGE_SIZE as usize / size_of::<Call>();
 /// Lists at one time: as many as there may be address spaces.
@@ -69,9 +71,12 @@ impl Batch {
         let fd = rustix::fs::memfd_create("varve-stub", MemfdFlags::CLOEXEC)?;
         let len = (SLOTS + 1) * PAGE_SIZE as usize;
         rustix::fs::ftruncate(&fd, len as u64)?;
-        let mut code = [0xcc; 72];
+        let mut code = [0xcc; 96];
         code[..LOOP.len()].copy_from_slice(LOOP);
         code[64..67].copy_from_slice(&[0x0f, 0x05, 0xcc]);
+        code[80..91].copy_from_slice(&[
+            0xf3, 0x48, 0x0f, 0xae, 0xd7, 0xf3, 0x48, 0x0f, 0xae, 0xde, 0xcc,
+        ]);
         rustix::io::pwrite(&fd, &code, 0)?;
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::NORESERVE;

@@ -4,13 +4,18 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use varve_core::machine::{Exception, Regs, Trap};
+use varve_core::machine::{Access, Exception, Regs, Trap};
 use varve_host::{Backings, GuestThread, Interrupter, PlatformError};
 
 use crate::failed;
-use crate::space::Space;
+use crate::space::{Operation, Space};
 use crate::stub::{self, Batch, CALLS_MAX, Call};
 use crate::tracee::{self, Stopped, Tracee};
+
+/// `si_code` of a fault that the processor did not give an address for.
+const SI_KERNEL: i32 = 0x80;
+/// Selector of 64-bit user code.
+const USER_CS: u64 = 0x33;
 
 /// A guest thread: a traced process, made when it first runs.
 pub struct Thread {
@@ -166,9 +171,15 @@ impl Thread {
             .flushing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let operations = self.space.take();
+        let operations = space.take();
+        let carried_out = self.carry_out(&operations);
+        space.done();
+        carried_out
+    }
+
+    fn carry_out(&mut self, operations: &[Operation]) -> Result<(), PlatformError> {
         let mut calls = Vec::with_capacity(operations.len());
-        for operation in &operations {
+        for operation in operations {
             operation.calls(&self.backings, &mut calls);
         }
         let slot = self
@@ -208,13 +219,27 @@ impl Thread {
         }
     }
 
-    fn trap_of_signal(&mut self, signal: i32) -> io::Result<Option<Trap>> {
-        /// `si_code` of a fault that the processor did not give an address for.
-        const SI_KERNEL: i32 = 0x80;
+    fn trap_of_signal(&mut self, signal: i32, regs: &mut Regs) -> io::Result<Option<Trap>> {
         const SEGV_MAPERR: i32 = 1;
         const SEGV_ACCERR: i32 = 2;
+        const SYS_SECCOMP: i32 = 1;
         let (_, code, addr) = self.tracee.signal_info()?;
+        let fetch = |addr| {
+            Some(Trap::Fault {
+                addr,
+                access: Some(Access::Execute),
+            })
+        };
         Ok(match signal {
+            // A call through the vsyscall page, which guests do not have. The host kernel has returned to its caller already.
+            libc::SIGSYS if code == SYS_SECCOMP => {
+                regs.rip = addr;
+                regs.rsp = regs.rsp.wrapping_sub(8);
+                fetch(addr)
+            }
+            libc::SIGSEGV if code == SI_KERNEL && regs.rip >> 12 == tracee::VSYSCALL >> 12 => {
+                fetch(regs.rip)
+            }
             libc::SIGSEGV if code == SEGV_MAPERR || code == SEGV_ACCERR => {
                 Some(Trap::Fault { addr, access: None })
             }
@@ -234,6 +259,29 @@ impl Thread {
             _ => None,
         })
     }
+}
+
+/// Whether the instruction that the thread stopped at was a 64-bit `syscall`: it leaves `rip` in `rcx` and the flags in `r11`.
+///
+/// A 32-bit call (`int 0x80`, or any from a 32-bit code segment, which has another selector) that finds these values there looks the same; the program
+/// then gets the 64-bit call that it has set the registers up for.
+fn is_syscall(regs: &Regs) -> bool {
+    regs.cs == USER_CS && regs.rcx == regs.rip && regs.r11 == regs.eflags
+}
+
+/// Makes a protection fault of a 32-bit call, as on a processor whose kernel has no gate for it.
+fn refuse_call(regs: &mut Regs) -> Trap {
+    /// Bytes of `int 0x80`.
+    const INT_LEN: u64 = 2;
+    if regs.cs == USER_CS {
+        regs.rip = regs.rip.wrapping_sub(INT_LEN);
+    }
+    regs.rax = regs.orig_rax;
+    Trap::Exception(Exception {
+        signal: libc::SIGSEGV as u8,
+        code: SI_KERNEL,
+        addr: 0,
+    })
 }
 
 impl GuestThread for Thread {
@@ -265,13 +313,17 @@ impl GuestThread for Thread {
             self.known = Some(*regs);
             self.in_syscall = stopped == Stopped::Syscall;
             match stopped {
+                Stopped::Syscall if !is_syscall(regs) => {
+                    self.bell.interrupted.store(false, Ordering::SeqCst);
+                    return Ok(refuse_call(regs));
+                }
                 Stopped::Syscall => {
                     self.bell.interrupted.store(false, Ordering::SeqCst);
                     return Ok(Trap::Syscall);
                 }
                 Stopped::Signal(signal) => {
                     let trap = self
-                        .trap_of_signal(signal)
+                        .trap_of_signal(signal, regs)
                         .map_err(failed("a guest's fault"))?;
                     if let Some(trap) = trap {
                         self.bell.interrupted.store(false, Ordering::SeqCst);

@@ -18,6 +18,12 @@ const NT_X86_XSTATE: usize = 0x202;
 const XSTATE_MAX: usize = 64 << 10;
 /// Offset of `rax` in `struct user`.
 const USER_RAX: usize = 10 * 8;
+/// Note type of the general registers (`elf.h`).
+const NT_PRSTATUS: usize = 1;
+/// Bytes of the general registers before the segment bases and the data segments.
+const HEAD: usize = std::mem::offset_of!(Regs, fs_base);
+/// One past the highest segment base that a tracer can set.
+const BASE_END: u64 = 0x7fff_ffff_f000;
 
 /// A traced process of this host thread. Killed when dropped.
 #[derive(Debug)]
@@ -262,7 +268,7 @@ impl Tracee {
             r10,
             r8,
             r9,
-            ..self.stub_regs()?
+            ..Tracee::stub_regs()
         };
         let after = self.run_stub(&regs)?;
         match after.rax as i64 {
@@ -279,7 +285,7 @@ impl Tracee {
             orig_rax: u64::MAX,
             rbx: stub::LIST,
             r12: count as u64,
-            ..self.stub_regs().map_err(fail)?
+            ..Tracee::stub_regs()
         };
         let after = self.run_stub(&regs).map_err(fail)?;
         match after.rax as i64 {
@@ -291,19 +297,19 @@ impl Tracee {
         }
     }
 
-    /// Registers to run the stub with: segments and flags of user mode, no thread-local storage.
-    fn stub_regs(&self) -> io::Result<Regs> {
-        Ok(Regs {
+    /// Registers to run the stub with: code and stack segment and flags of user mode.
+    fn stub_regs() -> Regs {
+        Regs {
             cs: 0x33,
             ss: 0x2b,
             eflags: 0x202,
             ..Regs::default()
-        })
+        }
     }
 
     /// Runs the stub until its `int3`; signals that come meanwhile are varve's own and are dropped.
     fn run_stub(&mut self, regs: &Regs) -> io::Result<Regs> {
-        self.set_regs(regs)?;
+        self.set_head(regs)?;
         loop {
             request(libc::PTRACE_CONT as c_int, self.pid, 0, 0)?;
             match self.wait()? {
@@ -354,12 +360,68 @@ impl Tracee {
         Ok(regs)
     }
 
-    pub(crate) fn set_regs(&self, regs: &Regs) -> io::Result<()> {
+    /// Sets all registers. A program gives itself segment bases in the kernel's half and selectors with other privilege bits, neither of
+    /// which a tracer can set: such bases are set by the process itself, such selectors are set with the bits of user mode.
+    pub(crate) fn set_regs(&mut self, regs: &Regs) -> io::Result<()> {
+        const USER_RPL: u64 = 3;
+        let settable = |selector: u64| selector == 0 || selector & USER_RPL == USER_RPL;
+        let bases = regs.fs_base < BASE_END && regs.gs_base < BASE_END;
+        if bases
+            && [regs.ds, regs.es, regs.fs, regs.gs]
+                .into_iter()
+                .all(settable)
+        {
+            let at = &raw const *regs as usize;
+            return request(libc::PTRACE_SETREGS as c_int, self.pid, 0, at).map(drop);
+        }
+        let selectors = |regs: &Regs| {
+            [
+                (std::mem::offset_of!(Regs, ds), regs.ds),
+                (std::mem::offset_of!(Regs, es), regs.es),
+                (std::mem::offset_of!(Regs, fs), regs.fs),
+                (std::mem::offset_of!(Regs, gs), regs.gs),
+            ]
+        };
+        let now = self.regs()?;
+        for ((offset, wanted), (_, have)) in selectors(regs).into_iter().zip(selectors(&now)) {
+            if wanted != have {
+                let wanted = if settable(wanted) {
+                    wanted
+                } else {
+                    wanted | USER_RPL
+                };
+                request(
+                    libc::PTRACE_POKEUSER as c_int,
+                    self.pid,
+                    offset,
+                    wanted as usize,
+                )?;
+            }
+        }
+        // After the selectors: a selector brings its base along.
+        if (now.fs_base, now.gs_base) != (regs.fs_base, regs.gs_base) {
+            self.run_stub(&Regs {
+                rip: stub::BASES,
+                orig_rax: u64::MAX,
+                rdi: regs.fs_base,
+                rsi: regs.gs_base,
+                ..Tracee::stub_regs()
+            })?;
+        }
+        self.set_head(regs)
+    }
+
+    /// Sets the general registers without the segment bases and data segments, which stay what they are.
+    fn set_head(&self, regs: &Regs) -> io::Result<()> {
+        let mut iov = libc::iovec {
+            iov_base: (&raw const *regs).cast_mut().cast(),
+            iov_len: HEAD,
+        };
         request(
-            libc::PTRACE_SETREGS as c_int,
+            libc::PTRACE_SETREGSET as c_int,
             self.pid,
-            0,
-            &raw const *regs as usize,
+            NT_PRSTATUS,
+            &raw mut iov as usize,
         )
         .map(drop)
     }
@@ -432,6 +494,45 @@ impl Drop for Tracee {
     }
 }
 
+/// First address of the page of the old `vsyscall` interface, whose calls the host kernel would make without a word to the tracer.
+pub(crate) const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
+
+/// Makes calls through the vsyscall page a SIGSYS, with a filter that lets everything else pass. It costs guests nothing: their system calls stop
+/// before a filter is asked. Where the host has no filters, a program can ask the host for the time and its processor there.
+fn refuse_vsyscalls(raw: impl Fn(c_long, [u64; 6]) -> c_long) {
+    const SET_MODE_FILTER: u64 = 1;
+    /// The filter holds no secret that a speculative load could find.
+    const SPEC_ALLOW: u64 = 4;
+    /// Byte offset of `instruction_pointer` in `struct seccomp_data`.
+    const RIP: u32 = 8;
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+    const ANSWER: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let op = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
+    let mut filter = [
+        op(LOAD, RIP + 4, 0, 0),
+        op(EQUAL, (VSYSCALL >> 32) as u32, 0, 3),
+        op(LOAD, RIP, 0, 0),
+        op(AT_LEAST, VSYSCALL as u32, 0, 1),
+        op(ANSWER, libc::SECCOMP_RET_TRAP, 0, 0),
+        op(ANSWER, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    raw(
+        libc::SYS_prctl,
+        [libc::PR_SET_NO_NEW_PRIVS as u64, 1, 0, 0, 0, 0],
+    );
+    let at = &raw const program as u64;
+    raw(
+        libc::SYS_seccomp,
+        [SET_MODE_FILTER, SPEC_ALLOW, at, 0, 0, 0],
+    );
+}
+
 /// What a new process does before it is emptied: raw system calls only. Never returns.
 fn child(fd: c_int, list_offset: u64) -> ! {
     /// A raw system call. Whole registers are passed: a C `int` given to `syscall(3)` would leave the upper half undefined.
@@ -467,6 +568,7 @@ fn child(fd: c_int, list_offset: u64) -> ! {
     let none: u64 = 0;
     let mask = [libc::SIG_SETMASK as u64, &raw const none as u64, 0, 8, 0, 0];
     raw(libc::SYS_rt_sigprocmask, mask);
+    refuse_vsyscalls(raw);
     if map(stub::CODE, libc::PROT_READ | libc::PROT_EXEC, 0)
         && map(stub::LIST, libc::PROT_READ, list_offset)
         && raw(

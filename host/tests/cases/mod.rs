@@ -322,3 +322,87 @@ fn floating_point_state_is_kept_exactly() {
     thread.read_xstate(&mut after).unwrap();
     assert_eq!(after[160..176], state[160..176]);
 }
+
+/// `int 0x80` is no system call, also with the registers of one but for `r11`.
+#[test]
+fn a_32_bit_call_is_a_protection_fault() {
+    let Some(guest) = guest(&[0xcd, 0x80]) else {
+        return;
+    };
+    let mut thread = guest.platform.new_thread(SPACE).unwrap();
+    for rcx in [0, CODE + 2] {
+        let mut regs = Regs {
+            rax: 20,
+            rcx,
+            ..start()
+        };
+        let trap = thread.run(&mut regs).unwrap();
+        assert!(
+            matches!(trap, Trap::Exception(e) if (e.signal, e.code, e.addr) == (11, 0x80, 0)),
+            "{trap:?}"
+        );
+        assert_eq!((regs.rip, regs.rax), (CODE, 20));
+    }
+}
+
+/// A program can give itself a base in the kernel's half, which a tracer cannot set: it stays its own, also over page operations and in another
+/// thread.
+#[test]
+fn segment_bases_in_the_kernels_half_are_kept() {
+    // mov $0x28, %eax; mov %eax, %gs; wrgsbase %rdi; syscall; rdgsbase %rbx; syscall
+    let code = [
+        0xb8, 0x28, 0, 0, 0, 0x8e, 0xe8, 0xf3, 0x48, 0x0f, 0xae, 0xdf, 0x0f, 0x05, 0xf3, 0x48,
+        0x0f, 0xae, 0xcb, 0x0f, 0x05,
+    ];
+    let Some(guest) = guest(&code) else {
+        return;
+    };
+    let kernel_half = 0xffff_8000_0000_1000;
+    let mut thread = guest.platform.new_thread(SPACE).unwrap();
+    let mut regs = Regs {
+        rdi: kernel_half,
+        ..start()
+    };
+    match thread.run(&mut regs).unwrap() {
+        Trap::Syscall => {}
+        trap => return assert!(matches!(trap, Trap::Exception(e) if e.signal == 4)), // without FSGSBASE
+    }
+    assert_eq!(regs.gs_base, kernel_half);
+    guest.platform.prepare_sibling(&mut thread, SPACE).unwrap();
+    let mut other = guest.platform.new_thread(SPACE).unwrap();
+    for thread in [&mut thread, &mut other] {
+        let mut regs = Regs { rax: 1, ..regs };
+        guest
+            .platform
+            .unmap(SPACE, 0x7f00_0000_0000, PAGE_SIZE)
+            .unwrap();
+        assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+        assert_eq!((regs.rbx, regs.gs_base), (kernel_half, kernel_half));
+    }
+}
+
+/// A parent makes threads faster than their workers start: all of them share its pages.
+#[test]
+fn threads_made_before_the_first_one_starts_share_their_space() {
+    // mov [rdi], rax; syscall
+    let Some(guest) = guest(&[0x48, 0x89, 0x07, 0x0f, 0x05]) else {
+        return;
+    };
+    let mut parent = guest.platform.new_thread(SPACE).unwrap();
+    let mut regs = Regs {
+        rdi: DATA,
+        ..start()
+    };
+    assert_eq!(parent.run(&mut regs).unwrap(), Trap::Syscall);
+    for _ in 0..3 {
+        guest.platform.prepare_sibling(&mut parent, SPACE).unwrap();
+    }
+    for _ in 0..3 {
+        let mut thread = guest.platform.new_thread(SPACE).unwrap();
+        let mut regs = Regs {
+            rdi: DATA,
+            ..start()
+        };
+        assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+    }
+}
