@@ -358,7 +358,8 @@ impl Kernel {
         match trap {
             Trap::Syscall => {
                 let call = Call {
-                    number: regs.orig_rax,
+                    // Linux takes the lower half as a signed number; so -1 is none of the table's.
+                    number: u64::from(regs.orig_rax as u32),
                     args: regs.args(),
                     entered: now,
                     progress: 0,

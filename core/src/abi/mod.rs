@@ -16,5 +16,7 @@ pub const PATH_MAX: usize = 4096;
 pub const NAME_MAX: usize = 255;
 /// One past the highest address a program may map. Two pages below what Linux allows: a host keeps its stub up there.
 pub const TASK_SIZE: u64 = 0x7fff_fff0_0000;
+/// One past the highest address a program may map or use as a segment base under Linux (`TASK_SIZE_MAX`).
+pub(crate) const LINUX_TASK_SIZE: u64 = 0x7fff_ffff_f000;
 /// Lowest address a program may map (`vm.mmap_min_addr`).
 pub const MMAP_MIN_ADDR: u64 = 0x1_0000;

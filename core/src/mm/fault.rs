@@ -6,7 +6,7 @@ use super::space::Spurious;
 use super::vma::{Behind, Vma};
 use crate::Kernel;
 use crate::abi::raw::general as g;
-use crate::abi::{Errno, PAGE_SIZE};
+use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
 use crate::event::Output;
 use crate::kernel::Cx;
 use crate::machine::{Access, Backing, Exception, FrameNo, Prot, SpaceId};
@@ -100,11 +100,36 @@ pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>)
         code: code as i32,
         addr,
     };
-    crate::task::signal::force_exception(cx, exception);
-    if access == Some(Access::Write) {
-        const WRITE: u64 = 2;
-        cx.task_mut().fault.error |= WRITE;
-    }
+    let error = error_code(cx, addr, access, bad);
+    crate::task::signal::force_page_fault(cx, exception, error);
+}
+
+/// The processor's error code for a fault. What kind of access it was is guessed where the host does not know: a fetch is at `rip` or, for the
+/// rest of an instruction, at the start of the next page; and a mapping that allows reading was not read.
+fn error_code(cx: &Cx<'_, '_>, addr: u64, access: Option<Access>, bad: Bad) -> u64 {
+    const PRESENT: u64 = 1;
+    const WRITE: u64 = 2;
+    const USER: u64 = 4;
+    const FETCH: u64 = 16;
+    /// Longest instruction in bytes.
+    const INSTRUCTION_MAX: u64 = 15;
+    let space = cx.k.mm.space(cx.space());
+    let prot = space.find(addr).map_or(Prot::empty(), |(_, vma)| vma.prot);
+    let behind = addr.wrapping_sub(cx.task().regs.rip);
+    let fetched = behind == 0 || (behind < INSTRUCTION_MAX && addr.is_multiple_of(PAGE_SIZE));
+    let forbidden = matches!(bad, Bad::Forbidden);
+    let kind = match access {
+        Some(Access::Write) => WRITE,
+        Some(Access::Execute) => FETCH,
+        Some(Access::Read) => 0,
+        None if fetched => FETCH,
+        None if forbidden && prot.contains(Prot::READ) => WRITE,
+        None => 0,
+    };
+    let there = forbidden && !prot.is_empty() && space.pages.get(addr / PAGE_SIZE).on_host();
+    // Linux does not tell programs what is mapped for the kernel.
+    let present = there || addr >= LINUX_TASK_SIZE;
+    USER | kind | if present { PRESENT } else { 0 }
 }
 
 /// Grows a stack down to an address just below it, within the limit.

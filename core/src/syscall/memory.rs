@@ -237,6 +237,14 @@ fn range(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
     Ok((addr, end))
 }
 
+/// As [`range`] for calls on pages that should be there: a length that wraps is `EINVAL`, one that leaves user memory meets no pages.
+fn present_range(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
+    match len.checked_add(addr).and_then(page_up) {
+        Some(_) => range(addr, len),
+        None => Err(Errno::EINVAL),
+    }
+}
+
 pub(super) fn mprotect(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, prot: ProtFlags) -> SysResult {
     let both = u64::from(g::PROT_GROWSDOWN | g::PROT_GROWSUP);
     if prot.0 & both == both {
@@ -463,7 +471,7 @@ pub(super) fn mincore(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, vec: Addr) 
 }
 
 pub(super) fn madvise(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, advice: Int) -> SysResult {
-    let (start, end) = range(addr.0, length.0).map_err(|_| Errno::EINVAL)?;
+    let (start, end) = present_range(addr.0, length.0)?;
     let advice = u32::try_from(advice.0).map_err(|_| Errno::EINVAL)?;
     let id = cx.space();
     let change = |cx: &mut Cx<'_, '_>, set: fn(&mut Vma)| {
@@ -528,7 +536,7 @@ fn may_lock(cx: &Cx<'_, '_>, more: u64) -> Result<(), Errno> {
 
 pub(super) fn mlock(cx: &mut Cx<'_, '_>, addr: Addr, len: Size) -> SysResult {
     let start = addr.0 & !(PAGE_SIZE - 1);
-    let (start, end) = range(start, len.0.saturating_add(addr.0 - start))?;
+    let (start, end) = present_range(start, len.0.saturating_add(addr.0 - start))?;
     may_lock(cx, end - start)?;
     let id = cx.space();
     if !cx.k.mm.space(id).covers(start, end) {

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::args::*;
 use crate::abi::raw::general as g;
-use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
 use crate::event::Level;
 use crate::kernel::{Cx, Stop, SysResult};
 use crate::task::clone::{self, CloneArgs};
@@ -433,7 +433,7 @@ pub(super) fn arch_prctl(cx: &mut Cx<'_, '_>, code: Hex, addr: Addr) -> SysResul
     const ARCH_SET_CPUID: u32 = 0x1012;
     let regs = &mut cx.task_mut().regs;
     match code.0 as u32 {
-        g::ARCH_SET_FS | ARCH_SET_GS if addr.0 >= TASK_SIZE => Err(Errno::EPERM.into()),
+        g::ARCH_SET_FS | ARCH_SET_GS if addr.0 >= LINUX_TASK_SIZE => Err(Errno::EPERM.into()),
         g::ARCH_SET_FS => {
             regs.fs_base = addr.0;
             Ok(0)

@@ -5,8 +5,8 @@ use alloc::format;
 use super::process::Process;
 use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
 use super::{INIT, Task};
-use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::abi::{Errno, LINUX_TASK_SIZE};
 use crate::event::{Level, Output};
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::ThreadId;
@@ -44,7 +44,7 @@ pub(crate) fn clone(cx: &mut Cx<'_, '_>, args: CloneArgs) -> SysResult {
     if flags & flag(g::CLONE_VFORK) != 0 && cx.call().progress != 0 {
         return await_vfork(cx);
     }
-    check(cx, flags)?;
+    check(cx, &args)?;
     let (tid, child) = make(cx, args)?;
     if flags & flag(g::CLONE_VFORK) != 0 {
         cx.call().progress = u64::from(tid);
@@ -77,7 +77,8 @@ fn await_vfork(cx: &mut Cx<'_, '_>) -> SysResult {
 }
 
 /// Combinations that copy_process() of Linux refuses, and what a container without privileges does not get.
-fn check(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Errno> {
+fn check(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
+    let flags = args.flags;
     let all = |set: &[u32]| set.iter().all(|&one| flags & flag(one) != 0);
     let thread = all(&[g::CLONE_THREAD]);
     let wrong = all(&[g::CLONE_NEWNS, g::CLONE_FS])
@@ -89,6 +90,9 @@ fn check(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Errno> {
         || (thread && flags & (flag(g::CLONE_NEWUSER) | flag(g::CLONE_NEWPID)) != 0);
     if wrong {
         return Err(Errno::EINVAL);
+    }
+    if flags & flag(g::CLONE_SETTLS) != 0 && args.tls >= LINUX_TASK_SIZE {
+        return Err(Errno::EPERM);
     }
     if flags & NAMESPACES != 0 {
         let set = flags & NAMESPACES;

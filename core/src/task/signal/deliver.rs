@@ -46,32 +46,65 @@ pub(crate) fn force(cx: &mut Cx<'_, '_>, info: SigInfo) {
     task.pending.push(SigInfo { outside, ..info });
 }
 
+/// Vectors of the processor's exceptions, as `trapno` tells them.
+const OVERFLOW: u64 = 4;
+pub(super) const GENERAL_PROTECTION: u64 = 13;
+const PAGE_FAULT: u64 = 14;
+
 /// Forces a processor exception's signal on the current thread.
 pub(crate) fn force_exception(cx: &mut Cx<'_, '_>, exception: Exception) {
     let signal = exception.signal.clamp(1, super::SIGNALS);
-    const PAGE_FAULT: u64 = 14;
-    /// Bits of a page fault's error code: the page is there, and user mode touched it.
-    const PRESENT: u64 = 1;
-    const USER: u64 = 4;
-    let page_fault = match u32::from(signal) {
-        g::SIGSEGV => [g::SEGV_MAPERR, g::SEGV_ACCERR].contains(&(exception.code as u32)),
-        signal => signal == g::SIGBUS,
-    };
-    let present = u32::from(signal) == g::SIGSEGV && exception.code as u32 == g::SEGV_ACCERR;
-    let last = cx.task().fault.addr;
-    cx.task_mut().fault = match page_fault {
-        true => super::Fault {
-            number: PAGE_FAULT,
-            error: USER | if present { PRESENT } else { 0 },
-            addr: exception.addr,
-        },
-        false => super::Fault {
-            number: frame::exception_number(signal, exception.code),
-            error: 0,
-            addr: last,
-        },
+    let (number, error) = vector(cx, signal, exception.code);
+    let fault = &mut cx.task_mut().fault;
+    (fault.number, fault.error) = (number, error);
+    force(cx, SigInfo::fault(signal, exception.code, exception.addr));
+}
+
+/// Forces the signal of a page fault that could not be resolved; `error` is the processor's error code.
+pub(crate) fn force_page_fault(cx: &mut Cx<'_, '_>, exception: Exception, error: u64) {
+    let signal = exception.signal.clamp(1, super::SIGNALS);
+    cx.task_mut().fault = super::Fault {
+        number: PAGE_FAULT,
+        error,
+        addr: exception.addr,
     };
     force(cx, SigInfo::fault(signal, exception.code, exception.addr));
+}
+
+/// The vector and error code of the exception that Linux makes a signal of, as far as signal, code, the state of the x87 unit and the
+/// instruction tell: not every host sees them, and a program sees the same on all. The error code of a refused selector is not known.
+fn vector(cx: &mut Cx<'_, '_>, signal: u8, code: i32) -> (u64, u64) {
+    let number = match u32::from(signal) {
+        g::SIGFPE if code as u32 == g::FPE_INTDIV => 0,
+        g::SIGFPE if frame::x87_exception(cx) => 16,
+        g::SIGFPE => 19,
+        g::SIGTRAP if code == g::SI_KERNEL as i32 => 3,
+        g::SIGTRAP => 1,
+        g::SIGILL => 6,
+        // A stack segment fault, else an alignment check.
+        g::SIGBUS if code == g::SI_KERNEL as i32 => 12,
+        g::SIGBUS => 17,
+        _ => return protection(cx),
+    };
+    (number, 0)
+}
+
+/// A general protection fault, or `int 4` that looks like one. The error code of `int N` names the gate.
+fn protection(cx: &mut Cx<'_, '_>) -> (u64, u64) {
+    const INT: u8 = 0xcd;
+    const INT_LEN: u64 = 2;
+    /// Bit of an error code: the index is one of the interrupt table.
+    const TABLE: u64 = 2;
+    let rip = cx.task().regs.rip;
+    let mut code = [0; INT_LEN as usize];
+    if cx.read_user(rip, &mut code).is_ok() && code[0] == INT {
+        return (GENERAL_PROTECTION, u64::from(code[1]) << 3 | TABLE);
+    }
+    let before = rip.wrapping_sub(INT_LEN);
+    if cx.read_user(before, &mut code).is_ok() && code == [INT, OVERFLOW as u8] {
+        return (OVERFLOW, 0);
+    }
+    (GENERAL_PROTECTION, 0)
 }
 
 /// The signals of a thread that end its process as soon as they are delivered.

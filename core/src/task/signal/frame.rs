@@ -118,19 +118,6 @@ const FIX_EFLAGS: u64 = FLAG_AC
     | FLAG_CF
     | FLAG_RF;
 
-/// The vector of the exception that Linux makes a signal of, as far as signal and code tell.
-pub(super) fn exception_number(signal: u8, code: i32) -> u64 {
-    match u32::from(signal) {
-        g::SIGFPE if code as u32 == g::FPE_INTDIV => 0,
-        g::SIGFPE => 16,
-        g::SIGTRAP if code == g::SI_KERNEL as i32 => 3,
-        g::SIGTRAP => 1,
-        g::SIGILL => 6,
-        g::SIGBUS => 17,
-        _ => 13,
-    }
-}
-
 /// Writes a frame for a handler and makes the thread's registers enter it. `mask` is the signal mask to come back to.
 pub(super) fn setup(
     cx: &mut Cx<'_, '_>,
@@ -262,6 +249,26 @@ fn features(state: &[u8], size: usize) -> u64 {
     }
 }
 
+/// The features that the processor keeps for the current thread.
+fn processor_features(cx: &mut Cx<'_, '_>, size: usize) -> u64 {
+    let mut state = vec![0; size];
+    let thread = cx.thread;
+    cx.p.xstate.read(thread, &mut state);
+    features(&state, size)
+}
+
+/// Whether the x87 unit has an exception that it has not told the program of (bit ES of its status word).
+pub(super) fn x87_exception(cx: &mut Cx<'_, '_>) -> bool {
+    const STATUS: usize = 2;
+    const ERROR_SUMMARY: u8 = 1 << 7;
+    let mut state = vec![0; cx.p.xstate.size()];
+    let thread = cx.thread;
+    cx.p.xstate.read(thread, &mut state);
+    state
+        .get(STATUS)
+        .is_some_and(|low| low & ERROR_SUMMARY != 0)
+}
+
 fn word(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     if let Some(from) = bytes.get(at..at + 8) {
@@ -314,7 +321,14 @@ fn restore(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
     // Other segments (32-bit code) cannot be run; a return to an address that is not canonical is a protection fault.
     let canonical = (context.rip as i64) << 16 >> 16 == context.rip as i64;
     if cs != USER_CS || ss != USER_DS || !canonical {
-        cx.task_mut().fault.number = 13;
+        /// Bits of a selector that are its privilege level: an error code has none.
+        const PRIVILEGE: u64 = 3;
+        let refused = [(cs, USER_CS), (ss, USER_DS)]
+            .into_iter()
+            .find(|(selector, wanted)| selector != wanted);
+        let fault = &mut cx.task_mut().fault;
+        fault.number = super::deliver::GENERAL_PROTECTION;
+        fault.error = refused.map_or(0, |(selector, _)| selector & !PRIVILEGE);
         force(cx, SigInfo::kernel(super::SIGSEGV));
     }
     Ok(())
@@ -344,7 +358,12 @@ fn restore_xstate(cx: &mut Cx<'_, '_>, addr: u64) -> Result<(), Errno> {
                     addr.wrapping_add(FXSAVE_SIZE as u64),
                     &mut state[FXSAVE_SIZE..length],
                 )?;
-                wanted &= word(&state, FXSAVE_SIZE);
+                let header = word(&state, FXSAVE_SIZE);
+                // A feature that this processor does not have is refused, as it would refuse it itself.
+                if header & !wanted != 0 && header & !processor_features(cx, size) != 0 {
+                    return Err(Errno::EINVAL);
+                }
+                wanted &= header;
             }
         }
         state[FXSAVE_SIZE..FXSAVE_SIZE + 8].copy_from_slice(&wanted.to_le_bytes());

@@ -10,7 +10,9 @@ mod stop;
 
 use alloc::collections::VecDeque;
 
-pub(crate) use deliver::{deliver, force_exception, interrupts, set_blocked, take};
+pub(crate) use deliver::{
+    deliver, force_exception, force_page_fault, interrupts, set_blocked, take,
+};
 pub(crate) use frame::{StackT, USER_CS, USER_DS, set_altstack, sigreturn};
 pub(crate) use send::{
     from_outside, may_signal, queue_process, queue_thread, remove_pending, retarget, send_group,
