@@ -53,6 +53,32 @@ pub fn varve() -> io::Result<PathBuf> {
     }
 }
 
+/// The names of the platforms that run guests on this machine (`varve do --platform NAME`). One that does not is skipped with its reason.
+///
+/// # Panics
+/// As [`skip`]; or the command does not tell.
+pub fn platforms(varve: &Path) -> Vec<String> {
+    #[derive(serde::Deserialize)]
+    struct Platform {
+        name: String,
+        works: bool,
+        #[serde(default)]
+        reason: Option<String>,
+    }
+    let told = run(Command::new(varve).args(["platforms", "--json"]));
+    if !told.status.success() {
+        // A command that knows one platform only.
+        return vec![String::from("ptrace")];
+    }
+    let all: Vec<Platform> = serde_json::from_slice(&told.stdout).unwrap();
+    for platform in all.iter().filter(|platform| !platform.works) {
+        let reason = platform.reason.as_deref().unwrap_or("no reason given");
+        skip(&format!("platform {}", platform.name), reason);
+    }
+    let working = all.into_iter().filter(|platform| platform.works);
+    working.map(|platform| platform.name).collect()
+}
+
 /// The target directory that the calling test lies in, for what tests keep from run to run.
 ///
 /// # Errors
