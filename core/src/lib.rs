@@ -14,6 +14,7 @@ pub mod boot;
 mod digest;
 pub mod event;
 pub mod imgfs;
+pub mod journal;
 pub mod kernel;
 pub mod machine;
 pub mod memhost;

@@ -1,7 +1,7 @@
 //! The in-memory host: all ports over plain vectors, and a machine whose guests are sequences of system calls.
 //!
 //! It has the same boundary as the ptrace and KVM hosts. Time is a number, faults are injected by plain fields, every input is logged and a
-//! log can be replayed. Tests, the fuzzer and the benchmark of the kernel itself run on it.
+//! log can be replayed; [`Machine::record`] writes the [`journal`](crate::journal) that real hosts write. Tests, the fuzzer and the benchmark of the kernel itself run on it.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -13,6 +13,7 @@ use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::{BootConfig, BootError, Init, Stdio, Tree, User};
 use crate::event::{ExitStatus, HostCall, HostResult, Input, Level, Now, OpId, Output};
+use crate::journal::{Header, ImageNote, Recorder};
 use crate::machine::{Backing, FrameNo, ImageId, Prot, Regs, SpaceId, ThreadId, Trap};
 use crate::port::{Block, HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, Xstate};
 
@@ -316,6 +317,12 @@ pub fn empty_root() -> Tree {
     }
 }
 
+/// When machines boot.
+const START: Now = Now {
+    mono: 0,
+    real: 1_700_000_000_000_000_000,
+};
+
 /// What the machine knows of a guest thread.
 #[derive(Clone, Debug)]
 pub struct Thread {
@@ -365,6 +372,8 @@ pub struct Machine<T = NoTree> {
     /// The tick that the kernel asked for.
     pub deadline: Option<u64>,
     waiting: VecDeque<(OpId, HostCall)>,
+    /// Writes the journal of the run, if it is recorded.
+    recorder: Option<Recorder<Vec<u8>>>,
 }
 
 impl<T: HostTree> Machine<T> {
@@ -373,15 +382,51 @@ impl<T: HostTree> Machine<T> {
     /// # Errors
     /// As [`Kernel::boot`].
     pub fn boot(config: BootConfig, mut host: MemHost<T>) -> Result<Machine<T>, BootError> {
-        let now = Now {
-            mono: 0,
-            real: 1_700_000_000_000_000_000,
+        let kernel = Kernel::boot(config, &mut host.ports(), START)?;
+        Ok(Machine::start(kernel, host, None))
+    }
+
+    /// Boots a kernel and records the run; [`finish`](Machine::finish) gives the journal. Images have no digests in it.
+    ///
+    /// # Errors
+    /// As [`Kernel::boot`].
+    pub fn record(
+        config: BootConfig,
+        mut host: MemHost<T>,
+        digest_every: u32,
+    ) -> Result<Machine<T>, BootError> {
+        let note = |block: &MemBlock| ImageNote {
+            name: Vec::new(),
+            len: block.len(),
+            sha256: [0; 32],
+            mapped: block.mapped,
+            mappable: block.is_mappable(),
         };
-        let kernel = Kernel::boot(config, &mut host.ports(), now)?;
+        let header = Header {
+            varve: env!("CARGO_PKG_VERSION").into(),
+            platform: "memory".into(),
+            config,
+            booted: START,
+            images: host.images.0.iter().map(note).collect(),
+            frames: host.memory.limit,
+            xstate_size: XSTATE_SIZE as u32,
+            digest_every,
+        };
+        let (recorder, kernel) = Recorder::boot(Vec::new(), &header, &mut host.ports());
+        Ok(Machine::start(kernel?, host, Some(recorder)))
+    }
+
+    /// Ends the recording; gives the journal, if there is one.
+    pub fn finish(&mut self) -> Option<Vec<u8>> {
+        let recorder = self.recorder.take()?;
+        Some(recorder.finish(&self.kernel))
+    }
+
+    fn start(kernel: Kernel, host: MemHost<T>, recorder: Option<Recorder<Vec<u8>>>) -> Machine<T> {
         let mut machine = Machine {
             kernel,
             host,
-            now,
+            now: START,
             tick: 1000,
             threads: BTreeMap::new(),
             pages: BTreeMap::new(),
@@ -396,10 +441,11 @@ impl<T: HostTree> Machine<T> {
             lines: Vec::new(),
             deadline: None,
             waiting: VecDeque::new(),
+            recorder,
         };
         machine.drain();
         machine.serve();
-        Ok(machine)
+        machine
     }
 
     /// The first thread.
@@ -421,7 +467,11 @@ impl<T: HostTree> Machine<T> {
             state.runs = false;
         }
         self.log.push((now, input.clone()));
-        self.kernel.handle(&mut self.host.ports(), now, input);
+        let (kernel, ports) = (&mut self.kernel, &mut self.host.ports());
+        match &mut self.recorder {
+            None => kernel.handle(ports, now, input),
+            Some(recorder) => recorder.handle(kernel, ports, now, input),
+        }
         self.drain();
     }
 
@@ -479,16 +529,22 @@ impl<T: HostTree> Machine<T> {
     /// Copies user memory of a thread's address space out.
     pub fn peek(&mut self, thread: ThreadId, addr: u64, len: usize) -> Result<Vec<u8>, Errno> {
         let mut buf = vec![0; len];
-        let result = self
-            .kernel
-            .peek(&mut self.host.ports(), thread, addr, &mut buf);
+        let (kernel, ports) = (&mut self.kernel, &mut self.host.ports());
+        let result = match &mut self.recorder {
+            None => kernel.peek(ports, thread, addr, &mut buf),
+            Some(recorder) => recorder.peek(kernel, ports, thread, addr, &mut buf),
+        };
         self.drain();
         result.map(|()| buf)
     }
 
     /// Copies bytes into user memory of a thread's address space, as the program itself would write them.
     pub fn poke(&mut self, thread: ThreadId, addr: u64, data: &[u8]) -> Result<(), Errno> {
-        let result = self.kernel.poke(&mut self.host.ports(), thread, addr, data);
+        let (kernel, ports) = (&mut self.kernel, &mut self.host.ports());
+        let result = match &mut self.recorder {
+            None => kernel.poke(ports, thread, addr, data),
+            Some(recorder) => recorder.poke(kernel, ports, thread, addr, data),
+        };
         self.drain();
         result
     }
@@ -504,8 +560,14 @@ impl<T: HostTree> Machine<T> {
     fn drain(&mut self) {
         self.last.clear();
         while let Some(output) = self.kernel.poll_output() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.output(&output);
+            }
             self.last.push(output.clone());
             self.execute(output);
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.settled(&self.kernel);
         }
     }
 

@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use varve_core::Kernel;
 use varve_core::boot::{BootConfig, Layer, Tree};
-use varve_core::event::{Input, Now, Output};
+use varve_core::event::{Input, Output};
+use varve_core::journal::{Replay, Step};
 use varve_core::machine::{Access, Exception, ImageId, ThreadId, Trap};
 use varve_core::memhost::{BARE_ADDR, BARE_LEN, Machine, MemHost, bare};
-use varve_core::port::Memory as _;
 use varve_core::syscall::args::ArgKind;
 use varve_core::syscall::{Entry, TABLE};
 
@@ -59,27 +60,6 @@ const PATHS: &[&str] = &[
     "user.name",
     "trusted.x",
 ];
-
-/// Something that the guest did to its memory by itself, before the input of that number.
-struct Poke {
-    at: usize,
-    thread: ThreadId,
-    addr: u64,
-    data: Vec<u8>,
-}
-
-/// What there was to see after an input.
-struct Mark {
-    at: usize,
-    digest: u64,
-    outputs: Vec<Output>,
-}
-
-#[derive(Default)]
-struct Journal {
-    pokes: Vec<Poke>,
-    marks: Vec<Mark>,
-}
 
 struct Random(ChaCha8Rng);
 
@@ -219,19 +199,12 @@ fn boot(images: &[Vec<u8>]) -> Option<Machine> {
         strace: true,
         ..bare(root)
     };
-    Machine::boot(config, MemHost::new(FRAMES, images.to_vec())).ok()
+    Machine::record(config, MemHost::new(FRAMES, images.to_vec()), 1).ok()
 }
 
-fn poke(machine: &mut Machine, journal: &mut Journal, thread: ThreadId, addr: u64, data: Vec<u8>) {
+fn poke(machine: &mut Machine, thread: ThreadId, addr: u64, data: &[u8]) {
     // A thread whose memory is unmapped by now has nothing to be written to; the attempt is repeated all the same.
-    let _ = machine.poke(thread, addr, &data);
-    let at = machine.log.len();
-    journal.pokes.push(Poke {
-        at,
-        thread,
-        addr,
-        data,
-    });
+    let _ = machine.poke(thread, addr, data);
 }
 
 fn trap(random: &mut Random) -> Trap {
@@ -259,7 +232,7 @@ fn trap(random: &mut Random) -> Trap {
 }
 
 /// One step of the guest or of the world.
-fn step(machine: &mut Machine, random: &mut Random, journal: &mut Journal) {
+fn step(machine: &mut Machine, random: &mut Random) {
     machine.write_limit = random.pick(&[usize::MAX, usize::MAX, 1, 100]);
     machine.stalled = random.chance(50);
     match random.below(40) {
@@ -285,7 +258,7 @@ fn step(machine: &mut Machine, random: &mut Random, journal: &mut Journal) {
     let thread = random.pick(&running);
     if random.chance(3) {
         let (addr, data) = (random.slot(64, 512), random.structure());
-        poke(machine, journal, thread, addr, data);
+        poke(machine, thread, addr, &data);
     }
     // The first process lives on, and makes others that need not.
     let expendable = machine
@@ -361,27 +334,23 @@ fn pick_call(random: &mut Random, expendable: bool) -> &'static Entry {
     }
 }
 
-fn run(images: &[Vec<u8>], random: &mut Random, steps: usize) -> Option<(Machine, Journal)> {
+fn run(images: &[Vec<u8>], random: &mut Random, steps: usize) -> Option<(Machine, usize)> {
     let mut machine = boot(images)?;
-    let mut journal = Journal::default();
     let first = machine.first();
     for (index, path) in PATHS.iter().enumerate() {
         let text = [path.as_bytes(), b"\0"].concat();
         let addr = BARE_ADDR + index as u64 * SLOT;
-        poke(&mut machine, &mut journal, first, addr, text);
+        poke(&mut machine, first, addr, &text);
     }
     let mut idle = 0;
-    for _ in 0..steps {
-        step(&mut machine, random, &mut journal);
+    let mut done = 0;
+    while done < steps {
+        done += 1;
+        step(&mut machine, random);
         if let Err(what) = machine.kernel.check() {
             let last = machine.lines.len().saturating_sub(5);
             panic!("{what}; the last lines: {:#?}", &machine.lines[last..]);
         }
-        journal.marks.push(Mark {
-            at: machine.log.len(),
-            digest: machine.kernel.digest(),
-            outputs: machine.last.clone(),
-        });
         idle = match machine.threads.values().any(|thread| thread.runs) {
             true => 0,
             false => idle + 1,
@@ -390,43 +359,36 @@ fn run(images: &[Vec<u8>], random: &mut Random, steps: usize) -> Option<(Machine
             break;
         }
     }
-    Some((machine, journal))
+    Some((machine, done))
 }
 
-/// Runs the inputs again on a new machine, with the guest's own writes where they were.
-fn replay(images: &[Vec<u8>], log: &[(Now, Input)], journal: &Journal) -> Machine {
-    let mut machine = boot(images).expect("it started before");
-    let mut pokes = journal.pokes.iter().peekable();
-    let mut marks = journal.marks.iter().peekable();
-    let mut at = 0;
+/// Makes the run again from its journal, which compares every output, every port call with its arguments (so all bytes that the kernel wrote to guest
+/// memory) and the state after every input; gives the lines of strace.
+fn replay(images: &[Vec<u8>], journal: &[u8], first: &Machine) -> Vec<String> {
+    let images = MemHost::new(FRAMES, images.to_vec()).images;
+    let mut replay = Replay::open(journal).expect("it is whole");
+    let mut inputs = Vec::new();
+    let mut lines = Vec::new();
     loop {
-        while let Some(mark) = marks.next_if(|mark| mark.at == at) {
-            assert_eq!(
-                machine.kernel.digest(),
-                mark.digest,
-                "state after input {at}"
-            );
-            assert_eq!(machine.last, mark.outputs, "outputs of input {at}");
+        match replay
+            .next(&images)
+            .unwrap_or_else(|error| panic!("{error}"))
+        {
+            Some(Step::Input(now, input)) => inputs.push((now, input)),
+            Some(_) => {}
+            None => break,
         }
-        while let Some(poke) = pokes.next_if(|poke| poke.at == at) {
-            let _ = machine.poke(poke.thread, poke.addr, &poke.data);
+        for output in replay.outputs() {
+            if let Output::Strace { tid, line } = output {
+                lines.push(format!("[{tid}] {line}"));
+            }
         }
-        let Some(input) = log.get(at) else {
-            assert!(
-                marks.next().is_none() && pokes.next().is_none(),
-                "all was compared"
-            );
-            return machine;
-        };
-        machine.replay(std::slice::from_ref(input));
-        at += 1;
     }
-}
-
-fn memory(machine: &Machine) -> Vec<u8> {
-    let mut bytes = vec![0; FRAMES as usize * 4096];
-    machine.host.memory.read(0, &mut bytes);
-    bytes
+    assert!(inputs == first.log, "all inputs came back");
+    let digest = replay.kernel().map(Kernel::digest);
+    assert_eq!(digest, Some(first.kernel.digest()));
+    assert_eq!(replay.exit(), first.exit);
+    lines
 }
 
 fn seeds() -> Vec<u64> {
@@ -451,17 +413,15 @@ fn twice(images: &[Vec<u8>], random: &mut Random) -> BTreeMap<String, usize> {
     let mut results = BTreeMap::new();
     let mut steps = 0;
     while steps < STEPS {
-        let Some((first, journal)) = run(images, random, STEPS - steps) else {
+        let Some((mut first, done)) = run(images, random, STEPS - steps) else {
             return results;
         };
-        let again = replay(images, &first.log, &journal);
-        assert_eq!(again.kernel.digest(), first.kernel.digest());
-        assert_eq!(again.lines, first.lines);
-        assert_eq!(again.exit, first.exit);
-        assert_eq!(again.pages, first.pages);
-        assert!(memory(&again) == memory(&first), "guest memory");
-        steps += journal.marks.len();
-        for line in &first.lines {
+        let journal = first.finish().expect("it was recorded");
+        let lines = replay(images, &journal, &first);
+        let traced = first.lines.iter().filter(|line| line.starts_with('['));
+        assert!(traced.eq(&lines), "strace's lines");
+        steps += done;
+        for line in &lines {
             if let Some((call, result)) = line.rsplit_once(" = ") {
                 // "[1] getpid()"
                 let name = call.split(['(', ']']).nth(1).unwrap_or_default();
