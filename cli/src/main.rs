@@ -10,6 +10,7 @@ mod output;
 mod platform;
 mod programs;
 mod progress;
+mod recording;
 mod stacks;
 
 use std::io::Write;
@@ -69,6 +70,8 @@ enum Command {
     /// Run a program in a sandbox.
     #[command(name = "do")]
     Do(Box<commands::run::Arguments>),
+    /// Run a recorded run again, without the program, and compare.
+    Replay(commands::replay::Arguments),
     /// Show what varve does, on layers made of this machine's own files.
     Demo(commands::demo::Arguments),
     /// List the system calls and how much of each is supported.
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
         Command::Mount(arguments) => commands::mount::mount(&arguments),
         Command::Umount(arguments) => commands::mount::umount(&arguments),
         Command::Do(arguments) => commands::run::run(&arguments),
+        Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Demo(arguments) => commands::demo::demo(&arguments),
         Command::Syscalls(arguments) => commands::syscalls::syscalls(&arguments),
         Command::Platforms(arguments) => commands::platforms::platforms(&arguments),

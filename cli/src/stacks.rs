@@ -89,6 +89,8 @@ pub(crate) struct StackFile {
     /// What it is called.
     pub name: String,
     pub file: File,
+    /// SHA-256 of its bytes, where a manifest says it.
+    pub digest: Option<[u8; 32]>,
     /// Its Merkle tree, if it has one.
     verity: Option<Verity>,
 }
@@ -99,6 +101,7 @@ impl StackFile {
         Ok(StackFile {
             file: File::open(&layer.path).with_context(|| name.clone())?,
             name,
+            digest: Some(layer.digest.0),
             verity: layer.verity,
         })
     }
@@ -179,6 +182,7 @@ impl StackFiles {
             opened.push(StackFile {
                 name: path.display().to_string(),
                 file: layers::open(path)?,
+                digest: None,
                 verity: None,
             });
         }

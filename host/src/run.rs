@@ -19,6 +19,7 @@ use crate::images::HostImage;
 use crate::mailbox::{Letter, Mailbox};
 use crate::memory::MemoryFile;
 use crate::platform::{GuestThread, Interrupter, Platform, PlatformError};
+use crate::record::{self, Recording, RunRecorder};
 use crate::streams;
 use crate::tree::HostTrees;
 
@@ -32,12 +33,9 @@ pub struct HostSetup {
     pub frames: u32,
     /// Where lines go.
     pub sink: Sink,
-    /// Called for every input, before it is handed in.
-    pub recorder: Option<Recorder>,
+    /// Where the run is recorded, if it is.
+    pub recording: Option<Recording>,
 }
-
-/// Sees every input with the time it is handed in at.
-pub type Recorder = Box<dyn FnMut(Now, &Input) + Send>;
 
 /// Takes lines of the log and of strace.
 pub type Sink = Box<dyn FnMut(SinkLine<'_>) + Send>;
@@ -125,7 +123,7 @@ struct State {
     deadline: Option<u64>,
     exit: Option<ExitStatus>,
     sink: Sink,
-    recorder: Option<Recorder>,
+    recorder: Option<RunRecorder>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
@@ -247,7 +245,7 @@ pub fn run<P: Platform>(
         start: Instant::now(),
     };
     let mut parked = HashMap::new();
-    let kernel = {
+    let (recorder, booted) = {
         let mut xstate = XstatePort::<P::Thread> {
             size: platform.xstate_size(),
             own: None,
@@ -259,13 +257,28 @@ pub fn run<P: Platform>(
             tree: &mut tree,
             xstate: &mut xstate,
         };
-        Kernel::boot(config, &mut ports, clock.now()).map_err(|error| {
+        let now = clock.now();
+        match setup.recording {
+            None => (None, Kernel::boot(config, &mut ports, now)),
+            Some(recording) => {
+                let platform = platform.name();
+                let (recorder, booted) = record::boot(recording, platform, config, &mut ports, now);
+                (Some(recorder), booted)
+            }
+        }
+    };
+    let kernel = match booted {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            if let Some(recorder) = recorder {
+                recorder.into_sink().result().map_err(lost)?;
+            }
             let name = match &error {
                 BootError::Image { image, .. } => names.get(image.0 as usize).cloned(),
                 _ => None,
             };
-            RunError::Boot(error, name)
-        })?
+            return Err(RunError::Boot(error, name));
+        }
     };
     let shared = Arc::new(Shared {
         platform,
@@ -280,14 +293,24 @@ pub fn run<P: Platform>(
             deadline: None,
             exit: None,
             sink: setup.sink,
-            recorder: setup.recorder,
+            recorder,
             threads: Vec::new(),
         }),
         news: Condvar::new(),
     });
     crate::signals::forward(&shared).map_err(host("signals"))?;
     shared.drain(&mut shared.lock(), None);
-    Ok(shared.keep_time())
+    let status = shared.keep_time();
+    let mut state = shared.lock();
+    if let Some(recorder) = state.recorder.take() {
+        recorder.finish(&state.kernel).result().map_err(lost)?;
+    }
+    Ok(status)
+}
+
+/// A recording that could not be written.
+fn lost((name, error): (String, io::Error)) -> RunError {
+    RunError::Host(name, error)
 }
 
 impl<P: Platform> Shared<P> {
@@ -311,15 +334,13 @@ impl<P: Platform> Shared<P> {
         input: Input,
     ) {
         let now = self.clock.now();
-        if let Some(record) = &mut state.recorder {
-            record(now, &input);
-        }
         {
             let State {
                 kernel,
                 memory,
                 tree,
                 parked,
+                recorder,
                 ..
             } = state;
             let own = own.as_mut().map(|(id, guest)| (*id, &mut **guest));
@@ -334,7 +355,10 @@ impl<P: Platform> Shared<P> {
                 tree,
                 xstate: &mut xstate,
             };
-            kernel.handle(&mut ports, now, input);
+            match recorder {
+                None => kernel.handle(&mut ports, now, input),
+                Some(recorder) => recorder.handle(kernel, &mut ports, now, input),
+            }
         }
         self.drain(state, own);
     }
@@ -344,6 +368,9 @@ impl<P: Platform> Shared<P> {
         let own_id = own.as_ref().map(|own| own.0);
         let mut changed = false;
         while let Some(output) = state.kernel.poll_output() {
+            if let Some(recorder) = &mut state.recorder {
+                recorder.output(&output);
+            }
             match output {
                 Output::CreateSpace(space) => {
                     tell(state, self.platform.create_space(space));
@@ -430,6 +457,9 @@ impl<P: Platform> Shared<P> {
                     self.news.notify_all();
                 }
             }
+        }
+        if let Some(recorder) = &mut state.recorder {
+            recorder.settled(&state.kernel);
         }
         self.settle(state, &mut changed);
     }

@@ -131,6 +131,7 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
         default_frames(),
         platform,
         Box::new(|_| {}),
+        None,
     )?;
     match status {
         0 => Ok(started.elapsed()),

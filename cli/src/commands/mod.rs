@@ -9,6 +9,7 @@ pub(crate) mod look;
 pub(crate) mod merge;
 pub(crate) mod mount;
 pub(crate) mod platforms;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod shell;
 pub(crate) mod syscalls;

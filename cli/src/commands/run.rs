@@ -13,14 +13,14 @@ use varve_core::boot::{
 };
 use varve_core::event::ExitStatus;
 use varve_core::machine::ImageId;
-use varve_host::{HostImage, HostSetup, RunError, Sink};
+use varve_host::{HostImage, HostSetup, Recording, RunError, Sink};
 use varve_image::oci::ContainerImage;
 
 use crate::environment::Environment;
 use crate::mounts::{MountKind, MountOption, parse_size};
 use crate::platform::{Host, PlatformName};
 use crate::stacks::{StackFile, StackFiles, StoreArguments};
-use crate::{layers, log};
+use crate::{layers, log, recording};
 
 /// The program could not be executed, or was not found: exit statuses of `docker run`.
 const CANNOT_EXECUTE: u8 = 126;
@@ -72,6 +72,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
     #[command(flatten)]
+    recording: recording::Arguments,
+    #[command(flatten)]
     log: log::Arguments,
     /// The program and its arguments; of an image with an entrypoint only the arguments.
     #[arg(trailing_var_arg = true, value_name = "CMD")]
@@ -82,6 +84,8 @@ pub(crate) struct Arguments {
 #[derive(Default)]
 pub(crate) struct Sources {
     pub images: Vec<(String, HostImage)>,
+    /// SHA-256 of each image, where a manifest says it.
+    pub digests: Vec<Option<[u8; 32]>>,
     pub trees: Vec<std::os::fd::OwnedFd>,
 }
 
@@ -91,6 +95,7 @@ impl Sources {
         let name = path.display().to_string();
         let image = HostImage::open(layers::open(path)?).with_context(|| name.clone())?;
         self.images.push((name, image));
+        self.digests.push(None);
         Ok(Layer::Image(ImageId(self.images.len() as u32 - 1)))
     }
 
@@ -98,6 +103,7 @@ impl Sources {
     fn add_stack(&mut self, stack: StackFiles) -> Result<(Vec<Layer>, Option<MergedIndex>)> {
         let verify = stack.verify;
         let mut add = |file: StackFile| -> Result<ImageId> {
+            self.digests.push(file.digest);
             self.images.push(file.image(verify)?);
             Ok(ImageId(self.images.len() as u32 - 1))
         };
@@ -130,7 +136,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         None => default_frames(),
     };
     let platform = arguments.platform;
-    start(config, sources, frames, platform, arguments.log.sink()?)
+    let recording = arguments
+        .recording
+        .open(&sources.images, &sources.digests)?;
+    let sink = arguments.log.sink()?;
+    start(config, sources, frames, platform, sink, recording)
 }
 
 /// Runs a sandbox; gives the exit status as `docker run` does.
@@ -140,13 +150,14 @@ pub(crate) fn start(
     frames: u32,
     platform: PlatformName,
     sink: Sink,
+    recording: Option<Recording>,
 ) -> Result<u8> {
     let setup = HostSetup {
         images: sources.images,
         trees: sources.trees,
         frames,
         sink,
-        recorder: None,
+        recording,
     };
     let make = |backings, sink: &mut Sink| Host::make(platform, backings, sink);
     match varve_host::run(config, setup, make) {
