@@ -575,9 +575,10 @@ impl<P: Platform> Shared<P> {
         };
         {
             let mut state = self.lock();
-            // Gone already if the thread was ended meanwhile.
-            if let Some(worker) = state.workers.get_mut(&id) {
-                worker.interrupter = Some(guest.interrupter());
+            // Gone already if the thread was ended meanwhile: nobody could stop it any more.
+            match state.workers.get_mut(&id) {
+                Some(worker) => worker.interrupter = Some(guest.interrupter()),
+                None => return,
             }
             restore(&mut state, id, &mut guest);
         }
