@@ -19,6 +19,7 @@ use crate::machine::{Regs, SpaceId, ThreadId, Trap};
 use crate::mm::Mm;
 use crate::port::Ports;
 use crate::syscall;
+use crate::syscall::futex::FutexKey;
 use crate::task::{Creds, Task, Tasks, process, signal};
 use crate::vfs::{FdTable, FsContext, Vfs};
 
@@ -70,8 +71,8 @@ pub(crate) enum WaitKey {
     Child(u32),
     /// The vfork child of this thread executed a program or ended.
     Vfork(ThreadId),
-    /// A futex word: address space (private) or page identity (shared) and offset.
-    Futex(u64, u64),
+    /// A futex word.
+    Futex(FutexKey),
     /// A host operation ended.
     Op(OpId),
     /// A lock on a file was released.
@@ -87,6 +88,8 @@ pub(crate) enum WaitKey {
 pub(crate) enum Restart {
     /// Restarted if the handler has `SA_RESTART` (`ERESTARTSYS`).
     IfAsked,
+    /// Restarted always, after any handler (`ERESTARTNOINTR`).
+    Always,
     /// Restarted only if no handler ran (`ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK`); the call keeps its entry time.
     IfNoHandler,
     /// Always ends with `EINTR`.
@@ -484,11 +487,10 @@ impl Kernel {
 
     /// Runs the parked tasks waiting for this key again, all of them, before the input is done.
     pub(crate) fn wake(&mut self, key: WaitKey) {
-        let Some(queue) = self.waits.queues.get(&key) else {
-            return;
-        };
-        for thread in queue.clone() {
+        let mut index = 0;
+        while let Some(thread) = self.waiter_at(key, index) {
             self.make_ready(thread);
+            index += 1;
         }
     }
 
@@ -558,6 +560,49 @@ impl Kernel {
         if self.ops.done.remove(&op).is_none() && self.ops.orphans.insert(op) {
             self.emit(Output::CancelHost(op));
         }
+    }
+
+    /// One of the tasks waiting for a key, by its place in the queue. Making it ready does not take it out.
+    pub(crate) fn waiter_at(&self, key: WaitKey, index: usize) -> Option<ThreadId> {
+        self.waits.queues.get(&key)?.get(index).copied()
+    }
+
+    /// The next futex word behind `after` that somebody sleeps on.
+    pub(crate) fn next_futex(&self, after: Option<FutexKey>) -> Option<FutexKey> {
+        use core::ops::Bound::{Excluded, Unbounded};
+        let from = match after {
+            Some(key) => Excluded(WaitKey::Futex(key)),
+            None => Unbounded,
+        };
+        self.waits
+            .queues
+            .range((from, Unbounded))
+            .find_map(|(key, _)| match key {
+                WaitKey::Futex(key) => Some(*key),
+                _ => None,
+            })
+    }
+
+    /// Lets a parked task wait for another key instead of one of its own.
+    pub(crate) fn move_waiter(&mut self, thread: ThreadId, from: WaitKey, to: WaitKey) {
+        let keys = self
+            .tasks
+            .get_mut(thread)
+            .and_then(|task| task.call.as_mut())
+            .and_then(|call| call.wait.as_mut());
+        let Some(key) = keys.and_then(|wait| wait.keys.iter_mut().find(|key| **key == from)) else {
+            return;
+        };
+        *key = to;
+        if let Some(queue) = self.waits.queues.get_mut(&from) {
+            if let Some(at) = queue.iter().position(|&other| other == thread) {
+                queue.remove(at);
+            }
+            if queue.is_empty() {
+                self.waits.queues.remove(&from);
+            }
+        }
+        self.waits.queues.entry(to).or_default().push_back(thread);
     }
 
     /// The tasks waiting for a key, longest first.

@@ -14,7 +14,7 @@ use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId};
 use crate::port::Ports;
 use crate::vfs::filesystem::{Page, Source};
-use crate::vfs::inode;
+use crate::vfs::{InodeRef, inode};
 
 /// A run of user memory that has been faulted in.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +101,35 @@ pub(crate) fn run(
         return Ok(UserRun { source, len });
     }
     Err(Errno::EFAULT)
+}
+
+/// What an address of a space belongs to, beyond the space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// Memory that only this space has.
+    Own,
+    /// A position in a file that others see too.
+    File(InodeRef, u64),
+}
+
+/// What an address belongs to; `None` if it is not mapped.
+pub(crate) fn place(k: &Kernel, id: SpaceId, addr: u64) -> Option<Place> {
+    let space = k.mm.space(id);
+    let (start, vma) = space.find(addr)?;
+    let Behind::File { file, offset } = vma.behind else {
+        return Some(Place::Own);
+    };
+    let own = !vma.shared && space.pages.get(addr / PAGE_SIZE).frame().is_some();
+    let inode = k.vfs.file(file).and_then(|file| file.inode);
+    match inode {
+        Some(inode) if !own => Some(Place::File(inode, offset + (addr - start))),
+        _ => Some(Place::Own),
+    }
+}
+
+/// The protection of the memory at an address.
+pub(crate) fn prot(k: &Kernel, id: SpaceId, addr: u64) -> Option<Prot> {
+    Some(k.mm.space(id).find(addr)?.1.prot)
 }
 
 /// Copies from a space's memory. `EFAULT`.

@@ -152,7 +152,7 @@ entries! {
     199 fremovexattr(fd: Fd, name: Str) => xattr::fremovexattr, Partial("system.* (POSIX ACLs)");
     200 tkill(tid: Pid, sig: Sig) => signal::tkill, Full;
     201 time(tloc: Addr) => time::time, Full;
-    202 futex(uaddr: Addr, op: Hex, val: Uint, timeout: Addr, uaddr2: Addr, val3: Uint) => futex::futex, Partial("requeue, wake-op, priority inheritance: ENOSYS");
+    202 futex(uaddr: Addr, op: Hex, val: Uint, timeout: Addr, uaddr2: Addr, val3: Uint) => futex::futex, Partial("owners inherit no priority: all threads are SCHED_OTHER; FUTEX_FD");
     203 sched_setaffinity(pid: Pid, len: Size, mask: Addr) => system::sched_setaffinity, Partial("checked, but threads are placed by the host");
     204 sched_getaffinity(pid: Pid, len: Size, mask: Addr) => system::sched_getaffinity, Partial("all processors");
     217 getdents64(fd: Fd, dirp: Addr, count: Uint) => dir::getdents64, Partial("access times stay as they are (noatime)");
@@ -181,8 +181,8 @@ entries! {
     269 faccessat(dirfd: DirFd, path: Path, mode: Mode) => stat::faccessat, Partial("POSIX ACLs are not looked at");
     270 pselect6(nfds: Int, readfds: Addr, writefds: Addr, exceptfds: Addr, timeout: Addr, sigmask: Addr) => poll::pselect6, Partial("a standard stream is always ready for writing; several streams are asked for input one at a time");
     271 ppoll(fds: Addr, nfds: Uint, tmo: Addr, sigmask: Addr, sigsetsize: Size) => poll::ppoll, Partial("a standard stream is always ready for writing; several streams are asked for input one at a time");
-    273 set_robust_list(head: Addr, len: Size) => futex::set_robust_list, Partial("the list is kept but not walked when a thread ends");
-    274 get_robust_list(pid: Pid, head: Addr, len: Addr) => futex::get_robust_list, Partial("no permission check between processes");
+    273 set_robust_list(head: Addr, len: Size) => futex::set_robust_list, Full;
+    274 get_robust_list(pid: Pid, head: Addr, len: Addr) => futex::get_robust_list, Full;
     275 splice(fd_in: Fd, off_in: Addr, fd_out: Fd, off_out: Addr, len: Size, flags: Hex) => copy::splice, Full;
     276 tee(fd_in: Fd, fd_out: Fd, len: Size, flags: Hex) => copy::tee, Full;
     277 sync_file_range(fd: Fd, offset: Offset, nbytes: Offset, flags: Hex) => file::sync_file_range, Full;
@@ -208,5 +208,9 @@ entries! {
     436 close_range(first: Uint, last: Uint, flags: Hex) => fd::close_range, Full;
     437 openat2(dirfd: DirFd, path: Path, how: Addr, size: Size) => file::openat2, Partial("POSIX ACLs are not looked at");
     439 faccessat2(dirfd: DirFd, path: Path, mode: Mode, flags: AtFlags) => stat::faccessat2, Partial("POSIX ACLs are not looked at");
+    449 futex_waitv(waiters: Addr, nr_futexes: Uint, flags: Hex, timeout: Addr, clockid: Clock) => futex::futex_waitv, Full;
     452 fchmodat2(dirfd: DirFd, path: Path, mode: Mode, flags: AtFlags) => stat::fchmodat2, Full;
+    454 futex_wake(uaddr: Addr, mask: Hex, nr: Int, flags: Hex) => futex::futex_wake, Partial("words of 32 bits, as Linux; no NUMA nodes");
+    455 futex_wait(uaddr: Addr, val: Ulong, mask: Hex, flags: Hex, timeout: Addr, clockid: Clock) => futex::futex_wait, Partial("words of 32 bits, as Linux; no NUMA nodes");
+    456 futex_requeue(waiters: Addr, flags: Hex, nr_wake: Int, nr_requeue: Int) => futex::futex_requeue, Partial("words of 32 bits, as Linux; no NUMA nodes");
 }

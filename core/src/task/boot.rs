@@ -100,6 +100,7 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         fault: Fault::default(),
         clear_child_tid: 0,
         robust_list: 0,
+        owns_futexes: false,
         vfork_parent: None,
         death_signal: 0,
         cpu_time: 0,

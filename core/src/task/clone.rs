@@ -200,6 +200,7 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
             0
         },
         robust_list: 0,
+        owns_futexes: false,
         vfork_parent: None,
         death_signal: 0,
         cpu_time: 0,

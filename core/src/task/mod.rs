@@ -85,6 +85,8 @@ pub(crate) struct Task {
     pub clear_child_tid: u64,
     /// Head of the robust futex list (set_robust_list(2)).
     pub robust_list: u64,
+    /// Somebody has waited for a futex word that it owned (`FUTEX_LOCK_PI`).
+    pub owns_futexes: bool,
     /// The thread that waits in vfork(2) until this one executes a program or ends.
     pub vfork_parent: Option<ThreadId>,
     /// Signal it gets when its parent thread ends (`PR_SET_PDEATHSIG`), 0 for none.

@@ -174,7 +174,7 @@ pub(crate) fn end_group(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, status: u3
 pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, status: u32) {
     give_up_calls(k, p, thread);
     if k.tasks.get(thread).is_some_and(|task| !task.exited) {
-        crate::syscall::futex::exit_robust(&mut Cx { k, p, thread });
+        crate::syscall::futex::leave(&mut Cx { k, p, thread });
     }
     let Some(task) = k.tasks.get_mut(thread).filter(|task| !task.exited) else {
         return;
@@ -444,7 +444,7 @@ pub(crate) fn finish_exec(
     creds: Creds,
 ) {
     let (thread, tgid) = (cx.thread, cx.task().tgid);
-    crate::syscall::futex::exit_robust(cx);
+    crate::syscall::futex::leave(cx);
     let task = cx.task_mut();
     let clear = core::mem::take(&mut task.clear_child_tid);
     let old = core::mem::replace(&mut task.space, space);

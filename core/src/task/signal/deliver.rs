@@ -201,7 +201,7 @@ pub(crate) fn deliver(cx: &mut Cx<'_, '_>) -> bool {
 fn without_handler(cx: &mut Cx<'_, '_>) -> bool {
     if let Some((call, restart)) = cx.task_mut().interrupted.take() {
         match restart {
-            Restart::IfAsked | Restart::IfNoHandler => cx.resume_call(call),
+            Restart::Always | Restart::IfAsked | Restart::IfNoHandler => cx.resume_call(call),
             Restart::Never => cx.end_call(call, Errno::EINTR.as_result()),
         }
         return true;
@@ -219,7 +219,12 @@ fn run_handler(cx: &mut Cx<'_, '_>, info: SigInfo, action: super::Action) {
     let signal = info.signo;
     let flags = |flag: u32| action.flags & u64::from(flag) != 0;
     if let Some((call, restart)) = cx.task_mut().interrupted.take() {
-        if restart == Restart::IfAsked && flags(g::SA_RESTART) {
+        let again = match restart {
+            Restart::Always => true,
+            Restart::IfAsked => flags(g::SA_RESTART),
+            Restart::IfNoHandler | Restart::Never => false,
+        };
+        if again {
             let number = call.number;
             cx.end_call(call, number);
             let regs = &mut cx.task_mut().regs;

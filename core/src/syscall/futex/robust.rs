@@ -1,0 +1,156 @@
+//! What the futexes of a thread see of its end: robust lists (get_robust_list(2)) and the word of set_tid_address(2).
+
+use super::{FutexKey, RETRIES_MAX, Word, key, offset, pi, wake_key};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::{Cx, SysResult};
+use crate::machine::{SpaceId, ThreadId};
+use crate::port::Ports;
+use crate::syscall::args::*;
+
+/// Bytes of `struct robust_list_head`.
+const HEAD_SIZE: u64 = 24;
+/// Most entries of a list that are looked at (`ROBUST_LIST_LIMIT`).
+const LIST_MAX: u32 = 2048;
+
+/// A thread ends or executes a program: those who wait for what it owns are told that it died. Its memory is still its own.
+pub(crate) fn leave(cx: &mut Cx<'_, '_>) {
+    walk_list(cx);
+    pi::give_up(cx.k, cx.p, cx.thread);
+}
+
+/// Tells the sleepers on the robust futexes that their owner died. A list that cannot be read, or is too long, is left where it is.
+fn walk_list(cx: &mut Cx<'_, '_>) {
+    let head = core::mem::take(&mut cx.task_mut().robust_list);
+    if head == 0 {
+        return;
+    }
+    let Ok([first, offset, pending]) = cx.read_obj::<[u64; 3]>(head) else {
+        return;
+    };
+    // The lowest bit of a pointer says that the word has an owner to inherit priority.
+    let address = |entry: u64| entry & !1;
+    let mut entry = first;
+    for _ in 0..LIST_MAX {
+        if address(entry) == head {
+            break;
+        }
+        // The next entry is read first: another thread may free this one as soon as it is woken.
+        let next = cx.read_obj::<u64>(address(entry));
+        if address(entry) != address(pending) {
+            owner_died(
+                cx,
+                address(entry).wrapping_add(offset),
+                entry & 1 != 0,
+                false,
+            );
+        }
+        let Ok(next) = next else { return };
+        entry = next;
+    }
+    if address(pending) != 0 {
+        owner_died(
+            cx,
+            address(pending).wrapping_add(offset),
+            pending & 1 != 0,
+            true,
+        );
+    }
+}
+
+/// Marks a word that the current task owns as one whose owner died, and wakes a sleeper. A word that was given free but whose sleeper was
+/// not yet woken (`pending`) gets the wake-up.
+fn owner_died(cx: &mut Cx<'_, '_>, addr: u64, inherits: bool, pending: bool) {
+    let (space, tid) = (cx.space(), cx.task().tid);
+    let Ok(at) = offset(cx.k, cx.p, space, addr) else {
+        return;
+    };
+    for _ in 0..RETRIES_MAX {
+        let old = cx.p.memory.load_u32(at);
+        if pending && !inherits && old == 0 {
+            wake_shared(cx, addr);
+            return;
+        }
+        if old & g::FUTEX_TID_MASK != tid {
+            return;
+        }
+        let new = old & g::FUTEX_WAITERS | g::FUTEX_OWNER_DIED;
+        if cx.p.memory.compare_exchange_u32(at, old, new) == old {
+            if !inherits && old & g::FUTEX_WAITERS != 0 {
+                wake_shared(cx, addr);
+            }
+            return;
+        }
+    }
+}
+
+/// Wakes one sleeper on a word that is not private.
+fn wake_shared(cx: &mut Cx<'_, '_>, addr: u64) {
+    let word = Word {
+        addr,
+        private: false,
+    };
+    if let Ok(key) = key(cx, word, true) {
+        // Linux does not look at the result either.
+        let _ = wake_key(cx.k, key, 1, g::FUTEX_BITSET_MATCH_ANY);
+    }
+}
+
+/// A thread of this space ends: stores 0 in its `clear_child_tid` word and wakes one sleeper on it (set_tid_address(2)).
+pub(crate) fn clear_tid(k: &mut Kernel, p: &mut Ports<'_>, space: SpaceId, addr: u64) {
+    // Linux does not look at the results either.
+    if crate::mm::user::write_in(k, p, space, addr, &[0; 4]).is_ok() && addr.is_multiple_of(4) {
+        let key = match crate::mm::user::place(k, space, addr) {
+            Some(crate::mm::user::Place::File(inode, offset)) => FutexKey::File(inode, offset),
+            _ => FutexKey::Anonymous(space, addr),
+        };
+        let _ = wake_key(k, key, 1, g::FUTEX_BITSET_MATCH_ANY);
+    }
+}
+
+pub(in crate::syscall) fn set_robust_list(cx: &mut Cx<'_, '_>, head: Addr, len: Size) -> SysResult {
+    if len.0 != HEAD_SIZE {
+        return Err(Errno::EINVAL.into());
+    }
+    cx.task_mut().robust_list = head.0;
+    Ok(0)
+}
+
+pub(in crate::syscall) fn get_robust_list(
+    cx: &mut Cx<'_, '_>,
+    pid: Pid,
+    head: Addr,
+    len: Addr,
+) -> SysResult {
+    let thread = match pid.0 {
+        0 => cx.thread,
+        pid => cx.k.tasks.by_tid(pid as u32).ok_or(Errno::ESRCH)?,
+    };
+    if !may_look(cx.k, cx.thread, thread) {
+        return Err(Errno::EPERM.into());
+    }
+    let list = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?.robust_list;
+    cx.write_obj(len.0, &HEAD_SIZE)?;
+    cx.write_obj(head.0, &list)?;
+    Ok(0)
+}
+
+/// Whether a thread may look into another one as a debugger does (ptrace(2), "Ptrace access mode checking", real credentials).
+pub(crate) fn may_look(k: &Kernel, from: ThreadId, at: ThreadId) -> bool {
+    let (Some(own), Some(other)) = (k.tasks.get(from), k.tasks.get(at)) else {
+        return false;
+    };
+    if own.tgid == other.tgid {
+        return true;
+    }
+    let (mine, theirs) = (&own.creds, &other.creds);
+    let same = [theirs.euid, theirs.suid, theirs.uid] == [mine.uid; 3]
+        && [theirs.egid, theirs.sgid, theirs.gid] == [mine.gid; 3];
+    let dumpable = k
+        .tasks
+        .group(other.tgid)
+        .is_some_and(|group| group.dumpable);
+    let weaker = theirs.cap_permitted & !mine.cap_permitted == 0;
+    mine.capable(g::CAP_SYS_PTRACE) || same && dumpable && weaker
+}
