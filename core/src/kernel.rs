@@ -21,7 +21,7 @@ use crate::port::Ports;
 use crate::syscall;
 use crate::syscall::futex::FutexKey;
 use crate::task::{Creds, Task, Tasks, process, signal};
-use crate::vfs::{FdTable, FsContext, Vfs};
+use crate::vfs::{FdTable, FileId, FsContext, Vfs, epoll, ready};
 
 /// The application kernel.
 ///
@@ -67,6 +67,12 @@ pub(crate) struct System {
 pub(crate) enum WaitKey {
     /// A change of a pipe: data, room, or an end closed. The number is the pipe's id.
     Pipe(u32),
+    /// A change of an open file that is an event itself: a counter, timer or epoll instance.
+    File(FileId),
+    /// A signal came for a thread of this process or for the process (signalfd(2)).
+    Signals(u32),
+    /// This process or a thread of it ended, or was waited for (pidfd_open(2)).
+    Exit(u32),
     /// A child of this thread group changed its state.
     Child(u32),
     /// The vfork child of this thread executed a program or ended.
@@ -487,6 +493,19 @@ impl Kernel {
 
     /// Runs the parked tasks waiting for this key again, all of them, before the input is done.
     pub(crate) fn wake(&mut self, key: WaitKey) {
+        self.notify(key, ready::ANY);
+    }
+
+    /// The same where it is known what came: poll events, which the files' watchers are told of (epoll(7)); 0 tells them nothing.
+    pub(crate) fn notify(&mut self, key: WaitKey, events: u16) {
+        self.wake_threads(key);
+        if events != 0 {
+            epoll::announce(self, key, events);
+        }
+    }
+
+    /// Runs the parked tasks waiting for this key again; tells no watchers.
+    pub(crate) fn wake_threads(&mut self, key: WaitKey) {
         let mut index = 0;
         while let Some(thread) = self.waiter_at(key, index) {
             self.make_ready(thread);
@@ -565,6 +584,31 @@ impl Kernel {
     /// One of the tasks waiting for a key, by its place in the queue. Making it ready does not take it out.
     pub(crate) fn waiter_at(&self, key: WaitKey, index: usize) -> Option<ThreadId> {
         self.waits.queues.get(&key)?.get(index).copied()
+    }
+
+    /// Whether the queues and deadlines hold exactly what these parked tasks wait for; for invariant checks.
+    pub(crate) fn check_waits<'k>(
+        &self,
+        parked: impl Iterator<Item = (ThreadId, &'k Wait)>,
+    ) -> Result<(), String> {
+        let mut places = 0;
+        let mut deadlines = 0;
+        for (thread, wait) in parked {
+            places += wait.keys.len();
+            deadlines += usize::from(wait.deadline.is_some());
+            let queued = |key| self.waiters(key).any(|other| other == thread);
+            if let Some(key) = wait.keys.iter().find(|&&key| !queued(key)) {
+                return Err(format!("{thread:?} is not in the queue of {key:?}"));
+            }
+        }
+        let queued: usize = self.waits.queues.values().map(VecDeque::len).sum();
+        // A deadline that has passed is taken out before its task runs.
+        match queued == places && self.waits.deadlines.len() <= deadlines {
+            true => Ok(()),
+            false => Err(format!(
+                "{queued} places in queues, but {places} are waited in"
+            )),
+        }
     }
 
     /// The next futex word behind `after` that somebody sleeps on.

@@ -20,6 +20,8 @@ layouts! {
     Timeval { sec: i64, usec: i64, }
     /// `struct itimerval` (setitimer(2)).
     Itimerval { interval: Timeval, value: Timeval, }
+    /// `struct itimerspec` (timer_settime(2)).
+    Itimerspec { interval: Timespec, value: Timespec, }
     /// `struct timezone` (gettimeofday(2)).
     Timezone { minutes_west: i32, dst_time: i32, }
     /// `struct rlimit64` (prlimit(2)).

@@ -10,7 +10,7 @@ use crate::event::{HostCall, HostResult};
 use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
 use crate::vfs::device::Device;
 use crate::vfs::pipe::PipeId;
-use crate::vfs::{FileId, FileKind, InodeRef, caller, fdtable, file, inode, proc, rw};
+use crate::vfs::{FileId, FileKind, InodeRef, caller, fdtable, file, inode, pipe, proc, ready, rw};
 
 /// Most bytes moved in one step.
 const CHUNK: u64 = 65536;
@@ -81,7 +81,7 @@ fn write_chunk(
             if let Some(pipe) = cx.k.vfs.pipes.get_mut(pipe) {
                 pipe.data.extend(&data[..len]);
             }
-            cx.k.wake(WaitKey::Pipe(pipe.0));
+            cx.k.notify(WaitKey::Pipe(pipe.0), ready::IN);
             Ok(len as u64)
         }
         (&FileKind::HostStream(stream), _) => match cx.host(HostCall::Write { stream, data }) {
@@ -306,16 +306,18 @@ fn splice_stream(
     if let Some(pipe) = cx.k.vfs.pipes.get_mut(to) {
         pipe.data.extend(&data);
     }
-    cx.k.wake(WaitKey::Pipe(to.0));
+    cx.k.notify(WaitKey::Pipe(to.0), ready::IN);
     Ok(data.len() as u64)
 }
 
 fn consume(cx: &mut Cx<'_, '_>, id: PipeId, len: u64) {
+    let mut was_full = false;
     if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+        was_full = pipe.room() < pipe::PIPE_BUF;
         let len = pipe.data.len().min(len as usize);
         pipe.data.drain(..len);
     }
-    cx.k.wake(WaitKey::Pipe(id.0));
+    pipe::drained(cx.k, id, was_full);
 }
 
 /// Copies bytes from the front of one pipe to the end of another.

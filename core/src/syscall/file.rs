@@ -80,9 +80,9 @@ fn at_position(at: u64) -> rw::How {
 /// A file with a position: no pipe, no stream (`ESPIPE`).
 fn positioned(cx: &mut Cx<'_, '_>, fd: Fd) -> Result<FileId, Errno> {
     let id = fdtable::get(cx, fd.0)?;
-    match file::at(cx.k, id).kind {
-        FileKind::Pipe(_) | FileKind::HostStream(_) => Err(Errno::ESPIPE),
-        _ => Ok(id),
+    match rw::has_position(&file::at(cx.k, id).kind) {
+        true => Ok(id),
+        false => Err(Errno::ESPIPE),
     }
 }
 

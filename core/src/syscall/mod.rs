@@ -6,12 +6,15 @@ mod table;
 
 mod copy;
 mod dir;
+mod epoll;
+mod event;
 mod fd;
 mod file;
 pub(crate) mod futex;
 mod identity;
 mod memory;
 mod missing;
+mod pidfd;
 mod poll;
 mod process;
 mod signal;
@@ -19,6 +22,7 @@ mod socket;
 mod stat;
 pub(crate) mod system;
 mod time;
+mod timer;
 mod xattr;
 
 use alloc::format;

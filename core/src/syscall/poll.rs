@@ -10,14 +10,8 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::event::{HostCall, HostResult};
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
-use crate::vfs::pipe::PIPE_BUF;
+use crate::vfs::ready::{self, ERR, HUP, IN, NVAL, OUT};
 use crate::vfs::{FileId, FileKind, caller, fdtable, file, rw};
-
-const IN: u16 = (g::POLLIN | g::POLLRDNORM) as u16;
-const OUT: u16 = (g::POLLOUT | g::POLLWRNORM) as u16;
-const ERR: u16 = g::POLLERR as u16;
-const HUP: u16 = g::POLLHUP as u16;
-const NVAL: u16 = g::POLLNVAL as u16;
 
 /// What select(2) takes for readable, writable and exceptional.
 const SELECT_IN: u16 = IN | g::POLLRDBAND as u16 | HUP | ERR;
@@ -45,44 +39,18 @@ struct Look {
 impl Look {
     /// What a file is ready for, of what is asked.
     fn at(&mut self, cx: &Cx<'_, '_>, asked: Asked, host: &[(u8, u16)]) -> u16 {
-        let file = file::at(cx.k, asked.file);
-        let ready = match file.kind {
-            FileKind::Path => NVAL,
-            FileKind::Pipe(id) => {
-                self.keys.push(WaitKey::Pipe(id.0));
-                let Some(pipe) = cx.k.vfs.pipes.get(id) else {
-                    return NVAL;
-                };
-                let mut ready = 0;
-                if file.readable() {
-                    ready |= if pipe.data.is_empty() { 0 } else { IN };
-                    ready |= if pipe.writers == 0 && pipe.had_writer {
-                        HUP
-                    } else {
-                        0
-                    };
+        let mut now = ready::of(cx.k, cx.thread, asked.file, 0);
+        if let FileKind::HostStream(stream) = file::at(cx.k, asked.file).kind {
+            match host.iter().find(|&&(of, _)| of == stream) {
+                Some(&(_, host)) => now |= host,
+                None if asked.events & IN != 0 && self.stream.is_none() => {
+                    self.stream = Some(stream);
                 }
-                if file.writable() {
-                    ready |= if pipe.room() >= PIPE_BUF { OUT } else { 0 };
-                    ready |= if pipe.readers == 0 { ERR } else { 0 };
-                }
-                ready
+                None => {}
             }
-            FileKind::HostStream(stream) => {
-                let known = host.iter().find(|&&(of, _)| of == stream);
-                match known {
-                    Some(&(_, ready)) => ready | OUT,
-                    None => {
-                        if asked.events & IN != 0 && self.stream.is_none() {
-                            self.stream = Some(stream);
-                        }
-                        OUT
-                    }
-                }
-            }
-            _ => IN | OUT,
-        };
-        let ready = ready & (asked.events | ERR | HUP | NVAL);
+        }
+        self.keys.extend(ready::key(cx.k, cx.thread, asked.file));
+        let ready = now & (asked.events | ERR | HUP | NVAL);
         self.any |= ready != 0;
         ready
     }
@@ -176,7 +144,11 @@ pub(super) fn poll(cx: &mut Cx<'_, '_>, fds: Addr, nfds: Uint, timeout: Int) -> 
 }
 
 /// Reads a time span: seconds and `fraction`s of which `per_sec` make one. `None` for a null address.
-fn read_span(cx: &mut Cx<'_, '_>, addr: u64, per_sec: i64) -> Result<Option<u64>, Errno> {
+pub(super) fn read_span(
+    cx: &mut Cx<'_, '_>,
+    addr: u64,
+    per_sec: i64,
+) -> Result<Option<u64>, Errno> {
     if addr == 0 {
         return Ok(None);
     }
@@ -201,7 +173,7 @@ fn write_left(cx: &mut Cx<'_, '_>, addr: u64, timeout: Option<u64>, per_sec: u64
 }
 
 /// Takes the signal mask of a call, once.
-fn take_mask(cx: &mut Cx<'_, '_>, addr: u64, size: u64) -> Result<(), Errno> {
+pub(super) fn take_mask(cx: &mut Cx<'_, '_>, addr: u64, size: u64) -> Result<(), Errno> {
     if addr == 0 || cx.call().saved_mask.is_some() {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use crate::task::clone::{self, CloneArgs};
 use crate::task::process::{end_group, end_thread, exited};
 use crate::task::signal::{SIGCHLD, SIGNALS, SigInfo};
 use crate::task::wait::{Children, Waited, wait};
-use crate::vfs::FileId;
+use crate::vfs::{FileId, file};
 
 pub(super) fn getpid(cx: &mut Cx<'_, '_>) -> SysResult {
     Ok(u64::from(cx.task().tgid))
@@ -44,6 +44,7 @@ pub(super) fn clone(
         flags: flags.0 & 0xffff_ffff & !CSIGNAL,
         exit_signal: (flags.0 & CSIGNAL) as u8,
         stack: stack.0,
+        pidfd: parent_tid.0,
         parent_tid: parent_tid.0,
         child_tid: child_tid.0,
         tls: tls.0,
@@ -126,6 +127,7 @@ pub(super) fn clone3(cx: &mut Cx<'_, '_>, args: Addr, size: Size) -> SysResult {
         flags: from.flags,
         exit_signal: from.exit_signal as u8,
         stack: from.stack.wrapping_add(from.stack_size),
+        pidfd: from.pidfd,
         parent_tid: from.parent_tid,
         child_tid: from.child_tid,
         tls: from.tls,
@@ -286,16 +288,26 @@ pub(super) fn waitid(
     if options & !KNOWN != 0 || options & CHANGES == 0 {
         return Err(Errno::EINVAL.into());
     }
+    let mut no_wait = false;
     let which = match (idtype.0 as u32, id.0) {
         (g::P_ALL, _) => Children::All,
         (g::P_PID, pid @ 1..) => Children::Process(pid as u32),
         (g::P_PGID, 0) => Children::Group(cx.group().pgid),
         (g::P_PGID, group @ 1..) => Children::Group(group as u32),
-        // There are no process descriptors.
-        (g::P_PIDFD, 0..) => return Err(Errno::EBADF.into()),
+        (g::P_PIDFD, fd @ 0..) => {
+            let (file, pid) = super::pidfd::process_of(cx, fd)?;
+            no_wait = file::at(cx.k, file).flags & g::O_NONBLOCK != 0;
+            Children::Process(pid.process(cx.k).unwrap_or(0))
+        }
         _ => return Err(Errno::EINVAL.into()),
     };
-    let waited = wait(cx, which, options)?;
+    let waited = match no_wait {
+        false => wait(cx, which, options)?,
+        true => wait(cx, which, options | g::WNOHANG)?,
+    };
+    if waited.is_none() && options & g::WNOHANG == 0 {
+        return Err(Errno::EAGAIN.into());
+    }
     if let Some(waited) = waited
         && usage.0 != 0
     {

@@ -24,7 +24,7 @@ fn check_size(size: Size) -> Result<(), Errno> {
 }
 
 /// A signal number, 0 allowed.
-fn number(signal: Sig) -> Result<u8, Errno> {
+pub(super) fn number(signal: Sig) -> Result<u8, Errno> {
     u8::try_from(signal.0)
         .ok()
         .filter(|&signal| signal <= SIGNALS)
@@ -219,7 +219,11 @@ pub(super) fn sigaltstack(cx: &mut Cx<'_, '_>, ss: Addr, old_ss: Addr) -> SysRes
 }
 
 /// Sends a signal to a process if the caller may.
-fn signal_process(cx: &mut Cx<'_, '_>, tgid: u32, info: Option<SigInfo>) -> Result<(), Errno> {
+pub(super) fn signal_process(
+    cx: &mut Cx<'_, '_>,
+    tgid: u32,
+    info: Option<SigInfo>,
+) -> Result<(), Errno> {
     let signal = info.map_or(0, |info| info.signo);
     let leader = cx.k.tasks.leader(tgid).ok_or(Errno::ESRCH)?;
     if !may_signal(cx.k, cx.thread, leader, signal) {
@@ -232,7 +236,7 @@ fn signal_process(cx: &mut Cx<'_, '_>, tgid: u32, info: Option<SigInfo>) -> Resu
 }
 
 /// What a signal that the caller sends says of it.
-fn own_info(cx: &Cx<'_, '_>, signal: u8, code: i32) -> Option<SigInfo> {
+pub(super) fn own_info(cx: &Cx<'_, '_>, signal: u8, code: i32) -> Option<SigInfo> {
     let task = cx.task();
     (signal != 0).then(|| SigInfo::user(signal, code, task.tgid, task.creds.uid))
 }
@@ -298,7 +302,7 @@ fn thread_of(
     }
 }
 
-fn signal_thread(
+pub(super) fn signal_thread(
     cx: &mut Cx<'_, '_>,
     thread: crate::machine::ThreadId,
     signal: u8,
@@ -329,7 +333,12 @@ pub(super) fn tgkill(cx: &mut Cx<'_, '_>, tgid: Pid, tid: Pid, sig: Sig) -> SysR
 }
 
 /// Reads the `siginfo_t` of a queued signal. Only the kernel may say that a signal comes from the kernel or from kill(2), except to itself.
-fn read_info(cx: &mut Cx<'_, '_>, signal: u8, at: u64, own: bool) -> Result<SigInfo, Errno> {
+pub(super) fn read_info(
+    cx: &mut Cx<'_, '_>,
+    signal: u8,
+    at: u64,
+    own: bool,
+) -> Result<SigInfo, Errno> {
     let mut bytes = [0; 48];
     cx.read_user(at, &mut bytes)?;
     let info = SigInfo::from_bytes(signal, &bytes);

@@ -3,8 +3,8 @@
 use super::args::*;
 use super::{Entry, Param, Support::*, entries};
 use super::{
-    copy, dir, fd, file, futex, identity, memory, poll, process, signal, socket, stat, system,
-    time, xattr,
+    copy, dir, epoll, event, fd, file, futex, identity, memory, pidfd, poll, process, signal,
+    socket, stat, system, time, timer, xattr,
 };
 
 entries! {
@@ -155,17 +155,25 @@ entries! {
     202 futex(uaddr: Addr, op: Hex, val: Uint, timeout: Addr, uaddr2: Addr, val3: Uint) => futex::futex, Partial("owners inherit no priority: all threads are SCHED_OTHER; FUTEX_FD");
     203 sched_setaffinity(pid: Pid, len: Size, mask: Addr) => system::sched_setaffinity, Partial("checked, but threads are placed by the host");
     204 sched_getaffinity(pid: Pid, len: Size, mask: Addr) => system::sched_getaffinity, Partial("all processors");
+    213 epoll_create(size: Int) => epoll::epoll_create, Full;
     217 getdents64(fd: Fd, dirp: Addr, count: Uint) => dir::getdents64, Partial("access times stay as they are (noatime)");
     218 set_tid_address(tidptr: Addr) => process::set_tid_address, Full;
     221 fadvise64(fd: Fd, offset: Offset, len: Offset, advice: Int) => file::fadvise64, Full;
+    222 timer_create(clockid: Clock, sevp: Addr, timerid: Addr) => timer::timer_create, Partial("clocks of processor time: EOPNOTSUPP");
+    223 timer_settime(timerid: Int, flags: Hex, new: Addr, old: Addr) => timer::timer_settime, Full;
+    224 timer_gettime(timerid: Int, curr: Addr) => timer::timer_gettime, Full;
+    225 timer_getoverrun(timerid: Int) => timer::timer_getoverrun, Full;
+    226 timer_delete(timerid: Int) => timer::timer_delete, Full;
     227 clock_settime(clock: Clock, tp: Addr) => time::clock_settime, Full;
     228 clock_gettime(clock: Clock, tp: Addr) => time::clock_gettime, Full;
     229 clock_getres(clock: Clock, res: Addr) => time::clock_getres, Full;
     230 clock_nanosleep(clock: Clock, flags: Int, req: Addr, rem: Addr) => time::clock_nanosleep, Full;
     231 exit_group(status: Int) => process::exit_group, Full;
+    232 epoll_wait(epfd: Fd, events: Addr, maxevents: Int, timeout: Int) => epoll::epoll_wait, Partial("standard streams: always ready for writing, asked for input one at a time, edges are levels");
+    233 epoll_ctl(epfd: Fd, op: Int, fd: Fd, event: Addr) => epoll::epoll_ctl, Partial("paths of wake-ups are not counted, each instance is told once");
     234 tgkill(tgid: Pid, tid: Pid, sig: Sig) => signal::tgkill, Full;
     235 utimes(path: Path, times: Addr) => stat::utimes, Full;
-    247 waitid(idtype: Int, id: Pid, infop: Addr, options: Hex, rusage: Addr) => process::waitid, Partial("P_PIDFD; of rusage only the user time");
+    247 waitid(idtype: Int, id: Pid, infop: Addr, options: Hex, rusage: Addr) => process::waitid, Partial("of rusage only the user time");
     257 openat(dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode) => file::openat, Partial("POSIX ACLs are not looked at");
     258 mkdirat(dirfd: DirFd, path: Path, mode: Mode) => dir::mkdirat, Full;
     259 mknodat(dirfd: DirFd, path: Path, mode: Mode, dev: Uint) => dir::mknodat, Full;
@@ -187,7 +195,16 @@ entries! {
     276 tee(fd_in: Fd, fd_out: Fd, len: Size, flags: Hex) => copy::tee, Full;
     277 sync_file_range(fd: Fd, offset: Offset, nbytes: Offset, flags: Hex) => file::sync_file_range, Full;
     280 utimensat(dirfd: DirFd, path: Path, times: Addr, flags: AtFlags) => stat::utimensat, Full;
+    281 epoll_pwait(epfd: Fd, events: Addr, maxevents: Int, timeout: Int, sigmask: Addr, sigsetsize: Size) => epoll::epoll_pwait, Partial("as epoll_wait");
+    282 signalfd(fd: Fd, mask: Addr, sizemask: Size) => event::signalfd, Full;
+    283 timerfd_create(clockid: Clock, flags: Hex) => event::timerfd_create, Full;
+    284 eventfd(initval: Uint) => event::eventfd, Full;
     285 fallocate(fd: Fd, mode: Hex, offset: Offset, len: Offset) => file::fallocate, Partial("collapse and insert range; preallocation reserves nothing");
+    286 timerfd_settime(fd: Fd, flags: Hex, new: Addr, old: Addr) => event::timerfd_settime, Partial("steps of the host's clock cancel nothing");
+    287 timerfd_gettime(fd: Fd, curr: Addr) => event::timerfd_gettime, Full;
+    289 signalfd4(fd: Fd, mask: Addr, sizemask: Size, flags: Hex) => event::signalfd4, Full;
+    290 eventfd2(initval: Uint, flags: Hex) => event::eventfd2, Full;
+    291 epoll_create1(flags: Hex) => epoll::epoll_create1, Full;
     292 dup3(oldfd: Fd, newfd: Fd, flags: OpenFlags) => fd::dup3, Full;
     293 pipe2(fds: Addr, flags: OpenFlags) => fd::pipe2, Partial("O_DIRECT (packet mode)");
     295 preadv(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong) => file::preadv, Partial("access times stay as they are (noatime)");
@@ -204,10 +221,14 @@ entries! {
     327 preadv2(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong, flags: Hex) => file::preadv2, Partial("access times stay as they are (noatime)");
     328 pwritev2(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong, flags: Hex) => file::pwritev2, Full;
     332 statx(dirfd: DirFd, path: Path, flags: AtFlags, mask: Hex, statxbuf: Addr) => stat::statx, Full;
-    435 clone3(args: Addr, size: Size) => process::clone3, Partial("namespaces, CLONE_PIDFD, CLONE_INTO_CGROUP, set_tid");
+    424 pidfd_send_signal(pidfd: Fd, sig: Sig, info: Addr, flags: Hex) => pidfd::pidfd_send_signal, Full;
+    434 pidfd_open(pid: Pid, flags: Hex) => pidfd::pidfd_open, Full;
+    435 clone3(args: Addr, size: Size) => process::clone3, Partial("namespaces, CLONE_INTO_CGROUP, set_tid");
     436 close_range(first: Uint, last: Uint, flags: Hex) => fd::close_range, Full;
     437 openat2(dirfd: DirFd, path: Path, how: Addr, size: Size) => file::openat2, Partial("POSIX ACLs are not looked at");
+    438 pidfd_getfd(pidfd: Fd, targetfd: Fd, flags: Hex) => pidfd::pidfd_getfd, Full;
     439 faccessat2(dirfd: DirFd, path: Path, mode: Mode, flags: AtFlags) => stat::faccessat2, Partial("POSIX ACLs are not looked at");
+    441 epoll_pwait2(epfd: Fd, events: Addr, maxevents: Int, timeout: Addr, sigmask: Addr, sigsetsize: Size) => epoll::epoll_pwait2, Partial("as epoll_wait");
     449 futex_waitv(waiters: Addr, nr_futexes: Uint, flags: Hex, timeout: Addr, clockid: Clock) => futex::futex_waitv, Full;
     452 fchmodat2(dirfd: DirFd, path: Path, mode: Mode, flags: AtFlags) => stat::fchmodat2, Full;
     454 futex_wake(uaddr: Addr, mask: Hex, nr: Int, flags: Hex) => futex::futex_wake, Partial("words of 32 bits, as Linux; no NUMA nodes");

@@ -8,7 +8,7 @@ use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
 use crate::task::timer;
 
 /// The time on a clock, in nanoseconds. `EINVAL` for clocks that do not exist.
-fn read_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
+pub(super) fn read_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
     let now = cx.now();
     match u32::try_from(clock) {
         Ok(

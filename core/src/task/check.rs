@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::INIT;
+use super::timer::TimerKey;
 use crate::Kernel;
 
 /// Checks that tasks, thread groups, parents, children, handlers and timers agree. The error names what does not.
@@ -43,6 +44,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     ensure(tasks.by_tid.len() == tasks.tasks.len(), || {
         "thread numbers without tasks".into()
     })?;
+    let mut timers = tasks.timers.clone();
     let mut users = BTreeMap::new();
     for (&tgid, group) in &tasks.groups {
         ensure(group.tgid == tgid, || format!("group {tgid}: wrong number"))?;
@@ -83,13 +85,16 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         ensure(group.pending.consistent(), || {
             format!("group {tgid}: pending set and queue differ")
         })?;
-        ensure(
-            group
-                .timer
-                .at
-                .is_none_or(|at| tasks.timers.contains(&(at, tgid))),
-            || format!("group {tgid}: its timer is not armed"),
-        )?;
+        let real = group.timer.at.map(|at| (at, TimerKey::Real(tgid)));
+        let posix = group.timers.iter().filter_map(|(&id, timer)| {
+            let at = timer.armed()?;
+            Some((at, TimerKey::Posix(tgid, id)))
+        });
+        for armed in real.into_iter().chain(posix) {
+            ensure(timers.remove(&armed), || {
+                format!("group {tgid}: its timer {armed:?} is not armed")
+            })?;
+        }
         if !group.zombie {
             *users.entry(group.sighand).or_insert(0) += 1;
         }
@@ -100,14 +105,19 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         })?;
     }
     ensure(users.is_empty(), || "a group without handlers".into())?;
-    for &(at, tgid) in &tasks.timers {
-        ensure(
-            tasks
-                .group(tgid)
-                .is_some_and(|group| group.timer.at == Some(at)),
-            || format!("timer of {tgid} is not its own"),
-        )?;
+    for armed in k.vfs.armed_timers() {
+        ensure(timers.remove(&armed), || {
+            format!("the timer {armed:?} is not armed")
+        })?;
     }
+    ensure(timers.is_empty(), || {
+        format!("timers of nobody are armed: {timers:?}")
+    })?;
+    let waiting = tasks.iter().filter_map(|task| {
+        let call = task.call.as_ref()?;
+        Some((task.id, call.wait.as_ref()?))
+    });
+    k.check_waits(waiting)?;
     Ok(())
 }
 

@@ -10,6 +10,9 @@ use crate::abi::{Errno, LINUX_TASK_SIZE};
 use crate::event::{Level, Output};
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::ThreadId;
+use crate::vfs::anon::Anon;
+use crate::vfs::pidfd::PidFd;
+use crate::vfs::{FileKind, fdtable, ready};
 
 /// What a new task is to be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +23,8 @@ pub(crate) struct CloneArgs {
     pub exit_signal: u8,
     /// New stack pointer, 0 to keep the parent's.
     pub stack: u64,
+    /// Where the descriptor of the child goes (`CLONE_PIDFD`).
+    pub pidfd: u64,
     pub parent_tid: u64,
     pub child_tid: u64,
     pub tls: u64,
@@ -87,6 +92,7 @@ fn check(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
         || (all(&[g::CLONE_SIGHAND]) && !all(&[g::CLONE_VM]))
         || (all(&[g::CLONE_SIGHAND]) && flags & g::CLONE_CLEAR_SIGHAND != 0)
         || (all(&[g::CLONE_PARENT]) && cx.task().tgid == INIT && !thread)
+        || all(&[g::CLONE_PIDFD, g::CLONE_DETACHED])
         || (thread && flags & (flag(g::CLONE_NEWUSER) | flag(g::CLONE_NEWPID)) != 0);
     if wrong {
         return Err(Errno::EINVAL);
@@ -102,7 +108,7 @@ fn check(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
         );
         return Err(Errno::EPERM);
     }
-    if flags & (flag(g::CLONE_PIDFD) | g::CLONE_INTO_CGROUP) != 0 {
+    if flags & g::CLONE_INTO_CGROUP != 0 {
         cx.log(
             Level::Warn,
             format!("clone: flags {flags:#x} are not supported"),
@@ -139,6 +145,9 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
     let flags = args.flags;
     let has = |one: u32| flags & flag(one) != 0;
     check_nproc(cx)?;
+    if has(g::CLONE_PIDFD) {
+        check_pidfd(cx, &args)?;
+    }
     let tid = cx.k.tasks.new_tid()?;
     let parent = cx.task().clone();
     let space = match has(g::CLONE_VM) {
@@ -208,6 +217,9 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
         ..parent
     };
     cx.k.tasks.insert(child);
+    if has(g::CLONE_PIDFD) {
+        give_pidfd(cx, &args, tid)?;
+    }
     // Linux does not look at the result of these stores either.
     if has(g::CLONE_PARENT_SETTID) {
         let _ = cx.write_user(args.parent_tid, &tid.to_le_bytes());
@@ -216,6 +228,29 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
         let _ = crate::mm::user::write_in(cx.k, cx.p, space, args.child_tid, &tid.to_le_bytes());
     }
     Ok((tid, id))
+}
+
+/// Whether the descriptor of a child can be made and told.
+fn check_pidfd(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
+    if args.flags & flag(g::CLONE_PARENT_SETTID) != 0 && args.pidfd == args.parent_tid {
+        return Err(Errno::EINVAL);
+    }
+    if fdtable::is_full(cx) {
+        return Err(Errno::EMFILE);
+    }
+    let old: i32 = cx.read_obj(args.pidfd)?;
+    cx.write_obj(args.pidfd, &old)
+}
+
+/// Makes the descriptor of a new child.
+fn give_pidfd(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32) -> Result<(), Errno> {
+    let (pid, status) = match args.flags & flag(g::CLONE_THREAD) {
+        0 => (PidFd::of_process(cx.k, tid), g::O_RDWR),
+        _ => (PidFd::of_thread(cx.k, tid), g::O_RDWR | g::O_EXCL),
+    };
+    let kind = FileKind::PidFd(pid.ok_or(Errno::ESRCH)?);
+    let fd = ready::install(cx, kind, Anon::PidFd, status, true)?;
+    cx.write_obj(args.pidfd, &fd)
 }
 
 /// The thread group of a new process.

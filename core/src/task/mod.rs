@@ -10,6 +10,7 @@ pub(crate) mod clone;
 pub(crate) mod creds;
 mod elf;
 pub(crate) mod exec;
+pub(crate) mod posix_timer;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod timer;
@@ -104,8 +105,8 @@ pub(crate) struct Tasks {
     groups: BTreeMap<u32, Process>,
     by_tid: BTreeMap<u32, ThreadId>,
     sighands: BTreeMap<SighandId, Sighand>,
-    /// Expiry and process of every armed interval timer.
-    timers: BTreeSet<(u64, u32)>,
+    /// Every armed timer by its expiry.
+    timers: BTreeSet<(u64, timer::TimerKey)>,
     next_thread: u32,
     next_sighand: u32,
     last_tid: u32,

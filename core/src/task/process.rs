@@ -65,8 +65,13 @@ pub(crate) struct Process {
     /// What ended threads have run, and the children that were waited for.
     pub ended_cpu_time: u64,
     pub children_cpu_time: u64,
+    /// The thread that its number was given to when it was made: no other process has the same.
+    pub first: ThreadId,
     /// `ITIMER_REAL`.
     pub timer: super::timer::Timer,
+    /// Timers of timer_create(2) by number, and the number to try next.
+    pub timers: BTreeMap<u32, super::posix_timer::PosixTimer>,
+    pub next_timer: u32,
 }
 
 /// A change of state that wait(2) reports once, other than the end.
@@ -121,7 +126,10 @@ impl Process {
             started,
             ended_cpu_time: 0,
             children_cpu_time: 0,
+            first: leader,
             timer: super::timer::Timer::default(),
+            timers: BTreeMap::new(),
+            next_timer: 0,
         }
     }
 
@@ -219,6 +227,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     } else {
         signal::retarget(k, tgid);
         signal::check_stopped(k, tgid);
+        k.wake(WaitKey::Exit(tgid));
     }
 }
 
@@ -293,6 +302,7 @@ fn end_process(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
     if tell_parent(k, tgid) {
         k.tasks.reap(tgid);
     }
+    k.wake(WaitKey::Exit(tgid));
     k.wake(WaitKey::Child(parent));
 }
 
@@ -475,6 +485,7 @@ pub(crate) fn finish_exec(
     if let Some(parent) = vfork_parent {
         cx.k.wake(WaitKey::Vfork(parent));
     }
+    super::posix_timer::delete_all(cx.k, tgid);
     let mut actions =
         cx.k.tasks
             .actions(tgid)

@@ -1,13 +1,15 @@
-//! Interval timers of processes: `alarm`, `setitimer`.
+//! Timers: the queue of all that are armed, and the interval timers of processes (`alarm`, `setitimer`).
 //!
 //! `ITIMER_REAL` is exact. `ITIMER_VIRTUAL` and `ITIMER_PROF` would count processor time, which the kernel sees only when a thread traps;
 //! they are refused.
 
+use super::posix_timer;
 use super::signal::{self, SigInfo};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
+use crate::vfs::{FileId, timerfd};
 
 /// `ITIMER_REAL` of a process, in nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug, Default, Hash)]
@@ -18,29 +20,68 @@ pub(crate) struct Timer {
     pub interval: u64,
 }
 
+/// Whose timer it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum TimerKey {
+    /// `ITIMER_REAL` of a process.
+    Real(u32),
+    /// A timer of timer_create(2): process and timer number.
+    Posix(u32, u32),
+    /// A timer that is read.
+    File(FileId),
+}
+
 /// The earliest expiry, in `CLOCK_MONOTONIC` nanoseconds.
 pub(crate) fn next(k: &Kernel) -> Option<u64> {
     k.tasks.timers.first().map(|&(at, _)| at)
 }
 
-/// Sends the signals of timers that have expired by now.
+/// Lets the timers expire whose time has come.
 pub(crate) fn expire(k: &mut Kernel) {
     let now = k.system.now.mono;
-    while let Some(&(at, tgid)) = k.tasks.timers.first() {
+    while let Some(&(at, key)) = k.tasks.timers.first() {
         if at > now {
             break;
         }
-        let interval = k.tasks.group(tgid).map_or(0, |group| group.timer.interval);
-        // Expiries that were missed count once, as a standard signal does.
-        let next = match interval {
-            0 => None,
-            interval => {
-                Some(at.saturating_add(((now - at) / interval + 1).saturating_mul(interval)))
-            }
-        };
-        arm(k, tgid, next);
-        signal::send_process(k, tgid, SigInfo::kernel(g::SIGALRM as u8));
+        k.tasks.timers.pop_first();
+        match key {
+            TimerKey::Real(tgid) => expire_real(k, tgid, at),
+            TimerKey::Posix(tgid, id) => posix_timer::expire(k, tgid, id),
+            TimerKey::File(id) => timerfd::expire(k, id),
+        }
     }
+}
+
+/// Arms a timer, or disarms it. `before` is what it is armed for now.
+pub(crate) fn arm(k: &mut Kernel, key: TimerKey, before: Option<u64>, at: Option<u64>) {
+    if let Some(before) = before {
+        k.tasks.timers.remove(&(before, key));
+    }
+    if let Some(at) = at {
+        k.tasks.timers.insert((at, key));
+    }
+}
+
+/// The first time behind `now` that is whole intervals after `at`, and how many of those lie between.
+pub(crate) fn after(at: u64, interval: u64, now: u64) -> (u64, u64) {
+    let missed = now.saturating_sub(at) / interval.max(1);
+    let next = at.saturating_add((missed + 1).saturating_mul(interval));
+    (next, missed)
+}
+
+fn expire_real(k: &mut Kernel, tgid: u32, at: u64) {
+    let now = k.system.now.mono;
+    let Some(group) = k.tasks.group_mut(tgid) else {
+        return;
+    };
+    // Expiries that were missed count once, as a standard signal does.
+    let next = match group.timer.interval {
+        0 => None,
+        interval => Some(after(at, interval, now).0),
+    };
+    group.timer.at = next;
+    arm(k, TimerKey::Real(tgid), None, next);
+    signal::send_process(k, tgid, SigInfo::kernel(g::SIGALRM as u8));
 }
 
 /// Time left and interval of a timer of the current process (getitimer(2)). `EINVAL` for timers that are not supported.
@@ -78,25 +119,20 @@ pub(crate) fn set(
         0 => None,
         value => Some(cx.now().mono.saturating_add(value)),
     };
-    arm(cx.k, tgid, at);
+    arm_real(cx.k, tgid, at);
     cx.group_mut().timer.interval = interval;
     Ok(before)
 }
 
-/// Stops the timer of a process that ends.
-pub(super) fn disarm(k: &mut Kernel, tgid: u32) {
-    arm(k, tgid, None);
+fn arm_real(k: &mut Kernel, tgid: u32, at: Option<u64>) {
+    if let Some(group) = k.tasks.group_mut(tgid) {
+        let before = core::mem::replace(&mut group.timer.at, at);
+        arm(k, TimerKey::Real(tgid), before, at);
+    }
 }
 
-fn arm(k: &mut Kernel, tgid: u32, at: Option<u64>) {
-    let Some(group) = k.tasks.group_mut(tgid) else {
-        return;
-    };
-    let before = core::mem::replace(&mut group.timer.at, at);
-    if let Some(before) = before {
-        k.tasks.timers.remove(&(before, tgid));
-    }
-    if let Some(at) = at {
-        k.tasks.timers.insert((at, tgid));
-    }
+/// Stops the timers of a process that ends.
+pub(super) fn disarm(k: &mut Kernel, tgid: u32) {
+    arm_real(k, tgid, None);
+    posix_timer::delete_all(k, tgid);
 }

@@ -109,6 +109,7 @@ pub(crate) fn wait(
             }
             _ => {
                 tasks.reap(pid);
+                cx.k.wake(WaitKey::Exit(pid));
                 let group = cx.group_mut();
                 group.children_cpu_time = group.children_cpu_time.saturating_add(cpu_time);
             }

@@ -17,8 +17,9 @@ pub(crate) const FS: FsId = FsId(0);
 pub(crate) const MOUNT: MountId = MountId(0);
 pub(crate) const ROOT: Ino = Ino(1);
 
-/// Inode numbers of the streams, and the first one of a pipe.
+/// Inode numbers of the streams, of what is no object of its own, and the first one of a pipe.
 const STREAM: u64 = 2;
+const ANON: u64 = 5;
 const PIPE: u64 = 16;
 
 /// `f_type` of pipefs.
@@ -29,12 +30,55 @@ const PIPEFS_MAGIC: u64 = 0x5049_5045;
 pub(crate) enum Object {
     Root,
     Stream(u8),
+    Anon(Anon),
     Pipe(PipeId),
+}
+
+/// Files that are no objects by themselves (`anon_inodefs` of Linux): all of one kind are one inode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Anon {
+    EventFd,
+    Epoll,
+    TimerFd,
+    SignalFd,
+    PidFd,
+    Inotify,
+}
+
+impl Anon {
+    const ALL: [Anon; 6] = [
+        Anon::EventFd,
+        Anon::Epoll,
+        Anon::TimerFd,
+        Anon::SignalFd,
+        Anon::PidFd,
+        Anon::Inotify,
+    ];
+
+    pub(crate) fn ino(self) -> Ino {
+        Ino(ANON + self as u64)
+    }
+
+    /// What `/proc/PID/fd/N` leads to.
+    fn name(self) -> &'static str {
+        match self {
+            Anon::EventFd => "anon_inode:[eventfd]",
+            Anon::Epoll => "anon_inode:[eventpoll]",
+            Anon::TimerFd => "anon_inode:[timerfd]",
+            Anon::SignalFd => "anon_inode:[signalfd]",
+            Anon::PidFd => "anon_inode:[pidfd]",
+            Anon::Inotify => "anon_inode:inotify",
+        }
+    }
 }
 
 pub(crate) fn object(ino: Ino) -> Object {
     match ino.0 {
-        n @ STREAM..PIPE => Object::Stream((n - STREAM) as u8),
+        n @ STREAM..ANON => Object::Stream((n - STREAM) as u8),
+        n @ ANON..PIPE => match Anon::ALL.get((n - ANON) as usize) {
+            Some(&anon) => Object::Anon(anon),
+            None => Object::Root,
+        },
         n if n >= PIPE => Object::Pipe(PipeId((n - PIPE) as u32)),
         _ => Object::Root,
     }
@@ -70,6 +114,8 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
     };
     match object(ino) {
         Object::Root => attr.mode = S_IFDIR | 0o555,
+        // Linux gives them no file type.
+        Object::Anon(_) => attr.mode = 0o600,
         Object::Pipe(id) => {
             attr.mode = S_IFIFO | 0o600;
             if let Some(pipe) = k.vfs.pipes.get(id) {
@@ -110,6 +156,7 @@ pub(crate) fn forget(k: &mut Kernel, ino: Ino) {
 pub(crate) fn name(k: &Kernel, ino: Ino) -> Vec<u8> {
     match object(ino) {
         Object::Root => b"anon:/".to_vec(),
+        Object::Anon(anon) => anon.name().into(),
         Object::Pipe(_) => format!("pipe:[{}]", ino.0).into_bytes(),
         Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
             Some(Stdio::Terminal { .. }) => b"/dev/pts/0".to_vec(),

@@ -76,6 +76,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         }
     }
     vfs.dentries.check()?;
+    super::epoll::check(k)?;
     for (id, pipe) in vfs.pipes.iter() {
         let expected = ends.get(&id.0).copied().unwrap_or((0, 0));
         if (pipe.readers, pipe.writers) != expected {

@@ -1,11 +1,16 @@
 //! Open file descriptions.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::device::Device;
+use super::epoll::{self, Epoll};
+use super::eventfd::EventFd;
 use super::filesystem::InodeRef;
 use super::mount::{PathRef, put_path};
+use super::pidfd::PidFd;
 use super::pipe::{self, PipeId};
+use super::timerfd::{self, TimerFd};
 use super::{lock, rw};
 
 pub(crate) use super::open::open_exec;
@@ -35,6 +40,12 @@ pub(crate) enum FileKind {
     Proc(Vec<u8>),
     /// A standard stream of the host.
     HostStream(u8),
+    EventFd(EventFd),
+    TimerFd(TimerFd),
+    /// The signals it reads, bit `n - 1` for signal `n`.
+    SignalFd(u64),
+    PidFd(PidFd),
+    Epoll(Box<Epoll>),
     /// Only a place (`O_PATH`).
     Path,
 }
@@ -119,11 +130,16 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
         return;
     }
     lock::released(k, id);
+    epoll::file_closed(k, id);
     let Some(file) = k.vfs.files.remove(id.0) else {
         return;
     };
-    if let FileKind::Pipe(pipe) = file.kind {
-        pipe::close_end(k, pipe, file.readable(), file.writable());
+    let (readable, writable) = (file.readable(), file.writable());
+    match file.kind {
+        FileKind::Pipe(pipe) => pipe::close_end(k, pipe, readable, writable),
+        FileKind::TimerFd(timer) => timerfd::release(k, id, &timer),
+        FileKind::Epoll(epoll) => epoll::release(k, id, *epoll),
+        _ => {}
     }
     put_path(k, p, file.path);
 }

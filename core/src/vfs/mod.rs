@@ -2,7 +2,8 @@
 //!
 //! Layers of this module, each knowing only those below it:
 //! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) -> `filesystem` (inodes by number)
-//! -> `union`, `proc`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `pipe`, `device`, `lock`, `fdtable`.
+//! -> `union`, `proc`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `device`, `lock`,
+//! `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`.
 
 pub(crate) mod anon;
 pub(crate) mod boot;
@@ -10,6 +11,8 @@ pub(crate) mod caller;
 pub(crate) mod check;
 pub(crate) mod dentry;
 pub(crate) mod device;
+pub(crate) mod epoll;
+pub(crate) mod eventfd;
 pub(crate) mod fdtable;
 pub(crate) mod file;
 pub(crate) mod filesystem;
@@ -19,10 +22,14 @@ pub(crate) mod mount;
 pub(crate) mod names;
 pub(crate) mod open;
 pub(crate) mod perm;
+pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod proc;
+pub(crate) mod ready;
 pub(crate) mod rw;
+pub(crate) mod signalfd;
 pub(crate) mod slab;
+pub(crate) mod timerfd;
 pub(crate) mod union;
 pub(crate) mod walk;
 
@@ -35,6 +42,7 @@ pub(crate) use file::{File, FileId, FileKind};
 pub(crate) use filesystem::{FsId, InodeRef};
 pub(crate) use mount::{MountId, PathRef};
 
+use crate::task::timer::TimerKey;
 use filesystem::Filesystem;
 use slab::Slab;
 
@@ -47,6 +55,7 @@ pub(crate) struct Vfs {
     pub(super) files: Slab<File>,
     pub pipes: pipe::Pipes,
     pub(super) locks: lock::Locks,
+    pub(super) watches: epoll::Watches,
     pub(super) tables: Slab<FdTable>,
     pub(super) contexts: Slab<FsContext>,
     /// `struct termios` of the terminal, once a program has set it.
@@ -64,6 +73,7 @@ impl Vfs {
             files: Slab::new(),
             pipes: pipe::Pipes::new(),
             locks: lock::Locks::new(),
+            watches: epoll::Watches::default(),
             tables: Slab::new(),
             contexts: Slab::new(),
             termios: None,
@@ -95,6 +105,16 @@ impl Vfs {
     /// An open file description.
     pub(crate) fn file(&self, id: FileId) -> Option<&File> {
         self.files.get(id.0)
+    }
+
+    /// What the timers that are files are armed for; for invariant checks.
+    pub(crate) fn armed_timers(&self) -> impl Iterator<Item = (u64, TimerKey)> + '_ {
+        self.files.iter().filter_map(|(id, file)| match &file.kind {
+            FileKind::TimerFd(timer) if !timer.expired => {
+                Some((timer.at?, TimerKey::File(FileId(id))))
+            }
+            _ => None,
+        })
     }
 
     /// A descriptor table by id.

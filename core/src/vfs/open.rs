@@ -328,7 +328,7 @@ fn open_anon(
             let kind = stream_kind(cx.k, stream);
             Ok(file::add(cx.k, File::new(kind, path, None, flags))?)
         }
-        Object::Root => Err(Errno::ENXIO.into()),
+        Object::Root | Object::Anon(_) => Err(Errno::ENXIO.into()),
     }
 }
 

@@ -8,6 +8,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use super::anon;
 use super::filesystem::{InodeRef, Time};
 use super::mount::PathRef;
+use super::ready::OUT;
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::WaitKey;
@@ -161,6 +162,17 @@ pub(crate) fn close_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
         k.vfs.pipes.remove(id);
     }
     k.wake(WaitKey::Pipe(id.0));
+}
+
+/// Bytes were taken out. Writers that wait are told when there is room for a whole write that did not fit before.
+pub(crate) fn drained(k: &mut Kernel, id: PipeId, was_full: bool) {
+    let fits = k
+        .vfs
+        .pipes
+        .get(id)
+        .is_some_and(|pipe| pipe.room() >= PIPE_BUF);
+    let events = if was_full && fits { OUT } else { 0 };
+    k.notify(WaitKey::Pipe(id.0), events);
 }
 
 /// `F_SETPIPE_SZ`: the new capacity.

@@ -11,8 +11,10 @@ use super::file::{self, File, FileId, FileKind};
 use super::filesystem::{Attr, InodeRef, SetAttr, Source, Time};
 use super::inode;
 use super::perm::{self, Who};
-use super::pipe::{PIPE_BUF, PipeId};
+use super::pipe::{self, PIPE_BUF, PipeId};
 use super::proc;
+use super::ready;
+use super::{eventfd, signalfd, timerfd};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
@@ -146,6 +148,14 @@ impl Iov {
         Ok(done)
     }
 
+    /// Copies all of these bytes to user memory, or as many as fit before a bad address: `EFAULT`.
+    pub(crate) fn put_all(&mut self, cx: &mut Cx<'_, '_>, data: &[u8]) -> Result<(), Errno> {
+        match self.put(cx, data)? {
+            done if done == data.len() as u64 => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
     /// Copies bytes from user memory: how many could be.
     pub(crate) fn take(&mut self, cx: &mut Cx<'_, '_>, buf: &mut [u8]) -> Result<u64, Errno> {
         let mut done = 0;
@@ -230,12 +240,24 @@ fn copy_in_steps(p: &mut Ports<'_>, to: u64, from: Source, len: u64) -> Result<(
 
 /// A range of bytes must end at the largest position at most.
 fn check_range(file: &File, at: u64, len: u64) -> Result<(), Errno> {
-    let moves = !matches!(file.kind, FileKind::Pipe(_) | FileKind::HostStream(_));
+    let moves = has_position(&file.kind);
     match at.checked_add(len) {
         Some(end) if end <= i64::MAX as u64 => Ok(()),
         _ if moves => Err(Errno::EINVAL),
         _ => Ok(()),
     }
+}
+
+/// Whether reads and writes of a file have a place: not those of pipes, streams and events.
+pub(crate) fn has_position(kind: &FileKind) -> bool {
+    matches!(
+        kind,
+        FileKind::Regular
+            | FileKind::Directory
+            | FileKind::Device(_)
+            | FileKind::Proc(_)
+            | FileKind::Path
+    )
 }
 
 /// How one call reads or writes beyond what its file's flags say (`RWF_`).
@@ -275,6 +297,12 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
             };
         }
         (FileKind::Directory, _) => return Err(Errno::EISDIR.into()),
+        (FileKind::Path, _) => return Err(Errno::EBADF.into()),
+        _ if how.at.is_some() => return Err(Errno::ESPIPE.into()),
+        (FileKind::EventFd(_), _) => return eventfd::read(cx, id, iov, no_wait),
+        (FileKind::TimerFd(_), _) => return timerfd::read(cx, id, iov, no_wait),
+        (&FileKind::SignalFd(mask), _) => return signalfd::read(cx, mask, iov, no_wait),
+        (FileKind::PidFd(_) | FileKind::Epoll(_), _) => return Err(Errno::EINVAL.into()),
         _ => return Err(Errno::EBADF.into()),
     };
     if how.at.is_none() {
@@ -319,7 +347,10 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
             None => write_stream(cx, stream, iov),
             Some(_) => Err(Errno::ESPIPE.into()),
         },
-        _ => Err(Errno::EBADF.into()),
+        (FileKind::Path | FileKind::Directory, _) => Err(Errno::EBADF.into()),
+        _ if how.at.is_some() => Err(Errno::ESPIPE.into()),
+        (FileKind::EventFd(_), _) => eventfd::write(cx, id, iov, no_wait),
+        _ => Err(Errno::EINVAL.into()),
     }
 }
 
@@ -564,6 +595,7 @@ fn read_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> R
         }
         return Wait::on(WaitKey::Pipe(id.0)).into();
     }
+    let was_full = pipe.room() < PIPE_BUF;
     let mut done = 0;
     while let Some(pipe) = cx.k.vfs.pipes.get(id)
         && !pipe.data.is_empty()
@@ -583,7 +615,7 @@ fn read_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> R
         iov.advance(len);
         done += len;
     }
-    cx.k.wake(WaitKey::Pipe(id.0));
+    pipe::drained(cx.k, id, was_full);
     Ok(done)
 }
 
@@ -621,7 +653,7 @@ fn write_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> 
                 Err(errno) if done == 0 => return Err(errno.into()),
                 Err(_) => return Ok(done),
             }
-            cx.k.wake(WaitKey::Pipe(id.0));
+            cx.k.notify(WaitKey::Pipe(id.0), ready::IN);
         }
         if iov.left() == 0 {
             return Ok(done);
@@ -801,6 +833,8 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
             };
         }
         (FileKind::Pipe(_), _) => return Err(Errno::ESPIPE.into()),
+        // Linux lets these be moved, to where they are (noop_llseek()).
+        (kind, _) if !has_position(kind) => return Ok(0),
         (FileKind::Device(_), _) => return Ok(0),
         (FileKind::Path, _) => return Err(Errno::EBADF.into()),
         (_, g::SEEK_SET) => 0,

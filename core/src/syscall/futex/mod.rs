@@ -23,7 +23,7 @@ use crate::vfs::filesystem::Source;
 use crate::vfs::rw::read_source;
 
 pub(super) use many::{futex_requeue, futex_wait, futex_waitv, futex_wake};
-pub(crate) use robust::{clear_tid, leave};
+pub(crate) use robust::{clear_tid, leave, may_look};
 pub(super) use robust::{get_robust_list, set_robust_list};
 
 /// How often a word that the guest changes at the same time is tried again before the call gives up with `EAGAIN`.

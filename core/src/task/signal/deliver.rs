@@ -11,7 +11,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Restart};
 use crate::machine::{Exception, ThreadId};
-use crate::task::{INIT, Task, process};
+use crate::task::{INIT, Task, posix_timer, process};
 
 /// Sets the signal mask of a thread; SIGKILL and SIGSTOP stay out of it.
 pub(crate) fn set_blocked(k: &mut Kernel, thread: ThreadId, mask: u64) {
@@ -149,10 +149,14 @@ pub(crate) fn interrupts(k: &Kernel, thread: ThreadId, killable: bool) -> bool {
 pub(crate) fn take(k: &mut Kernel, thread: ThreadId, wanted: u64) -> Option<SigInfo> {
     let task = k.tasks.get_mut(thread)?;
     let tgid = task.tgid;
-    match task.pending.take(wanted) {
-        Some(info) => Some(info),
-        None => k.tasks.group_mut(tgid)?.pending.take(wanted),
+    let mut info = match task.pending.take(wanted) {
+        Some(info) => info,
+        None => k.tasks.group_mut(tgid)?.pending.take(wanted)?,
+    };
+    if info.code == g::SI_TIMER {
+        posix_timer::delivered(k, tgid, &mut info);
     }
+    Some(info)
 }
 
 /// Deals with one pending signal and an interrupted call of the current task. Returns `true` if it must be called again: something was

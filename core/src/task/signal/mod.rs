@@ -15,8 +15,8 @@ pub(crate) use deliver::{
 };
 pub(crate) use frame::{StackT, USER_CS, USER_DS, set_altstack, sigreturn};
 pub(crate) use send::{
-    from_outside, may_signal, queue_process, queue_thread, remove_pending, retarget, send_group,
-    send_process, send_thread, wake,
+    from_outside, is_queued, may_signal, queue_process, queue_thread, remove_pending, retarget,
+    send_group, send_process, send_thread, take_back, wake,
 };
 pub(crate) use stop::{check_stopped, join_stop};
 
@@ -201,6 +201,12 @@ impl Pending {
             self.queue.retain(|info| bit(info.signo) & set == 0);
             self.set &= !set;
         }
+    }
+
+    /// Forgets signals like this.
+    fn remove_like(&mut self, like: impl Fn(&SigInfo) -> bool) {
+        self.queue.retain(|info| !like(info));
+        self.set = self.queue.iter().fold(0, |set, info| set | bit(info.signo));
     }
 
     /// Whether set and queue agree; for invariant checks.

@@ -7,8 +7,10 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::event::Output;
+use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
 use crate::task::{INIT, Task};
+use crate::vfs::ready;
 
 const CAP_KILL: u32 = g::CAP_KILL;
 
@@ -56,6 +58,7 @@ pub(crate) fn queue_thread(k: &mut Kernel, thread: ThreadId, info: SigInfo) -> R
         if takes(task, info.signo) {
             wake(k, thread);
         }
+        k.notify(WaitKey::Signals(tgid), ready::PLAIN_IN);
     }
     Ok(())
 }
@@ -81,6 +84,7 @@ pub(crate) fn queue_process(k: &mut Kernel, tgid: u32, info: SigInfo) -> Result<
     if let Some(thread) = taker {
         wake(k, thread);
     }
+    k.notify(WaitKey::Signals(tgid), ready::PLAIN_IN);
     Ok(())
 }
 
@@ -177,6 +181,32 @@ pub(crate) fn remove_pending(k: &mut Kernel, tgid: u32, set: u64) {
     for thread in threads {
         if let Some(task) = k.tasks.get_mut(thread) {
             task.pending.remove(set);
+        }
+    }
+}
+
+/// Whether a signal like this waits in a process or one of its threads.
+pub(crate) fn is_queued(k: &Kernel, tgid: u32, like: impl Fn(&SigInfo) -> bool) -> bool {
+    let group = k.tasks.group(tgid);
+    let shared = group.into_iter().map(|group| &group.pending);
+    let own = k
+        .tasks
+        .thread_ids(tgid)
+        .filter_map(|thread| k.tasks.get(thread));
+    shared
+        .chain(own.map(|task| &task.pending))
+        .any(|pending| pending.queue.iter().any(&like))
+}
+
+/// Forgets signals like this of a process and its threads.
+pub(crate) fn take_back(k: &mut Kernel, tgid: u32, like: impl Fn(&SigInfo) -> bool) {
+    if let Some(group) = k.tasks.group_mut(tgid) {
+        group.pending.remove_like(&like);
+    }
+    let threads: Vec<ThreadId> = k.tasks.thread_ids(tgid).collect();
+    for thread in threads {
+        if let Some(task) = k.tasks.get_mut(thread) {
+            task.pending.remove_like(&like);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::mm::space::{self, VmaInfo};
 use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::mount::MountFlags;
-use crate::vfs::{FileId, FsContext, MountId, PathRef, walk};
+use crate::vfs::{FileId, FileKind, FsContext, MountId, PathRef, epoll, walk};
 
 /// Nanoseconds in a clock tick.
 const TICK: u64 = 10_000_000;
@@ -197,14 +197,51 @@ pub(super) fn fd_info(k: &Kernel, view: View, fd: u32) -> Result<Vec<u8>, Errno>
         .file(k, fd)
         .and_then(|id| k.vfs.file(id))
         .ok_or(Errno::ENOENT)?;
-    Ok(format!(
+    let mut text = format!(
         "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{}\n",
         open.offset,
         open.flags,
         open.path.mount.0,
         open.inode.map_or(0, |inode| inode.ino.0)
-    )
-    .into_bytes())
+    );
+    text += &event_info(k, &open.kind);
+    Ok(text.into_bytes())
+}
+
+/// The lines that files which are events add (proc(5), "/proc/pid/fdinfo").
+fn event_info(k: &Kernel, kind: &FileKind) -> String {
+    let span = |nanos: u64| format!("({}, {})", nanos / 1_000_000_000, nanos % 1_000_000_000);
+    match kind {
+        FileKind::EventFd(event) => format!(
+            "eventfd-count: {:16x}\neventfd-id: 0\neventfd-semaphore: {}\n",
+            event.count,
+            u8::from(event.semaphore)
+        ),
+        FileKind::TimerFd(timer) => {
+            let left = match timer.at {
+                Some(at) if !timer.expired => at.saturating_sub(k.system.now.mono),
+                _ => 0,
+            };
+            format!(
+                "clockid: {}\nticks: {}\nsettime flags: 0{:o}\nit_value: {}\nit_interval: {}\n",
+                timer.clock,
+                timer.ticks,
+                timer.flags,
+                span(left),
+                span(timer.interval)
+            )
+        }
+        FileKind::SignalFd(mask) => format!("sigmask:\t{mask:016x}\n"),
+        FileKind::PidFd(pid) => {
+            let number = match pid.process(k) {
+                Some(tgid) => i64::from(pid.thread.unwrap_or(tgid)),
+                None => -1,
+            };
+            format!("Pid:\t{number}\nNSpid:\t{number}\n")
+        }
+        FileKind::Epoll(epoll) => epoll::info(k, epoll),
+        _ => String::new(),
+    }
 }
 
 /// Bytes of a task's memory between two addresses; empty where it has none any more.

@@ -1,0 +1,153 @@
+// Cases of futexes and of files that are events; see guest.h.
+#include "guest.h"
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+
+#define MS 1000000
+#define fut(...) syscall(SYS_futex, __VA_ARGS__)
+static const struct timespec short_time = {0, 5 * MS};
+static void nap(int ms) { struct timespec t = {0, ms * MS}; nanosleep(&t, 0); }
+static uint32_t words[1024];
+
+// A thread that makes one futex call and keeps its result.
+struct sleeper { pthread_t thread; uint32_t *word; int op; uint32_t val; const struct timespec *time; uint32_t *word2; uint32_t val3; long result; int error; volatile pid_t tid; };
+static void *sleeper(void *p) {
+    struct sleeper *s = p;
+    s->tid = gettid();
+    s->result = fut(s->word, s->op, s->val, s->time, s->word2, s->val3);
+    s->error = s->result < 0 ? errno : 0;
+    if (s->op == FUTEX_LOCK_PI && !s->result) fut(s->word, FUTEX_UNLOCK_PI);
+    if (s->op == FUTEX_WAIT_REQUEUE_PI && !s->result) fut(s->word2, FUTEX_UNLOCK_PI);
+    return 0;
+}
+static void start(struct sleeper *s) { s->tid = 0; pthread_create(&s->thread, 0, sleeper, s); while (!s->tid) nap(1); nap(20); }
+static void finish(struct sleeper *s) { pthread_join(s->thread, 0); printf("%ld %s\n", s->result, s->error ? strerrorname_np(s->error) : ""); }
+
+static void c_futex_errors(void) {
+    uint32_t *w = words; *w = 5;
+    T(fut(w, FUTEX_WAIT, 4, 0)); T(fut(w, FUTEX_WAIT, 5, &short_time)); T(fut((char *)w + 2, FUTEX_WAIT, 5, 0)); T(fut((void *)8, FUTEX_WAIT, 5, 0)); T(fut((void *)8, FUTEX_WAKE, 5)); T(fut((void *)8, FUTEX_WAKE_PRIVATE, 5));
+    struct timespec bad = {0, 1000000000}; T(fut(w, FUTEX_WAIT, 5, &bad)); T(fut(w, FUTEX_WAIT, 5, (void *)8)); bad.tv_nsec = 0; bad.tv_sec = -1; T(fut(w, FUTEX_WAIT, 5, &bad));
+    T(fut(w, FUTEX_WAIT | FUTEX_CLOCK_REALTIME, 5, &short_time)); T(fut(w, FUTEX_WAIT_BITSET, 5, &short_time, 0, 0)); T(fut(w, FUTEX_WAIT_BITSET, 5, &short_time, 0, 1)); T(fut(w, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 5, &short_time, 0, 1)); T(fut(w, FUTEX_WAKE_BITSET, 1, 0, 0, 0));
+    T(fut(w, FUTEX_WAKE, 0)); T(fut(w, FUTEX_WAKE, -1)); T(fut(w, 2, 1)); T(fut(w, 99, 1)); T(fut(w, FUTEX_WAKE | FUTEX_CLOCK_REALTIME, 1));
+    T(fut(w, FUTEX_REQUEUE, -1, 1, w + 1)); T(fut(w, FUTEX_CMP_REQUEUE, 1, 1, w + 1, 4)); T(fut(w, FUTEX_CMP_REQUEUE, 1, 1, w + 1, 5)); T(fut(w, FUTEX_REQUEUE, 1, 1, (void *)8));
+    T(fut(w, FUTEX_CMP_REQUEUE_PI, 2, 1, w + 1, 5)); T(fut(w, FUTEX_CMP_REQUEUE_PI, 1, 1, w, 5)); T(fut(w, FUTEX_CMP_REQUEUE_PI, 1, 1, w + 1, 5)); T(fut(w, FUTEX_WAIT_REQUEUE_PI, 5, 0, w)); T(fut(w, FUTEX_WAIT_REQUEUE_PI, 4, 0, w + 1)); T(fut(w, FUTEX_WAIT_REQUEUE_PI, 5, &short_time, w + 1));
+}
+static void c_futex_wake_op(void) {
+    uint32_t *w = words; for (int op = 0; op < 8; op++) { w[1] = 12; T(fut(w, FUTEX_WAKE_OP, 1, 1, w + 1, FUTEX_OP(op, 10, 0, 12))); printf("%u\n", w[1]); }
+    for (int cmp = 0; cmp < 8; cmp++) { w[1] = 12; T(fut(w, FUTEX_WAKE_OP, 1, 1, w + 1, FUTEX_OP(0, 0xfff, cmp, 12))); printf("%u\n", w[1]); }
+    w[1] = 0; T(fut(w, FUTEX_WAKE_OP, 1, 1, w + 1, FUTEX_OP(FUTEX_OP_OR | 8, 5, 0, 0))); printf("%u\n", w[1]); T(fut(w, FUTEX_WAKE_OP, 1, 1, (void *)8, 0)); T(fut(w, FUTEX_WAKE_OP, 1, 1, (char *)w + 1, 0));
+}
+static void c_futex_threads(void) {
+    uint32_t *w = words; struct sleeper s[3] = {{.word = w, .op = FUTEX_WAIT_PRIVATE}, {.word = w, .op = FUTEX_WAIT_PRIVATE}, {.word = w, .op = FUTEX_WAIT_BITSET_PRIVATE, .val3 = 4}};
+    for (int i = 0; i < 3; i++) start(s + i);
+    T(fut(w, FUTEX_WAKE, 9)); T(fut(w, FUTEX_WAKE_BITSET_PRIVATE, 9, 0, 0, 8)); T(fut(w, FUTEX_REQUEUE_PRIVATE, 1, 1, w + 1)); T(fut(w + 1, FUTEX_WAKE_PRIVATE, 9)); T(fut(w, FUTEX_WAKE_PRIVATE, 9));
+    for (int i = 0; i < 3; i++) finish(s + i);
+}
+static void c_futex_shared(void) {
+    uint32_t *w = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); int fd = make("f", ""); ftruncate(fd, 4096);
+    uint32_t *a = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), *b = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    pid_t c = (fflush(stdout), fork()); if (!c) { _exit(fut(w, FUTEX_WAIT, 0, 0) || fut(a, FUTEX_WAIT, 0, 0)); }
+    long n; while (!(n = fut(w, FUTEX_WAKE, 1))) nap(1); printf("%ld\n", n); while (!(n = fut(b, FUTEX_WAKE, 1))) nap(1); printf("%ld\n", n); int st; waitpid(c, &st, 0); printf("%d\n", st);
+}
+static void c_futex_pi(void) {
+    uint32_t *w = words; pid_t me = gettid(); T(fut(w, FUTEX_LOCK_PI, 0, 0)); printf("%d\n", *w == me); T(fut(w, FUTEX_LOCK_PI, 0, 0)); T(fut(w, FUTEX_TRYLOCK_PI)); T(fut(w, FUTEX_UNLOCK_PI)); printf("%u\n", *w); T(fut(w, FUTEX_UNLOCK_PI));
+    *w = 3999999; T(fut(w, FUTEX_LOCK_PI, 0, 0)); printf("%x\n", *w); *w = 0;
+    fut(w, FUTEX_LOCK_PI, 0, 0); struct sleeper s = {.word = w, .op = FUTEX_LOCK_PI}; start(&s); printf("%d\n", *w == (me | FUTEX_WAITERS)); T(fut(w, FUTEX_WAKE, 1)); T(fut(w, FUTEX_UNLOCK_PI)); finish(&s);
+    fut(w, FUTEX_LOCK_PI, 0, 0); s.time = &short_time; start(&s); finish(&s); printf("%d\n", *w == (me | FUTEX_WAITERS)); T(fut(w, FUTEX_UNLOCK_PI)); printf("%u\n", *w);
+    struct sleeper n = {.word = w, .op = FUTEX_WAIT}; start(&n); T(fut(w, FUTEX_LOCK_PI, 0, 0)); T(fut(w, FUTEX_WAKE, 1)); finish(&n);
+}
+static void c_futex_requeue_pi(void) {
+    uint32_t *w = words; struct sleeper s[2] = {{.word = w, .op = FUTEX_WAIT_REQUEUE_PI, .word2 = w + 1}, {.word = w, .op = FUTEX_WAIT_REQUEUE_PI, .word2 = w + 1}};
+    start(s); start(s + 1); T(fut(w, FUTEX_WAKE, 1)); T(fut(w, FUTEX_REQUEUE, 1, 1, w + 1)); T(fut(w, FUTEX_CMP_REQUEUE_PI, 1, 1, w + 2, 0)); T(fut(w + 1, FUTEX_LOCK_PI, 0, 0)); T(fut(w, FUTEX_CMP_REQUEUE_PI, 1, 9, w + 1, 0)); T(fut(w + 1, FUTEX_UNLOCK_PI)); finish(s); finish(s + 1); printf("%u\n", w[1]);
+}
+static void *dies(void *mutex) { pthread_mutex_lock(mutex); return 0; }
+static void c_robust(void) {
+    for (int pi = 0; pi < 2; pi++) {
+        pthread_mutexattr_t a; pthread_mutexattr_init(&a); pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST); pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED); if (pi) pthread_mutexattr_setprotocol(&a, PTHREAD_PRIO_INHERIT);
+        pthread_mutex_t *m = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); pthread_mutex_init(m, &a);
+        pthread_t t; pthread_create(&t, 0, dies, m); pthread_join(t, 0); T(pthread_mutex_lock(m)); T(pthread_mutex_consistent(m)); T(pthread_mutex_unlock(m)); T(pthread_mutex_lock(m)); T(pthread_mutex_unlock(m));
+        pid_t c = (fflush(stdout), fork()); if (!c) { pthread_mutex_lock(m); nap(50); kill(getpid(), SIGKILL); } nap(20); T(pthread_mutex_lock(m)); T(pthread_mutex_unlock(m)); T(pthread_mutex_lock(m)); waitpid(c, 0, 0);
+    }
+    void *head; size_t len; T(syscall(SYS_get_robust_list, 0, &head, &len)); printf("%zu\n", len); T(syscall(SYS_get_robust_list, 3999999, &head, &len)); T(syscall(SYS_set_robust_list, head, 23));
+}
+struct waitv { uint64_t val, uaddr; uint32_t flags, pad; };
+static void *wake_later(void *w) { nap(30); fut(w, FUTEX_WAKE, 1); return 0; }
+static void c_futex_waitv(void) {
+    struct waitv v[130] = {{0, (uintptr_t)words, 2}, {0, (uintptr_t)(words + 1), 2}}; struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
+    T(syscall(449, v, 2, 0, &t, 1)); T(syscall(449, v, 2, 0, &t, 7)); T(syscall(449, v, 2, 1, 0, 0)); T(syscall(449, v, 0, 0, 0, 0)); T(syscall(449, v, 129, 0, 0, 0)); T(syscall(449, 0, 1, 0, 0, 0)); T(syscall(449, (void *)8, 1, 0, 0, 0));
+    v[1].val = 1; T(syscall(449, v, 2, 0, 0, 0)); v[1].val = 1ull << 32; T(syscall(449, v, 2, 0, 0, 0)); v[1].val = 0; v[1].flags = 0; T(syscall(449, v, 2, 0, 0, 0)); v[1].flags = 2; v[1].pad = 1; T(syscall(449, v, 2, 0, 0, 0)); v[1].pad = 0;
+    pthread_t w; pthread_create(&w, 0, wake_later, words + 1); T(syscall(449, v, 2, 0, 0, 0)); pthread_join(w, 0);
+}
+static void c_futex2(void) {
+    uint32_t *w = words; T(syscall(455, w, 0, 0, 2, 0, 0)); T(syscall(455, w, 1, 1, 2, 0, 0)); T(syscall(455, w, 1ull << 32, 1, 2, 0, 0)); T(syscall(455, w, 0, 1, 1, 0, 0)); struct timespec t; clock_gettime(CLOCK_REALTIME, &t); T(syscall(455, w, 0, 1, 2, &t, 0)); T(syscall(455, w, 0, 1, 2, &t, 5));
+    T(syscall(454, w, 1, 1, 2)); T(syscall(454, w, 1, 0, 2)); T(syscall(454, w, 0, 1, 2)); T(syscall(454, w, 1, 1, 0)); struct waitv v[2] = {{0, (uintptr_t)w, 2}, {0, (uintptr_t)(w + 1), 2}}; T(syscall(456, v, 0, 1, 1)); T(syscall(456, v, 1, 1, 1)); v[0].val = 3; T(syscall(456, v, 0, 1, 1)); T(syscall(456, 0, 0, 1, 1));
+}
+
+static int add(int ep, int fd, uint32_t events) { struct epoll_event e = {events, {.u64 = fd}}; return epoll_ctl(ep, EPOLL_CTL_ADD, fd, &e); }
+static int mod(int ep, int fd, uint32_t events) { struct epoll_event e = {events, {.u64 = fd}}; return epoll_ctl(ep, EPOLL_CTL_MOD, fd, &e); }
+static void told(int ep) { struct epoll_event e[16]; int n = epoll_wait(ep, e, 16, 0); printf("%d:", n); for (int i = 0; i < n; i++) printf(" %x@%d", e[i].events, (int)e[i].data.u64); puts(""); }
+static int64_t take(int fd) { int64_t n = 0; long r = read(fd, &n, 8); return r == 8 ? n : -errno; }
+static int64_t give(int fd, uint64_t n) { long r = write(fd, &n, 8); return r == 8 ? 8 : -errno; }
+
+static void c_eventfd(void) {
+    int fd = eventfd(3, EFD_NONBLOCK); T(take(fd)); T(take(fd)); T(read(fd, buf, 7)); T(give(fd, -1)); T(give(fd, -2)); T(give(fd, 1)); T(take(fd)); T(write(fd, buf, 7)); T(lseek(fd, 0, SEEK_SET)); T(pread(fd, buf, 8, 0)); T(eventfd(0, 2)); T(ftruncate(fd, 0)); T(fsync(fd)); T((long)mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 0));
+    int s = eventfd(2, EFD_SEMAPHORE | EFD_NONBLOCK); T(take(s)); T(take(s)); T(take(s)); T(fcntl(s, F_GETFL)); T(fcntl(s, F_GETFD)); T(read(fd, (void *)8, 8)); give(fd, 1); T(write(fd, (void *)8, 8)); struct iovec v[2] = {{buf, 4}, {buf + 4, 4}}; T(readv(fd, v, 2)); struct stat st; fstat(fd, &st); printf("%o %ld\n", st.st_mode, (long)st.st_size);
+    struct pollfd p = {fd, POLLIN | POLLOUT}; T(poll(&p, 1, 0)); printf("%x\n", p.revents); give(fd, -2); T(poll(&p, 1, 0)); printf("%x\n", p.revents); sprintf(buf, "/proc/self/fd/%d", fd); char name[100] = ""; readlink(buf, name, 99); puts(name); T(open(buf, O_RDWR));
+}
+static void c_eventfd_blocks(void) { int fd = eventfd(0, 0); pid_t c = (fflush(stdout), fork()); if (!c) { nap(20); give(fd, 7); give(fd, -8); give(fd, 100); _exit(0); } T(take(fd)); nap(20); T(take(fd)); T(take(fd)); waitpid(c, 0, 0); }
+static void c_epoll_errors(void) {
+    int ep = epoll_create1(EPOLL_CLOEXEC), fd = eventfd(0, 0), f = make("f", ""); struct epoll_event e = {EPOLLIN}; T(epoll_create(0)); T(epoll_create1(1)); T(add(ep, f, EPOLLIN)); T(add(ep, 99, EPOLLIN)); T(add(99, fd, EPOLLIN)); T(add(fd, ep, EPOLLIN)); T(add(ep, ep, EPOLLIN)); T(epoll_ctl(ep, 9, fd, &e)); T(epoll_ctl(ep, EPOLL_CTL_ADD, fd, 0)); T(mod(ep, fd, EPOLLIN)); T(epoll_ctl(ep, EPOLL_CTL_DEL, fd, 0));
+    T(epoll_wait(ep, &e, 0, 0)); T(epoll_wait(fd, &e, 1, 0)); T(epoll_wait(99, &e, 1, 0)); T(epoll_wait(ep, &e, 1 << 30, 0)); T(syscall(SYS_epoll_pwait, ep, &e, 1, 0, &e, 4)); T(read(ep, buf, 8)); T(write(ep, buf, 8)); T(lseek(ep, 0, 0)); T(add(ep, fd, EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT)); T(add(ep, fd, EPOLLIN | EPOLLEXCLUSIVE)); T(mod(ep, fd, EPOLLIN)); T(add(ep, fd, EPOLLIN)); int n = open("/dev/null", O_RDWR); T(add(ep, n, EPOLLIN)); int d = open(".", O_RDONLY); T(add(ep, d, EPOLLIN)); int o = open("f", O_PATH); T(add(ep, o, EPOLLIN)); int q = epoll_create1(0); T(add(ep, q, EPOLLIN | EPOLLEXCLUSIVE)); struct timespec t = {0, 2000000000}; T(syscall(SYS_epoll_pwait2, ep, &e, 1, &t, 0, 8));
+}
+static void c_epoll_modes(void) {
+    int ep = epoll_create1(0), a = eventfd(0, 0), b = eventfd(1, 0), c = eventfd(1, 0); add(ep, a, EPOLLIN); add(ep, b, EPOLLIN | EPOLLET); add(ep, c, EPOLLIN | EPOLLONESHOT); told(ep); told(ep); give(a, 1); give(b, 1); give(c, 1); told(ep); told(ep); take(a); told(ep); mod(ep, c, EPOLLIN | EPOLLOUT | EPOLLONESHOT); mod(ep, b, EPOLLIN | EPOLLET); told(ep); told(ep);
+    mod(ep, a, 0); told(ep); mod(ep, a, EPOLLOUT); told(ep); int d = dup(b); close(b); give(d, 1); told(ep); close(d); close(a); told(ep); struct epoll_event e; int x = eventfd(1, 0), y = eventfd(1, 0); add(ep, x, EPOLLIN); add(ep, y, EPOLLIN); for (int i = 0; i < 4; i++) { epoll_wait(ep, &e, 1, 0); printf("%d\n", e.data.u64 == x); }
+}
+static void c_epoll_pipe(void) {
+    int p[2]; pipe2(p, O_NONBLOCK); int ep = epoll_create1(0); add(ep, p[0], EPOLLIN | EPOLLOUT | EPOLLET | EPOLLRDHUP); add(ep, p[1], EPOLLIN | EPOLLOUT | EPOLLET); told(ep); write(p[1], "a", 1); told(ep); write(p[1], "b", 1); told(ep); read(p[0], buf, 1); told(ep); read(p[0], buf, 9); told(ep); while (write(p[1], buf, 65536) > 0) {} told(ep); while (read(p[0], buf, 65536) > 0) {} told(ep); told(ep);
+    int q[2]; pipe(q); int e2 = epoll_create1(0); add(e2, q[0], EPOLLIN); add(e2, q[1], EPOLLOUT); told(e2); write(q[1], "x", 1); told(e2); close(q[1]); told(e2); read(q[0], buf, 1); told(e2); close(p[0]); told(ep);
+}
+static void c_epoll_nested(void) {
+    int ep[7], fd = eventfd(0, 0); for (int i = 0; i < 7; i++) ep[i] = epoll_create1(0); for (int i = 0; i < 5; i++) T(add(ep[i], ep[i + 1], EPOLLIN)); T(add(ep[5], ep[0], EPOLLIN)); T(add(ep[4], ep[5], EPOLLIN)); T(add(ep[6], ep[0], EPOLLIN)); T(add(ep[6], ep[1], EPOLLIN)); T(add(ep[2], ep[6], EPOLLIN)); T(add(ep[4], fd, EPOLLIN)); told(ep[0]); give(fd, 1); told(ep[0]); told(ep[4]); take(fd); told(ep[0]); struct pollfd p = {ep[0], POLLIN}; T(poll(&p, 1, 0)); give(fd, 1); T(poll(&p, 1, 0)); printf("%x\n", p.revents);
+    int a = epoll_create1(0), b = epoll_create1(0); add(a, b, EPOLLIN | EPOLLET); int g = eventfd(0, 0); add(b, g, EPOLLIN); give(g, 1); told(a); told(a); give(g, 1); told(a); told(b);
+}
+static void c_epoll_wakes(void) {
+    int ep = epoll_create1(0), fd = eventfd(0, 0); add(ep, fd, EPOLLIN); pid_t c = (fflush(stdout), fork()); if (!c) { nap(20); give(fd, 1); nap(20); kill(getppid(), SIGUSR1); _exit(0); } struct epoll_event e; T(epoll_wait(ep, &e, 1, -1)); take(fd); signal(SIGUSR1, SIG_IGN); struct sigaction a = {.sa_handler = (void (*)(int))nap, .sa_flags = SA_RESTART}; sigaction(SIGUSR1, &a, 0); T(epoll_wait(ep, &e, 1, -1)); waitpid(c, 0, 0); T(epoll_wait(ep, &e, 1, 10));
+    sigset_t s, o; sigemptyset(&s); sigaddset(&s, SIGUSR1); sigprocmask(SIG_BLOCK, &s, 0); raise(SIGUSR1); sigemptyset(&o); T(epoll_pwait(ep, &e, 1, -1, &o)); T(epoll_wait(ep, &e, 1, 0));
+}
+static void c_timerfd(void) {
+    T(timerfd_create(2, 0)); T(timerfd_create(1, 1)); int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK); struct itimerspec t = {{0, 0}, {0, 20 * MS}}, o; T(timerfd_settime(fd, 4, &t, 0)); T(timerfd_settime(99, 0, &t, 0)); T(timerfd_settime(0, 0, &t, 0)); T(timerfd_settime(fd, 0, (void *)8, 0)); T(read(fd, buf, 8)); T(timerfd_settime(fd, 0, &t, &o)); printf("%ld %ld\n", (long)o.it_value.tv_sec, o.it_value.tv_nsec); T(read(fd, buf, 8)); T(read(fd, buf, 7)); T(write(fd, buf, 8));
+    fcntl(fd, F_SETFL, 0); T(take(fd)); T(timerfd_gettime(fd, &o)); printf("%ld %ld\n", (long)o.it_value.tv_sec, o.it_value.tv_nsec); t.it_value.tv_nsec = 1000000000; T(timerfd_settime(fd, 0, &t, 0)); t = (struct itimerspec){{0, 500 * MS}, {0, 1}}; T(timerfd_settime(fd, 0, &t, 0)); T(take(fd)); T(timerfd_gettime(fd, &o)); printf("%d %ld\n", o.it_value.tv_nsec > 300 * MS, o.it_interval.tv_nsec);
+    t = (struct itimerspec){{0, 0}, {1, 0}}; T(timerfd_settime(fd, TFD_TIMER_ABSTIME, &t, 0)); T(take(fd)); int r = timerfd_create(CLOCK_REALTIME, 0); struct timespec n; clock_gettime(CLOCK_REALTIME, &n); t = (struct itimerspec){{0, 0}, {n.tv_sec, n.tv_nsec}}; T(timerfd_settime(r, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &t, 0)); T(take(r)); struct pollfd p = {r, POLLIN}; T(poll(&p, 1, 0)); sprintf(buf, "/proc/self/fd/%d", r); char name[100] = ""; readlink(buf, name, 99); puts(name);
+    t = (struct itimerspec){{0, 10 * MS}, {0, 10 * MS}}; timerfd_settime(fd, 0, &t, 0); nap(55); printf("%d\n", take(fd) >= 5); t = (struct itimerspec){}; T(timerfd_settime(fd, 0, &t, &o)); printf("%ld\n", o.it_interval.tv_nsec); fcntl(fd, F_SETFL, O_NONBLOCK); T(take(fd));
+}
+static void c_signalfd(void) {
+    sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); sigaddset(&s, SIGCHLD); sigaddset(&s, SIGRTMIN + 1); sigprocmask(SIG_BLOCK, &s, 0); T(syscall(SYS_signalfd4, -1, &s, 4, 0)); T(syscall(SYS_signalfd4, -1, &s, 8, 1)); T(signalfd(0, &s, 0)); T(signalfd(99, &s, 0)); int fd = signalfd(-1, &s, SFD_NONBLOCK); struct signalfd_siginfo i[4]; T(read(fd, i, sizeof i)); T(read(fd, i, 100)); raise(SIGUSR1); union sigval v = {.sival_int = 77}; sigqueue(getpid(), SIGRTMIN + 1, v); v.sival_int = 78; sigqueue(getpid(), SIGRTMIN + 1, v);
+    struct pollfd p = {fd, POLLIN}; T(poll(&p, 1, 0)); printf("%x\n", p.revents); T(read(fd, i, sizeof i)); for (int n = 0; n < 3; n++) printf("%u %d %d %d %d %d\n", i[n].ssi_signo, i[n].ssi_code, i[n].ssi_pid == getpid(), i[n].ssi_uid == getuid(), i[n].ssi_int, (int)i[n].ssi_ptr);
+    pid_t c = (fflush(stdout), fork()); if (!c) _exit(5); fcntl(fd, F_SETFL, 0); T(read(fd, i, sizeof i)); printf("%u %d %d %d\n", i[0].ssi_signo, i[0].ssi_code, i[0].ssi_pid == c, i[0].ssi_status); waitpid(c, 0, 0); sigemptyset(&s); T(signalfd(fd, &s, 0) == fd); raise(SIGUSR1); T(poll(&p, 1, 0)); T(write(fd, buf, 8)); sprintf(buf, "/proc/self/fd/%d", fd); char name[100] = ""; readlink(buf, name, 99); puts(name);
+}
+static void c_pidfd(void) {
+    T(syscall(SYS_pidfd_open, 3999999, 0)); T(syscall(SYS_pidfd_open, 0, 0)); T(syscall(SYS_pidfd_open, getpid(), 1)); pid_t c = (fflush(stdout), fork()); if (!c) { pause(); _exit(0); } int fd = syscall(SYS_pidfd_open, c, 0), nb = syscall(SYS_pidfd_open, c, O_NONBLOCK); T(fcntl(fd, F_GETFD)); T(read(fd, buf, 8)); T(write(fd, buf, 8)); siginfo_t i = {0}; T(waitid(P_PIDFD, nb, &i, WEXITED)); T(waitid(P_PIDFD, fd, &i, WEXITED | WNOHANG)); T(waitid(P_PIDFD, 99, &i, WEXITED)); T(waitid(P_PIDFD, 0, &i, WEXITED)); T(waitid(P_PIDFD, -1, &i, WEXITED)); struct pollfd p = {fd, POLLIN}; T(poll(&p, 1, 0));
+    T(syscall(SYS_pidfd_send_signal, fd, 0, 0, 0)); T(syscall(SYS_pidfd_send_signal, fd, 99, 0, 0)); T(syscall(SYS_pidfd_send_signal, fd, 0, 0, 64)); T(syscall(SYS_pidfd_send_signal, 0, 0, 0, 0)); T(syscall(SYS_pidfd_getfd, fd, 1, 1)); T(syscall(SYS_pidfd_getfd, fd, 99, 0)); T(syscall(SYS_pidfd_getfd, 0, 1, 0)); int g = syscall(SYS_pidfd_getfd, fd, 1, 0); T(fcntl(g, F_GETFD)); T(syscall(SYS_pidfd_send_signal, fd, SIGTERM, 0, 0)); T(poll(&p, 1, 1000)); printf("%x\n", p.revents); T(waitid(P_PIDFD, nb, &i, WEXITED)); printf("%d %d %d\n", i.si_pid == c, i.si_code, i.si_status); T(poll(&p, 1, 0)); printf("%x\n", p.revents); T(syscall(SYS_pidfd_send_signal, fd, 0, 0, 0)); T(waitid(P_PIDFD, fd, &i, WEXITED)); T(syscall(SYS_pidfd_getfd, fd, 1, 0)); sprintf(buf, "/proc/self/fd/%d", fd); char name[100] = ""; readlink(buf, name, 99); puts(name);
+    int made = -1; pid_t d = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, 0, &made, 0, 0); if (!d) _exit(3); printf("%d\n", made >= 0); T(waitid(P_PIDFD, made, &i, WEXITED)); printf("%d\n", i.si_status); T(syscall(SYS_clone, CLONE_PIDFD | CLONE_PARENT_SETTID | SIGCHLD, 0, &made, 0, 0)); T(syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, 0, (void *)8, 0, 0));
+}
+static volatile int ticks, last; static void tick(int s, siginfo_t *i, void *c) { (void)c; ticks++; last = s * 1000 + i->si_value.sival_int; }
+static void c_posix_timers(void) {
+    struct sigaction a = {.sa_sigaction = tick, .sa_flags = SA_SIGINFO}; sigaction(SIGRTMIN, &a, 0); struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN, .sigev_value.sival_int = 55}; int id = -1, id2 = -1;
+#define tc(...) syscall(SYS_timer_create, __VA_ARGS__)
+#define ts(...) syscall(SYS_timer_settime, __VA_ARGS__)
+    T(tc(99, &e, &id)); T(tc(CLOCK_MONOTONIC_RAW, &e, &id)); T(tc(CLOCK_MONOTONIC, &e, &id)); T(tc(CLOCK_REALTIME, 0, &id2)); printf("%d %d\n", id, id2); T(tc(CLOCK_MONOTONIC, &e, (void *)8)); e.sigev_signo = 65; T(tc(CLOCK_MONOTONIC, &e, &id2)); e.sigev_signo = 0; T(tc(CLOCK_MONOTONIC, &e, &id2)); e.sigev_notify = 9; T(tc(CLOCK_MONOTONIC, &e, &id2)); e.sigev_notify = SIGEV_NONE; T(tc(CLOCK_MONOTONIC, &e, &id2)); struct itimerspec t = {{0, 0}, {0, 10 * MS}}, o;
+    T(ts(id, 0, 0, 0)); T(ts(77, 0, &t, 0)); T(ts(id, 0, &t, &o)); printf("%ld\n", o.it_value.tv_nsec); while (!ticks) nap(5); printf("%d %d\n", ticks, last - SIGRTMIN * 1000); T(syscall(SYS_timer_getoverrun, id)); T(syscall(SYS_timer_gettime, id, &o)); printf("%ld %ld\n", o.it_value.tv_nsec, o.it_interval.tv_nsec); T(syscall(SYS_timer_getoverrun, 77)); T(syscall(SYS_timer_delete, 77));
+    sigset_t s; sigemptyset(&s); sigaddset(&s, SIGRTMIN); sigprocmask(SIG_BLOCK, &s, 0); t = (struct itimerspec){{0, 10 * MS}, {0, 10 * MS}}; T(ts(id, 0, &t, 0)); nap(65); siginfo_t i; T(sigwaitinfo(&s, &i) == SIGRTMIN); printf("%d %d %d\n", i.si_code, i.si_overrun >= 4, i.si_value.sival_int); printf("%d\n", syscall(SYS_timer_getoverrun, id) == i.si_overrun); t = (struct itimerspec){{0, 10 * MS}, {0, 0}}; nap(15); T(ts(id, 0, &t, &o)); printf("%ld\n", o.it_interval.tv_nsec); struct timespec z = {0, 0}; T(sigtimedwait(&s, &i, &z)); T(syscall(SYS_timer_gettime, id, &o)); printf("%ld\n", o.it_interval.tv_nsec); T(syscall(SYS_timer_delete, id)); T(syscall(SYS_timer_delete, id));
+    t = (struct itimerspec){{0, 0}, {0, 5 * MS}}; T(ts(id2, 0, &t, 0)); nap(10); T(syscall(SYS_timer_gettime, id2, &o)); printf("%ld\n", o.it_value.tv_nsec);
+}
+
+#define CASES(X) X(futex_errors) X(futex_wake_op) X(futex_threads) X(futex_shared) X(futex_pi) X(futex_requeue_pi) X(robust) X(futex_waitv) X(futex2) X(eventfd) X(eventfd_blocks) X(epoll_errors) X(epoll_modes) X(epoll_pipe) X(epoll_nested) X(epoll_wakes) X(timerfd) X(signalfd) X(pidfd) X(posix_timers)
+
+#include "main.h"

@@ -1,0 +1,221 @@
+//! Waiting for many files (epoll(7)).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::args::*;
+use super::poll::{read_span, take_mask};
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, TASK_SIZE};
+use crate::event::{HostCall, HostResult};
+use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::vfs::anon::Anon;
+use crate::vfs::epoll::{self, Epoll, ItemKey};
+use crate::vfs::{FileId, FileKind, fdtable, file, ready, rw};
+
+/// `struct epoll_event`, which is packed on x86-64.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, packed)]
+struct UserEvent {
+    events: u32,
+    data: u64,
+}
+
+const EVENT_SIZE: u64 = size_of::<UserEvent>() as u64;
+/// Most events of one wait (`EP_MAX_EVENTS`).
+const EVENTS_MAX: i32 = i32::MAX / EVENT_SIZE as i32;
+const NANOS_PER_MS: u64 = 1_000_000;
+
+pub(super) fn epoll_create(cx: &mut Cx<'_, '_>, size: Int) -> SysResult {
+    match size.0 {
+        ..=0 => Err(Errno::EINVAL.into()),
+        _ => create(cx, 0),
+    }
+}
+
+pub(super) fn epoll_create1(cx: &mut Cx<'_, '_>, flags: Hex) -> SysResult {
+    create(cx, flags.0 as u32)
+}
+
+fn create(cx: &mut Cx<'_, '_>, flags: u32) -> SysResult {
+    if flags & !g::EPOLL_CLOEXEC != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let kind = FileKind::Epoll(alloc::boxed::Box::new(Epoll::default()));
+    Ok(ready::install(cx, kind, Anon::Epoll, g::O_RDWR, flags != 0)? as u64)
+}
+
+fn is_epoll(cx: &Cx<'_, '_>, id: FileId) -> bool {
+    matches!(file::at(cx.k, id).kind, FileKind::Epoll(_))
+}
+
+pub(super) fn epoll_ctl(cx: &mut Cx<'_, '_>, epfd: Fd, op: Int, fd: Fd, event: Addr) -> SysResult {
+    const INOUT: u32 = g::EPOLLIN | g::EPOLLOUT;
+    const EXCLUSIVE_OK: u32 =
+        INOUT | g::EPOLLERR | g::EPOLLHUP | g::EPOLLWAKEUP | g::EPOLLET | g::EPOLLEXCLUSIVE;
+    let op = op.0 as u32;
+    let event = match op {
+        g::EPOLL_CTL_DEL => UserEvent::default(),
+        _ => cx.read_obj(event.0)?,
+    };
+    let (mut events, data) = (event.events, event.data);
+    let outer = fdtable::get(cx, epfd.0)?;
+    let inner = fdtable::get(cx, fd.0)?;
+    if !ready::can_wait(file::at(cx.k, inner)) {
+        return Err(Errno::EPERM.into());
+    }
+    if outer == inner || !is_epoll(cx, outer) {
+        return Err(Errno::EINVAL.into());
+    }
+    // It would only keep a machine from going to sleep.
+    events &= !g::EPOLLWAKEUP;
+    if op != g::EPOLL_CTL_DEL && events & g::EPOLLEXCLUSIVE != 0 {
+        let wrong = op == g::EPOLL_CTL_MOD || is_epoll(cx, inner) || events & !EXCLUSIVE_OK != 0;
+        if wrong {
+            return Err(Errno::EINVAL.into());
+        }
+    }
+    if op == g::EPOLL_CTL_ADD && is_epoll(cx, inner) {
+        epoll::check_nesting(cx.k, outer, inner)?;
+    }
+    let item = ItemKey {
+        file: inner,
+        fd: fd.0,
+    };
+    let old = epoll::events(cx.k, outer, item);
+    events |= g::EPOLLERR | g::EPOLLHUP;
+    match (op, old) {
+        (g::EPOLL_CTL_ADD, None) => epoll::add(cx, outer, item, events, data)?,
+        (g::EPOLL_CTL_ADD, Some(_)) => return Err(Errno::EEXIST.into()),
+        (g::EPOLL_CTL_MOD | g::EPOLL_CTL_DEL, None) => return Err(Errno::ENOENT.into()),
+        (g::EPOLL_CTL_MOD, Some(old)) if old & g::EPOLLEXCLUSIVE != 0 => {
+            return Err(Errno::EINVAL.into());
+        }
+        (g::EPOLL_CTL_MOD, Some(_)) => epoll::modify(cx, outer, item, events, data),
+        (g::EPOLL_CTL_DEL, Some(_)) => epoll::remove(cx.k, outer, item),
+        _ => return Err(Errno::EINVAL.into()),
+    }
+    Ok(0)
+}
+
+/// Waits for at most `max` events; `timeout` in nanoseconds, `None` is for ever.
+fn wait(cx: &mut Cx<'_, '_>, epfd: Fd, at: u64, max: i32, timeout: Option<u64>) -> SysResult {
+    if max <= 0 || max > EVENTS_MAX {
+        return Err(Errno::EINVAL.into());
+    }
+    if at
+        .checked_add(max as u64 * EVENT_SIZE)
+        .is_none_or(|end| end > TASK_SIZE)
+    {
+        return Err(Errno::EFAULT.into());
+    }
+    let id = fdtable::get(cx, epfd.0)?;
+    if !is_epoll(cx, id) {
+        return Err(Errno::EINVAL.into());
+    }
+    let told = collect(cx, id, at, max as u64)?;
+    if told > 0 {
+        return Ok(told);
+    }
+    let mut wait = Wait::on(WaitKey::File(id)).restart(Restart::Never);
+    let mut timeout = timeout;
+    if let Some((stream, event)) = epoll::stream(cx.k, id) {
+        // The host needs a moment to tell.
+        timeout = timeout.map(|timeout| timeout.max(rw::STREAM_GRACE));
+        let events = g::POLLIN as u16;
+        match cx.host(HostCall::Poll { stream, events }) {
+            Ok(HostResult::Ready(now)) => {
+                let now = if now & ready::IN != 0 {
+                    now | ready::IN
+                } else {
+                    now
+                };
+                let wanted = event.events | g::EPOLLERR | g::EPOLLHUP;
+                let found = UserEvent {
+                    events: u32::from(now) & wanted,
+                    data: event.data,
+                };
+                cx.write_obj(at, &found)?;
+                epoll::told(cx.k, id, &event);
+                return Ok(1);
+            }
+            Ok(_) => return Err(Errno::EIO.into()),
+            Err(Stop::Block(host)) => wait.keys.extend(host.keys),
+            Err(stop) => return Err(stop),
+        }
+    }
+    if timeout.is_some_and(|timeout| cx.expired(timeout)) {
+        return Ok(0);
+    }
+    let entered = cx.call().entered.mono;
+    wait.until(timeout.map(|timeout| entered.saturating_add(timeout)))
+        .into()
+}
+
+/// Tells the program of events that are there: how many. Items that turn out not to be ready leave the list.
+fn collect(cx: &mut Cx<'_, '_>, id: FileId, at: u64, max: u64) -> Result<u64, Errno> {
+    let mut told = 0;
+    // Items that are listed again meanwhile are not looked at twice.
+    for _ in 0..epoll::listed(cx.k, id) {
+        if told == max {
+            break;
+        }
+        let Some(event) = epoll::next(cx.k, cx.thread, id) else {
+            continue;
+        };
+        let found = UserEvent {
+            events: event.events,
+            data: event.data,
+        };
+        if let Err(errno) = cx.write_obj(at + told * EVENT_SIZE, &found) {
+            epoll::put_back(cx.k, id, &event);
+            return match told {
+                0 => Err(errno),
+                told => Ok(told),
+            };
+        }
+        epoll::told(cx.k, id, &event);
+        told += 1;
+    }
+    Ok(told)
+}
+
+fn millis(timeout: Int) -> Option<u64> {
+    u64::try_from(timeout.0).ok().map(|ms| ms * NANOS_PER_MS)
+}
+
+pub(super) fn epoll_wait(
+    cx: &mut Cx<'_, '_>,
+    epfd: Fd,
+    events: Addr,
+    maxevents: Int,
+    timeout: Int,
+) -> SysResult {
+    wait(cx, epfd, events.0, maxevents.0, millis(timeout))
+}
+
+pub(super) fn epoll_pwait(
+    cx: &mut Cx<'_, '_>,
+    epfd: Fd,
+    events: Addr,
+    maxevents: Int,
+    timeout: Int,
+    sigmask: Addr,
+    sigsetsize: Size,
+) -> SysResult {
+    take_mask(cx, sigmask.0, sigsetsize.0)?;
+    wait(cx, epfd, events.0, maxevents.0, millis(timeout))
+}
+
+pub(super) fn epoll_pwait2(
+    cx: &mut Cx<'_, '_>,
+    epfd: Fd,
+    events: Addr,
+    maxevents: Int,
+    timeout: Addr,
+    sigmask: Addr,
+    sigsetsize: Size,
+) -> SysResult {
+    let span = read_span(cx, timeout.0, 1_000_000_000)?;
+    take_mask(cx, sigmask.0, sigsetsize.0)?;
+    wait(cx, epfd, events.0, maxevents.0, span)
+}

@@ -1,0 +1,165 @@
+//! Files that are events: counters, timers, signals (eventfd(2), timerfd_create(2), signalfd(2)).
+
+use super::args::*;
+use super::time::read_clock;
+use crate::abi::Errno;
+use crate::abi::layout::{Itimerspec, Timespec};
+use crate::abi::raw::general as g;
+use crate::kernel::{Cx, SysResult, WaitKey};
+use crate::task::signal::UNBLOCKABLE;
+use crate::vfs::anon::Anon;
+use crate::vfs::eventfd::EventFd;
+use crate::vfs::timerfd::{self, TimerFd};
+use crate::vfs::{FileId, FileKind, fdtable, file, ready};
+
+pub(super) fn eventfd(cx: &mut Cx<'_, '_>, initval: Uint) -> SysResult {
+    make_eventfd(cx, initval.0, 0)
+}
+
+pub(super) fn eventfd2(cx: &mut Cx<'_, '_>, initval: Uint, flags: Hex) -> SysResult {
+    make_eventfd(cx, initval.0, flags.0 as u32)
+}
+
+fn make_eventfd(cx: &mut Cx<'_, '_>, count: u32, flags: u32) -> SysResult {
+    if flags & !(g::EFD_SEMAPHORE | g::EFD_CLOEXEC | g::EFD_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let event = EventFd {
+        count: u64::from(count),
+        semaphore: flags & g::EFD_SEMAPHORE != 0,
+    };
+    let status = g::O_RDWR | flags & g::O_NONBLOCK;
+    let cloexec = flags & g::O_CLOEXEC != 0;
+    let kind = FileKind::EventFd(event);
+    Ok(ready::install(cx, kind, Anon::EventFd, status, cloexec)? as u64)
+}
+
+pub(super) fn timerfd_create(cx: &mut Cx<'_, '_>, clockid: Clock, flags: Hex) -> SysResult {
+    let flags = flags.0 as u32;
+    let clock = clockid.0 as u32;
+    let wakes = matches!(clock, g::CLOCK_REALTIME_ALARM | g::CLOCK_BOOTTIME_ALARM);
+    let known = matches!(
+        clock,
+        g::CLOCK_REALTIME | g::CLOCK_MONOTONIC | g::CLOCK_BOOTTIME
+    );
+    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 || !known && !wakes {
+        return Err(Errno::EINVAL.into());
+    }
+    if wakes && !cx.creds().capable(g::CAP_WAKE_ALARM) {
+        return Err(Errno::EPERM.into());
+    }
+    let kind = FileKind::TimerFd(TimerFd::new(clock));
+    let status = g::O_RDWR | flags & g::O_NONBLOCK;
+    let cloexec = flags & g::O_CLOEXEC != 0;
+    Ok(ready::install(cx, kind, Anon::TimerFd, status, cloexec)? as u64)
+}
+
+/// The timer behind a descriptor. `EINVAL` if it is another file.
+fn timer_of(cx: &mut Cx<'_, '_>, fd: Fd) -> Result<FileId, Errno> {
+    let id = fdtable::get(cx, fd.0)?;
+    timerfd::timer(cx.k, id).map(|_| id)
+}
+
+/// Times of `struct itimerspec`: value and interval. `EINVAL` if they are not normal.
+pub(super) fn read_itimerspec(cx: &mut Cx<'_, '_>, at: u64) -> Result<(u64, u64), Errno> {
+    let spec: Itimerspec = cx.read_obj(at)?;
+    let value = spec.value.nanos().ok_or(Errno::EINVAL)?;
+    Ok((value, spec.interval.nanos().ok_or(Errno::EINVAL)?))
+}
+
+pub(super) fn itimerspec((left, interval): (u64, u64)) -> Itimerspec {
+    Itimerspec {
+        interval: Timespec::from_nanos(interval),
+        value: Timespec::from_nanos(left),
+    }
+}
+
+/// When a timer with this value expires, in `CLOCK_MONOTONIC` nanoseconds; `None` for 0, which disarms.
+pub(super) fn expiry(
+    cx: &Cx<'_, '_>,
+    clock: u32,
+    value: u64,
+    absolute: bool,
+) -> Result<Option<u64>, Errno> {
+    let mono = cx.now().mono;
+    Ok(match (value, absolute) {
+        (0, _) => None,
+        (value, false) => Some(mono.saturating_add(value)),
+        // The clocks run at one speed here; what has passed is due now.
+        (value, true) => {
+            let now = read_clock(cx, clock as i32)?;
+            Some(mono.saturating_add(value.saturating_sub(now)))
+        }
+    })
+}
+
+pub(super) fn timerfd_settime(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    flags: Hex,
+    new: Addr,
+    old: Addr,
+) -> SysResult {
+    const ABSTIME: u32 = 1;
+    const CANCEL_ON_SET: u32 = 2;
+    let (value, interval) = read_itimerspec(cx, new.0)?;
+    let flags = flags.0 as u32;
+    if flags & !(ABSTIME | CANCEL_ON_SET) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let id = timer_of(cx, fd)?;
+    let clock = timerfd::timer(cx.k, id)?.clock;
+    // Nobody inside can set the clock, so that nothing is ever cancelled.
+    let at = expiry(cx, clock, value, flags & ABSTIME != 0)?;
+    let before = timerfd::set(cx.k, id, at, interval, flags)?;
+    if old.0 != 0 {
+        cx.write_obj(old.0, &itimerspec(before))?;
+    }
+    Ok(0)
+}
+
+pub(super) fn timerfd_gettime(cx: &mut Cx<'_, '_>, fd: Fd, curr: Addr) -> SysResult {
+    let id = timer_of(cx, fd)?;
+    let times = timerfd::get(cx.k, id)?;
+    cx.write_obj(curr.0, &itimerspec(times))?;
+    Ok(0)
+}
+
+pub(super) fn signalfd(cx: &mut Cx<'_, '_>, fd: Fd, mask: Addr, sizemask: Size) -> SysResult {
+    make_signalfd(cx, fd, mask, sizemask, 0)
+}
+
+pub(super) fn signalfd4(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    mask: Addr,
+    sizemask: Size,
+    flags: Hex,
+) -> SysResult {
+    make_signalfd(cx, fd, mask, sizemask, flags.0 as u32)
+}
+
+fn make_signalfd(cx: &mut Cx<'_, '_>, fd: Fd, mask: Addr, sizemask: Size, flags: u32) -> SysResult {
+    if sizemask.0 != size_of::<u64>() as u64 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mask: u64 = cx.read_obj(mask.0)?;
+    let mask = mask & !UNBLOCKABLE;
+    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if fd.0 == -1 {
+        let status = g::O_RDWR | flags & g::O_NONBLOCK;
+        let cloexec = flags & g::O_CLOEXEC != 0;
+        let kind = FileKind::SignalFd(mask);
+        return Ok(ready::install(cx, kind, Anon::SignalFd, status, cloexec)? as u64);
+    }
+    let id = fdtable::get(cx, fd.0)?;
+    let FileKind::SignalFd(old) = &mut file::at_mut(cx.k, id).kind else {
+        return Err(Errno::EINVAL.into());
+    };
+    *old = mask;
+    let tgid = cx.task().tgid;
+    cx.k.wake(WaitKey::Signals(tgid));
+    Ok(fd.0 as u64)
+}

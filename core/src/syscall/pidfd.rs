@@ -1,0 +1,121 @@
+//! Descriptors of processes (pidfd_open(2) and its relatives).
+
+use super::args::*;
+use super::futex::may_look;
+use super::signal::{number, own_info, read_info, signal_process, signal_thread};
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::{Cx, SysResult};
+use crate::task::signal::SigInfo;
+use crate::vfs::anon::Anon;
+use crate::vfs::pidfd::PidFd;
+use crate::vfs::{FileId, FileKind, fdtable, file, ready};
+
+/// `PIDFD_NONBLOCK` and `PIDFD_THREAD`.
+const NONBLOCK: u32 = g::O_NONBLOCK;
+const THREAD: u32 = g::O_EXCL;
+
+/// The process behind a descriptor. `EBADF` if it is another file.
+pub(super) fn process_of(cx: &mut Cx<'_, '_>, fd: i32) -> Result<(FileId, PidFd), Errno> {
+    let id = fdtable::get(cx, fd)?;
+    match file::at(cx.k, id).kind {
+        FileKind::PidFd(pid) => Ok((id, pid)),
+        _ => Err(Errno::EBADF),
+    }
+}
+
+pub(super) fn pidfd_open(cx: &mut Cx<'_, '_>, pid: Pid, flags: Hex) -> SysResult {
+    let flags = flags.0 as u32;
+    if flags & !(NONBLOCK | THREAD) != 0 || pid.0 <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let tid = pid.0 as u32;
+    let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?;
+    let tgid = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?.tgid;
+    let pidfd = match flags & THREAD {
+        0 if tgid != tid => return Err(Errno::ENOENT.into()),
+        0 => PidFd::of_process(cx.k, tgid),
+        _ => PidFd::of_thread(cx.k, tid),
+    };
+    let pidfd = pidfd.ok_or(Errno::ESRCH)?;
+    let kind = FileKind::PidFd(pidfd);
+    let status = g::O_RDWR | flags;
+    Ok(ready::install(cx, kind, Anon::PidFd, status, true)? as u64)
+}
+
+pub(super) fn pidfd_send_signal(
+    cx: &mut Cx<'_, '_>,
+    pidfd: Fd,
+    sig: Sig,
+    info: Addr,
+    flags: Hex,
+) -> SysResult {
+    const TO_THREAD: u32 = 1;
+    const TO_PROCESS: u32 = 2;
+    const TO_GROUP: u32 = 4;
+    let flags = flags.0 as u32;
+    if !matches!(flags, 0 | TO_THREAD | TO_PROCESS | TO_GROUP) {
+        return Err(Errno::EINVAL.into());
+    }
+    let (_, pid) = process_of(cx, pidfd.0)?;
+    let to_thread = flags == TO_THREAD || flags == 0 && pid.thread.is_some();
+    let info = match info.0 {
+        0 => {
+            let code = if to_thread {
+                g::SI_TKILL
+            } else {
+                g::SI_USER as i32
+            };
+            own_info(cx, number(sig)?, code)
+        }
+        at => {
+            let own = pid.task(cx.k) == Some(cx.thread);
+            let signo: i32 = cx.read_obj(at)?;
+            let signal = u8::try_from(sig.0).unwrap_or(u8::MAX);
+            let info: SigInfo = read_info(cx, signal, at, own && flags != TO_GROUP)?;
+            if signo != sig.0 {
+                return Err(Errno::EINVAL.into());
+            }
+            (number(sig)? != 0).then_some(info)
+        }
+    };
+    let tgid = pid.process(cx.k).ok_or(Errno::ESRCH)?;
+    if to_thread {
+        let thread = pid.task(cx.k).ok_or(Errno::ESRCH)?;
+        return signal_thread(cx, thread, number(sig)?, info);
+    }
+    if flags != TO_GROUP {
+        signal_process(cx, tgid, info)?;
+        return Ok(0);
+    }
+    let members: alloc::vec::Vec<u32> = cx.k.tasks.group_members(tgid).collect();
+    let mut result = Err(Errno::ESRCH);
+    for member in members {
+        match signal_process(cx, member, info) {
+            Ok(()) => result = Ok(0),
+            Err(errno) if result.is_err() => result = Err(errno),
+            Err(_) => {}
+        }
+    }
+    Ok(result?)
+}
+
+pub(super) fn pidfd_getfd(cx: &mut Cx<'_, '_>, pidfd: Fd, targetfd: Fd, flags: Hex) -> SysResult {
+    if flags.0 as u32 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let (_, pid) = process_of(cx, pidfd.0)?;
+    let thread = pid.task(cx.k).ok_or(Errno::ESRCH)?;
+    if !may_look(cx.k, cx.thread, thread) {
+        return Err(Errno::EPERM.into());
+    }
+    let task = cx.k.tasks.get(thread).filter(|task| !task.exited);
+    let files = task.ok_or(Errno::ESRCH)?.files;
+    let slot =
+        cx.k.vfs
+            .fd_table(files)
+            .get(targetfd.0)
+            .ok_or(Errno::EBADF)?;
+    file::get(cx.k, slot.file);
+    Ok(fdtable::install(cx, slot.file, true)? as u64)
+}

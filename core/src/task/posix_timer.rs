@@ -1,0 +1,239 @@
+//! The timers of timer_create(2).
+//!
+//! A timer whose signal waits to be delivered is not armed: delivery arms it again and counts what it missed meanwhile as overruns
+//! (timer_getoverrun(2)). The signal carries its timer's number in a field of `siginfo_t` that programs do not see.
+
+use super::signal::{self, SigInfo};
+use super::timer::{self, TimerKey};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::Cx;
+
+/// Most timers of one process, whatever `RLIMIT_SIGPENDING` says.
+const TIMERS_MAX: usize = 1 << 15;
+/// Most overruns that are told (`DELAYTIMER_MAX`).
+const OVERRUNS_MAX: u64 = i32::MAX as u64;
+/// The field of [`SigInfo`] that says which timer sent it: its number plus one.
+const SENDER: usize = 3;
+
+/// How an expiry is told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Notify {
+    /// `SIGEV_NONE`
+    Nothing,
+    /// `SIGEV_SIGNAL`
+    Process,
+    /// `SIGEV_THREAD_ID`
+    Thread(u32),
+}
+
+/// A timer. Times are of `CLOCK_MONOTONIC`, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct PosixTimer {
+    pub clock: u32,
+    pub notify: Notify,
+    pub signal: u8,
+    /// `sigev_value`
+    pub value: u64,
+    /// When it expires next, or expired last while its signal waits.
+    at: Option<u64>,
+    interval: u64,
+    /// Its signal waits to be delivered: it is not armed.
+    queued: bool,
+    /// Expiries since the last signal was delivered, beyond the one it stands for; and those before.
+    overruns: u64,
+    told: u64,
+}
+
+impl PosixTimer {
+    pub(crate) fn new(clock: u32, notify: Notify, signal: u8, value: u64) -> PosixTimer {
+        PosixTimer {
+            clock,
+            notify,
+            signal,
+            value,
+            at: None,
+            interval: 0,
+            queued: false,
+            overruns: 0,
+            told: 0,
+        }
+    }
+
+    /// What it is armed for.
+    pub(crate) fn armed(&self) -> Option<u64> {
+        self.at.filter(|_| !self.queued)
+    }
+}
+
+fn timer(k: &mut Kernel, tgid: u32, id: u32) -> Option<&mut PosixTimer> {
+    k.tasks.group_mut(tgid)?.timers.get_mut(&id)
+}
+
+/// A number for a new timer of the current process. `EAGAIN` if it has too many.
+pub(crate) fn create(
+    cx: &mut Cx<'_, '_>,
+    timer: impl FnOnce(u32) -> PosixTimer,
+) -> Result<u32, Errno> {
+    let limit = cx.rlimit(g::RLIMIT_SIGPENDING).min(TIMERS_MAX as u64);
+    let group = cx.group_mut();
+    if group.timers.len() as u64 >= limit {
+        return Err(Errno::EAGAIN);
+    }
+    let mut id = group.next_timer;
+    // There are fewer timers than numbers.
+    while group.timers.contains_key(&id) {
+        id = (id + 1) & i32::MAX as u32;
+    }
+    group.next_timer = (id + 1) & i32::MAX as u32;
+    group.timers.insert(id, timer(id));
+    Ok(id)
+}
+
+/// Takes a timer of the current process away. `EINVAL` if there is no such timer.
+pub(crate) fn delete(cx: &mut Cx<'_, '_>, id: u32) -> Result<(), Errno> {
+    let tgid = cx.task().tgid;
+    stop(cx.k, tgid, id).ok_or(Errno::EINVAL)?;
+    cx.group_mut().timers.remove(&id);
+    Ok(())
+}
+
+/// Takes all timers of a process away: it ends or executes a program.
+pub(crate) fn delete_all(k: &mut Kernel, tgid: u32) {
+    while let Some(&id) = k
+        .tasks
+        .group(tgid)
+        .and_then(|group| group.timers.keys().next())
+    {
+        stop(k, tgid, id);
+        if let Some(group) = k.tasks.group_mut(tgid) {
+            group.timers.remove(&id);
+        }
+    }
+}
+
+/// Disarms a timer and takes its signal back.
+fn stop(k: &mut Kernel, tgid: u32, id: u32) -> Option<()> {
+    let timer = timer(k, tgid, id)?;
+    let armed = timer.armed();
+    timer.at = None;
+    if core::mem::take(&mut timer.queued) {
+        signal::take_back(k, tgid, |info| is_from(info, id));
+    }
+    timer::arm(k, TimerKey::Posix(tgid, id), armed, None);
+    Some(())
+}
+
+fn is_from(info: &SigInfo, id: u32) -> bool {
+    info.code == g::SI_TIMER && info.fields[SENDER] == u64::from(id) + 1
+}
+
+/// Time left and interval of a timer of the current process (timer_gettime(2)). `EINVAL`.
+pub(crate) fn get(cx: &mut Cx<'_, '_>, id: u32) -> Result<(u64, u64), Errno> {
+    let now = cx.now().mono;
+    let timer = cx.group().timers.get(&id).ok_or(Errno::EINVAL)?;
+    let left = match timer.at {
+        None => 0,
+        Some(at) if at > now => at - now,
+        Some(at) if timer.interval > 0 => timer::after(at, timer.interval, now).0 - now,
+        Some(_) if timer.queued || timer.notify == Notify::Nothing => 0,
+        Some(_) => 1,
+    };
+    Ok((left, timer.interval))
+}
+
+/// Sets when a timer of the current process expires, or disarms it; gives what it was before (timer_settime(2)). `EINVAL`.
+pub(crate) fn set(
+    cx: &mut Cx<'_, '_>,
+    id: u32,
+    at: Option<u64>,
+    interval: u64,
+) -> Result<(u64, u64), Errno> {
+    let before = get(cx, id)?;
+    let tgid = cx.task().tgid;
+    stop(cx.k, tgid, id);
+    if let Some(timer) = timer(cx.k, tgid, id) {
+        (timer.at, timer.interval) = (at, interval);
+        (timer.overruns, timer.told) = (0, 0);
+        timer::arm(cx.k, TimerKey::Posix(tgid, id), None, at);
+    }
+    Ok(before)
+}
+
+/// Overruns that the last signal told of (timer_getoverrun(2)). `EINVAL`.
+pub(crate) fn overruns(cx: &Cx<'_, '_>, id: u32) -> Result<u64, Errno> {
+    let timer = cx.group().timers.get(&id).ok_or(Errno::EINVAL)?;
+    Ok(timer.told)
+}
+
+/// A timer's time has come.
+pub(super) fn expire(k: &mut Kernel, tgid: u32, id: u32) {
+    let Some(timer) = timer(k, tgid, id) else {
+        return;
+    };
+    if timer.notify == Notify::Nothing {
+        return rearm(k, tgid, id, false);
+    }
+    timer.queued = true;
+    let (notify, signal) = (timer.notify, timer.signal);
+    let info = SigInfo {
+        signo: signal,
+        outside: false,
+        errno: 0,
+        code: g::SI_TIMER,
+        fields: [u64::from(id), timer.value, 0, u64::from(id) + 1],
+    };
+    match notify {
+        Notify::Thread(tid) => {
+            let thread = k.tasks.by_tid(tid);
+            let own =
+                thread.filter(|&thread| k.tasks.get(thread).is_some_and(|task| task.tgid == tgid));
+            if let Some(thread) = own {
+                signal::send_thread(k, thread, info);
+            }
+        }
+        _ => signal::send_process(k, tgid, info),
+    }
+    // Ignored, or one such signal waits already: it goes on without.
+    if !signal::is_queued(k, tgid, |info| is_from(info, id)) {
+        rearm(k, tgid, id, true);
+    }
+}
+
+/// Arms a timer that has expired for its next interval, if it has one.
+fn rearm(k: &mut Kernel, tgid: u32, id: u32, count: bool) {
+    let now = k.system.now.mono;
+    let Some(timer) = timer(k, tgid, id) else {
+        return;
+    };
+    timer.queued = false;
+    let next = match (timer.at, timer.interval) {
+        (Some(at), interval @ 1..) => {
+            let (next, missed) = timer::after(at, interval, now);
+            let missed = if count { missed } else { 0 };
+            timer.overruns = timer.overruns.saturating_add(missed);
+            Some(next)
+        }
+        _ => None,
+    };
+    timer.at = next;
+    timer::arm(k, TimerKey::Posix(tgid, id), None, next);
+}
+
+/// The signal of a timer is being delivered: tells it of overruns and arms the timer again.
+pub(super) fn delivered(k: &mut Kernel, tgid: u32, info: &mut SigInfo) {
+    let Some(id) = info.fields[SENDER].checked_sub(1) else {
+        return;
+    };
+    let id = id as u32;
+    if !is_from(info, id) || !timer(k, tgid, id).is_some_and(|timer| timer.queued) {
+        return;
+    }
+    rearm(k, tgid, id, true);
+    if let Some(timer) = timer(k, tgid, id) {
+        timer.told = core::mem::take(&mut timer.overruns).min(OVERRUNS_MAX);
+        info.fields[0] |= timer.told << 32;
+    }
+    info.fields[SENDER] = 0;
+}

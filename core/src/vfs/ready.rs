@@ -1,0 +1,124 @@
+//! What open files are ready for: the one function that poll(2), select(2) and epoll(7) ask, and where a file's changes are announced.
+//!
+//! Readiness is a level: what a read or write would find now. Whoever changes it calls [`Kernel::notify`](crate::Kernel::notify) with the
+//! key of the file and the events that came; for edge-triggered watchers that call is the edge, as a wake-up is in Linux.
+
+use super::anon::{self, Anon};
+use super::file::{self, File, FileId, FileKind};
+use super::mount::put_path;
+use super::pipe::PIPE_BUF;
+use super::{epoll, eventfd, pidfd, signalfd};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::{Cx, WaitKey};
+use crate::machine::ThreadId;
+use crate::vfs::fdtable;
+
+pub(crate) const IN: u16 = (g::POLLIN | g::POLLRDNORM) as u16;
+pub(crate) const OUT: u16 = (g::POLLOUT | g::POLLWRNORM) as u16;
+pub(crate) const ERR: u16 = g::POLLERR as u16;
+pub(crate) const HUP: u16 = g::POLLHUP as u16;
+pub(crate) const NVAL: u16 = g::POLLNVAL as u16;
+/// Readable and writable without a priority band: what most files beside pipes give.
+pub(crate) const PLAIN_IN: u16 = g::POLLIN as u16;
+pub(crate) const PLAIN_OUT: u16 = g::POLLOUT as u16;
+/// All events: an announcement that every watcher looks at.
+pub(crate) const ANY: u16 = u16::MAX;
+
+/// What a file is ready for, as the thread sees it. A standard stream of the host is always ready for writing; whether it can be read,
+/// only the host knows. `depth` is how many epoll files the question came through.
+pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
+    let Some(file) = k.vfs.file(id) else {
+        return NVAL;
+    };
+    match &file.kind {
+        FileKind::Path => NVAL,
+        &FileKind::Pipe(id) => {
+            let Some(pipe) = k.vfs.pipes.get(id) else {
+                return NVAL;
+            };
+            let mut ready = 0;
+            if file.readable() {
+                ready |= if pipe.data.is_empty() { 0 } else { IN };
+                ready |= if pipe.writers == 0 && pipe.had_writer {
+                    HUP
+                } else {
+                    0
+                };
+            }
+            if file.writable() {
+                ready |= if pipe.room() >= PIPE_BUF { OUT } else { 0 };
+                ready |= if pipe.readers == 0 { ERR } else { 0 };
+            }
+            ready
+        }
+        FileKind::HostStream(_) => OUT,
+        FileKind::EventFd(event) => eventfd::ready(event),
+        FileKind::TimerFd(timer) => match timer.ticks {
+            0 => 0,
+            _ => PLAIN_IN,
+        },
+        FileKind::SignalFd(mask) => signalfd::ready(k, thread, *mask),
+        FileKind::PidFd(pid) => pidfd::ready(k, *pid),
+        FileKind::Epoll(_) => match epoll::any_ready(k, thread, id, depth) {
+            true => IN,
+            false => 0,
+        },
+        _ => IN | OUT,
+    }
+}
+
+/// Where a file's changes are announced, as this thread waits for them; `None` for files that are always ready.
+pub(crate) fn key(k: &Kernel, thread: ThreadId, id: FileId) -> Option<WaitKey> {
+    match k.vfs.file(id)?.kind {
+        FileKind::Pipe(pipe) => Some(WaitKey::Pipe(pipe.0)),
+        FileKind::EventFd(_) | FileKind::TimerFd(_) | FileKind::Epoll(_) => Some(WaitKey::File(id)),
+        FileKind::SignalFd(_) => Some(WaitKey::Signals(k.tasks.get(thread)?.tgid)),
+        FileKind::PidFd(pid) => Some(WaitKey::Exit(pid.tgid)),
+        _ => None,
+    }
+}
+
+/// The announcements that concern one open file: a pipe's reader is not told of room.
+pub(crate) fn concerns(file: &File) -> u16 {
+    match file.kind {
+        FileKind::Pipe(_) => {
+            (if file.readable() { IN } else { 0 }) | (if file.writable() { OUT } else { 0 })
+        }
+        _ => ANY,
+    }
+}
+
+/// Whether a file can be waited for with epoll(7) (`file_can_poll` of Linux).
+pub(crate) fn can_wait(file: &File) -> bool {
+    match file.kind {
+        FileKind::Regular | FileKind::Directory | FileKind::Proc(_) | FileKind::Path => false,
+        FileKind::Device(device) => device == super::device::Device::Random,
+        _ => true,
+    }
+}
+
+/// Makes an open file of an object without a place in any tree and gives it a descriptor.
+pub(crate) fn install(
+    cx: &mut Cx<'_, '_>,
+    kind: FileKind,
+    anon: Anon,
+    flags: u32,
+    cloexec: bool,
+) -> Result<i32, Errno> {
+    let id = open(cx, kind, anon, flags)?;
+    fdtable::install(cx, id, cloexec)
+}
+
+/// The same without a descriptor; the caller holds the reference.
+pub(crate) fn open(
+    cx: &mut Cx<'_, '_>,
+    kind: FileKind,
+    anon: Anon,
+    flags: u32,
+) -> Result<FileId, Errno> {
+    let path = anon::path(cx.k, anon.ino());
+    let file = File::new(kind, path, None, flags);
+    file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))
+}
