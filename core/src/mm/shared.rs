@@ -4,6 +4,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::boot::Tree;
+use crate::machine::Prot;
 use crate::port::Ports;
 use crate::vfs::file::{self, File, FileKind};
 use crate::vfs::filesystem::{Filesystem, NewNode, SetAttr, Time};
@@ -13,11 +14,26 @@ use crate::vfs::{FileId, FsId, InodeRef, MountId, inode};
 
 /// A file of `len` zero bytes that only mappings hold, with one reference.
 pub(crate) fn shared_memory(k: &mut Kernel, p: &mut Ports<'_>, len: u64) -> Result<FileId, Errno> {
+    memory_file(k, p, b"dev/zero", 0o777, (0, 0), len)
+}
+
+/// Most bytes of the name of a memory file (`MFD_NAME_MAX_LEN`).
+pub(crate) const NAME_MAX: usize = 249;
+
+/// A nameless file of `len` zero bytes, open for reading and writing, with one reference. `name` is what `/proc/PID/fd` shows.
+pub(crate) fn memory_file(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    name: &[u8],
+    mode: u32,
+    (uid, gid): (u32, u32),
+    len: u64,
+) -> Result<FileId, Errno> {
     let (fs, mount) = tmpfs(k, p)?;
     let node = NewNode {
-        mode: g::S_IFREG | 0o777,
-        uid: 0,
-        gid: 0,
+        mode: g::S_IFREG | mode,
+        uid,
+        gid,
         rdev: 0,
         target: b"",
     };
@@ -35,13 +51,33 @@ pub(crate) fn shared_memory(k: &mut Kernel, p: &mut Ports<'_>, len: u64) -> Resu
             return Err(errno);
         }
     };
-    let dentry = k.vfs.dentries.new_root(fs, ino, &attr);
+    let root = k.vfs.mounts.at(mount).root;
+    let dentry = k.vfs.dentries.insert_unnamed(root, name, ino, &attr);
+    k.vfs.dentries.set_nameless(dentry);
     let path = PathRef { mount, dentry };
     let opened = file::add(k, File::new(FileKind::Regular, path, Some(at), g::O_RDWR));
     if opened.is_err() {
         crate::vfs::mount::put_path(k, p, path);
     }
     opened
+}
+
+/// Whether a file is mapped shared somewhere, and may be written there.
+pub(crate) fn is_mapped_for_writing(k: &Kernel, inode: InodeRef) -> bool {
+    let mut areas = k.mm.spaces.values().flat_map(|space| space.vmas.values());
+    areas.any(|vma| {
+        vma.shared
+            && vma.max.contains(Prot::WRITE)
+            && vma
+                .file()
+                .and_then(|id| k.vfs.file(id))
+                .is_some_and(|file| file.inode == Some(inode))
+    })
+}
+
+/// Whether a mount is the internal one of memory files, whose paths are only their names.
+pub(crate) fn is_mount(k: &Kernel, mount: MountId) -> bool {
+    k.mm.shared.is_some_and(|(_, shared)| shared == mount)
 }
 
 /// The internal tmpfs and its mount, made when they are first needed.

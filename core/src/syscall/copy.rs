@@ -10,7 +10,9 @@ use crate::event::{HostCall, HostResult};
 use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
 use crate::vfs::device::Device;
 use crate::vfs::pipe::PipeId;
-use crate::vfs::{FileId, FileKind, InodeRef, caller, fdtable, file, inode, pipe, proc, ready, rw};
+use crate::vfs::{
+    FileId, FileKind, InodeRef, caller, fdtable, file, inode, inotify, pipe, proc, ready, rw,
+};
 
 /// Most bytes moved in one step.
 const CHUNK: u64 = 65536;
@@ -48,6 +50,9 @@ fn read_chunk(cx: &mut Cx<'_, '_>, id: FileId, at: u64, len: u64) -> Result<Vec<
         _ => return Err(Errno::EINVAL),
     };
     buf.truncate(got);
+    if got > 0 {
+        inotify::file_event(cx.k, cx.p, id, inotify::ACCESS);
+    }
     Ok(buf)
 }
 
@@ -70,6 +75,9 @@ fn write_chunk(
                 None => file.offset,
             };
             let done = rw::write_inode(cx, inode, start, &data)?;
+            if done > 0 {
+                inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
+            }
             if at.is_none() {
                 file::at_mut(cx.k, id).offset = start + done;
             }
@@ -80,6 +88,7 @@ fn write_chunk(
             let len = data.len().min(room);
             if let Some(pipe) = cx.k.vfs.pipes.get_mut(pipe) {
                 pipe.data.extend(&data[..len]);
+                pipe.wrote(len, false);
             }
             cx.k.notify(WaitKey::Pipe(pipe.0), ready::IN);
             Ok(len as u64)
@@ -305,6 +314,7 @@ fn splice_stream(
     };
     if let Some(pipe) = cx.k.vfs.pipes.get_mut(to) {
         pipe.data.extend(&data);
+        pipe.wrote(data.len(), false);
     }
     cx.k.notify(WaitKey::Pipe(to.0), ready::IN);
     Ok(data.len() as u64)
@@ -314,8 +324,7 @@ fn consume(cx: &mut Cx<'_, '_>, id: PipeId, len: u64) {
     let mut was_full = false;
     if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
         was_full = pipe.room() < pipe::PIPE_BUF;
-        let len = pipe.data.len().min(len as usize);
-        pipe.data.drain(..len);
+        pipe.take(len as usize);
     }
     pipe::drained(cx.k, id, was_full);
 }
@@ -432,4 +441,45 @@ pub(super) fn copy_file_range(
         }
     }
     Ok(done)
+}
+
+pub(super) fn vmsplice(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    iov: Addr,
+    nr_segs: Ulong,
+    flags: Hex,
+) -> SysResult {
+    if flags.0 & 0xffff_ffff & !SPLICE_F_ALL != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let id = fdtable::get(cx, fd.0)?;
+    let no_wait = flags.0 & SPLICE_F_NONBLOCK != 0;
+    let mut iov = rw::Iov::vector(cx, iov.0, nr_segs.0)?;
+    let file = file::at(cx.k, id);
+    let FileKind::Pipe(pipe) = file.kind else {
+        return Err(Errno::EBADF.into());
+    };
+    let writes = file.writable();
+    if iov.left() == 0 {
+        return Ok(0);
+    }
+    // The pages are copied, so that it does not matter whether the program gives them away.
+    match writes {
+        true => {
+            let room = pipe_room(cx, pipe, no_wait)?;
+            iov.limit(room as u64);
+        }
+        false => {
+            pipe_filled(cx, pipe, u64::MAX, no_wait)?;
+        }
+    }
+    let how = rw::How {
+        no_wait: true,
+        ..rw::How::default()
+    };
+    match writes {
+        true => rw::write(cx, id, &mut iov, how),
+        false => rw::read(cx, id, &mut iov, how),
+    }
 }

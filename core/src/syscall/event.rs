@@ -6,11 +6,13 @@ use crate::abi::Errno;
 use crate::abi::layout::{Itimerspec, Timespec};
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult, WaitKey};
+use crate::mm::shared;
 use crate::task::signal::UNBLOCKABLE;
 use crate::vfs::anon::Anon;
 use crate::vfs::eventfd::EventFd;
+use crate::vfs::open::O_LARGEFILE;
 use crate::vfs::timerfd::{self, TimerFd};
-use crate::vfs::{FileId, FileKind, fdtable, file, ready};
+use crate::vfs::{FileId, FileKind, fdtable, file, ready, seal};
 
 pub(super) fn eventfd(cx: &mut Cx<'_, '_>, initval: Uint) -> SysResult {
     make_eventfd(cx, initval.0, 0)
@@ -162,4 +164,45 @@ fn make_signalfd(cx: &mut Cx<'_, '_>, fd: Fd, mask: Addr, sizemask: Size, flags:
     let tgid = cx.task().tgid;
     cx.k.wake(WaitKey::Signals(tgid));
     Ok(fd.0 as u64)
+}
+
+pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: Hex) -> SysResult {
+    const CLOEXEC: u32 = 1;
+    const ALLOW_SEALING: u32 = 2;
+    const NOEXEC_SEAL: u32 = 8;
+    const EXEC: u32 = 0x10;
+    let flags = flags.0 as u32;
+    if flags & (EXEC | NOEXEC_SEAL) == EXEC | NOEXEC_SEAL
+        || flags & !(CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC) != 0
+    {
+        return Err(Errno::EINVAL.into());
+    }
+    let name = match cx.read_cstr(name.0, shared::NAME_MAX + 1) {
+        Err(Errno::E2BIG) => return Err(Errno::EINVAL.into()),
+        name => name?,
+    };
+    let mode = if flags & NOEXEC_SEAL != 0 {
+        0o666
+    } else {
+        0o777
+    };
+    let seals = match flags & (ALLOW_SEALING | NOEXEC_SEAL) {
+        0 => g::F_SEAL_SEAL,
+        ALLOW_SEALING => 0,
+        _ => seal::EXEC,
+    };
+    let owner = (cx.creds().fsuid, cx.creds().fsgid);
+    let name = [b"memfd:", name.as_slice()].concat();
+    let id = shared::memory_file(cx.k, cx.p, &name, mode, owner, 0)?;
+    if let Some(inode) = file::at(cx.k, id).inode {
+        cx.k.vfs.seals.add(inode, seals);
+    }
+    file::at_mut(cx.k, id).opener = owner.0;
+    file::at_mut(cx.k, id).flags |= O_LARGEFILE;
+    Ok(fdtable::install(cx, id, flags & CLOEXEC != 0)? as u64)
+}
+
+/// As a kernel with `io_uring_disabled` set to 2 (`/proc/sys/kernel/io_uring_disabled`).
+pub(super) fn io_uring_setup(_cx: &mut Cx<'_, '_>, _entries: Uint, _params: Addr) -> SysResult {
+    Err(Errno::EPERM.into())
 }

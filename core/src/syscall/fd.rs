@@ -9,7 +9,7 @@ use crate::vfs::file::{self, File};
 use crate::vfs::lock::{self, Owner, Record};
 use crate::vfs::mount::{get_path, put_path};
 use crate::vfs::perm::CAP_SYS_RESOURCE;
-use crate::vfs::{FileId, FileKind, caller, fdtable, inode, pipe, rw};
+use crate::vfs::{FileId, FileKind, caller, fdtable, inode, inotify, pipe, rw, seal};
 
 /// Last byte of all files.
 const OFFSET_MAX: u64 = i64::MAX as u64;
@@ -25,16 +25,21 @@ pub(super) fn pipe2(cx: &mut Cx<'_, '_>, fds: Addr, flags: OpenFlags) -> SysResu
 }
 
 fn make_pipe(cx: &mut Cx<'_, '_>, fds: Addr, flags: u32) -> SysResult {
-    // O_DIRECT (packets) is refused as by a kernel without it.
-    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 {
+    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK | g::O_DIRECT) != 0 {
         return Err(Errno::EINVAL.into());
     }
     let owner = (cx.creds().fsuid, cx.creds().fsgid);
     let (id, path) = pipe::create(cx.k, owner)?;
     get_path(cx.k, path);
-    let status = flags & g::O_NONBLOCK;
+    let status = flags & (g::O_NONBLOCK | g::O_DIRECT);
     let mut ends = [0; 2];
     for (index, mode) in [g::O_RDONLY, g::O_WRONLY].into_iter().enumerate() {
+        // Only the end that writes makes packets.
+        let status = if mode == g::O_RDONLY {
+            status & g::O_NONBLOCK
+        } else {
+            status
+        };
         let file = File::new(FileKind::Pipe(id), path, None, mode | status);
         let result = file::add(cx.k, file).and_then(|file| {
             pipe::open_end(cx.k, id, mode == g::O_RDONLY, mode == g::O_WRONLY);
@@ -185,6 +190,11 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
             let asked = arg.0 & 0xffff_ffff;
             Ok(pipe::set_capacity(cx.k, pipe, asked, privileged)?)
         }
+        g::F_GET_SEALS => Ok(u64::from(seal::get(cx.k, id)?)),
+        g::F_ADD_SEALS => {
+            seal::add(cx.k, cx.p, id, arg.0 as u32)?;
+            Ok(0)
+        }
         g::F_GETLEASE => Ok(u64::from(g::F_UNLCK)),
         g::F_SETLEASE => match arg.0 as u32 {
             // As if somebody had the file open in the way of the lease.
@@ -207,7 +217,7 @@ fn set_flags(cx: &mut Cx<'_, '_>, id: FileId, flags: u32) -> SysResult {
     let file = file::at_mut(cx.k, id);
     // FASYNC is not kept: SIGIO is never sent.
     let settable = SETFL_FLAGS & !g::FASYNC;
-    if flags & g::O_DIRECT != 0 && !matches!(file.kind, FileKind::Regular) {
+    if flags & g::O_DIRECT != 0 && !matches!(file.kind, FileKind::Regular | FileKind::Pipe(_)) {
         return Err(Errno::EINVAL.into());
     }
     file.flags = file.flags & !settable | flags & settable;
@@ -386,6 +396,7 @@ fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i32, Stop> {
             let pipe = cx.k.vfs.pipes.get(*pipe).ok_or(Errno::EBADF)?;
             pipe.data.len() as i64
         }
+        (FileKind::Inotify(instance), _) => inotify::available(instance) as i64,
         (FileKind::Regular, Some(inode)) => {
             let offset = file.offset;
             let size = inode::attr(cx.k, cx.p, inode)?.size;

@@ -9,7 +9,7 @@ use crate::vfs::open::{self, How};
 use crate::vfs::perm::{self, MAY_WRITE, Who};
 use crate::vfs::rw::{self, Iov};
 use crate::vfs::walk::Flags;
-use crate::vfs::{FileId, FileKind, fdtable, file, inode, mount};
+use crate::vfs::{FileId, FileKind, fdtable, file, inode, inotify, mount};
 
 /// `RWF_` flags that have a meaning here; the others are `EOPNOTSUPP`.
 const RWF_HINTS: u32 = g::RWF_HIPRI | g::RWF_DSYNC | g::RWF_SYNC;
@@ -342,7 +342,7 @@ pub(super) fn truncate(cx: &mut Cx<'_, '_>, path: Path, length: Offset) -> SysRe
     }
     mount::want_write(cx.k, path.mount)?;
     perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_WRITE)?;
-    set_size(cx, inode, &attr, size)
+    set_size(cx, path.dentry, inode, &attr, size)
 }
 
 pub(super) fn ftruncate(cx: &mut Cx<'_, '_>, fd: Fd, length: Offset) -> SysResult {
@@ -351,8 +351,9 @@ pub(super) fn ftruncate(cx: &mut Cx<'_, '_>, fd: Fd, length: Offset) -> SysResul
     let file = file::at(cx.k, id);
     match (&file.kind, file.inode) {
         (FileKind::Regular, Some(inode)) if file.writable() => {
+            let dentry = file.path.dentry;
             let attr = inode::attr(cx.k, cx.p, inode)?;
-            set_size(cx, inode, &attr, size)
+            set_size(cx, dentry, inode, &attr, size)
         }
         _ => Err(Errno::EINVAL.into()),
     }
@@ -360,12 +361,15 @@ pub(super) fn ftruncate(cx: &mut Cx<'_, '_>, fd: Fd, length: Offset) -> SysResul
 
 fn set_size(
     cx: &mut Cx<'_, '_>,
+    dentry: crate::vfs::DentryId,
     inode: crate::vfs::InodeRef,
     attr: &crate::vfs::filesystem::Attr,
     size: u64,
 ) -> SysResult {
     rw::check_size(cx, attr, size)?;
+    cx.k.vfs.seals.check_size(inode, attr, size)?;
     open::truncate(cx, inode, attr, size)?;
+    inotify::happened(cx.k, cx.p, dentry, inotify::MODIFY);
     Ok(0)
 }
 
@@ -409,6 +413,10 @@ pub(super) fn fallocate(
     let attr = inode::attr(cx.k, cx.p, inode)?;
     if !keep && end > attr.size {
         rw::check_size(cx, &attr, end)?;
+        cx.k.vfs.seals.check_size(inode, &attr, end)?;
+    }
+    if what != 0 {
+        cx.k.vfs.seals.check_punch(inode)?;
     }
     match what {
         // Pages are made when they are written; only a limit that is full already is noticed here.
@@ -423,6 +431,7 @@ pub(super) fn fallocate(
         ..SetAttr::default()
     };
     inode::set_attr(cx.k, cx.p, inode, &set)?;
+    inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
     Ok(0)
 }
 

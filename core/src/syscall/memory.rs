@@ -165,6 +165,9 @@ fn mappable(
         *max -= Prot::WRITE;
     }
     let mount = open.path.mount;
+    if shared && let Some(inode) = open.inode {
+        *max = cx.k.vfs.seals.check_map(inode, prot, *max)?;
+    }
     if cx.k.vfs.mounts.at(mount).flags.contains(MountFlags::NOEXEC) {
         if prot.contains(Prot::EXEC) {
             return Err(Errno::EPERM);

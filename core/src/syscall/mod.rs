@@ -12,6 +12,7 @@ mod fd;
 mod file;
 pub(crate) mod futex;
 mod identity;
+mod inotify;
 mod memory;
 mod missing;
 mod pidfd;

@@ -11,7 +11,7 @@ use crate::vfs::filesystem::{Attr, InodeRef, SetAttr, Time};
 use crate::vfs::mount::{self, MountFlags, PathRef};
 use crate::vfs::perm::{self, CAP_CHOWN, MAY_EXEC, MAY_WRITE, Who};
 use crate::vfs::walk::Flags;
-use crate::vfs::{FsId, fdtable, file, inode};
+use crate::vfs::{FsId, fdtable, file, inode, inotify};
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 const NOFOLLOW: u32 = g::AT_SYMLINK_NOFOLLOW;
@@ -356,6 +356,15 @@ fn apply(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, set: &SetAttr) -> 
         let attr = inode::attr(cx.k, cx.p, inode)?;
         cx.k.vfs.dentries.set_perm(path.dentry, &attr);
     }
+    let owner = set.mode.is_some() || set.uid.is_some() || set.gid.is_some();
+    let event = match (set.atime.is_some(), set.mtime.is_some()) {
+        (true, true) => inotify::ATTRIB,
+        (true, false) => inotify::ACCESS,
+        (false, true) => inotify::MODIFY,
+        (false, false) => 0,
+    };
+    let event = event | if owner { inotify::ATTRIB } else { 0 };
+    inotify::happened(cx.k, cx.p, path.dentry, event);
     Ok(0)
 }
 
@@ -373,6 +382,8 @@ fn change_mode(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, mode: u32) -
     if mode & g::S_ISGID != 0 && !perm::in_group_or_capable(cx.k, who, attr.gid) {
         mode &= !g::S_ISGID;
     }
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    cx.k.vfs.seals.check_mode(inode, &attr, mode)?;
     let set = SetAttr {
         mode: Some(mode),
         ..SetAttr::default()

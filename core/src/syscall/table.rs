@@ -3,8 +3,8 @@
 use super::args::*;
 use super::{Entry, Param, Support::*, entries};
 use super::{
-    copy, dir, epoll, event, fd, file, futex, identity, memory, pidfd, poll, process, signal,
-    socket, stat, system, time, timer, xattr,
+    copy, dir, epoll, event, fd, file, futex, identity, inotify, memory, pidfd, poll, process,
+    signal, socket, stat, system, time, timer, xattr,
 };
 
 entries! {
@@ -174,6 +174,9 @@ entries! {
     234 tgkill(tgid: Pid, tid: Pid, sig: Sig) => signal::tgkill, Full;
     235 utimes(path: Path, times: Addr) => stat::utimes, Full;
     247 waitid(idtype: Int, id: Pid, infop: Addr, options: Hex, rusage: Addr) => process::waitid, Partial("of rusage only the user time");
+    253 inotify_init() => inotify::inotify_init, Full;
+    254 inotify_add_watch(fd: Fd, pathname: Path, mask: Hex) => inotify::inotify_add_watch, Partial("reading directories, reading programs in execve and extended attributes are not told of");
+    255 inotify_rm_watch(fd: Fd, wd: Int) => inotify::inotify_rm_watch, Full;
     257 openat(dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode) => file::openat, Partial("POSIX ACLs are not looked at");
     258 mkdirat(dirfd: DirFd, path: Path, mode: Mode) => dir::mkdirat, Full;
     259 mknodat(dirfd: DirFd, path: Path, mode: Mode, dev: Uint) => dir::mknodat, Full;
@@ -194,6 +197,7 @@ entries! {
     275 splice(fd_in: Fd, off_in: Addr, fd_out: Fd, off_out: Addr, len: Size, flags: Hex) => copy::splice, Full;
     276 tee(fd_in: Fd, fd_out: Fd, len: Size, flags: Hex) => copy::tee, Full;
     277 sync_file_range(fd: Fd, offset: Offset, nbytes: Offset, flags: Hex) => file::sync_file_range, Full;
+    278 vmsplice(fd: Fd, iov: Addr, nr_segs: Ulong, flags: Hex) => copy::vmsplice, Partial("pages are copied");
     280 utimensat(dirfd: DirFd, path: Path, times: Addr, flags: AtFlags) => stat::utimensat, Full;
     281 epoll_pwait(epfd: Fd, events: Addr, maxevents: Int, timeout: Int, sigmask: Addr, sigsetsize: Size) => epoll::epoll_pwait, Partial("as epoll_wait");
     282 signalfd(fd: Fd, mask: Addr, sizemask: Size) => event::signalfd, Full;
@@ -206,7 +210,8 @@ entries! {
     290 eventfd2(initval: Uint, flags: Hex) => event::eventfd2, Full;
     291 epoll_create1(flags: Hex) => epoll::epoll_create1, Full;
     292 dup3(oldfd: Fd, newfd: Fd, flags: OpenFlags) => fd::dup3, Full;
-    293 pipe2(fds: Addr, flags: OpenFlags) => fd::pipe2, Partial("O_DIRECT (packet mode)");
+    293 pipe2(fds: Addr, flags: OpenFlags) => fd::pipe2, Full;
+    294 inotify_init1(flags: Hex) => inotify::inotify_init1, Full;
     295 preadv(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong) => file::preadv, Partial("access times stay as they are (noatime)");
     296 pwritev(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong) => file::pwritev, Full;
     297 rt_tgsigqueueinfo(tgid: Pid, tid: Pid, sig: Sig, info: Addr) => signal::rt_tgsigqueueinfo, Full;
@@ -215,6 +220,7 @@ entries! {
     309 getcpu(cpu: Addr, node: Addr) => system::getcpu, Partial("always processor 0");
     316 renameat2(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: Hex) => dir::renameat2, Full;
     318 getrandom(buf: OutBuf, count: Size, flags: Hex) => system::getrandom, Full;
+    319 memfd_create(name: Str, flags: Hex) => event::memfd_create, Partial("huge pages");
     322 execveat(dirfd: DirFd, path: Path, argv: StrVec, envp: Addr, flags: AtFlags) => process::execveat, Full;
     324 membarrier(cmd: Int, flags: Hex, cpu: Int) => system::membarrier, Partial("no commands are offered");
     326 copy_file_range(fd_in: Fd, off_in: Addr, fd_out: Fd, off_out: Addr, len: Size, flags: Hex) => copy::copy_file_range, Full;
@@ -222,6 +228,7 @@ entries! {
     328 pwritev2(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong, flags: Hex) => file::pwritev2, Full;
     332 statx(dirfd: DirFd, path: Path, flags: AtFlags, mask: Hex, statxbuf: Addr) => stat::statx, Full;
     424 pidfd_send_signal(pidfd: Fd, sig: Sig, info: Addr, flags: Hex) => pidfd::pidfd_send_signal, Full;
+    425 io_uring_setup(entries: Uint, params: Addr) => event::io_uring_setup, Partial("refused with EPERM, as with kernel.io_uring_disabled = 2: it would be a second way into every call");
     434 pidfd_open(pid: Pid, flags: Hex) => pidfd::pidfd_open, Full;
     435 clone3(args: Addr, size: Size) => process::clone3, Partial("namespaces, CLONE_INTO_CGROUP, set_tid");
     436 close_range(first: Uint, last: Uint, flags: Hex) => fd::close_range, Full;

@@ -238,6 +238,7 @@ fn check_pidfd(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
     if fdtable::is_full(cx) {
         return Err(Errno::EMFILE);
     }
+    crate::vfs::file::check_room(cx.k)?;
     let old: i32 = cx.read_obj(args.pidfd)?;
     cx.write_obj(args.pidfd, &old)
 }

@@ -41,6 +41,9 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
                 file.kind
             ));
         }
+        if let FileKind::Inotify(instance) = &file.kind {
+            super::inotify::held(instance).for_each(&mut hold);
+        }
         if let FileKind::Pipe(pipe) = file.kind {
             let ends = ends.entry(pipe.0).or_default();
             ends.0 += u32::from(file.readable());
@@ -77,8 +80,17 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     }
     vfs.dentries.check()?;
     super::epoll::check(k)?;
+    super::inotify::check(k)?;
+    for inode in super::seal::inodes(k) {
+        if !vfs.files.iter().any(|(_, file)| file.inode == Some(inode)) {
+            return Err(format!("{inode:?} has seals, but is not open"));
+        }
+    }
     for (id, pipe) in vfs.pipes.iter() {
         let expected = ends.get(&id.0).copied().unwrap_or((0, 0));
+        if !pipe.is_consistent() {
+            return Err(format!("{id:?}: its pieces are not its data"));
+        }
         if (pipe.readers, pipe.writers) != expected {
             return Err(format!(
                 "{id:?} counts {}/{} ends, but {expected:?} are open",

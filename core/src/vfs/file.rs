@@ -7,6 +7,7 @@ use super::device::Device;
 use super::epoll::{self, Epoll};
 use super::eventfd::EventFd;
 use super::filesystem::InodeRef;
+use super::inotify::{self, Inotify};
 use super::mount::{PathRef, put_path};
 use super::pidfd::PidFd;
 use super::pipe::{self, PipeId};
@@ -46,6 +47,7 @@ pub(crate) enum FileKind {
     SignalFd(u64),
     PidFd(PidFd),
     Epoll(Box<Epoll>),
+    Inotify(Box<Inotify>),
     /// Only a place (`O_PATH`).
     Path,
 }
@@ -100,10 +102,16 @@ impl File {
 
 /// Adds an open file. `ENFILE`: the caller gives the path back.
 pub(crate) fn add(k: &mut Kernel, file: File) -> Result<FileId, Errno> {
-    if k.vfs.files.len() >= FILE_MAX {
-        return Err(Errno::ENFILE);
-    }
+    check_room(k)?;
     Ok(FileId(k.vfs.files.insert(file)))
+}
+
+/// Whether one more file can be opened. `ENFILE`.
+pub(crate) fn check_room(k: &Kernel) -> Result<(), Errno> {
+    match k.vfs.files.len() {
+        FILE_MAX.. => Err(Errno::ENFILE),
+        _ => Ok(()),
+    }
 }
 
 /// A file that is known to be open.
@@ -131,17 +139,33 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     }
     lock::released(k, id);
     epoll::file_closed(k, id);
+    let closed = at(k, id);
+    let place_only = closed.flags & O_PATH != 0;
+    let event = match closed.writable() {
+        true => inotify::CLOSE_WRITE,
+        false => inotify::CLOSE_NOWRITE,
+    };
+    if !place_only {
+        inotify::file_event(k, p, id, event);
+    }
     let Some(file) = k.vfs.files.remove(id.0) else {
         return;
     };
+    let dentry = file.path.dentry;
     let (readable, writable) = (file.readable(), file.writable());
     match file.kind {
         FileKind::Pipe(pipe) => pipe::close_end(k, pipe, readable, writable),
         FileKind::TimerFd(timer) => timerfd::release(k, id, &timer),
         FileKind::Epoll(epoll) => epoll::release(k, id, *epoll),
+        FileKind::Inotify(instance) => inotify::release(k, p, Some(id), &instance),
         _ => {}
     }
-    put_path(k, p, file.path);
+    if k.vfs.dentries.refs(dentry) > 1 {
+        put_path(k, p, file.path);
+        inotify::gone(k, p, dentry, 0);
+    } else {
+        put_path(k, p, file.path);
+    }
 }
 
 /// The inode that attributes are those of, also for objects without a name.

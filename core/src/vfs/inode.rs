@@ -96,6 +96,7 @@ pub(crate) fn lookup(
 
 /// Gives a reference back.
 pub(crate) fn forget(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) {
+    k.vfs.seals.forget(inode);
     let done = change(k, p, inode.fs, |fs, cx| {
         fs.forget(cx, inode.ino);
         Ok(())

@@ -3,7 +3,7 @@
 //! Layers of this module, each knowing only those below it:
 //! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) -> `filesystem` (inodes by number)
 //! -> `union`, `proc`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `device`, `lock`,
-//! `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`.
+//! `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`, `inotify`.
 
 pub(crate) mod anon;
 pub(crate) mod boot;
@@ -17,6 +17,7 @@ pub(crate) mod fdtable;
 pub(crate) mod file;
 pub(crate) mod filesystem;
 pub(crate) mod inode;
+pub(crate) mod inotify;
 pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod names;
@@ -27,6 +28,7 @@ pub(crate) mod pipe;
 pub(crate) mod proc;
 pub(crate) mod ready;
 pub(crate) mod rw;
+pub(crate) mod seal;
 pub(crate) mod signalfd;
 pub(crate) mod slab;
 pub(crate) mod timerfd;
@@ -56,6 +58,8 @@ pub(crate) struct Vfs {
     pub pipes: pipe::Pipes,
     pub(super) locks: lock::Locks,
     pub(super) watches: epoll::Watches,
+    pub(super) watched: inotify::Watched,
+    pub seals: seal::Seals,
     pub(super) tables: Slab<FdTable>,
     pub(super) contexts: Slab<FsContext>,
     /// `struct termios` of the terminal, once a program has set it.
@@ -74,6 +78,8 @@ impl Vfs {
             pipes: pipe::Pipes::new(),
             locks: lock::Locks::new(),
             watches: epoll::Watches::default(),
+            watched: inotify::Watched::default(),
+            seals: seal::Seals::default(),
             tables: Slab::new(),
             contexts: Slab::new(),
             termios: None,

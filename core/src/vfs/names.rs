@@ -4,6 +4,7 @@
 use super::dentry::{self, DentryId};
 use super::filesystem::{Attr, InodeRef, NewNode, RenameFlags};
 use super::inode::{self, FsKind};
+use super::inotify;
 use super::mount::{self, PathRef, put_path};
 use super::perm::{self, CAP_DAC_READ_SEARCH, CAP_MKNOD, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
 use super::walk::{self, Flags, Last, Place, Walker};
@@ -196,6 +197,8 @@ pub(crate) fn mkdir(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], mode: u32) -> R
     let mode = g::S_IFDIR | mode & (0o777 | g::S_ISVTX) & !umask(cx);
     let who = Who::Task(cx.thread);
     create_at(cx.k, cx.p, who, place.dir, &place.name, Plan::plain(mode))?;
+    let created = inotify::CREATE | inotify::ISDIR;
+    inotify::named(cx.k, cx.p, place.dir.dentry, &place.name, created);
     Ok(())
 }
 
@@ -224,6 +227,7 @@ pub(crate) fn mknod(
         ..Plan::plain(mode)
     };
     create_at(cx.k, cx.p, who, place.dir, &place.name, plan)?;
+    inotify::named(cx.k, cx.p, place.dir.dentry, &place.name, inotify::CREATE);
     Ok(())
 }
 
@@ -245,6 +249,7 @@ pub(crate) fn symlink(
         target,
     };
     create_at(cx.k, cx.p, who, place.dir, &place.name, plan)?;
+    inotify::named(cx.k, cx.p, place.dir.dentry, &place.name, inotify::CREATE);
     Ok(())
 }
 
@@ -309,6 +314,8 @@ fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Resu
     if let Some(id) = cx.k.vfs.dentries.find(place.dir.dentry, &place.name) {
         dentry::remove(cx.k, cx.p, id);
     }
+    inotify::link_count(cx.k, cx.p, inode);
+    inotify::named(cx.k, cx.p, place.dir.dentry, &place.name, inotify::CREATE);
     Ok(())
 }
 
@@ -367,7 +374,17 @@ pub(crate) fn remove(
         }
         false => inode::unlink(k, p, dir, &name)?,
     }
+    let inode = k.vfs.dentries.inode(victim);
+    if let Some(inode) = inode.filter(|_| !directory) {
+        inotify::link_count(k, p, inode);
+    }
+    // Held until the watches have been told.
+    k.vfs.dentries.get(victim);
     dentry::remove(k, p, victim);
+    inotify::gone(k, p, victim, 1);
+    let is_dir = if directory { inotify::ISDIR } else { 0 };
+    inotify::named(k, p, place.dir.dentry, &name, inotify::DELETE | is_dir);
+    dentry::put(k, p, victim);
     Ok(())
 }
 
@@ -496,15 +513,26 @@ fn rename_sides(
         (to_dir.ino, &to.name),
         flags,
     )?;
+    let (old, new) = (
+        (from.dir.dentry, from.name.as_slice()),
+        (to.dir.dentry, to.name.as_slice()),
+    );
     if exchange {
         k.vfs.dentries.exchange(source, target);
+        inotify::moved(k, p, old, new, source, None);
+        inotify::moved(k, p, new, old, target, None);
         return Ok(());
     }
     if target_is_dir {
         dentry::drop_children(k, p, target);
     }
+    // Held until the watches have been told.
+    k.vfs.dentries.get(target);
     dentry::remove(k, p, target);
     let parent = k.vfs.dentries.rename(source, to.dir.dentry, &to.name);
+    inotify::moved(k, p, old, new, source, target_inode);
+    inotify::gone(k, p, target, 1);
+    dentry::put(k, p, target);
     dentry::put(k, p, parent);
     Ok(())
 }

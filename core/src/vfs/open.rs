@@ -7,6 +7,7 @@ use super::device::{self, Target};
 use super::file::{self, File, FileId, FileKind};
 use super::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
 use super::inode::{self, FsKind};
+use super::inotify;
 use super::mount::{self, MountFlags, PathRef, get_path, put_path};
 use super::names;
 use super::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
@@ -42,7 +43,7 @@ const VALID: u32 = g::O_ACCMODE
     | g::O_PATH
     | O_TMPFILE_BIT;
 /// The kernel's value on x86-64; user space sees 0, but `F_GETFL` shows it.
-const O_LARGEFILE: u32 = 0o100000;
+pub(crate) const O_LARGEFILE: u32 = 0o100000;
 /// What `O_PATH` goes with.
 const PATH_FLAGS: u32 = g::O_DIRECTORY | g::O_NOFOLLOW | g::O_PATH | g::O_CLOEXEC;
 
@@ -150,12 +151,24 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Res
         _ => find_or_create(cx, at, path, how)?,
     };
     let path = get_path(cx.k, found.path);
+    if found.created {
+        let entry = cx.k.vfs.dentries.at(path.dentry);
+        let (dir, name) = (entry.parent, entry.name.clone());
+        inotify::named(cx.k, cx.p, dir, &name, inotify::CREATE);
+    }
     let result = open_path(cx, path, how, found.created);
     if result.is_err() {
         put_path(cx.k, cx.p, path);
     }
     if let Ok(id) = result {
         file::at_mut(cx.k, id).opener = cx.creds().fsuid;
+        if flags & g::O_PATH == 0 {
+            inotify::file_event(cx.k, cx.p, id, inotify::OPEN);
+            let regular = file::at(cx.k, id).kind == FileKind::Regular;
+            if flags & g::O_TRUNC != 0 && !found.created && regular {
+                inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
+            }
+        }
     }
     result
 }
@@ -261,6 +274,7 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
         _ => return Err(Errno::ENXIO.into()),
     };
     if how.flags & g::O_TRUNC != 0 && !created && kind == FileKind::Regular {
+        cx.k.vfs.seals.check_size(inode, &attr, 0)?;
         truncate(cx, inode, &attr, 0)?;
     }
     Ok(file::add(cx.k, File::new(kind, path, Some(inode), flags))?)
@@ -481,7 +495,9 @@ fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Errno> {
     }
     perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_EXEC)?;
     let flags = g::O_RDONLY | O_LARGEFILE;
-    file::add(cx.k, File::new(FileKind::Regular, path, Some(inode), flags))
+    let id = file::add(cx.k, File::new(FileKind::Regular, path, Some(inode), flags))?;
+    inotify::file_event(cx.k, cx.p, id, inotify::OPEN);
+    Ok(id)
 }
 
 /// How a standard stream is read and written.

@@ -27,10 +27,20 @@ const PIPES_MAX: usize = 1 << 16;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct PipeId(pub u32);
 
+/// Bytes of a pipe that were written together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Piece {
+    len: usize,
+    /// A reader gets it alone, and what it leaves is lost.
+    packet: bool,
+}
+
 /// One pipe.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Pipe {
     pub data: VecDeque<u8>,
+    /// Lengths of the pieces that the data consists of, once one was written as a packet (`O_DIRECT`); empty for a stream of bytes.
+    pieces: VecDeque<Piece>,
     pub capacity: usize,
     /// Open files that read and that write.
     pub readers: u32,
@@ -45,6 +55,51 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
+    /// How many bytes at the front belong together, and whether they are a packet.
+    pub(crate) fn front(&self) -> (usize, bool) {
+        match self.pieces.front() {
+            Some(piece) => (piece.len, piece.packet),
+            None => (self.data.len(), false),
+        }
+    }
+
+    /// The last `len` bytes of the data are new. They are a packet if they are to be one and do not follow other bytes, to which Linux
+    /// adds them.
+    pub(crate) fn wrote(&mut self, len: usize, packet: bool) {
+        let before = self.data.len().saturating_sub(len);
+        let packet = packet && self.pieces.back().map_or(before == 0, |last| last.packet);
+        if len == 0 || !packet && self.pieces.is_empty() {
+            return;
+        }
+        match self.pieces.back_mut() {
+            Some(last) if !packet && !last.packet => last.len += len,
+            _ => self.pieces.push_back(Piece { len, packet }),
+        }
+    }
+
+    /// Takes bytes out at the front.
+    pub(crate) fn take(&mut self, len: usize) {
+        let len = len.min(self.data.len());
+        self.data.drain(..len);
+        let mut left = len;
+        while left > 0
+            && let Some(piece) = self.pieces.front_mut()
+        {
+            let step = piece.len.min(left);
+            piece.len -= step;
+            left -= step;
+            if piece.len == 0 {
+                self.pieces.pop_front();
+            }
+        }
+    }
+
+    /// Whether the pieces are all of the data; for invariant checks.
+    pub(super) fn is_consistent(&self) -> bool {
+        let len: usize = self.pieces.iter().map(|piece| piece.len).sum();
+        self.pieces.is_empty() || len == self.data.len()
+    }
+
     /// Bytes that can be written now.
     pub(crate) fn room(&self) -> usize {
         self.capacity.saturating_sub(self.data.len())
@@ -103,6 +158,7 @@ impl Pipes {
 fn new(k: &Kernel, fifo: Option<InodeRef>, (uid, gid): (u32, u32)) -> Pipe {
     Pipe {
         data: VecDeque::new(),
+        pieces: VecDeque::new(),
         capacity: PIPE_DEFAULT,
         readers: 0,
         writers: 0,

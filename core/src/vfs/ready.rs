@@ -7,7 +7,7 @@ use super::anon::{self, Anon};
 use super::file::{self, File, FileId, FileKind};
 use super::mount::put_path;
 use super::pipe::PIPE_BUF;
-use super::{epoll, eventfd, pidfd, signalfd};
+use super::{epoll, eventfd, inotify, pidfd, signalfd};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -65,6 +65,10 @@ pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
             true => IN,
             false => 0,
         },
+        FileKind::Inotify(instance) => match inotify::has_events(instance) {
+            true => IN,
+            false => 0,
+        },
         _ => IN | OUT,
     }
 }
@@ -73,7 +77,9 @@ pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
 pub(crate) fn key(k: &Kernel, thread: ThreadId, id: FileId) -> Option<WaitKey> {
     match k.vfs.file(id)?.kind {
         FileKind::Pipe(pipe) => Some(WaitKey::Pipe(pipe.0)),
-        FileKind::EventFd(_) | FileKind::TimerFd(_) | FileKind::Epoll(_) => Some(WaitKey::File(id)),
+        FileKind::EventFd(_) | FileKind::TimerFd(_) | FileKind::Epoll(_) | FileKind::Inotify(_) => {
+            Some(WaitKey::File(id))
+        }
         FileKind::SignalFd(_) => Some(WaitKey::Signals(k.tasks.get(thread)?.tgid)),
         FileKind::PidFd(pid) => Some(WaitKey::Exit(pid.tgid)),
         _ => None,

@@ -14,7 +14,7 @@ use super::perm::{self, Who};
 use super::pipe::{self, PIPE_BUF, PipeId};
 use super::proc;
 use super::ready;
-use super::{eventfd, signalfd, timerfd};
+use super::{eventfd, inotify, signalfd, timerfd};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
@@ -107,7 +107,7 @@ impl Iov {
     }
 
     /// Cuts the rest down to at most `len` bytes.
-    fn limit(&mut self, len: u64) {
+    pub(crate) fn limit(&mut self, len: u64) {
         self.left = self.left.min(len);
     }
 
@@ -302,11 +302,15 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
         (FileKind::EventFd(_), _) => return eventfd::read(cx, id, iov, no_wait),
         (FileKind::TimerFd(_), _) => return timerfd::read(cx, id, iov, no_wait),
         (&FileKind::SignalFd(mask), _) => return signalfd::read(cx, mask, iov, no_wait),
+        (FileKind::Inotify(_), _) => return inotify::read(cx, id, iov, no_wait),
         (FileKind::PidFd(_) | FileKind::Epoll(_), _) => return Err(Errno::EINVAL.into()),
         _ => return Err(Errno::EBADF.into()),
     };
     if how.at.is_none() {
         file::at_mut(cx.k, id).offset = at + done;
+    }
+    if done > 0 {
+        inotify::file_event(cx.k, cx.p, id, inotify::ACCESS);
     }
     Ok(done)
 }
@@ -327,6 +331,9 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
             if how.at.is_none() {
                 file::at_mut(cx.k, id).offset = end;
             }
+            if done > 0 {
+                inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
+            }
             Ok(done)
         }
         (FileKind::Proc(_), Some(inode)) => {
@@ -340,7 +347,10 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
             _ => Ok(iov.left()),
         },
         (&FileKind::Pipe(pipe), _) => match how.at {
-            None => write_pipe(cx, pipe, iov, no_wait),
+            None => {
+                let packets = file.flags & g::O_DIRECT != 0;
+                write_pipe(cx, pipe, iov, no_wait, packets)
+            }
             Some(_) => Err(Errno::ESPIPE.into()),
         },
         (&FileKind::HostStream(stream), _) => match how.at {
@@ -419,6 +429,7 @@ pub(crate) fn check_size(cx: &mut Cx<'_, '_>, attr: &Attr, size: u64) -> Result<
 /// Where a write goes, after the limits of file sizes: the position, and how many bytes may be written.
 fn write_limits(
     cx: &mut Cx<'_, '_>,
+    inode: InodeRef,
     attr: &Attr,
     at: u64,
     len: u64,
@@ -434,7 +445,8 @@ fn write_limits(
     if room == 0 {
         return Err(Errno::EFBIG);
     }
-    Ok((at, len.min(room)))
+    let len = cx.k.vfs.seals.check_write(inode, attr, at, len.min(room))?;
+    Ok((at, len))
 }
 
 /// What a write leaves behind: new size, modification time, no set-id bits.
@@ -467,7 +479,7 @@ fn write_regular(
         return Ok((0, at));
     }
     let attr = inode::attr(cx.k, cx.p, inode)?;
-    let (start, len) = write_limits(cx, &attr, at, iov.left(), append)?;
+    let (start, len) = write_limits(cx, inode, &attr, at, iov.left(), append)?;
     iov.limit(len);
     let mut at = start;
     let mut result = Ok(());
@@ -511,7 +523,7 @@ pub(crate) fn write_inode(
         return Ok(0);
     }
     let attr = inode::attr(cx.k, cx.p, inode)?;
-    let (start, len) = write_limits(cx, &attr, at, data.len() as u64, false)?;
+    let (start, len) = write_limits(cx, inode, &attr, at, data.len() as u64, false)?;
     let mut rest = &data[..len as usize];
     let mut at = start;
     while !rest.is_empty() {
@@ -597,10 +609,17 @@ fn read_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> R
     }
     let was_full = pipe.room() < PIPE_BUF;
     let mut done = 0;
+    // What is left of the packet that ends this read.
+    let mut packet = None;
     while let Some(pipe) = cx.k.vfs.pipes.get(id)
         && !pipe.data.is_empty()
+        && packet != Some(0)
     {
-        let front = pipe.data.as_slices().0.len() as u64;
+        let (piece, is_packet) = pipe.front();
+        if is_packet && packet.is_none() {
+            packet = Some(piece);
+        }
+        let front = pipe.data.as_slices().0.len().min(piece) as u64;
         let (to, len) = match iov.run(cx, front, true) {
             Ok(Some((Source::Memory(to), len))) => (to, len),
             Ok(_) => break,
@@ -610,10 +629,14 @@ fn read_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> R
         if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
             let data = pipe.data.as_slices().0;
             cx.p.memory.write(to, &data[..len as usize]);
-            pipe.data.drain(..len as usize);
+            pipe.take(len as usize);
         }
+        packet = packet.map(|left| left.saturating_sub(len as usize));
         iov.advance(len);
         done += len;
+    }
+    if let (Some(left), Some(pipe)) = (packet, cx.k.vfs.pipes.get_mut(id)) {
+        pipe.take(left);
     }
     pipe::drained(cx.k, id, was_full);
     Ok(done)
@@ -629,7 +652,13 @@ pub(crate) fn block_after(cx: &mut Cx<'_, '_>, done: u64, wait: Wait) -> Result<
     wait.into()
 }
 
-fn write_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> Result<u64, Stop> {
+fn write_pipe(
+    cx: &mut Cx<'_, '_>,
+    id: PipeId,
+    iov: &mut Iov,
+    no_wait: bool,
+    packets: bool,
+) -> Result<u64, Stop> {
     let total = iov.left();
     if total == 0 {
         return Ok(0);
@@ -646,10 +675,23 @@ fn write_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> 
             };
         }
         let room = pipe.room();
-        let enough = room > 0 && (total > PIPE_BUF as u64 || room as u64 >= total);
+        // A packet is a page at most, and goes in whole.
+        let piece = iov.left().min(PIPE_BUF as u64) as usize;
+        let (enough, room) = match packets {
+            true => (room >= piece, piece),
+            false => {
+                let whole = total > PIPE_BUF as u64 || room as u64 >= total;
+                (room > 0 && whole, room)
+            }
+        };
         if enough {
             match fill_pipe(cx, id, iov, room) {
-                Ok(len) => done += len,
+                Ok(len) => {
+                    if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+                        pipe.wrote(len as usize, packets);
+                    }
+                    done += len;
+                }
                 Err(errno) if done == 0 => return Err(errno.into()),
                 Err(_) => return Ok(done),
             }
@@ -657,6 +699,9 @@ fn write_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> 
         }
         if iov.left() == 0 {
             return Ok(done);
+        }
+        if packets && enough {
+            continue;
         }
         if no_wait {
             return match done {

@@ -538,7 +538,7 @@ pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Vec<u8> {
             match mount.on {
                 Some(on) => cur = on,
                 None => {
-                    reachable = false;
+                    reachable = crate::mm::shared::is_mount(k, cur.mount);
                     break;
                 }
             }

@@ -14,7 +14,7 @@ use crate::mm::space::{self, VmaInfo};
 use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::mount::MountFlags;
-use crate::vfs::{FileId, FileKind, FsContext, MountId, PathRef, epoll, walk};
+use crate::vfs::{FileId, FileKind, FsContext, MountId, PathRef, epoll, inotify, walk};
 
 /// Nanoseconds in a clock tick.
 const TICK: u64 = 10_000_000;
@@ -240,6 +240,7 @@ fn event_info(k: &Kernel, kind: &FileKind) -> String {
             format!("Pid:\t{number}\nNSpid:\t{number}\n")
         }
         FileKind::Epoll(epoll) => epoll::info(k, epoll),
+        FileKind::Inotify(instance) => inotify::info(instance),
         _ => String::new(),
     }
 }

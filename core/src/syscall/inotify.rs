@@ -1,0 +1,109 @@
+//! Watching files and directories (inotify(7)).
+
+use super::args::*;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::{Cx, SysResult};
+use crate::vfs::anon::Anon;
+use crate::vfs::inotify::{self, Existing};
+use crate::vfs::mount::put_path;
+use crate::vfs::perm::{self, MAY_READ, Who};
+use crate::vfs::walk::{self, Flags};
+use crate::vfs::{FileId, FileKind, fdtable, file, inode, ready};
+
+const ONLYDIR: u32 = 0x0100_0000;
+const DONT_FOLLOW: u32 = 0x0200_0000;
+const MASK_CREATE: u32 = 0x1000_0000;
+const MASK_ADD: u32 = 0x2000_0000;
+/// `IN_UNMOUNT`, `IN_Q_OVERFLOW` and `IN_IGNORED`, which cannot be asked for but are valid.
+const ALWAYS: u32 = 0xe000;
+
+pub(super) fn inotify_init(cx: &mut Cx<'_, '_>) -> SysResult {
+    create(cx, 0)
+}
+
+pub(super) fn inotify_init1(cx: &mut Cx<'_, '_>, flags: Hex) -> SysResult {
+    create(cx, flags.0 as u32)
+}
+
+fn create(cx: &mut Cx<'_, '_>, flags: u32) -> SysResult {
+    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let uid = cx.creds().uid;
+    let kind = inotify::create(cx.k, uid)?;
+    let status = g::O_RDONLY | flags & g::O_NONBLOCK;
+    let opened = ready::open(cx, kind.clone(), Anon::Inotify, status);
+    let id = match (opened, kind) {
+        (Err(errno), FileKind::Inotify(instance)) => {
+            inotify::release(cx.k, cx.p, None, &instance);
+            return Err(errno.into());
+        }
+        (opened, _) => opened?,
+    };
+    Ok(fdtable::install(cx, id, flags & g::O_CLOEXEC != 0)? as u64)
+}
+
+/// The instance behind a descriptor. `EINVAL` if it is another file.
+fn instance_of(cx: &mut Cx<'_, '_>, fd: Fd) -> Result<FileId, Errno> {
+    let id = fdtable::get(cx, fd.0)?;
+    match file::at(cx.k, id).kind {
+        FileKind::Inotify(_) => Ok(id),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub(super) fn inotify_add_watch(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    pathname: Path,
+    mask: Hex,
+) -> SysResult {
+    let asked = mask.0 as u32;
+    let options = ONLYDIR
+        | DONT_FOLLOW
+        | MASK_CREATE
+        | MASK_ADD
+        | ALWAYS
+        | inotify::EXCL_UNLINK
+        | inotify::ISDIR
+        | inotify::ONESHOT;
+    if asked & (inotify::ALL | options) == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    fdtable::get(cx, fd.0)?;
+    if asked & MASK_ADD != 0 && asked & MASK_CREATE != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let id = instance_of(cx, fd)?;
+    let name = cx.read_path(pathname.0)?;
+    let mut flags = Flags::empty();
+    flags.set(Flags::FOLLOW, asked & DONT_FOLLOW == 0);
+    flags.set(Flags::DIRECTORY, asked & ONLYDIR != 0);
+    let path = walk::resolve(cx, DirFd(g::AT_FDCWD), &name, flags)?;
+    let allowed = may_watch(cx, path);
+    if let Err(errno) = allowed {
+        put_path(cx.k, cx.p, path);
+        return Err(errno.into());
+    }
+    let existing = match asked & (MASK_ADD | MASK_CREATE) {
+        0 => Existing::Replace,
+        MASK_ADD => Existing::Add,
+        _ => Existing::Refuse,
+    };
+    let mask = asked & (inotify::ALL | inotify::EXCL_UNLINK | inotify::ONESHOT);
+    Ok(inotify::add(cx.k, cx.p, id, path, mask, existing)? as u64)
+}
+
+/// Who watches a file must be able to read it.
+fn may_watch(cx: &mut Cx<'_, '_>, path: crate::vfs::PathRef) -> Result<(), Errno> {
+    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_READ)
+}
+
+pub(super) fn inotify_rm_watch(cx: &mut Cx<'_, '_>, fd: Fd, wd: Int) -> SysResult {
+    let id = instance_of(cx, fd)?;
+    inotify::remove(cx.k, cx.p, id, wd.0)?;
+    Ok(0)
+}

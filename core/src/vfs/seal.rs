@@ -1,0 +1,129 @@
+//! Seals of memory files (memfd_create(2), `F_ADD_SEALS` of fcntl(2)): what can no longer be done to them.
+
+use alloc::collections::BTreeMap;
+
+use super::file::{self, FileId};
+use super::filesystem::{Attr, InodeRef};
+use crate::Kernel;
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::machine::Prot;
+use crate::port::Ports;
+
+/// `F_SEAL_EXEC`: the permission to execute stays as it is.
+pub(crate) const EXEC: u32 = 0x20;
+const WRITES: u32 = g::F_SEAL_WRITE | g::F_SEAL_FUTURE_WRITE;
+const ALL: u32 = g::F_SEAL_SEAL | g::F_SEAL_SHRINK | g::F_SEAL_GROW | WRITES | EXEC;
+
+/// The seals of all memory files; other files have none, and can get none.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Seals(BTreeMap<InodeRef, u32>);
+
+impl Seals {
+    /// A new memory file.
+    pub(crate) fn add(&mut self, inode: InodeRef, seals: u32) {
+        self.0.insert(inode, seals);
+    }
+
+    /// The file is gone.
+    pub(super) fn forget(&mut self, inode: InodeRef) {
+        self.0.remove(&inode);
+    }
+
+    fn of(&self, inode: InodeRef) -> u32 {
+        self.0.get(&inode).copied().unwrap_or(0)
+    }
+
+    /// How many bytes may be written at a position. `EPERM` if none.
+    pub(crate) fn check_write(
+        &self,
+        inode: InodeRef,
+        attr: &Attr,
+        at: u64,
+        len: u64,
+    ) -> Result<u64, Errno> {
+        let seals = self.of(inode);
+        if seals & WRITES != 0 && len > 0 {
+            return Err(Errno::EPERM);
+        }
+        if seals & g::F_SEAL_GROW == 0 || at.saturating_add(len) <= attr.size {
+            return Ok(len);
+        }
+        // Linux writes page by page: the pages before the last of the file are still filled.
+        match (attr.size & !(PAGE_SIZE - 1)).saturating_sub(at) {
+            0 => Err(Errno::EPERM),
+            len => Ok(len),
+        }
+    }
+
+    /// Whether a file's size may be changed. `EPERM`.
+    pub(crate) fn check_size(&self, inode: InodeRef, attr: &Attr, size: u64) -> Result<(), Errno> {
+        let seals = self.of(inode);
+        let refused = size < attr.size && seals & g::F_SEAL_SHRINK != 0
+            || size > attr.size && seals & g::F_SEAL_GROW != 0;
+        if refused { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    /// Whether bytes of a file may be made zeros (fallocate(2)). `EPERM`.
+    pub(crate) fn check_punch(&self, inode: InodeRef) -> Result<(), Errno> {
+        match self.of(inode) & WRITES {
+            0 => Ok(()),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
+    /// Whether a file's permissions may become these. `EPERM`.
+    pub(crate) fn check_mode(&self, inode: InodeRef, attr: &Attr, mode: u32) -> Result<(), Errno> {
+        match self.of(inode) & EXEC != 0 && (attr.mode ^ mode) & 0o111 != 0 {
+            true => Err(Errno::EPERM),
+            false => Ok(()),
+        }
+    }
+
+    /// What a shared mapping may become. `EPERM` if it is to be written at once.
+    pub(crate) fn check_map(&self, inode: InodeRef, prot: Prot, max: Prot) -> Result<Prot, Errno> {
+        match self.of(inode) & WRITES {
+            0 => Ok(max),
+            _ if prot.contains(Prot::WRITE) => Err(Errno::EPERM),
+            _ => Ok(max - Prot::WRITE),
+        }
+    }
+}
+
+/// `F_GET_SEALS`. `EINVAL` for files that have none.
+pub(crate) fn get(k: &Kernel, id: FileId) -> Result<u32, Errno> {
+    let inode = file::at(k, id).inode.ok_or(Errno::EINVAL)?;
+    k.vfs.seals.0.get(&inode).copied().ok_or(Errno::EINVAL)
+}
+
+/// `F_ADD_SEALS`. `EPERM` if the file is not open for writing or takes no more seals, `EBUSY` if it is to be sealed against writes while it
+/// is mapped for them.
+pub(crate) fn add(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, seals: u32) -> Result<(), Errno> {
+    if !file::at(k, id).writable() {
+        return Err(Errno::EPERM);
+    }
+    if seals & !ALL != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let old = get(k, id)?;
+    if old & g::F_SEAL_SEAL != 0 {
+        return Err(Errno::EPERM);
+    }
+    let inode = file::at(k, id).inode.ok_or(Errno::EINVAL)?;
+    let new = seals & !old;
+    if new & g::F_SEAL_WRITE != 0 && crate::mm::shared::is_mapped_for_writing(k, inode) {
+        return Err(Errno::EBUSY);
+    }
+    let mut seals = old | seals;
+    if new & EXEC != 0 && super::inode::attr(k, p, inode)?.mode & 0o111 != 0 {
+        // A program that may be run must not change either.
+        seals |= g::F_SEAL_SHRINK | g::F_SEAL_GROW | WRITES;
+    }
+    k.vfs.seals.add(inode, seals);
+    Ok(())
+}
+
+/// The files that have seals, for invariant checks.
+pub(super) fn inodes(k: &Kernel) -> impl Iterator<Item = InodeRef> + '_ {
+    k.vfs.seals.0.keys().copied()
+}
