@@ -9,7 +9,7 @@ use crate::abi::{Errno, TASK_SIZE};
 use crate::event::{HostCall, HostResult};
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::vfs::anon::Anon;
-use crate::vfs::epoll::{self, Epoll, ItemKey};
+use crate::vfs::epoll::{self, ItemKey};
 use crate::vfs::{FileId, FileKind, fdtable, file, ready, rw};
 
 /// `struct epoll_event`, which is packed on x86-64.
@@ -40,7 +40,7 @@ fn create(cx: &mut Cx<'_, '_>, flags: u32) -> SysResult {
     if flags & !g::EPOLL_CLOEXEC != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let kind = FileKind::Epoll(alloc::boxed::Box::new(Epoll::default()));
+    let kind = FileKind::Epoll(alloc::boxed::Box::default());
     Ok(ready::install(cx, kind, Anon::Epoll, g::O_RDWR, flags != 0)? as u64)
 }
 

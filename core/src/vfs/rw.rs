@@ -11,15 +11,14 @@ use super::file::{self, File, FileId, FileKind};
 use super::filesystem::{Attr, InodeRef, SetAttr, Source, Time};
 use super::inode;
 use super::perm::{self, Who};
-use super::pipe::{self, PIPE_BUF, PipeId};
+use super::pipe;
 use super::proc;
-use super::ready;
 use super::{eventfd, inotify, signalfd, timerfd};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::event::{HostCall, HostResult};
-use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::kernel::{Cx, Stop, Wait};
 use crate::port::Ports;
 use crate::task::signal;
 
@@ -91,7 +90,7 @@ impl Iov {
         None
     }
 
-    fn advance(&mut self, mut len: u64) {
+    pub(super) fn advance(&mut self, mut len: u64) {
         self.left -= len.min(self.left);
         while len > 0
             && let Some(part) = self.parts.get_mut(self.index)
@@ -112,7 +111,7 @@ impl Iov {
     }
 
     /// A run of user memory at the front, faulted in: where and how long. `None` when all is done.
-    fn run(
+    pub(super) fn run(
         &mut self,
         cx: &mut Cx<'_, '_>,
         max: u64,
@@ -286,7 +285,7 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
         (&FileKind::Device(device), _) => return Ok(read_device(cx, device, iov)?),
         (&FileKind::Pipe(pipe), _) => {
             return match how.at {
-                None => read_pipe(cx, pipe, iov, no_wait),
+                None => pipe::read(cx, pipe, iov, no_wait),
                 Some(_) => Err(Errno::ESPIPE.into()),
             };
         }
@@ -349,7 +348,7 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
         (&FileKind::Pipe(pipe), _) => match how.at {
             None => {
                 let packets = file.flags & g::O_DIRECT != 0;
-                write_pipe(cx, pipe, iov, no_wait, packets)
+                pipe::write(cx, pipe, iov, no_wait, packets)
             }
             Some(_) => Err(Errno::ESPIPE.into()),
         },
@@ -593,55 +592,6 @@ fn read_device(cx: &mut Cx<'_, '_>, device: Device, iov: &mut Iov) -> Result<u64
     Ok(done)
 }
 
-fn read_pipe(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov, no_wait: bool) -> Result<u64, Stop> {
-    if iov.left() == 0 {
-        return Ok(0);
-    }
-    let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
-    if pipe.data.is_empty() {
-        if pipe.writers == 0 {
-            return Ok(0);
-        }
-        if no_wait {
-            return Err(Errno::EAGAIN.into());
-        }
-        return Wait::on(WaitKey::Pipe(id.0)).into();
-    }
-    let was_full = pipe.room() < PIPE_BUF;
-    let mut done = 0;
-    // What is left of the packet that ends this read.
-    let mut packet = None;
-    while let Some(pipe) = cx.k.vfs.pipes.get(id)
-        && !pipe.data.is_empty()
-        && packet != Some(0)
-    {
-        let (piece, is_packet) = pipe.front();
-        if is_packet && packet.is_none() {
-            packet = Some(piece);
-        }
-        let front = pipe.data.as_slices().0.len().min(piece) as u64;
-        let (to, len) = match iov.run(cx, front, true) {
-            Ok(Some((Source::Memory(to), len))) => (to, len),
-            Ok(_) => break,
-            Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno.into()),
-        };
-        if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
-            let data = pipe.data.as_slices().0;
-            cx.p.memory.write(to, &data[..len as usize]);
-            pipe.take(len as usize);
-        }
-        packet = packet.map(|left| left.saturating_sub(len as usize));
-        iov.advance(len);
-        done += len;
-    }
-    if let (Some(left), Some(pipe)) = (packet, cx.k.vfs.pipes.get_mut(id)) {
-        pipe.take(left);
-    }
-    pipe::drained(cx.k, id, was_full);
-    Ok(done)
-}
-
 /// Blocks, or ends the call with what it has done so far if a signal is waiting and nothing is under way on the host.
 pub(crate) fn block_after(cx: &mut Cx<'_, '_>, done: u64, wait: Wait) -> Result<u64, Stop> {
     let under_way = cx.call().op.is_some();
@@ -650,126 +600,6 @@ pub(crate) fn block_after(cx: &mut Cx<'_, '_>, done: u64, wait: Wait) -> Result<
     }
     cx.call().progress = done;
     wait.into()
-}
-
-fn write_pipe(
-    cx: &mut Cx<'_, '_>,
-    id: PipeId,
-    iov: &mut Iov,
-    no_wait: bool,
-    packets: bool,
-) -> Result<u64, Stop> {
-    let total = iov.left();
-    if total == 0 {
-        return Ok(0);
-    }
-    let mut done = cx.call().progress;
-    iov.advance(done);
-    loop {
-        let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
-        if pipe.readers == 0 {
-            caller::raise(cx, g::SIGPIPE);
-            return match done {
-                0 => Err(Errno::EPIPE.into()),
-                done => Ok(done),
-            };
-        }
-        let room = pipe.room();
-        // A packet is a page at most, and goes in whole.
-        let piece = iov.left().min(PIPE_BUF as u64) as usize;
-        let (enough, room) = match packets {
-            true => (room >= piece, piece),
-            false => {
-                let whole = total > PIPE_BUF as u64 || room as u64 >= total;
-                (room > 0 && whole, room)
-            }
-        };
-        if enough {
-            match fill_pipe(cx, id, iov, room) {
-                Ok(len) => {
-                    if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
-                        pipe.wrote(len as usize, packets);
-                    }
-                    done += len;
-                }
-                Err(errno) if done == 0 => return Err(errno.into()),
-                Err(_) => return Ok(done),
-            }
-            cx.k.notify(WaitKey::Pipe(id.0), ready::IN);
-        }
-        if iov.left() == 0 {
-            return Ok(done);
-        }
-        if packets && enough {
-            continue;
-        }
-        if no_wait {
-            return match done {
-                0 => Err(Errno::EAGAIN.into()),
-                done => Ok(done),
-            };
-        }
-        if cx
-            .k
-            .vfs
-            .pipes
-            .get(id)
-            .is_some_and(|pipe| !enough || pipe.room() == 0)
-        {
-            return block_after(cx, done, Wait::on(WaitKey::Pipe(id.0)));
-        }
-    }
-}
-
-/// Copies at most `room` bytes from user memory to the end of a pipe.
-fn fill_pipe(
-    cx: &mut Cx<'_, '_>,
-    id: PipeId,
-    iov: &mut Iov,
-    mut room: usize,
-) -> Result<u64, Errno> {
-    let mut done = 0;
-    while room > 0 {
-        let (from, len) = match iov.run(cx, room as u64, false) {
-            Ok(Some(run)) => run,
-            Ok(None) => break,
-            Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno),
-        };
-        let Some(pipe) = cx.k.vfs.pipes.get_mut(id) else {
-            break;
-        };
-        let old = pipe.data.len();
-        pipe.data.resize(old + len as usize, 0);
-        let (head, tail) = pipe.data.as_mut_slices();
-        let result = match head.len().checked_sub(old) {
-            // The new bytes begin in the first slice and may go on in the second.
-            Some(first) if first > 0 => {
-                let first_result = read_source(cx.p, from, &mut head[old..]);
-                let behind = match from {
-                    Source::Memory(at) => Source::Memory(at + first as u64),
-                    Source::Image { image, offset } => Source::Image {
-                        image,
-                        offset: offset + first as u64,
-                    },
-                    Source::Zero => Source::Zero,
-                };
-                first_result.and_then(|()| read_source(cx.p, behind, tail))
-            }
-            _ => {
-                let skip = old - head.len();
-                read_source(cx.p, from, &mut tail[skip..])
-            }
-        };
-        if let Err(errno) = result {
-            pipe.data.truncate(old);
-            return Err(errno);
-        }
-        iov.advance(len);
-        room -= len as usize;
-        done += len;
-    }
-    Ok(done)
 }
 
 /// How long a call that must not wait gives the host to say whether a stream is ready.

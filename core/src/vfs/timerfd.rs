@@ -42,7 +42,7 @@ impl TimerFd {
     }
 }
 
-pub(crate) fn timer<'k>(k: &'k mut Kernel, id: FileId) -> Result<&'k mut TimerFd, Errno> {
+pub(crate) fn timer(k: &mut Kernel, id: FileId) -> Result<&mut TimerFd, Errno> {
     match &mut file::at_mut(k, id).kind {
         FileKind::TimerFd(timer) => Ok(timer),
         _ => Err(Errno::EINVAL),
