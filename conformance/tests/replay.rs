@@ -256,7 +256,7 @@ fn strace_and_inputs_of_a_replay() {
     assert!(lines.contains("write(0x1, 0x"), "{lines}");
     assert!(lines.contains(", 0x6) = 0x6\n"), "{lines}");
     let text = String::from_utf8_lossy(&replayed.stdout);
-    assert!(text.contains("thread 1 calls write(0x1, "), "{text}");
+    assert!(text.contains("thread 0 calls write(0x1, "), "{text}");
     assert!(
         text.contains("all equal\nexited with status 0\ndigest "),
         "{text}"
