@@ -412,7 +412,7 @@ fn varve_killed_in_any_way_leaves_no_process() {
     for signal in [Signal::SIGKILL, Signal::SIGABRT, Signal::SIGSYS] {
         let mut command = Command::new(&place.varve);
         command
-            .args(["do", "--", "sh", "-c", script])
+            .args(["do", "--platform", "ptrace", "--", "sh", "-c", script])
             .stdin(Stdio::null())
             .stderr(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

@@ -50,6 +50,9 @@ use tables::Table;
 pub use thread::Thread;
 use vcpu::Vcpu;
 
+/// The one version of KVM's interface that there has been since Linux 2.6.22 (`KVM_GET_API_VERSION`).
+const API_VERSION: i32 = 12;
+
 /// What a virtual machine needs of KVM, and what it is called in messages.
 const NEEDED: [(Cap, &str); 4] = [
     (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
@@ -158,6 +161,11 @@ impl Sandbox {
         let kvm = kvm_ioctls::Kvm::new()
             .map_err(os_error)
             .map_err(failed("/dev/kvm"))?;
+        let version = kvm.get_api_version();
+        if version != API_VERSION {
+            let text = format!("no KVM that works: its version is {version}, not {API_VERSION}");
+            return Err(failed("/dev/kvm")(io::Error::other(text)));
+        }
         for (cap, name) in NEEDED {
             if !kvm.check_extension(cap) {
                 let error = io::Error::new(io::ErrorKind::Unsupported, format!("no {name}"));
