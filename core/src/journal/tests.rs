@@ -282,15 +282,13 @@ fn a_forged_log_ends_in_an_error() {
     let mut payload = payload(&log).to_vec();
     let mut equal = 0;
     for at in 0..payload.len() {
-        for bit in [at % 8, (at + 3) % 8] {
-            payload[at] ^= 1 << bit;
-            equal += usize::from(replay(&sealed(&payload)).is_ok());
-            payload[at] ^= 1 << bit;
-        }
+        payload[at] ^= 1 << (at % 8);
+        equal += usize::from(replay(&sealed(&payload)).is_ok());
+        payload[at] ^= 1 << (at % 8);
     }
-    let all = payload.len() * 2;
+    let all = payload.len();
     assert!(equal * 4 < all, "{equal} of {all} were not found");
-    // Without its end, or with an input twice.
+    // Without its end.
     for len in 0..payload.len() {
         assert!(replay(&sealed(&payload[..len])).is_err());
     }
