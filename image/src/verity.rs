@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 use varve_core::abi::Errno;
@@ -19,6 +19,8 @@ const BLOCK: usize = VERITY_BLOCK as usize;
 const FAN_OUT: usize = BLOCK / 32;
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
+/// Pieces of that size that wait to be hashed.
+const AHEAD: usize = 2;
 
 /// Where the tree of an image is, and what it must lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +81,7 @@ pub(crate) fn append(
     file: &File,
     check: &dyn Fn() -> io::Result<()>,
 ) -> io::Result<(Verity, Hash, u64)> {
-    let mut whole = Sha256::new();
-    let (leaves, len) = leaves(file, u64::MAX, &mut whole, check)?;
+    let (leaves, len, mut whole) = leaves_and_digest(file, check)?;
     let hash_offset = len.next_multiple_of(VERITY_BLOCK);
     whole.update(vec![0; (hash_offset - len) as usize]);
     let (tree, root) = tree(leaves);
@@ -94,32 +95,63 @@ pub(crate) fn append(
     ))
 }
 
-/// The digests of the blocks up to an offset or the end, the last one filled up with zeros; and how many bytes there were.
+/// The digests of all blocks, the number of bytes, and the digest of the whole as far as it goes: on a thread of its own, as it takes as long.
+fn leaves_and_digest(
+    file: &File,
+    check: &dyn Fn() -> io::Result<()>,
+) -> io::Result<(Vec<Hash>, u64, Sha256)> {
+    std::thread::scope(|scope| {
+        let (chunks, hashed) = std::sync::mpsc::sync_channel::<Arc<Vec<u8>>>(AHEAD);
+        let whole = scope.spawn(move || {
+            let mut whole = Sha256::new();
+            for chunk in hashed {
+                whole.update(&*chunk);
+            }
+            whole
+        });
+        // The other thread ends no sooner than this one lets go of the channel.
+        let found = leaves(file, u64::MAX, check, |chunk| drop(chunks.send(chunk)));
+        drop(chunks);
+        let whole = whole.join();
+        let (leaves, len) = found?;
+        let whole = whole.map_err(|_| io::Error::other("a thread died"))?;
+        Ok((leaves, len, whole))
+    })
+}
+
+/// The digests of the blocks up to an offset or the end, the last one filled up with zeros; and how many bytes there were. `seen` gets the bytes.
 fn leaves(
     file: &File,
     end: u64,
-    whole: &mut Sha256,
     check: &dyn Fn() -> io::Result<()>,
+    mut seen: impl FnMut(Arc<Vec<u8>>),
 ) -> io::Result<(Vec<Hash>, u64)> {
     let mut leaves = Vec::new();
-    let mut buf = vec![0; CHUNK];
     let mut at = 0;
     while at < end {
         check()?;
-        let mut have = 0;
         let most = (end - at).min(CHUNK as u64) as usize;
+        let mut buf = vec![0; most];
+        let mut have = 0;
         while have < most {
-            match file.read_at(&mut buf[have..most], at + have as u64) {
+            match file.read_at(&mut buf[have..], at + have as u64) {
                 Ok(0) => break,
                 Ok(len) => have += len,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
-        whole.update(&buf[..have]);
-        let padded = have.next_multiple_of(BLOCK);
-        buf[have..padded].fill(0);
-        leaves.extend(buf[..padded].chunks(BLOCK).map(hash));
+        buf.truncate(have);
+        let buf = Arc::new(buf);
+        seen(buf.clone());
+        let whole = buf.chunks_exact(BLOCK);
+        let rest = whole.remainder();
+        leaves.extend(whole.map(hash));
+        if !rest.is_empty() {
+            let mut last = [0; BLOCK];
+            last[..rest.len()].copy_from_slice(rest);
+            leaves.push(hash(&last));
+        }
         at += have as u64;
         if have < most {
             break;
@@ -133,7 +165,7 @@ pub(crate) fn is_right(file: &File, verity: &Verity) -> io::Result<bool> {
     if !verity.hash_offset.is_multiple_of(VERITY_BLOCK) {
         return Ok(false);
     }
-    let (leaves, len) = leaves(file, verity.hash_offset, &mut Sha256::new(), &|| Ok(()))?;
+    let (leaves, len) = leaves(file, verity.hash_offset, &|| Ok(()), |_| {})?;
     if len != verity.hash_offset {
         return Ok(false);
     }
