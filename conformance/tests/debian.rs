@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use varve_conformance::{debian, run, skip, status, varve};
+use varve_conformance::{debian, platforms, run, skip, status, varve};
 
 /// What runs, as arguments of `sh -c` or `bash -c`. Every program prints the same wherever it runs.
 const PROGRAMS: &[(&str, &str, &str)] = &[
@@ -204,6 +204,7 @@ fn debian_runs_as_it_does_natively() {
         Ok(images) => images,
         Err(reason) => return skip("Debian in four layers", &reason),
     };
+    let platforms = platforms(&varve);
     let only = std::env::var("VARVE_TEST_PROGRAM").ok();
     let mut different = Vec::new();
     for (round, &(name, shell, script)) in PROGRAMS.iter().enumerate() {
@@ -228,21 +229,23 @@ fn debian_runs_as_it_does_natively() {
         );
         let native_time = start.elapsed();
         drop(native);
-        let start = std::time::Instant::now();
-        let mut sandbox = Command::new(&varve);
-        sandbox.args(["do", "--hostname", "debian"]);
-        for image in &images {
-            sandbox.arg("--layer").arg(image);
-        }
-        let seen = run(sandbox.args(["--", &shell, "-c", script]));
-        let time = start.elapsed();
-        println!(
-            "{name}: {:.2} s natively, {:.2} s in the sandbox",
-            native_time.as_secs_f64(),
-            time.as_secs_f64()
-        );
-        if let Some(text) = compare(&expected, &seen) {
-            different.push(format!("{name}:\n{text}"));
+        for platform in &platforms {
+            let start = std::time::Instant::now();
+            let mut sandbox = Command::new(&varve);
+            sandbox.args(["do", "--platform", platform, "--hostname", "debian"]);
+            for image in &images {
+                sandbox.arg("--layer").arg(image);
+            }
+            let seen = run(sandbox.args(["--", &shell, "-c", script]));
+            let time = start.elapsed();
+            println!(
+                "{name}: {:.2} s natively, {:.2} s on {platform}",
+                native_time.as_secs_f64(),
+                time.as_secs_f64()
+            );
+            if let Some(text) = compare(&expected, &seen) {
+                different.push(format!("{name} on {platform}:\n{text}"));
+            }
         }
     }
     assert!(
