@@ -253,7 +253,7 @@ munmap(last, PAGE) = 0
 /// Futexes and files that are events.
 #[test]
 fn events_are_the_same_natively_and_in_a_sandbox() {
-    compare_in_empty_directory("events.c", 20, &[]);
+    compare_in_empty_directory("events.c", 25, &[]);
 }
 
 /// Writes a file into a layer, or into what the layers are together.
