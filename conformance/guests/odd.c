@@ -67,7 +67,7 @@ static void watch(void) { watch_with(caught); }
 
 static void c_privileged(void) {
     watch();
-    ODD("hlt"); ODD("cli"); ODD("sti"); ODD("clts"); ODD("invd"); ODD("wbinvd"); ODD("swapgs"); ODD("sysretq"); ODD("sysretl"); ODD("sysexit");
+    ODD("hlt"); ODD("cli"); ODD("sti"); ODD("clts"); ODD("invd"); ODD("wbinvd"); ODD("swapgs"); ODD("sysretq"); ODD("sysretl");
     ODD1("xor %%ecx, %%ecx", "rdmsr"); ODD1("xor %%ecx, %%ecx; mov $1, %%eax; xor %%edx, %%edx", "wrmsr"); ODD1("mov $0xc0000080, %%ecx", "rdmsr");
     ODD1("mov $0xc0000100, %%ecx", "wrmsr");
     ODD("invlpg (%%rsp)"); ODD("invlpg 0"); ODD1("xor %%ecx, %%ecx; xor %%edx, %%edx; mov $7, %%eax", "xsetbv");
