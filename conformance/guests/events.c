@@ -72,7 +72,7 @@ static void c_robust(void) {
         pthread_mutexattr_t a; pthread_mutexattr_init(&a); pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST); pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED); if (pi) pthread_mutexattr_setprotocol(&a, PTHREAD_PRIO_INHERIT);
         pthread_mutex_t *m = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); pthread_mutex_init(m, &a);
         pthread_t t; pthread_create(&t, 0, dies, m); pthread_join(t, 0); T(pthread_mutex_lock(m)); T(pthread_mutex_consistent(m)); T(pthread_mutex_unlock(m)); T(pthread_mutex_lock(m)); T(pthread_mutex_unlock(m));
-        pid_t c = (fflush(stdout), fork()); if (!c) { pthread_mutex_lock(m); nap(50); kill(getpid(), SIGKILL); } nap(20); T(pthread_mutex_lock(m)); T(pthread_mutex_unlock(m)); T(pthread_mutex_lock(m)); waitpid(c, 0, 0);
+        int p[2]; pipe(p); pid_t c = (fflush(stdout), fork()); if (!c) { pthread_mutex_lock(m); write(p[1], "x", 1); nap(50); kill(getpid(), SIGKILL); } read(p[0], buf, 1); T(pthread_mutex_lock(m)); T(pthread_mutex_unlock(m)); T(pthread_mutex_lock(m)); waitpid(c, 0, 0);
     }
     void *head; size_t len; T(syscall(SYS_get_robust_list, 0, &head, &len)); printf("%zu\n", len); T(syscall(SYS_get_robust_list, 3999999, &head, &len)); T(syscall(SYS_set_robust_list, head, 23));
 }
