@@ -180,7 +180,10 @@ fn available(state: &mut State) -> Option<io::Result<Vcpu>> {
         return Some(Ok(vcpu));
     }
     let (_, parked) = state.parked.pop_first()?;
-    let saved = parked.vcpu.xstate();
+    let saved = match parked.vcpu.xstate() {
+        Ok(saved) => saved,
+        Err(error) => return Some(Err(error)),
+    };
     // What was written to the thread meanwhile is newer.
     parked
         .saved

@@ -454,11 +454,10 @@ impl Vcpu {
     }
 
     /// The XSAVE area.
-    pub(crate) fn xstate(&self) -> Vec<u8> {
+    pub(crate) fn xstate(&self) -> io::Result<Vec<u8>> {
         let mut state = vec![0; self.xstate_size];
-        // A virtual CPU whose state cannot be read has nothing to report.
-        let _ = self.read_xstate(&mut state);
-        state
+        self.read_xstate(&mut state)?;
+        Ok(state)
     }
 }
 
@@ -474,7 +473,10 @@ impl Look for Vcpu {
     }
 
     fn float_status(&mut self) -> (u16, u16, u32) {
-        let state = self.xstate();
+        // Without it the exception is told without its kind.
+        let Ok(state) = self.xstate() else {
+            return (0, 0, 0);
+        };
         let word = |at: usize| u16::from_le_bytes([state[at], state[at + 1]]);
         let mxcsr = u32::from(word(24)) | u32::from(word(26)) << 16;
         (word(0), word(2), mxcsr)
