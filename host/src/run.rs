@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -35,6 +36,8 @@ pub struct HostSetup {
     pub sink: Sink,
     /// Where the run is recorded, if it is.
     pub recording: Option<Recording>,
+    /// After so many inputs, and at the end, the kernel's own bookkeeping is checked. That costs time in proportion to all that there is.
+    pub check_every: Option<NonZeroU32>,
 }
 
 /// Takes lines of the log and of strace.
@@ -58,6 +61,9 @@ pub enum RunError {
     /// The host could not give something.
     #[error("{0}: {1}")]
     Host(String, io::Error),
+    /// The kernel's bookkeeping does not add up: a bug of varve.
+    #[error("the kernel's own bookkeeping is wrong, which is a bug of varve: {0}")]
+    Kernel(String),
 }
 
 fn boot_message(error: &BootError, image: Option<&str>) -> String {
@@ -124,6 +130,11 @@ struct State {
     exit: Option<ExitStatus>,
     sink: Sink,
     recorder: Option<RunRecorder>,
+    check_every: Option<NonZeroU32>,
+    /// Inputs since the last check.
+    unchecked: u32,
+    /// What a check found.
+    broken: Option<String>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
@@ -294,6 +305,9 @@ pub fn run<P: Platform>(
             exit: None,
             sink: setup.sink,
             recorder,
+            check_every: setup.check_every,
+            unchecked: 0,
+            broken: None,
             threads: Vec::new(),
         }),
         news: Condvar::new(),
@@ -305,7 +319,23 @@ pub fn run<P: Platform>(
     if let Some(recorder) = state.recorder.take() {
         recorder.finish(&state.kernel).result().map_err(lost)?;
     }
-    Ok(status)
+    if state.check_every.is_some() {
+        check(&mut state);
+    }
+    match state.broken.take() {
+        Some(what) => Err(RunError::Kernel(what)),
+        None => Ok(status),
+    }
+}
+
+/// Keeps what the first check that fails says; nothing runs on with a kernel like that.
+fn check(state: &mut State) {
+    state.unchecked = 0;
+    if state.broken.is_none()
+        && let Err(what) = state.kernel.check()
+    {
+        state.broken = Some(what);
+    }
 }
 
 /// A recording that could not be written.
@@ -361,6 +391,16 @@ impl<P: Platform> Shared<P> {
             }
         }
         self.drain(state, own);
+        if let Some(every) = state.check_every {
+            state.unchecked += 1;
+            if state.unchecked >= every.get() {
+                check(state);
+                if state.broken.is_some() && state.exit.is_none() {
+                    state.exit = Some(ExitStatus::Signaled(9));
+                    self.news.notify_all();
+                }
+            }
+        }
     }
 
     /// Executes all outputs in order. `own` is the guest thread of this worker.

@@ -132,6 +132,7 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
         platform,
         Box::new(|_| {}),
         None,
+        None,
     )?;
     match status {
         0 => Ok(started.elapsed()),

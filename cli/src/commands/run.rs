@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZeroU32;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -71,6 +72,9 @@ pub(crate) struct Arguments {
     /// Size of guest memory; by default that of the machine.
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
+    /// Check the kernel's own bookkeeping after every N inputs and at the end; status 125 if it is wrong. For finding bugs of varve.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "4294967295")]
+    check_kernel: Option<NonZeroU32>,
     #[command(flatten)]
     recording: recording::Arguments,
     #[command(flatten)]
@@ -140,7 +144,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         .recording
         .open(&sources.images, &sources.digests)?;
     let sink = arguments.log.sink()?;
-    start(config, sources, frames, platform, sink, recording)
+    let check = arguments.check_kernel;
+    start(config, sources, frames, platform, sink, recording, check)
 }
 
 /// Runs a sandbox; gives the exit status as `docker run` does.
@@ -151,6 +156,7 @@ pub(crate) fn start(
     platform: PlatformName,
     sink: Sink,
     recording: Option<Recording>,
+    check_every: Option<NonZeroU32>,
 ) -> Result<u8> {
     let setup = HostSetup {
         images: sources.images,
@@ -158,6 +164,7 @@ pub(crate) fn start(
         frames,
         sink,
         recording,
+        check_every,
     };
     let make = |backings, sink: &mut Sink| Host::make(platform, backings, sink);
     match varve_host::run(config, setup, make) {
