@@ -256,6 +256,12 @@ fn events_are_the_same_natively_and_in_a_sandbox() {
     compare_in_empty_directory("events.c", 25, &[]);
 }
 
+/// Mappings, advice, locks, limits, other processes' memory.
+#[test]
+fn memory_is_the_same_natively_and_in_a_sandbox() {
+    compare_in_empty_directory("memory.c", 27, &[]);
+}
+
 /// Writes a file into a layer, or into what the layers are together.
 fn put(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).unwrap();

@@ -35,6 +35,7 @@ pub struct Kernel {
     pub(crate) tasks: Tasks,
     pub(crate) waits: Waits,
     pub(crate) ops: Ops,
+    pub(crate) barriers: syscall::memory::Barriers,
     outputs: VecDeque<Output>,
     deadline_sent: Option<u64>,
 }
@@ -85,6 +86,8 @@ pub(crate) enum WaitKey {
     FileLock(crate::vfs::InodeRef),
     /// A FIFO got its other end.
     Fifo(crate::vfs::InodeRef),
+    /// Threads that ran have come by for the membarrier(2) call of this one.
+    Barrier(ThreadId),
     /// Only a signal or the deadline ends this wait.
     Signal(ThreadId),
 }
@@ -234,6 +237,7 @@ impl Kernel {
             tasks: Tasks::new(),
             waits: Waits::default(),
             ops: Ops::default(),
+            barriers: syscall::memory::Barriers::default(),
             outputs: VecDeque::with_capacity(64),
             deadline_sent: None,
         };
@@ -359,6 +363,7 @@ impl Kernel {
         task.interrupting = false;
         let ran = now.mono.saturating_sub(task.resumed);
         task.cpu_time = task.cpu_time.saturating_add(ran);
+        syscall::memory::passed(self, thread);
         let mut cx = Cx {
             k: self,
             p: ports,

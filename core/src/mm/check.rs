@@ -59,14 +59,13 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
 
 fn areas(space: &Space) -> Result<(), String> {
     let mut before = 0;
-    let mut total = 0;
     let pairs = space.vmas.iter().zip(space.vmas.iter().skip(1));
     for ((&start, vma), (&next, behind)) in pairs {
         if vma.end == next && vma.joins(start, behind) {
             return Err(format!("areas {start:#x} and {next:#x} are one"));
         }
     }
-    for (&start, vma) in &space.vmas {
+    for (&start, vma) in space.vmas.iter() {
         let aligned = start % PAGE_SIZE == 0 && vma.end % PAGE_SIZE == 0;
         if start < before || vma.end <= start || vma.end > TASK_SIZE || !aligned {
             return Err(format!("bad area {start:#x}-{:#x}", vma.end));
@@ -75,17 +74,13 @@ fn areas(space: &Space) -> Result<(), String> {
             return Err(format!("area {start:#x} has more rights than it may have"));
         }
         before = vma.end;
-        total += vma.end - start;
     }
     if !space.knows_its_gaps() {
         return Err("there is room where none is said to be".into());
     }
-    match space.total() == total {
+    match space.vmas.adds_up() && space.pages.adds_up() {
         true => Ok(()),
-        false => Err(format!(
-            "{} bytes are counted, {total} are mapped",
-            space.total()
-        )),
+        false => Err(format!("the sums are wrong: {:?}", space.vmas.sizes())),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::map;
 use super::pages::Pte;
 use super::space::Spurious;
-use super::vma::{Behind, Vma};
+use super::vma::{Behind, VmFlags, Vma, host_rights};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
@@ -45,12 +45,20 @@ pub(crate) enum Bad {
 pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>) {
     let (id, thread) = (cx.space(), cx.thread);
     let regs = cx.task().regs;
-    let stack_limit = crate::vfs::caller::rlimit(cx, g::RLIMIT_STACK);
+    let locked = match cx.creds().capable(g::CAP_IPC_LOCK) {
+        true => u64::MAX,
+        false => cx.rlimit(g::RLIMIT_MEMLOCK),
+    };
+    let limits = Growth {
+        stack: cx.rlimit(g::RLIMIT_STACK),
+        total: cx.rlimit(g::RLIMIT_AS),
+        locked,
+    };
     let near_stack = addr
         .wrapping_add(BELOW_STACK_POINTER)
         .wrapping_sub(regs.rsp)
         < 2 * BELOW_STACK_POINTER;
-    let result = grow_stack(cx.k, id, addr, stack_limit)
+    let result = grow_stack(cx.k, id, addr, limits)
         .and_then(|()| resolve(cx.k, cx.p, id, addr, access, near_stack));
     let bad = match result {
         Ok(true) => {
@@ -132,8 +140,26 @@ fn error_code(cx: &Cx<'_, '_>, addr: u64, access: Option<Access>, bad: Bad) -> u
     USER | kind | if present { PRESENT } else { 0 }
 }
 
-/// Grows a stack down to an address just below it, within the limit.
-fn grow_stack(k: &mut Kernel, id: SpaceId, addr: u64, limit: u64) -> Result<(), Bad> {
+/// How far a stack may grow.
+#[derive(Clone, Copy, Debug)]
+struct Growth {
+    /// `RLIMIT_STACK`.
+    stack: u64,
+    /// `RLIMIT_AS`.
+    total: u64,
+    /// `RLIMIT_MEMLOCK`, for a locked one.
+    locked: u64,
+}
+
+/// How far the kernel itself lets a stack grow when it writes below it.
+const BY_KERNEL: Growth = Growth {
+    stack: 8 << 20,
+    total: u64::MAX,
+    locked: u64::MAX,
+};
+
+/// Grows a stack down to an address just below it, within the limits.
+fn grow_stack(k: &mut Kernel, id: SpaceId, addr: u64, limits: Growth) -> Result<(), Bad> {
     let space = k.mm.space(id);
     if space.find(addr).is_some() {
         return Ok(());
@@ -141,22 +167,29 @@ fn grow_stack(k: &mut Kernel, id: SpaceId, addr: u64, limit: u64) -> Result<(), 
     let Some((&start, &vma)) = space.vmas.range(addr..).next() else {
         return Err(Bad::Unmapped);
     };
-    if !vma.grows_down || vma.end - addr > limit {
+    if !vma.flags.contains(VmFlags::GROWS_DOWN) || vma.end - addr > limits.stack {
         return Err(Bad::Unmapped);
     }
-    let below = space
-        .vmas
-        .range(..addr)
-        .next_back()
-        .map_or(0, |(_, vma)| vma.end);
     let new = addr & !(PAGE_SIZE - 1);
-    if new < below.saturating_add(STACK_GUARD) {
+    // A gap is kept from what can be accessed below, unless that is a stack itself.
+    let (below, guard) = match space.vmas.range(..addr).next_back() {
+        Some((_, vma)) if vma.prot.is_empty() || vma.flags.contains(VmFlags::GROWS_DOWN) => {
+            (vma.end, 0)
+        }
+        Some((_, vma)) => (vma.end, STACK_GUARD),
+        None => (0, STACK_GUARD),
+    };
+    let (sizes, more) = (space.vmas.sizes(), start - new);
+    let locked = vma.flags.contains(VmFlags::LOCKED);
+    if new < below.saturating_add(guard)
+        || sizes.total.saturating_add(more) > limits.total
+        || locked && sizes.locked.saturating_add(more) > limits.locked
+    {
         return Err(Bad::Unmapped);
     }
     let space = k.mm.space_mut(id);
-    space.vmas.remove(&start);
+    space.vmas.remove(start);
     space.vmas.insert(new, vma);
-    space.added(start - new);
     Ok(())
 }
 
@@ -210,11 +243,7 @@ fn remap(
         return Err(Bad::Unmapped);
     };
     if let Some(frame) = pte.frame() {
-        let prot = if pte.writable() {
-            vma.prot
-        } else {
-            vma.prot - Prot::WRITE
-        };
+        let prot = host_rights(vma.prot, pte.writable());
         emit(k, id, page, 1, frame, prot);
         return Ok(());
     }
@@ -283,7 +312,7 @@ fn make_writable(
             _ => Bad::Beyond,
         })?;
         k.mm.space_mut(id).pages.set(page, Pte::file(true));
-        emit(k, id, page, 1, frame, vma.prot);
+        emit(k, id, page, 1, frame, host_rights(vma.prot, true));
         return Ok(());
     }
     let frame = match (pte.frame(), vma.behind) {
@@ -302,7 +331,7 @@ fn make_writable(
     k.mm.space_mut(id)
         .pages
         .set(page, Pte::private(frame).mapped(true));
-    emit(k, id, page, 1, frame, vma.prot);
+    emit(k, id, page, 1, frame, host_rights(vma.prot, true));
     Ok(())
 }
 
@@ -379,7 +408,7 @@ fn fresh(k: &mut Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> Result
         let pte = Pte::private(FrameNo(frame.0 + index as u32)).mapped(write);
         k.mm.space_mut(id).pages.set(from + index, pte);
     }
-    emit(k, id, from, got, frame, vma.prot);
+    emit(k, id, from, got, frame, host_rights(vma.prot, true));
     Ok(())
 }
 
@@ -435,11 +464,7 @@ fn make_readable(
         let pte = pages.get(other).mapped(write);
         pages.set(other, pte);
     }
-    let prot = if write {
-        vma.prot
-    } else {
-        vma.prot - Prot::WRITE
-    };
+    let prot = host_rights(vma.prot, write);
     let first = FrameNo(frame.0 - (page - from) as u32);
     emit(k, id, from, to - from, first, prot);
     Ok(())
@@ -472,7 +497,7 @@ fn map_hole(
         Page::Image { image, offset } => Backing::Image { image, offset },
     };
     k.mm.space_mut(id).pages.set(page, Pte::file(false));
-    let (addr, prot) = (page * PAGE_SIZE, vma.prot - Prot::WRITE);
+    let (addr, prot) = (page * PAGE_SIZE, host_rights(vma.prot, false));
     k.emit(Output::Map {
         space: id,
         addr,
@@ -492,7 +517,7 @@ pub(crate) fn kernel_access(
     write: bool,
 ) -> Result<(), Errno> {
     let access = if write { Access::Write } else { Access::Read };
-    let result = grow_stack(k, id, addr, STACK_DEFAULT)
+    let result = grow_stack(k, id, addr, BY_KERNEL)
         .and_then(|()| resolve(k, p, id, addr, Some(access), write));
     match result {
         Ok(_) => Ok(()),
@@ -500,6 +525,3 @@ pub(crate) fn kernel_access(
         Err(_) => Err(Errno::EFAULT),
     }
 }
-
-/// How far the kernel itself lets a stack grow when it writes below it.
-const STACK_DEFAULT: u64 = 8 << 20;

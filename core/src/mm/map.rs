@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::pages::Pte;
 use super::space::{self, MAP_COUNT_MAX};
-use super::vma::{Behind, Vma};
+use super::vma::{Behind, VmFlags, Vma, host_rights};
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::event::Output;
@@ -23,9 +23,7 @@ pub(crate) fn page_up(addr: u64) -> Option<u64> {
 
 /// Adds an area in a free range, takes over its file reference, and maps what can be mapped at once.
 pub(crate) fn insert(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, vma: Vma) {
-    let space = k.mm.space_mut(id);
-    space.vmas.insert(start, vma);
-    space.added(vma.end - start);
+    k.mm.space_mut(id).vmas.insert(start, vma);
     if vma.file().is_some() {
         map_file_pages(k, p, id, start, start, vma.end);
     }
@@ -34,22 +32,23 @@ pub(crate) fn insert(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64,
 
 /// Moves the end of an area up to `end`; what lies between is free.
 pub(crate) fn grow(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
-    let Some(vma) = k.mm.space_mut(id).vmas.get_mut(&start) else {
+    let vmas = &mut k.mm.space_mut(id).vmas;
+    let Some(old) = vmas.get(&start).map(|vma| vma.end) else {
         return;
     };
-    let old = core::mem::replace(&mut vma.end, end);
-    k.mm.space_mut(id).added(end - old);
+    vmas.change(start, |vma| vma.end = end);
     map_file_pages(k, p, id, start, old, end);
     join(k, p, id, start, end);
 }
 
 /// Joins areas that have become one, from the one before `start` to the one at `end`.
-fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
+pub(crate) fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
     let vmas = &k.mm.space(id).vmas;
-    let mut at = vmas
-        .range(..start)
-        .next_back()
-        .map_or(start, |(&before, _)| before);
+    let before = vmas.range(..start).next_back();
+    let Some((&first, _)) = before.or_else(|| vmas.range(start..).next()) else {
+        return;
+    };
+    let mut at = first;
     while at < end {
         let vmas = &mut k.mm.space_mut(id).vmas;
         let Some(&first) = vmas.get(&at) else { return };
@@ -57,7 +56,7 @@ fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
             return;
         };
         if first.end == next && first.joins(at, &second) {
-            vmas.remove(&next);
+            vmas.remove(next);
             vmas.insert(
                 at,
                 Vma {
@@ -77,14 +76,21 @@ fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
 /// Cuts the area that holds `at` in two there. `ENOMEM` if there would be too many.
 fn split(k: &mut Kernel, id: SpaceId, at: u64) -> Result<(), Errno> {
     let space = k.mm.space(id);
-    let Some((start, vma)) = space.find(at) else {
-        return Ok(());
+    let inside = space.find(at).is_some_and(|(start, _)| start < at);
+    if inside && space.vmas.len() >= MAP_COUNT_MAX {
+        return Err(Errno::ENOMEM);
+    }
+    cut(k, id, at);
+    Ok(())
+}
+
+/// Cuts the area that holds `at` in two there.
+fn cut(k: &mut Kernel, id: SpaceId, at: u64) {
+    let Some((start, vma)) = k.mm.space(id).find(at) else {
+        return;
     };
     if start == at {
-        return Ok(());
-    }
-    if space.vmas.len() >= MAP_COUNT_MAX {
-        return Err(Errno::ENOMEM);
+        return;
     }
     if let Some(file) = vma.file() {
         file::get(k, file);
@@ -92,10 +98,26 @@ fn split(k: &mut Kernel, id: SpaceId, at: u64) -> Result<(), Errno> {
     let vmas = &mut k.mm.space_mut(id).vmas;
     vmas.insert(start, Vma { end: at, ..vma });
     vmas.insert(at, vma.tail(start, at));
-    Ok(())
 }
 
-/// Unmaps a range; what is not mapped is passed over.
+/// Whether a range may be unmapped. `EPERM` if part of it is sealed, `ENOMEM` if there would be too many areas: only a hole in the middle of
+/// one makes more of them.
+pub(crate) fn may_unmap(k: &Kernel, id: SpaceId, start: u64, end: u64) -> Result<(), Errno> {
+    let space = k.mm.space(id);
+    let mut areas = space.overlapping(start, end);
+    if areas.any(|(_, vma)| vma.flags.contains(VmFlags::SEALED)) {
+        return Err(Errno::EPERM);
+    }
+    let hole = space
+        .find(start)
+        .is_some_and(|(first, vma)| first < start && end < vma.end);
+    match hole && space.vmas.len() >= MAP_COUNT_MAX {
+        true => Err(Errno::ENOMEM),
+        false => Ok(()),
+    }
+}
+
+/// Unmaps a range; what is not mapped is passed over. Errors as [`may_unmap`], before anything is changed.
 pub(crate) fn unmap(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -103,21 +125,17 @@ pub(crate) fn unmap(
     start: u64,
     end: u64,
 ) -> Result<(), Errno> {
-    let touched: Vec<u64> =
-        k.mm.space(id)
-            .overlapping(start, end)
-            .map(|(start, _)| start)
-            .collect();
-    if touched.is_empty() {
+    if k.mm.space(id).overlapping(start, end).next().is_none() {
         return Ok(());
     }
-    split(k, id, start)?;
-    split(k, id, end)?;
+    may_unmap(k, id, start, end)?;
+    cut(k, id, start);
+    cut(k, id, end);
     discard(k, id, start, end);
     while let Some((&at, &vma)) = k.mm.space(id).vmas.range(start..end).next() {
         let space = k.mm.space_mut(id);
-        space.vmas.remove(&at);
-        space.removed(vma.end, vma.end - at);
+        space.vmas.remove(at);
+        space.removed(vma.end);
         if let Some(file) = vma.file() {
             file::put(k, p, file);
         }
@@ -126,6 +144,54 @@ pub(crate) fn unmap(
         .pages
         .shrink(start / PAGE_SIZE, end / PAGE_SIZE);
     Ok(())
+}
+
+/// What a change of areas does where nothing is mapped. Either way it is `ENOMEM` in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holes {
+    /// It ends there (mlock(2)).
+    Stop,
+    /// It goes on behind (madvise(2)).
+    Pass,
+}
+
+/// Changes flags or policy of the areas in a range, which are cut at its ends. The first error of `each` ends it; what lies before has changed.
+/// `ENOMEM` if part of the range is not mapped, or if there would be too many areas.
+pub(crate) fn change(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    (start, end): (u64, u64),
+    holes: Holes,
+    mut each: impl FnMut(&mut Vma) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let mut at = start;
+    let mut result = Ok(());
+    while result.is_ok() && at < end {
+        let Some((first, vma)) = k.mm.space(id).overlapping(at, end).next() else {
+            break;
+        };
+        if first > at && holes == Holes::Stop {
+            break;
+        }
+        let (from, stop) = (first.max(at), vma.end.min(end));
+        let mut new = vma;
+        result = each(&mut new);
+        if result.is_ok() && new != vma {
+            result = split(k, id, from).and_then(|()| split(k, id, stop));
+            if result.is_ok() {
+                let set = |vma: &mut Vma| (vma.flags, vma.policy) = (new.flags, new.policy);
+                k.mm.space_mut(id).vmas.change(from, set);
+            }
+        }
+        at = stop;
+    }
+    let covered = k.mm.space(id).covers(start, end);
+    join(k, p, id, start, end);
+    match (result, covered) {
+        (Ok(()), false) => Err(Errno::ENOMEM),
+        (result, _) => result,
+    }
 }
 
 /// Throws away all pages of a range: private ones are freed, the host unmaps what it has.
@@ -179,35 +245,29 @@ pub(crate) fn drop_file_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64)
     }
 }
 
-/// Changes the protection of a range. `ENOMEM` if part of it is not mapped (what lies before has changed), `EACCES` if a mapping
-/// never gets that.
+/// Changes the protection of a range. `ENOMEM` if part of it is not mapped or there is not as much memory (what lies before has changed), `EACCES`
+/// if a mapping never gets that, `EPERM` if it is sealed. `data_limit` is `RLIMIT_DATA`.
 pub(crate) fn protect(
     k: &mut Kernel,
     p: &mut Ports<'_>,
     id: SpaceId,
-    start: u64,
-    end: u64,
+    (start, end): (u64, u64),
     prot: Prot,
+    data_limit: u64,
 ) -> Result<(), Errno> {
     let mut at = start;
-    let areas: Vec<(u64, Vma)> = k.mm.space(id).overlapping(start, end).collect();
     let mut result = Ok(());
-    for (first, vma) in areas {
+    while at < end {
+        let Some((first, vma)) = k.mm.space(id).overlapping(at, end).next() else {
+            break;
+        };
         if first > at {
             break;
         }
-        if !vma.max.contains(prot) {
-            result = Err(Errno::EACCES);
-            break;
-        }
         let stop = vma.end.min(end);
-        if vma.prot != prot {
-            split(k, id, at)?;
-            split(k, id, stop)?;
-            if let Some(vma) = k.mm.space_mut(id).vmas.get_mut(&at) {
-                vma.prot = prot;
-            }
-            protect_pages(k, id, at, stop, prot);
+        result = protect_area(k, id, vma, (at, stop), prot, data_limit);
+        if result.is_err() {
+            break;
         }
         at = stop;
     }
@@ -216,6 +276,51 @@ pub(crate) fn protect(
         result = Err(Errno::ENOMEM);
     }
     result
+}
+
+/// Changes the protection of part of an area.
+fn protect_area(
+    k: &mut Kernel,
+    id: SpaceId,
+    vma: Vma,
+    (at, stop): (u64, u64),
+    prot: Prot,
+    data_limit: u64,
+) -> Result<(), Errno> {
+    if !vma.max.contains(prot) {
+        return Err(Errno::EACCES);
+    }
+    if vma.flags.contains(VmFlags::SEALED) {
+        return Err(Errno::EPERM);
+    }
+    if vma.prot == prot {
+        return Ok(());
+    }
+    let mut new = Vma { prot, ..vma };
+    let len = stop - at;
+    let data = k.mm.space(id).vmas.sizes().data;
+    if new.is_data() && !vma.is_data() && data.saturating_add(len) > data_limit {
+        return Err(Errno::ENOMEM);
+    }
+    let counted = VmFlags::ACCOUNT | VmFlags::NO_RESERVE;
+    if new.is_data() && !vma.flags.intersects(counted) {
+        if overcommits(k, len) {
+            return Err(Errno::ENOMEM);
+        }
+        new.flags |= VmFlags::ACCOUNT;
+    }
+    split(k, id, at)?;
+    split(k, id, stop)?;
+    let set = |vma: &mut Vma| (vma.prot, vma.flags) = (new.prot, new.flags);
+    k.mm.space_mut(id).vmas.change(at, set);
+    protect_pages(k, id, at, stop, prot);
+    Ok(())
+}
+
+/// Linux's heuristic (`vm.overcommit_memory` 0): so much memory at once is more than there is.
+pub(crate) fn overcommits(k: &Kernel, len: u64) -> bool {
+    let (_, total) = k.mm.frames.usage();
+    len / PAGE_SIZE > u64::from(total)
 }
 
 /// Brings the host in step with a new protection of a range.
@@ -235,7 +340,8 @@ fn protect_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64, prot: Prot) 
                 plain.push(page);
             }
         });
-    for (pages, prot) in [(plain, prot - Prot::WRITE), (writable, prot)] {
+    for (pages, write) in [(plain, false), (writable, true)] {
+        let prot = host_rights(prot, write);
         for (first, count) in space::runs(&pages) {
             let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
             k.emit(Output::Protect {
@@ -289,7 +395,7 @@ pub(crate) fn map_file_pages(
             return;
         };
         let count = run.count.min(max);
-        map_absent(k, id, at, count, run.first, vma.prot - Prot::WRITE);
+        map_absent(k, id, at, count, run.first, host_rights(vma.prot, false));
         at += count * PAGE_SIZE;
     }
 }

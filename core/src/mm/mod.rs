@@ -3,6 +3,7 @@
 //! The core's page tables are the truth; what the host has mapped is a cache of it, noted in each entry. Everything that changes what a page
 //! is emits the `Map`, `Unmap` or `Protect` that keeps the host in step.
 
+pub(crate) mod areas;
 pub(crate) mod check;
 pub(crate) mod fault;
 pub(crate) mod frames;

@@ -67,6 +67,34 @@ impl core::fmt::Debug for Pte {
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Pages {
     leaves: BTreeMap<u64, Box<[Pte; LEAF]>>,
+    counts: Counts,
+    /// Most entries that there have been (`VmHWM`).
+    peak: u64,
+}
+
+/// How many entries are there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+struct Counts {
+    /// Private frames.
+    own: u64,
+    /// Pages of files.
+    file: u64,
+}
+
+impl Counts {
+    fn of(pte: Pte) -> Counts {
+        let own = u64::from(pte.frame().is_some());
+        Counts {
+            own,
+            file: u64::from(!pte.is_none()) - own,
+        }
+    }
+
+    fn replace(&mut self, old: Pte, new: Pte) {
+        let (old, new) = (Counts::of(old), Counts::of(new));
+        self.own = self.own + new.own - old.own;
+        self.file = self.file + new.file - old.file;
+    }
 }
 
 impl Pages {
@@ -76,14 +104,30 @@ impl Pages {
     }
 
     pub(crate) fn set(&mut self, page: u64, pte: Pte) {
-        if pte.is_none() {
-            if let Some(leaf) = self.leaves.get_mut(&(page / LEAF as u64)) {
-                leaf[page as usize % LEAF] = pte;
-            }
+        // What is not there needs no table.
+        if pte.is_none() && !self.leaves.contains_key(&(page / LEAF as u64)) {
             return;
         }
-        let leaf = self.leaves.entry(page / LEAF as u64);
-        leaf.or_insert_with(|| Box::new([Pte::default(); LEAF]))[page as usize % LEAF] = pte;
+        self.set_run(page, 1, |_| pte);
+    }
+
+    /// Sets consecutive entries, in one leaf at a time.
+    pub(crate) fn set_run(&mut self, first: u64, count: u64, pte: impl Fn(u64) -> Pte) {
+        let mut page = first;
+        while page < first + count {
+            let number = page / LEAF as u64;
+            let end = ((number + 1) * LEAF as u64).min(first + count);
+            let leaf = self.leaves.entry(number);
+            let leaf = leaf.or_insert_with(|| Box::new([Pte::default(); LEAF]));
+            for page in page..end {
+                let slot = &mut leaf[page as usize % LEAF];
+                let new = pte(page);
+                self.counts.replace(*slot, new);
+                *slot = new;
+            }
+            page = end;
+        }
+        self.peak = self.peak.max(self.counts.own + self.counts.file);
     }
 
     /// Calls `each` for every entry that is there in a range of pages; it may change the entry.
@@ -99,7 +143,26 @@ impl Pages {
             for index in from..to {
                 let pte = &mut leaf[index as usize];
                 if !pte.is_none() {
+                    let old = *pte;
                     each(base + index, pte);
+                    self.counts.replace(old, *pte);
+                }
+            }
+        }
+    }
+
+    /// Calls `each` for every entry that is there in a range of pages.
+    pub(crate) fn each(&self, first: u64, end: u64, mut each: impl FnMut(u64, Pte)) {
+        if first >= end {
+            return;
+        }
+        let leaves = first / LEAF as u64..=(end - 1) / LEAF as u64;
+        for (&number, leaf) in self.leaves.range(leaves) {
+            let base = number * LEAF as u64;
+            for (index, &pte) in leaf.iter().enumerate() {
+                let page = base + index as u64;
+                if !pte.is_none() && (first..end).contains(&page) {
+                    each(page, pte);
                 }
             }
         }
@@ -112,13 +175,14 @@ impl Pages {
         }
         let leaves = first / LEAF as u64..=(end - 1) / LEAF as u64;
         let empty = |leaf: &[Pte; LEAF]| leaf.iter().all(|pte| pte.is_none());
-        while let Some(number) = self
-            .leaves
-            .range(leaves.clone())
-            .find(|(_, leaf)| empty(leaf))
-            .map(|(&number, _)| number)
+        let (mut from, last) = leaves.into_inner();
+        while from <= last
+            && let Some((&number, leaf)) = self.leaves.range(from..=last).next()
         {
-            self.leaves.remove(&number);
+            if empty(leaf) {
+                self.leaves.remove(&number);
+            }
+            from = number + 1;
         }
     }
 
@@ -128,5 +192,34 @@ impl Pages {
             let entries = leaf.iter().enumerate().filter(|(_, pte)| !pte.is_none());
             entries.map(move |(index, &pte)| (number * LEAF as u64 + index as u64, pte))
         })
+    }
+
+    /// Number of private frames.
+    pub(crate) fn own(&self) -> u64 {
+        self.counts.own
+    }
+
+    /// Number of pages of files.
+    pub(crate) fn file(&self) -> u64 {
+        self.counts.file
+    }
+
+    /// Most pages that there have been at a time.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// Bytes of the tables.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        self.leaves.len() as u64 * (LEAF * size_of::<Pte>()) as u64
+    }
+
+    /// Whether the counts are true. For the check of invariants.
+    pub(crate) fn adds_up(&self) -> bool {
+        let mut counts = Counts::default();
+        for (_, pte) in self.iter() {
+            counts.replace(Pte::default(), pte);
+        }
+        counts == self.counts
     }
 }

@@ -1,11 +1,11 @@
 //! An address space: its areas, pages, layout and users.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::areas::Areas;
 use super::map;
 use super::pages::Pages;
-use super::vma::{Behind, Name, Vma};
+use super::vma::{Behind, LOCKED_MASK, Name, VmFlags, Vma, host_rights};
 use crate::Kernel;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
 use crate::event::Output;
@@ -41,17 +41,15 @@ pub(crate) struct Layout {
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Space {
     users: u32,
-    pub vmas: BTreeMap<u64, Vma>,
-    /// Bytes of all areas.
-    total: u64,
+    pub vmas: Areas,
     /// What the last searches for room have found out.
     full: Full,
     pub pages: Pages,
     pub layout: Layout,
-    /// Bytes locked (accounting of the mlock family only).
-    pub locked: u64,
-    /// `mlockall(MCL_FUTURE)`.
-    pub lock_future: bool,
+    /// What new areas get: `LOCKED`, `LOCK_ON_FAULT` (`mlockall(MCL_FUTURE)`).
+    pub lock_future: VmFlags,
+    /// What threads of the space have registered for (membarrier(2)).
+    pub barriers: u32,
     /// The last fault on a page that seemed to be mapped rightly.
     pub spurious: Option<Spurious>,
 }
@@ -87,7 +85,9 @@ pub(crate) struct VmaInfo {
     pub start: u64,
     pub end: u64,
     pub prot: Prot,
+    pub max: Prot,
     pub shared: bool,
+    pub flags: VmFlags,
     pub offset: u64,
     pub file: Option<FileId>,
     /// `[heap]`, `[stack]` or nothing.
@@ -98,9 +98,26 @@ pub(crate) struct VmaInfo {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     pub vm_bytes: u64,
-    pub rss_bytes: u64,
+    pub vm_peak: u64,
+    /// Pages of its own, of files, and of shared memory.
+    pub anon_bytes: u64,
+    pub file_bytes: u64,
+    pub shmem_bytes: u64,
+    pub rss_peak: u64,
+    pub locked_bytes: u64,
     pub data_bytes: u64,
     pub stack_bytes: u64,
+    /// Code of the program, and of all areas.
+    pub text_bytes: u64,
+    pub code_bytes: u64,
+    pub table_bytes: u64,
+}
+
+impl Usage {
+    /// All pages that are there.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        self.anon_bytes + self.file_bytes + self.shmem_bytes
+    }
 }
 
 impl Space {
@@ -137,14 +154,8 @@ impl Space {
         at >= end
     }
 
-    /// Notes that an area has grown by so many bytes, or that there is a new one.
-    pub(crate) fn added(&mut self, len: u64) {
-        self.total += len;
-    }
-
-    /// Notes that `len` bytes of areas below `end` are gone.
-    pub(crate) fn removed(&mut self, end: u64, len: u64) {
-        self.total -= len;
+    /// Notes that an area which ended at `end` is gone.
+    pub(crate) fn removed(&mut self, end: u64) {
         if end > self.full.from {
             self.full = NOT_SEARCHED;
         }
@@ -194,6 +205,18 @@ impl Space {
         }
     }
 
+    /// The lowest room for a mapping between two addresses.
+    pub(crate) fn lowest_gap(&self, (low, high): (u64, u64), len: u64) -> Option<u64> {
+        let mut bottom = low;
+        for (start, vma) in self.overlapping(low, high) {
+            if start.saturating_sub(bottom) >= len {
+                break;
+            }
+            bottom = bottom.max(vma.end);
+        }
+        (high.saturating_sub(bottom) >= len).then_some(bottom)
+    }
+
     /// Number of tasks that run in it.
     pub(crate) fn users(&self) -> u32 {
         self.users
@@ -201,7 +224,7 @@ impl Space {
 
     /// Bytes of all areas.
     pub(crate) fn total(&self) -> u64 {
-        self.total
+        self.vmas.sizes().total
     }
 
     /// Whether what is known of gaps is true. For the check of invariants.
@@ -225,7 +248,7 @@ impl Space {
             first.saturating_add(count).saturating_mul(PAGE_SIZE),
         );
         let mut ranges = Vec::new();
-        for (&start, vma) in &self.vmas {
+        for (&start, vma) in self.vmas.iter() {
             let Behind::File { file, offset } = vma.behind else {
                 continue;
             };
@@ -248,13 +271,12 @@ pub(crate) fn create(k: &mut Kernel) -> SpaceId {
     k.mm.next_space += 1;
     let space = Space {
         users: 1,
-        vmas: BTreeMap::new(),
-        total: 0,
+        vmas: Areas::default(),
         full: NOT_SEARCHED,
         pages: Pages::default(),
         layout: Layout::default(),
-        locked: 0,
-        lock_future: false,
+        lock_future: VmFlags::empty(),
+        barriers: 0,
         spurious: None,
     };
     k.mm.spaces.insert(id, space);
@@ -305,20 +327,25 @@ pub(crate) fn fork(k: &mut Kernel, p: &mut Ports<'_>, parent: SpaceId) -> Result
         space
             .vmas
             .iter()
-            .filter(|(_, vma)| !vma.no_fork)
+            .filter(|(_, vma)| !vma.flags.contains(VmFlags::NO_FORK))
             .map(|(&start, &vma)| (start, vma))
             .collect()
     };
     let layout = k.mm.space(parent).layout.clone();
-    k.mm.space_mut(id).layout = layout;
+    let barriers = k.mm.space(parent).barriers;
+    let space = k.mm.space_mut(id);
+    (space.layout, space.barriers) = (layout, barriers);
     for (start, vma) in vmas {
         if let Some(file) = vma.file() {
             file::get(k, file);
         }
-        let copy = k.mm.space_mut(id);
-        copy.vmas.insert(start, vma);
-        copy.added(vma.end - start);
-        if vma.wipe_on_fork {
+        // Locks are not inherited (mlock(2)).
+        let copy = Vma {
+            flags: vma.flags - LOCKED_MASK,
+            ..vma
+        };
+        k.mm.space_mut(id).vmas.insert(start, copy);
+        if vma.flags.contains(VmFlags::WIPE_ON_FORK) {
             continue;
         }
         let mut copied = Pages::default();
@@ -339,7 +366,7 @@ pub(crate) fn fork(k: &mut Kernel, p: &mut Ports<'_>, parent: SpaceId) -> Result
             k.mm.space_mut(id).pages.set(page, pte);
         }
         for (first, count) in runs(&protect) {
-            let prot = vma.prot - Prot::WRITE;
+            let prot = host_rights(vma.prot, false);
             let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
             k.emit(Output::Protect {
                 space: parent,
@@ -351,6 +378,10 @@ pub(crate) fn fork(k: &mut Kernel, p: &mut Ports<'_>, parent: SpaceId) -> Result
         if vma.file().is_some() {
             map::map_file_pages(k, p, id, start, start, vma.end);
         }
+    }
+    // Areas that only a lock told apart are one in the copy.
+    if k.mm.space(parent).vmas.sizes().locked > 0 {
+        map::join(k, p, id, 0, TASK_SIZE);
     }
     Ok(id)
 }
@@ -389,7 +420,7 @@ pub(crate) fn vmas(k: &Kernel, id: SpaceId) -> impl Iterator<Item = VmaInfo> + '
     k.mm.spaces
         .get(&id)
         .into_iter()
-        .flat_map(|space| &space.vmas)
+        .flat_map(|space| space.vmas.iter())
         .map(|(&start, vma)| {
             let (file, offset, name) = match vma.behind {
                 Behind::File { file, offset } => (Some(file), offset, ""),
@@ -401,7 +432,9 @@ pub(crate) fn vmas(k: &Kernel, id: SpaceId) -> impl Iterator<Item = VmaInfo> + '
                 start,
                 end: vma.end,
                 prot: vma.prot,
+                max: vma.max,
                 shared: vma.shared,
+                flags: vma.flags,
                 offset,
                 file,
                 name,
@@ -414,20 +447,42 @@ pub(crate) fn usage(k: &Kernel, id: SpaceId) -> Usage {
     let Some(space) = k.mm.spaces.get(&id) else {
         return Usage::default();
     };
-    let mut usage = Usage {
-        vm_bytes: space.total(),
-        ..Usage::default()
-    };
-    usage.rss_bytes = space.pages.iter().count() as u64 * PAGE_SIZE;
-    for (start, vma) in &space.vmas {
-        let len = vma.end - start;
-        match vma.behind {
-            Behind::Anonymous(Name::Stack) => usage.stack_bytes += len,
-            _ if vma.prot.contains(Prot::WRITE) && !vma.shared => usage.data_bytes += len,
-            _ => {}
+    let sizes = space.vmas.sizes();
+    let layout = &space.layout;
+    let text =
+        layout.code_end.next_multiple_of(PAGE_SIZE) - layout.code_start / PAGE_SIZE * PAGE_SIZE;
+    let pages = &space.pages;
+    let shmem = shared_pages(k, space).min(pages.file());
+    Usage {
+        vm_bytes: sizes.total,
+        vm_peak: space.vmas.peak(),
+        anon_bytes: pages.own() * PAGE_SIZE,
+        file_bytes: (pages.file() - shmem) * PAGE_SIZE,
+        shmem_bytes: shmem * PAGE_SIZE,
+        rss_peak: pages.peak() * PAGE_SIZE,
+        locked_bytes: sizes.locked,
+        data_bytes: sizes.data,
+        stack_bytes: sizes.stack,
+        text_bytes: text.min(sizes.code),
+        code_bytes: sizes.code,
+        table_bytes: pages.table_bytes(),
+    }
+}
+
+/// Pages of memory files that are mapped.
+fn shared_pages(k: &Kernel, space: &Space) -> u64 {
+    let mut count = 0;
+    for (&start, vma) in space.vmas.iter() {
+        let open = vma.file().and_then(|id| k.vfs.file(id));
+        let memory = open.is_some_and(|open| super::shared::is_mount(k, open.path.mount));
+        if memory {
+            let (first, end) = (start / PAGE_SIZE, vma.end / PAGE_SIZE);
+            space.pages.each(first, end, |_, pte| {
+                count += u64::from(pte.frame().is_none())
+            });
         }
     }
-    usage
+    count
 }
 
 /// Where the parts of the program are.
@@ -453,33 +508,22 @@ mod tests {
     fn empty(mmap_base: u64) -> Space {
         Space {
             users: 1,
-            vmas: BTreeMap::new(),
-            total: 0,
+            vmas: Areas::default(),
             full: NOT_SEARCHED,
             pages: Pages::default(),
             layout: Layout {
                 mmap_base,
                 ..Layout::default()
             },
-            locked: 0,
-            lock_future: false,
+            lock_future: VmFlags::empty(),
+            barriers: 0,
             spurious: None,
         }
     }
 
     fn put(space: &mut Space, start: u64, len: u64) {
-        let vma = Vma {
-            end: start + len,
-            prot: Prot::READ,
-            max: Prot::READ,
-            shared: false,
-            grows_down: false,
-            no_fork: false,
-            wipe_on_fork: false,
-            behind: Behind::Anonymous(Name::None),
-        };
+        let vma = Vma::private(start + len, Prot::READ, Behind::Anonymous(Name::None));
         space.vmas.insert(start, vma);
-        space.added(len);
     }
 
     #[test]
@@ -511,8 +555,8 @@ mod tests {
                         .nth(index)
                         .map(|(&s, &v)| (s, v))
                         .expect("it is there");
-                    space.vmas.remove(&start);
-                    space.removed(vma.end, vma.end - start);
+                    space.vmas.remove(start);
+                    space.removed(vma.end);
                 }
                 assert!(space.knows_its_gaps(), "seed {seed}");
             }

@@ -13,7 +13,7 @@ mod file;
 pub(crate) mod futex;
 mod identity;
 mod inotify;
-mod memory;
+pub(crate) mod memory;
 mod missing;
 mod pidfd;
 mod poll;

@@ -163,7 +163,7 @@ pub(super) fn getrusage(cx: &mut Cx<'_, '_>, who: Int, usage: Addr) -> SysResult
         1 => cx.task().cpu_time,
         _ => return Err(Errno::EINVAL.into()),
     };
-    let rss = crate::mm::space::usage(cx.k, cx.space()).rss_bytes;
+    let rss = crate::mm::space::usage(cx.k, cx.space()).rss_peak;
     cx.write_obj(usage.0, &rusage(time, rss))?;
     Ok(0)
 }
@@ -350,14 +350,6 @@ pub(super) fn getrandom(cx: &mut Cx<'_, '_>, buf: OutBuf, count: Size, flags: He
         }
     }
     Ok(done)
-}
-
-pub(super) fn membarrier(_cx: &mut Cx<'_, '_>, cmd: Int, flags: Hex, _cpu: Int) -> SysResult {
-    // A trap into the kernel and back is a barrier for the caller; other threads of the host may run on, so nothing is offered.
-    match (cmd.0, flags.0) {
-        (0, 0) => Ok(0),
-        _ => Err(Errno::EINVAL.into()),
-    }
 }
 
 pub(super) fn prctl(

@@ -103,6 +103,7 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         owns_futexes: false,
         vfork_parent: None,
         death_signal: 0,
+        policy: Default::default(),
         cpu_time: 0,
         resumed: 0,
     });
@@ -131,16 +132,7 @@ fn start_bare(cx: &mut Cx<'_, '_>, addr: u64, len: u64) -> Result<(), BootError>
             end <= TASK_SIZE && len > 0 && addr.is_multiple_of(PAGE_SIZE) && end % PAGE_SIZE == 0
         })
         .ok_or_else(|| config_error("the bare task's memory is not a range of pages"))?;
-    let vma = Vma {
-        end,
-        prot: Prot::READ | Prot::WRITE,
-        max: Prot::all(),
-        shared: false,
-        grows_down: false,
-        no_fork: false,
-        wipe_on_fork: false,
-        behind: Behind::Anonymous(Name::None),
-    };
+    let vma = Vma::private(end, Prot::READ | Prot::WRITE, Behind::Anonymous(Name::None));
     let space: SpaceId = cx.space();
     crate::mm::map::insert(cx.k, cx.p, space, addr, vma);
     cx.task_mut().regs.rsp = end;

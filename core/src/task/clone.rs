@@ -212,6 +212,7 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
         owns_futexes: false,
         vfork_parent: None,
         death_signal: 0,
+        policy: parent.policy,
         cpu_time: 0,
         resumed: 0,
         ..parent

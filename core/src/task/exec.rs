@@ -8,7 +8,7 @@ use crate::abi::raw::{auxvec as at, general as g};
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
 use crate::kernel::{Cx, Stop};
 use crate::machine::{Prot, Regs, SpaceId};
-use crate::mm::vma::{Behind, Name, Vma};
+use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::mm::{map, space, user};
 use crate::syscall::args::DirFd;
 use crate::vfs::{FileId, file};
@@ -340,16 +340,7 @@ fn load_segment(
     if end > TASK_SIZE || start < MMAP_MIN_ADDR {
         return Err(Errno::ENOMEM);
     }
-    let area = Vma {
-        end,
-        prot: part.prot,
-        max: Prot::all(),
-        shared: false,
-        grows_down: false,
-        no_fork: false,
-        wipe_on_fork: false,
-        behind: Behind::Anonymous(Name::None),
-    };
+    let area = Vma::private(end, part.prot, Behind::Anonymous(Name::None));
     // Segments may overlap in a page; the later one wins, as in Linux.
     map::unmap(cx.k, cx.p, id, start, end)?;
     let file_end = vaddr + part.filesz;
@@ -445,16 +436,8 @@ fn build_stack(
     } else {
         prot
     };
-    let vma = Vma {
-        end: top,
-        prot,
-        max: Prot::all(),
-        shared: false,
-        grows_down: true,
-        no_fork: false,
-        wipe_on_fork: false,
-        behind: Behind::Anonymous(Name::Stack),
-    };
+    let mut vma = Vma::private(top, prot, Behind::Anonymous(Name::Stack));
+    vma.flags |= VmFlags::GROWS_DOWN;
     let bottom = (rsp - STACK_ROOM) & !(PAGE_SIZE - 1);
     if cx
         .k

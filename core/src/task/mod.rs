@@ -92,6 +92,8 @@ pub(crate) struct Task {
     pub vfork_parent: Option<ThreadId>,
     /// Signal it gets when its parent thread ends (`PR_SET_PDEATHSIG`), 0 for none.
     pub death_signal: u8,
+    /// Where its memory should come from (set_mempolicy(2)).
+    pub policy: crate::mm::vma::Policy,
     /// Nanoseconds that the host ran it.
     pub cpu_time: u64,
     /// `CLOCK_MONOTONIC` time of the last resume.

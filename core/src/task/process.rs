@@ -200,6 +200,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     if !fresh {
         k.emit(Output::EndThread(thread));
     }
+    crate::syscall::memory::ended(k, thread);
     crate::mm::space::release(k, p, space);
     crate::vfs::fdtable::release_table(k, p, files);
     crate::vfs::fdtable::release_context(k, p, fs);

@@ -25,7 +25,7 @@ use crate::task::signal;
 /// Most bytes one call moves (`MAX_RW_COUNT`).
 pub(crate) const MAX_RW: u64 = 0x7fff_f000;
 /// Most parts of a vector (`UIO_MAXIOV`).
-const IOV_MAX: u64 = 1024;
+pub(crate) const IOV_MAX: u64 = 1024;
 /// Most bytes of one host operation.
 const HOST_CHUNK: u64 = 65536;
 /// Most bytes that one write to a file of `proc` takes.
@@ -75,12 +75,17 @@ impl Iov {
         })
     }
 
+    /// Addresses and lengths of the buffers.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
+        self.parts.clone().into_iter()
+    }
+
     pub(crate) fn left(&self) -> u64 {
         self.left
     }
 
     /// The first part that is not done: address and length.
-    fn front(&mut self) -> Option<(u64, u64)> {
+    pub(crate) fn front(&mut self) -> Option<(u64, u64)> {
         while let Some(&part) = self.parts.get(self.index) {
             if part.1 > 0 {
                 return Some(part);
@@ -90,7 +95,7 @@ impl Iov {
         None
     }
 
-    pub(super) fn advance(&mut self, mut len: u64) {
+    pub(crate) fn advance(&mut self, mut len: u64) {
         self.left -= len.min(self.left);
         while len > 0
             && let Some(part) = self.parts.get_mut(self.index)

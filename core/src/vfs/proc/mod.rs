@@ -3,6 +3,7 @@
 //!
 //! `system` holds what tells of the whole system, `process` what tells of one process or thread.
 
+mod memory;
 mod process;
 mod system;
 

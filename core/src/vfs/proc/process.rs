@@ -6,11 +6,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+use super::memory;
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::machine::{Prot, ThreadId};
-use crate::mm::space::{self, VmaInfo};
+use crate::machine::ThreadId;
+use crate::mm::space;
 use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::mount::MountFlags;
@@ -140,7 +141,7 @@ pub(super) static FILES: &[(&str, Kind)] = &[
         "loginuid",
         Kind::File(0o644, |_, _, _, _| Ok(b"4294967295".to_vec())),
     ),
-    ("maps", Kind::File(0o444, maps)),
+    ("maps", Kind::File(0o444, memory::maps)),
     ("mountinfo", Kind::File(0o444, mountinfo)),
     ("mounts", Kind::File(0o444, mounts)),
     (
@@ -149,8 +150,10 @@ pub(super) static FILES: &[(&str, Kind)] = &[
     ),
     ("oom_score_adj", Kind::File(0o644, oom_score_adj)),
     ("root", Kind::Link(|k, view| Some(view.context(k)?.root))),
+    ("smaps", Kind::File(0o444, memory::smaps)),
+    ("smaps_rollup", Kind::File(0o444, memory::smaps_rollup)),
     ("stat", Kind::File(0o444, stat)),
-    ("statm", Kind::File(0o444, statm)),
+    ("statm", Kind::File(0o444, memory::statm)),
     ("status", Kind::File(0o444, status)),
 ];
 
@@ -246,7 +249,7 @@ fn event_info(k: &Kernel, kind: &FileKind) -> String {
 }
 
 /// Bytes of a task's memory between two addresses; empty where it has none any more.
-fn memory(
+fn bytes_of(
     k: &mut Kernel,
     p: &mut Ports<'_>,
     view: View,
@@ -266,12 +269,12 @@ fn memory(
 
 fn cmdline(k: &mut Kernel, p: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
     let layout = space::layout(k, view.live(k)?.space);
-    memory(k, p, view, (layout.arg_start, layout.arg_end))
+    bytes_of(k, p, view, (layout.arg_start, layout.arg_end))
 }
 
 fn environ(k: &mut Kernel, p: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
     let layout = space::layout(k, view.live(k)?.space);
-    memory(k, p, view, (layout.env_start, layout.env_end))
+    bytes_of(k, p, view, (layout.env_start, layout.env_end))
 }
 
 fn auxv(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
@@ -389,7 +392,7 @@ fn stat(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
         20 + i32::from(task.nice),
         task.nice,
         usage.vm_bytes,
-        usage.rss_bytes / PAGE_SIZE,
+        usage.rss_bytes() / PAGE_SIZE,
         layout.code_start,
         layout.code_end,
         layout.stack_start,
@@ -407,22 +410,6 @@ fn stat(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
     );
     text.extend_from_slice(rest.as_bytes());
     Ok(text)
-}
-
-fn statm(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
-    let task = view.live(k)?;
-    if task.exited {
-        return Ok(b"0 0 0 0 0 0 0\n".to_vec());
-    }
-    let usage = space::usage(k, task.space);
-    let pages = |bytes: u64| bytes / PAGE_SIZE;
-    Ok(format!(
-        "{} {} 0 0 0 {} 0\n",
-        pages(usage.vm_bytes),
-        pages(usage.rss_bytes),
-        pages(usage.data_bytes)
-    )
-    .into_bytes())
 }
 
 fn status(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
@@ -455,18 +442,7 @@ fn status(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
         group.sid,
     );
     if !task.exited {
-        let usage = space::usage(k, task.space);
-        let kib = |bytes: u64| bytes / 1024;
-        let _ = write!(
-            rest,
-            "VmPeak:\t{vm:>8} kB\nVmSize:\t{vm:>8} kB\nVmLck:\t       0 kB\nVmPin:\t       0 kB\nVmHWM:\t{rss:>8} kB\n\
-             VmRSS:\t{rss:>8} kB\nRssAnon:\t{rss:>8} kB\nRssFile:\t       0 kB\nRssShmem:\t       0 kB\n\
-             VmData:\t{data:>8} kB\nVmStk:\t{stack:>8} kB\nVmSwap:\t       0 kB\n",
-            vm = kib(usage.vm_bytes),
-            rss = kib(usage.rss_bytes),
-            data = kib(usage.data_bytes),
-            stack = kib(usage.stack_bytes),
-        );
+        rest += &memory::status_lines(k, task.space);
     }
     let [pending, shared, blocked, ignored, caught] = signals(k, task);
     let threads = k.tasks.threads(task.tgid).count();
@@ -536,53 +512,6 @@ fn limits(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
         );
     }
     Ok(text.into_bytes())
-}
-
-fn maps(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
-    let task = view.live(k)?;
-    if task.exited {
-        return Ok(Vec::new());
-    }
-    let id = task.space;
-    let vmas: Vec<VmaInfo> = space::vmas(k, id).collect();
-    let mut text = Vec::new();
-    for vma in vmas {
-        let flag = |prot: Prot, letter: char| if vma.prot.contains(prot) { letter } else { '-' };
-        let share = if vma.shared { 's' } else { 'p' };
-        let file = vma
-            .file
-            .and_then(|file| k.vfs.file(file).map(|open| (file, open.inode)));
-        let (minor, ino) = match file {
-            Some((_, Some(at))) => (at.fs.0 + 1, at.ino.0),
-            _ => (0, 0),
-        };
-        let mut line = format!(
-            "{:08x}-{:08x} {}{}{}{share} {:08x} 00:{minor:02x} {ino} ",
-            vma.start,
-            vma.end,
-            flag(Prot::READ, 'r'),
-            flag(Prot::WRITE, 'w'),
-            flag(Prot::EXEC, 'x'),
-            vma.offset,
-        )
-        .into_bytes();
-        let name = match file {
-            Some((file, _)) => file_text(k, thread, file),
-            None => vma.name.as_bytes().to_vec(),
-        };
-        if !name.is_empty() {
-            // Names begin in column 73.
-            line.resize(line.len().max(73), b' ');
-            line.extend(name.iter().flat_map(|&byte| match byte {
-                b'\n' => b"\\012".to_vec(),
-                byte => vec![byte],
-            }));
-        }
-        text.extend_from_slice(&line);
-        text.push(b'\n');
-    }
-    let _ = p;
-    Ok(text)
 }
 
 /// Text with blanks, tabs, newlines and backslashes in octal, as mount tables have it.

@@ -1,0 +1,111 @@
+//! Memory barriers on all processors (membarrier(2)).
+//!
+//! A thread that comes into the kernel and goes back has passed a barrier, and its processor has forgotten decoded instructions. So the call
+//! interrupts the threads that run and returns once each of them has come by, for whatever reason.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::super::args::*;
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general::membarrier_cmd as c;
+use crate::kernel::{Cx, SysResult, Wait, WaitKey};
+use crate::machine::ThreadId;
+use crate::task::{Task, signal};
+
+const GLOBAL: u32 = c::MEMBARRIER_CMD_GLOBAL as u32;
+const GLOBAL_EXPEDITED: u32 = c::MEMBARRIER_CMD_GLOBAL_EXPEDITED as u32;
+const REGISTER_GLOBAL: u32 = c::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED as u32;
+const PRIVATE: u32 = c::MEMBARRIER_CMD_PRIVATE_EXPEDITED as u32;
+const REGISTER_PRIVATE: u32 = c::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED as u32;
+const SYNC_CORE: u32 = c::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE as u32;
+const REGISTER_SYNC_CORE: u32 = c::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE as u32;
+const GET_REGISTRATIONS: u32 = c::MEMBARRIER_CMD_GET_REGISTRATIONS as u32;
+const COMMANDS: u32 = GLOBAL
+    | GLOBAL_EXPEDITED
+    | REGISTER_GLOBAL
+    | PRIVATE
+    | REGISTER_PRIVATE
+    | SYNC_CORE
+    | REGISTER_SYNC_CORE
+    | GET_REGISTRATIONS;
+
+/// Barriers under way: the caller, and the threads that ran when it called and have not come by.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Barriers(BTreeMap<ThreadId, BTreeSet<ThreadId>>);
+
+/// Notes that a thread came into the kernel or ended. Costs nothing while there are no barriers.
+pub(crate) fn passed(k: &mut Kernel, thread: ThreadId) {
+    if k.barriers.0.is_empty() {
+        return;
+    }
+    let waiting = k.barriers.0.iter_mut();
+    let done: Vec<ThreadId> = waiting
+        .filter_map(|(&caller, left)| (left.remove(&thread) && left.is_empty()).then_some(caller))
+        .collect();
+    for caller in done {
+        k.barriers.0.remove(&caller);
+        k.wake(WaitKey::Barrier(caller));
+    }
+}
+
+/// Forgets the barrier of a thread that ended.
+pub(crate) fn ended(k: &mut Kernel, thread: ThreadId) {
+    k.barriers.0.remove(&thread);
+    passed(k, thread);
+}
+
+pub(in super::super) fn membarrier(
+    cx: &mut Cx<'_, '_>,
+    cmd: Int,
+    flags: Hex,
+    _cpu: Int,
+) -> SysResult {
+    let id = cx.space();
+    if flags.0 as u32 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let registered = cx.k.mm.space(id).barriers;
+    match cmd.0 as u32 {
+        0 => Ok(u64::from(COMMANDS)),
+        GET_REGISTRATIONS => Ok(u64::from(registered)),
+        command @ (REGISTER_GLOBAL | REGISTER_PRIVATE | REGISTER_SYNC_CORE) => {
+            cx.k.mm.space_mut(id).barriers |= command;
+            Ok(0)
+        }
+        GLOBAL => barrier(cx, |_, _| true),
+        GLOBAL_EXPEDITED => barrier(cx, |k, task| {
+            k.mm.space(task.space).barriers & REGISTER_GLOBAL != 0
+        }),
+        PRIVATE if registered & REGISTER_PRIVATE == 0 => Err(Errno::EPERM.into()),
+        SYNC_CORE if registered & REGISTER_SYNC_CORE == 0 => Err(Errno::EPERM.into()),
+        PRIVATE | SYNC_CORE => barrier(cx, move |_, task| task.space == id),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// Waits until each of these threads that runs now has been in the kernel.
+fn barrier(cx: &mut Cx<'_, '_>, concerns: impl Fn(&Kernel, &Task) -> bool) -> SysResult {
+    let own = cx.thread;
+    if cx.call().progress == 0 {
+        cx.call().progress = 1;
+        let running = cx.k.tasks.iter().filter(|task| task.running);
+        let running: BTreeSet<ThreadId> = running
+            .filter(|task| task.id != own && concerns(cx.k, task))
+            .map(|task| task.id)
+            .collect();
+        for &thread in &running {
+            signal::wake(cx.k, thread);
+        }
+        if !running.is_empty() {
+            cx.k.barriers.0.insert(own, running);
+        }
+    }
+    if !cx.k.barriers.0.contains_key(&own) {
+        return Ok(0);
+    }
+    let mut wait = Wait::on(WaitKey::Barrier(own));
+    wait.killable = true;
+    wait.into()
+}

@@ -1,0 +1,141 @@
+//! Locked memory (mlock(2)). Nothing is ever swapped, so a lock is a flag of areas, a sum with a limit, and pages that are made at once.
+
+use super::super::args::*;
+use super::populate;
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::kernel::{Cx, SysResult};
+use crate::mm::map::{self as mapping, Holes};
+use crate::mm::vma::{LOCKED_MASK, VmFlags};
+
+/// Whether the caller may lock anything at all.
+pub(super) fn may_lock(cx: &Cx<'_, '_>) -> bool {
+    cx.creds().capable(g::CAP_IPC_LOCK) || cx.rlimit(g::RLIMIT_MEMLOCK) != 0
+}
+
+/// Whether so many more locked bytes stay below `RLIMIT_MEMLOCK`.
+pub(super) fn fits_limit(cx: &Cx<'_, '_>, more: u64) -> bool {
+    let locked = cx.k.mm.space(cx.space()).vmas.sizes().locked;
+    let limit = cx.rlimit(g::RLIMIT_MEMLOCK) & !(PAGE_SIZE - 1);
+    cx.creds().capable(g::CAP_IPC_LOCK) || locked.saturating_add(more) <= limit
+}
+
+/// The pages that hold some bytes. A length that wraps around is none at all in one place and `EINVAL` in another, as in Linux.
+fn pages(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
+    let start = addr & !(PAGE_SIZE - 1);
+    let len = len.wrapping_add(addr - start).wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
+    let end = start.checked_add(len).ok_or(Errno::EINVAL)?;
+    Ok((start, end))
+}
+
+fn lock(cx: &mut Cx<'_, '_>, addr: u64, len: u64, how: VmFlags) -> SysResult {
+    if !may_lock(cx) {
+        return Err(Errno::EPERM.into());
+    }
+    let (start, end) = pages(addr, len)?;
+    let id = cx.space();
+    let locked = |(at, vma): (u64, crate::mm::vma::Vma)| match vma.flags.contains(VmFlags::LOCKED) {
+        true => vma.end.min(end) - at.max(start),
+        false => 0,
+    };
+    let already: u64 = cx.k.mm.space(id).overlapping(start, end).map(locked).sum();
+    if !fits_limit(cx, (end - start).saturating_sub(already)) {
+        return Err(Errno::ENOMEM.into());
+    }
+    mapping::change(cx.k, cx.p, id, (start, end), Holes::Stop, |vma| {
+        vma.flags = (vma.flags - LOCKED_MASK) | how;
+        Ok(())
+    })?;
+    // What cannot be read is not there, says POSIX; memory that is used up may come back.
+    match populate(cx, start, end) {
+        Ok(()) => Ok(0),
+        Err(Errno::EFAULT) => Err(Errno::ENOMEM.into()),
+        Err(Errno::ENOMEM) => Err(Errno::EAGAIN.into()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+pub(in super::super) fn mlock(cx: &mut Cx<'_, '_>, addr: Addr, len: Size) -> SysResult {
+    lock(cx, addr.0, len.0, VmFlags::LOCKED)
+}
+
+pub(in super::super) fn mlock2(
+    cx: &mut Cx<'_, '_>,
+    addr: Addr,
+    len: Size,
+    flags: Hex,
+) -> SysResult {
+    match flags.0 as u32 {
+        0 => lock(cx, addr.0, len.0, VmFlags::LOCKED),
+        g::MLOCK_ONFAULT => lock(cx, addr.0, len.0, LOCKED_MASK),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+pub(in super::super) fn munlock(cx: &mut Cx<'_, '_>, addr: Addr, len: Size) -> SysResult {
+    let (start, end) = pages(addr.0, len.0)?;
+    let id = cx.space();
+    mapping::change(cx.k, cx.p, id, (start, end), Holes::Stop, |vma| {
+        vma.flags -= LOCKED_MASK;
+        Ok(())
+    })?;
+    Ok(0)
+}
+
+pub(in super::super) fn mlockall(cx: &mut Cx<'_, '_>, flags: Hex) -> SysResult {
+    let flags = flags.0 as u32;
+    let known = g::MCL_CURRENT | g::MCL_FUTURE | g::MCL_ONFAULT;
+    if flags == 0 || flags & !known != 0 || flags == g::MCL_ONFAULT {
+        return Err(Errno::EINVAL.into());
+    }
+    if !may_lock(cx) {
+        return Err(Errno::EPERM.into());
+    }
+    let id = cx.space();
+    let total = cx.k.mm.space(id).total();
+    let current = flags & g::MCL_CURRENT != 0;
+    let limit = cx.rlimit(g::RLIMIT_MEMLOCK);
+    if current && total > limit && !cx.creds().capable(g::CAP_IPC_LOCK) {
+        return Err(Errno::ENOMEM.into());
+    }
+    let how = match flags & g::MCL_ONFAULT {
+        0 => VmFlags::LOCKED,
+        _ => LOCKED_MASK,
+    };
+    cx.k.mm.space_mut(id).lock_future = match flags & g::MCL_FUTURE {
+        0 => VmFlags::empty(),
+        _ => how,
+    };
+    if current {
+        set_all(cx, how);
+        for (start, end) in bounds(cx) {
+            // Errors are not told of.
+            let _ = populate(cx, start, end);
+        }
+    }
+    Ok(0)
+}
+
+pub(in super::super) fn munlockall(cx: &mut Cx<'_, '_>) -> SysResult {
+    let id = cx.space();
+    cx.k.mm.space_mut(id).lock_future = VmFlags::empty();
+    set_all(cx, VmFlags::empty());
+    Ok(0)
+}
+
+/// Where areas begin and end.
+fn bounds(cx: &Cx<'_, '_>) -> alloc::vec::Vec<(u64, u64)> {
+    let space = cx.k.mm.space(cx.space());
+    let bounds = space.vmas.iter().map(|(&start, vma)| (start, vma.end));
+    bounds.collect()
+}
+
+fn set_all(cx: &mut Cx<'_, '_>, how: VmFlags) {
+    let id = cx.space();
+    let all = (0, crate::abi::TASK_SIZE);
+    // The holes between areas are no error here, and no area is cut.
+    let _ = mapping::change(cx.k, cx.p, id, all, Holes::Pass, |vma| {
+        vma.flags = (vma.flags - LOCKED_MASK) | how;
+        Ok(())
+    });
+}

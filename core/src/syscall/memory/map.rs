@@ -1,0 +1,326 @@
+//! New mappings: mmap(2) and the heap.
+
+use super::super::args::*;
+use super::lock::{fits_limit, may_lock};
+use super::{may_expand, populate};
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
+use crate::kernel::{Cx, SysResult};
+use crate::machine::Prot;
+use crate::mm::map::{self as mapping, overcommits, page_up};
+use crate::mm::shared::shared_memory;
+use crate::mm::space::MAP_COUNT_MAX;
+use crate::mm::vma::{Behind, Name, VmFlags, Vma};
+use crate::vfs::file::{self, FileKind};
+use crate::vfs::mount::MountFlags;
+use crate::vfs::{FileId, fdtable};
+
+/// The sizes of huge pages that can be asked for: base-2 logarithms above this bit.
+const HUGE_SHIFT: u32 = 26;
+/// Flags that are known to `MAP_SHARED_VALIDATE` (`LEGACY_MAP_MASK`); MAP_FIXED_NOREPLACE is none of them.
+const VALIDATED: u32 = g::MAP_TYPE
+    | g::MAP_FIXED
+    | g::MAP_ANONYMOUS
+    | g::MAP_DENYWRITE
+    | g::MAP_EXECUTABLE
+    | g::MAP_UNINITIALIZED
+    | g::MAP_GROWSDOWN
+    | g::MAP_LOCKED
+    | g::MAP_NORESERVE
+    | g::MAP_POPULATE
+    | g::MAP_NONBLOCK
+    | g::MAP_STACK
+    | g::MAP_HUGETLB
+    | g::MAP_32BIT
+    | g::MAP_ABOVE4G
+    | 21 << HUGE_SHIFT
+    | 30 << HUGE_SHIFT;
+/// Where `MAP_32BIT` puts mappings.
+const LOW: (u64, u64) = (0x4000_0000, 0x8000_0000);
+
+pub(in super::super) fn mmap(
+    cx: &mut Cx<'_, '_>,
+    addr: Addr,
+    length: Size,
+    prot: ProtFlags,
+    flags: MapFlags,
+    fd: Fd,
+    offset: Hex,
+) -> SysResult {
+    let prot = Prot::from_bits_truncate(prot.0 as u8);
+    let flags = flags.0 as u32;
+    if !offset.0.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL.into());
+    }
+    let file = match flags & g::MAP_ANONYMOUS {
+        0 => Some(fdtable::get(cx, fd.0)?),
+        _ => None,
+    };
+    if flags & g::MAP_HUGETLB != 0 {
+        return Err(no_huge_pages(flags, file.is_some()).into());
+    }
+    let wanted = Wanted {
+        addr: addr.0,
+        len: length.0,
+        prot,
+        flags,
+        file,
+        offset: offset.0,
+    };
+    wanted.map(cx)
+}
+
+/// Huge pages have to be reserved by the administrator, and none are.
+fn no_huge_pages(flags: u32, file: bool) -> Errno {
+    match flags >> HUGE_SHIFT & g::MAP_HUGE_MASK {
+        0 | 21 | 30 if !file => Errno::ENOMEM,
+        _ => Errno::EINVAL,
+    }
+}
+
+/// A mapping that is asked for.
+pub(super) struct Wanted {
+    pub addr: u64,
+    pub len: u64,
+    pub prot: Prot,
+    pub flags: u32,
+    /// Where it has one; no reference is taken over.
+    pub file: Option<FileId>,
+    pub offset: u64,
+}
+
+impl Wanted {
+    /// Makes the mapping; gives where it is.
+    pub(super) fn map(self, cx: &mut Cx<'_, '_>) -> SysResult {
+        let flags = self.flags;
+        if self.len == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let len = page_up(self.len).ok_or(Errno::ENOMEM)?;
+        let id = cx.space();
+        if cx.k.mm.space(id).vmas.len() > MAP_COUNT_MAX {
+            return Err(Errno::ENOMEM.into());
+        }
+        let start = place(cx, self.addr, len, flags)?;
+        let mut vma = self.area(cx, start + len)?;
+        let anonymous = matches!(vma.behind, Behind::Anonymous(_));
+        let replaced = replaced(cx, start, start + len, flags);
+        if !may_expand(cx, len, replaced, &vma) {
+            return Err(Errno::ENOMEM.into());
+        }
+        let counted = vma.flags.contains(VmFlags::ACCOUNT) || (anonymous && vma.shared);
+        if counted && !vma.flags.contains(VmFlags::NO_RESERVE) && overcommits(cx.k, len) {
+            return Err(Errno::ENOMEM.into());
+        }
+        mapping::may_unmap(cx.k, id, start, start + len)?;
+        match vma.behind {
+            Behind::File { file, .. } => {
+                file::get(cx.k, file);
+            }
+            Behind::Anonymous(_) if vma.shared => {
+                let file = shared_memory(cx.k, cx.p, len)?;
+                vma.behind = Behind::File { file, offset: 0 };
+            }
+            Behind::Anonymous(_) => {}
+        }
+        mapping::unmap(cx.k, cx.p, id, start, start + len)?;
+        mapping::insert(cx.k, cx.p, id, start, vma);
+        let populates = flags & (g::MAP_POPULATE | g::MAP_NONBLOCK) == g::MAP_POPULATE;
+        if populates || vma.flags.contains(VmFlags::LOCKED) {
+            // What cannot be faulted in is left to the program's own access.
+            let _ = populate(cx, start, start + len);
+        }
+        Ok(start)
+    }
+
+    /// The area up to `end`. Shared memory without a file has none yet.
+    fn area(&self, cx: &mut Cx<'_, '_>, end: u64) -> Result<Vma, Errno> {
+        let (flags, prot) = (self.flags, self.prot);
+        let mut vma = Vma::private(end, prot, Behind::Anonymous(Name::None));
+        if flags & g::MAP_NORESERVE != 0 {
+            vma.flags = VmFlags::NO_RESERVE;
+        }
+        if flags & g::MAP_LOCKED != 0 {
+            if !may_lock(cx) {
+                return Err(Errno::EPERM);
+            }
+            vma.flags |= VmFlags::LOCKED;
+        }
+        vma.flags |= cx.k.mm.space(cx.space()).lock_future;
+        if flags & g::MAP_STACK != 0 {
+            // Stacks are small and many: huge pages would waste memory, says Linux.
+            vma.flags |= VmFlags::NO_HUGE;
+        }
+        let len = page_up(self.len).ok_or(Errno::ENOMEM)?;
+        if vma.flags.contains(VmFlags::LOCKED) && !fits_limit(cx, len) {
+            return Err(Errno::EAGAIN);
+        }
+        let grows = flags & g::MAP_GROWSDOWN != 0;
+        let kind = flags & g::MAP_TYPE;
+        vma.shared = match (kind, self.file) {
+            (g::MAP_PRIVATE, _) => false,
+            (g::MAP_SHARED, _) => true,
+            (g::MAP_SHARED_VALIDATE, Some(_)) => true,
+            _ => return Err(Errno::EINVAL),
+        };
+        if vma.shared {
+            vma.flags -= VmFlags::ACCOUNT;
+        }
+        match self.file {
+            None if vma.shared && grows => return Err(Errno::EINVAL),
+            None if grows => vma.flags |= VmFlags::GROWS_DOWN,
+            None => {}
+            Some(file) => {
+                let past = |end: u64| end > i64::MAX as u64;
+                if self.offset.checked_add(len).is_none_or(past) {
+                    return Err(Errno::EOVERFLOW);
+                }
+                if kind == g::MAP_SHARED_VALIDATE && flags & !VALIDATED != 0 {
+                    return Err(Errno::EOPNOTSUPP);
+                }
+                if let Some(file) = mappable(cx, file, prot, vma.shared, &mut vma.max)? {
+                    if grows {
+                        return Err(Errno::EINVAL);
+                    }
+                    let offset = self.offset;
+                    vma.behind = Behind::File { file, offset };
+                }
+            }
+        }
+        Ok(vma)
+    }
+}
+
+/// Bytes of mappings that a fixed one takes the place of.
+fn replaced(cx: &Cx<'_, '_>, start: u64, end: u64, flags: u32) -> u64 {
+    if flags & g::MAP_FIXED == 0 {
+        return 0;
+    }
+    let areas = cx.k.mm.space(cx.space()).overlapping(start, end);
+    areas
+        .map(|(at, vma)| vma.end.min(end) - at.max(start))
+        .sum()
+}
+
+/// Checks that a file can be mapped so; `None` for `/dev/zero`, which is anonymous memory. Takes no reference.
+fn mappable(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    prot: Prot,
+    shared: bool,
+    max: &mut Prot,
+) -> Result<Option<FileId>, Errno> {
+    let open = cx.k.vfs.file(id).ok_or(Errno::EBADF)?;
+    let kind = open.kind.clone();
+    if !open.readable() {
+        return Err(Errno::EACCES);
+    }
+    if shared && !open.writable() {
+        if prot.contains(Prot::WRITE) {
+            return Err(Errno::EACCES);
+        }
+        *max -= Prot::WRITE;
+    }
+    let mount = open.path.mount;
+    if shared && let Some(inode) = open.inode {
+        *max = cx.k.vfs.seals.check_map(inode, prot, *max)?;
+    }
+    if cx.k.vfs.mounts.at(mount).flags.contains(MountFlags::NOEXEC) {
+        if prot.contains(Prot::EXEC) {
+            return Err(Errno::EPERM);
+        }
+        *max -= Prot::EXEC;
+    }
+    match kind {
+        FileKind::Regular => Ok(Some(id)),
+        FileKind::Device(crate::vfs::device::Device::Zero) => Ok(None),
+        _ => Err(Errno::ENODEV),
+    }
+}
+
+/// Where a mapping goes.
+pub(super) fn place(cx: &mut Cx<'_, '_>, addr: u64, len: u64, flags: u32) -> Result<u64, Errno> {
+    let id = cx.space();
+    if len > TASK_SIZE {
+        return Err(Errno::ENOMEM);
+    }
+    let fits = |start: u64| start.checked_add(len).is_some_and(|end| end <= TASK_SIZE);
+    let space = cx.k.mm.space(id);
+    if flags & (g::MAP_FIXED | g::MAP_FIXED_NOREPLACE) != 0 {
+        if !fits(addr) {
+            return Err(Errno::ENOMEM);
+        }
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            return Err(Errno::EINVAL);
+        }
+        if addr < MMAP_MIN_ADDR {
+            return Err(Errno::EPERM);
+        }
+        if flags & g::MAP_FIXED_NOREPLACE != 0
+            && space.overlapping(addr, addr + len).next().is_some()
+        {
+            return Err(Errno::EEXIST);
+        }
+        return Ok(addr);
+    }
+    let low = flags & g::MAP_32BIT != 0;
+    if addr != 0 {
+        let wish = (addr & !(PAGE_SIZE - 1)).max(MMAP_MIN_ADDR);
+        let fits = fits(wish) && (!low || wish + len <= LOW.1);
+        if fits && space.overlapping(wish, wish + len).next().is_none() {
+            return Ok(wish);
+        }
+    }
+    match low {
+        true => space.lowest_gap(LOW, len).ok_or(Errno::ENOMEM),
+        false => cx.k.mm.space_mut(id).gap(len),
+    }
+}
+
+pub(in super::super) fn brk(cx: &mut Cx<'_, '_>, addr: Addr) -> SysResult {
+    let id = cx.space();
+    let layout = &cx.k.mm.space(id).layout;
+    let (low, old) = (layout.brk_start, layout.brk);
+    let data = layout.data_end.saturating_sub(layout.data_start);
+    let wanted = addr.0;
+    let limit = cx.rlimit(g::RLIMIT_DATA);
+    if wanted < low || (wanted - low).saturating_add(data) > limit {
+        return Ok(old);
+    }
+    let (Some(old_end), Some(new_end)) = (page_up(old), page_up(wanted)) else {
+        return Ok(old);
+    };
+    if new_end > TASK_SIZE {
+        return Ok(old);
+    }
+    if new_end < old_end {
+        if mapping::unmap(cx.k, cx.p, id, new_end, old_end).is_err() {
+            return Ok(old);
+        }
+    } else if new_end > old_end {
+        let rw = Prot::READ | Prot::WRITE;
+        let mut vma = Vma::private(new_end, rw, Behind::Anonymous(Name::Heap));
+        let space = cx.k.mm.space(id);
+        vma.flags |= space.lock_future;
+        let more = new_end - old_end;
+        let locked = vma.flags.contains(VmFlags::LOCKED);
+        let mut behind = space.overlapping(old_end, new_end + PAGE_SIZE);
+        let free = behind.next().is_none();
+        drop(behind);
+        let room = free
+            && space.vmas.len() <= MAP_COUNT_MAX
+            && may_expand(cx, more, 0, &vma)
+            && (!locked || fits_limit(cx, more))
+            && !overcommits(cx.k, more);
+        if !room {
+            return Ok(old);
+        }
+        mapping::insert(cx.k, cx.p, id, old_end, vma);
+        if locked {
+            // As in mmap(2).
+            let _ = populate(cx, old_end, new_end);
+        }
+    }
+    cx.k.mm.space_mut(id).layout.brk = wanted;
+    Ok(wanted)
+}

@@ -1,0 +1,285 @@
+//! Memory of a process: its mappings and what may be said of them, one file for each subject.
+
+mod advise;
+mod barrier;
+mod lock;
+mod map;
+mod policy;
+mod remap;
+mod remote;
+mod unsupported;
+
+pub(super) use advise::{madvise, process_madvise};
+pub(super) use barrier::membarrier;
+pub(crate) use barrier::{Barriers, ended, passed};
+pub(super) use lock::{mlock, mlock2, mlockall, munlock, munlockall};
+pub(super) use map::{brk, mmap};
+pub(super) use policy::{
+    get_mempolicy, mbind, migrate_pages, move_pages, set_mempolicy, set_mempolicy_home_node,
+};
+pub(super) use remap::{mremap, remap_file_pages};
+pub(super) use remote::{process_vm_readv, process_vm_writev};
+pub(super) use unsupported::{
+    map_shadow_stack, memfd_secret, pkey_alloc, pkey_free, pkey_mprotect, userfaultfd,
+};
+
+use super::args::*;
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::kernel::{Cx, SysResult};
+use crate::machine::{Prot, SpaceId};
+use crate::mm::fault;
+use crate::mm::map::{self as mapping, Holes, page_up};
+use crate::mm::vma::{VmFlags, Vma};
+use crate::vfs::perm::{MAY_WRITE, Who, permission};
+use crate::vfs::{FileKind, fdtable, file, inode};
+
+/// Whether the current space may get so many more bytes (`RLIMIT_AS`, `RLIMIT_DATA`). `replaced` is what goes for it.
+fn may_expand(cx: &Cx<'_, '_>, len: u64, replaced: u64, vma: &Vma) -> bool {
+    let sizes = cx.k.mm.space(cx.space()).vmas.sizes();
+    let more = len.saturating_sub(replaced);
+    sizes.total.saturating_add(more) <= cx.rlimit(g::RLIMIT_AS)
+        && (!vma.is_data() || sizes.data.saturating_add(more) <= cx.rlimit(g::RLIMIT_DATA))
+}
+
+/// A page-aligned range of user addresses. `EINVAL`; `ENOMEM` past the end.
+fn range(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
+    let len = page_up(len).ok_or(Errno::ENOMEM)?;
+    let end = addr
+        .checked_add(len)
+        .filter(|&end| end <= TASK_SIZE)
+        .ok_or(Errno::ENOMEM)?;
+    Ok((addr, end))
+}
+
+/// As [`range`] for calls on pages that should be there: a length that wraps around is `EINVAL`, one that leaves user memory meets no pages and
+/// ends there.
+fn present_range(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
+    // Linux rounds a length just below 2^64 up to 0, and refuses it.
+    let rounded = page_up(len).ok_or(Errno::EINVAL)?;
+    let end = addr.checked_add(rounded).ok_or(Errno::EINVAL)?;
+    Ok((addr, end))
+}
+
+/// Faults the pages of areas in, for writing where only their owner may write. Areas that are locked on fault are passed over. The first
+/// error ends it: `EFAULT` for what cannot be read, `ENOMEM`.
+fn populate(cx: &mut Cx<'_, '_>, start: u64, end: u64) -> Result<(), Errno> {
+    let id = cx.space();
+    let mut at = start;
+    while at < end {
+        let Some((first, vma)) = cx.k.mm.space(id).overlapping(at, end).next() else {
+            return Ok(());
+        };
+        let (from, stop) = (first.max(at), vma.end.min(end));
+        at = stop;
+        if vma.flags.contains(VmFlags::LOCK_ON_FAULT) {
+            continue;
+        }
+        let write = vma.prot.contains(Prot::WRITE) && !vma.shared;
+        touch(cx, id, (from, stop), write)?;
+    }
+    Ok(())
+}
+
+/// Faults the pages of part of an area in.
+fn touch(
+    cx: &mut Cx<'_, '_>,
+    id: SpaceId,
+    (start, end): (u64, u64),
+    write: bool,
+) -> Result<(), Errno> {
+    let mut at = start;
+    while at < end {
+        let pte = cx.k.mm.space(id).pages.get(at / PAGE_SIZE);
+        let there = pte.on_host() && (!write || pte.writable());
+        if !there {
+            fault::kernel_access(cx.k, cx.p, id, at, write)?;
+        }
+        at += PAGE_SIZE;
+    }
+    Ok(())
+}
+
+fn protect(cx: &mut Cx<'_, '_>, addr: u64, len: u64, prot: u64) -> SysResult {
+    let (down, up) = (u64::from(g::PROT_GROWSDOWN), u64::from(g::PROT_GROWSUP));
+    if prot & down != 0 && prot & up != 0 || !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL.into());
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    let (mut start, end) = range(addr, len)?;
+    // PROT_SEM means nothing; other unknown bits are refused, while mmap(2) ignores them.
+    let bits = prot & !(down | up | u64::from(g::PROT_SEM));
+    let wanted = u8::try_from(bits).ok().and_then(Prot::from_bits);
+    let wanted = wanted.ok_or(Errno::EINVAL)?;
+    let id = cx.space();
+    if prot & (down | up) != 0 {
+        let mut areas = cx.k.mm.space(id).overlapping(start, end);
+        let (first, vma) = areas.next().ok_or(Errno::ENOMEM)?;
+        // Nothing grows upwards on x86.
+        if prot & up != 0 || !vma.flags.contains(VmFlags::GROWS_DOWN) {
+            return Err(Errno::EINVAL.into());
+        }
+        start = first;
+    }
+    let limit = cx.rlimit(g::RLIMIT_DATA);
+    mapping::protect(cx.k, cx.p, id, (start, end), wanted, limit)?;
+    Ok(0)
+}
+
+pub(super) fn mprotect(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, prot: ProtFlags) -> SysResult {
+    protect(cx, addr.0, len.0, prot.0)
+}
+
+pub(super) fn munmap(cx: &mut Cx<'_, '_>, addr: Addr, length: Size) -> SysResult {
+    let (start, end) = range(addr.0, length.0).map_err(|_| Errno::EINVAL)?;
+    if start == end {
+        return Err(Errno::EINVAL.into());
+    }
+    let id = cx.space();
+    mapping::unmap(cx.k, cx.p, id, start, end)?;
+    Ok(0)
+}
+
+pub(super) fn mseal(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, flags: Hex) -> SysResult {
+    if flags.0 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let (start, end) = present_range(addr.0, len.0)?;
+    let id = cx.space();
+    // All or nothing: a range with a hole is not sealed in part.
+    if !cx.k.mm.space(id).covers(start, end) {
+        return Err(Errno::ENOMEM.into());
+    }
+    mapping::change(cx.k, cx.p, id, (start, end), Holes::Stop, |vma| {
+        vma.flags |= VmFlags::SEALED;
+        Ok(())
+    })?;
+    Ok(0)
+}
+
+pub(super) fn msync(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, flags: Hex) -> SysResult {
+    let flags = flags.0 as u32;
+    let both = g::MS_ASYNC | g::MS_SYNC;
+    if flags & !(both | g::MS_INVALIDATE) != 0
+        || flags & both == both
+        || !addr.0.is_multiple_of(PAGE_SIZE)
+    {
+        return Err(Errno::EINVAL.into());
+    }
+    // Linux lets the length wrap around to 0.
+    let len = page_up(length.0).unwrap_or(0);
+    let end = addr.0.checked_add(len).ok_or(Errno::ENOMEM)?;
+    // Shared mappings are the file's own pages: there is nothing to write back.
+    let space = cx.k.mm.space(cx.space());
+    let locked = |(_, vma): (u64, Vma)| vma.flags.contains(VmFlags::LOCKED);
+    if flags & g::MS_INVALIDATE != 0 && space.overlapping(addr.0, end).any(locked) {
+        return Err(Errno::EBUSY.into());
+    }
+    match space.covers(addr.0, end) {
+        true => Ok(0),
+        false => Err(Errno::ENOMEM.into()),
+    }
+}
+
+pub(super) fn mincore(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, vec: Addr) -> SysResult {
+    let (start, end) = range(addr.0, length.0)?;
+    let id = cx.space();
+    let (first, last) = (start / PAGE_SIZE, end / PAGE_SIZE);
+    let mut chunk = [0; 256];
+    let mut page = first;
+    while page < last {
+        let part = (last - page).min(256);
+        let stop = (page + part) * PAGE_SIZE;
+        if !cx.k.mm.space(id).covers(page * PAGE_SIZE, stop) {
+            return Err(Errno::ENOMEM.into());
+        }
+        for (index, byte) in chunk[..part as usize].iter_mut().enumerate() {
+            *byte = u8::from(is_resident(cx, id, page + index as u64));
+        }
+        cx.write_user(vec.0 + (page - first), &chunk[..part as usize])?;
+        page += part;
+    }
+    Ok(0)
+}
+
+/// Whether a page would be there without a wait: its own, or one of its file that has bytes somewhere.
+fn is_resident(cx: &mut Cx<'_, '_>, id: SpaceId, page: u64) -> bool {
+    use crate::mm::vma::Behind;
+    use crate::vfs::filesystem::Source;
+    let space = cx.k.mm.space(id);
+    if !space.pages.get(page).is_none() {
+        return true;
+    }
+    let Some((start, vma)) = space.find(page * PAGE_SIZE) else {
+        return false;
+    };
+    let Behind::File { file, offset } = vma.behind else {
+        return false;
+    };
+    let Some(inode) = cx.k.vfs.file(file).and_then(|file| file.inode) else {
+        return false;
+    };
+    let at = offset + (page * PAGE_SIZE - start);
+    let extent = inode::extent(cx.k, cx.p, inode, at);
+    matches!(extent, Ok(Some(extent)) if extent.source != Source::Zero)
+}
+
+/// `struct cachestat`: pages in the cache, dirty ones, under write-back, thrown out, thrown out lately.
+pub(super) fn cachestat(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    range: Addr,
+    stat: Addr,
+    flags: Hex,
+) -> SysResult {
+    use crate::vfs::filesystem::Source;
+    let id = fdtable::get(cx, fd.0)?;
+    let [offset, len]: [u64; 2] = cx.read_obj(range.0)?;
+    let open = file::at(cx.k, id);
+    let (kind, inode, writable) = (open.kind.clone(), open.inode, open.writable());
+    let inode = inode.filter(|_| matches!(kind, FileKind::Regular));
+    if let Some(inode) = inode
+        && !writable
+    {
+        let attr = inode::attr(cx.k, cx.p, inode)?;
+        let creds = cx.creds();
+        let owner = creds.fsuid == attr.uid || creds.capable(g::CAP_FOWNER);
+        let who = Who::Task(cx.thread);
+        let may_write = || permission(cx.k, who, &attr, MAY_WRITE).is_ok();
+        if !owner && !may_write() {
+            return Err(Errno::EPERM.into());
+        }
+    }
+    if flags.0 as u32 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let end = match len {
+        0 => u64::MAX,
+        len => offset.saturating_add(len),
+    };
+    let mut cached = 0;
+    let mut at = offset & !(PAGE_SIZE - 1);
+    // Each step passes an extent that is there, so the file's own pages bound it.
+    while at < end
+        && let Some(inode) = inode
+        && let Some(extent) = inode::extent(cx.k, cx.p, inode, at)?
+    {
+        let stop = at.saturating_add(extent.len.max(1)).min(end);
+        let next = stop.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
+        if extent.source != Source::Zero {
+            cached += (next - at) / PAGE_SIZE;
+        }
+        at = next;
+    }
+    // Nothing is ever written back, so that nothing is dirty, and nothing is thrown out.
+    cx.write_obj(stat.0, &[cached, 0, 0, 0, 0])?;
+    Ok(0)
+}

@@ -1,0 +1,190 @@
+//! Mappings that move, grow and shrink (mremap(2)), or get other pages of their file (remap_file_pages(2)).
+
+use super::super::args::*;
+use super::lock::fits_limit;
+use super::map::{Wanted, place};
+use super::{may_expand, populate};
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE};
+use crate::kernel::{Cx, SysResult};
+use crate::mm::map::{self as mapping, overcommits, page_up};
+use crate::mm::space::MAP_COUNT_MAX;
+use crate::mm::vma::{Behind, LOCKED_MASK, VmFlags, Vma};
+
+pub(in super::super) fn mremap(
+    cx: &mut Cx<'_, '_>,
+    old_address: Addr,
+    old_size: Size,
+    new_size: Size,
+    flags: Hex,
+    new_address: Addr,
+) -> SysResult {
+    let flags = flags.0 as u32;
+    let known = g::MREMAP_MAYMOVE | g::MREMAP_FIXED | g::MREMAP_DONTUNMAP;
+    let may_move = flags & g::MREMAP_MAYMOVE != 0;
+    let keep = flags & g::MREMAP_DONTUNMAP != 0;
+    let fixed = flags & g::MREMAP_FIXED != 0;
+    let from = old_address.0;
+    if flags & !known != 0 || ((fixed || keep) && !may_move) || !from.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL.into());
+    }
+    // Linux lets the lengths wrap around to 0.
+    let mut old_len = page_up(old_size.0).unwrap_or(0);
+    let new_len = page_up(new_size.0).unwrap_or(0);
+    if new_len == 0 || new_len > TASK_SIZE || (keep && old_len != new_len) {
+        return Err(Errno::EINVAL.into());
+    }
+    let id = cx.space();
+    let (_, vma) = cx.k.mm.space(id).find(from).ok_or(Errno::EFAULT)?;
+    if vma.flags.contains(VmFlags::SEALED) {
+        return Err(Errno::EPERM.into());
+    }
+    if !fixed && !keep {
+        if new_len <= old_len {
+            mapping::unmap(cx.k, cx.p, id, from + new_len, from.saturating_add(old_len))?;
+            return Ok(from);
+        }
+        let (start, vma) = resizable(cx, from, old_len, new_len)?;
+        if from + old_len == vma.end && free_behind(cx, from, old_len, new_len) {
+            mapping::grow(cx.k, cx.p, id, start, from + new_len);
+            populate_if_locked(cx, vma.flags, from + old_len, from + new_len);
+            return Ok(from);
+        }
+        if !may_move {
+            return Err(Errno::ENOMEM.into());
+        }
+    }
+    if fixed {
+        let to = new_address.0;
+        let fits = to.checked_add(new_len).is_some_and(|end| end <= TASK_SIZE);
+        let clash = to < from.saturating_add(old_len) && from < to.saturating_add(new_len);
+        if !to.is_multiple_of(PAGE_SIZE) || !fits || clash {
+            return Err(Errno::EINVAL.into());
+        }
+        if to < MMAP_MIN_ADDR {
+            return Err(Errno::EPERM.into());
+        }
+    }
+    // The move splits up to three areas and adds one.
+    if cx.k.mm.space(id).vmas.len() + 3 >= MAP_COUNT_MAX {
+        return Err(Errno::ENOMEM.into());
+    }
+    if fixed {
+        mapping::unmap(cx.k, cx.p, id, new_address.0, new_address.0 + new_len)?;
+    }
+    if old_len > new_len {
+        mapping::unmap(cx.k, cx.p, id, from + new_len, from.saturating_add(old_len))?;
+        old_len = new_len;
+    }
+    let (_, vma) = resizable(cx, from, old_len, new_len)?;
+    if keep && !may_expand(cx, new_len, 0, &vma) {
+        return Err(Errno::ENOMEM.into());
+    }
+    let to = match fixed {
+        true => new_address.0,
+        false => place(cx, new_address.0, new_len, 0)?,
+    };
+    mapping::relocate(cx.k, cx.p, id, from, old_len, to, new_len);
+    if keep {
+        // What stays is empty, and locked no more.
+        let all = (from, from + old_len);
+        mapping::change(cx.k, cx.p, id, all, mapping::Holes::Stop, |vma| {
+            vma.flags -= LOCKED_MASK;
+            Ok(())
+        })?;
+    } else if old_len > 0 {
+        mapping::unmap(cx.k, cx.p, id, from, from + old_len)?;
+    }
+    populate_if_locked(cx, vma.flags, to + old_len, to + new_len);
+    Ok(to)
+}
+
+fn populate_if_locked(cx: &mut Cx<'_, '_>, flags: VmFlags, start: u64, end: u64) {
+    if flags.contains(VmFlags::LOCKED) && start < end {
+        // As in mmap(2): what cannot be faulted in is left to the program's own access.
+        let _ = populate(cx, start, end);
+    }
+}
+
+/// The area that a mapping of `old_len` bytes lies in, if it can become `new_len` bytes long.
+fn resizable(cx: &Cx<'_, '_>, from: u64, old_len: u64, new_len: u64) -> Result<(u64, Vma), Errno> {
+    let space = cx.k.mm.space(cx.space());
+    let (start, vma) = space.find(from).ok_or(Errno::EFAULT)?;
+    if old_len == 0 && !vma.shared {
+        return Err(Errno::EINVAL);
+    }
+    if old_len > vma.end - from {
+        return Err(Errno::EFAULT);
+    }
+    let more = new_len.saturating_sub(old_len);
+    if more == 0 {
+        return Ok((start, vma));
+    }
+    if let Behind::File { offset, .. } = vma.behind
+        && (offset + (from - start))
+            .checked_add(new_len)
+            .is_none_or(|end| end > i64::MAX as u64)
+    {
+        return Err(Errno::EINVAL);
+    }
+    if vma.flags.contains(VmFlags::LOCKED) && !fits_limit(cx, more) {
+        return Err(Errno::EAGAIN);
+    }
+    let counted = vma.flags.contains(VmFlags::ACCOUNT);
+    if !may_expand(cx, more, 0, &vma) || (counted && overcommits(cx.k, more)) {
+        return Err(Errno::ENOMEM);
+    }
+    Ok((start, vma))
+}
+
+/// Whether nothing lies where a mapping of `old_len` bytes would grow to `new_len`.
+fn free_behind(cx: &Cx<'_, '_>, from: u64, old_len: u64, new_len: u64) -> bool {
+    let space = cx.k.mm.space(cx.space());
+    let end = from.checked_add(new_len).filter(|&end| end <= TASK_SIZE);
+    end.is_some_and(|end| space.overlapping(from + old_len, end).next().is_none())
+}
+
+pub(in super::super) fn remap_file_pages(
+    cx: &mut Cx<'_, '_>,
+    addr: Addr,
+    size: Size,
+    prot: ProtFlags,
+    pgoff: Ulong,
+    flags: MapFlags,
+) -> SysResult {
+    let (start, len) = (addr.0 & !(PAGE_SIZE - 1), size.0 & !(PAGE_SIZE - 1));
+    let end = start.checked_add(len).filter(|&end| end > start);
+    let offset = pgoff.0.checked_mul(PAGE_SIZE);
+    let fits = pgoff.0.checked_add(len >> PAGE_SHIFT).is_some();
+    let (Some(end), Some(offset), true) = (end, offset, fits && prot.0 == 0) else {
+        return Err(Errno::EINVAL.into());
+    };
+    let space = cx.k.mm.space(cx.space());
+    let (_, vma) = space.find(start).ok_or(Errno::EINVAL)?;
+    let like = |(_, other): (u64, Vma)| {
+        (other.file(), other.prot, other.flags) == (vma.file(), vma.prot, vma.flags)
+    };
+    // More than one area must be of the same file and kind.
+    let same = space.covers(start, end) && space.overlapping(start, end).all(like);
+    let (Some(file), true, true) = (vma.file(), vma.shared, same) else {
+        return Err(Errno::EINVAL.into());
+    };
+    let locked = match vma.flags.contains(VmFlags::LOCKED) {
+        true => g::MAP_LOCKED,
+        false => 0,
+    };
+    let kept = flags.0 as u32 & g::MAP_NONBLOCK | locked;
+    let wanted = Wanted {
+        addr: start,
+        len,
+        prot: vma.prot,
+        flags: g::MAP_SHARED | g::MAP_FIXED | g::MAP_POPULATE | kept,
+        file: Some(file),
+        offset,
+    };
+    // The file may be held by nothing but the mapping that is replaced.
+    crate::vfs::file::get(cx.k, file);
+    let result = wanted.map(cx);
+    crate::vfs::file::put(cx.k, cx.p, file);
+    result.map(|_| 0)
+}
