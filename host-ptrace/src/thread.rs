@@ -63,7 +63,6 @@ impl Thread {
             tracee::pin(0, cpu);
         }
         let tracee = Thread::make_tracee(&batch, &space)?;
-        space.threads.fetch_add(1, Ordering::SeqCst);
         let bell = Bell {
             pid: AtomicI32::new(tracee.pid),
             interrupted: AtomicBool::new(false),
@@ -87,10 +86,14 @@ impl Thread {
         Ok(thread)
     }
 
-    /// A process for a thread of the space: the one a sibling left, or the first one.
+    /// A process for a thread of the space, of which it is one from now on: the one a sibling left, or the first one. A left one has been
+    /// counted since it was made, so that the space is not given back while its worker is on the way.
     fn make_tracee(batch: &Batch, space: &Space) -> Result<Tracee, PlatformError> {
         if let Some(pid) = space.take_sibling() {
-            return Tracee::adopt(pid).map_err(failed("tracing a guest thread"));
+            return Tracee::adopt(pid).map_err(|error| {
+                space.threads.fetch_sub(1, Ordering::SeqCst);
+                failed("tracing a guest thread")(error)
+            });
         }
         let slot = match space.slot() {
             Some(slot) => slot,
@@ -102,7 +105,9 @@ impl Thread {
                 slot
             }
         };
-        Tracee::fork(batch, slot)
+        let tracee = Tracee::fork(batch, slot)?;
+        space.threads.fetch_add(1, Ordering::SeqCst);
+        Ok(tracee)
     }
 
     /// Makes the process of another thread of this thread's space, for its worker to take over.
@@ -113,6 +118,7 @@ impl Thread {
                 .clone_sibling()
                 .map_err(failed("a guest thread"))?;
             self.known = None;
+            space.threads.fetch_add(1, Ordering::SeqCst);
             space.put_sibling(pid);
         }
         Ok(())
@@ -138,6 +144,7 @@ impl Thread {
                 .map_err(|(_, error)| failed("emptying an address space")(error))?;
             self.space.set_slot(None);
             space.set_slot(slot);
+            space.threads.fetch_add(1, Ordering::SeqCst);
         } else {
             self.tracee = Thread::make_tracee(&self.batch, &space)?;
             self.bell.pid.store(self.tracee.pid, Ordering::SeqCst);
@@ -145,7 +152,6 @@ impl Thread {
                 tracee::pin(self.tracee.pid, cpu);
             }
         }
-        space.threads.fetch_add(1, Ordering::SeqCst);
         self.leave();
         self.space = space;
         self.reset_xstate()
