@@ -59,6 +59,10 @@ pub(crate) struct System {
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: [u8; 16],
     pub strace: bool,
+    /// How often threads waited, and how many tasks there have been.
+    pub switches: u64,
+    pub forks: u64,
+    pub load: crate::task::load::Load,
     /// Set once the first process has ended: nothing runs any more.
     pub over: bool,
 }
@@ -230,6 +234,9 @@ impl Kernel {
                 rng,
                 boot_id,
                 strace: config.strace,
+                switches: 0,
+                forks: 1,
+                load: crate::task::load::Load::default(),
                 over: false,
             },
             mm: Mm::new(ports.memory.frames()),
@@ -265,6 +272,7 @@ impl Kernel {
             mono: now.mono.max(self.system.now.mono),
             real: now.real,
         };
+        crate::task::load::sample(self);
         match input {
             Input::Trap { thread, regs, trap } => self.trap(ports, thread, regs, trap),
             Input::Completed { op, result } => self.completed(op, result),
@@ -537,11 +545,12 @@ impl Kernel {
         if let Some(at) = wait.deadline {
             self.waits.deadlines.insert((at, thread));
         }
-        if let Some(call) = self
-            .tasks
-            .get_mut(thread)
-            .and_then(|task| task.call.as_mut())
-        {
+        let Some(task) = self.tasks.get_mut(thread) else {
+            return;
+        };
+        task.switches += 1;
+        self.system.switches += 1;
+        if let Some(call) = task.call.as_mut() {
             call.wait = Some(wait);
         }
     }
@@ -766,7 +775,10 @@ impl<'p> Cx<'_, 'p> {
         let result = syscall::dispatch(self, number, &args);
         let thread = self.thread;
         match result {
-            Ok(value) => self.finish_call(value),
+            Ok(value) => {
+                self.task_mut().io.count(number, value);
+                self.finish_call(value);
+            }
             Err(Stop::Errno(errno)) => self.finish_call(errno.as_result()),
             Err(Stop::Done) => {
                 if let Some(trace) = self.k.abandon_call(thread).and_then(|call| call.trace) {

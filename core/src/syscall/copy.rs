@@ -11,7 +11,7 @@ use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
 use crate::vfs::device::Device;
 use crate::vfs::pipe::PipeId;
 use crate::vfs::{
-    FileId, FileKind, InodeRef, caller, fdtable, file, inode, inotify, pipe, proc, ready, rw,
+    FileId, FileKind, InodeRef, caller, fdtable, file, inode, inotify, perm::Who, pipe, ready, rw,
 };
 
 /// Most bytes moved in one step.
@@ -35,7 +35,7 @@ fn read_chunk(cx: &mut Cx<'_, '_>, id: FileId, at: u64, len: u64) -> Result<Vec<
     let got = match (&file.kind, file.inode) {
         (FileKind::Regular, Some(inode)) => rw::read_inode(cx.k, cx.p, inode, at, &mut buf)?,
         (FileKind::Proc(_), Some(inode)) => {
-            let content = proc::content(cx.k, cx.p, Some(cx.thread), inode.ino)?;
+            let content = inode::content(cx.k, cx.p, Who::Task(cx.thread), inode)?;
             let rest = content.get(at as usize..).unwrap_or_default();
             let got = rest.len().min(buf.len());
             buf[..got].copy_from_slice(&rest[..got]);

@@ -347,7 +347,10 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
     let inode = file::inode_of(cx.k, id)?;
     match lock::flock(cx.k, inode, id, wanted) {
-        Ok(()) => Ok(0),
+        Ok(()) => {
+            file::at_mut(cx.k, id).locker = cx.task().tgid;
+            Ok(0)
+        }
         Err(Errno::EAGAIN) if operation.0 & NO_WAIT == 0 => {
             Wait::on(WaitKey::FileLock(inode)).into()
         }

@@ -60,7 +60,7 @@ pub(super) fn sysinfo(cx: &mut Cx<'_, '_>, info: Addr) -> SysResult {
     let (used, total) = cx.k.mm.frames.usage();
     let info_now = Sysinfo {
         uptime: (cx.now().mono.saturating_sub(cx.k.system.booted.mono) / 1_000_000_000) as i64,
-        loads: [0; 3],
+        loads: cx.k.system.load.averages(),
         totalram: u64::from(total) * PAGE_SIZE,
         freeram: u64::from(total.saturating_sub(used)) * PAGE_SIZE,
         sharedram: 0,

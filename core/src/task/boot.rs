@@ -106,6 +106,8 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         policy: Default::default(),
         cpu_time: 0,
         resumed: 0,
+        io: super::io::Io::default(),
+        switches: 0,
     });
     debug_assert_eq!(tid, INIT);
     Ok(id)

@@ -2,6 +2,7 @@
 
 use alloc::format;
 
+use super::io::Io;
 use super::process::Process;
 use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
 use super::{INIT, Task};
@@ -215,9 +216,12 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
         policy: parent.policy,
         cpu_time: 0,
         resumed: 0,
+        io: Io::default(),
+        switches: 0,
         ..parent
     };
     cx.k.tasks.insert(child);
+    cx.k.system.forks += 1;
     if has(g::CLONE_PIDFD) {
         give_pidfd(cx, &args, tid)?;
     }
@@ -291,6 +295,8 @@ fn make_group(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32, leader: ThreadId)
     group.rlimits = parent.rlimits;
     group.dumpable = parent.dumpable;
     group.oom_score_adj = parent.oom_score_adj;
+    group.oom_score_adj_min = parent.oom_score_adj_min;
+    group.coredump_filter = parent.coredump_filter;
     group.exe = parent.exe;
     if let Some(exe) = group.exe {
         crate::vfs::file::get(cx.k, exe);

@@ -10,6 +10,8 @@ pub(crate) mod clone;
 pub(crate) mod creds;
 mod elf;
 pub(crate) mod exec;
+pub(crate) mod io;
+pub(crate) mod load;
 pub(crate) mod posix_timer;
 pub(crate) mod process;
 pub(crate) mod signal;
@@ -98,6 +100,10 @@ pub(crate) struct Task {
     pub cpu_time: u64,
     /// `CLOCK_MONOTONIC` time of the last resume.
     pub resumed: u64,
+    /// What it read and wrote.
+    pub io: io::Io,
+    /// How often it waited.
+    pub switches: u64,
 }
 
 /// All tasks and thread groups.
@@ -185,6 +191,11 @@ impl Tasks {
     /// The leader's task of a group; also of a zombie.
     pub(crate) fn leader(&self, tgid: u32) -> Option<&Task> {
         self.get(self.group(tgid)?.leader)
+    }
+
+    /// The thread number given out last.
+    pub(crate) fn last_tid(&self) -> u32 {
+        self.last_tid
     }
 
     /// Number of tasks, zombies included.

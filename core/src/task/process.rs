@@ -61,6 +61,12 @@ pub(crate) struct Process {
     /// `PR_SET_DUMPABLE`.
     pub dumpable: bool,
     pub oom_score_adj: i16,
+    /// The lowest that can be set without `CAP_SYS_RESOURCE`.
+    pub oom_score_adj_min: i16,
+    /// `/proc/PID/coredump_filter`
+    pub coredump_filter: u32,
+    /// What ended threads read and wrote.
+    pub ended_io: super::io::Io,
     pub started: Now,
     /// What ended threads have run, and the children that were waited for.
     pub ended_cpu_time: u64,
@@ -123,6 +129,9 @@ impl Process {
             subreaper: false,
             dumpable: true,
             oom_score_adj: 0,
+            oom_score_adj_min: 0,
+            coredump_filter: crate::vfs::proc::COREDUMP_FILTER,
+            ended_io: super::io::Io::default(),
             started,
             ended_cpu_time: 0,
             children_cpu_time: 0,
@@ -190,7 +199,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     let clear = core::mem::take(&mut task.clear_child_tid);
     let vfork_parent = task.vfork_parent.take();
     let (tid, tgid, space, files, fs) = (task.tid, task.tgid, task.space, task.files, task.fs);
-    let (fresh, time) = (task.fresh, task.cpu_time);
+    let (fresh, time, io) = (task.fresh, task.cpu_time, task.io);
     task.exited = true;
     task.running = false;
     task.stopped = false;
@@ -212,6 +221,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     };
     group.threads.remove(&tid);
     group.ended_cpu_time = group.ended_cpu_time.saturating_add(time);
+    group.ended_io.add(&io);
     if thread == group.leader {
         group.leader_status = status;
     } else {

@@ -9,6 +9,7 @@ use super::inode;
 use super::mount::{self, MountFlags, PathRef, get_path, put_path};
 use super::perm::Who;
 use super::proc::ProcFs;
+use super::sysfs::SysFs;
 use super::union::UnionFs;
 use super::walk::{Flags, Walker};
 use crate::Kernel;
@@ -65,9 +66,11 @@ pub(crate) fn mount_all(
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     boot.mount(b"/dev/shm", shm, flags, b"shm", "tmpfs")?;
 
-    let sys = boot.tmpfs(0o555)?;
-    boot.sealed.push(sys);
+    let flags = flags | MountFlags::READ_ONLY;
+    let sys = boot.k.vfs.add_filesystem(Filesystem::Sys(SysFs::Devices));
     boot.mount(b"/sys", sys, flags, b"sysfs", "sysfs")?;
+    let groups = boot.k.vfs.add_filesystem(Filesystem::Sys(SysFs::Cgroup));
+    boot.mount(b"/sys/fs/cgroup", groups, flags, b"cgroup", "cgroup2")?;
 
     for mount in &config.mounts {
         boot.mount_tree(&mount.target, &mount.source, &mount.tree, mount.mode)?;

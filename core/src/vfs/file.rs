@@ -37,7 +37,7 @@ pub(crate) enum FileKind {
     /// An end of a pipe or FIFO, or both, as the access mode says.
     Pipe(PipeId),
     Device(Device),
-    /// A file of `proc`: its content as of the last read at offset 0.
+    /// A file that the kernel makes (`proc`, `sysfs`): its content as of the last read at offset 0.
     Proc(Vec<u8>),
     /// A standard stream of the host.
     HostStream(u8),
@@ -65,6 +65,8 @@ pub(crate) struct File {
     pub offset: u64,
     /// User that opened it.
     pub opener: u32,
+    /// Process that took the flock(2) it holds.
+    pub locker: u32,
     /// `F_SETOWN`, `F_SETSIG`.
     pub owner: i32,
     pub signal: i32,
@@ -81,6 +83,7 @@ impl File {
             flags,
             offset: 0,
             opener: 0,
+            locker: 0,
             owner: 0,
             signal: 0,
         }

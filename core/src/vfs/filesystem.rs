@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 
 use super::proc::ProcFs;
+use super::sysfs::SysFs;
 use super::union::UnionFs;
 use crate::abi::Errno;
 use crate::event::Now;
@@ -187,6 +188,8 @@ pub(crate) enum Filesystem {
     Union(UnionFs),
     /// Process information.
     Proc(ProcFs),
+    /// Devices and control groups.
+    Sys(SysFs),
     /// Pipes and streams (see `vfs::anon`).
     Anon,
 }

@@ -7,6 +7,7 @@ use super::filesystem::{
     RenameFlags, SetAttr, StatFs,
 };
 use super::perm::Who;
+use super::sysfs::{self, SysFs};
 use super::union::UnionFs;
 use super::{anon, proc};
 use crate::Kernel;
@@ -20,13 +21,23 @@ use crate::port::Ports;
 pub(crate) enum FsKind {
     Union,
     Proc,
+    Sys,
     Anon,
+}
+
+/// The tree of a file system of the kernel's own.
+fn sys(k: &Kernel, fs: FsId) -> Option<SysFs> {
+    match k.vfs.filesystem(fs) {
+        &Filesystem::Sys(fs) => Some(fs),
+        _ => None,
+    }
 }
 
 pub(crate) fn kind(k: &Kernel, fs: FsId) -> FsKind {
     match k.vfs.filesystem(fs) {
         Filesystem::Union(_) => FsKind::Union,
         Filesystem::Proc(_) => FsKind::Proc,
+        Filesystem::Sys(_) => FsKind::Sys,
         Filesystem::Anon => FsKind::Anon,
     }
 }
@@ -75,6 +86,7 @@ pub(crate) fn root(k: &Kernel, fs: FsId) -> Result<Ino, Errno> {
     match k.vfs.filesystem(fs) {
         Filesystem::Union(union) => Ok(union.root()),
         Filesystem::Proc(_) => Ok(proc::ROOT),
+        Filesystem::Sys(_) => Ok(sysfs::ROOT),
         Filesystem::Anon => Ok(anon::ROOT),
     }
 }
@@ -90,7 +102,10 @@ pub(crate) fn lookup(
     match with(k, p, dir.fs, |fs, cx| fs.lookup(cx, dir.ino, name)) {
         Some(result) => result,
         None if kind(k, dir.fs) == FsKind::Proc => proc::lookup(k, p, who.viewer(), dir.ino, name),
-        None => Err(Errno::ENOENT),
+        None => match sys(k, dir.fs) {
+            Some(fs) => sysfs::lookup(k, fs, dir.ino, name),
+            None => Err(Errno::ENOENT),
+        },
     }
 }
 
@@ -111,7 +126,10 @@ pub(crate) fn attr(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) -> Result
     match with(k, p, inode.fs, |fs, cx| fs.attr(cx, inode.ino)) {
         Some(result) => result,
         None if kind(k, inode.fs) == FsKind::Proc => proc::attr(k, p, inode.ino),
-        None => anon::attr(k, inode.ino),
+        None => match sys(k, inode.fs) {
+            Some(fs) => sysfs::attr(k, fs, inode.ino),
+            None => anon::attr(k, inode.ino),
+        },
     }
 }
 
@@ -135,7 +153,23 @@ pub(crate) fn read_link(
     match with(k, p, inode.fs, |fs, cx| fs.read_link(cx, inode.ino)) {
         Some(result) => result,
         None if kind(k, inode.fs) == FsKind::Proc => proc::read_link(k, p, who.viewer(), inode.ino),
-        None => Err(Errno::EINVAL),
+        None => match sys(k, inode.fs) {
+            Some(fs) => sysfs::read_link(k, fs, inode.ino),
+            None => Err(Errno::EINVAL),
+        },
+    }
+}
+
+/// Contents of a file that the kernel makes, as they are now.
+pub(crate) fn content(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    inode: InodeRef,
+) -> Result<Vec<u8>, Errno> {
+    match sys(k, inode.fs) {
+        Some(fs) => sysfs::content(k, fs, inode.ino),
+        None => proc::content(k, p, who.viewer(), inode.ino),
     }
 }
 
@@ -222,6 +256,10 @@ pub(crate) fn read_dir(
         (None, Some(each)) if kind(k, dir.fs) == FsKind::Proc => {
             proc::read_dir(k, p, who.viewer(), dir.ino, cookie, each)
         }
+        (None, Some(each)) => match sys(k, dir.fs) {
+            Some(fs) => sysfs::read_dir(k, fs, dir.ino, cookie, each),
+            None => Err(Errno::ENOTDIR),
+        },
         _ => Err(Errno::ENOTDIR),
     }
 }
@@ -344,6 +382,7 @@ pub(crate) fn statfs(k: &Kernel, fs: FsId) -> StatFs {
     match k.vfs.filesystem(fs) {
         Filesystem::Union(union) => union.statfs(&k.mm.frames),
         Filesystem::Proc(_) => proc::statfs(),
+        Filesystem::Sys(fs) => sysfs::statfs(*fs),
         Filesystem::Anon => anon::statfs(),
     }
 }

@@ -1,6 +1,8 @@
 //! Locks on files: flock(2), and record locks of fcntl(2) that belong to a process (descriptor table) or an open file (`F_OFD_`).
 
 use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::fdtable::FdTableId;
@@ -11,6 +13,8 @@ use crate::abi::Errno;
 use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
 
+/// Last byte of all files: a lock that reaches it ends nowhere.
+const END: u64 = u64::MAX >> 1;
 /// Most locks there can be.
 const LOCKS_MAX: usize = 1 << 16;
 
@@ -244,6 +248,62 @@ pub(crate) fn released(k: &mut Kernel, file: FileId) {
     if !k.vfs.locks.is_empty() {
         release(k, file, Owner::File(file));
     }
+}
+
+/// Each lock as a line of `/proc/locks` without its number (proc(5)); with `only`, those that belong to this open file, as its `fdinfo`
+/// shows them.
+fn lines(k: &Kernel, only: Option<FileId>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (inode, locks) in &k.vfs.locks.files {
+        let place = format!("00:{:02x}:{}", inode.fs.0 + 1, inode.ino.0);
+        let mode = |exclusive| if exclusive { "WRITE" } else { "READ" };
+        for &(file, exclusive) in &locks.whole {
+            if only.is_none_or(|only| only == file) {
+                let pid = k.vfs.file(file).map_or(0, |file| file.locker);
+                lines.push(format!(
+                    "FLOCK  ADVISORY  {} {pid} {place} 0 EOF",
+                    mode(exclusive)
+                ));
+            }
+        }
+        for record in &locks.records {
+            let (kind, own) = match record.owner {
+                Owner::Process(_) => ("POSIX ", None),
+                Owner::File(file) => ("OFDLCK", Some(file)),
+            };
+            if only.is_some() && only != own {
+                continue;
+            }
+            let last = match record.last {
+                END.. => "EOF".into(),
+                last => format!("{last}"),
+            };
+            let (pid, first, mode) = (record.pid, record.first, mode(record.exclusive));
+            lines.push(format!(
+                "{kind} ADVISORY  {mode} {pid} {place} {first} {last}"
+            ));
+        }
+    }
+    lines
+}
+
+/// The text of `/proc/locks`.
+pub(crate) fn all(k: &Kernel) -> String {
+    let lines = lines(k, None).into_iter().enumerate();
+    lines
+        .map(|(index, line)| format!("{}: {line}\n", index + 1))
+        .collect()
+}
+
+/// The lines that `fdinfo` of an open file has for its locks.
+pub(crate) fn of_file(k: &Kernel, file: FileId) -> String {
+    if k.vfs.locks.is_empty() {
+        return String::new();
+    }
+    let lines = lines(k, Some(file)).into_iter().enumerate();
+    lines
+        .map(|(index, line)| format!("lock:\t{}: {line}\n", index + 1))
+        .collect()
 }
 
 fn release(k: &mut Kernel, file: FileId, owner: Owner) {

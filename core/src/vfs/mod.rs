@@ -2,7 +2,7 @@
 //!
 //! Layers of this module, each knowing only those below it:
 //! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) -> `filesystem` (inodes by number)
-//! -> `union`, `proc`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `device`, `lock`,
+//! -> `union`, `proc`, `sysfs`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `device`, `lock`,
 //! `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`, `inotify`.
 
 pub(crate) mod anon;
@@ -31,6 +31,7 @@ pub(crate) mod rw;
 pub(crate) mod seal;
 pub(crate) mod signalfd;
 pub(crate) mod slab;
+pub(crate) mod sysfs;
 pub(crate) mod timerfd;
 pub(crate) mod union;
 pub(crate) mod walk;
@@ -111,6 +112,11 @@ impl Vfs {
     /// An open file description.
     pub(crate) fn file(&self, id: FileId) -> Option<&File> {
         self.files.get(id.0)
+    }
+
+    /// How many files are open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.files.len()
     }
 
     /// What the timers that are files are armed for; for invariant checks.

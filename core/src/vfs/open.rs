@@ -12,6 +12,7 @@ use super::mount::{self, MountFlags, PathRef, get_path, put_path};
 use super::names;
 use super::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
 use super::pipe::{self, PipeId};
+use super::proc;
 use super::walk::{self, Flags, FollowedTo, Last};
 use crate::Kernel;
 use crate::abi::Errno;
@@ -261,7 +262,7 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
     let kind = match attr.mode & g::S_IFMT {
         _ if inode.fs == anon::FS => return open_anon(cx, path, inode, flags),
         g::S_IFREG => match inode::kind(cx.k, inode.fs) {
-            FsKind::Proc => FileKind::Proc(Vec::new()),
+            FsKind::Proc | FsKind::Sys => FileKind::Proc(Vec::new()),
             _ => FileKind::Regular,
         },
         g::S_IFDIR => FileKind::Directory,
@@ -324,6 +325,9 @@ fn may_open(
         mount::want_write(cx.k, path.mount)?;
     }
     perm::permission(cx.k, who, attr, access)?;
+    if inode::kind(cx.k, inode.fs) == FsKind::Proc {
+        proc::may_open(cx.k, cx.thread, inode.ino, access & MAY_WRITE != 0)?;
+    }
     if how.flags & g::O_NOATIME != 0 && !who.owns(cx.k, attr) {
         return Err(Errno::EPERM);
     }

@@ -343,7 +343,10 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
         (FileKind::Proc(_), Some(inode)) => {
             let mut data = vec![0; iov.left().min(PROC_WRITE_MAX) as usize];
             let len = iov.take(cx, &mut data)?;
-            proc::write(cx, inode.ino, &data[..len as usize])?;
+            match inode::kind(cx.k, inode.fs) {
+                inode::FsKind::Proc => proc::write(cx, inode.ino, &data[..len as usize])?,
+                _ => return Err(Errno::EROFS.into()),
+            }
             Ok(len)
         }
         (&FileKind::Device(device), _) => match device {
@@ -554,7 +557,7 @@ fn read_proc(
     at: u64,
 ) -> Result<u64, Errno> {
     if at == 0 {
-        let content = proc::content(cx.k, cx.p, Some(cx.thread), inode.ino)?;
+        let content = inode::content(cx.k, cx.p, Who::Task(cx.thread), inode)?;
         file::at_mut(cx.k, id).kind = FileKind::Proc(content);
     }
     let FileKind::Proc(content) = &mut file::at_mut(cx.k, id).kind else {

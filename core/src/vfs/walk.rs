@@ -514,7 +514,8 @@ fn lookup_slow(
                 }
             }
         }
-        Err(Errno::ENOENT) if inode::kind(k, dir_inode.fs) == FsKind::Union => {
+        // Names that may come up at any time are not remembered as missing, and so cannot be made either.
+        Err(Errno::ENOENT) if inode::kind(k, dir_inode.fs) != FsKind::Proc => {
             Ok(k.vfs.dentries.insert(dir, name, None))
         }
         Err(errno) => Err(errno),

@@ -1,10 +1,16 @@
 //! The `proc` file system (proc(5)): inodes are numbers made of a process and what is told about it; contents are made when a file
 //! is opened.
 //!
-//! `system` holds what tells of the whole system, `process` what tells of one process or thread.
+//! `system` holds what tells of the whole system, `process` what tells of one process or thread: both are tables of paths. `state`, `identity`,
+//! `mounts`, `net` and `fdinfo` make contents of some of the latter.
 
+mod fdinfo;
+mod identity;
 mod memory;
+mod mounts;
+mod net;
 mod process;
+mod state;
 mod system;
 
 use alloc::format;
@@ -21,6 +27,8 @@ use crate::port::Ports;
 
 use process::View;
 use system::{Kind, PATHS};
+
+pub(crate) use state::COREDUMP_FILTER;
 
 /// An instance of `proc`.
 #[derive(Clone, Debug, Hash)]
@@ -119,11 +127,7 @@ impl Node {
     /// File type and permissions.
     fn mode(self, k: &Kernel) -> u32 {
         match self {
-            Node::System(place) => match PATHS[place].1 {
-                Kind::Dir => g::S_IFDIR | 0o555,
-                Kind::File(_) => g::S_IFREG | 0o444,
-                Kind::Link(_) => g::S_IFLNK | 0o777,
-            },
+            Node::System(place) => PATHS[place].1.mode(),
             Node::OwnLink { .. } => g::S_IFLNK | 0o777,
             Node::Dir(_) | Node::TaskDir(_) => g::S_IFDIR | 0o555,
             Node::FdDir(_) => g::S_IFDIR | 0o500,
@@ -173,8 +177,11 @@ pub(crate) fn lookup(
             b"task" if !view.thread => Some(Node::TaskDir(view)),
             b"fd" => Some(Node::FdDir(view)),
             b"fdinfo" => Some(Node::FdInfoDir(view)),
-            _ => process::find(name).map(|place| Node::File(view, place)),
+            _ => process::find("", name).map(|place| Node::File(view, place)),
         },
+        Node::File(view, place) if matches!(process::FILES[place].1, process::Kind::Dir(_)) => {
+            process::find(process::FILES[place].0, name).map(|place| Node::File(view, place))
+        }
         Node::TaskDir(view) => number(name).and_then(|id| {
             let inner = View { id, thread: true };
             (inner.task(k)?.tgid == view.task(k)?.tgid).then_some(Node::Dir(inner))
@@ -197,10 +204,15 @@ pub(crate) fn attr(k: &mut Kernel, _p: &mut Ports<'_>, ino: Ino) -> Result<Attr,
     let mode = node.mode(k);
     let (uid, gid) = match node {
         Node::System(_) | Node::OwnLink { .. } => (0, 0),
-        Node::Dir(view) | Node::TaskDir(view) | Node::FdDir(view) | Node::FdInfoDir(view) => {
+        Node::Dir(view) | Node::TaskDir(view) => view.owner(k),
+        Node::File(view, place) if process::FILES[place].1.mode() == g::S_IFDIR | 0o555 => {
             view.owner(k)
         }
-        Node::File(view, _) | Node::Fd(view, _) | Node::FdInfo(view, _) => view.owner(k),
+        Node::FdDir(view)
+        | Node::FdInfoDir(view)
+        | Node::File(view, _)
+        | Node::Fd(view, _)
+        | Node::FdInfo(view, _) => view.owner_of_files(k),
     };
     let now = Time::from_nanos(k.system.now.real);
     Ok(Attr {
@@ -242,6 +254,7 @@ pub(crate) fn read_link(
         }
         Node::File(view, place) => process::FILES[place].1.read_link(k, thread, view),
         Node::Fd(view, fd) => {
+            process::check_access(k, thread, view)?;
             let file = view.file(k, fd).ok_or(Errno::ENOENT)?;
             Ok(process::file_text(k, thread, file))
         }
@@ -252,14 +265,18 @@ pub(crate) fn read_link(
 /// Where a magic link (`exe`, `cwd`, `root`, `fd/N`) leads, without a reference; `None` for a link that is followed by its text.
 pub(crate) fn jump(
     k: &mut Kernel,
-    _viewer: Option<ThreadId>,
+    viewer: Option<ThreadId>,
     ino: Ino,
 ) -> Result<Option<PathRef>, Errno> {
     let k = &*k;
-    let target = match Node::of(k, ino)? {
+    let node = Node::of(k, ino)?;
+    if let (Node::File(view, _) | Node::Fd(view, _), Some(thread)) = (node, viewer) {
+        process::check_access(k, thread, view)?;
+    }
+    let target = match node {
         Node::File(view, place) => match process::FILES[place].1 {
             process::Kind::Link(target) => target(k, view),
-            process::Kind::File(..) => return Ok(None),
+            _ => return Ok(None),
         },
         Node::Fd(view, fd) => view
             .file(k, fd)
@@ -280,14 +297,17 @@ pub(crate) fn content(
     let thread = viewer.ok_or(Errno::ENOENT)?;
     match Node::of(k, ino)? {
         Node::System(place) => match PATHS[place].1 {
-            Kind::File(make) => Ok(make(k)),
+            Kind::File(make) | Kind::Value(make) => Ok(make(k)),
+            Kind::Text(text) | Kind::Tunable(text) => Ok(text.as_bytes().to_vec()),
             _ => Err(Errno::EINVAL),
         },
         Node::File(view, place) => match process::FILES[place].1 {
-            process::Kind::File(_, make) => make(k, p, thread, view),
+            process::Kind::File(_, make) | process::Kind::Private(_, make) => {
+                make(k, p, thread, view)
+            }
             _ => Err(Errno::EINVAL),
         },
-        Node::FdInfo(view, fd) => process::fd_info(k, view, fd),
+        Node::FdInfo(view, fd) => fdinfo::fd_info(k, view, fd),
         _ => Err(Errno::EISDIR),
     }
 }
@@ -295,8 +315,32 @@ pub(crate) fn content(
 /// Writes to a file (`comm`, `oom_score_adj`); `EACCES` where nothing can be written.
 pub(crate) fn write(cx: &mut Cx<'_, '_>, ino: Ino, data: &[u8]) -> Result<(), Errno> {
     match Node::of(cx.k, ino)? {
-        Node::File(view, place) => process::write(cx.k, view, process::FILES[place].0, data),
+        Node::File(view, place) => {
+            process::write(cx.k, cx.thread, view, process::FILES[place].0, data)
+        }
         _ => Err(Errno::EACCES),
+    }
+}
+
+/// What opening a file asks beyond its permissions: the right to look into a process; and `/proc/sys` is read-only, as in a container.
+pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> Result<(), Errno> {
+    match Node::of(k, ino)? {
+        Node::System(place) => match PATHS[place].1 {
+            Kind::Closed(_) => Err(Errno::EPERM),
+            Kind::Value(_) | Kind::Tunable(_) if writes => Err(Errno::EROFS),
+            // Not even CAP_DAC_OVERRIDE makes settings writable that are not (`proc_sys_permission()`).
+            _ if writes && PATHS[place].0.starts_with("sys/") => Err(Errno::EACCES),
+            _ if writes => Err(Errno::EIO),
+            _ => Ok(()),
+        },
+        Node::File(view, place) => match process::FILES[place].1 {
+            process::Kind::Private(..) => process::check_access(k, thread, view),
+            _ => Ok(()),
+        },
+        Node::FdDir(view) | Node::FdInfoDir(view) | Node::FdInfo(view, _) => {
+            process::check_access(k, thread, view)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -336,9 +380,10 @@ pub(crate) fn read_dir(
             }
             named.push((b"fd", Node::FdDir(view)));
             named.push((b"fdinfo", Node::FdInfoDir(view)));
-            let files = process::FILES.iter().enumerate();
-            named
-                .extend(files.map(|(place, (name, _))| (name.as_bytes(), Node::File(view, place))));
+            named.extend(process_entries(view, ""));
+        }
+        Node::File(view, place) if matches!(process::FILES[place].1, process::Kind::Dir(_)) => {
+            named.extend(process_entries(view, process::FILES[place].0));
         }
         Node::TaskDir(view) => {
             let tgid = view.task(k).map_or(0, |task| task.tgid);
@@ -383,6 +428,10 @@ pub(crate) fn read_dir(
         }
     }
     Ok(())
+}
+
+fn process_entries(view: View, dir: &str) -> impl Iterator<Item = (&'static [u8], Node)> {
+    process::entries(dir).map(move |place| (process::last(place), Node::File(view, place)))
 }
 
 /// Sizes.

@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::memory;
+use super::{identity, memory, mounts, net, state};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
@@ -14,8 +14,7 @@ use crate::machine::ThreadId;
 use crate::mm::space;
 use crate::port::Ports;
 use crate::task::Task;
-use crate::vfs::mount::MountFlags;
-use crate::vfs::{FileId, FileKind, FsContext, MountId, PathRef, epoll, inotify, walk};
+use crate::vfs::{FileId, FsContext, PathRef, walk};
 
 /// Nanoseconds in a clock tick.
 const TICK: u64 = 10_000_000;
@@ -49,19 +48,28 @@ impl View {
     }
 
     /// Root, working directory and umask, while the task lives.
-    fn context<'k>(&self, k: &'k Kernel) -> Option<&'k FsContext> {
+    pub(super) fn context<'k>(&self, k: &'k Kernel) -> Option<&'k FsContext> {
         let task = self.task(k).filter(|task| !task.exited)?;
         Some(k.vfs.fs_context(task.fs))
     }
 
-    fn live<'k>(&self, k: &'k Kernel) -> Result<&'k Task, Errno> {
+    pub(super) fn live<'k>(&self, k: &'k Kernel) -> Result<&'k Task, Errno> {
         self.task(k).ok_or(Errno::ESRCH)
     }
 
-    /// Owner of the files: the effective user and group.
+    /// Owner of the directory: the effective user and group.
     pub(super) fn owner(&self, k: &Kernel) -> (u32, u32) {
         self.task(k)
             .map_or((0, 0), |task| (task.creds.euid, task.creds.egid))
+    }
+
+    /// Owner of what is in it: root, if the process does not want to be looked at (`PR_SET_DUMPABLE`).
+    pub(super) fn owner_of_files(&self, k: &Kernel) -> (u32, u32) {
+        let group = self.task(k).and_then(|task| k.tasks.group(task.tgid));
+        match group.is_some_and(|group| group.dumpable) {
+            true => self.owner(k),
+            false => (0, 0),
+        }
     }
 
     /// The open file behind a descriptor.
@@ -88,13 +96,17 @@ impl View {
     }
 }
 
-type Make = fn(&mut Kernel, &mut Ports<'_>, ThreadId, View) -> Result<Vec<u8>, Errno>;
+pub(super) type Make = fn(&mut Kernel, &mut Ports<'_>, ThreadId, View) -> Result<Vec<u8>, Errno>;
 
 /// What an entry of [`FILES`] is.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
+    /// A directory with these permissions.
+    Dir(u32),
     /// A file with these permissions and what makes its contents.
     File(u32, Make),
+    /// A file that is opened only by who may look into the process as a debugger does (ptrace(2)); others get `EACCES`.
+    Private(u32, Make),
     /// A magic link.
     Link(fn(&Kernel, View) -> Option<PathRef>),
 }
@@ -102,7 +114,8 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn mode(self) -> u32 {
         match self {
-            Kind::File(mode, _) => g::S_IFREG | mode,
+            Kind::Dir(mode) => g::S_IFDIR | mode,
+            Kind::File(mode, _) | Kind::Private(mode, _) => g::S_IFREG | mode,
             Kind::Link(_) => g::S_IFLNK | 0o777,
         }
     }
@@ -116,52 +129,118 @@ impl Kind {
         let Kind::Link(target) = self else {
             return Err(Errno::EINVAL);
         };
+        check_access(k, thread, view)?;
         Ok(path_text(k, thread, target(k, view).ok_or(Errno::ENOENT)?))
     }
 }
 
-/// What the directory of a process or thread holds beside `fd`, `fdinfo` and `task`.
+/// What the directory of a process or thread holds beside `fd`, `fdinfo` and `task`: paths below it, each directory before what is in it.
 pub(super) static FILES: &[(&str, Kind)] = &[
-    ("auxv", Kind::File(0o400, auxv)),
+    ("attr", Kind::Dir(0o555)),
+    ("attr/current", Kind::File(0o666, no_module)),
+    ("attr/exec", Kind::File(0o666, no_module)),
+    ("attr/fscreate", Kind::File(0o666, no_module)),
+    ("attr/keycreate", Kind::File(0o666, no_module)),
+    ("attr/prev", Kind::File(0o444, no_module)),
+    ("attr/sockcreate", Kind::File(0o666, no_module)),
+    ("auxv", Kind::Private(0o400, auxv)),
     (
         "cgroup",
         Kind::File(0o444, |_, _, _, _| Ok(b"0::/\n".to_vec())),
     ),
     ("cmdline", Kind::File(0o444, cmdline)),
     ("comm", Kind::File(0o644, comm)),
+    ("coredump_filter", Kind::File(0o644, state::coredump_filter)),
+    (
+        "cpuset",
+        Kind::File(0o444, |_, _, _, _| Ok(b"/\n".to_vec())),
+    ),
     ("cwd", Kind::Link(|k, view| Some(view.context(k)?.cwd))),
-    ("environ", Kind::File(0o400, environ)),
+    ("environ", Kind::Private(0o400, environ)),
     ("exe", Kind::Link(exe)),
-    (
-        "io",
-        Kind::File(0o400, |_, _, _, _| Ok(IO.as_bytes().to_vec())),
-    ),
+    ("gid_map", Kind::File(0o644, identity::gid_map)),
+    ("io", Kind::Private(0o400, state::io)),
     ("limits", Kind::File(0o444, limits)),
-    (
-        "loginuid",
-        Kind::File(0o644, |_, _, _, _| Ok(b"4294967295".to_vec())),
-    ),
-    ("maps", Kind::File(0o444, memory::maps)),
-    ("mountinfo", Kind::File(0o444, mountinfo)),
-    ("mounts", Kind::File(0o444, mounts)),
-    (
-        "oom_score",
-        Kind::File(0o444, |_, _, _, _| Ok(b"0\n".to_vec())),
-    ),
+    ("loginuid", Kind::File(0o644, identity::no_session)),
+    ("maps", Kind::Private(0o444, memory::maps)),
+    ("mountinfo", Kind::File(0o444, mounts::mountinfo)),
+    ("mounts", Kind::File(0o444, mounts::mounts)),
+    ("mountstats", Kind::File(0o400, mounts::mountstats)),
+    ("net", Kind::Dir(0o555)),
+    ("net/arp", Kind::File(0o444, net::arp)),
+    ("net/dev", Kind::File(0o444, net::dev)),
+    ("net/dev_mcast", Kind::File(0o444, net::nothing)),
+    ("net/if_inet6", Kind::File(0o444, net::nothing)),
+    ("net/ipv6_route", Kind::File(0o444, net::nothing)),
+    ("net/netlink", Kind::File(0o444, net::netlink)),
+    ("net/packet", Kind::File(0o444, net::packet)),
+    ("net/protocols", Kind::File(0o444, net::protocols)),
+    ("net/raw", Kind::File(0o444, net::udp)),
+    ("net/raw6", Kind::File(0o444, net::udp6)),
+    ("net/route", Kind::File(0o444, net::route)),
+    ("net/sockstat", Kind::File(0o444, net::sockstat)),
+    ("net/tcp", Kind::File(0o444, net::tcp)),
+    ("net/tcp6", Kind::File(0o444, net::tcp6)),
+    ("net/udp", Kind::File(0o444, net::udp)),
+    ("net/udp6", Kind::File(0o444, net::udp6)),
+    ("net/unix", Kind::File(0o444, net::unix)),
+    ("oom_adj", Kind::File(0o644, state::oom_adj)),
+    ("oom_score", Kind::File(0o444, state::oom_score)),
     ("oom_score_adj", Kind::File(0o644, oom_score_adj)),
+    ("personality", Kind::Private(0o400, state::personality)),
+    ("projid_map", Kind::File(0o644, identity::projid_map)),
     ("root", Kind::Link(|k, view| Some(view.context(k)?.root))),
-    ("smaps", Kind::File(0o444, memory::smaps)),
-    ("smaps_rollup", Kind::File(0o444, memory::smaps_rollup)),
+    ("sched", Kind::File(0o644, state::sched)),
+    ("schedstat", Kind::File(0o444, state::schedstat)),
+    ("sessionid", Kind::File(0o444, identity::no_session)),
+    ("setgroups", Kind::File(0o644, identity::setgroups)),
+    ("smaps", Kind::Private(0o444, memory::smaps)),
+    (
+        "smaps_rollup",
+        Kind::Private(0o444, memory::smaps_rollup),
+    ),
+    ("stack", Kind::Private(0o400, state::stack)),
     ("stat", Kind::File(0o444, stat)),
     ("statm", Kind::File(0o444, memory::statm)),
     ("status", Kind::File(0o444, status)),
+    ("syscall", Kind::Private(0o400, state::syscall)),
+    ("timerslack_ns", Kind::File(0o666, state::timerslack)),
+    ("uid_map", Kind::File(0o644, identity::uid_map)),
+    ("wchan", Kind::File(0o444, |_, _, _, _| Ok(b"0".to_vec()))),
 ];
 
-const IO: &str = "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n";
+/// The path in the directory that is the path `dir` (empty: that of the process itself) called `name`.
+pub(super) fn find(dir: &str, name: &[u8]) -> Option<usize> {
+    entries(dir).find(|&place| last(place) == name)
+}
 
-/// The place of a name in [`FILES`].
-pub(super) fn find(name: &[u8]) -> Option<usize> {
-    FILES.iter().position(|(other, _)| other.as_bytes() == name)
+/// The places of what is in a directory of [`FILES`].
+pub(super) fn entries(dir: &str) -> impl Iterator<Item = usize> {
+    (0..FILES.len()).filter(move |&place| parent(FILES[place].0) == dir)
+}
+
+/// The last component of the path at a place.
+pub(super) fn last(place: usize) -> &'static [u8] {
+    let path = FILES[place].0;
+    path.rsplit('/').next().unwrap_or(path).as_bytes()
+}
+
+fn parent(path: &str) -> &str {
+    path.rfind('/').map_or("", |at| &path[..at])
+}
+
+/// `EACCES` unless the thread may look into the process as a debugger does.
+pub(super) fn check_access(k: &Kernel, thread: ThreadId, view: View) -> Result<(), Errno> {
+    let target = view.live(k)?.id;
+    match crate::syscall::futex::may_look(k, thread, target) {
+        true => Ok(()),
+        false => Err(Errno::EACCES),
+    }
+}
+
+/// What a security module would tell; there is none.
+fn no_module(_: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, _: View) -> Result<Vec<u8>, Errno> {
+    Err(Errno::EINVAL)
 }
 
 fn exe(k: &Kernel, view: View) -> Option<PathRef> {
@@ -170,7 +249,7 @@ fn exe(k: &Kernel, view: View) -> Option<PathRef> {
 }
 
 /// A place as the asking thread names it.
-fn path_text(k: &Kernel, thread: ThreadId, path: PathRef) -> Vec<u8> {
+pub(super) fn path_text(k: &Kernel, thread: ThreadId, path: PathRef) -> Vec<u8> {
     match k.tasks.get(thread) {
         Some(task) => walk::path_of(k, k.vfs.fs_context(task.fs).root, path),
         None => Vec::new(),
@@ -193,59 +272,6 @@ pub(super) fn fd_mode(k: &Kernel, view: View, fd: u32) -> u32 {
     let read = if open.readable() { 0o500 } else { 0 };
     let write = if open.writable() { 0o300 } else { 0 };
     read | write
-}
-
-pub(super) fn fd_info(k: &Kernel, view: View, fd: u32) -> Result<Vec<u8>, Errno> {
-    let open = view
-        .file(k, fd)
-        .and_then(|id| k.vfs.file(id))
-        .ok_or(Errno::ENOENT)?;
-    let mut text = format!(
-        "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{}\n",
-        open.offset,
-        open.flags,
-        open.path.mount.0,
-        open.inode.map_or(0, |inode| inode.ino.0)
-    );
-    text += &event_info(k, &open.kind);
-    Ok(text.into_bytes())
-}
-
-/// The lines that files which are events add (proc(5), "/proc/pid/fdinfo").
-fn event_info(k: &Kernel, kind: &FileKind) -> String {
-    let span = |nanos: u64| format!("({}, {})", nanos / 1_000_000_000, nanos % 1_000_000_000);
-    match kind {
-        FileKind::EventFd(event) => format!(
-            "eventfd-count: {:16x}\neventfd-id: 0\neventfd-semaphore: {}\n",
-            event.count,
-            u8::from(event.semaphore)
-        ),
-        FileKind::TimerFd(timer) => {
-            let left = match timer.at {
-                Some(at) if !timer.expired => at.saturating_sub(k.system.now.mono),
-                _ => 0,
-            };
-            format!(
-                "clockid: {}\nticks: {}\nsettime flags: 0{:o}\nit_value: {}\nit_interval: {}\n",
-                timer.clock,
-                timer.ticks,
-                timer.flags,
-                span(left),
-                span(timer.interval)
-            )
-        }
-        FileKind::SignalFd(mask) => format!("sigmask:\t{mask:016x}\n"),
-        FileKind::PidFd(pid) => {
-            let number = match pid.process(k) {
-                Some(tgid) => i64::from(pid.thread.unwrap_or(tgid)),
-                None => -1,
-            };
-            format!("Pid:\t{number}\nNSpid:\t{number}\n")
-        }
-        FileKind::Epoll(epoll) => epoll::info(k, epoll),
-        FileKind::Inotify(instance) => inotify::info(instance),
-        _ => String::new(),
-    }
 }
 
 /// Bytes of a task's memory between two addresses; empty where it has none any more.
@@ -287,7 +313,7 @@ fn auxv(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
 }
 
 /// `comm` without the padding.
-fn name_of(task: &Task) -> &[u8] {
+pub(super) fn name_of(task: &Task) -> &[u8] {
     let end = task
         .comm
         .iter()
@@ -313,39 +339,48 @@ fn oom_score_adj(
     Ok(format!("{value}\n").into_bytes())
 }
 
-pub(super) fn write(k: &mut Kernel, view: View, name: &str, data: &[u8]) -> Result<(), Errno> {
-    let task = view.live(k)?;
-    let (id, tgid) = (task.id, task.tgid);
+/// Writes to a file of a process. `EACCES` where nothing can be written.
+pub(super) fn write(
+    k: &mut Kernel,
+    thread: ThreadId,
+    view: View,
+    name: &str,
+    data: &[u8],
+) -> Result<(), Errno> {
     match name {
-        "comm" => {
-            let text = data.strip_suffix(b"\n").unwrap_or(data);
-            if let Some(task) = k.tasks.get_mut(id) {
-                task.comm = [0; 15];
-                for (to, from) in task.comm.iter_mut().zip(text) {
-                    *to = *from;
-                }
-            }
-            Ok(())
-        }
-        "oom_score_adj" => {
-            let text = core::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
-            let value: i16 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
-            if !(-1000..=1000).contains(&value) {
-                return Err(Errno::EINVAL);
-            }
-            if let Some(group) = k.tasks.group_mut(tgid) {
-                group.oom_score_adj = value;
-            }
-            Ok(())
-        }
+        "comm" => set_comm(k, thread, view, data),
+        "coredump_filter" => state::set_coredump_filter(k, view, data),
+        "oom_adj" => state::set_oom_adj(k, thread, view, data),
+        "oom_score_adj" => state::set_oom_score_adj(k, thread, view, data),
+        "timerslack_ns" => state::set_timerslack(k, thread, view, data),
         // No audit session can be set from inside.
         "loginuid" => Err(Errno::EPERM),
+        _ if name.starts_with("attr/") => Err(Errno::EINVAL),
+        "sched" => Ok(()),
+        "gid_map" | "projid_map" | "setgroups" | "uid_map" => Err(Errno::EPERM),
         _ => Err(Errno::EACCES),
     }
 }
 
+/// Only threads of the same process name each other.
+fn set_comm(k: &mut Kernel, thread: ThreadId, view: View, data: &[u8]) -> Result<(), Errno> {
+    let task = view.live(k)?;
+    let (id, tgid) = (task.id, task.tgid);
+    if k.tasks.get(thread).is_none_or(|own| own.tgid != tgid) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(task) = k.tasks.get_mut(id) {
+        let text = data.split(|&byte| byte == 0).next().unwrap_or_default();
+        task.comm = [0; 15];
+        for (to, from) in task.comm.iter_mut().zip(text) {
+            *to = *from;
+        }
+    }
+    Ok(())
+}
+
 /// One letter for what a task does, and its long name (proc(5)).
-fn state(task: &Task) -> (char, &'static str) {
+pub(super) fn state_of(task: &Task) -> (char, &'static str) {
     match task {
         task if task.exited => ('Z', "zombie"),
         task if task.stopped => ('T', "stopped"),
@@ -383,7 +418,7 @@ fn stat(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
     let rest = format!(
         ") {} {} {} {} {} {} 0 0 0 0 0 {cpu} 0 {children} 0 {} {} {threads} 0 {started} {} {} {rss_limit} {} {} {} {} {} \
          {pending} {blocked} {ignored} {caught} 0 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {} {}\n",
-        state(task).0,
+        state_of(task).0,
         group.parent,
         group.pgid,
         group.sid,
@@ -396,8 +431,8 @@ fn stat(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
         layout.code_start,
         layout.code_end,
         layout.stack_start,
-        task.regs.rsp,
-        task.regs.rip,
+        0,
+        0,
         g::SIGCHLD,
         layout.data_start,
         layout.data_end,
@@ -416,7 +451,7 @@ fn status(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
     let task = view.live(k)?;
     let group = k.tasks.group(task.tgid).ok_or(Errno::ESRCH)?;
     let creds = &task.creds;
-    let (letter, long) = state(task);
+    let (letter, long) = state_of(task);
     let umask = view.context(k).map_or(0o22, |context| context.umask);
     let mut text = b"Name:\t".to_vec();
     text.extend_from_slice(name_of(task));
@@ -428,7 +463,7 @@ fn status(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
         rest,
         "\nUmask:\t{umask:04o}\nState:\t{letter} ({long})\nTgid:\t{tgid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{}\nTracerPid:\t0\n\
          Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{groups}\nNStgid:\t{tgid}\nNSpid:\t{tid}\n\
-         NSpgid:\t{}\nNSsid:\t{}\n",
+         NSpgid:\t{}\nNSsid:\t{}\nKthread:\t0\n",
         group.parent,
         creds.uid,
         creds.euid,
@@ -514,100 +549,3 @@ fn limits(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
     Ok(text.into_bytes())
 }
 
-/// Text with blanks, tabs, newlines and backslashes in octal, as mount tables have it.
-fn escape(text: &[u8]) -> Vec<u8> {
-    let mut escaped = Vec::with_capacity(text.len());
-    for &byte in text {
-        match byte {
-            b' ' | b'\t' | b'\n' | b'\\' => {
-                escaped.extend_from_slice(format!("\\{byte:03o}").as_bytes())
-            }
-            byte => escaped.push(byte),
-        }
-    }
-    escaped
-}
-
-/// Options of a mount as mount tables show them.
-fn options(flags: MountFlags) -> String {
-    let mut text = String::from(if flags.contains(MountFlags::READ_ONLY) {
-        "ro"
-    } else {
-        "rw"
-    });
-    for (flag, name) in [
-        (MountFlags::NOSUID, ",nosuid"),
-        (MountFlags::NODEV, ",nodev"),
-        (MountFlags::NOEXEC, ",noexec"),
-    ] {
-        if flags.contains(flag) {
-            text.push_str(name);
-        }
-    }
-    text.push_str(",relatime");
-    text
-}
-
-/// The mounts that hang somewhere, and where.
-fn mounted(k: &Kernel, thread: ThreadId) -> Vec<(MountId, Vec<u8>)> {
-    let shown = k
-        .vfs
-        .mounts
-        .iter()
-        .filter(|(_, mount)| mount.on.is_some() || mount.fs_type != "pipefs");
-    shown
-        .map(|(id, mount)| {
-            (
-                id,
-                path_text(
-                    k,
-                    thread,
-                    PathRef {
-                        mount: id,
-                        dentry: mount.root,
-                    },
-                ),
-            )
-        })
-        .collect()
-}
-
-fn mounts(k: &mut Kernel, _: &mut Ports<'_>, thread: ThreadId, _: View) -> Result<Vec<u8>, Errno> {
-    let mut text = Vec::new();
-    for (id, at) in mounted(k, thread) {
-        let mount = k.vfs.mounts.at(id);
-        text.extend_from_slice(&escape(&mount.source));
-        text.push(b' ');
-        text.extend_from_slice(&escape(&at));
-        text.extend_from_slice(
-            format!(" {} {} 0 0\n", mount.fs_type, options(mount.flags)).as_bytes(),
-        );
-    }
-    Ok(text)
-}
-
-fn mountinfo(
-    k: &mut Kernel,
-    _: &mut Ports<'_>,
-    thread: ThreadId,
-    _: View,
-) -> Result<Vec<u8>, Errno> {
-    let mut text = Vec::new();
-    for (id, at) in mounted(k, thread) {
-        let mount = k.vfs.mounts.at(id);
-        let parent = mount.on.map_or(id, |on| on.mount);
-        let head = format!("{} {} 0:{} / ", id.0, parent.0, mount.fs.0 + 1);
-        text.extend_from_slice(head.as_bytes());
-        text.extend_from_slice(&escape(&at));
-        let middle = format!(" {} - {} ", options(mount.flags), mount.fs_type);
-        text.extend_from_slice(middle.as_bytes());
-        text.extend_from_slice(&escape(&mount.source));
-        let end = if mount.flags.contains(MountFlags::READ_ONLY) {
-            " ro\n"
-        } else {
-            " rw\n"
-        };
-        text.extend_from_slice(end.as_bytes());
-    }
-    Ok(text)
-}

@@ -7,7 +7,13 @@ use core::fmt::Write;
 
 use crate::Kernel;
 use crate::abi::PAGE_SIZE;
-use crate::syscall::system::{RELEASE, SYSNAME, VERSION};
+use crate::abi::raw::general as g;
+use crate::syscall::system::{MACHINE, RELEASE, SYSNAME, VERSION};
+use crate::task::creds::CAP_LAST;
+use crate::task::{PID_MAX, THREADS_MAX};
+use crate::vfs::fdtable::NR_OPEN;
+use crate::vfs::file::FILE_MAX;
+use crate::vfs::{inotify, lock};
 
 /// What a path of the table is.
 #[derive(Clone, Copy)]
@@ -15,52 +21,123 @@ pub(super) enum Kind {
     Dir,
     /// A read-only file and what makes its contents.
     File(fn(&mut Kernel) -> Vec<u8>),
+    /// A read-only file that always says the same.
+    Text(&'static str),
+    /// The same two for files that Linux lets root write, if `/proc/sys` is not read-only.
+    Value(fn(&mut Kernel) -> Vec<u8>),
+    Tunable(&'static str),
+    /// A file with these permissions that nobody opens: `EPERM`.
+    Closed(u32),
     /// A symbolic link to this target.
     Link(&'static str),
+}
+
+impl Kind {
+    pub(super) fn mode(self) -> u32 {
+        match self {
+            Kind::Dir => g::S_IFDIR | 0o555,
+            Kind::File(_) | Kind::Text(_) => g::S_IFREG | 0o444,
+            Kind::Value(_) | Kind::Tunable(_) => g::S_IFREG | 0o644,
+            Kind::Closed(mode) => g::S_IFREG | mode,
+            Kind::Link(_) => g::S_IFLNK | 0o777,
+        }
+    }
 }
 
 /// Paths below `/proc`, each directory before what is in it. A path's place is its identity.
 pub(super) static PATHS: &[(&str, Kind)] = &[
     ("", Kind::Dir),
-    ("cmdline", Kind::File(|_| b"varve\n".to_vec())),
+    ("cgroups", Kind::File(cgroups)),
+    ("cmdline", Kind::Text("varve\n")),
     ("cpuinfo", Kind::File(cpuinfo)),
+    ("devices", Kind::Text(DEVICES)),
+    ("diskstats", Kind::Text("")),
     (
-        "filesystems",
-        Kind::File(|_| b"nodev\tproc\nnodev\ttmpfs\nnodev\toverlay\n\terofs\n".to_vec()),
+        "execdomains",
+        Kind::Text("0-0\tLinux           \t[kernel]\n"),
     ),
+    ("filesystems", Kind::Text(FILESYSTEMS)),
+    ("interrupts", Kind::File(|k| processors(k, 11))),
+    ("kmsg", Kind::Closed(0o400)),
     ("loadavg", Kind::File(loadavg)),
+    ("locks", Kind::File(|k| lock::all(k).into_bytes())),
     ("meminfo", Kind::File(meminfo)),
+    ("misc", Kind::Text("")),
     ("mounts", Kind::Link("self/mounts")),
+    ("net", Kind::Link("self/net")),
+    ("partitions", Kind::Text("major minor  #blocks  name\n\n")),
+    ("softirqs", Kind::File(|k| processors(k, 20))),
     ("stat", Kind::File(stat)),
     (
         "swaps",
-        Kind::File(|_| b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec()),
+        Kind::Text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"),
     ),
     ("sys", Kind::Dir),
     ("sys/fs", Kind::Dir),
+    ("sys/fs/aio-max-nr", Kind::Tunable("65536\n")),
+    ("sys/fs/epoll", Kind::Dir),
+    ("sys/fs/epoll/max_user_watches", Kind::Tunable("5491533\n")),
+    ("sys/fs/file-max", Kind::Value(|_| decimal(FILE_MAX as u64))),
+    ("sys/fs/file-nr", Kind::File(file_nr)),
+    ("sys/fs/inotify", Kind::Dir),
     (
-        "sys/fs/file-max",
-        Kind::File(|_| b"9223372036854775807\n".to_vec()),
+        "sys/fs/inotify/max_queued_events",
+        Kind::Value(|_| decimal(inotify::QUEUE_MAX as u64)),
     ),
-    ("sys/fs/nr_open", Kind::File(|_| b"1048576\n".to_vec())),
     (
-        "sys/fs/pipe-max-size",
-        Kind::File(|_| b"1048576\n".to_vec()),
+        "sys/fs/inotify/max_user_instances",
+        Kind::Value(|_| decimal(u64::from(inotify::INSTANCES_MAX))),
     ),
+    (
+        "sys/fs/inotify/max_user_watches",
+        Kind::Value(|_| decimal(inotify::WATCHES_MAX as u64)),
+    ),
+    ("sys/fs/lease-break-time", Kind::Tunable("45\n")),
+    ("sys/fs/mqueue", Kind::Dir),
+    ("sys/fs/mqueue/msg_default", Kind::Tunable("10\n")),
+    ("sys/fs/mqueue/msg_max", Kind::Tunable("10\n")),
+    ("sys/fs/mqueue/msgsize_default", Kind::Tunable("8192\n")),
+    ("sys/fs/mqueue/msgsize_max", Kind::Tunable("8192\n")),
+    ("sys/fs/mqueue/queues_max", Kind::Tunable("256\n")),
+    (
+        "sys/fs/nr_open",
+        Kind::Value(|_| decimal(u64::from(NR_OPEN))),
+    ),
+    ("sys/fs/overflowgid", Kind::Tunable("65534\n")),
+    ("sys/fs/overflowuid", Kind::Tunable("65534\n")),
+    ("sys/fs/pipe-max-size", Kind::Tunable("1048576\n")),
+    ("sys/fs/pipe-user-pages-hard", Kind::Tunable("0\n")),
+    ("sys/fs/pipe-user-pages-soft", Kind::Tunable("16384\n")),
+    ("sys/fs/protected_fifos", Kind::Tunable("0\n")),
+    ("sys/fs/protected_hardlinks", Kind::Tunable("1\n")),
+    ("sys/fs/protected_regular", Kind::Tunable("0\n")),
+    ("sys/fs/protected_symlinks", Kind::Tunable("1\n")),
+    ("sys/fs/suid_dumpable", Kind::Tunable("0\n")),
     ("sys/kernel", Kind::Dir),
-    ("sys/kernel/cap_last_cap", Kind::File(|_| b"40\n".to_vec())),
+    ("sys/kernel/arch", Kind::File(|_| line(MACHINE.as_bytes()))),
+    (
+        "sys/kernel/cap_last_cap",
+        Kind::File(|_| decimal(u64::from(CAP_LAST))),
+    ),
+    ("sys/kernel/core_pattern", Kind::Tunable("core\n")),
+    ("sys/kernel/core_pipe_limit", Kind::Tunable("0\n")),
+    ("sys/kernel/core_uses_pid", Kind::Tunable("0\n")),
+    ("sys/kernel/dmesg_restrict", Kind::Tunable("1\n")),
     (
         "sys/kernel/domainname",
-        Kind::File(|k| line(&k.system.domainname)),
+        Kind::Value(|k| line(&k.system.domainname)),
     ),
     (
         "sys/kernel/hostname",
-        Kind::File(|k| line(&k.system.hostname)),
+        Kind::Value(|k| line(&k.system.hostname)),
     ),
-    (
-        "sys/kernel/ngroups_max",
-        Kind::File(|_| b"65536\n".to_vec()),
-    ),
+    ("sys/kernel/io_uring_disabled", Kind::Tunable("2\n")),
+    ("sys/kernel/io_uring_group", Kind::Tunable("-1\n")),
+    ("sys/kernel/kptr_restrict", Kind::Tunable("1\n")),
+    ("sys/kernel/msgmax", Kind::Tunable("8192\n")),
+    ("sys/kernel/msgmnb", Kind::Tunable("16384\n")),
+    ("sys/kernel/msgmni", Kind::Tunable("32000\n")),
+    ("sys/kernel/ngroups_max", Kind::Text("65536\n")),
     (
         "sys/kernel/osrelease",
         Kind::File(|_| line(RELEASE.as_bytes())),
@@ -69,49 +146,81 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
         "sys/kernel/ostype",
         Kind::File(|_| line(SYSNAME.as_bytes())),
     ),
+    ("sys/kernel/overflowgid", Kind::Tunable("65534\n")),
+    ("sys/kernel/overflowuid", Kind::Tunable("65534\n")),
+    ("sys/kernel/panic", Kind::Tunable("0\n")),
     (
-        "sys/kernel/overflowgid",
-        Kind::File(|_| b"65534\n".to_vec()),
+        "sys/kernel/pid_max",
+        Kind::Value(|_| decimal(u64::from(PID_MAX))),
     ),
-    (
-        "sys/kernel/overflowuid",
-        Kind::File(|_| b"65534\n".to_vec()),
-    ),
-    ("sys/kernel/pid_max", Kind::File(|_| b"4194304\n".to_vec())),
+    ("sys/kernel/printk", Kind::Tunable("4\t4\t1\t7\n")),
     ("sys/kernel/random", Kind::Dir),
     ("sys/kernel/random/boot_id", Kind::File(boot_id)),
+    ("sys/kernel/random/entropy_avail", Kind::Text("256\n")),
+    ("sys/kernel/random/poolsize", Kind::Text("256\n")),
     (
-        "sys/kernel/random/entropy_avail",
-        Kind::File(|_| b"256\n".to_vec()),
-    ),
-    (
-        "sys/kernel/random/poolsize",
-        Kind::File(|_| b"256\n".to_vec()),
+        "sys/kernel/random/urandom_min_reseed_secs",
+        Kind::Tunable("60\n"),
     ),
     ("sys/kernel/random/uuid", Kind::File(uuid)),
     (
-        "sys/kernel/randomize_va_space",
-        Kind::File(|_| b"2\n".to_vec()),
+        "sys/kernel/random/write_wakeup_threshold",
+        Kind::Tunable("256\n"),
     ),
+    ("sys/kernel/randomize_va_space", Kind::Tunable("2\n")),
+    ("sys/kernel/sched_rr_timeslice_ms", Kind::Tunable("100\n")),
+    ("sys/kernel/sched_rt_period_us", Kind::Tunable("1000000\n")),
+    ("sys/kernel/sched_rt_runtime_us", Kind::Tunable("950000\n")),
+    (
+        "sys/kernel/sem",
+        Kind::Tunable("32000\t1024000000\t500\t32000\n"),
+    ),
+    ("sys/kernel/shm_rmid_forced", Kind::Tunable("0\n")),
+    ("sys/kernel/shmall", Kind::Tunable("18446744073692774399\n")),
+    ("sys/kernel/shmmax", Kind::Tunable("18446744073692774399\n")),
+    ("sys/kernel/shmmni", Kind::Tunable("4096\n")),
+    ("sys/kernel/tainted", Kind::Tunable("0\n")),
     (
         "sys/kernel/threads-max",
-        Kind::File(|_| b"127000\n".to_vec()),
+        Kind::Value(|_| decimal(THREADS_MAX as u64)),
     ),
+    ("sys/kernel/unprivileged_bpf_disabled", Kind::Tunable("2\n")),
     (
         "sys/kernel/version",
         Kind::File(|_| line(VERSION.as_bytes())),
     ),
+    ("sys/net", Kind::Dir),
+    ("sys/net/core", Kind::Dir),
+    ("sys/net/core/rmem_default", Kind::Tunable("212992\n")),
+    ("sys/net/core/rmem_max", Kind::Tunable("212992\n")),
+    ("sys/net/core/somaxconn", Kind::Tunable("4096\n")),
+    ("sys/net/core/wmem_default", Kind::Tunable("212992\n")),
+    ("sys/net/core/wmem_max", Kind::Tunable("212992\n")),
+    ("sys/net/unix", Kind::Dir),
+    ("sys/net/unix/max_dgram_qlen", Kind::Tunable("10\n")),
     ("sys/vm", Kind::Dir),
-    ("sys/vm/max_map_count", Kind::File(|_| b"65530\n".to_vec())),
-    ("sys/vm/mmap_min_addr", Kind::File(|_| b"65536\n".to_vec())),
-    ("sys/vm/overcommit_memory", Kind::File(|_| b"0\n".to_vec())),
-    ("sys/vm/swappiness", Kind::File(|_| b"60\n".to_vec())),
+    ("sys/vm/legacy_va_layout", Kind::Tunable("0\n")),
+    ("sys/vm/max_map_count", Kind::Tunable("65530\n")),
+    ("sys/vm/memfd_noexec", Kind::Tunable("0\n")),
+    ("sys/vm/mmap_min_addr", Kind::Tunable("65536\n")),
+    ("sys/vm/nr_hugepages", Kind::Tunable("0\n")),
+    ("sys/vm/nr_overcommit_hugepages", Kind::Tunable("0\n")),
+    ("sys/vm/overcommit_kbytes", Kind::Tunable("0\n")),
+    ("sys/vm/overcommit_memory", Kind::Tunable("0\n")),
+    ("sys/vm/overcommit_ratio", Kind::Tunable("50\n")),
+    ("sys/vm/swappiness", Kind::Tunable("60\n")),
+    ("sys/vm/unprivileged_userfaultfd", Kind::Tunable("0\n")),
     ("uptime", Kind::File(uptime)),
     (
         "version",
         Kind::File(|_| format!("{SYSNAME} version {RELEASE} {VERSION}\n").into_bytes()),
     ),
+    ("vmstat", Kind::File(vmstat)),
 ];
+
+const DEVICES: &str =
+    "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n136 pts\n\nBlock devices:\n";
+const FILESYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tpipefs\nnodev\toverlay\n\terofs\n";
 
 /// The path `name` in the directory at a place of [`PATHS`].
 pub(super) fn child(dir: usize, name: &[u8]) -> Option<usize> {
@@ -139,6 +248,62 @@ pub(super) fn last(place: usize) -> &'static [u8] {
     }
 }
 
+fn decimal(value: u64) -> Vec<u8> {
+    format!("{value}\n").into_bytes()
+}
+
+/// A table with one column for each processor and no lines: nothing interrupts them. `width` is where the columns begin.
+fn processors(k: &Kernel, width: usize) -> Vec<u8> {
+    let mut text = match width {
+        20.. => format!("{:20}", ""),
+        width => format!("{:width$}", ""),
+    };
+    for cpu in 0..k.system.cpus {
+        let _ = write!(text, "CPU{cpu:<8}");
+    }
+    text.push('\n');
+    text.into_bytes()
+}
+
+/// The controllers of the one hierarchy, which is version 2's.
+fn cgroups(_: &mut Kernel) -> Vec<u8> {
+    let mut text = String::from("#subsys_name\thierarchy\tnum_cgroups\tenabled\n");
+    for name in ["cpuset", "cpu", "cpuacct", "memory", "pids"] {
+        let _ = writeln!(text, "{name}\t0\t1\t1");
+    }
+    text.into_bytes()
+}
+
+/// Open files, unused ones, most.
+fn file_nr(k: &mut Kernel) -> Vec<u8> {
+    format!("{}\t0\t{FILE_MAX}\n", k.vfs.open_files()).into_bytes()
+}
+
+/// Pages by what they are used for.
+fn vmstat(k: &mut Kernel) -> Vec<u8> {
+    let (used, total) = k.mm.frames.usage();
+    let mut text = String::new();
+    for (name, value) in [
+        ("nr_free_pages", total.saturating_sub(used)),
+        ("nr_inactive_anon", 0),
+        ("nr_active_anon", used),
+        ("nr_inactive_file", 0),
+        ("nr_active_file", 0),
+        ("nr_unevictable", 0),
+        ("nr_mlock", 0),
+        ("nr_dirty", 0),
+        ("nr_writeback", 0),
+        ("pgpgin", 0),
+        ("pgpgout", 0),
+        ("pswpin", 0),
+        ("pswpout", 0),
+        ("oom_kill", 0),
+    ] {
+        let _ = writeln!(text, "{name} {value}");
+    }
+    text.into_bytes()
+}
+
 fn line(text: &[u8]) -> Vec<u8> {
     let mut line = text.to_vec();
     line.push(b'\n');
@@ -149,7 +314,12 @@ fn cpuinfo(k: &mut Kernel) -> Vec<u8> {
     let mut text = Vec::new();
     for cpu in 0..k.system.cpus {
         text.extend_from_slice(format!("processor\t: {cpu}\n").as_bytes());
-        text.extend_from_slice(&k.system.cpuinfo);
+        for line in k.system.cpuinfo.split_inclusive(|&byte| byte == b'\n') {
+            match placed(line, cpu, k.system.cpus) {
+                Some(line) => text.extend_from_slice(line.as_bytes()),
+                None => text.extend_from_slice(line),
+            }
+        }
         if !k.system.cpuinfo.ends_with(b"\n\n") {
             text.push(b'\n');
         }
@@ -157,19 +327,31 @@ fn cpuinfo(k: &mut Kernel) -> Vec<u8> {
     text
 }
 
+/// A line that says where a processor is, as it is for this one: all are cores of one package.
+fn placed(line: &[u8], cpu: u32, cpus: u32) -> Option<String> {
+    let name = line.split(|&byte| byte == b'\t' || byte == b':').next()?;
+    Some(match name {
+        b"physical id" => "physical id\t: 0\n".into(),
+        b"siblings" => format!("siblings\t: {cpus}\n"),
+        b"core id" => format!("core id\t\t: {cpu}\n"),
+        b"cpu cores" => format!("cpu cores\t: {cpus}\n"),
+        b"apicid" => format!("apicid\t\t: {cpu}\n"),
+        b"initial apicid" => format!("initial apicid\t: {cpu}\n"),
+        _ => return None,
+    })
+}
+
 /// Running threads, all threads, the last process number.
 fn load(k: &Kernel) -> (usize, usize, u32) {
     let running = k.tasks.iter().filter(|task| task.running).count();
-    (
-        running.max(1),
-        k.tasks.len(),
-        k.tasks.groups().max().unwrap_or(0),
-    )
+    (running.max(1), k.tasks.len(), k.tasks.last_tid())
 }
 
 fn loadavg(k: &mut Kernel) -> Vec<u8> {
     let (running, all, last) = load(k);
-    format!("0.00 0.00 0.00 {running}/{all} {last}\n").into_bytes()
+    let [one, five, fifteen] = k.system.load.hundredths();
+    let text = [one, five, fifteen].map(|(whole, part)| format!("{whole}.{part:02} "));
+    format!("{}{running}/{all} {last}\n", text.concat()).into_bytes()
 }
 
 fn meminfo(k: &mut Kernel) -> Vec<u8> {
@@ -214,7 +396,13 @@ fn up(k: &Kernel) -> u64 {
 fn uptime(k: &mut Kernel) -> Vec<u8> {
     let hundredths = up(k) / 10_000_000;
     let (sec, rest) = (hundredths / 100, hundredths % 100);
-    format!("{sec}.{rest:02} 0.00\n").into_bytes()
+    let used: u64 = k
+        .tasks
+        .groups()
+        .map(|tgid| k.tasks.group_cpu_time(tgid))
+        .sum();
+    let idle = (up(k) * u64::from(k.system.cpus)).saturating_sub(used) / 10_000_000;
+    format!("{sec}.{rest:02} {}.{:02}\n", idle / 100, idle % 100).into_bytes()
 }
 
 fn stat(k: &mut Kernel) -> Vec<u8> {
@@ -236,11 +424,12 @@ fn stat(k: &mut Kernel) -> Vec<u8> {
             idle / cpus
         );
     }
-    let (running, _, last) = load(k);
+    let (running, ..) = load(k);
+    let (switches, forks) = (k.system.switches, k.system.forks);
     let booted = k.system.booted.real / 1_000_000_000;
     let _ = writeln!(
         text,
-        "intr 0\nctxt 0\nbtime {booted}\nprocesses {last}\nprocs_running {running}\nprocs_blocked 0"
+        "intr 0\nctxt {switches}\nbtime {booted}\nprocesses {forks}\nprocs_running {running}\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0"
     );
     text.into_bytes()
 }
