@@ -128,6 +128,10 @@ impl Platform for Host {
         on!(self, host => host.name())
     }
 
+    fn shares_counter(&self) -> bool {
+        on!(self, host => host.shares_counter())
+    }
+
     fn create_space(&self, space: SpaceId) -> Result<(), PlatformError> {
         on!(self, host => host.create_space(space))
     }

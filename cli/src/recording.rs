@@ -29,6 +29,11 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// Whether the run is to be recorded.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.record.is_some()
+    }
+
     /// Makes the file and describes the images of the run.
     pub(crate) fn open(
         &self,

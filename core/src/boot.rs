@@ -35,6 +35,9 @@ pub struct BootConfig {
     pub strace: bool,
     /// The text of `/proc/cpuinfo` for one processor, as the host shows it, without the `processor` line.
     pub cpuinfo: Vec<u8>,
+    /// Programs get functions that read the time without a system call. The host then hands in [`Input::Clock`](crate::event::Input::Clock),
+    /// and guests can read the processor's time stamp counter as the host does. The time that programs see is then not of the inputs alone.
+    pub vdso: bool,
 }
 
 /// A tree of files: read-only layers, lowest first, with or without a writable in-memory upper layer.

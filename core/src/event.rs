@@ -49,6 +49,9 @@ pub enum Input {
         /// Signal number, 1..=64.
         signal: u8,
     },
+    /// How to compute the time from the processor's counter from now on ([`BootConfig::vdso`](crate::boot::BootConfig::vdso)). `None`: that is
+    /// about to change; programs that ask meanwhile wait for the next such input, which must come at once.
+    Clock(Option<ClockParameters>),
     /// The terminal on standard input changed its size.
     Resize {
         /// Rows.
@@ -56,6 +59,35 @@ pub enum Input {
         /// Columns.
         cols: u16,
     },
+}
+
+/// The time as a function of the time stamp counter: `CLOCK_MONOTONIC` is `mono + ((counter - tsc) * mult >> shift)` nanoseconds,
+/// `CLOCK_REALTIME` is `real_offset` more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClockParameters {
+    /// The counter at `mono`.
+    pub tsc: u64,
+    /// Nanoseconds in a tick, times `2^shift`.
+    pub mult: u64,
+    /// 0..=63.
+    pub shift: u32,
+    /// `CLOCK_MONOTONIC` when the counter was `tsc`.
+    pub mono: u64,
+    /// Nanoseconds, modulo 2^64.
+    pub real_offset: u64,
+}
+
+impl ClockParameters {
+    /// The time at a counter; before `tsc` that at `tsc`.
+    pub fn at(&self, counter: u64) -> Now {
+        let ticks = u128::from(counter.saturating_sub(self.tsc));
+        let passed = (ticks * u128::from(self.mult)) >> self.shift.min(63);
+        let mono = self.mono.wrapping_add(passed as u64);
+        Now {
+            mono,
+            real: mono.wrapping_add(self.real_offset),
+        }
+    }
 }
 
 /// What a host operation gave.

@@ -248,6 +248,10 @@ impl Kernel {
             outputs: VecDeque::with_capacity(64),
             deadline_sent: None,
         };
+        if config.vdso {
+            // Too little memory even for that: the first program will not fit either.
+            let _ = crate::vdso::make(&mut kernel, ports);
+        }
         crate::vfs::boot::mount_all(&mut kernel, ports, &config)?;
         crate::task::boot::start_init(&mut kernel, ports, &config)?;
         kernel.settle_all(ports);
@@ -278,6 +282,7 @@ impl Kernel {
             Input::Completed { op, result } => self.completed(op, result),
             Input::Tick => {}
             Input::Signal { signal } => signal::from_outside(self, signal),
+            Input::Clock(clock) => crate::vdso::set_clock(self, ports, clock),
             Input::Resize { rows, cols } => {
                 if let crate::boot::Stdio::Terminal { .. } = self.system.stdio[0] {
                     self.system.stdio[0] = crate::boot::Stdio::Terminal { rows, cols };

@@ -24,6 +24,7 @@ mod rng;
 pub mod stack;
 pub mod syscall;
 pub mod task;
+mod vdso;
 pub mod vfs;
 
 pub use kernel::Kernel;

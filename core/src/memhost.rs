@@ -304,6 +304,7 @@ pub fn bare(root: Tree) -> BootConfig {
         stdio: [Stdio::Stream; 3],
         strace: false,
         cpuinfo: Vec::new(),
+        vdso: false,
     }
 }
 

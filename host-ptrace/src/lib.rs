@@ -81,6 +81,10 @@ impl Platform for Ptrace {
         "ptrace"
     }
 
+    fn shares_counter(&self) -> bool {
+        true
+    }
+
     fn create_space(&self, space: SpaceId) -> Result<(), PlatformError> {
         self.space(space);
         Ok(())

@@ -6,6 +6,7 @@
 //! to another.
 
 mod backings;
+mod clock;
 mod crossing;
 mod images;
 mod mailbox;

@@ -25,6 +25,10 @@ pub trait Platform: Send + Sync + 'static {
 
     /// A short name, such as `ptrace`.
     fn name(&self) -> &'static str;
+    /// Whether guests read the same time stamp counter as the host: only then can they tell the time by themselves.
+    fn shares_counter(&self) -> bool {
+        false
+    }
     /// Makes an empty address space.
     ///
     /// # Errors

@@ -6,16 +6,17 @@ use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use varve_core::Kernel;
 use varve_core::abi::Errno;
 use varve_core::boot::{BootConfig, BootError};
-use varve_core::event::{ExitStatus, Input, Level, Now, OpId, Output};
+use varve_core::event::{ExitStatus, Input, Level, OpId, Output};
 use varve_core::machine::{ImageId, Regs, SpaceId, ThreadId, Trap};
 use varve_core::port::{Ports, Xstate};
 
 use crate::backings::Backings;
+use crate::clock::{self, Clock};
 use crate::images::HostImage;
 use crate::mailbox::{Letter, Mailbox};
 use crate::memory::MemoryFile;
@@ -88,23 +89,6 @@ fn boot_message(error: &BootError, image: Option<&str>) -> String {
     }
 }
 
-/// The clock of a run: monotonic since its start.
-struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    fn now(&self) -> Now {
-        let real = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Now {
-            mono: self.start.elapsed().as_nanos() as u64,
-            real: real.as_nanos() as u64,
-        }
-    }
-}
-
 /// What other threads know of a worker.
 struct Worker {
     mailbox: Arc<Mailbox>,
@@ -122,6 +106,7 @@ struct Parked {
 /// Everything under the kernel lock.
 struct State {
     kernel: Kernel,
+    clock: Clock,
     memory: MemoryFile,
     tree: HostTrees,
     workers: BTreeMap<ThreadId, Worker>,
@@ -141,7 +126,6 @@ struct State {
 pub(crate) struct Shared<P> {
     platform: P,
     backings: Arc<Backings>,
-    clock: Clock,
     state: Mutex<State>,
     /// Rings when the deadline changed or the run is over.
     news: Condvar,
@@ -229,7 +213,7 @@ impl<T: GuestThread> Xstate for XstatePort<'_, T> {
 /// # Errors
 /// [`RunError::Boot`] if the configuration, an image or the first program is at fault, [`RunError::Host`] if the host refuses something.
 pub fn run<P: Platform>(
-    config: BootConfig,
+    mut config: BootConfig,
     mut setup: HostSetup,
     make: impl FnOnce(Arc<Backings>, &mut Sink) -> Result<P, PlatformError>,
 ) -> Result<ExitStatus, RunError> {
@@ -252,9 +236,11 @@ pub fn run<P: Platform>(
     let mut tree = HostTrees::new(setup.trees, backings.clone()).map_err(host("host directory"))?;
     let platform = make(backings.clone(), &mut setup.sink)
         .map_err(|error| RunError::Host(error.what, error.source))?;
-    let clock = Clock {
-        start: Instant::now(),
-    };
+    let mut clock = Clock::new();
+    config.vdso &= platform.shares_counter() && clock::counter_is_steady();
+    if config.vdso {
+        clock.begin_line();
+    }
     let mut parked = HashMap::new();
     let (recorder, booted) = {
         let mut xstate = XstatePort::<P::Thread> {
@@ -294,9 +280,9 @@ pub fn run<P: Platform>(
     let shared = Arc::new(Shared {
         platform,
         backings,
-        clock,
         state: Mutex::new(State {
             kernel,
+            clock,
             memory,
             tree,
             workers: BTreeMap::new(),
@@ -326,6 +312,11 @@ pub fn run<P: Platform>(
         Some(what) => Err(RunError::Kernel(what)),
         None => Ok(status),
     }
+}
+
+/// The guest thread of this worker, for a while.
+fn reborrow<'a, T>(own: &'a mut Option<(ThreadId, &mut T)>) -> Option<(ThreadId, &'a mut T)> {
+    own.as_mut().map(|(id, guest)| (*id, &mut **guest))
 }
 
 /// Keeps what the first check that fails says; nothing runs on with a kernel like that.
@@ -363,7 +354,32 @@ impl<P: Platform> Shared<P> {
         mut own: Option<(ThreadId, &mut P::Thread)>,
         input: Input,
     ) {
-        let now = self.clock.now();
+        if state.clock.is_due() {
+            self.hand_in(state, reborrow(&mut own), Input::Clock(None));
+            let parameters = state.clock.look();
+            self.hand_in(state, reborrow(&mut own), Input::Clock(parameters));
+        }
+        self.hand_in(state, own, input);
+        if let Some(every) = state.check_every {
+            state.unchecked += 1;
+            if state.unchecked >= every.get() {
+                check(state);
+                if state.broken.is_some() && state.exit.is_none() {
+                    state.exit = Some(ExitStatus::Signaled(9));
+                    self.news.notify_all();
+                }
+            }
+        }
+    }
+
+    /// Hands one input to the kernel and executes what comes of it.
+    fn hand_in(
+        self: &Arc<Self>,
+        state: &mut State,
+        mut own: Option<(ThreadId, &mut P::Thread)>,
+        input: Input,
+    ) {
+        let now = state.clock.now();
         {
             let State {
                 kernel,
@@ -373,10 +389,9 @@ impl<P: Platform> Shared<P> {
                 recorder,
                 ..
             } = state;
-            let own = own.as_mut().map(|(id, guest)| (*id, &mut **guest));
             let mut xstate = XstatePort {
                 size: self.platform.xstate_size(),
-                own,
+                own: reborrow(&mut own),
                 parked,
             };
             let mut ports = Ports {
@@ -391,16 +406,6 @@ impl<P: Platform> Shared<P> {
             }
         }
         self.drain(state, own);
-        if let Some(every) = state.check_every {
-            state.unchecked += 1;
-            if state.unchecked >= every.get() {
-                check(state);
-                if state.broken.is_some() && state.exit.is_none() {
-                    state.exit = Some(ExitStatus::Signaled(9));
-                    self.news.notify_all();
-                }
-            }
-        }
     }
 
     /// Executes all outputs in order. `own` is the guest thread of this worker.
@@ -736,7 +741,7 @@ impl<P: Platform> Shared<P> {
             if let Some(status) = state.exit {
                 break status;
             }
-            let now = self.clock.now().mono;
+            let now = state.clock.now().mono;
             state = match state.deadline {
                 Some(at) if at <= now => {
                     state.deadline = None;

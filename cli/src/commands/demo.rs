@@ -122,6 +122,7 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
         stdio: [Stdio::Null, Stdio::Stream, Stdio::Stream],
         strace: false,
         cpuinfo: cpuinfo(),
+        vdso: true,
     };
     let started = Instant::now();
     let platform = PlatformName::Auto;

@@ -41,7 +41,7 @@ use crate::event::{Now, Output};
 /// The first bytes of a journal.
 pub const MAGIC: [u8; 8] = *b"varvelog";
 /// The version of the format that is written and the only one that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Most bytes of payload that one chunk holds.
 pub const CHUNK_MAX: usize = 64 << 10;
 
@@ -90,6 +90,7 @@ mod tag {
     pub const RESIZE: u8 = 5;
     pub const POKE: u8 = 6;
     pub const PEEK: u8 = 7;
+    pub const CLOCK: u8 = 8;
     pub const OUTPUT: u8 = 16;
     pub const MARK: u8 = 17;
     pub const REFUSED: u8 = 18;
@@ -119,7 +120,7 @@ mod tag {
     /// What a record is called in messages.
     pub fn name(tag: u8) -> &'static str {
         match tag {
-            TRAP..=PEEK => "the next input",
+            TRAP..=CLOCK => "the next input",
             OUTPUT => "an output",
             MARK => "the end of the input",
             REFUSED => "a boot that failed",

@@ -7,7 +7,7 @@ use super::stream::{LogError, Reader, Sink, Source, Writer};
 use super::{Header, ImageNote, tag};
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::{BootConfig, Init, Layer, MAX_LAYERS, MergedIndex, Mount, Stdio, Tree, User};
-use crate::event::{HostResult, Input, Now, OpId};
+use crate::event::{ClockParameters, HostResult, Input, Now, OpId};
 use crate::machine::{Access, Exception, ImageId, Regs, ThreadId, Trap};
 use crate::port::{NodeAttr, NodeEntry, NodeId};
 
@@ -228,6 +228,7 @@ macro_rules! structures {
 
 structures! {
     ThreadId { 0 }
+    ClockParameters { tsc, mult, shift, mono, real_offset }
     ImageId { 0 }
     OpId { 0 }
     NodeId { 0 }
@@ -239,7 +240,7 @@ structures! {
     Tree { layers, read_only, upper_limit, index }
     Mount { target, source, tree, mode }
     ImageNote { name, len, sha256, mapped, mappable }
-    BootConfig { root, mounts, init, env, cwd, user, hostname, seed, cpus, stdio, strace, cpuinfo }
+    BootConfig { root, mounts, init, env, cwd, user, hostname, seed, cpus, stdio, strace, cpuinfo, vdso }
     Header { varve, platform, config, booted, images, frames, xstate_size, digest_every }
 }
 
@@ -597,6 +598,7 @@ impl Inputs {
             Input::Tick => tag::TICK,
             Input::Signal { .. } => tag::SIGNAL,
             Input::Resize { .. } => tag::RESIZE,
+            Input::Clock(_) => tag::CLOCK,
         });
         self.put_now(to, now);
         match input {
@@ -621,6 +623,7 @@ impl Inputs {
             }
             Input::Tick => {}
             Input::Signal { signal } => signal.put(to),
+            Input::Clock(clock) => clock.put(to),
             Input::Resize { rows, cols } => {
                 rows.put(to);
                 cols.put(to);
@@ -661,6 +664,7 @@ impl Inputs {
                 signal @ 1..=SIGNAL_MAX => Input::Signal { signal },
                 _ => return Err(from.wrong("a signal number")),
             },
+            tag::CLOCK => Input::Clock(from.value()?),
             tag::RESIZE => Input::Resize {
                 rows: from.value()?,
                 cols: from.value()?,

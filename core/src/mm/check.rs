@@ -21,6 +21,9 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             }
         }
     }
+    for frame in k.mm.vdso.iter().flat_map(|vdso| vdso.frames()) {
+        *held.entry(frame).or_default() += 1;
+    }
     for space in k.mm.spaces.values() {
         for (_, pte) in space.pages.iter() {
             if let Some(frame) = pte.frame() {

@@ -37,6 +37,8 @@ pub(crate) struct Mm {
     next_space: u32,
     /// The internal tmpfs of shared anonymous memory, once it is there.
     shared: Option<(crate::vfs::FsId, crate::vfs::MountId)>,
+    /// The pages of the vDSO, if there is one.
+    pub vdso: Option<crate::vdso::Vdso>,
 }
 
 impl Mm {
@@ -47,6 +49,7 @@ impl Mm {
             spaces: BTreeMap::new(),
             next_space: 1,
             shared: None,
+            vdso: None,
         }
     }
 

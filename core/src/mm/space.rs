@@ -426,6 +426,8 @@ pub(crate) fn vmas(k: &Kernel, id: SpaceId) -> impl Iterator<Item = VmaInfo> + '
                 Behind::File { file, offset } => (Some(file), offset, ""),
                 Behind::Anonymous(Name::Heap) => (None, 0, "[heap]"),
                 Behind::Anonymous(Name::Stack) => (None, 0, "[stack]"),
+                Behind::Anonymous(Name::Vvar) => (None, 0, "[vvar]"),
+                Behind::Anonymous(Name::Vdso) => (None, 0, "[vdso]"),
                 Behind::Anonymous(Name::None) => (None, 0, ""),
             };
             VmaInfo {

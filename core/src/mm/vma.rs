@@ -18,6 +18,8 @@ pub(crate) enum Name {
     None,
     Heap,
     Stack,
+    Vvar,
+    Vdso,
 }
 
 bitflags::bitflags! {

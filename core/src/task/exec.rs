@@ -262,7 +262,8 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
             (layout.data_start, layout.data_end) = (start, end);
         }
     }
-    let auxv = alloc::vec![
+    let vdso = crate::vdso::map_into(cx.k, cx.p, plan.id)?;
+    let mut auxv = alloc::vec![
         (at::AT_MINSIGSTKSZ, min_signal_stack(cx)),
         (at::AT_HWCAP, HWCAP),
         (at::AT_PAGESZ, PAGE_SIZE),
@@ -280,6 +281,7 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
         (at::AT_SECURE, u64::from(plan.secure)),
         (at::AT_HWCAP2, hwcap2(cx)),
     ];
+    auxv.extend(vdso.map(|address| (at::AT_SYSINFO_EHDR, address)));
     let rsp = build_stack(cx, plan, stack_top, auxv)?;
     Ok(Regs {
         rip: entry,

@@ -195,10 +195,7 @@ pub(super) static FILES: &[(&str, Kind)] = &[
     ("sessionid", Kind::File(0o444, identity::no_session)),
     ("setgroups", Kind::File(0o644, identity::setgroups)),
     ("smaps", Kind::Private(0o444, memory::smaps)),
-    (
-        "smaps_rollup",
-        Kind::Private(0o444, memory::smaps_rollup),
-    ),
+    ("smaps_rollup", Kind::Private(0o444, memory::smaps_rollup)),
     ("stack", Kind::Private(0o400, state::stack)),
     ("stat", Kind::File(0o444, stat)),
     ("statm", Kind::File(0o444, memory::statm)),
@@ -548,4 +545,3 @@ fn limits(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
     }
     Ok(text.into_bytes())
 }
-
