@@ -262,6 +262,12 @@ fn memory_is_the_same_natively_and_in_a_sandbox() {
     compare_in_empty_directory("memory.c", 27, &[]);
 }
 
+/// Namespaces and mounts.
+#[test]
+fn namespaces_are_the_same_natively_and_in_a_sandbox() {
+    compare_in_empty_directory("spaces.c", 13, &[]);
+}
+
 /// Writes a file into a layer, or into what the layers are together.
 fn put(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).unwrap();

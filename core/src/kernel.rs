@@ -17,6 +17,7 @@ use crate::boot::{BootConfig, BootError};
 use crate::event::{HostCall, HostResult, Input, Level, Now, OpId, Output};
 use crate::machine::{Regs, SpaceId, ThreadId, Trap};
 use crate::mm::Mm;
+use crate::ns::Namespaces;
 use crate::port::Ports;
 use crate::syscall;
 use crate::syscall::futex::FutexKey;
@@ -33,6 +34,7 @@ pub struct Kernel {
     pub(crate) mm: Mm,
     pub(crate) vfs: Vfs,
     pub(crate) tasks: Tasks,
+    pub(crate) ns: Namespaces,
     pub(crate) waits: Waits,
     pub(crate) ops: Ops,
     pub(crate) barriers: syscall::memory::Barriers,
@@ -40,12 +42,9 @@ pub struct Kernel {
     deadline_sent: Option<u64>,
 }
 
-/// What belongs to the whole system: its names, time and randomness.
+/// What belongs to the whole system: its time and randomness.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct System {
-    /// `nodename` and `domainname` of uname(2).
-    pub hostname: Vec<u8>,
-    pub domainname: Vec<u8>,
     /// Number of processors the program sees.
     pub cpus: u32,
     /// `/proc/cpuinfo` of one processor.
@@ -224,8 +223,6 @@ impl Kernel {
         rng.fill(&mut boot_id);
         let mut kernel = Kernel {
             system: System {
-                hostname: config.hostname.clone().into_bytes(),
-                domainname: b"(none)".to_vec(),
                 cpus: config.cpus.max(1),
                 cpuinfo: config.cpuinfo.clone(),
                 stdio: config.stdio,
@@ -242,6 +239,7 @@ impl Kernel {
             mm: Mm::new(ports.memory.frames()),
             vfs: Vfs::new(),
             tasks: Tasks::new(),
+            ns: Namespaces::new(config.hostname.clone().into_bytes()),
             waits: Waits::default(),
             ops: Ops::default(),
             barriers: syscall::memory::Barriers::default(),

@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod machine;
 pub mod memhost;
 pub mod mm;
+mod ns;
 pub mod port;
 mod rng;
 pub mod stack;

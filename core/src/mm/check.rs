@@ -15,7 +15,7 @@ use crate::vfs::filesystem::Filesystem;
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let mut held: BTreeMap<FrameNo, u32> = BTreeMap::new();
     for fs in &k.vfs.filesystems {
-        if let Filesystem::Union(union) = fs {
+        if let Filesystem::Union(union) = &fs.fs {
             for frame in union.frames() {
                 *held.entry(frame).or_default() += 1;
             }

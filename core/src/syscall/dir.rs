@@ -193,7 +193,7 @@ pub(super) fn chroot(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
     let path = walk::resolve(cx, CWD, &path, Flags::FOLLOW | Flags::DIRECTORY)?;
     let checked = walk::dir_attr(cx.k, cx.p, path.dentry)
         .and_then(|attr| perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_EXEC))
-        .and_then(|()| match cx.creds().capable(CAP_SYS_CHROOT) {
+        .and_then(|()| match cx.creds().has(CAP_SYS_CHROOT) {
             true => Ok(()),
             false => Err(Errno::EPERM),
         });

@@ -360,6 +360,12 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
 
 pub(super) fn ioctl(cx: &mut Cx<'_, '_>, fd: Fd, request: Hex, arg: Addr) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
+    let dentry = file::at(cx.k, id).path.dentry;
+    if let Some(ns) = crate::vfs::anon::namespace_at(cx.k, dentry)
+        && let Some(done) = super::namespace::ioctl(cx, ns, request.0 as u32, arg.0)
+    {
+        return done;
+    }
     match request.0 as u32 {
         i::FIOCLEX | i::FIONCLEX => {
             let slot = cx.fds().get_mut(fd.0).ok_or(Errno::EBADF)?;

@@ -6,8 +6,9 @@ use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::ns::user;
 use crate::task::Creds;
-use crate::task::creds::CAP_LAST;
+use crate::task::creds::{self, CAP_LAST};
 
 /// Stands for "leave it" in calls that set several ids, and is no id itself.
 const KEEP: u32 = u32::MAX;
@@ -16,19 +17,45 @@ const KEEP: u32 = u32::MAX;
 const NGROUPS_MAX: usize = 65536;
 
 pub(super) fn getuid(cx: &mut Cx<'_, '_>) -> SysResult {
-    Ok(u64::from(cx.creds().uid))
+    Ok(u64::from(user::show_uid(
+        cx.k,
+        cx.creds().user_ns,
+        cx.creds().uid,
+    )))
 }
 
 pub(super) fn getgid(cx: &mut Cx<'_, '_>) -> SysResult {
-    Ok(u64::from(cx.creds().gid))
+    Ok(u64::from(user::show_gid(
+        cx.k,
+        cx.creds().user_ns,
+        cx.creds().gid,
+    )))
 }
 
 pub(super) fn geteuid(cx: &mut Cx<'_, '_>) -> SysResult {
-    Ok(u64::from(cx.creds().euid))
+    Ok(u64::from(user::show_uid(
+        cx.k,
+        cx.creds().user_ns,
+        cx.creds().euid,
+    )))
 }
 
 pub(super) fn getegid(cx: &mut Cx<'_, '_>) -> SysResult {
-    Ok(u64::from(cx.creds().egid))
+    Ok(u64::from(user::show_gid(
+        cx.k,
+        cx.creds().user_ns,
+        cx.creds().egid,
+    )))
+}
+
+/// The user that a program means. `EINVAL` if its user namespace has none of that number.
+fn taken_uid(cx: &Cx<'_, '_>, uid: Id) -> Result<Id, Errno> {
+    user::take_uid(cx.k, cx.creds().user_ns, uid.0).map(Id)
+}
+
+/// The group that a program means.
+fn taken_gid(cx: &Cx<'_, '_>, gid: Id) -> Result<Id, Errno> {
+    user::take_gid(cx.k, cx.creds().user_ns, gid.0).map(Id)
 }
 
 /// Gives the current task new credentials (`commit_creds()`).
@@ -49,17 +76,19 @@ fn commit(cx: &mut Cx<'_, '_>, new: Creds) {
 
 /// Commits a change of user ids with what it does to capabilities.
 fn commit_user(cx: &mut Cx<'_, '_>, mut new: Creds) -> SysResult {
-    new.user_changed(cx.creds());
+    let zero = creds::zero(cx);
+    new.user_changed(cx.creds(), zero);
     commit(cx, new);
     Ok(0)
 }
 
 pub(super) fn setuid(cx: &mut Cx<'_, '_>, uid: Id) -> SysResult {
+    let uid = taken_uid(cx, uid)?;
     let mut new = cx.creds().clone();
     if uid.0 == KEEP {
         return Err(Errno::EINVAL.into());
     }
-    if new.capable(g::CAP_SETUID) {
+    if new.has(g::CAP_SETUID) {
         (new.uid, new.suid) = (uid.0, uid.0);
     } else if uid.0 != new.uid && uid.0 != new.suid {
         return Err(Errno::EPERM.into());
@@ -69,11 +98,12 @@ pub(super) fn setuid(cx: &mut Cx<'_, '_>, uid: Id) -> SysResult {
 }
 
 pub(super) fn setgid(cx: &mut Cx<'_, '_>, gid: Id) -> SysResult {
+    let gid = taken_gid(cx, gid)?;
     let mut new = cx.creds().clone();
     if gid.0 == KEEP {
         return Err(Errno::EINVAL.into());
     }
-    if new.capable(g::CAP_SETGID) {
+    if new.has(g::CAP_SETGID) {
         (new.gid, new.sgid) = (gid.0, gid.0);
     } else if gid.0 != new.gid && gid.0 != new.sgid {
         return Err(Errno::EPERM.into());
@@ -128,8 +158,10 @@ fn set_three(
 }
 
 pub(super) fn setreuid(cx: &mut Cx<'_, '_>, ruid: Id, euid: Id) -> SysResult {
+    let ruid = taken_uid(cx, ruid)?;
+    let euid = taken_uid(cx, euid)?;
     let mut new = cx.creds().clone();
-    let capable = new.capable(g::CAP_SETUID);
+    let capable = new.has(g::CAP_SETUID);
     (new.uid, new.euid, new.suid) =
         set_two((new.uid, new.euid, new.suid), ruid.0, euid.0, capable)?;
     new.fsuid = new.euid;
@@ -137,8 +169,10 @@ pub(super) fn setreuid(cx: &mut Cx<'_, '_>, ruid: Id, euid: Id) -> SysResult {
 }
 
 pub(super) fn setregid(cx: &mut Cx<'_, '_>, rgid: Id, egid: Id) -> SysResult {
+    let rgid = taken_gid(cx, rgid)?;
+    let egid = taken_gid(cx, egid)?;
     let mut new = cx.creds().clone();
-    let capable = new.capable(g::CAP_SETGID);
+    let capable = new.has(g::CAP_SETGID);
     (new.gid, new.egid, new.sgid) =
         set_two((new.gid, new.egid, new.sgid), rgid.0, egid.0, capable)?;
     new.fsgid = new.egid;
@@ -147,8 +181,11 @@ pub(super) fn setregid(cx: &mut Cx<'_, '_>, rgid: Id, egid: Id) -> SysResult {
 }
 
 pub(super) fn setresuid(cx: &mut Cx<'_, '_>, ruid: Id, euid: Id, suid: Id) -> SysResult {
+    let ruid = taken_uid(cx, ruid)?;
+    let euid = taken_uid(cx, euid)?;
+    let suid = taken_uid(cx, suid)?;
     let mut new = cx.creds().clone();
-    let capable = new.capable(g::CAP_SETUID);
+    let capable = new.has(g::CAP_SETUID);
     (new.uid, new.euid, new.suid) = set_three(
         (new.uid, new.euid, new.suid),
         [ruid.0, euid.0, suid.0],
@@ -159,8 +196,11 @@ pub(super) fn setresuid(cx: &mut Cx<'_, '_>, ruid: Id, euid: Id, suid: Id) -> Sy
 }
 
 pub(super) fn setresgid(cx: &mut Cx<'_, '_>, rgid: Id, egid: Id, sgid: Id) -> SysResult {
+    let rgid = taken_gid(cx, rgid)?;
+    let egid = taken_gid(cx, egid)?;
+    let sgid = taken_gid(cx, sgid)?;
     let mut new = cx.creds().clone();
-    let capable = new.capable(g::CAP_SETGID);
+    let capable = new.has(g::CAP_SETGID);
     (new.gid, new.egid, new.sgid) = set_three(
         (new.gid, new.egid, new.sgid),
         [rgid.0, egid.0, sgid.0],
@@ -174,12 +214,14 @@ pub(super) fn setresgid(cx: &mut Cx<'_, '_>, rgid: Id, egid: Id, sgid: Id) -> Sy
 pub(super) fn getresuid(cx: &mut Cx<'_, '_>, ruid: Addr, euid: Addr, suid: Addr) -> SysResult {
     let creds = cx.creds();
     let ids = [creds.uid, creds.euid, creds.suid];
+    let ids = ids.map(|id| user::show_uid(cx.k, creds.user_ns, id));
     write_ids(cx, [ruid, euid, suid], ids)
 }
 
 pub(super) fn getresgid(cx: &mut Cx<'_, '_>, rgid: Addr, egid: Addr, sgid: Addr) -> SysResult {
     let creds = cx.creds();
     let ids = [creds.gid, creds.egid, creds.sgid];
+    let ids = ids.map(|id| user::show_gid(cx.k, creds.user_ns, id));
     write_ids(cx, [rgid, egid, sgid], ids)
 }
 
@@ -192,25 +234,33 @@ fn write_ids(cx: &mut Cx<'_, '_>, at: [Addr; 3], ids: [u32; 3]) -> SysResult {
 
 pub(super) fn setfsuid(cx: &mut Cx<'_, '_>, uid: Id) -> SysResult {
     let old = cx.creds().clone();
+    let shown = user::show_uid(cx.k, old.user_ns, old.fsuid);
+    let Ok(uid) = taken_uid(cx, uid) else {
+        return Ok(u64::from(shown));
+    };
     let allowed = [old.uid, old.euid, old.suid, old.fsuid].contains(&uid.0);
-    if uid.0 != KEEP && uid.0 != old.fsuid && (allowed || old.capable(g::CAP_SETUID)) {
+    if uid.0 != KEEP && uid.0 != old.fsuid && (allowed || old.has(g::CAP_SETUID)) {
         let mut new = old.clone();
         new.fsuid = uid.0;
-        new.fs_user_changed(&old);
+        new.fs_user_changed(&old, creds::zero(cx));
         commit(cx, new);
     }
-    Ok(u64::from(old.fsuid))
+    Ok(u64::from(shown))
 }
 
 pub(super) fn setfsgid(cx: &mut Cx<'_, '_>, gid: Id) -> SysResult {
     let mut new = cx.creds().clone();
     let old = new.fsgid;
+    let shown = user::show_gid(cx.k, new.user_ns, old);
+    let Ok(gid) = taken_gid(cx, gid) else {
+        return Ok(u64::from(shown));
+    };
     let allowed = [new.gid, new.egid, new.sgid, new.fsgid].contains(&gid.0);
-    if gid.0 != KEEP && gid.0 != old && (allowed || new.capable(g::CAP_SETGID)) {
+    if gid.0 != KEEP && gid.0 != old && (allowed || new.has(g::CAP_SETGID)) {
         new.fsgid = gid.0;
         commit(cx, new);
     }
-    Ok(u64::from(old))
+    Ok(u64::from(shown))
 }
 
 pub(super) fn getgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult {
@@ -224,7 +274,8 @@ pub(super) fn getgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult
             .creds()
             .groups
             .iter()
-            .flat_map(|group| group.to_le_bytes())
+            .map(|&group| user::show_gid(cx.k, cx.creds().user_ns, group))
+            .flat_map(u32::to_le_bytes)
             .collect();
         cx.write_user(list.0, &bytes)?;
     }
@@ -232,7 +283,8 @@ pub(super) fn getgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult
 }
 
 pub(super) fn setgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult {
-    if !cx.creds().capable(g::CAP_SETGID) {
+    let ns = cx.creds().user_ns;
+    if !cx.creds().has(g::CAP_SETGID) || !user::allows_setgroups(cx.k, ns) {
         return Err(Errno::EPERM.into());
     }
     let count = usize::try_from(size.0)
@@ -245,7 +297,7 @@ pub(super) fn setgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult
         if group == KEEP {
             return Err(Errno::EINVAL.into());
         }
-        groups.push(group);
+        groups.push(user::take_gid(cx.k, ns, group)?);
     }
     groups.sort_unstable();
     cx.task_mut().creds.groups = groups;
@@ -319,7 +371,7 @@ pub(super) fn capset(cx: &mut Cx<'_, '_>, header: Addr, data: Addr) -> SysResult
     let [effective, permitted, inheritable] = sets.map(|set| set & valid);
     let mut new = cx.creds().clone();
     let within = |set: u64, bound: u64| set & !bound == 0;
-    let allowed = (new.capable(g::CAP_SETPCAP)
+    let allowed = (new.has(g::CAP_SETPCAP)
         || within(inheritable, new.cap_inheritable | new.cap_permitted))
         && within(inheritable, new.cap_inheritable | new.cap_bounding)
         && within(permitted, new.cap_permitted)

@@ -15,6 +15,8 @@ mod identity;
 mod inotify;
 pub(crate) mod memory;
 mod missing;
+mod mount;
+mod namespace;
 mod pidfd;
 mod poll;
 mod process;

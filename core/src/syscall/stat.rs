@@ -6,12 +6,14 @@ use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::ns::user;
 use crate::task::Creds;
+use crate::task::creds::zero;
 use crate::vfs::filesystem::{Attr, InodeRef, SetAttr, Time};
 use crate::vfs::mount::{self, MountFlags, PathRef};
 use crate::vfs::perm::{self, CAP_CHOWN, MAY_EXEC, MAY_WRITE, Who};
 use crate::vfs::walk::Flags;
-use crate::vfs::{FsId, fdtable, file, inode, inotify};
+use crate::vfs::{FsId, anon, fdtable, file, inode, inotify};
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 const NOFOLLOW: u32 = g::AT_SYMLINK_NOFOLLOW;
@@ -116,8 +118,8 @@ fn write_stat(cx: &mut Cx<'_, '_>, addr: u64, inode: InodeRef, attr: &Attr) -> S
         ino: inode.ino.0,
         nlink: u64::from(attr.nlink),
         mode: attr.mode,
-        uid: attr.uid,
-        gid: attr.gid,
+        uid: user::show_uid(cx.k, cx.creds().user_ns, attr.uid),
+        gid: user::show_gid(cx.k, cx.creds().user_ns, attr.gid),
         pad: 0,
         rdev: u64::from(attr.rdev),
         size: attr.size as i64,
@@ -226,8 +228,8 @@ pub(super) fn statx(
             false => 0,
         },
         nlink: attr.nlink,
-        uid: attr.uid,
-        gid: attr.gid,
+        uid: user::show_uid(cx.k, cx.creds().user_ns, attr.uid),
+        gid: user::show_gid(cx.k, cx.creds().user_ns, attr.gid),
         mode: attr.mode as u16,
         pad: 0,
         ino: inode.ino.0,
@@ -260,9 +262,9 @@ fn access_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, mode: u32, flags: u32) 
     let mut creds: Creds = cx.creds().clone();
     creds.fsuid = creds.uid;
     creds.fsgid = creds.gid;
-    creds.cap_effective = match creds.uid {
-        0 => creds.cap_permitted,
-        _ => 0,
+    creds.cap_effective = match Some(creds.uid) == zero(cx) {
+        true => creds.cap_permitted,
+        false => 0,
     };
     let thread = cx.thread;
     may_access(cx, at, &path, mode, flags, Who::Creds(&creds, Some(thread)))
@@ -379,7 +381,7 @@ fn change_mode(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, mode: u32) -
         return Err(Errno::EOPNOTSUPP.into());
     }
     let mut mode = mode & 0o7777;
-    if mode & g::S_ISGID != 0 && !perm::in_group_or_capable(cx.k, who, attr.gid) {
+    if mode & g::S_ISGID != 0 && !perm::in_group_or_capable(cx.k, who, &attr) {
         mode &= !g::S_ISGID;
     }
     let attr = inode::attr(cx.k, cx.p, inode)?;
@@ -435,9 +437,14 @@ fn change_owner(
     mount::want_write(cx.k, path.mount)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
     let who = Who::Task(cx.thread);
+    let ns = cx.creds().user_ns;
+    let (owner, group) = (
+        user::take_uid(cx.k, ns, owner)?,
+        user::take_gid(cx.k, ns, group)?,
+    );
     let uid = (owner != u32::MAX).then_some(owner);
     let gid = (group != u32::MAX).then_some(group);
-    if !who.capable(cx.k, CAP_CHOWN) {
+    if !who.capable_over(cx.k, &attr, CAP_CHOWN) {
         let creds = cx.creds();
         let owns = creds.fsuid == attr.uid;
         let keeps_uid = uid.is_none_or(|uid| owns && uid == attr.uid);
@@ -623,14 +630,31 @@ pub(super) fn utime(cx: &mut Cx<'_, '_>, path: Path, times: Addr) -> SysResult {
 fn write_statfs(cx: &mut Cx<'_, '_>, path: PathRef, addr: Addr) -> SysResult {
     let mount = cx.k.vfs.mounts.at(path.mount);
     let fs = mount.fs;
-    // ST_ flags have the values of MS_ flags for these; ST_VALID, ST_RELATIME.
-    let mut flags = u64::from(mount.flags.bits()) | 0x20 | 0x1000;
+    /// `ST_VALID`, `ST_RELATIME`, `ST_NOSYMFOLLOW`.
+    const VALID: u64 = 0x20;
+    const RELATIME: u64 = 0x1000;
+    const NOSYMFOLLOW: u64 = 0x2000;
+    // The other ST_ flags have the values of MS_ flags.
+    let plain = !(MountFlags::NOSYMFOLLOW | MountFlags::STRICTATIME);
+    let mut flags = u64::from((mount.flags & plain).bits()) | VALID;
+    if !mount
+        .flags
+        .intersects(MountFlags::NOATIME | MountFlags::STRICTATIME)
+    {
+        flags |= RELATIME;
+    }
+    if mount.flags.contains(MountFlags::NOSYMFOLLOW) {
+        flags |= NOSYMFOLLOW;
+    }
     if mount::read_only(cx.k, path.mount) {
         flags |= 1;
     }
     let sizes = inode::statfs(cx.k, fs);
     let statfs = Statfs {
-        magic: sizes.magic,
+        magic: match anon::namespace_at(cx.k, path.dentry) {
+            Some(_) => u64::from(g::NSFS_MAGIC),
+            None => sizes.magic,
+        },
         block_size: sizes.block_size,
         blocks: sizes.blocks,
         free: sizes.free,

@@ -1,5 +1,7 @@
 //! The system, its limits and its scheduler.
 
+use alloc::vec::Vec;
+
 use super::args::*;
 use crate::abi::layout::{Rlimit, Rusage, Sysinfo, Timeval, Tms, Utsname};
 use crate::abi::raw::{general as g, prctl as p};
@@ -30,30 +32,47 @@ pub(super) fn uname(cx: &mut Cx<'_, '_>, buf: Addr) -> SysResult {
         }
         field
     }
+    let uts = cx.task().ns.uts;
     let name = Utsname {
         sysname: field(SYSNAME.as_bytes()),
-        nodename: field(&cx.k.system.hostname),
+        nodename: field(&cx.k.ns.uts(uts).hostname),
         release: field(RELEASE.as_bytes()),
         version: field(VERSION.as_bytes()),
         machine: field(MACHINE.as_bytes()),
-        domainname: field(&cx.k.system.domainname),
+        domainname: field(&cx.k.ns.uts(uts).domainname),
     };
     cx.write_obj(buf.0, &name)?;
     Ok(0)
 }
 
 pub(super) fn sethostname(cx: &mut Cx<'_, '_>, name: Str, len: Size) -> SysResult {
-    if !cx.creds().capable(CAP_SYS_ADMIN) {
-        return Err(Errno::EPERM.into());
+    let text = read_name(cx, name, len)?;
+    let uts = cx.task().ns.uts;
+    cx.k.ns.uts_mut(uts).hostname = text;
+    Ok(0)
+}
+
+pub(super) fn setdomainname(cx: &mut Cx<'_, '_>, name: Str, len: Size) -> SysResult {
+    let text = read_name(cx, name, len)?;
+    let uts = cx.task().ns.uts;
+    cx.k.ns.uts_mut(uts).domainname = text;
+    Ok(0)
+}
+
+/// A name that the caller may give its UTS namespace.
+fn read_name(cx: &mut Cx<'_, '_>, name: Str, len: Size) -> Result<Vec<u8>, Errno> {
+    if !cx.capable_over(cx.task().ns.uts, CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
     }
-    if len.0 > NAME_LEN {
-        return Err(Errno::EINVAL.into());
+    // The length is an int.
+    let len = len.0 as u32;
+    if u64::from(len) > NAME_LEN {
+        return Err(Errno::EINVAL);
     }
     let mut text = [0; NAME_LEN as usize];
-    let text = &mut text[..len.0 as usize];
+    let text = &mut text[..len as usize];
     cx.read_user(name.0, text)?;
-    cx.k.system.hostname = text.to_vec();
-    Ok(0)
+    Ok(text.to_vec())
 }
 
 pub(super) fn sysinfo(cx: &mut Cx<'_, '_>, info: Addr) -> SysResult {
@@ -135,7 +154,8 @@ pub(super) fn prlimit64(
                 && [other.gid, other.egid, other.sgid]
                     .iter()
                     .all(|&id| id == own.gid);
-            if target.tgid != cx.task().tgid && !same && !own.capable(CAP_SYS_RESOURCE) {
+            let over = target.creds.user_ns;
+            if target.tgid != cx.task().tgid && !same && !cx.capable_in(over, CAP_SYS_RESOURCE) {
                 return Err(Errno::EPERM.into());
             }
             target.tgid
@@ -412,7 +432,7 @@ pub(super) fn prctl(
         },
         p::PR_CAPBSET_DROP => {
             const CAP_SETPCAP: u32 = 8;
-            if !cx.creds().capable(CAP_SETPCAP) {
+            if !cx.creds().has(CAP_SETPCAP) {
                 return Err(Errno::EPERM.into());
             }
             if arg2.0 > 40 {

@@ -66,7 +66,11 @@ fn check(cx: &Cx<'_, '_>, attr: &Attr, name: &[u8], writes: bool) -> Result<(), 
             b"capability" => CAP_SETFCAP,
             _ => CAP_SYS_ADMIN,
         };
-        return match !writes || who.capable(cx.k, needed) {
+        let capable = match needed {
+            CAP_SETFCAP => who.capable_over(cx.k, attr, needed),
+            _ => who.capable(cx.k, needed),
+        };
+        return match !writes || capable {
             true => Ok(()),
             false => Err(Errno::EPERM),
         };

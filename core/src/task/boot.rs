@@ -83,6 +83,7 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         files,
         fs,
         creds: Creds::new(0, 0, Vec::new()),
+        ns: crate::ns::Set::FIRST,
         comm: *b"init\0\0\0\0\0\0\0\0\0\0\0",
         nice: 0,
         running: false,
@@ -110,6 +111,8 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         switches: 0,
     });
     debug_assert_eq!(tid, INIT);
+    let set = crate::ns::Set::FIRST;
+    crate::ns::joined(k, &set, crate::ns::USER);
     Ok(id)
 }
 

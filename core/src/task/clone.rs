@@ -11,6 +11,7 @@ use crate::abi::{Errno, LINUX_TASK_SIZE};
 use crate::event::{Level, Output};
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::ThreadId;
+use crate::ns::enter::{self, Made};
 use crate::vfs::anon::Anon;
 use crate::vfs::pidfd::PidFd;
 use crate::vfs::{FileKind, fdtable, ready};
@@ -34,15 +35,6 @@ pub(crate) struct CloneArgs {
 const fn flag(flag: u32) -> u64 {
     flag as u64
 }
-
-/// Flags that make namespaces.
-const NAMESPACES: u64 = flag(g::CLONE_NEWNS)
-    | flag(g::CLONE_NEWCGROUP)
-    | flag(g::CLONE_NEWUTS)
-    | flag(g::CLONE_NEWIPC)
-    | flag(g::CLONE_NEWUSER)
-    | flag(g::CLONE_NEWPID)
-    | flag(g::CLONE_NEWNET);
 
 /// Makes a task as `args` say and gives its thread number to the caller; with `CLONE_VFORK` after it has executed a program or ended.
 pub(crate) fn clone(cx: &mut Cx<'_, '_>, args: CloneArgs) -> SysResult {
@@ -101,13 +93,20 @@ fn check(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
     if flags & flag(g::CLONE_SETTLS) != 0 && args.tls >= LINUX_TASK_SIZE {
         return Err(Errno::EPERM);
     }
-    if flags & NAMESPACES != 0 {
-        let set = flags & NAMESPACES;
+    if flags & flag(g::CLONE_NEWPID) != 0 {
         cx.log(
             Level::Warn,
-            format!("clone: new namespaces ({set:#x}) are not supported"),
+            "clone: PID namespaces are not supported".into(),
         );
-        return Err(Errno::EPERM);
+        return Err(Errno::EINVAL);
+    }
+    if all(&[g::CLONE_NEWIPC, g::CLONE_SYSVSEM]) {
+        return Err(
+            match all(&[g::CLONE_NEWUSER]) || cx.creds().has(g::CAP_SYS_ADMIN) {
+                true => Errno::EINVAL,
+                false => Errno::EPERM,
+            },
+        );
     }
     if flags & g::CLONE_INTO_CGROUP != 0 {
         cx.log(
@@ -143,12 +142,30 @@ fn check_nproc(cx: &Cx<'_, '_>) -> Result<(), Errno> {
 }
 
 fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
-    let flags = args.flags;
-    let has = |one: u32| flags & flag(one) != 0;
     check_nproc(cx)?;
-    if has(g::CLONE_PIDFD) {
+    if args.flags & flag(g::CLONE_PIDFD) != 0 {
         check_pidfd(cx, &args)?;
     }
+    let made = match args.flags as u32 & enter::FLAGS {
+        0 => None,
+        flags => Some(enter::make(cx, flags)?),
+    };
+    let new = made.is_some();
+    let result = make_in(cx, args, made);
+    if new && result.is_err() {
+        crate::ns::sweep(cx.k, cx.p);
+    }
+    result
+}
+
+/// Makes the task, in these namespaces instead of the caller's.
+fn make_in(
+    cx: &mut Cx<'_, '_>,
+    args: CloneArgs,
+    made: Option<Made>,
+) -> Result<(u32, ThreadId), Stop> {
+    let flags = args.flags;
+    let has = |one: u32| flags & flag(one) != 0;
     let tid = cx.k.tasks.new_tid()?;
     let parent = cx.task().clone();
     let space = match has(g::CLONE_VM) {
@@ -163,6 +180,14 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
         true => crate::vfs::fdtable::share_context(cx.k, parent.fs),
         false => crate::vfs::fdtable::copy_context(cx.k, parent.fs),
     };
+    let (set, creds) = match made {
+        Some(made) => {
+            enter::follow(cx.k, cx.p, fs, &made.mounts);
+            (made.set, made.creds)
+        }
+        None => (parent.ns, parent.creds.clone()),
+    };
+    crate::ns::joined(cx.k, &set, creds.user_ns);
     let id = cx.k.tasks.new_thread();
     let thread = has(g::CLONE_THREAD);
     let tgid = if thread { parent.tgid } else { tid };
@@ -188,6 +213,8 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
         space,
         files,
         fs,
+        creds,
+        ns: set,
         running: false,
         interrupting: false,
         ready: false,

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
+use crate::ns::{NsId, USER, user};
 use crate::vfs::mount::MountFlags;
 use crate::vfs::{FileId, file, inode};
 
@@ -44,6 +45,8 @@ pub(crate) struct Creds {
     pub cap_ambient: u64,
     /// `PR_SET_KEEPCAPS`: permitted capabilities survive the change to an ordinary user.
     pub keep_caps: bool,
+    /// The user namespace in which the capabilities hold.
+    pub user_ns: NsId,
     pub no_new_privs: bool,
 }
 
@@ -69,12 +72,18 @@ impl Creds {
             cap_bounding: DEFAULT_CAPS,
             cap_ambient: 0,
             keep_caps: false,
+            user_ns: USER,
             no_new_privs: false,
         }
     }
 
-    /// Whether a capability (`CAP_CHOWN` is 0, ...) is effective.
+    /// Whether a capability (`CAP_CHOWN` is 0, ...) is effective over the whole system.
     pub(crate) fn capable(&self, cap: u32) -> bool {
+        self.user_ns == USER && self.has(cap)
+    }
+
+    /// Whether a capability is effective over the user namespace that these credentials belong to.
+    pub(crate) fn has(&self, cap: u32) -> bool {
         self.cap_effective >> cap & 1 == 1
     }
 
@@ -83,9 +92,11 @@ impl Creds {
         self.fsgid == gid || self.groups.binary_search(&gid).is_ok()
     }
 
-    /// What a change of user ids does to capabilities; `old` are the credentials before (capabilities(7), "Effect of user ID changes").
-    pub(crate) fn user_changed(&mut self, old: &Creds) {
-        let root = |creds: &Creds| creds.uid == 0 || creds.euid == 0 || creds.suid == 0;
+    /// What a change of user ids does to capabilities; `old` are the credentials before, `zero` is user 0 of the user namespace
+    /// (capabilities(7), "Effect of user ID changes").
+    pub(crate) fn user_changed(&mut self, old: &Creds, zero: Option<u32>) {
+        let is = |id: u32| Some(id) == zero;
+        let root = |creds: &Creds| is(creds.uid) || is(creds.euid) || is(creds.suid);
         if root(old) && !root(self) {
             if !self.keep_caps {
                 self.cap_permitted = 0;
@@ -93,27 +104,33 @@ impl Creds {
             }
             self.cap_ambient = 0;
         }
-        if old.euid == 0 && self.euid != 0 {
+        if is(old.euid) && !is(self.euid) {
             self.cap_effective = 0;
         }
-        if old.euid != 0 && self.euid == 0 {
+        if !is(old.euid) && is(self.euid) {
             self.cap_effective = self.cap_permitted;
         }
     }
 
     /// What a change of the file system user alone does to capabilities.
-    pub(crate) fn fs_user_changed(&mut self, old: &Creds) {
-        if old.fsuid == 0 && self.fsuid != 0 {
+    pub(crate) fn fs_user_changed(&mut self, old: &Creds, zero: Option<u32>) {
+        let is = |id: u32| Some(id) == zero;
+        if is(old.fsuid) && !is(self.fsuid) {
             self.cap_effective &= !FS_CAPS;
         }
-        if old.fsuid != 0 && self.fsuid == 0 {
+        if !is(old.fsuid) && is(self.fsuid) {
             self.cap_effective |= self.cap_permitted & FS_CAPS;
         }
     }
 
     /// The credentials after execve(2) of a file with these attributes. Capabilities of the file that the bounding set does not allow
-    /// are `EPERM` if the file insists on them.
-    pub(crate) fn after_exec(&self, file: &Privileges) -> Result<ExecCreds, Errno> {
+    /// are `EPERM` if the file insists on them. `zero` is user 0 of the user namespace.
+    pub(crate) fn after_exec(
+        &self,
+        file: &Privileges,
+        zero: Option<u32>,
+    ) -> Result<ExecCreds, Errno> {
+        let is = |id: u32| Some(id) == zero;
         let mut new = self.clone();
         if !self.no_new_privs {
             if let Some(uid) = file.set_uid {
@@ -131,11 +148,11 @@ impl Creds {
             None => (0, 0, false),
         };
         // A set-user-ID-root program with capabilities of its own run by an ordinary user gets just those.
-        let root_fix = new.euid == 0 || new.uid == 0;
-        if root_fix && !(caps.is_some() && self.uid != 0 && new.euid == 0) {
+        let root_fix = is(new.euid) || is(new.uid);
+        if root_fix && !(caps.is_some() && !is(self.uid) && is(new.euid)) {
             permitted = u64::MAX;
             inheritable = u64::MAX;
-            effective = new.euid == 0;
+            effective = is(new.euid);
         }
         let ambient = match caps.is_some() || set_id {
             true => 0,
@@ -160,7 +177,7 @@ impl Creds {
         new.sgid = new.egid;
         new.fsgid = new.egid;
         new.keep_caps = false;
-        let gained = self.uid != 0 && (effective || new.cap_permitted & !ambient != 0);
+        let gained = !is(self.uid) && (effective || new.cap_permitted & !ambient != 0);
         Ok(ExecCreds {
             creds: new,
             secure: id_changed || gained,
@@ -225,17 +242,29 @@ impl FileCaps {
 /// The credentials the current task will have in the program `file`.
 pub(crate) fn exec_creds(cx: &mut Cx<'_, '_>, file: FileId) -> Result<ExecCreds, Errno> {
     let privileges = privileges(cx, file)?;
-    cx.creds().after_exec(&privileges)
+    cx.creds().after_exec(&privileges, zero(cx))
 }
 
-/// Set-id bits and capabilities of an executable file; none on a mount that does not honour them.
+/// User 0 of the caller's user namespace.
+pub(crate) fn zero(cx: &Cx<'_, '_>) -> Option<u32> {
+    user::take_uid(cx.k, cx.creds().user_ns, 0).ok()
+}
+
+/// Set-id bits and capabilities of an executable file; none on a mount that does not honour them, nor for users that the user namespace
+/// does not know.
 fn privileges(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Privileges, Errno> {
     let (path, inode) = (file::at(cx.k, id).path, file::inode_of(cx.k, id)?);
     let mount = cx.k.vfs.mounts.at(path.mount);
-    if mount.flags.contains(MountFlags::NOSUID) {
+    let (fs, own) = (mount.fs, cx.creds().user_ns);
+    if mount.flags.contains(MountFlags::NOSUID)
+        || !cx.k.ns.is_within(own, cx.k.vfs.filesystem_owner(fs))
+    {
         return Ok(Privileges::default());
     }
     let attr = inode::attr(cx.k, cx.p, inode)?;
+    if !user::is_mapped(cx.k, own, attr.uid, attr.gid) {
+        return Ok(Privileges::default());
+    }
     // Without group execution the bit means mandatory locking.
     const SET_GID: u32 = g::S_ISGID | g::S_IXGRP;
     let caps = match inode::get_xattr(cx.k, cx.p, inode, b"security.capability") {
@@ -265,9 +294,9 @@ mod tests {
         (now.uid, now.euid, now.suid) = (1, 1, 1);
         let mut kept = now.clone();
         kept.keep_caps = true;
-        now.user_changed(&root);
+        now.user_changed(&root, Some(0));
         assert_eq!((now.cap_permitted, now.cap_effective), (0, 0));
-        kept.user_changed(&root);
+        kept.user_changed(&root, Some(0));
         assert_eq!((kept.cap_permitted, kept.cap_effective), (DEFAULT_CAPS, 0));
     }
 
@@ -276,11 +305,11 @@ mod tests {
         let root = user(0);
         let mut now = root.clone();
         now.euid = 1;
-        now.user_changed(&root);
+        now.user_changed(&root, Some(0));
         assert_eq!((now.cap_permitted, now.cap_effective), (DEFAULT_CAPS, 0));
         let mut back = now.clone();
         back.euid = 0;
-        back.user_changed(&now);
+        back.user_changed(&now, Some(0));
         assert_eq!(back.cap_effective, DEFAULT_CAPS);
     }
 
@@ -290,7 +319,7 @@ mod tests {
             set_uid: Some(0),
             ..Privileges::default()
         };
-        let new = user(1000).after_exec(&file).unwrap();
+        let new = user(1000).after_exec(&file, Some(0)).unwrap();
         assert!(new.secure);
         assert_eq!(
             (new.creds.uid, new.creds.euid, new.creds.suid),
@@ -299,7 +328,7 @@ mod tests {
         assert_eq!(new.creds.cap_effective, DEFAULT_CAPS);
         let mut careful = user(1000);
         careful.no_new_privs = true;
-        let same = careful.after_exec(&file).unwrap();
+        let same = careful.after_exec(&file, Some(0)).unwrap();
         assert_eq!((same.creds, same.secure), (careful, false));
     }
 
@@ -322,7 +351,7 @@ mod tests {
             caps: Some(caps),
             ..Privileges::default()
         };
-        let new = user(1000).after_exec(&file).unwrap();
+        let new = user(1000).after_exec(&file, Some(0)).unwrap();
         assert_eq!(new.creds.cap_effective, u64::from(bind));
         assert!(new.secure);
         let admin = FileCaps {
@@ -333,7 +362,7 @@ mod tests {
             caps: Some(admin),
             ..Privileges::default()
         };
-        assert_eq!(user(1000).after_exec(&file), Err(Errno::EPERM));
+        assert_eq!(user(1000).after_exec(&file, Some(0)), Err(Errno::EPERM));
         assert_eq!(FileCaps::parse(&value[..19]), None);
     }
 }

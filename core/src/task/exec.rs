@@ -10,6 +10,7 @@ use crate::kernel::{Cx, Stop};
 use crate::machine::{Prot, Regs, SpaceId};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::mm::{map, space, user};
+use crate::ns::user as users;
 use crate::syscall::args::DirFd;
 use crate::vfs::{FileId, file};
 
@@ -91,12 +92,7 @@ fn replace(
         envp: &envp,
         strings,
         secure: creds.secure,
-        ids: [
-            creds.creds.uid,
-            creds.creds.euid,
-            creds.creds.gid,
-            creds.creds.egid,
-        ],
+        ids: shown_ids(cx, &creds.creds),
     };
     let built = build(cx, &plan).map_err(Stop::from);
     let regs = match built.and_then(|regs| process::prepare_exec(cx).map(|()| regs)) {
@@ -201,6 +197,17 @@ struct Plan<'a> {
     strings: u64,
     secure: bool,
     ids: [u32; 4],
+}
+
+/// User, effective user, group and effective group as the program sees them.
+fn shown_ids(cx: &Cx<'_, '_>, creds: &super::Creds) -> [u32; 4] {
+    let ns = creds.user_ns;
+    [
+        users::show_uid(cx.k, ns, creds.uid),
+        users::show_uid(cx.k, ns, creds.euid),
+        users::show_gid(cx.k, ns, creds.gid),
+        users::show_gid(cx.k, ns, creds.egid),
+    ]
 }
 
 /// Fills the new address space; gives the registers to start with.

@@ -56,6 +56,8 @@ pub(crate) struct Task {
     pub files: FdTableId,
     pub fs: FsContextId,
     pub creds: Creds,
+    /// Namespaces it is in.
+    pub ns: crate::ns::Set,
     /// `comm` of prctl(2), without the NUL.
     pub comm: [u8; 15],
     pub nice: i8,

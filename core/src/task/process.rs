@@ -202,6 +202,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     let (fresh, time, io) = (task.fresh, task.cpu_time, task.io);
     task.exited = true;
     task.running = false;
+    let (set, user_ns) = (task.ns, task.creds.user_ns);
     task.stopped = false;
     if clear != 0 && crate::mm::space::users(k, space) > 1 {
         crate::syscall::futex::clear_tid(k, p, space, clear);
@@ -213,6 +214,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     crate::mm::space::release(k, p, space);
     crate::vfs::fdtable::release_table(k, p, files);
     crate::vfs::fdtable::release_context(k, p, fs);
+    crate::ns::left(k, p, &set, user_ns);
     if let Some(parent) = vfork_parent {
         k.wake(WaitKey::Vfork(parent));
     }

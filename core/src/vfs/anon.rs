@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::dentry::DentryId;
 use super::filesystem::{Attr, FsId, Ino, StatFs, Time};
 use super::mount::{MountId, PathRef};
 use super::pipe::PipeId;
@@ -11,6 +12,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG};
 use crate::boot::Stdio;
+use crate::ns::{self, NsId};
 
 /// The file system and its mount are the first ones.
 pub(crate) const FS: FsId = FsId(0);
@@ -32,6 +34,7 @@ pub(crate) enum Object {
     Stream(u8),
     Anon(Anon),
     Pipe(PipeId),
+    Namespace(NsId),
 }
 
 /// Files that are no objects by themselves (`anon_inodefs` of Linux): all of one kind are one inode.
@@ -79,6 +82,7 @@ pub(crate) fn object(ino: Ino) -> Object {
             Some(&anon) => Object::Anon(anon),
             None => Object::Root,
         },
+        n if n >= u64::from(ns::LOWEST) => Object::Namespace(NsId(n as u32)),
         n if n >= PIPE => Object::Pipe(PipeId((n - PIPE) as u32)),
         _ => Object::Root,
     }
@@ -86,6 +90,20 @@ pub(crate) fn object(ino: Ino) -> Object {
 
 pub(crate) fn pipe_ino(pipe: PipeId) -> Ino {
     Ino(PIPE + u64::from(pipe.0))
+}
+
+/// The inode of a namespace's file.
+pub(crate) fn namespace_ino(id: NsId) -> Ino {
+    Ino(u64::from(id.0))
+}
+
+/// The namespace whose file a dentry is.
+pub(crate) fn namespace_at(k: &Kernel, dentry: DentryId) -> Option<NsId> {
+    let dentry = k.vfs.dentries.at(dentry);
+    match object(dentry.ino.filter(|_| dentry.fs == FS)?) {
+        Object::Namespace(id) if k.ns.exists(id) => Some(id),
+        _ => None,
+    }
 }
 
 pub(crate) fn stream_ino(stream: u8) -> Ino {
@@ -116,6 +134,7 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
         Object::Root => attr.mode = S_IFDIR | 0o555,
         // Linux gives them no file type.
         Object::Anon(_) => attr.mode = 0o600,
+        Object::Namespace(_) => attr.mode = S_IFREG | 0o444,
         Object::Pipe(id) => {
             attr.mode = S_IFIFO | 0o600;
             if let Some(pipe) = k.vfs.pipes.get(id) {
@@ -158,6 +177,10 @@ pub(crate) fn name(k: &Kernel, ino: Ino) -> Vec<u8> {
         Object::Root => b"anon:/".to_vec(),
         Object::Anon(anon) => anon.name().into(),
         Object::Pipe(_) => format!("pipe:[{}]", ino.0).into_bytes(),
+        Object::Namespace(id) => match k.ns.exists(id) {
+            true => format!("{}:[{}]", k.ns.kind(id).name(), id.0).into_bytes(),
+            false => Vec::new(),
+        },
         Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
             Some(Stdio::Terminal { .. }) => b"/dev/pts/0".to_vec(),
             Some(Stdio::File) => format!("/dev/stdio/{stream}").into_bytes(),

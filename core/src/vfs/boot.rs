@@ -16,6 +16,7 @@ use crate::Kernel;
 use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFLNK};
 use crate::abi::{Errno, NAME_MAX};
 use crate::boot::{BootConfig, BootError, Layer, Tree};
+use crate::ns::Set;
 use crate::port::Ports;
 
 /// Character devices in `/dev`: name, major and minor number, permissions.
@@ -85,15 +86,9 @@ pub(crate) fn mount_all(
 
 /// The root of all, without a reference.
 pub(crate) fn root(k: &Kernel) -> Option<PathRef> {
-    let (id, mount) = k.vfs.mounts.iter().find(|(_, mount)| is_root(k, mount))?;
-    Some(PathRef {
-        mount: id,
-        dentry: mount.root,
-    })
-}
-
-fn is_root(k: &Kernel, mount: &mount::Mount) -> bool {
-    mount.on.is_none() && !matches!(k.vfs.filesystem(mount.fs), Filesystem::Anon)
+    let mount = k.ns.root(Set::FIRST.mount)?;
+    let dentry = k.vfs.mounts.at(mount).root;
+    Some(PathRef { mount, dentry })
 }
 
 struct Boot<'k, 'p> {
@@ -173,13 +168,19 @@ impl Boot<'_, '_> {
             }
             None => None,
         };
-        let mounted = mount::mount(self.k, self.p, fs, on, flags, source, fs_type);
-        if let Some(on) = on {
-            put_path(self.k, self.p, on);
+        let made = mount::make(self.k, self.p, fs, flags, source, fs_type)?;
+        match on {
+            Some(on) => {
+                let grafted = mount::tree::graft(self.k, self.p, made, on);
+                put_path(self.k, self.p, on);
+                grafted
+            }
+            None => {
+                mount::tree::become_root(self.k, made, Set::FIRST.mount);
+                self.root = root(self.k);
+                Ok(())
+            }
         }
-        let mounted = mounted?;
-        self.root.get_or_insert(mounted);
-        Ok(())
     }
 
     /// The directory at an absolute path, made with all that leads to it where missing; with a reference.

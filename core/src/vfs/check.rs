@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::file::FileKind;
-use super::{DentryId, FileId};
+use super::{DentryId, FileId, MountId};
 use crate::Kernel;
 
 /// Whether all reference counts add up. Valid between two inputs. The text says what does not.
@@ -57,12 +57,36 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         hold(context.root.dentry);
         hold(context.cwd.dentry);
     }
-    for (_, mount) in vfs.mounts.iter() {
+    let mut mounts: BTreeMap<MountId, u32> = BTreeMap::new();
+    let mut through = |id: MountId| *mounts.entry(id).or_default() += 1;
+    vfs.files
+        .iter()
+        .for_each(|(_, file)| through(file.path.mount));
+    for (_, context) in vfs.contexts.iter() {
+        through(context.root.mount);
+        through(context.cwd.mount);
+    }
+    for (id, mount) in vfs.mounts.iter() {
         hold(mount.root);
         if let Some(on) = mount.on {
             hold(on.dentry);
+            through(on.mount);
+        }
+        if mount.ns.is_some() {
+            through(id);
         }
     }
+    k.ns.dentries().for_each(&mut hold);
+    for (id, mount) in vfs.mounts.iter() {
+        let expected = mounts.get(&id).copied().unwrap_or(0);
+        if vfs.mounts.refs(id).is_some_and(|refs| refs != expected) {
+            return Err(format!(
+                "{id:?} has {:?} references, but {expected} are held: {mount:?}",
+                vfs.mounts.refs(id)
+            ));
+        }
+    }
+    k.ns.check(k.tasks.iter())?;
     for (id, dentry) in vfs.dentries.iter() {
         if dentry.parent != id {
             hold(dentry.parent);

@@ -458,6 +458,29 @@ pub(crate) fn drop_children(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) {
     }
 }
 
+/// The last mount of a file system has gone: drops all that is cached of it.
+pub(crate) fn drop_filesystem(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) {
+    // A directory comes to the end of the list when the last of its children goes: one pass for each level at most.
+    loop {
+        let mut at = k.vfs.dentries.lru_first;
+        let mut found = false;
+        while at != NIL {
+            let dentry = k.vfs.dentries.at(at);
+            let (next, own) = (dentry.lru_next, dentry.fs == fs);
+            if own {
+                found = true;
+                if let Some(parent) = kill(k, p, at) {
+                    put(k, p, parent);
+                }
+            }
+            at = next;
+        }
+        if !found {
+            return;
+        }
+    }
+}
+
 /// Takes a name out of the cache: the dentry dies now or with its last reference.
 pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: DentryId) {
     if k.vfs.dentries.at(id).refs > 0 {

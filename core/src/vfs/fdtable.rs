@@ -94,6 +94,32 @@ pub(crate) struct FsContext {
     pub umask: u32,
 }
 
+impl FsContext {
+    /// Tasks that share it.
+    pub(crate) fn users(&self) -> u32 {
+        self.users
+    }
+}
+
+/// Moves every context whose root or working directory is `from` over to `to` (pivot_root(2)).
+pub(crate) fn move_contexts(k: &mut Kernel, p: &mut Ports<'_>, from: PathRef, to: PathRef) {
+    let ids: Vec<u32> = k.vfs.contexts.iter().map(|(id, _)| id).collect();
+    for id in ids {
+        let context = k.vfs.fs_context_mut(FsContextId(id));
+        let mut moved = 0;
+        for place in [&mut context.root, &mut context.cwd] {
+            if *place == from {
+                *place = to;
+                moved += 1;
+            }
+        }
+        for _ in 0..moved {
+            get_path(k, to);
+            put_path(k, p, from);
+        }
+    }
+}
+
 /// An empty table with one user.
 pub(crate) fn new_table(k: &mut Kernel) -> FdTableId {
     FdTableId(k.vfs.tables.insert(FdTable {

@@ -48,6 +48,8 @@ pub(crate) enum FileKind {
     PidFd(PidFd),
     Epoll(Box<Epoll>),
     Inotify(Box<Inotify>),
+    /// The file of a namespace: there is nothing in it.
+    Namespace,
     /// Only a place (`O_PATH`).
     Path,
 }
@@ -154,6 +156,7 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     let Some(file) = k.vfs.files.remove(id.0) else {
         return;
     };
+    let held_namespace = file.kind == FileKind::Namespace;
     let dentry = file.path.dentry;
     let (readable, writable) = (file.readable(), file.writable());
     match file.kind {
@@ -168,6 +171,9 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
         inotify::gone(k, p, dentry, 0);
     } else {
         put_path(k, p, file.path);
+    }
+    if held_namespace {
+        crate::ns::sweep(k, p);
     }
 }
 

@@ -192,6 +192,8 @@ pub(crate) enum Filesystem {
     Sys(SysFs),
     /// Pipes and streams (see `vfs::anon`).
     Anon,
+    /// It had no mounts any more.
+    Gone,
 }
 
 /// The operations of a [`UnionFs`], written down here because they are the contract between it and the VFS above.

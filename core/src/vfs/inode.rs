@@ -38,7 +38,7 @@ pub(crate) fn kind(k: &Kernel, fs: FsId) -> FsKind {
         Filesystem::Union(_) => FsKind::Union,
         Filesystem::Proc(_) => FsKind::Proc,
         Filesystem::Sys(_) => FsKind::Sys,
-        Filesystem::Anon => FsKind::Anon,
+        Filesystem::Anon | Filesystem::Gone => FsKind::Anon,
     }
 }
 
@@ -54,7 +54,12 @@ fn with<R>(
         frames: &mut k.mm.frames,
         now: k.system.now,
     };
-    let Some(Filesystem::Union(union)) = k.vfs.filesystems.get_mut(fs.0 as usize) else {
+    let Some(Filesystem::Union(union)) = k
+        .vfs
+        .filesystems
+        .get_mut(fs.0 as usize)
+        .map(|slot| &mut slot.fs)
+    else {
         return None;
     };
     let result = run(union, &mut cx);
@@ -72,7 +77,12 @@ fn change<R>(
     run: impl FnOnce(&mut UnionFs, &mut FsCx<'_, '_>) -> Result<R, Errno>,
 ) -> Option<Result<R, Errno>> {
     let result = with(k, p, fs, run)?;
-    let Some(Filesystem::Union(union)) = k.vfs.filesystems.get_mut(fs.0 as usize) else {
+    let Some(Filesystem::Union(union)) = k
+        .vfs
+        .filesystems
+        .get_mut(fs.0 as usize)
+        .map(|slot| &mut slot.fs)
+    else {
         return Some(result);
     };
     for (ino, first, count) in union.take_moved() {
@@ -87,7 +97,7 @@ pub(crate) fn root(k: &Kernel, fs: FsId) -> Result<Ino, Errno> {
         Filesystem::Union(union) => Ok(union.root()),
         Filesystem::Proc(_) => Ok(proc::ROOT),
         Filesystem::Sys(_) => Ok(sysfs::ROOT),
-        Filesystem::Anon => Ok(anon::ROOT),
+        Filesystem::Anon | Filesystem::Gone => Ok(anon::ROOT),
     }
 }
 
@@ -383,7 +393,7 @@ pub(crate) fn statfs(k: &Kernel, fs: FsId) -> StatFs {
         Filesystem::Union(union) => union.statfs(&k.mm.frames),
         Filesystem::Proc(_) => proc::statfs(),
         Filesystem::Sys(fs) => sysfs::statfs(*fs),
-        Filesystem::Anon => anon::statfs(),
+        Filesystem::Anon | Filesystem::Gone => anon::statfs(),
     }
 }
 

@@ -10,10 +10,10 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::dentry::DentryId;
+use super::dentry::{self, DentryId};
 use super::file::{self, FileId, FileKind};
-use super::filesystem::InodeRef;
-use super::mount::{PathRef, put_path};
+use super::filesystem::{FsId, Ino, InodeRef};
+use super::mount::{self, PathRef, put_path};
 use super::ready::IN;
 use super::rw::Iov;
 use super::{anon, inode};
@@ -46,6 +46,7 @@ const MOVE_SELF: u32 = 0x800;
 pub(crate) const ALL: u32 = 0xfff;
 const Q_OVERFLOW: u32 = 0x4000;
 const IGNORED: u32 = 0x8000;
+const UNMOUNT: u32 = 0x2000;
 pub(crate) const EXCL_UNLINK: u32 = 0x0400_0000;
 pub(crate) const ISDIR: u32 = 0x4000_0000;
 pub(crate) const ONESHOT: u32 = 0x8000_0000;
@@ -126,7 +127,7 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: Option<FileId>, kin
         if let Some(id) = id {
             forget(k, id, *wd, watch.inode);
         }
-        put_path(k, p, watch.path);
+        dentry::put(k, p, watch.path.dentry);
     }
 }
 
@@ -168,9 +169,10 @@ pub(crate) fn add(
     existing: Existing,
 ) -> Result<i32, Errno> {
     let result = add_to(k, id, path, mask, existing);
-    // A watch that was there has a reference of its own.
-    if !matches!(result, Ok((_, true))) {
-        put_path(k, p, path);
+    // A watch that was there has a reference of its own; none keeps the file system mounted.
+    match result {
+        Ok((_, true)) => mount::release(k, p, path.mount),
+        _ => put_path(k, p, path),
     }
     result.map(|(wd, _)| wd)
 }
@@ -225,8 +227,25 @@ pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, wd: i32) -> 
         name: SmallVec::new(),
     };
     queue(k, id, event);
-    put_path(k, p, watch.path);
+    dentry::put(k, p, watch.path.dentry);
     Ok(())
+}
+
+/// The last mount of a file system goes: its watches end.
+pub(crate) fn unmounted(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) {
+    let at = |ino| InodeRef { fs, ino: Ino(ino) };
+    let inside = k.vfs.watched.by_inode.range(at(0)..=at(u64::MAX));
+    let watches: Vec<(FileId, i32)> = inside.flat_map(|(_, list)| list).copied().collect();
+    for (id, wd) in watches {
+        let event = Event {
+            wd,
+            mask: UNMOUNT,
+            cookie: 0,
+            name: SmallVec::new(),
+        };
+        queue(k, id, event);
+        let _ = remove(k, p, id, wd); // it was among the watches just now
+    }
 }
 
 /// Queues an event. One like the last is dropped; when there are too many, one event says so.

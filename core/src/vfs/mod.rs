@@ -45,14 +45,26 @@ pub(crate) use file::{File, FileId, FileKind};
 pub(crate) use filesystem::{FsId, InodeRef};
 pub(crate) use mount::{MountId, PathRef};
 
+use crate::mm::Frames;
+use crate::ns::{NsId, USER};
 use crate::task::timer::TimerKey;
 use filesystem::Filesystem;
 use slab::Slab;
 
+/// A file system, the user namespace that it belongs to, and how many mounts it has.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Slot {
+    pub fs: Filesystem,
+    owner: NsId,
+    mounts: u32,
+}
+
 /// All of the virtual file system's state.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Vfs {
-    pub(super) filesystems: Vec<Filesystem>,
+    pub(super) filesystems: Vec<Slot>,
+    /// Places of file systems that have gone.
+    free_filesystems: Vec<u32>,
     pub dentries: dentry::Dentries,
     pub mounts: mount::Mounts,
     pub(super) files: Slab<File>,
@@ -72,7 +84,12 @@ pub(crate) struct Vfs {
 impl Vfs {
     pub(crate) fn new() -> Vfs {
         let mut vfs = Vfs {
-            filesystems: vec![Filesystem::Anon],
+            filesystems: vec![Slot {
+                fs: Filesystem::Anon,
+                owner: USER,
+                mounts: 1,
+            }],
+            free_filesystems: Vec::new(),
             dentries: dentry::Dentries::new(),
             mounts: mount::Mounts::new(),
             files: Slab::new(),
@@ -95,23 +112,76 @@ impl Vfs {
         vfs
     }
 
-    /// Adds a file system; it is mounted with [`mount::mount`].
+    /// Adds a file system that belongs to the first user namespace; it is mounted with [`mount::make`].
     pub(crate) fn add_filesystem(&mut self, fs: Filesystem) -> FsId {
-        self.filesystems.push(fs);
-        FsId(self.filesystems.len() as u32 - 1)
+        self.add_filesystem_of(fs, USER)
+    }
+
+    /// Adds a file system that a user namespace owns.
+    pub(crate) fn add_filesystem_of(&mut self, fs: Filesystem, owner: NsId) -> FsId {
+        let slot = Slot {
+            fs,
+            owner,
+            mounts: 0,
+        };
+        match self.free_filesystems.pop() {
+            Some(id) => {
+                self.filesystems[id as usize] = slot;
+                FsId(id)
+            }
+            None => {
+                self.filesystems.push(slot);
+                FsId(self.filesystems.len() as u32 - 1)
+            }
+        }
+    }
+
+    /// Counts the mounts of a file system up or down; gives their number.
+    pub(super) fn filesystem_mounted(&mut self, id: FsId, by: i32) -> u32 {
+        let slot = &mut self.filesystems[id.0 as usize]; // INVARIANT: a mounted file system is there
+        slot.mounts = slot.mounts.saturating_add_signed(by);
+        slot.mounts
+    }
+
+    /// Takes away a file system without mounts, and gives its frames back.
+    pub(crate) fn remove_filesystem(&mut self, id: FsId, frames: &mut Frames) {
+        let slot = &mut self.filesystems[id.0 as usize]; // INVARIANT: the caller has just let go of it
+        if let Filesystem::Union(union) = &mut slot.fs {
+            union.release(frames);
+        }
+        slot.fs = Filesystem::Gone;
+        slot.owner = USER;
+        self.free_filesystems.push(id.0);
+    }
+
+    /// The user namespace that a file system belongs to.
+    pub(crate) fn filesystem_owner(&self, id: FsId) -> NsId {
+        self.filesystems[id.0 as usize].owner // INVARIANT: a mounted file system is there
+    }
+
+    /// The user namespaces that file systems belong to.
+    pub(crate) fn filesystem_owners(&self) -> impl Iterator<Item = NsId> + '_ {
+        self.filesystems.iter().map(|slot| slot.owner)
     }
 
     pub(crate) fn filesystem(&self, id: FsId) -> &Filesystem {
-        &self.filesystems[id.0 as usize] // INVARIANT: file systems are never removed
+        &self.filesystems[id.0 as usize].fs // INVARIANT: a mounted file system is there
     }
 
     pub(crate) fn filesystem_mut(&mut self, id: FsId) -> &mut Filesystem {
-        &mut self.filesystems[id.0 as usize] // INVARIANT: file systems are never removed
+        &mut self.filesystems[id.0 as usize].fs // INVARIANT: a mounted file system is there
     }
 
     /// An open file description.
     pub(crate) fn file(&self, id: FileId) -> Option<&File> {
         self.files.get(id.0)
+    }
+
+    /// Whether a file is open for writing through one of these mounts.
+    pub(crate) fn is_written(&self, through: impl Fn(MountId) -> bool) -> bool {
+        let writes = |file: &File| file.writable() && file.kind == FileKind::Regular;
+        let mut files = self.files.iter();
+        files.any(|(_, file)| writes(file) && through(file.path.mount))
     }
 
     /// How many files are open.

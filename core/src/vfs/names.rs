@@ -108,7 +108,7 @@ pub(crate) fn new_owner(k: &Kernel, who: Who<'_>, dir: &Attr, mode: u32) -> (u32
         if mode & g::S_IFMT == g::S_IFDIR {
             mode |= g::S_ISGID;
         } else if mode & (g::S_ISGID | g::S_IXGRP) == g::S_ISGID | g::S_IXGRP
-            && !perm::in_group_or_capable(k, who, gid)
+            && !perm::in_group_or_capable(k, who, dir)
         {
             mode &= !g::S_ISGID;
         }
@@ -361,11 +361,8 @@ pub(crate) fn remove(
             _ => Errno::ENOTDIR,
         });
     }
-    let mounted = dentry.mounts > 0;
     may_delete(k, p, who, place.dir, victim, directory)?;
-    if mounted {
-        return Err(Errno::EBUSY);
-    }
+    mount::tree::uncover(k, p, who, victim)?;
     let dir = dir_inode(k, place.dir)?;
     match directory {
         true => {
@@ -500,9 +497,8 @@ fn rename_sides(
     if flags.contains(RenameFlags::WHITEOUT) && !who.capable(k, CAP_MKNOD) {
         return Err(Errno::EPERM);
     }
-    if k.vfs.dentries.at(source).mounts > 0 || k.vfs.dentries.at(target).mounts > 0 {
-        return Err(Errno::EBUSY);
-    }
+    mount::tree::uncover(k, p, who, source)?;
+    mount::tree::uncover(k, p, who, target)?;
     let from_dir = dir_inode(k, from.dir)?;
     let to_dir = dir_inode(k, to.dir)?;
     inode::rename(

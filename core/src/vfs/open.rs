@@ -346,6 +346,10 @@ fn open_anon(
             let kind = stream_kind(cx.k, stream);
             Ok(file::add(cx.k, File::new(kind, path, None, flags))?)
         }
+        Object::Namespace(_) => {
+            let file = File::new(FileKind::Namespace, path, Some(inode), flags);
+            Ok(file::add(cx.k, file)?)
+        }
         Object::Root | Object::Anon(_) => Err(Errno::ENXIO.into()),
     }
 }
@@ -446,6 +450,7 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
     if how.flags & g::O_EXCL != 0 {
         dentries.set_nameless(path.dentry);
     }
+    mount::hold(cx.k, path.mount);
     let kept = how.flags & !(g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
     let file = File::new(FileKind::Regular, path, Some(inode), kept | O_LARGEFILE);
     file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))

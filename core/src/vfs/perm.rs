@@ -5,6 +5,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX, S_IXGRP};
 use crate::machine::ThreadId;
+use crate::ns::user;
 use crate::task::Creds;
 
 pub(crate) const MAY_EXEC: u32 = 1;
@@ -55,15 +56,27 @@ impl<'a> Who<'a> {
         }
     }
 
+    /// Whether a capability is effective over the whole system.
     pub(crate) fn capable(self, k: &Kernel, cap: u32) -> bool {
         self.creds(k).is_none_or(|creds| creds.capable(cap))
+    }
+
+    /// Whether a capability is effective over an inode: its owner and group have numbers in the user namespace.
+    pub(crate) fn capable_over(self, k: &Kernel, attr: &Attr, cap: u32) -> bool {
+        self.creds(k)
+            .is_none_or(|creds| over_inode(k, creds, attr, cap))
     }
 
     /// Whether this is the owner, or may act as the owner (`CAP_FOWNER`).
     pub(crate) fn owns(self, k: &Kernel, attr: &Attr) -> bool {
         self.creds(k)
-            .is_none_or(|creds| creds.fsuid == attr.uid || creds.capable(CAP_FOWNER))
+            .is_none_or(|creds| creds.fsuid == attr.uid || over_inode(k, creds, attr, CAP_FOWNER))
     }
+}
+
+/// `capable_wrt_inode_uidgid()`
+fn over_inode(k: &Kernel, creds: &Creds, attr: &Attr, cap: u32) -> bool {
+    creds.has(cap) && user::is_mapped(k, creds.user_ns, attr.uid, attr.gid)
 }
 
 /// Checks the permission bits: `EACCES`.
@@ -71,10 +84,10 @@ pub(crate) fn permission(k: &Kernel, who: Who<'_>, attr: &Attr, mask: u32) -> Re
     let Some(creds) = who.creds(k) else {
         return Ok(());
     };
-    allowed(creds, attr, mask)
+    allowed(k, creds, attr, mask)
 }
 
-fn allowed(creds: &Creds, attr: &Attr, mask: u32) -> Result<(), Errno> {
+fn allowed(k: &Kernel, creds: &Creds, attr: &Attr, mask: u32) -> Result<(), Errno> {
     let bits = if creds.fsuid == attr.uid {
         attr.mode >> 6
     } else if creds.in_group(attr.gid) {
@@ -85,12 +98,12 @@ fn allowed(creds: &Creds, attr: &Attr, mask: u32) -> Result<(), Errno> {
     if bits & mask == mask {
         return Ok(());
     }
+    let capable = |cap| over_inode(k, creds, attr, cap);
     let granted = if attr.mode & S_IFMT == S_IFDIR {
-        mask & MAY_WRITE == 0 && creds.capable(CAP_DAC_READ_SEARCH)
-            || creds.capable(CAP_DAC_OVERRIDE)
+        mask & MAY_WRITE == 0 && capable(CAP_DAC_READ_SEARCH) || capable(CAP_DAC_OVERRIDE)
     } else {
-        mask == MAY_READ && creds.capable(CAP_DAC_READ_SEARCH)
-            || (mask & MAY_EXEC == 0 || attr.mode & 0o111 != 0) && creds.capable(CAP_DAC_OVERRIDE)
+        mask == MAY_READ && capable(CAP_DAC_READ_SEARCH)
+            || (mask & MAY_EXEC == 0 || attr.mode & 0o111 != 0) && capable(CAP_DAC_OVERRIDE)
     };
     match granted {
         true => Ok(()),
@@ -106,7 +119,7 @@ pub(crate) fn sticky(k: &Kernel, who: Who<'_>, dir: &Attr, victim: &Attr) -> boo
     dir.mode & S_ISVTX != 0
         && creds.fsuid != victim.uid
         && creds.fsuid != dir.uid
-        && !creds.capable(CAP_FOWNER)
+        && !over_inode(k, creds, victim, CAP_FOWNER)
 }
 
 /// The mode after a change of content or owner: set-id bits go (`None`: nothing to change). `owner_change` is chown(2), which clears them
@@ -120,19 +133,19 @@ pub(crate) fn clear_set_id(
     if attr.mode & (S_ISUID | S_ISGID) == 0 || attr.mode & S_IFMT == S_IFDIR {
         return None;
     }
-    if !owner_change && (attr.mode & S_IFMT != S_IFREG || who.capable(k, CAP_FSETID)) {
+    if !owner_change && (attr.mode & S_IFMT != S_IFREG || who.capable_over(k, attr, CAP_FSETID)) {
         return None;
     }
     let mut mode = attr.mode & 0o7777 & !S_ISUID;
     // Set-group-id without group execute stands for mandatory locking and stays for members of the group (setattr_should_drop_sgid).
-    if mode & S_ISGID != 0 && (mode & S_IXGRP != 0 || !in_group_or_capable(k, who, attr.gid)) {
+    if mode & S_ISGID != 0 && (mode & S_IXGRP != 0 || !in_group_or_capable(k, who, attr)) {
         mode &= !S_ISGID;
     }
     (mode != attr.mode & 0o7777).then_some(mode)
 }
 
 /// Member of the group, or allowed to set its bit all the same.
-pub(crate) fn in_group_or_capable(k: &Kernel, who: Who<'_>, gid: u32) -> bool {
+pub(crate) fn in_group_or_capable(k: &Kernel, who: Who<'_>, attr: &Attr) -> bool {
     who.creds(k)
-        .is_none_or(|creds| creds.in_group(gid) || creds.capable(CAP_FSETID))
+        .is_none_or(|creds| creds.in_group(attr.gid) || over_inode(k, creds, attr, CAP_FSETID))
 }

@@ -99,7 +99,11 @@ pub(crate) fn concerns(file: &File) -> u16 {
 /// Whether a file can be waited for with epoll(7) (`file_can_poll` of Linux).
 pub(crate) fn can_wait(file: &File) -> bool {
     match file.kind {
-        FileKind::Regular | FileKind::Directory | FileKind::Proc(_) | FileKind::Path => false,
+        FileKind::Regular
+        | FileKind::Directory
+        | FileKind::Proc(_)
+        | FileKind::Namespace
+        | FileKind::Path => false,
         FileKind::Device(device) => device == super::device::Device::Random,
         _ => true,
     }

@@ -307,7 +307,9 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
         (FileKind::TimerFd(_), _) => return timerfd::read(cx, id, iov, no_wait),
         (&FileKind::SignalFd(mask), _) => return signalfd::read(cx, mask, iov, no_wait),
         (FileKind::Inotify(_), _) => return inotify::read(cx, id, iov, no_wait),
-        (FileKind::PidFd(_) | FileKind::Epoll(_), _) => return Err(Errno::EINVAL.into()),
+        (FileKind::PidFd(_) | FileKind::Epoll(_) | FileKind::Namespace, _) => {
+            return Err(Errno::EINVAL.into());
+        }
         _ => return Err(Errno::EBADF.into()),
     };
     if how.at.is_none() {

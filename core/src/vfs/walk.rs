@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::dentry::{self, DentryId};
 use super::filesystem::{Attr, InodeRef};
 use super::inode::{self, FsKind};
-use super::mount::{PathRef, get_path};
+use super::mount::{MountFlags, PathRef, get_path};
 use super::perm::{self, MAY_EXEC, Who};
 use super::{anon, fdtable, proc};
 use crate::Kernel;
@@ -328,7 +328,13 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
                 None => return Ok(cur),
             }
         }
-        cur.dentry = self.k.vfs.dentries.at(cur.dentry).parent;
+        let top = self.k.vfs.mounts.at(cur.mount).root;
+        let dentries = &self.k.vfs.dentries;
+        // Somebody may have moved the directory out of what a bind mount shows.
+        if dentries.at(top).parent != top && !dentries.is_below(cur.dentry, top) {
+            return Err(Errno::ENOENT);
+        }
+        cur.dentry = dentries.at(cur.dentry).parent;
         self.cross(cur)
     }
 
@@ -382,7 +388,11 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
     /// Where a symbolic link in `dir` leads.
     fn follow(&mut self, dir: PathRef, link: PathRef, last: bool) -> Result<Link, Errno> {
         self.links += 1;
-        if self.links > MAX_LINKS || self.flags.contains(Flags::NO_SYMLINKS) {
+        let flags = self.k.vfs.mounts.at(link.mount).flags;
+        if self.links > MAX_LINKS
+            || self.flags.contains(Flags::NO_SYMLINKS)
+            || flags.contains(MountFlags::NOSYMFOLLOW)
+        {
             return Err(Errno::ELOOP);
         }
         let inode = self
@@ -522,11 +532,38 @@ fn lookup_slow(
     }
 }
 
+/// The path of a dentry in its file system, as `/proc/PID/mountinfo` shows the root of a mount.
+pub(crate) fn path_in_filesystem(k: &Kernel, dentry: DentryId) -> Vec<u8> {
+    let dentries = &k.vfs.dentries;
+    if dentries.at(dentry).fs == anon::FS {
+        let ino = dentries.at(dentry).ino.unwrap_or(anon::ROOT);
+        return anon::name(k, ino);
+    }
+    let mut names: SmallVec<[DentryId; 16]> = SmallVec::new();
+    let mut at = dentry;
+    while dentries.at(at).parent != at {
+        names.push(at);
+        at = dentries.at(at).parent;
+    }
+    let mut text = Vec::new();
+    if names.is_empty() {
+        text.push(b'/');
+    }
+    for &id in names.iter().rev() {
+        text.push(b'/');
+        text.extend_from_slice(&dentries.at(id).name);
+    }
+    if dentries.is_deleted(dentry) {
+        text.extend_from_slice(b"//deleted");
+    }
+    text
+}
+
 /// The path of a place as seen from `root` (the kernel's `d_path`): with ` (deleted)` behind it if its name was removed, with
 /// `(unreachable)` before it if it is not below `root`.
 pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Vec<u8> {
     let dentries = &k.vfs.dentries;
-    if dentries.at(path.dentry).fs == anon::FS {
+    if path.mount == anon::MOUNT {
         let ino = dentries.at(path.dentry).ino.unwrap_or(anon::ROOT);
         return anon::name(k, ino);
     }
@@ -545,8 +582,14 @@ pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Vec<u8> {
             }
             continue;
         }
+        let parent = dentries.at(cur.dentry).parent;
+        if parent == cur.dentry {
+            // It was moved out of what its mount shows.
+            reachable = false;
+            break;
+        }
         names.push(cur.dentry);
-        cur.dentry = dentries.at(cur.dentry).parent;
+        cur.dentry = parent;
     }
     let mut text = Vec::new();
     if !reachable {

@@ -82,6 +82,7 @@ pub const CLONE_SIGHAND: u64 = 0x800;
 pub const CLONE_PARENT: u64 = 0x8000;
 pub const CLONE_THREAD: u64 = 0x10000;
 pub const CLONE_NEWNS: u64 = 0x20000;
+pub const CLONE_NEWUTS: u64 = 0x400_0000;
 pub const CLONE_NEWUSER: u64 = 0x1000_0000;
 pub const CLONE_NEWPID: u64 = 0x2000_0000;
 /// What pthread_create(3) asks for.

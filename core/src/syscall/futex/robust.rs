@@ -6,6 +6,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
 use crate::machine::{SpaceId, ThreadId};
+use crate::ns::user;
 use crate::port::Ports;
 use crate::syscall::args::*;
 
@@ -151,6 +152,6 @@ pub(crate) fn may_look(k: &Kernel, from: ThreadId, at: ThreadId) -> bool {
         .tasks
         .group(other.tgid)
         .is_some_and(|group| group.dumpable);
-    let weaker = theirs.cap_permitted & !mine.cap_permitted == 0;
-    mine.capable(g::CAP_SYS_PTRACE) || same && dumpable && weaker
+    let weaker = mine.user_ns == theirs.user_ns && theirs.cap_permitted & !mine.cap_permitted == 0;
+    user::capable(k, mine, theirs.user_ns, g::CAP_SYS_PTRACE) || same && dumpable && weaker
 }

@@ -100,7 +100,7 @@ pub(crate) fn may_signal(k: &Kernel, from: ThreadId, target: &Task, signal: u8) 
     let session = |tgid| k.tasks.group(tgid).map(|group| group.sid);
     sender.tgid == target.tgid
         || same_user
-        || own.capable(CAP_KILL)
+        || crate::ns::user::capable(k, own, other.user_ns, CAP_KILL)
         || (signal == SIGCONT && session(sender.tgid) == session(target.tgid))
 }
 

@@ -268,7 +268,6 @@ pub(crate) fn jump(
     viewer: Option<ThreadId>,
     ino: Ino,
 ) -> Result<Option<PathRef>, Errno> {
-    let k = &*k;
     let node = Node::of(k, ino)?;
     if let (Node::File(view, _) | Node::Fd(view, _), Some(thread)) = (node, viewer) {
         process::check_access(k, thread, view)?;
@@ -276,6 +275,14 @@ pub(crate) fn jump(
     let target = match node {
         Node::File(view, place) => match process::FILES[place].1 {
             process::Kind::Link(target) => target(k, view),
+            process::Kind::Namespace(kind) => {
+                let ns = view.namespace(k, kind).ok_or(Errno::ENOENT)?;
+                let dentry = crate::ns::dentry_of(k, ns);
+                dentry.map(|dentry| PathRef {
+                    mount: super::anon::MOUNT,
+                    dentry,
+                })
+            }
             _ => return Ok(None),
         },
         Node::Fd(view, fd) => view
@@ -298,6 +305,7 @@ pub(crate) fn content(
     match Node::of(k, ino)? {
         Node::System(place) => match PATHS[place].1 {
             Kind::File(make) | Kind::Value(make) => Ok(make(k)),
+            Kind::Own(make) => make(k, thread),
             Kind::Text(text) | Kind::Tunable(text) => Ok(text.as_bytes().to_vec()),
             _ => Err(Errno::EINVAL),
         },
@@ -327,7 +335,7 @@ pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> 
     match Node::of(k, ino)? {
         Node::System(place) => match PATHS[place].1 {
             Kind::Closed(_) => Err(Errno::EPERM),
-            Kind::Value(_) | Kind::Tunable(_) if writes => Err(Errno::EROFS),
+            Kind::Value(_) | Kind::Own(_) | Kind::Tunable(_) if writes => Err(Errno::EROFS),
             // Not even CAP_DAC_OVERRIDE makes settings writable that are not (`proc_sys_permission()`).
             _ if writes && PATHS[place].0.starts_with("sys/") => Err(Errno::EACCES),
             _ if writes => Err(Errno::EIO),
@@ -335,6 +343,9 @@ pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> 
         },
         Node::File(view, place) => match process::FILES[place].1 {
             process::Kind::Private(..) => process::check_access(k, thread, view),
+            _ if writes && process::FILES[place].0 == "setgroups" => {
+                identity::check_setgroups(k, thread, view)
+            }
             _ => Ok(()),
         },
         Node::FdDir(view) | Node::FdInfoDir(view) | Node::FdInfo(view, _) => {

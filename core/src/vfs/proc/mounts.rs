@@ -4,13 +4,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::process::{View, path_text};
+use super::process::View;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::machine::ThreadId;
 use crate::port::Ports;
-use crate::vfs::mount::MountFlags;
-use crate::vfs::{MountId, PathRef};
+use crate::vfs::mount::{Mount, MountFlags};
+use crate::vfs::{MountId, PathRef, inode, walk};
 
 /// Text with blanks, tabs, newlines and backslashes in octal, as mount tables have it.
 fn escape(text: &[u8]) -> Vec<u8> {
@@ -37,54 +37,67 @@ fn options(flags: MountFlags) -> String {
         (MountFlags::NOSUID, ",nosuid"),
         (MountFlags::NODEV, ",nodev"),
         (MountFlags::NOEXEC, ",noexec"),
+        (MountFlags::NOATIME, ",noatime"),
+        (MountFlags::NODIRATIME, ",nodiratime"),
     ] {
         if flags.contains(flag) {
             text.push_str(name);
         }
     }
-    text.push_str(",relatime");
+    if !flags.intersects(MountFlags::NOATIME | MountFlags::STRICTATIME) {
+        text.push_str(",relatime");
+    }
+    if flags.contains(MountFlags::NOSYMFOLLOW) {
+        text.push_str(",nosymfollow");
+    }
     text
 }
 
-/// The mounts that hang somewhere, and where.
-fn mounted(k: &Kernel, thread: ThreadId) -> Vec<(MountId, Vec<u8>)> {
-    let shown = k
-        .vfs
-        .mounts
-        .iter()
-        .filter(|(_, mount)| mount.on.is_some() || mount.fs_type != "pipefs");
-    shown
-        .map(|(id, mount)| {
-            (
-                id,
-                path_text(
-                    k,
-                    thread,
-                    PathRef {
-                        mount: id,
-                        dentry: mount.root,
-                    },
-                ),
-            )
-        })
-        .collect()
+/// Options of the file system behind a mount.
+fn super_options(k: &Kernel, mount: &Mount) -> Vec<u8> {
+    let mut text = match inode::is_read_only(k, mount.fs) {
+        true => b"ro".to_vec(),
+        false => b"rw".to_vec(),
+    };
+    text.extend_from_slice(&mount.options);
+    text
+}
+
+/// The mounts of a process's namespace that it can reach from its root directory, and where.
+fn mounted(k: &Kernel, view: View) -> Result<Vec<(MountId, Vec<u8>)>, Errno> {
+    let context = view.context(k).ok_or(Errno::EINVAL)?;
+    let root = context.root;
+    let ns = view.live(k)?.ns.mount;
+    let all = k.vfs.mounts.of_namespace(ns).into_iter();
+    let places = all.filter_map(|mount| {
+        let dentry = k.vfs.mounts.at(mount).root;
+        let at = walk::path_of(k, root, PathRef { mount, dentry });
+        (!at.starts_with(b"(unreachable)")).then_some((mount, at))
+    });
+    Ok(places.collect())
 }
 
 pub(super) fn mounts(
     k: &mut Kernel,
     _: &mut Ports<'_>,
-    thread: ThreadId,
-    _: View,
+    _: ThreadId,
+    view: View,
 ) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
-    for (id, at) in mounted(k, thread) {
+    for (id, at) in mounted(k, view)? {
         let mount = k.vfs.mounts.at(id);
         text.extend_from_slice(&escape(&mount.source));
         text.push(b' ');
         text.extend_from_slice(&escape(&at));
-        text.extend_from_slice(
-            format!(" {} {} 0 0\n", mount.fs_type, options(mount.flags)).as_bytes(),
+        let read_only = inode::is_read_only(k, mount.fs);
+        let mut flags = mount.flags;
+        flags.set(
+            MountFlags::READ_ONLY,
+            flags.contains(MountFlags::READ_ONLY) || read_only,
         );
+        text.extend_from_slice(format!(" {} {}", mount.fs_type, options(flags)).as_bytes());
+        text.extend_from_slice(&mount.options);
+        text.extend_from_slice(b" 0 0\n");
     }
     Ok(text)
 }
@@ -92,30 +105,34 @@ pub(super) fn mounts(
 pub(super) fn mountinfo(
     k: &mut Kernel,
     _: &mut Ports<'_>,
-    thread: ThreadId,
-    _: View,
+    _: ThreadId,
+    view: View,
 ) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
-    for (id, at) in mounted(k, thread) {
+    for (id, at) in mounted(k, view)? {
         let mount = k.vfs.mounts.at(id);
         let parent = mount.on.map_or(id, |on| on.mount);
-        let head = format!(
-            "{} {} 0:{} / ",
-            id.number(),
-            parent.number(),
-            mount.fs.0 + 1
-        );
+        let head = format!("{} {} 0:{} ", id.number(), parent.number(), mount.fs.0 + 1);
         text.extend_from_slice(head.as_bytes());
+        text.extend_from_slice(&escape(&walk::path_in_filesystem(k, mount.root)));
+        text.push(b' ');
         text.extend_from_slice(&escape(&at));
-        let middle = format!(" {} - {} ", options(mount.flags), mount.fs_type);
+        let mut middle = format!(" {}", options(mount.flags));
+        if let Some(group) = mount.peers {
+            middle += &format!(" shared:{group}");
+        }
+        if let Some(group) = mount.master {
+            middle += &format!(" master:{group}");
+        }
+        if mount.unbindable {
+            middle += " unbindable";
+        }
+        middle += &format!(" - {} ", mount.fs_type);
         text.extend_from_slice(middle.as_bytes());
         text.extend_from_slice(&escape(&mount.source));
-        let end = if mount.flags.contains(MountFlags::READ_ONLY) {
-            " ro\n"
-        } else {
-            " rw\n"
-        };
-        text.extend_from_slice(end.as_bytes());
+        text.push(b' ');
+        text.extend_from_slice(&super_options(k, mount));
+        text.push(b'\n');
     }
     Ok(text)
 }
@@ -124,11 +141,11 @@ pub(super) fn mountinfo(
 pub(super) fn mountstats(
     k: &mut Kernel,
     _: &mut Ports<'_>,
-    thread: ThreadId,
-    _: View,
+    _: ThreadId,
+    view: View,
 ) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
-    for (id, at) in mounted(k, thread) {
+    for (id, at) in mounted(k, view)? {
         let mount = k.vfs.mounts.at(id);
         text.extend_from_slice(b"device ");
         text.extend_from_slice(&escape(&mount.source));

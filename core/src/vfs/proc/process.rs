@@ -12,6 +12,7 @@ use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::machine::ThreadId;
 use crate::mm::space;
+use crate::ns::{self, NsId, USER, user};
 use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::{FileId, FsContext, PathRef, walk};
@@ -72,6 +73,20 @@ impl View {
         }
     }
 
+    /// A namespace of the process, while it lives.
+    pub(super) fn namespace(&self, k: &Kernel, kind: ns::Kind) -> Option<NsId> {
+        let task = self.task(k).filter(|task| !task.exited)?;
+        Some(match kind {
+            ns::Kind::Cgroup => task.ns.cgroup,
+            ns::Kind::Ipc => task.ns.ipc,
+            ns::Kind::Mount => task.ns.mount,
+            ns::Kind::Net => task.ns.net,
+            ns::Kind::Pid => task.ns.pid,
+            ns::Kind::User => task.creds.user_ns,
+            ns::Kind::Uts => task.ns.uts,
+        })
+    }
+
     /// The open file behind a descriptor.
     pub(super) fn file(&self, k: &Kernel, fd: u32) -> Option<FileId> {
         let task = self.task(k).filter(|task| !task.exited)?;
@@ -109,6 +124,8 @@ pub(super) enum Kind {
     Private(u32, Make),
     /// A magic link.
     Link(fn(&Kernel, View) -> Option<PathRef>),
+    /// The link to a namespace.
+    Namespace(ns::Kind),
 }
 
 impl Kind {
@@ -116,7 +133,7 @@ impl Kind {
         match self {
             Kind::Dir(mode) => g::S_IFDIR | mode,
             Kind::File(mode, _) | Kind::Private(mode, _) => g::S_IFREG | mode,
-            Kind::Link(_) => g::S_IFLNK | 0o777,
+            Kind::Link(_) | Kind::Namespace(_) => g::S_IFLNK | 0o777,
         }
     }
 
@@ -126,6 +143,11 @@ impl Kind {
         thread: ThreadId,
         view: View,
     ) -> Result<Vec<u8>, Errno> {
+        if let Kind::Namespace(kind) = self {
+            check_access(k, thread, view)?;
+            let id = view.namespace(k, kind).ok_or(Errno::ENOENT)?;
+            return Ok(format!("{}:[{}]", kind.name(), id.0).into_bytes());
+        }
         let Kind::Link(target) = self else {
             return Err(Errno::EINVAL);
         };
@@ -184,6 +206,14 @@ pub(super) static FILES: &[(&str, Kind)] = &[
     ("net/udp", Kind::File(0o444, net::udp)),
     ("net/udp6", Kind::File(0o444, net::udp6)),
     ("net/unix", Kind::File(0o444, net::unix)),
+    ("ns", Kind::Dir(0o511)),
+    ("ns/cgroup", Kind::Namespace(ns::Kind::Cgroup)),
+    ("ns/ipc", Kind::Namespace(ns::Kind::Ipc)),
+    ("ns/mnt", Kind::Namespace(ns::Kind::Mount)),
+    ("ns/net", Kind::Namespace(ns::Kind::Net)),
+    ("ns/pid", Kind::Namespace(ns::Kind::Pid)),
+    ("ns/user", Kind::Namespace(ns::Kind::User)),
+    ("ns/uts", Kind::Namespace(ns::Kind::Uts)),
     ("oom_adj", Kind::File(0o644, state::oom_adj)),
     ("oom_score", Kind::File(0o444, state::oom_score)),
     ("oom_score_adj", Kind::File(0o644, oom_score_adj)),
@@ -354,7 +384,8 @@ pub(super) fn write(
         "loginuid" => Err(Errno::EPERM),
         _ if name.starts_with("attr/") => Err(Errno::EINVAL),
         "sched" => Ok(()),
-        "gid_map" | "projid_map" | "setgroups" | "uid_map" => Err(Errno::EPERM),
+        "gid_map" | "projid_map" | "uid_map" => identity::set_map(k, thread, view, name, data),
+        "setgroups" => identity::set_setgroups(k, view, data),
         _ => Err(Errno::EACCES),
     }
 }
@@ -444,7 +475,12 @@ fn stat(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
     Ok(text)
 }
 
-fn status(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
+fn status(
+    k: &mut Kernel,
+    _: &mut Ports<'_>,
+    thread: ThreadId,
+    view: View,
+) -> Result<Vec<u8>, Errno> {
     let task = view.live(k)?;
     let group = k.tasks.group(task.tgid).ok_or(Errno::ESRCH)?;
     let creds = &task.creds;
@@ -453,7 +489,11 @@ fn status(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
     let mut text = b"Name:\t".to_vec();
     text.extend_from_slice(name_of(task));
     let mut rest = String::new();
-    let groups: String = creds.groups.iter().map(|gid| format!("{gid} ")).collect();
+    let reader = k.tasks.get(thread).map_or(USER, |task| task.creds.user_ns);
+    let uid = |uid| user::show_uid(k, reader, uid);
+    let gid = |gid| user::show_gid(k, reader, gid);
+    let groups = creds.groups.iter().map(|&group| gid(group));
+    let groups: String = groups.map(|gid| format!("{gid} ")).collect();
     let tid = if view.thread { task.tid } else { task.tgid };
     let tgid = task.tgid;
     let _ = write!(
@@ -462,14 +502,14 @@ fn status(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
          Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{groups}\nNStgid:\t{tgid}\nNSpid:\t{tid}\n\
          NSpgid:\t{}\nNSsid:\t{}\nKthread:\t0\n",
         group.parent,
-        creds.uid,
-        creds.euid,
-        creds.suid,
-        creds.fsuid,
-        creds.gid,
-        creds.egid,
-        creds.sgid,
-        creds.fsgid,
+        uid(creds.uid),
+        uid(creds.euid),
+        uid(creds.suid),
+        uid(creds.fsuid),
+        gid(creds.gid),
+        gid(creds.egid),
+        gid(creds.sgid),
+        gid(creds.fsgid),
         group.pgid,
         group.sid,
     );

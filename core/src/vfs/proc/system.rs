@@ -6,13 +6,16 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use crate::Kernel;
-use crate::abi::PAGE_SIZE;
 use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::machine::ThreadId;
+use crate::ns;
 use crate::syscall::system::{MACHINE, RELEASE, SYSNAME, VERSION};
 use crate::task::creds::CAP_LAST;
 use crate::task::{PID_MAX, THREADS_MAX};
 use crate::vfs::fdtable::NR_OPEN;
 use crate::vfs::file::FILE_MAX;
+use crate::vfs::mount::MOUNT_MAX;
 use crate::vfs::{inotify, lock};
 
 /// What a path of the table is.
@@ -26,6 +29,8 @@ pub(super) enum Kind {
     /// The same two for files that Linux lets root write, if `/proc/sys` is not read-only.
     Value(fn(&mut Kernel) -> Vec<u8>),
     Tunable(&'static str),
+    /// One that tells of the reader's namespaces.
+    Own(fn(&Kernel, ThreadId) -> Result<Vec<u8>, Errno>),
     /// A file with these permissions that nobody opens: `EPERM`.
     Closed(u32),
     /// A symbolic link to this target.
@@ -37,7 +42,7 @@ impl Kind {
         match self {
             Kind::Dir => g::S_IFDIR | 0o555,
             Kind::File(_) | Kind::Text(_) => g::S_IFREG | 0o444,
-            Kind::Value(_) | Kind::Tunable(_) => g::S_IFREG | 0o644,
+            Kind::Value(_) | Kind::Own(_) | Kind::Tunable(_) => g::S_IFREG | 0o644,
             Kind::Closed(mode) => g::S_IFREG | mode,
             Kind::Link(_) => g::S_IFLNK | 0o777,
         }
@@ -93,6 +98,10 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
         Kind::Value(|_| decimal(inotify::WATCHES_MAX as u64)),
     ),
     ("sys/fs/lease-break-time", Kind::Tunable("45\n")),
+    (
+        "sys/fs/mount-max",
+        Kind::Value(|_| decimal(MOUNT_MAX as u64)),
+    ),
     ("sys/fs/mqueue", Kind::Dir),
     ("sys/fs/mqueue/msg_default", Kind::Tunable("10\n")),
     ("sys/fs/mqueue/msg_max", Kind::Tunable("10\n")),
@@ -125,11 +134,11 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/kernel/dmesg_restrict", Kind::Tunable("1\n")),
     (
         "sys/kernel/domainname",
-        Kind::Value(|k| line(&k.system.domainname)),
+        Kind::Own(|k, thread| Ok(line(&uts(k, thread)?.domainname))),
     ),
     (
         "sys/kernel/hostname",
-        Kind::Value(|k| line(&k.system.hostname)),
+        Kind::Own(|k, thread| Ok(line(&uts(k, thread)?.hostname))),
     ),
     ("sys/kernel/io_uring_disabled", Kind::Tunable("2\n")),
     ("sys/kernel/io_uring_group", Kind::Tunable("-1\n")),
@@ -198,6 +207,17 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/net/core/wmem_max", Kind::Tunable("212992\n")),
     ("sys/net/unix", Kind::Dir),
     ("sys/net/unix/max_dgram_qlen", Kind::Tunable("10\n")),
+    ("sys/user", Kind::Dir),
+    (
+        "sys/user/max_cgroup_namespaces",
+        Kind::Value(max_namespaces),
+    ),
+    ("sys/user/max_ipc_namespaces", Kind::Value(max_namespaces)),
+    ("sys/user/max_mnt_namespaces", Kind::Value(max_namespaces)),
+    ("sys/user/max_net_namespaces", Kind::Value(max_namespaces)),
+    ("sys/user/max_pid_namespaces", Kind::Value(max_namespaces)),
+    ("sys/user/max_user_namespaces", Kind::Value(max_namespaces)),
+    ("sys/user/max_uts_namespaces", Kind::Value(max_namespaces)),
     ("sys/vm", Kind::Dir),
     ("sys/vm/legacy_va_layout", Kind::Tunable("0\n")),
     ("sys/vm/max_map_count", Kind::Tunable("65530\n")),
@@ -248,6 +268,11 @@ pub(super) fn last(place: usize) -> &'static [u8] {
     }
 }
 
+fn uts(k: &Kernel, thread: ThreadId) -> Result<&ns::Uts, Errno> {
+    let task = k.tasks.get(thread).ok_or(Errno::ESRCH)?;
+    Ok(k.ns.uts(task.ns.uts))
+}
+
 fn decimal(value: u64) -> Vec<u8> {
     format!("{value}\n").into_bytes()
 }
@@ -272,6 +297,10 @@ fn cgroups(_: &mut Kernel) -> Vec<u8> {
         let _ = writeln!(text, "{name}\t0\t1\t1");
     }
     text.into_bytes()
+}
+
+fn max_namespaces(_: &mut Kernel) -> Vec<u8> {
+    decimal(ns::MAX_OF_KIND as u64)
 }
 
 /// Open files, unused ones, most.

@@ -66,6 +66,10 @@ pub(crate) struct UnionFs {
     /// Number of the next inode made here.
     next: u64,
     read_only: bool,
+    /// It was made to be read only.
+    sealed: bool,
+    /// Most inodes.
+    inodes: u64,
     /// Most frames that nodes may hold, and how many they do.
     limit: Option<u64>,
     used: u64,
@@ -103,6 +107,8 @@ impl UnionFs {
             cached: BTreeMap::new(),
             next: 1,
             read_only: false,
+            sealed: false,
+            inodes: MAX_NODES,
             limit: tree.upper_limit.map(|bytes| bytes.div_ceil(PAGE_SIZE)),
             used: 0,
             heap: 0,
@@ -137,6 +143,34 @@ impl UnionFs {
     /// From now on all changes are refused with `EROFS`.
     pub(crate) fn seal(&mut self) {
         self.read_only = true;
+        self.sealed = true;
+    }
+
+    /// Allows or refuses all changes. A tree of layers alone cannot be made writable: `EROFS`.
+    pub(crate) fn set_read_only(&mut self, read_only: bool) -> Result<(), Errno> {
+        if self.sealed && !read_only {
+            return Err(Errno::EROFS);
+        }
+        self.read_only = read_only;
+        Ok(())
+    }
+
+    /// Sets how many bytes of file data there may be; not fewer than there are: `EINVAL`.
+    pub(crate) fn set_limit(&mut self, bytes: Option<u64>) -> Result<(), Errno> {
+        let limit = bytes.map(|bytes| bytes.div_ceil(PAGE_SIZE));
+        if limit.is_some_and(|limit| limit < self.used) {
+            return Err(Errno::EINVAL);
+        }
+        self.limit = limit;
+        Ok(())
+    }
+
+    /// Gives the root directory of a fresh tmpfs an owner, and bounds the number of inodes.
+    pub(crate) fn set_owner(&mut self, uid: u32, gid: u32, inodes: Option<u64>) {
+        if let Some(root) = self.nodes.get_mut(&self.root) {
+            (root.uid, root.gid) = (uid, gid);
+        }
+        self.inodes = inodes.unwrap_or(MAX_NODES).min(MAX_NODES);
     }
 
     /// Whether changes are refused.
@@ -145,7 +179,6 @@ impl UnionFs {
     }
 
     /// Gives all frames back; nothing is left to do but drop the file system.
-    #[cfg(test)]
     pub(crate) fn release(&mut self, frames: &mut Frames) {
         let pages = core::mem::take(&mut self.cached).into_values();
         let nodes = core::mem::take(&mut self.nodes).into_values();
@@ -192,7 +225,7 @@ impl UnionFs {
 
     /// Whether a node of so many bytes can be added. `ENOSPC`.
     fn room(&self, bytes: u64) -> Result<(), Errno> {
-        if self.nodes.len() as u64 >= MAX_NODES || self.heap.saturating_add(bytes) > MAX_HEAP {
+        if self.nodes.len() as u64 >= self.inodes || self.heap.saturating_add(bytes) > MAX_HEAP {
             return Err(Errno::ENOSPC);
         }
         Ok(())
@@ -522,8 +555,8 @@ impl InodeOps for UnionFs {
             block_size: PAGE_SIZE,
             blocks,
             free: if self.read_only { 0 } else { free },
-            files: MAX_NODES,
-            files_free: MAX_NODES.saturating_sub(nodes),
+            files: self.inodes,
+            files_free: self.inodes.saturating_sub(nodes),
         }
     }
 

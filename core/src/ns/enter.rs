@@ -1,0 +1,305 @@
+//! Coming to be in other namespaces: unshare(2), setns(2), and the flags of clone(2).
+
+use alloc::collections::BTreeMap;
+
+use super::{Body, Kind, NsId, Set, change, sweep, user};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::Cx;
+use crate::machine::ThreadId;
+use crate::port::Ports;
+use crate::task::Creds;
+use crate::vfs::mount::{PathRef, get_path, put_path, tree};
+use crate::vfs::{FsContextId, MountId, fdtable};
+
+/// Flags that make namespaces, without time namespaces, which there are none of.
+pub(crate) const FLAGS: u32 = g::CLONE_NEWNS
+    | g::CLONE_NEWCGROUP
+    | g::CLONE_NEWUTS
+    | g::CLONE_NEWIPC
+    | g::CLONE_NEWUSER
+    | g::CLONE_NEWPID
+    | g::CLONE_NEWNET;
+
+/// What was made: the namespaces, the credentials to use from now on, and the copies of mounts by what they are copies of.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub set: Set,
+    pub creds: Creds,
+    pub mounts: BTreeMap<MountId, MountId>,
+}
+
+/// Makes the namespaces that `flags` ask for; no task is in them yet. `EPERM`, `ENOSPC`.
+pub(crate) fn make(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
+    let task = cx.task();
+    let mut made = Made {
+        set: task.ns,
+        creds: task.creds.clone(),
+        mounts: BTreeMap::new(),
+    };
+    let result = make_all(cx, flags, &mut made);
+    if result.is_err() {
+        sweep(cx.k, cx.p);
+    }
+    result.map(|()| made)
+}
+
+fn make_all(cx: &mut Cx<'_, '_>, flags: u32, made: &mut Made) -> Result<(), Errno> {
+    let has = |kind: Kind| flags & kind.flag() != 0;
+    if has(Kind::User) {
+        if is_chrooted(cx) {
+            return Err(Errno::EPERM);
+        }
+        user::create(cx.k, &mut made.creds)?;
+    }
+    if flags & FLAGS & !g::CLONE_NEWUSER == 0 {
+        return Ok(());
+    }
+    let owner = made.creds.user_ns;
+    if !user::capable(cx.k, &made.creds, owner, g::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    if has(Kind::Mount) {
+        made.set.mount = copy_mounts(cx, owner, &mut made.mounts)?;
+    }
+    if has(Kind::Uts) {
+        let uts = cx.k.ns.uts(made.set.uts).clone();
+        made.set.uts = cx.k.ns.add(owner, Body::Uts(uts))?;
+    }
+    if has(Kind::Ipc) {
+        made.set.ipc = cx.k.ns.add(owner, Body::Ipc)?;
+    }
+    if has(Kind::Cgroup) {
+        made.set.cgroup = cx.k.ns.add(owner, Body::Cgroup)?;
+    }
+    if has(Kind::Net) {
+        made.set.net = cx.k.ns.add(owner, Body::Net)?;
+    }
+    Ok(())
+}
+
+/// Whether the root directory of the caller is not that of its mount namespace.
+fn is_chrooted(cx: &Cx<'_, '_>) -> bool {
+    let root = cx.k.vfs.fs_context(cx.task().fs).root;
+    Some(root) != top(cx.k, cx.task().ns.mount)
+}
+
+/// The root directory of a mount namespace.
+fn top(k: &Kernel, ns: NsId) -> Option<PathRef> {
+    let mount = k.ns.root(ns)?;
+    let dentry = k.vfs.mounts.at(mount).root;
+    Some(tree::topmost(k, PathRef { mount, dentry }))
+}
+
+/// A mount namespace with a copy of all mounts of the caller's. One of another user namespace is less privileged.
+fn copy_mounts(
+    cx: &mut Cx<'_, '_>,
+    owner: NsId,
+    copies: &mut BTreeMap<MountId, MountId>,
+) -> Result<NsId, Errno> {
+    let old = cx.task().ns.mount;
+    let root = cx.k.ns.root(old).ok_or(Errno::EINVAL)?;
+    let less = cx.k.ns.owner(old) != owner;
+    let ns = cx.k.ns.add(owner, Body::Mount(None))?;
+    let how = if less {
+        tree::Copy::Less
+    } else {
+        tree::Copy::Peer
+    };
+    let dentry = cx.k.vfs.mounts.at(root).root;
+    let (made, map) = tree::copy(cx.k, cx.p, (root, dentry), true, true, how)?;
+    if less {
+        tree::lock(cx.k, made);
+    }
+    tree::become_root(cx.k, made, ns);
+    *copies = map;
+    Ok(ns)
+}
+
+/// Moves root and working directory of a context, which one task has for itself, over to copies of the mounts they are in.
+pub(crate) fn follow(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    context: FsContextId,
+    copies: &BTreeMap<MountId, MountId>,
+) {
+    let old = k.vfs.fs_context(context);
+    let place = |path: PathRef| match copies.get(&path.mount) {
+        Some(&mount) => PathRef { mount, ..path },
+        None => path,
+    };
+    let (root, cwd) = (place(old.root), place(old.cwd));
+    set_places(k, p, context, root, cwd);
+}
+
+/// Gives a context another root and working directory.
+fn set_places(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    context: FsContextId,
+    root: PathRef,
+    cwd: PathRef,
+) {
+    get_path(k, root);
+    get_path(k, cwd);
+    let context = k.vfs.fs_context_mut(context);
+    let old_root = core::mem::replace(&mut context.root, root);
+    let old_cwd = core::mem::replace(&mut context.cwd, cwd);
+    put_path(k, p, old_root);
+    put_path(k, p, old_cwd);
+}
+
+/// Gives the caller namespaces and other things of its own (unshare(2)).
+pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Errno> {
+    const OTHERS: u32 = g::CLONE_THREAD
+        | g::CLONE_FS
+        | g::CLONE_SIGHAND
+        | g::CLONE_VM
+        | g::CLONE_FILES
+        | g::CLONE_SYSVSEM;
+    let mut flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
+    if flags & !(FLAGS | OTHERS | g::CLONE_NEWTIME) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    for (one, with) in [
+        (g::CLONE_NEWUSER, g::CLONE_THREAD | g::CLONE_FS),
+        (g::CLONE_VM, g::CLONE_SIGHAND),
+        (g::CLONE_SIGHAND, g::CLONE_THREAD),
+        (g::CLONE_NEWNS, g::CLONE_FS),
+    ] {
+        if flags & one != 0 {
+            flags |= with;
+        }
+    }
+    let threads = cx.group().threads.len();
+    if flags & g::CLONE_THREAD != 0 && threads > 1 {
+        return Err(Errno::EINVAL);
+    }
+    let space = cx.space();
+    if flags & g::CLONE_VM != 0 && crate::mm::space::users(cx.k, space) > 1 {
+        return Err(Errno::EINVAL);
+    }
+    // As without CONFIG_TIME_NS.
+    if flags & g::CLONE_NEWTIME != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let made = match flags & FLAGS {
+        0 => None,
+        _ => Some(make(cx, flags)?),
+    };
+    if flags & g::CLONE_FS != 0 {
+        own_context(cx);
+    }
+    if flags & g::CLONE_FILES != 0 {
+        fdtable::unshare(cx);
+    }
+    if let Some(made) = made {
+        enter(cx, made);
+    }
+    Ok(())
+}
+
+/// Gives the caller a context of its own.
+fn own_context(cx: &mut Cx<'_, '_>) {
+    let old = cx.task().fs;
+    if cx.fs_context().users() > 1 {
+        let own = fdtable::copy_context(cx.k, old);
+        fdtable::release_context(cx.k, cx.p, old);
+        cx.task_mut().fs = own;
+    }
+}
+
+/// Puts the caller into namespaces.
+fn enter(cx: &mut Cx<'_, '_>, made: Made) {
+    let user = made.creds.user_ns;
+    if user != cx.creds().user_ns {
+        let old = cx.creds().user_ns;
+        cx.task_mut().creds = Creds {
+            user_ns: old,
+            ..made.creds
+        };
+    }
+    let context = cx.task().fs;
+    follow(cx.k, cx.p, context, &made.mounts);
+    change(cx.k, cx.p, cx.thread, made.set, user);
+}
+
+/// Puts the caller into one namespace (setns(2)). `EINVAL`, `EPERM`.
+pub(crate) fn join(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Errno> {
+    let own = cx.creds().user_ns;
+    let mut set = cx.task().ns;
+    let kind = cx.k.ns.kind(ns);
+    if kind == Kind::User {
+        return join_user(cx, ns);
+    }
+    if !cx.capable_over(ns, g::CAP_SYS_ADMIN) || !cx.creds().has(g::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    match kind {
+        Kind::Cgroup => set.cgroup = ns,
+        Kind::Ipc => set.ipc = ns,
+        Kind::Net => set.net = ns,
+        Kind::Uts => set.uts = ns,
+        Kind::Pid => set.pid_for_children = ns,
+        Kind::Mount => {
+            if !cx.creds().has(g::CAP_SYS_CHROOT) {
+                return Err(Errno::EPERM);
+            }
+            if cx.fs_context().users() > 1 {
+                return Err(Errno::EINVAL);
+            }
+            let root = top(cx.k, ns).ok_or(Errno::EINVAL)?;
+            let context = cx.task().fs;
+            set_places(cx.k, cx.p, context, root, root);
+            set.mount = ns;
+        }
+        Kind::User => {}
+    }
+    change(cx.k, cx.p, cx.thread, set, own);
+    Ok(())
+}
+
+fn join_user(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Errno> {
+    if ns == cx.creds().user_ns || cx.group().threads.len() > 1 || cx.fs_context().users() > 1 {
+        return Err(Errno::EINVAL);
+    }
+    if !cx.capable_in(ns, g::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let set = cx.task().ns;
+    let old = cx.creds().user_ns;
+    let mut creds = cx.creds().clone();
+    user::enter(&mut creds, ns);
+    creds.user_ns = old;
+    cx.task_mut().creds = creds;
+    change(cx.k, cx.p, cx.thread, set, ns);
+    Ok(())
+}
+
+/// Puts the caller into those namespaces of another process that `flags` name. `EPERM`, `EINVAL`.
+pub(crate) fn join_process(cx: &mut Cx<'_, '_>, thread: ThreadId, flags: u32) -> Result<(), Errno> {
+    if !crate::syscall::futex::may_look(cx.k, cx.thread, thread) {
+        return Err(Errno::EPERM);
+    }
+    let task =
+        cx.k.tasks
+            .get(thread)
+            .filter(|task| !task.exited)
+            .ok_or(Errno::ESRCH)?;
+    let (set, user) = (task.ns, task.creds.user_ns);
+    for (kind, ns) in [
+        (Kind::User, user),
+        (Kind::Mount, set.mount),
+        (Kind::Uts, set.uts),
+        (Kind::Ipc, set.ipc),
+        (Kind::Pid, set.pid),
+        (Kind::Cgroup, set.cgroup),
+        (Kind::Net, set.net),
+    ] {
+        if flags & kind.flag() != 0 {
+            join(cx, ns)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,421 @@
+//! Namespaces (namespaces(7)): what a task sees of users, mounts, names and the like.
+//!
+//! A namespace is named by the number that its link in `/proc/PID/ns` shows. It lives while a task is in it, somebody holds its file, or a
+//! living namespace hangs on it: its user namespace, its parent. Tasks are counted; the rest is found out by [`sweep`] when the last task
+//! of one has gone, so nothing needs references of its own.
+
+pub(crate) mod enter;
+pub(crate) mod map;
+pub(crate) mod user;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::port::Ports;
+use crate::task::Task;
+use crate::vfs::{DentryId, MountId, dentry};
+
+pub(crate) use user::UserNs;
+
+/// A namespace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct NsId(pub u32);
+
+/// The first namespaces, with the numbers that Linux gives them (`linux/proc_ns.h`).
+const MOUNT: NsId = NsId(0xefff_fff8);
+const NET: NsId = NsId(0xefff_fff9);
+const CGROUP: NsId = NsId(0xefff_fffb);
+pub(crate) const PID: NsId = NsId(0xefff_fffc);
+pub(crate) const USER: NsId = NsId(0xefff_fffd);
+const UTS: NsId = NsId(0xefff_fffe);
+const IPC: NsId = NsId(0xefff_ffff);
+/// Number of the next one, and the lowest number of all.
+const DYNAMIC_FIRST: u32 = 0xf000_0000;
+pub(crate) const LOWEST: u32 = MOUNT.0;
+
+/// Most namespaces of one kind (`/proc/sys/user/max_*_namespaces`).
+pub(crate) const MAX_OF_KIND: usize = 4096;
+
+/// What a namespace is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Kind {
+    Cgroup,
+    Ipc,
+    Mount,
+    Net,
+    Pid,
+    User,
+    Uts,
+}
+
+impl Kind {
+    /// Its name in `/proc/PID/ns`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Cgroup => "cgroup",
+            Kind::Ipc => "ipc",
+            Kind::Mount => "mnt",
+            Kind::Net => "net",
+            Kind::Pid => "pid",
+            Kind::User => "user",
+            Kind::Uts => "uts",
+        }
+    }
+
+    /// Its `CLONE_NEW` flag.
+    pub(crate) fn flag(self) -> u32 {
+        match self {
+            Kind::Cgroup => g::CLONE_NEWCGROUP,
+            Kind::Ipc => g::CLONE_NEWIPC,
+            Kind::Mount => g::CLONE_NEWNS,
+            Kind::Net => g::CLONE_NEWNET,
+            Kind::Pid => g::CLONE_NEWPID,
+            Kind::User => g::CLONE_NEWUSER,
+            Kind::Uts => g::CLONE_NEWUTS,
+        }
+    }
+}
+
+/// What a namespace holds.
+#[derive(Clone, Debug, Hash)]
+pub(crate) enum Body {
+    Cgroup,
+    Ipc,
+    /// Its root mount; `None` before there is one.
+    Mount(Option<MountId>),
+    Net,
+    Pid,
+    User(UserNs),
+    Uts(Uts),
+}
+
+/// `nodename` and `domainname` of uname(2).
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Uts {
+    pub hostname: Vec<u8>,
+    pub domainname: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Namespace {
+    /// Tasks in it.
+    tasks: u32,
+    /// The user namespace it belongs to; of a user namespace, its parent (the first one is its own).
+    owner: NsId,
+    body: Body,
+    /// The file in `/proc/PID/ns`, once somebody looked: held here.
+    dentry: Option<DentryId>,
+}
+
+/// The namespaces of a task but its user namespace, which belongs to its credentials.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct Set {
+    pub cgroup: NsId,
+    pub ipc: NsId,
+    pub mount: NsId,
+    pub net: NsId,
+    pub pid: NsId,
+    /// Where its children are made.
+    pub pid_for_children: NsId,
+    pub uts: NsId,
+}
+
+impl Set {
+    /// The first namespaces.
+    pub(crate) const FIRST: Set = Set {
+        cgroup: CGROUP,
+        ipc: IPC,
+        mount: MOUNT,
+        net: NET,
+        pid: PID,
+        pid_for_children: PID,
+        uts: UTS,
+    };
+
+    fn all(&self) -> [NsId; 7] {
+        [
+            self.cgroup,
+            self.ipc,
+            self.mount,
+            self.net,
+            self.pid,
+            self.pid_for_children,
+            self.uts,
+        ]
+    }
+}
+
+/// All namespaces.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Namespaces {
+    all: BTreeMap<NsId, Namespace>,
+    next: u32,
+}
+
+impl Namespaces {
+    /// The first ones.
+    pub(crate) fn new(hostname: Vec<u8>) -> Namespaces {
+        let uts = Uts {
+            hostname,
+            domainname: b"(none)".to_vec(),
+        };
+        let bodies = [
+            (MOUNT, Body::Mount(None)),
+            (NET, Body::Net),
+            (CGROUP, Body::Cgroup),
+            (PID, Body::Pid),
+            (USER, Body::User(UserNs::first())),
+            (UTS, Body::Uts(uts)),
+            (IPC, Body::Ipc),
+        ];
+        let all = bodies.map(|(id, body)| (id, Namespace::new(USER, body)));
+        Namespaces {
+            all: all.into_iter().collect(),
+            next: DYNAMIC_FIRST,
+        }
+    }
+
+    fn at(&self, id: NsId) -> &Namespace {
+        self.all.get(&id).expect("namespace is in use") // INVARIANT: sweep() keeps what a task, a file or another namespace names
+    }
+
+    fn at_mut(&mut self, id: NsId) -> &mut Namespace {
+        self.all.get_mut(&id).expect("namespace is in use") // INVARIANT: sweep() keeps what a task, a file or another namespace names
+    }
+
+    /// Whether there is such a namespace.
+    pub(crate) fn exists(&self, id: NsId) -> bool {
+        self.all.contains_key(&id)
+    }
+
+    /// What it is about.
+    pub(crate) fn kind(&self, id: NsId) -> Kind {
+        match self.at(id).body {
+            Body::Cgroup => Kind::Cgroup,
+            Body::Ipc => Kind::Ipc,
+            Body::Mount(_) => Kind::Mount,
+            Body::Net => Kind::Net,
+            Body::Pid => Kind::Pid,
+            Body::User(_) => Kind::User,
+            Body::Uts(_) => Kind::Uts,
+        }
+    }
+
+    /// The user namespace that it belongs to; of a user namespace, its parent.
+    pub(crate) fn owner(&self, id: NsId) -> NsId {
+        self.at(id).owner
+    }
+
+    /// Whether a user namespace is another one or lies below it.
+    pub(crate) fn is_within(&self, ns: NsId, above: NsId) -> bool {
+        let mut at = ns;
+        while at != above {
+            if at == USER {
+                return false;
+            }
+            at = self.owner(at);
+        }
+        true
+    }
+
+    /// The names that uname(2) gives.
+    pub(crate) fn uts(&self, id: NsId) -> &Uts {
+        match &self.at(id).body {
+            Body::Uts(uts) => uts,
+            _ => unreachable!("not a UTS namespace"), // INVARIANT: `Set::uts` names one
+        }
+    }
+
+    pub(crate) fn uts_mut(&mut self, id: NsId) -> &mut Uts {
+        match &mut self.at_mut(id).body {
+            Body::Uts(uts) => uts,
+            _ => unreachable!("not a UTS namespace"), // INVARIANT: `Set::uts` names one
+        }
+    }
+
+    /// The root mount of a mount namespace.
+    pub(crate) fn root(&self, id: NsId) -> Option<MountId> {
+        match self.at(id).body {
+            Body::Mount(root) => root,
+            _ => None,
+        }
+    }
+
+    pub(crate) fn set_root(&mut self, id: NsId, root: Option<MountId>) {
+        if let Body::Mount(at) = &mut self.at_mut(id).body {
+            *at = root;
+        }
+    }
+
+    pub(crate) fn user(&self, id: NsId) -> &UserNs {
+        match &self.at(id).body {
+            Body::User(user) => user,
+            _ => unreachable!("not a user namespace"), // INVARIANT: `Creds::user_ns` and owners name one
+        }
+    }
+
+    fn user_mut(&mut self, id: NsId) -> &mut UserNs {
+        match &mut self.at_mut(id).body {
+            Body::User(user) => user,
+            _ => unreachable!("not a user namespace"), // INVARIANT: `Creds::user_ns` and owners name one
+        }
+    }
+
+    /// Makes a namespace in which no task is yet. `ENOSPC`.
+    fn add(&mut self, owner: NsId, body: Body) -> Result<NsId, Errno> {
+        let id = NsId(self.next);
+        self.all.insert(id, Namespace::new(owner, body));
+        let kind = self.kind(id);
+        let count = self.all.keys().filter(|&&other| self.kind(other) == kind);
+        // Numbers are not used again: u32::MAX - DYNAMIC_FIRST of them are enough for a run, or else there is no room.
+        if count.count() > MAX_OF_KIND || self.next == u32::MAX {
+            self.all.remove(&id);
+            return Err(Errno::ENOSPC);
+        }
+        self.next += 1;
+        Ok(id)
+    }
+
+    /// The files of namespaces that are held here, for invariant checks.
+    pub(crate) fn dentries(&self) -> impl Iterator<Item = DentryId> + '_ {
+        self.all.values().filter_map(|ns| ns.dentry)
+    }
+
+    /// Whether the tasks in each are counted right; the text says which are not.
+    pub(crate) fn check<'k>(&self, tasks: impl Iterator<Item = &'k Task>) -> Result<(), String> {
+        let mut counts: BTreeMap<NsId, u32> = BTreeMap::new();
+        for task in tasks.filter(|task| !task.exited) {
+            for id in members(task) {
+                *counts.entry(id).or_default() += 1;
+            }
+        }
+        for (id, ns) in &self.all {
+            let expected = counts.remove(id).unwrap_or(0);
+            if ns.tasks != expected {
+                return Err(alloc::format!(
+                    "{id:?} counts {} tasks, but there are {expected}",
+                    ns.tasks
+                ));
+            }
+        }
+        match counts.keys().next() {
+            Some(id) => Err(alloc::format!("{id:?} is gone, but tasks are in it")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Namespace {
+    fn new(owner: NsId, body: Body) -> Namespace {
+        Namespace {
+            tasks: 0,
+            owner,
+            body,
+            dentry: None,
+        }
+    }
+}
+
+fn members(task: &Task) -> impl Iterator<Item = NsId> {
+    task.ns.all().into_iter().chain([task.creds.user_ns])
+}
+
+/// A task has come to be in these namespaces.
+pub(crate) fn joined(k: &mut Kernel, set: &Set, user: NsId) {
+    for id in set.all().into_iter().chain([user]) {
+        k.ns.at_mut(id).tasks += 1;
+    }
+}
+
+/// A task that was in these namespaces has left them.
+pub(crate) fn left(k: &mut Kernel, p: &mut Ports<'_>, set: &Set, user: NsId) {
+    let mut empty = false;
+    for id in set.all().into_iter().chain([user]) {
+        let ns = k.ns.at_mut(id);
+        ns.tasks -= 1;
+        empty |= ns.tasks == 0;
+    }
+    if empty {
+        sweep(k, p);
+    }
+}
+
+/// Changes a task's namespaces and user namespace.
+pub(crate) fn change(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    task: crate::machine::ThreadId,
+    set: Set,
+    user: NsId,
+) {
+    let Some(task) = k.tasks.get_mut(task) else {
+        return;
+    };
+    let old = core::mem::replace(&mut task.ns, set);
+    let old_user = core::mem::replace(&mut task.creds.user_ns, user);
+    joined(k, &set, user);
+    left(k, p, &old, old_user);
+}
+
+/// The file of a namespace; held by the namespace.
+pub(crate) fn dentry_of(k: &mut Kernel, id: NsId) -> Option<DentryId> {
+    let ns = k.ns.all.get(&id)?;
+    if let Some(dentry) = ns.dentry {
+        return Some(dentry);
+    }
+    let path = crate::vfs::anon::path(k, crate::vfs::anon::namespace_ino(id));
+    k.ns.at_mut(id).dentry = Some(path.dentry);
+    Some(path.dentry)
+}
+
+/// Takes away every namespace that nothing needs any more; with a mount namespace its mounts.
+pub(crate) fn sweep(k: &mut Kernel, p: &mut Ports<'_>) {
+    loop {
+        let gone = unneeded(k);
+        if gone.is_empty() {
+            return;
+        }
+        for id in gone {
+            let Some(ns) = k.ns.all.remove(&id) else {
+                continue;
+            };
+            if let Some(id) = ns.dentry {
+                dentry::put(k, p, id);
+            }
+            if let Body::Mount(Some(root)) = ns.body {
+                crate::vfs::mount::drop_namespace(k, p, id, root);
+            }
+        }
+    }
+}
+
+fn unneeded(k: &Kernel) -> Vec<NsId> {
+    let mut needed: BTreeSet<NsId> = BTreeSet::new();
+    let mut open: Vec<NsId> = Set::FIRST.all().to_vec();
+    open.push(USER);
+    for (&id, ns) in &k.ns.all {
+        let held = ns
+            .dentry
+            .is_some_and(|dentry| k.vfs.dentries.refs(dentry) > 1);
+        if ns.tasks > 0 || held {
+            open.push(id);
+        }
+    }
+    open.extend(k.vfs.filesystem_owners());
+    while let Some(id) = open.pop() {
+        if needed.insert(id)
+            && let Some(ns) = k.ns.all.get(&id)
+        {
+            open.push(ns.owner);
+        }
+    }
+    k.ns.all
+        .keys()
+        .copied()
+        .filter(|id| !needed.contains(id))
+        .collect()
+}

@@ -1,0 +1,78 @@
+//! Namespaces (unshare(2), setns(2), ioctl_nsfs(2)).
+
+use super::args::*;
+use crate::abi::Errno;
+use crate::abi::raw::{general as g, ioctl as i};
+use crate::kernel::{Cx, SysResult};
+use crate::ns::{Kind, NsId, enter, user};
+use crate::vfs::file::File;
+use crate::vfs::{FileKind, PathRef, anon, fdtable, file, mount};
+
+pub(super) fn unshare(cx: &mut Cx<'_, '_>, flags: CloneFlags) -> SysResult {
+    enter::unshare(cx, flags.0)?;
+    Ok(0)
+}
+
+pub(super) fn setns(cx: &mut Cx<'_, '_>, fd: Fd, nstype: CloneFlags) -> SysResult {
+    let flags = nstype.0 as u32;
+    let id = fdtable::get(cx, fd.0)?;
+    let file = file::at(cx.k, id);
+    if let FileKind::PidFd(pid) = file.kind {
+        if flags == 0 || flags & !enter::FLAGS != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let thread = pid.task(cx.k).ok_or(Errno::ESRCH)?;
+        enter::join_process(cx, thread, flags)?;
+        return Ok(0);
+    }
+    let ns = anon::namespace_at(cx.k, file.path.dentry).ok_or(Errno::EINVAL)?;
+    let kind: Kind = cx.k.ns.kind(ns);
+    if flags != 0 && flags != kind.flag() {
+        return Err(Errno::EINVAL.into());
+    }
+    enter::join(cx, ns)?;
+    Ok(0)
+}
+
+/// Requests on the file of a namespace; `None` for others.
+pub(super) fn ioctl(cx: &mut Cx<'_, '_>, ns: NsId, request: u32, arg: u64) -> Option<SysResult> {
+    Some(match request {
+        i::NS_GET_NSTYPE => Ok(u64::from(cx.k.ns.kind(ns).flag())),
+        i::NS_GET_OWNER_UID => owner(cx, ns, arg),
+        i::NS_GET_USERNS => related(cx, ns),
+        i::NS_GET_PARENT => match cx.k.ns.kind(ns) {
+            Kind::User => related(cx, ns),
+            // There is none above that the caller could see.
+            Kind::Pid => Err(Errno::EPERM.into()),
+            _ => Err(Errno::EINVAL.into()),
+        },
+        _ => return None,
+    })
+}
+
+fn owner(cx: &mut Cx<'_, '_>, ns: NsId, at: u64) -> SysResult {
+    if cx.k.ns.kind(ns) != Kind::User {
+        return Err(Errno::EINVAL.into());
+    }
+    let owner = cx.k.ns.user(ns).owner;
+    let uid = user::show_uid(cx.k, cx.creds().user_ns, owner);
+    cx.write_obj(at, &uid)?;
+    Ok(0)
+}
+
+/// A descriptor of the user namespace above.
+fn related(cx: &mut Cx<'_, '_>, ns: NsId) -> SysResult {
+    let above = user::above(cx.k, cx.creds().user_ns, ns)?;
+    let dentry = crate::ns::dentry_of(cx.k, above).ok_or(Errno::ENOENT)?;
+    let path = PathRef {
+        mount: anon::MOUNT,
+        dentry,
+    };
+    mount::get_path(cx.k, path);
+    let opened = file::add(
+        cx.k,
+        File::new(FileKind::Namespace, path, None, g::O_RDONLY),
+    );
+    let id = opened.inspect_err(|_| mount::put_path(cx.k, cx.p, path))?;
+    Ok(fdtable::install(cx, id, true)? as u64)
+}

@@ -1,0 +1,189 @@
+//! Namespaces and mounts on the in-memory host: whatever programs do, all references must add up.
+
+mod guest;
+
+use guest::{
+    CLONE, CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT_GROUP, FORK, GETUID, Guests, Rng,
+    WAIT4, boot, call, gone,
+};
+use varve_core::machine::ThreadId;
+
+const WRITE: u64 = 1;
+const OPEN: u64 = 2;
+const CLOSE: u64 = 3;
+const CHDIR: u64 = 80;
+const RENAME: u64 = 82;
+const MKDIR: u64 = 83;
+const RMDIR: u64 = 84;
+const PIVOT_ROOT: u64 = 155;
+const CHROOT: u64 = 161;
+const MOUNT: u64 = 165;
+const UMOUNT2: u64 = 166;
+const UNSHARE: u64 = 272;
+const SETNS: u64 = 308;
+const MS_RDONLY: u64 = 1;
+const MS_REMOUNT: u64 = 32;
+const MS_BIND: u64 = 4096;
+const MS_MOVE: u64 = 8192;
+const MS_REC: u64 = 16384;
+const MS_UNBINDABLE: u64 = 1 << 17;
+const MS_PRIVATE: u64 = 1 << 18;
+const MS_SLAVE: u64 = 1 << 19;
+const MS_SHARED: u64 = 1 << 20;
+const MNT_DETACH: u64 = 2;
+const EPERM: i64 = -1;
+const EBUSY: i64 = -16;
+const EINVAL: i64 = -22;
+const EROFS: i64 = -30;
+
+/// Puts strings into memory and gives their addresses.
+fn texts<const N: usize>(m: &mut Guests, thread: ThreadId, texts: [&str; N]) -> [u64; N] {
+    let mut at = DATA;
+    texts.map(|text| {
+        let here = at;
+        m.poke(thread, here, text.as_bytes()).unwrap();
+        m.poke(thread, here + text.len() as u64, &[0]).unwrap();
+        at += text.len() as u64 + 1;
+        here
+    })
+}
+
+fn mount(m: &mut Guests, t: ThreadId, source: &str, target: &str, kind: &str, flags: u64) -> i64 {
+    let [source, target, kind] = texts(m, t, [source, target, kind]);
+    call(m, t, MOUNT, &[source, target, kind, flags, 0])
+}
+
+fn path(m: &mut Guests, t: ThreadId, number: u64, name: &str, arg: u64) -> i64 {
+    let [name] = texts(m, t, [name]);
+    call(m, t, number, &[name, arg, 0])
+}
+
+fn write(m: &mut Guests, t: ThreadId, name: &str, text: &str) -> i64 {
+    let fd = path(m, t, OPEN, name, 1);
+    assert!(fd >= 0, "{name}: {fd}");
+    m.poke(t, DATA, text.as_bytes()).unwrap();
+    let done = call(m, t, WRITE, &[fd as u64, DATA, text.len() as u64]);
+    call(m, t, CLOSE, &[fd as u64]);
+    done
+}
+
+#[test]
+fn a_user_namespace_gives_mounts_of_ones_own() {
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(path(&mut m, t, MKDIR, "/a", 0o755), 0);
+    assert_eq!(mount(&mut m, t, "none", "/a", "tmpfs", 0), EPERM);
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+    assert_eq!(call(&mut m, t, GETUID, &[]), 65534);
+    assert_eq!(write(&mut m, t, "/proc/self/uid_map", "7 0 1\n"), 6);
+    assert_eq!(call(&mut m, t, GETUID, &[]), 7);
+    assert_eq!(mount(&mut m, t, "none", "/a", "tmpfs", 0), 0);
+    assert_eq!(path(&mut m, t, MKDIR, "/a/b", 0o755), 0);
+    let fd = path(&mut m, t, OPEN, "/a/b", 0);
+    assert_eq!(path(&mut m, t, UMOUNT2, "/a", 0), EBUSY);
+    assert_eq!(path(&mut m, t, UMOUNT2, "/a", MNT_DETACH), 0);
+    assert_eq!(call(&mut m, t, CLOSE, &[fd as u64]), 0);
+    // What came from a more privileged namespace stays as it is.
+    assert_eq!(path(&mut m, t, UMOUNT2, "/proc", 0), EINVAL);
+    assert_eq!(
+        mount(&mut m, t, "", "/sys", "", MS_REMOUNT | MS_BIND),
+        EPERM
+    );
+    assert_eq!(
+        mount(
+            &mut m,
+            t,
+            "",
+            "/dev",
+            "",
+            MS_REMOUNT | MS_BIND | MS_RDONLY | 2
+        ),
+        0
+    );
+    assert_eq!(path(&mut m, t, MKDIR, "/dev/x", 0o755), EROFS);
+}
+
+#[test]
+fn namespaces_end_with_their_last_task() {
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(path(&mut m, t, MKDIR, "/a", 0o755), 0);
+    let flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS;
+    assert_eq!(call(&mut m, t, CLONE, &[flags | 17, 0, 0, 0, 0]), 2);
+    let child = *m.threads.keys().next_back().unwrap();
+    assert_eq!(mount(&mut m, child, "none", "/a", "tmpfs", 0), 0);
+    assert_eq!(path(&mut m, child, CHDIR, "/a", 0), 0);
+    // The first namespace has nothing mounted there; the directory is busy only in the other.
+    assert_eq!(path(&mut m, child, RMDIR, "/a", 0), EBUSY);
+    assert_eq!(path(&mut m, t, RENAME, "/a", 0), -14);
+    let fd = path(&mut m, t, OPEN, "/proc/2/ns/mnt", 0);
+    assert!(fd >= 0);
+    gone(&mut m, child, EXIT_GROUP, &[0]);
+    assert_eq!(call(&mut m, t, WAIT4, &[2, 0, 0, 0]), 2);
+    assert_eq!(call(&mut m, t, SETNS, &[fd as u64, 0]), EPERM);
+    assert_eq!(call(&mut m, t, CLOSE, &[fd as u64]), 0);
+    assert_eq!(path(&mut m, t, RMDIR, "/a", 0), 0);
+}
+
+/// Random operations of several processes in several namespaces.
+#[test]
+fn references_add_up_whatever_is_mounted() {
+    const DIRS: [&str; 7] = ["/", "/a", "/a/x", "/b", "/b/x", "/c", "/tmp"];
+    for seed in 0..15 {
+        let mut rng = Rng(seed);
+        let mut m = boot();
+        let t = m.first();
+        for dir in &DIRS[1..] {
+            path(&mut m, t, MKDIR, dir, 0o755);
+        }
+        assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+        for _ in 0..60 {
+            let count = m.threads.len();
+            let t = *m.threads.keys().nth(rng.below(count)).unwrap();
+            let (one, other) = (DIRS[rng.below(DIRS.len())], DIRS[rng.below(DIRS.len())]);
+            let kinds = [MS_SHARED, MS_PRIVATE, MS_SLAVE, MS_UNBINDABLE];
+            let recurse = [0, MS_REC][rng.below(2)];
+            match rng.below(14) {
+                0 | 1 => {
+                    mount(&mut m, t, "none", one, "tmpfs", 0);
+                    path(&mut m, t, MKDIR, &format!("{one}/x"), 0o755);
+                }
+                2 | 3 => {
+                    mount(&mut m, t, one, other, "", MS_BIND | recurse);
+                }
+                4 => {
+                    mount(&mut m, t, one, other, "", MS_MOVE);
+                }
+                5 | 6 => {
+                    mount(&mut m, t, "", one, "", kinds[rng.below(4)] | recurse);
+                }
+                7 => {
+                    path(&mut m, t, UMOUNT2, one, [0, MNT_DETACH][rng.below(2)]);
+                }
+                8 => {
+                    path(&mut m, t, CHDIR, one, 0);
+                }
+                9 => {
+                    path(&mut m, t, OPEN, one, 0);
+                }
+                10 => {
+                    let flags = CLONE_NEWNS | [0, CLONE_NEWUSER][rng.below(2)];
+                    call(&mut m, t, UNSHARE, &[flags]);
+                }
+                11 if count < 4 => {
+                    call(&mut m, t, FORK, &[]);
+                }
+                12 => {
+                    let [new, old] = texts(&mut m, t, [one, other]);
+                    call(&mut m, t, PIVOT_ROOT, &[new, old]);
+                }
+                13 if count > 1 && t != m.first() => {
+                    gone(&mut m, t, EXIT_GROUP, &[0]);
+                }
+                _ => {
+                    path(&mut m, t, [CHROOT, RMDIR][rng.below(2)], one, 0);
+                }
+            }
+        }
+    }
+}
