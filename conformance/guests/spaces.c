@@ -115,6 +115,19 @@ ORDINARY(pivot) {
     fresh(); T(mount("new", "a", "tmpfs", 0, 0)); mkdir("a/old", 0755); make("a/here", "new"); mkdir("a/sub", 0755); T(syscall(SYS_pivot_root, "a", "b")); T(syscall(SYS_pivot_root, "b", "b")); T(syscall(SYS_pivot_root, "a/sub", "a/old")); T(syscall(SYS_pivot_root, "f", "a/old")); T(mount(0, "/tmp", 0, MS_SHARED, 0)); T(syscall(SYS_pivot_root, "a", "a/old")); T(mount(0, "/tmp", 0, MS_PRIVATE, 0)); T(chdir("a")); T(syscall(SYS_pivot_root, ".", "old")); puts(getcwd(buf, 99)); get("/here"); T(access("/old/tmp/f", F_OK)); T(access("/proc", F_OK)); T(umount2("/old", 0)); T(umount2("/old", MNT_DETACH)); T(rmdir("/old")); T(mount("again", "/sub", "tmpfs", 0, 0)); T(chdir("/sub")); T(syscall(SYS_pivot_root, ".", ".")); T(umount2(".", MNT_DETACH)); T(chdir("/")); T(access("/here", F_OK)); T(chroot("/")); T(mount("p", "/", "tmpfs", 0, 0));
 }
 
-#define CASES(X) X(errors) X(users) X(depth) X(capabilities) X(names) X(mounting) X(binds) X(moving) X(propagation) X(two_namespaces) X(read_only) X(links) X(pivot)
+// Numbers of processes outside are not the same everywhere.
+static void status(const char *path) { FILE *f = fopen(path, "r"); char line[999]; if (!f) { puts(strerrorname_np(errno)); return; } while (fgets(line, sizeof line, f)) if (!strncmp(line, "Pid", 3) || !strncmp(line, "PPid", 4) || !strncmp(line, "Tgid", 4) || !strncmp(line, "NS", 2)) fputs(line, stdout); fclose(f); }
+static volatile int got; static siginfo_t last; static void handler(int s, siginfo_t *i, void *c) { got++; last = *i; }
+ORDINARY(processes) {
+    T(unshare(CLONE_NEWUSER | CLONE_NEWNS)); put("/proc/self/setgroups", "deny"); put("/proc/self/uid_map", "0 1000 1"); put("/proc/self/gid_map", "0 1000 1"); T(unshare(CLONE_NEWPID)); T(access("/proc/self/ns/pid_for_children", F_OK)); int p[2], q[2]; pipe(p); pipe(q); fflush(stdout); pid_t c = fork();
+    if (!c) {
+        T(getpid()); T(getppid()); T(getpgrp()); T(getsid(0)); T(gettid()); T(unshare(CLONE_NEWNS)); T(mount(0, "/", 0, MS_REC | MS_PRIVATE, 0)); T(mount("proc", "/proc", "proc", 0, 0)); status("/proc/self/status"); status("/proc/2/status"); char l[99] = ""; readlink("/proc/self", l, 98); puts(l); readlink("/proc/thread-self", l, 98); puts(l); T(setsid()); fflush(stdout);
+        pid_t d = fork(); if (!d) { T(getpid()); T(getppid()); T(getsid(0)); T(getpgid(1)); T(setpgid(0, 0)); status("/proc/self/status"); T(kill(1, SIGKILL)); T(kill(1, SIGTERM)); T(kill(7777, 0)); T(kill(-1, 0)); T(setpgid(0, 1)); T(kill(-2, 0)); fflush(stdout); pid_t e = fork(); if (!e) { usleep(30000); T(getppid()); fflush(stdout); pause(); } T(e); fflush(stdout); _exit(3); }
+        int st; T(waitpid(d, &st, 0)); printf("%x\n", st); usleep(100000); DIR *x = opendir("/proc"); for (struct dirent *e; (e = readdir(x));) if (e->d_name[0] >= '1' && e->d_name[0] <= '9') puts(e->d_name); closedir(x); struct sigaction a = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO}; sigaction(SIGUSR1, &a, 0); sigset_t m, old; sigemptyset(&m); sigaddset(&m, SIGUSR1); sigprocmask(SIG_BLOCK, &m, &old); fflush(stdout); write(p[1], "x", 1); sigsuspend(&old); printf("%d %d %d\n", got, last.si_pid, last.si_uid); T(raise(SIGTERM)); T(unshare(CLONE_NEWPID)); fflush(stdout); d = fork(); if (!d) { T(getpid()); fflush(stdout); _exit(0); } T(d); T(waitpid(d, &st, 0)); T(fork()); fflush(stdout); write(p[1], "x", 1); pause();
+    }
+    read(p[0], buf, 1); kill(c, SIGTERM); kill(c, SIGUSR1); read(p[0], buf, 1); char path[99]; sprintf(path, "/proc/%d/ns/pid", c); int fd = open(path, O_RDONLY); T(fd >= 0); T(ioctl(fd, NS_GET_NSTYPE)); int up = ioctl(fd, NS_GET_PARENT); T(up >= 0); T(setns(up, CLONE_NEWPID)); T(setns(fd, CLONE_NEWPID)); fflush(stdout); pid_t e = fork(); if (!e) { T(getpid()); T(getppid()); fflush(stdout); pause(); } usleep(30000); kill(c, SIGKILL); int st; T(waitpid(e, &st, 0) == e); printf("%x\n", st); T(waitpid(c, &st, 0) == c); printf("%x\n", st); T(waitpid(-1, &st, 0)); T(fork());
+}
+
+#define CASES(X) X(errors) X(users) X(depth) X(capabilities) X(names) X(mounting) X(binds) X(moving) X(propagation) X(two_namespaces) X(read_only) X(links) X(pivot) X(processes)
 
 #include "main.h"

@@ -265,7 +265,7 @@ fn memory_is_the_same_natively_and_in_a_sandbox() {
 /// Namespaces and mounts.
 #[test]
 fn namespaces_are_the_same_natively_and_in_a_sandbox() {
-    compare_in_empty_directory("spaces.c", 13, &[]);
+    compare_in_empty_directory("spaces.c", 14, &[]);
 }
 
 /// Writes a file into a layer, or into what the layers are together.

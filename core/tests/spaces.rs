@@ -3,8 +3,8 @@
 mod guest;
 
 use guest::{
-    CLONE, CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT_GROUP, FORK, GETUID, Guests, Rng,
-    WAIT4, boot, call, gone,
+    CLONE, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT_GROUP, FORK, GETPID,
+    GETPPID, GETUID, Guests, KILL, Rng, WAIT4, boot, call, gone,
 };
 use varve_core::machine::ThreadId;
 
@@ -125,6 +125,38 @@ fn namespaces_end_with_their_last_task() {
     assert_eq!(path(&mut m, t, RMDIR, "/a", 0), 0);
 }
 
+#[test]
+fn the_first_process_of_a_pid_namespace_takes_everybody_along() {
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWPID]), 0);
+    assert_eq!(call(&mut m, t, FORK, &[]), 2);
+    let init = *m.threads.keys().next_back().unwrap();
+    assert_eq!(call(&mut m, init, GETPID, &[]), 1);
+    assert_eq!(call(&mut m, init, GETPPID, &[]), 0);
+    assert_eq!(call(&mut m, init, FORK, &[]), 2);
+    let child = *m.threads.keys().next_back().unwrap();
+    assert_eq!(call(&mut m, child, GETPID, &[]), 2);
+    assert_eq!(call(&mut m, child, FORK, &[]), 3);
+    let grandchild = *m.threads.keys().next_back().unwrap();
+    // An orphan's parent is the first process of its namespace.
+    gone(&mut m, child, EXIT_GROUP, &[0]);
+    assert_eq!(call(&mut m, grandchild, GETPPID, &[]), 1);
+    assert_eq!(call(&mut m, init, WAIT4, &[2, 0, 0, 0]), 2);
+    // Nobody outside can be seen; signals of those inside do not end the first process.
+    assert_eq!(call(&mut m, grandchild, KILL, &[4, 0]), -3);
+    assert_eq!(call(&mut m, grandchild, KILL, &[1, 9]), 0);
+    assert_eq!(call(&mut m, grandchild, KILL, &[u64::MAX, 0]), -3);
+    assert_eq!(call(&mut m, t, KILL, &[4, 0]), 0);
+    assert_eq!(call(&mut m, init, GETPID, &[]), 1);
+    assert_eq!(call(&mut m, t, KILL, &[2, 9]), 0);
+    assert!(!m.threads.contains_key(&init) && !m.threads.contains_key(&grandchild));
+    assert_eq!(call(&mut m, t, WAIT4, &[u64::MAX, 0, 0, 0]), 2);
+    assert_eq!(call(&mut m, t, WAIT4, &[u64::MAX, 0, 0, 0]), -10);
+    // Nothing can be made there any more.
+    assert_eq!(call(&mut m, t, FORK, &[]), -12);
+}
+
 /// Random operations of several processes in several namespaces.
 #[test]
 fn references_add_up_whatever_is_mounted() {
@@ -167,7 +199,7 @@ fn references_add_up_whatever_is_mounted() {
                     path(&mut m, t, OPEN, one, 0);
                 }
                 10 => {
-                    let flags = CLONE_NEWNS | [0, CLONE_NEWUSER][rng.below(2)];
+                    let flags = CLONE_NEWNS | [0, CLONE_NEWUSER, CLONE_NEWPID][rng.below(3)];
                     call(&mut m, t, UNSHARE, &[flags]);
                 }
                 11 if count < 4 => {

@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use super::{Body, Kind, NsId, Set, change, sweep, user};
+use super::{Body, Kind, NsId, Set, change, pid, sweep, user};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -72,6 +72,9 @@ fn make_all(cx: &mut Cx<'_, '_>, flags: u32, made: &mut Made) -> Result<(), Errn
     }
     if has(Kind::Cgroup) {
         made.set.cgroup = cx.k.ns.add(owner, Body::Cgroup)?;
+    }
+    if has(Kind::Pid) {
+        made.set.pid_for_children = pid::create(cx.k, owner, made.set.pid_for_children)?;
     }
     if has(Kind::Net) {
         made.set.net = cx.k.ns.add(owner, Body::Net)?;
@@ -241,7 +244,8 @@ pub(crate) fn join(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Errno> {
         Kind::Ipc => set.ipc = ns,
         Kind::Net => set.net = ns,
         Kind::Uts => set.uts = ns,
-        Kind::Pid => set.pid_for_children = ns,
+        Kind::Pid if pid::is_within(cx.k, ns, set.pid) => set.pid_for_children = ns,
+        Kind::Pid => return Err(Errno::EINVAL),
         Kind::Mount => {
             if !cx.creds().has(g::CAP_SYS_CHROOT) {
                 return Err(Errno::EPERM);

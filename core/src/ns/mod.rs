@@ -6,6 +6,7 @@
 
 pub(crate) mod enter;
 pub(crate) mod map;
+pub(crate) mod pid;
 pub(crate) mod user;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::{DentryId, MountId, dentry};
 
+use pid::PidNs;
 pub(crate) use user::UserNs;
 
 /// A namespace.
@@ -88,7 +90,7 @@ pub(crate) enum Body {
     /// Its root mount; `None` before there is one.
     Mount(Option<MountId>),
     Net,
-    Pid,
+    Pid(PidNs),
     User(UserNs),
     Uts(Uts),
 }
@@ -167,7 +169,7 @@ impl Namespaces {
             (MOUNT, Body::Mount(None)),
             (NET, Body::Net),
             (CGROUP, Body::Cgroup),
-            (PID, Body::Pid),
+            (PID, Body::Pid(PidNs::default())),
             (USER, Body::User(UserNs::first())),
             (UTS, Body::Uts(uts)),
             (IPC, Body::Ipc),
@@ -199,7 +201,7 @@ impl Namespaces {
             Body::Ipc => Kind::Ipc,
             Body::Mount(_) => Kind::Mount,
             Body::Net => Kind::Net,
-            Body::Pid => Kind::Pid,
+            Body::Pid(_) => Kind::Pid,
             Body::User(_) => Kind::User,
             Body::Uts(_) => Kind::Uts,
         }
@@ -278,6 +280,13 @@ impl Namespaces {
         }
         self.next += 1;
         Ok(id)
+    }
+
+    /// The PID namespaces below the first one.
+    pub(crate) fn pid_namespaces(&self) -> impl Iterator<Item = NsId> + '_ {
+        let all = self.all.iter();
+        all.filter(|(id, ns)| **id != PID && matches!(ns.body, Body::Pid(_)))
+            .map(|(&id, _)| id)
     }
 
     /// The files of namespaces that are held here, for invariant checks.
@@ -411,6 +420,9 @@ fn unneeded(k: &Kernel) -> Vec<NsId> {
             && let Some(ns) = k.ns.all.get(&id)
         {
             open.push(ns.owner);
+            if let Body::Pid(pid) = &ns.body {
+                open.extend(pid.parent);
+            }
         }
     }
     k.ns.all

@@ -300,7 +300,10 @@ fn record_lock(cx: &mut Cx<'_, '_>, id: FileId, cmd: u32, addr: u64) -> SysResul
                     OFFSET_MAX => 0,
                     last => (last - found.first + 1) as i64,
                 };
-                flock.pid = found.pid;
+                flock.pid = match found.pid {
+                    -1 => -1,
+                    pid => cx.shown_pid(pid as u32) as i32,
+                };
             }
         }
         cx.write_obj(addr, &flock)?;

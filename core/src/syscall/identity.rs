@@ -331,7 +331,7 @@ pub(super) fn capget(cx: &mut Cx<'_, '_>, header: Addr, data: Addr) -> SysResult
     };
     let thread = match u32::try_from(pid).map_err(|_| Errno::EINVAL)? {
         0 => cx.thread,
-        tid => cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?,
+        tid => cx.meant_thread(tid).ok_or(Errno::ESRCH)?,
     };
     if data.0 == 0 {
         return Ok(0);
@@ -356,7 +356,7 @@ pub(super) fn capset(cx: &mut Cx<'_, '_>, header: Addr, data: Addr) -> SysResult
     let Some((words, pid)) = cap_header(cx, header)? else {
         return Err(Errno::EINVAL.into());
     };
-    if pid != 0 && pid as u32 != cx.task().tid {
+    if pid != 0 && pid as u32 != cx.shown_pid(cx.task().tid) {
         return Err(Errno::EPERM.into());
     }
     let mut sets = [0u64; 3];

@@ -301,7 +301,7 @@ fn new_mount(
             fs.set_read_only(flags.contains(MountFlags::READ_ONLY))?;
             (Filesystem::Union(fs), "tmpfs")
         }
-        b"proc" => (Filesystem::Proc(ProcFs {}), "proc"),
+        b"proc" => (Filesystem::Proc(ProcFs { pids: ns.pid }), "proc"),
         b"sysfs" => (Filesystem::Sys(SysFs::Devices), "sysfs"),
         b"cgroup2" => (Filesystem::Sys(SysFs::Cgroup), "cgroup2"),
         _ => return Err(Errno::ENODEV),

@@ -42,8 +42,10 @@ pub(super) fn ioctl(cx: &mut Cx<'_, '_>, ns: NsId, request: u32, arg: u64) -> Op
         i::NS_GET_USERNS => related(cx, ns),
         i::NS_GET_PARENT => match cx.k.ns.kind(ns) {
             Kind::User => related(cx, ns),
-            // There is none above that the caller could see.
-            Kind::Pid => Err(Errno::EPERM.into()),
+            Kind::Pid => match crate::ns::pid::parent(cx.k, cx.task().ns.pid, ns) {
+                Some(parent) => open(cx, parent),
+                None => Err(Errno::EPERM.into()),
+            },
             _ => Err(Errno::EINVAL.into()),
         },
         _ => return None,
@@ -63,6 +65,11 @@ fn owner(cx: &mut Cx<'_, '_>, ns: NsId, at: u64) -> SysResult {
 /// A descriptor of the user namespace above.
 fn related(cx: &mut Cx<'_, '_>, ns: NsId) -> SysResult {
     let above = user::above(cx.k, cx.creds().user_ns, ns)?;
+    open(cx, above)
+}
+
+/// A descriptor of a namespace.
+fn open(cx: &mut Cx<'_, '_>, above: NsId) -> SysResult {
     let dentry = crate::ns::dentry_of(cx.k, above).ok_or(Errno::ENOENT)?;
     let path = PathRef {
         mount: anon::MOUNT,

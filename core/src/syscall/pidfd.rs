@@ -30,6 +30,7 @@ pub(super) fn pidfd_open(cx: &mut Cx<'_, '_>, pid: Pid, flags: Hex) -> SysResult
         return Err(Errno::EINVAL.into());
     }
     let tid = pid.0 as u32;
+    let tid = cx.meant_pid(tid).ok_or(Errno::ESRCH)?;
     let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?;
     let tgid = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?.tgid;
     let pidfd = match flags & THREAD {

@@ -17,15 +17,15 @@ use crate::task::wait::{Children, Waited, wait};
 use crate::vfs::{FileId, file};
 
 pub(super) fn getpid(cx: &mut Cx<'_, '_>) -> SysResult {
-    Ok(u64::from(cx.task().tgid))
+    Ok(u64::from(cx.shown_pid(cx.task().tgid)))
 }
 
 pub(super) fn gettid(cx: &mut Cx<'_, '_>) -> SysResult {
-    Ok(u64::from(cx.task().tid))
+    Ok(u64::from(cx.shown_pid(cx.task().tid)))
 }
 
 pub(super) fn getppid(cx: &mut Cx<'_, '_>) -> SysResult {
-    Ok(u64::from(cx.group().parent))
+    Ok(u64::from(cx.shown_pid(cx.group().parent)))
 }
 
 /// The signal in the flags of clone(2).
@@ -259,8 +259,8 @@ pub(super) fn wait4(
         i32::MIN => return Err(Errno::ESRCH.into()),
         -1 => Children::All,
         0 => Children::Group(cx.group().pgid),
-        pid @ 1.. => Children::Process(pid as u32),
-        group => Children::Group(group.unsigned_abs()),
+        pid @ 1.. => Children::Process(cx.meant_pid(pid as u32).unwrap_or(0)),
+        group => Children::Group(cx.meant_pid(group.unsigned_abs()).unwrap_or(0)),
     };
     let Some(waited) = wait(cx, which, options | g::WEXITED)? else {
         return Ok(0);
@@ -291,9 +291,9 @@ pub(super) fn waitid(
     let mut no_wait = false;
     let which = match (idtype.0 as u32, id.0) {
         (g::P_ALL, _) => Children::All,
-        (g::P_PID, pid @ 1..) => Children::Process(pid as u32),
+        (g::P_PID, pid @ 1..) => Children::Process(cx.meant_pid(pid as u32).unwrap_or(0)),
         (g::P_PGID, 0) => Children::Group(cx.group().pgid),
-        (g::P_PGID, group @ 1..) => Children::Group(group as u32),
+        (g::P_PGID, group @ 1..) => Children::Group(cx.meant_pid(group as u32).unwrap_or(0)),
         (g::P_PIDFD, fd @ 0..) => {
             let (file, pid) = super::pidfd::process_of(cx, fd)?;
             no_wait = file::at(cx.k, file).flags & g::O_NONBLOCK != 0;
@@ -347,7 +347,7 @@ fn process(cx: &Cx<'_, '_>, pid: Pid) -> Result<u32, Errno> {
         0 => return Ok(cx.task().tgid),
         pid => u32::try_from(pid).map_err(|_| Errno::ESRCH)?,
     };
-    let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?;
+    let thread = cx.meant_thread(tid).ok_or(Errno::ESRCH)?;
     cx.k.tasks
         .get(thread)
         .map(|task| task.tgid)
@@ -358,14 +358,22 @@ pub(super) fn setpgid(cx: &mut Cx<'_, '_>, pid: Pid, pgid: Pid) -> SysResult {
     let own = cx.task().tgid;
     let target = match pid.0 {
         0 => own,
-        pid => u32::try_from(pid).map_err(|_| match pgid.0 {
-            ..0 => Errno::EINVAL,
-            _ => Errno::ESRCH,
-        })?,
+        pid => {
+            let pid = u32::try_from(pid).map_err(|_| match pgid.0 {
+                ..0 => Errno::EINVAL,
+                _ => Errno::ESRCH,
+            })?;
+            match (cx.meant_pid(pid), pgid.0) {
+                (Some(pid), _) => pid,
+                (None, ..0) => return Err(Errno::EINVAL.into()),
+                (None, _) => return Err(Errno::ESRCH.into()),
+            }
+        }
     };
     let pgid = match u32::try_from(pgid.0).map_err(|_| Errno::EINVAL)? {
         0 => target,
-        pgid => pgid,
+        // A number that means nothing here is no group.
+        pgid => cx.meant_pid(pgid).unwrap_or(0),
     };
     let tasks = &cx.k.tasks;
     let Some(group) = tasks.group(target) else {
@@ -406,19 +414,19 @@ pub(super) fn setpgid(cx: &mut Cx<'_, '_>, pid: Pid, pgid: Pid) -> SysResult {
 }
 
 pub(super) fn getpgrp(cx: &mut Cx<'_, '_>) -> SysResult {
-    Ok(u64::from(cx.group().pgid))
+    Ok(u64::from(cx.shown_pid(cx.group().pgid)))
 }
 
 pub(super) fn getpgid(cx: &mut Cx<'_, '_>, pid: Pid) -> SysResult {
     let tgid = process(cx, pid)?;
     let group = cx.k.tasks.group(tgid).ok_or(Errno::ESRCH)?;
-    Ok(u64::from(group.pgid))
+    Ok(u64::from(cx.shown_pid(group.pgid)))
 }
 
 pub(super) fn getsid(cx: &mut Cx<'_, '_>, pid: Pid) -> SysResult {
     let tgid = process(cx, pid)?;
     let group = cx.k.tasks.group(tgid).ok_or(Errno::ESRCH)?;
-    Ok(u64::from(group.sid))
+    Ok(u64::from(cx.shown_pid(group.sid)))
 }
 
 pub(super) fn setsid(cx: &mut Cx<'_, '_>) -> SysResult {
@@ -429,12 +437,12 @@ pub(super) fn setsid(cx: &mut Cx<'_, '_>) -> SysResult {
     let group = cx.group_mut();
     group.sid = tgid;
     group.pgid = tgid;
-    Ok(u64::from(tgid))
+    Ok(u64::from(cx.shown_pid(tgid)))
 }
 
 pub(super) fn set_tid_address(cx: &mut Cx<'_, '_>, tidptr: Addr) -> SysResult {
     cx.task_mut().clear_child_tid = tidptr.0;
-    Ok(u64::from(cx.task().tid))
+    Ok(u64::from(cx.shown_pid(cx.task().tid)))
 }
 
 pub(super) fn arch_prctl(cx: &mut Cx<'_, '_>, code: Hex, addr: Addr) -> SysResult {

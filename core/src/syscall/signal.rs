@@ -8,6 +8,7 @@ use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::ns::{NsId, pid, user};
 use crate::task::INIT;
 use crate::task::signal::{
     self, Action, SIGNALS, SigInfo, StackT, UNBLOCKABLE, bit, may_signal, queue_process,
@@ -230,21 +231,39 @@ pub(super) fn signal_process(
         return Err(Errno::EPERM);
     }
     match info {
-        Some(info) => queue_process(cx.k, tgid, info),
+        Some(info) => {
+            let info = seen_by(cx, leader.ns.pid, leader.creds.user_ns, info);
+            queue_process(cx.k, tgid, info)
+        }
         None => Ok(()),
     }
+}
+
+/// What a signal that the caller sends says to a task in these namespaces. One from a PID namespace above acts on the first process of a
+/// namespace as on any other, if it is SIGKILL or SIGSTOP.
+fn seen_by(cx: &Cx<'_, '_>, pids: NsId, users: NsId, info: SigInfo) -> SigInfo {
+    let task = cx.task();
+    if pids == task.ns.pid && users == task.creds.user_ns {
+        return info;
+    }
+    let number = pid::show(cx.k, pids, task.tgid);
+    let deadly = matches!(info.signo, signal::SIGKILL | signal::SIGSTOP);
+    let mut info = info.with_sender(number, user::show_uid(cx.k, users, task.creds.uid));
+    info.outside = number == 0 && deadly;
+    info
 }
 
 /// What a signal that the caller sends says of it.
 pub(super) fn own_info(cx: &Cx<'_, '_>, signal: u8, code: i32) -> Option<SigInfo> {
     let task = cx.task();
-    (signal != 0).then(|| SigInfo::user(signal, code, task.tgid, task.creds.uid))
+    let uid = user::show_uid(cx.k, task.creds.user_ns, task.creds.uid);
+    (signal != 0).then(|| SigInfo::user(signal, code, cx.shown_pid(task.tgid), uid))
 }
 
 /// The process that a thread number belongs to.
 fn process_of(cx: &Cx<'_, '_>, pid: i32) -> Result<u32, Errno> {
     let tid = u32::try_from(pid).map_err(|_| Errno::ESRCH)?;
-    let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?;
+    let thread = cx.meant_thread(tid).ok_or(Errno::ESRCH)?;
     let task = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?;
     Ok(task.tgid)
 }
@@ -263,10 +282,13 @@ pub(super) fn kill(cx: &mut Cx<'_, '_>, pid: Pid, sig: Sig) -> SysResult {
         -1 => {
             cx.k.tasks
                 .groups()
-                .filter(|&tgid| tgid != INIT && tgid != own)
+                .filter(|&tgid| tgid != own && cx.shown_pid(tgid) > INIT)
                 .collect()
         }
-        group => cx.k.tasks.group_members(group.unsigned_abs()).collect(),
+        group => {
+            let pgid = cx.meant_pid(group.unsigned_abs()).ok_or(Errno::ESRCH)?;
+            cx.k.tasks.group_members(pgid).collect()
+        }
     };
     if targets.is_empty() {
         return Err(Errno::ESRCH.into());
@@ -294,10 +316,10 @@ fn thread_of(
     if tid.0 <= 0 || tgid.is_some_and(|tgid| tgid.0 <= 0) {
         return Err(Errno::EINVAL);
     }
-    let thread = cx.k.tasks.by_tid(tid.0 as u32).ok_or(Errno::ESRCH)?;
+    let thread = cx.meant_thread(tid.0 as u32).ok_or(Errno::ESRCH)?;
     let task = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?;
     match tgid {
-        Some(tgid) if task.tgid != tgid.0 as u32 => Err(Errno::ESRCH),
+        Some(tgid) if cx.shown_pid(task.tgid) != tgid.0 as u32 => Err(Errno::ESRCH),
         _ => Ok(thread),
     }
 }
@@ -313,6 +335,7 @@ pub(super) fn signal_thread(
         return Err(Errno::EPERM.into());
     }
     if let Some(info) = info {
+        let info = seen_by(cx, target.ns.pid, target.creds.user_ns, info);
         queue_thread(cx.k, thread, info)?;
     }
     Ok(0)

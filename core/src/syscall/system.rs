@@ -145,7 +145,7 @@ pub(super) fn prlimit64(
     let tgid = match pid.0 {
         0 => cx.task().tgid,
         pid => {
-            let thread = cx.k.tasks.by_tid(pid as u32).ok_or(Errno::ESRCH)?;
+            let thread = cx.meant_thread(pid as u32).ok_or(Errno::ESRCH)?;
             let target = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?;
             let (own, other) = (cx.creds(), &target.creds);
             let same = [other.uid, other.euid, other.suid]
@@ -236,7 +236,7 @@ pub(super) fn personality(_cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
 /// The threads that getpriority(2) and setpriority(2) mean exist: only single processes and the caller's own group are told apart.
 fn priority_target(cx: &Cx<'_, '_>, which: i32, who: i32) -> Result<(), Errno> {
     match which {
-        0 if who == 0 || cx.k.tasks.by_tid(who as u32).is_some() => Ok(()),
+        0 if who == 0 || cx.meant_thread(who as u32).is_some() => Ok(()),
         0 => Err(Errno::ESRCH),
         1 | 2 => Ok(()),
         _ => Err(Errno::EINVAL),
@@ -262,7 +262,7 @@ pub(super) fn setpriority(cx: &mut Cx<'_, '_>, which: Int, who: Int, prio: Int) 
 fn scheduled(cx: &Cx<'_, '_>, pid: i32) -> Result<(), Errno> {
     match pid {
         0 => Ok(()),
-        1.. if cx.k.tasks.by_tid(pid as u32).is_some() => Ok(()),
+        1.. if cx.meant_thread(pid as u32).is_some() => Ok(()),
         1.. => Err(Errno::ESRCH),
         _ => Err(Errno::EINVAL),
     }

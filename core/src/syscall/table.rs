@@ -48,7 +48,7 @@ entries! {
     40 sendfile(out_fd: Fd, in_fd: Fd, offset: Addr, count: Size) => copy::sendfile, Partial("a sandbox stream cannot be the input");
     41 socket(domain: Uint, kind: Uint, protocol: Int) => socket::socket, Partial("no address family is there yet: EAFNOSUPPORT");
     53 socketpair(domain: Uint, kind: Uint, protocol: Int, pair: Addr) => socket::socketpair, Partial("no address family is there yet: EAFNOSUPPORT");
-    56 clone(flags: CloneFlags, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Hex) => process::clone, Partial("PID and time namespaces");
+    56 clone(flags: CloneFlags, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Hex) => process::clone, Partial("time namespaces");
     57 fork() => process::fork, Full;
     58 vfork() => process::vfork, Full;
     59 execve(path: Path, argv: StrVec, envp: Addr) => process::execve, Full;
@@ -201,7 +201,7 @@ entries! {
     269 faccessat(dirfd: DirFd, path: Path, mode: Mode) => stat::faccessat, Partial("POSIX ACLs are not looked at");
     270 pselect6(nfds: Int, readfds: Addr, writefds: Addr, exceptfds: Addr, timeout: Addr, sigmask: Addr) => poll::pselect6, Partial("a standard stream is always ready for writing; several streams are asked for input one at a time");
     271 ppoll(fds: Addr, nfds: Uint, tmo: Addr, sigmask: Addr, sigsetsize: Size) => poll::ppoll, Partial("a standard stream is always ready for writing; several streams are asked for input one at a time");
-    272 unshare(flags: CloneFlags) => namespace::unshare, Partial("PID and time namespaces");
+    272 unshare(flags: CloneFlags) => namespace::unshare, Partial("time namespaces");
     273 set_robust_list(head: Addr, len: Size) => futex::set_robust_list, Full;
     274 get_robust_list(pid: Pid, head: Addr, len: Addr) => futex::get_robust_list, Full;
     275 splice(fd_in: Fd, off_in: Addr, fd_out: Fd, off_out: Addr, len: Size, flags: Hex) => copy::splice, Full;
@@ -228,7 +228,7 @@ entries! {
     297 rt_tgsigqueueinfo(tgid: Pid, tid: Pid, sig: Sig, info: Addr) => signal::rt_tgsigqueueinfo, Full;
     302 prlimit64(pid: Pid, resource: Uint, new: Addr, old: Addr) => system::prlimit64, Full;
     306 syncfs(fd: Fd) => file::syncfs, Full;
-    308 setns(fd: Fd, nstype: CloneFlags) => namespace::setns, Partial("PID and time namespaces");
+    308 setns(fd: Fd, nstype: CloneFlags) => namespace::setns, Partial("time namespaces");
     309 getcpu(cpu: Addr, node: Addr) => system::getcpu, Partial("always processor 0");
     310 process_vm_readv(pid: Pid, local: Addr, local_count: Ulong, remote: Addr, remote_count: Ulong, flags: Ulong) => memory::process_vm_readv, Full;
     311 process_vm_writev(pid: Pid, local: Addr, local_count: Ulong, remote: Addr, remote_count: Ulong, flags: Ulong) => memory::process_vm_writev, Full;
@@ -249,7 +249,7 @@ entries! {
     424 pidfd_send_signal(pidfd: Fd, sig: Sig, info: Addr, flags: Hex) => pidfd::pidfd_send_signal, Full;
     425 io_uring_setup(entries: Uint, params: Addr) => event::io_uring_setup, Partial("refused with EPERM, as with kernel.io_uring_disabled = 2: it would be a second way into every call");
     434 pidfd_open(pid: Pid, flags: Hex) => pidfd::pidfd_open, Full;
-    435 clone3(args: Addr, size: Size) => process::clone3, Partial("PID and time namespaces, CLONE_INTO_CGROUP, set_tid");
+    435 clone3(args: Addr, size: Size) => process::clone3, Partial("time namespaces, CLONE_INTO_CGROUP, set_tid");
     436 close_range(first: Uint, last: Uint, flags: Hex) => fd::close_range, Full;
     437 openat2(dirfd: DirFd, path: Path, how: Addr, size: Size) => file::openat2, Partial("POSIX ACLs are not looked at");
     438 pidfd_getfd(pidfd: Fd, targetfd: Fd, flags: Hex) => pidfd::pidfd_getfd, Full;

@@ -35,7 +35,10 @@ fn cpu_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
     if clock & KIND_FD == KIND_FD {
         return Err(Errno::EINVAL);
     }
-    let id = !(clock >> 3) as u32;
+    let id = match !(clock >> 3) as u32 {
+        0 => 0,
+        id => cx.meant_pid(id).ok_or(Errno::EINVAL)?,
+    };
     if clock & PER_THREAD != 0 {
         let tid = if id == 0 { cx.task().tid } else { id };
         let task = cx.k.tasks.by_tid(tid).ok_or(Errno::EINVAL)?;

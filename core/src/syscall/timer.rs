@@ -33,7 +33,7 @@ fn notification(cx: &mut Cx<'_, '_>, event: &Sigevent) -> Result<(Notify, u8), E
         g::SIGEV_SIGNAL | g::SIGEV_THREAD => Ok((Notify::Process, signal.ok_or(Errno::EINVAL)?)),
         g::SIGEV_THREAD_ID => {
             let tid = event.tid as u32;
-            let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::EINVAL)?;
+            let thread = cx.meant_thread(tid).ok_or(Errno::EINVAL)?;
             let task = cx.k.tasks.get(thread).ok_or(Errno::EINVAL)?;
             match task.tgid == cx.task().tgid && !task.exited {
                 true => Ok((Notify::Thread(tid), signal.ok_or(Errno::EINVAL)?)),

@@ -2,16 +2,17 @@
 
 use alloc::format;
 
+use super::Task;
 use super::io::Io;
 use super::process::Process;
 use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
-use super::{INIT, Task};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE};
 use crate::event::{Level, Output};
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::ThreadId;
 use crate::ns::enter::{self, Made};
+use crate::ns::pid;
 use crate::vfs::anon::Anon;
 use crate::vfs::pidfd::PidFd;
 use crate::vfs::{FileKind, fdtable, ready};
@@ -52,7 +53,7 @@ pub(crate) fn clone(cx: &mut Cx<'_, '_>, args: CloneArgs) -> SysResult {
     }
     start(cx, child);
     match flags & flag(g::CLONE_VFORK) {
-        0 => Ok(u64::from(tid)),
+        0 => Ok(u64::from(cx.shown_pid(tid))),
         _ => await_vfork(cx),
     }
 }
@@ -67,7 +68,7 @@ fn await_vfork(cx: &mut Cx<'_, '_>) -> SysResult {
             .and_then(|thread| cx.k.tasks.get(thread))
             .is_some_and(|task| task.vfork_parent == Some(parent));
     if !busy {
-        return Ok(tid);
+        return Ok(u64::from(cx.shown_pid(tid as u32)));
     }
     let mut wait = Wait::on(WaitKey::Vfork(parent)).restart(Restart::IfNoHandler);
     wait.killable = true;
@@ -84,7 +85,8 @@ fn check(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
         || (thread && !all(&[g::CLONE_SIGHAND]))
         || (all(&[g::CLONE_SIGHAND]) && !all(&[g::CLONE_VM]))
         || (all(&[g::CLONE_SIGHAND]) && flags & g::CLONE_CLEAR_SIGHAND != 0)
-        || (all(&[g::CLONE_PARENT]) && cx.task().tgid == INIT && !thread)
+        || (all(&[g::CLONE_PARENT]) && !thread && pid::is_init(cx.k, cx.task().tgid))
+        || (thread && cx.task().ns.pid != cx.task().ns.pid_for_children)
         || all(&[g::CLONE_PIDFD, g::CLONE_DETACHED])
         || (thread && flags & (flag(g::CLONE_NEWUSER) | flag(g::CLONE_NEWPID)) != 0);
     if wrong {
@@ -92,21 +94,6 @@ fn check(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
     }
     if flags & flag(g::CLONE_SETTLS) != 0 && args.tls >= LINUX_TASK_SIZE {
         return Err(Errno::EPERM);
-    }
-    if flags & flag(g::CLONE_NEWPID) != 0 {
-        cx.log(
-            Level::Warn,
-            "clone: PID namespaces are not supported".into(),
-        );
-        return Err(Errno::EINVAL);
-    }
-    if all(&[g::CLONE_NEWIPC, g::CLONE_SYSVSEM]) {
-        return Err(
-            match all(&[g::CLONE_NEWUSER]) || cx.creds().has(g::CAP_SYS_ADMIN) {
-                true => Errno::EINVAL,
-                false => Errno::EPERM,
-            },
-        );
     }
     if flags & g::CLONE_INTO_CGROUP != 0 {
         cx.log(
@@ -166,8 +153,15 @@ fn make_in(
 ) -> Result<(u32, ThreadId), Stop> {
     let flags = args.flags;
     let has = |one: u32| flags & flag(one) != 0;
-    let tid = cx.k.tasks.new_tid()?;
     let parent = cx.task().clone();
+    let thread = has(g::CLONE_THREAD);
+    let children = made
+        .as_ref()
+        .map_or(parent.ns, |made| made.set)
+        .pid_for_children;
+    let pids = if thread { parent.ns.pid } else { children };
+    pid::check_open(cx.k, pids)?;
+    let tid = cx.k.tasks.new_tid()?;
     let space = match has(g::CLONE_VM) {
         true => crate::mm::space::share(cx.k, parent.space),
         false => crate::mm::space::fork(cx.k, cx.p, parent.space)?,
@@ -180,16 +174,18 @@ fn make_in(
         true => crate::vfs::fdtable::share_context(cx.k, parent.fs),
         false => crate::vfs::fdtable::copy_context(cx.k, parent.fs),
     };
-    let (set, creds) = match made {
+    let (mut set, creds) = match made {
         Some(made) => {
             enter::follow(cx.k, cx.p, fs, &made.mounts);
             (made.set, made.creds)
         }
         None => (parent.ns, parent.creds.clone()),
     };
+    set.pid = pids;
+    set.pid_for_children = pids;
     crate::ns::joined(cx.k, &set, creds.user_ns);
+    pid::add(cx.k, pids, tid);
     let id = cx.k.tasks.new_thread();
-    let thread = has(g::CLONE_THREAD);
     let tgid = if thread { parent.tgid } else { tid };
     if thread {
         cx.group_mut().threads.insert(tid, id);
@@ -254,10 +250,12 @@ fn make_in(
     }
     // Linux does not look at the result of these stores either.
     if has(g::CLONE_PARENT_SETTID) {
-        let _ = cx.write_user(args.parent_tid, &tid.to_le_bytes());
+        let shown = cx.shown_pid(tid);
+        let _ = cx.write_user(args.parent_tid, &shown.to_le_bytes());
     }
     if has(g::CLONE_CHILD_SETTID) {
-        let _ = crate::mm::user::write_in(cx.k, cx.p, space, args.child_tid, &tid.to_le_bytes());
+        let shown = pid::show(cx.k, pids, tid);
+        let _ = crate::mm::user::write_in(cx.k, cx.p, space, args.child_tid, &shown.to_le_bytes());
     }
     Ok((tid, id))
 }

@@ -10,6 +10,7 @@ use crate::abi::raw::general as g;
 use crate::event::{ExitStatus, Now, Output};
 use crate::kernel::{Cx, Stop, WaitKey};
 use crate::machine::{Regs, SpaceId, ThreadId};
+use crate::ns::{PID, pid, user};
 use crate::port::Ports;
 use crate::vfs::FileId;
 
@@ -229,6 +230,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     } else {
         k.tasks.by_tid.remove(&tid);
         k.tasks.tasks.remove(&thread);
+        pid::remove(k, tid);
     }
     orphan_from_thread(k, tgid, thread);
     let last = k
@@ -308,15 +310,45 @@ fn end_process(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
         end_run(k, p, status);
         return;
     }
+    let inside = pid::close(k, tgid);
+    for &other in &inside {
+        end_group(k, p, other, u32::from(signal::SIGKILL));
+    }
+    // What had ended before waits for nobody any more.
+    for other in inside {
+        if k.tasks
+            .group(other)
+            .is_some_and(|group| group.parent == tgid && group.zombie)
+        {
+            reap(k, other);
+        }
+    }
     let parent = k.tasks.group(tgid).map_or(INIT, |group| group.parent);
     reparent_children(k, tgid);
     let pgid = k.tasks.group(tgid).map_or(0, |group| group.pgid);
     hang_up_orphans(k, tgid, pgid, parent, tgid);
     if tell_parent(k, tgid) {
-        k.tasks.reap(tgid);
+        reap(k, tgid);
     }
     k.wake(WaitKey::Exit(tgid));
     k.wake(WaitKey::Child(parent));
+}
+
+/// A child's number and user as its parent sees them.
+pub(crate) fn seen_by_parent(k: &Kernel, tgid: u32, parent: u32, uid: u32) -> (u32, u32) {
+    match k.tasks.leader(parent).filter(|task| !task.exited) {
+        Some(task) => (
+            pid::show(k, task.ns.pid, tgid),
+            user::show_uid(k, task.creds.user_ns, uid),
+        ),
+        None => (tgid, uid),
+    }
+}
+
+/// Takes a zombie away: its parent has waited for it, or does not want to. Its number is free.
+pub(crate) fn reap(k: &mut Kernel, tgid: u32) {
+    k.tasks.reap(tgid);
+    pid::remove(k, tgid);
 }
 
 /// Tells the parent of a zombie. `true` if the parent does not want to wait for it.
@@ -325,6 +357,10 @@ fn tell_parent(k: &mut Kernel, tgid: u32) -> bool {
         return false;
     };
     let (parent, exit_signal, status) = (group.parent, group.exit_signal, group.status());
+    // The first process of a PID namespace has ended, and everything in it with it.
+    if k.tasks.group(parent).is_some_and(|parent| parent.zombie) {
+        return true;
+    }
     let action = match k.tasks.actions(parent) {
         Some(actions) => actions.get(SIGCHLD),
         None => Action::default(),
@@ -340,10 +376,36 @@ fn tell_parent(k: &mut Kernel, tgid: u32) -> bool {
         };
         let uid = k.tasks.leader(tgid).map_or(0, |task| task.creds.uid);
         let time = k.tasks.group_cpu_time(tgid) / TICK;
-        let info = SigInfo::child(exit_signal, code as i32, tgid, uid, value as i32, time);
+        let (pid, uid) = seen_by_parent(k, tgid, parent, uid);
+        let info = SigInfo::child(exit_signal, code as i32, pid, uid, value as i32, time);
         signal::send_process(k, parent, info);
     }
     unwanted
+}
+
+/// Who gets the children of an ended process: the nearest ancestor that wants orphans, or the first process of its PID namespace; of that
+/// one, the one above.
+fn find_reaper(k: &Kernel, tgid: u32, parent: u32) -> u32 {
+    let ns = k.tasks.leader(tgid).map_or(PID, |task| task.ns.pid);
+    let first = pid::init(k, ns);
+    if first == tgid || !k.tasks.group_exists(first) {
+        return match k.tasks.group(parent) {
+            Some(group) if !group.zombie => parent,
+            _ => INIT,
+        };
+    }
+    let mut reaper = parent;
+    while let Some(group) = k.tasks.group(reaper) {
+        let inside = k.tasks.leader(reaper).is_some_and(|task| task.ns.pid == ns);
+        if reaper == first || !inside {
+            break;
+        }
+        if group.subreaper && !group.zombie {
+            return reaper;
+        }
+        reaper = group.parent;
+    }
+    first
 }
 
 /// Gives the children of an ended process to the nearest ancestor that wants orphans, at last to the first process.
@@ -352,13 +414,8 @@ fn reparent_children(k: &mut Kernel, tgid: u32) {
         return;
     };
     let children: Vec<u32> = core::mem::take(&mut group.children).into_iter().collect();
-    let mut reaper = group.parent;
-    while let Some(group) = k.tasks.group(reaper) {
-        if reaper == INIT || (group.subreaper && !group.zombie) {
-            break;
-        }
-        reaper = group.parent;
-    }
+    let parent = group.parent;
+    let reaper = find_reaper(k, tgid, parent);
     let thread = k.tasks.thread_ids(reaper).next();
     for child in children {
         let Some(group) = k.tasks.group_mut(child) else {
@@ -373,7 +430,7 @@ fn reparent_children(k: &mut Kernel, tgid: u32) {
         }
         if zombie {
             if tell_parent(k, child) {
-                k.tasks.reap(child);
+                reap(k, child);
             }
             k.wake(WaitKey::Child(reaper));
         }
@@ -422,7 +479,7 @@ fn end_run(k: &mut Kernel, p: &mut Ports<'_>, status: u32) {
         end_group(k, p, tgid, u32::from(signal::SIGKILL));
     }
     for tgid in rest {
-        k.tasks.reap(tgid);
+        reap(k, tgid);
     }
     k.system.over = true;
     k.emit(Output::Exit(match status & 0x7f {
@@ -452,6 +509,7 @@ pub(crate) fn prepare_exec(cx: &mut Cx<'_, '_>) -> Result<(), Stop> {
         cx.k.tasks.by_tid.remove(&tid);
         cx.k.tasks.by_tid.insert(tgid, thread);
         cx.task_mut().tid = tgid;
+        pid::remove(cx.k, tid);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::signal::SIGCHLD;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::ns::user;
 
 /// Which children are waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +96,8 @@ pub(crate) fn wait(
             true => Wait::on(WaitKey::Child(tgid)).into(),
         };
     };
+    // Asked before the number is free.
+    let shown = cx.shown_pid(pid);
     let tasks = &mut cx.k.tasks;
     let cpu_time = tasks
         .group_cpu_time(pid)
@@ -108,7 +111,7 @@ pub(crate) fn wait(
                 }
             }
             _ => {
-                tasks.reap(pid);
+                super::process::reap(cx.k, pid);
                 cx.k.wake(WaitKey::Exit(pid));
                 let group = cx.group_mut();
                 group.children_cpu_time = group.children_cpu_time.saturating_add(cpu_time);
@@ -116,8 +119,8 @@ pub(crate) fn wait(
         }
     }
     Ok(Some(Waited {
-        pid,
-        uid,
+        pid: shown,
+        uid: user::show_uid(cx.k, cx.creds().user_ns, uid),
         code,
         status,
         cpu_time,

@@ -54,7 +54,9 @@ pub(crate) fn mount_all(
     };
     boot.mount_tree(b"/", b"overlay", &config.root, 0o755)?;
 
-    let fs = boot.k.vfs.add_filesystem(Filesystem::Proc(ProcFs {}));
+    let fs = boot.k.vfs.add_filesystem(Filesystem::Proc(ProcFs {
+        pids: Set::FIRST.pid,
+    }));
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     boot.mount(b"/proc", fs, flags, b"proc", "proc")?;
 

@@ -111,7 +111,7 @@ pub(crate) fn lookup(
 ) -> Result<Ino, Errno> {
     match with(k, p, dir.fs, |fs, cx| fs.lookup(cx, dir.ino, name)) {
         Some(result) => result,
-        None if kind(k, dir.fs) == FsKind::Proc => proc::lookup(k, p, who.viewer(), dir.ino, name),
+        None if kind(k, dir.fs) == FsKind::Proc => proc::lookup(k, p, who.viewer(), dir, name),
         None => match sys(k, dir.fs) {
             Some(fs) => sysfs::lookup(k, fs, dir.ino, name),
             None => Err(Errno::ENOENT),
@@ -162,7 +162,7 @@ pub(crate) fn read_link(
 ) -> Result<Vec<u8>, Errno> {
     match with(k, p, inode.fs, |fs, cx| fs.read_link(cx, inode.ino)) {
         Some(result) => result,
-        None if kind(k, inode.fs) == FsKind::Proc => proc::read_link(k, p, who.viewer(), inode.ino),
+        None if kind(k, inode.fs) == FsKind::Proc => proc::read_link(k, p, who.viewer(), inode),
         None => match sys(k, inode.fs) {
             Some(fs) => sysfs::read_link(k, fs, inode.ino),
             None => Err(Errno::EINVAL),
@@ -179,7 +179,7 @@ pub(crate) fn content(
 ) -> Result<Vec<u8>, Errno> {
     match sys(k, inode.fs) {
         Some(fs) => sysfs::content(k, fs, inode.ino),
-        None => proc::content(k, p, who.viewer(), inode.ino),
+        None => proc::content(k, p, who.viewer(), inode),
     }
 }
 
@@ -264,7 +264,7 @@ pub(crate) fn read_dir(
     match (result, each) {
         (Some(result), _) => result,
         (None, Some(each)) if kind(k, dir.fs) == FsKind::Proc => {
-            proc::read_dir(k, p, who.viewer(), dir.ino, cookie, each)
+            proc::read_dir(k, p, who.viewer(), dir, cookie, each)
         }
         (None, Some(each)) => match sys(k, dir.fs) {
             Some(fs) => sysfs::read_dir(k, fs, dir.ino, cookie, each),

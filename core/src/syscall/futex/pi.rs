@@ -12,6 +12,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
 use crate::machine::ThreadId;
+use crate::ns::{PID, pid};
 use crate::port::Ports;
 
 /// Longest chain of owners that wait for each other which is followed (`max_lock_depth`).
@@ -64,10 +65,15 @@ fn wait_for(
 /// `EDEADLK` if the owner of a word waits, perhaps by way of others, for one that the thread owns.
 fn check_chain(k: &Kernel, thread: ThreadId, owner: u32) -> Result<(), Errno> {
     let mut owner = owner;
+    // Each word has the number that its waiter sees.
+    let mut seen_by = thread;
     for _ in 0..CHAIN_MAX {
-        let Some(id) = k.tasks.by_tid(owner) else {
+        let ns = k.tasks.get(seen_by).map_or(PID, |task| task.ns.pid);
+        let owning = pid::find(k, ns, owner).and_then(|owner| k.tasks.by_tid(owner));
+        let Some(id) = owning else {
             return Ok(());
         };
+        seen_by = id;
         if id == thread {
             return Err(Errno::EDEADLK);
         }
@@ -125,7 +131,7 @@ fn acquire(
         if owner == 0 {
             return Ok(None);
         }
-        let owning = cx.k.tasks.by_tid(owner).ok_or(Errno::ESRCH)?;
+        let owning = cx.meant_thread(owner).ok_or(Errno::ESRCH)?;
         let task = cx.k.tasks.get_mut(owning).ok_or(Errno::ESRCH)?;
         if task.exited {
             return Err(Errno::ESRCH);
@@ -138,7 +144,7 @@ fn acquire(
 
 /// `FUTEX_UNLOCK_PI`
 pub(super) fn unlock(cx: &mut Cx<'_, '_>, word: Word) -> SysResult {
-    let (space, tid) = (cx.space(), cx.task().tid);
+    let (space, tid) = (cx.space(), cx.shown_pid(cx.task().tid));
     if load(cx, word.addr)? & g::FUTEX_TID_MASK != tid {
         return Err(Errno::EPERM.into());
     }
@@ -300,7 +306,8 @@ pub(super) fn requeue(
             None => {
                 if let Some(task) = cx.k.tasks.get_mut(thread) {
                     task.owns_futexes = true;
-                    owner = Some(task.tid);
+                    let (ns, tid) = (task.ns.pid, task.tid);
+                    owner = Some(pid::show(cx.k, ns, tid));
                 }
                 rouse(cx.k, thread, from);
                 done += 1;

@@ -63,7 +63,7 @@ fn walk_list(cx: &mut Cx<'_, '_>) {
 /// Marks a word that the current task owns as one whose owner died, and wakes a sleeper. A word that was given free but whose sleeper was
 /// not yet woken (`pending`) gets the wake-up.
 fn owner_died(cx: &mut Cx<'_, '_>, addr: u64, inherits: bool, pending: bool) {
-    let (space, tid) = (cx.space(), cx.task().tid);
+    let (space, tid) = (cx.space(), cx.shown_pid(cx.task().tid));
     let Ok(at) = offset(cx.k, cx.p, space, addr) else {
         return;
     };
@@ -126,7 +126,7 @@ pub(in crate::syscall) fn get_robust_list(
 ) -> SysResult {
     let thread = match pid.0 {
         0 => cx.thread,
-        pid => cx.k.tasks.by_tid(pid as u32).ok_or(Errno::ESRCH)?,
+        pid => cx.meant_thread(pid as u32).ok_or(Errno::ESRCH)?,
     };
     if !may_look(cx.k, cx.thread, thread) {
         return Err(Errno::EPERM.into());

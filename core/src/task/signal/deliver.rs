@@ -11,7 +11,8 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Restart};
 use crate::machine::{Exception, ThreadId};
-use crate::task::{INIT, Task, posix_timer, process};
+use crate::ns::pid;
+use crate::task::{Task, posix_timer, process};
 
 /// Sets the signal mask of a thread; SIGKILL and SIGSTOP stay out of it.
 pub(crate) fn set_blocked(k: &mut Kernel, thread: ThreadId, mask: u64) {
@@ -125,7 +126,7 @@ fn deadly(k: &Kernel, task: &Task) -> u64 {
             let set = bit(info.signo);
             open & set & !(IGNORE_SET | STOP_SET) != 0
                 && actions.get(info.signo).handler == SIG_DFL
-                && (task.tgid != INIT || info.outside)
+                && (!pid::is_init(k, task.tgid) || info.outside)
         })
         .fold(0, |set, info| set | bit(info.signo))
 }
@@ -185,7 +186,7 @@ pub(crate) fn deliver(cx: &mut Cx<'_, '_>) -> bool {
     match action.handler {
         SIG_IGN => {}
         SIG_DFL if IGNORE_SET & bit(signal) != 0 => {}
-        SIG_DFL if tgid == INIT && !info.outside => {}
+        SIG_DFL if pid::is_init(cx.k, tgid) && !info.outside => {}
         SIG_DFL if STOP_SET & bit(signal) != 0 => {
             let pgid = cx.group().pgid;
             if signal == SIGSTOP || !process::orphaned(cx.k, pgid, None) {

@@ -93,6 +93,14 @@ impl SigInfo {
         )
     }
 
+    /// The same signal of kill(2) or its relatives from another sender; others stay as the program made them.
+    pub(crate) fn with_sender(mut self, pid: u32, uid: u32) -> SigInfo {
+        if matches!(self.code, g::SI_TKILL | 0) {
+            self.fields[0] = u64::from(pid) | u64::from(uid) << 32;
+        }
+        self
+    }
+
     /// Sent by the kernel itself (`SI_KERNEL`).
     pub(crate) fn kernel(signo: u8) -> SigInfo {
         SigInfo::new(signo, g::SI_KERNEL as i32, [0; 4])

@@ -9,6 +9,7 @@ use crate::abi::raw::general as g;
 use crate::event::Output;
 use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
+use crate::ns::pid;
 use crate::task::{INIT, Task};
 use crate::vfs::ready;
 
@@ -160,7 +161,7 @@ fn prepare(k: &mut Kernel, tgid: u32, thread: ThreadId, info: SigInfo) -> bool {
     if blocked & bit(info.signo) == 0
         && let Some(actions) = k.tasks.actions(tgid)
     {
-        let protected = tgid == INIT && !info.outside;
+        let protected = pid::is_init(k, tgid) && !info.outside;
         if actions.ignores(info.signo) || (protected && actions.get(info.signo).handler == SIG_DFL)
         {
             return false;

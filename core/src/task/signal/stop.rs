@@ -121,7 +121,8 @@ fn tell_parent(k: &mut Kernel, tgid: u32, code: u32, status: u8) {
     if action.flags & u64::from(g::SA_NOCLDSTOP) == 0 {
         let uid = k.tasks.leader(tgid).map_or(0, |task| task.creds.uid);
         let time = k.tasks.group_cpu_time(tgid) / crate::task::process::TICK;
-        let info = SigInfo::child(SIGCHLD, code as i32, tgid, uid, i32::from(status), time);
+        let (pid, uid) = crate::task::process::seen_by_parent(k, tgid, parent, uid);
+        let info = SigInfo::child(SIGCHLD, code as i32, pid, uid, i32::from(status), time);
         super::send_process(k, parent, info);
     }
     k.wake(WaitKey::Child(parent));

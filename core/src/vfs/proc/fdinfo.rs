@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use super::process::View;
 use crate::Kernel;
 use crate::abi::Errno;
+use crate::ns::{NsId, pid};
 use crate::vfs::{FileId, FileKind, epoll, inotify, lock};
 
-pub(super) fn fd_info(k: &Kernel, view: View, fd: u32) -> Result<Vec<u8>, Errno> {
+pub(super) fn fd_info(k: &Kernel, view: View, fd: u32, ns: NsId) -> Result<Vec<u8>, Errno> {
     let id: FileId = view.file(k, fd).ok_or(Errno::ENOENT)?;
     let open = k.vfs.file(id).ok_or(Errno::ENOENT)?;
     let mut text = format!(
@@ -24,7 +25,7 @@ pub(super) fn fd_info(k: &Kernel, view: View, fd: u32) -> Result<Vec<u8>, Errno>
             .map_or(0, |ino| ino.0)
     );
     text += &lock::of_file(k, id);
-    text += &event_info(k, &open.kind);
+    text += &event_info(k, &open.kind, ns);
     Ok(text.into_bytes())
 }
 
@@ -41,7 +42,7 @@ fn cloexec(k: &Kernel, view: View, fd: u32) -> u32 {
 }
 
 /// The lines that files which are events add (proc(5), "/proc/pid/fdinfo").
-fn event_info(k: &Kernel, kind: &FileKind) -> String {
+fn event_info(k: &Kernel, kind: &FileKind, ns: NsId) -> String {
     let span = |nanos: u64| format!("({}, {})", nanos / 1_000_000_000, nanos % 1_000_000_000);
     match kind {
         FileKind::EventFd(event) => format!(
@@ -65,11 +66,15 @@ fn event_info(k: &Kernel, kind: &FileKind) -> String {
         }
         FileKind::SignalFd(mask) => format!("sigmask:\t{mask:016x}\n"),
         FileKind::PidFd(pid) => {
-            let number = match pid.process(k) {
-                Some(tgid) => i64::from(pid.thread.unwrap_or(tgid)),
-                None => -1,
+            let Some(tgid) = pid.process(k) else {
+                return "Pid:\t-1\nNSpid:\t-1\n".into();
             };
-            format!("Pid:\t{number}\nNSpid:\t{number}\n")
+            let number = pid.thread.unwrap_or(tgid);
+            let own = k.tasks.leader(tgid).map_or(ns, |task| task.ns.pid);
+            let shown = pid::show(k, ns, number);
+            let inner = pid::numbers(k, ns, own, number).into_iter();
+            let inner: String = inner.map(|number| format!("\t{number}")).collect();
+            format!("Pid:\t{shown}\nNSpid:{inner}\n")
         }
         FileKind::Epoll(epoll) => epoll::info(k, epoll),
         FileKind::Inotify(instance) => inotify::info(instance),

@@ -16,13 +16,14 @@ mod system;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::filesystem::{Attr, Entry, Ino, StatFs, Time};
+use super::filesystem::{Attr, Entry, Filesystem, FsId, Ino, InodeRef, StatFs, Time};
 use super::mount::PathRef;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
 use crate::machine::ThreadId;
+use crate::ns::{NsId, PID, pid};
 use crate::port::Ports;
 
 use process::View;
@@ -30,9 +31,19 @@ use system::{Kind, PATHS};
 
 pub(crate) use state::COREDUMP_FILTER;
 
-/// An instance of `proc`.
+/// An instance of `proc`, which shows the processes of a PID namespace under their numbers there.
 #[derive(Clone, Debug, Hash)]
-pub(crate) struct ProcFs {}
+pub(crate) struct ProcFs {
+    pub pids: NsId,
+}
+
+/// The PID namespace of an instance.
+fn pids(k: &Kernel, fs: FsId) -> NsId {
+    match k.vfs.filesystem(fs) {
+        Filesystem::Proc(proc) => proc.pids,
+        _ => PID,
+    }
+}
 
 /// The root directory.
 pub(crate) const ROOT: Ino = Ino(1);
@@ -140,7 +151,7 @@ impl Node {
 }
 
 /// A decimal number without leading zeros, as process and descriptor directories are named.
-fn number(name: &[u8]) -> Option<u32> {
+fn decimal(name: &[u8]) -> Option<u32> {
     if name.len() > 1 && name[0] == b'0' {
         return None;
     }
@@ -156,11 +167,13 @@ pub(crate) fn lookup(
     k: &mut Kernel,
     _p: &mut Ports<'_>,
     _viewer: Option<ThreadId>,
-    dir: Ino,
+    dir: InodeRef,
     name: &[u8],
 ) -> Result<Ino, Errno> {
     let k = &*k;
-    let found = match Node::of(k, dir)? {
+    let ns = pids(k, dir.fs);
+    let number = |name: &[u8]| pid::find(k, ns, decimal(name)?);
+    let found = match Node::of(k, dir.ino)? {
         Node::System(0) => match (name, number(name)) {
             (b"self", _) => Some(Node::OwnLink { thread: false }),
             (b"thread-self", _) => Some(Node::OwnLink { thread: true }),
@@ -186,10 +199,10 @@ pub(crate) fn lookup(
             let inner = View { id, thread: true };
             (inner.task(k)?.tgid == view.task(k)?.tgid).then_some(Node::Dir(inner))
         }),
-        Node::FdDir(view) => number(name)
+        Node::FdDir(view) => decimal(name)
             .filter(|&fd| view.file(k, fd).is_some())
             .map(|fd| Node::Fd(view, fd)),
-        Node::FdInfoDir(view) => number(name)
+        Node::FdInfoDir(view) => decimal(name)
             .filter(|&fd| view.file(k, fd).is_some())
             .map(|fd| Node::FdInfo(view, fd)),
         _ => return Err(Errno::ENOTDIR),
@@ -235,22 +248,24 @@ pub(crate) fn read_link(
     k: &mut Kernel,
     _p: &mut Ports<'_>,
     viewer: Option<ThreadId>,
-    ino: Ino,
+    inode: InodeRef,
 ) -> Result<Vec<u8>, Errno> {
     let k = &*k;
     let thread = viewer.ok_or(Errno::ENOENT)?;
-    match Node::of(k, ino)? {
+    let ns = pids(k, inode.fs);
+    match Node::of(k, inode.ino)? {
         Node::System(place) => match PATHS[place].1 {
             Kind::Link(target) => Ok(target.as_bytes().to_vec()),
             _ => Err(Errno::EINVAL),
         },
         Node::OwnLink { thread: own } => {
             let task = k.tasks.get(thread).ok_or(Errno::ENOENT)?;
-            Ok(match own {
-                false => format!("{}", task.tgid),
-                true => format!("{}/task/{}", task.tgid, task.tid),
+            let (tgid, tid) = (pid::show(k, ns, task.tgid), pid::show(k, ns, task.tid));
+            match (tgid, own) {
+                (0, _) => Err(Errno::ENOENT),
+                (_, false) => Ok(format!("{tgid}").into_bytes()),
+                (_, true) => Ok(format!("{tgid}/task/{tid}").into_bytes()),
             }
-            .into_bytes())
         }
         Node::File(view, place) => process::FILES[place].1.read_link(k, thread, view),
         Node::Fd(view, fd) => {
@@ -275,9 +290,9 @@ pub(crate) fn jump(
     let target = match node {
         Node::File(view, place) => match process::FILES[place].1 {
             process::Kind::Link(target) => target(k, view),
-            process::Kind::Namespace(kind) => {
-                let ns = view.namespace(k, kind).ok_or(Errno::ENOENT)?;
-                let dentry = crate::ns::dentry_of(k, ns);
+            kind @ (process::Kind::Namespace(_) | process::Kind::Children) => {
+                let ns = kind.namespace(k, view).and_then(|(_, ns)| ns);
+                let dentry = crate::ns::dentry_of(k, ns.ok_or(Errno::ENOENT)?);
                 dentry.map(|dentry| PathRef {
                     mount: super::anon::MOUNT,
                     dentry,
@@ -299,10 +314,11 @@ pub(crate) fn content(
     k: &mut Kernel,
     p: &mut Ports<'_>,
     viewer: Option<ThreadId>,
-    ino: Ino,
+    inode: InodeRef,
 ) -> Result<Vec<u8>, Errno> {
     let thread = viewer.ok_or(Errno::ENOENT)?;
-    match Node::of(k, ino)? {
+    let ns = pids(k, inode.fs);
+    match Node::of(k, inode.ino)? {
         Node::System(place) => match PATHS[place].1 {
             Kind::File(make) | Kind::Value(make) => Ok(make(k)),
             Kind::Own(make) => make(k, thread),
@@ -313,9 +329,10 @@ pub(crate) fn content(
             process::Kind::File(_, make) | process::Kind::Private(_, make) => {
                 make(k, p, thread, view)
             }
+            process::Kind::Numbers(make) => make(k, view, thread, ns),
             _ => Err(Errno::EINVAL),
         },
-        Node::FdInfo(view, fd) => fdinfo::fd_info(k, view, fd),
+        Node::FdInfo(view, fd) => fdinfo::fd_info(k, view, fd, ns),
         _ => Err(Errno::EISDIR),
     }
 }
@@ -361,7 +378,7 @@ pub(crate) fn read_dir(
     k: &mut Kernel,
     _p: &mut Ports<'_>,
     _viewer: Option<ThreadId>,
-    dir: Ino,
+    dir: InodeRef,
     cookie: u64,
     each: &mut dyn FnMut(Entry<'_>) -> bool,
 ) -> Result<(), Errno> {
@@ -370,16 +387,17 @@ pub(crate) fn read_dir(
     let k = &*k;
     let mut named: Vec<(&[u8], Node)> = Vec::new();
     let mut numbered: Vec<(u32, Node)> = Vec::new();
-    match Node::of(k, dir)? {
+    let ns = pids(k, dir.fs);
+    match Node::of(k, dir.ino)? {
         Node::System(place) if matches!(PATHS[place].1, Kind::Dir) => {
             if place == 0 {
                 named.push((b"self", Node::OwnLink { thread: false }));
                 named.push((b"thread-self", Node::OwnLink { thread: true }));
-                numbered.extend(
-                    k.tasks
-                        .groups()
-                        .map(|id| (id, Node::Dir(View { id, thread: false }))),
-                );
+                let all = k.tasks.groups();
+                let all =
+                    all.map(|id| (pid::show(k, ns, id), Node::Dir(View { id, thread: false })));
+                numbered.extend(all.filter(|&(number, _)| number > 0));
+                numbered.sort_unstable_by_key(|&(number, _)| number);
             }
             named.extend(
                 system::entries(place).map(|place| (system::last(place), Node::System(place))),
@@ -398,11 +416,10 @@ pub(crate) fn read_dir(
         }
         Node::TaskDir(view) => {
             let tgid = view.task(k).map_or(0, |task| task.tgid);
-            numbered.extend(
-                k.tasks
-                    .threads(tgid)
-                    .map(|id| (id, Node::Dir(View { id, thread: true }))),
-            );
+            let all = k.tasks.threads(tgid);
+            let all = all.map(|id| (pid::show(k, ns, id), Node::Dir(View { id, thread: true })));
+            numbered.extend(all.filter(|&(number, _)| number > 0));
+            numbered.sort_unstable_by_key(|&(number, _)| number);
         }
         Node::FdDir(view) => {
             numbered.extend(view.fds(k).into_iter().map(|fd| (fd, Node::Fd(view, fd))))
@@ -490,10 +507,10 @@ mod tests {
 
     #[test]
     fn only_plain_decimal_numbers_name_processes() {
-        assert_eq!(number(b"17"), Some(17));
-        assert_eq!(number(b"0"), Some(0));
+        assert_eq!(decimal(b"17"), Some(17));
+        assert_eq!(decimal(b"0"), Some(0));
         for name in [&b"017"[..], b"+1", b"-1", b"", b"1x", b"99999999999"] {
-            assert_eq!(number(name), None);
+            assert_eq!(decimal(name), None);
         }
     }
 }

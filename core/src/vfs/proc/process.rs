@@ -12,7 +12,7 @@ use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::machine::ThreadId;
 use crate::mm::space;
-use crate::ns::{self, NsId, USER, user};
+use crate::ns::{self, NsId, USER, pid, user};
 use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::{FileId, FsContext, PathRef, walk};
@@ -111,6 +111,8 @@ impl View {
     }
 }
 
+/// What makes contents with the numbers of a PID namespace.
+pub(super) type MakeIn = fn(&mut Kernel, View, ThreadId, NsId) -> Result<Vec<u8>, Errno>;
 pub(super) type Make = fn(&mut Kernel, &mut Ports<'_>, ThreadId, View) -> Result<Vec<u8>, Errno>;
 
 /// What an entry of [`FILES`] is.
@@ -122,10 +124,14 @@ pub(super) enum Kind {
     File(u32, Make),
     /// A file that is opened only by who may look into the process as a debugger does (ptrace(2)); others get `EACCES`.
     Private(u32, Make),
+    /// A file that shows numbers of processes as a PID namespace has them.
+    Numbers(MakeIn),
     /// A magic link.
     Link(fn(&Kernel, View) -> Option<PathRef>),
     /// The link to a namespace.
     Namespace(ns::Kind),
+    /// The link to the PID namespace of its children, once that has a process.
+    Children,
 }
 
 impl Kind {
@@ -133,7 +139,21 @@ impl Kind {
         match self {
             Kind::Dir(mode) => g::S_IFDIR | mode,
             Kind::File(mode, _) | Kind::Private(mode, _) => g::S_IFREG | mode,
-            Kind::Link(_) | Kind::Namespace(_) => g::S_IFLNK | 0o777,
+            Kind::Numbers(_) => g::S_IFREG | 0o444,
+            Kind::Link(_) | Kind::Namespace(_) | Kind::Children => g::S_IFLNK | 0o777,
+        }
+    }
+
+    /// The namespace that a link leads to.
+    pub(super) fn namespace(self, k: &Kernel, view: View) -> Option<(ns::Kind, Option<NsId>)> {
+        match self {
+            Kind::Namespace(kind) => Some((kind, view.namespace(k, kind))),
+            Kind::Children => {
+                let task = view.task(k).filter(|task| !task.exited);
+                let id = task.map(|task| task.ns.pid_for_children);
+                Some((ns::Kind::Pid, id.filter(|&id| pid::has_init(k, id))))
+            }
+            _ => None,
         }
     }
 
@@ -143,9 +163,9 @@ impl Kind {
         thread: ThreadId,
         view: View,
     ) -> Result<Vec<u8>, Errno> {
-        if let Kind::Namespace(kind) = self {
+        if let Some((kind, id)) = self.namespace(k, view) {
             check_access(k, thread, view)?;
-            let id = view.namespace(k, kind).ok_or(Errno::ENOENT)?;
+            let id = id.ok_or(Errno::ENOENT)?;
             return Ok(format!("{}:[{}]", kind.name(), id.0).into_bytes());
         }
         let Kind::Link(target) = self else {
@@ -212,6 +232,7 @@ pub(super) static FILES: &[(&str, Kind)] = &[
     ("ns/mnt", Kind::Namespace(ns::Kind::Mount)),
     ("ns/net", Kind::Namespace(ns::Kind::Net)),
     ("ns/pid", Kind::Namespace(ns::Kind::Pid)),
+    ("ns/pid_for_children", Kind::Children),
     ("ns/user", Kind::Namespace(ns::Kind::User)),
     ("ns/uts", Kind::Namespace(ns::Kind::Uts)),
     ("oom_adj", Kind::File(0o644, state::oom_adj)),
@@ -227,9 +248,9 @@ pub(super) static FILES: &[(&str, Kind)] = &[
     ("smaps", Kind::Private(0o444, memory::smaps)),
     ("smaps_rollup", Kind::Private(0o444, memory::smaps_rollup)),
     ("stack", Kind::Private(0o400, state::stack)),
-    ("stat", Kind::File(0o444, stat)),
+    ("stat", Kind::Numbers(stat)),
     ("statm", Kind::File(0o444, memory::statm)),
-    ("status", Kind::File(0o444, status)),
+    ("status", Kind::Numbers(status)),
     ("syscall", Kind::Private(0o400, state::syscall)),
     ("timerslack_ns", Kind::File(0o666, state::timerslack)),
     ("uid_map", Kind::File(0o644, identity::uid_map)),
@@ -422,10 +443,16 @@ fn signals(k: &Kernel, task: &Task) -> [u64; 5] {
     crate::task::signal::sets(k, task.id)
 }
 
-fn stat(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
+fn stat(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>, Errno> {
+    let k = &*k;
+    let shown = |number| pid::show(k, ns, number);
     let task = view.live(k)?;
     let group = k.tasks.group(task.tgid).ok_or(Errno::ESRCH)?;
-    let mut text = format!("{} (", if view.thread { task.tid } else { task.tgid }).into_bytes();
+    let mut text = format!(
+        "{} (",
+        shown(if view.thread { task.tid } else { task.tgid })
+    )
+    .into_bytes();
     text.extend_from_slice(name_of(task));
     let threads = k.tasks.threads(task.tgid).count();
     let cpu = match view.thread {
@@ -447,9 +474,9 @@ fn stat(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
         ") {} {} {} {} {} {} 0 0 0 0 0 {cpu} 0 {children} 0 {} {} {threads} 0 {started} {} {} {rss_limit} {} {} {} {} {} \
          {pending} {blocked} {ignored} {caught} 0 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {} {}\n",
         state_of(task).0,
-        group.parent,
-        group.pgid,
-        group.sid,
+        shown(group.parent),
+        shown(group.pgid),
+        shown(group.sid),
         0,
         -1,
         20 + i32::from(task.nice),
@@ -475,12 +502,9 @@ fn stat(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Ve
     Ok(text)
 }
 
-fn status(
-    k: &mut Kernel,
-    _: &mut Ports<'_>,
-    thread: ThreadId,
-    view: View,
-) -> Result<Vec<u8>, Errno> {
+fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<u8>, Errno> {
+    let k = &*k;
+    let shown = |number| pid::show(k, ns, number);
     let task = view.live(k)?;
     let group = k.tasks.group(task.tgid).ok_or(Errno::ESRCH)?;
     let creds = &task.creds;
@@ -495,13 +519,18 @@ fn status(
     let groups = creds.groups.iter().map(|&group| gid(group));
     let groups: String = groups.map(|gid| format!("{gid} ")).collect();
     let tid = if view.thread { task.tid } else { task.tgid };
-    let tgid = task.tgid;
+    let all = |number| {
+        let all = pid::numbers(k, ns, task.ns.pid, number).into_iter();
+        all.map(|number| format!("\t{number}")).collect::<String>()
+    };
+    let inner = [all(task.tgid), all(tid), all(group.pgid), all(group.sid)];
+    let [inner_tgid, inner_tid, inner_pgid, inner_sid] = inner;
+    let (tgid, tid, parent) = (shown(task.tgid), shown(tid), shown(group.parent));
     let _ = write!(
         rest,
-        "\nUmask:\t{umask:04o}\nState:\t{letter} ({long})\nTgid:\t{tgid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{}\nTracerPid:\t0\n\
-         Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{groups}\nNStgid:\t{tgid}\nNSpid:\t{tid}\n\
-         NSpgid:\t{}\nNSsid:\t{}\nKthread:\t0\n",
-        group.parent,
+        "\nUmask:\t{umask:04o}\nState:\t{letter} ({long})\nTgid:\t{tgid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t0\n\
+         Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{groups}\nNStgid:{inner_tgid}\nNSpid:{inner_tid}\n\
+         NSpgid:{inner_pgid}\nNSsid:{inner_sid}\nKthread:\t0\n",
         uid(creds.uid),
         uid(creds.euid),
         uid(creds.suid),
@@ -510,8 +539,6 @@ fn status(
         gid(creds.egid),
         gid(creds.sgid),
         gid(creds.fsgid),
-        group.pgid,
-        group.sid,
     );
     if !task.exited {
         rest += &memory::status_lines(k, task.space);

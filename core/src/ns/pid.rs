@@ -1,0 +1,241 @@
+//! PID namespaces (pid_namespaces(7)): processes and threads have a number in each namespace from their own up to the first one.
+//!
+//! The kernel names tasks, process groups and sessions by their numbers in the first namespace; system calls translate where programs see or
+//! say them.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::{Body, NsId, PID};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::kernel::Cx;
+use crate::task::{INIT, PID_MAX, Tasks};
+
+/// Deepest nesting (`MAX_PID_NS_LEVEL`).
+const LEVEL_MAX: u32 = 32;
+/// Numbers below are not given out again once the highest number was reached.
+const RESERVED: u32 = 300;
+
+/// A PID namespace below the first one.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct PidNs {
+    level: u32,
+    /// The namespace above; `None` of the first one, whose numbers are the kernel's own.
+    pub(super) parent: Option<NsId>,
+    /// The first process in it: orphans become its children, and its end is everybody's.
+    init: Option<u32>,
+    /// It has had its first process, and that has ended or is about to.
+    closed: bool,
+    /// Numbers in the first namespace by those here, and back.
+    inner: BTreeMap<u32, u32>,
+    outer: BTreeMap<u32, u32>,
+    /// Numbers of ended tasks that still name a process group or session.
+    kept: BTreeSet<u32>,
+    last: u32,
+}
+
+/// A child of a PID namespace. `ENOSPC`.
+pub(super) fn create(k: &mut Kernel, owner: NsId, parent: NsId) -> Result<NsId, Errno> {
+    let level = at(k, parent).map_or(0, |ns| ns.level) + 1;
+    if level > LEVEL_MAX {
+        return Err(Errno::ENOSPC);
+    }
+    let body = PidNs {
+        level,
+        parent: Some(parent),
+        ..PidNs::default()
+    };
+    k.ns.add(owner, Body::Pid(body))
+}
+
+fn at(k: &Kernel, id: NsId) -> Option<&PidNs> {
+    match &k.ns.all.get(&id)?.body {
+        Body::Pid(ns) => Some(ns),
+        _ => None,
+    }
+}
+
+fn at_mut(k: &mut Kernel, id: NsId) -> Option<&mut PidNs> {
+    match &mut k.ns.all.get_mut(&id)?.body {
+        Body::Pid(ns) => Some(ns),
+        _ => None,
+    }
+}
+
+/// A PID namespace and those above it but the first one.
+fn line(k: &Kernel, id: NsId) -> Vec<NsId> {
+    let mut found = Vec::new();
+    let mut next = Some(id);
+    while let Some(id) = next.filter(|&id| id != PID) {
+        found.push(id);
+        next = at(k, id).and_then(|ns| ns.parent);
+    }
+    found
+}
+
+/// Whether a namespace is another one or lies below it.
+pub(super) fn is_within(k: &Kernel, id: NsId, above: NsId) -> bool {
+    above == PID || line(k, id).contains(&above)
+}
+
+/// The namespace above, if that is `own` or below it.
+pub(crate) fn parent(k: &Kernel, own: NsId, id: NsId) -> Option<NsId> {
+    let parent = at(k, id)?.parent?;
+    is_within(k, parent, own).then_some(parent)
+}
+
+/// A process, thread, group or session as a namespace sees it: 0 if it cannot.
+pub(crate) fn show(k: &Kernel, ns: NsId, number: u32) -> u32 {
+    match ns {
+        PID => number,
+        ns => at(k, ns)
+            .and_then(|ns| ns.outer.get(&number))
+            .copied()
+            .unwrap_or(0),
+    }
+}
+
+/// What a namespace means by a number.
+pub(crate) fn find(k: &Kernel, ns: NsId, number: u32) -> Option<u32> {
+    match ns {
+        PID => Some(number),
+        ns => at(k, ns)?.inner.get(&number).copied(),
+    }
+}
+
+/// The numbers of a task from a namespace down to the innermost in which it has one (`NSpid` in `/proc/PID/status`).
+pub(crate) fn numbers(k: &Kernel, from: NsId, own: NsId, number: u32) -> Vec<u32> {
+    let mut all: Vec<NsId> = line(k, own);
+    all.push(PID);
+    all.reverse();
+    let below = all.iter().position(|&id| id == from).unwrap_or(all.len());
+    all[below..].iter().map(|&id| show(k, id, number)).collect()
+}
+
+/// Whether a process is the first one of its PID namespace.
+pub(crate) fn is_init(k: &Kernel, tgid: u32) -> bool {
+    tgid == INIT
+        || k.tasks
+            .leader(tgid)
+            .is_some_and(|task| init(k, task.ns.pid) == tgid)
+}
+
+/// The first process of a PID namespace.
+pub(crate) fn init(k: &Kernel, ns: NsId) -> u32 {
+    at(k, ns).and_then(|ns| ns.init).unwrap_or(INIT)
+}
+
+/// Whether processes can be made in a namespace: not after its first one has ended (`ENOMEM`; a number is lost all the same, as in Linux).
+pub(crate) fn check_open(k: &mut Kernel, ns: NsId) -> Result<(), Errno> {
+    let line = line(k, ns);
+    if !line.iter().any(|&id| at(k, id).is_none_or(|ns| ns.closed)) {
+        return Ok(());
+    }
+    for id in line {
+        if let Some(ns) = at_mut(k, id) {
+            ns.last = (ns.last + 1).min(PID_MAX - 1);
+        }
+    }
+    Err(Errno::ENOMEM)
+}
+
+/// Whether a namespace has had its first process.
+pub(crate) fn has_init(k: &Kernel, ns: NsId) -> bool {
+    ns == PID || at(k, ns).is_some_and(|ns| ns.init.is_some() || ns.closed)
+}
+
+/// Gives a new task a number in its PID namespace and in those above; the first process becomes `init`.
+pub(crate) fn add(k: &mut Kernel, ns: NsId, number: u32) {
+    for id in line(k, ns) {
+        let Some(ns) = at_mut(k, id) else {
+            continue;
+        };
+        // There are fewer tasks than numbers.
+        let own = loop {
+            ns.last += 1;
+            if ns.last >= PID_MAX {
+                ns.last = RESERVED;
+            }
+            if !ns.inner.contains_key(&ns.last) {
+                break ns.last;
+            }
+        };
+        ns.inner.insert(own, number);
+        ns.outer.insert(number, own);
+        if own == 1 {
+            ns.init = Some(number);
+        }
+    }
+}
+
+/// The number of a task is free: it goes from all namespaces, unless it is that of a process group or session.
+pub(crate) fn remove(k: &mut Kernel, number: u32) {
+    let nested: Vec<NsId> = k.ns.pid_namespaces().collect();
+    for id in nested {
+        let tasks = &k.tasks;
+        let Some(Body::Pid(ns)) = k.ns.all.get_mut(&id).map(|ns| &mut ns.body) else {
+            continue;
+        };
+        if ns.outer.contains_key(&number) {
+            ns.kept.insert(number);
+        }
+        let gone: Vec<u32> = ns
+            .kept
+            .iter()
+            .copied()
+            .filter(|&one| !is_used(tasks, one))
+            .collect();
+        for one in gone {
+            ns.kept.remove(&one);
+            if let Some(own) = ns.outer.remove(&one) {
+                ns.inner.remove(&own);
+            }
+        }
+    }
+}
+
+fn is_used(tasks: &Tasks, number: u32) -> bool {
+    let names = |tgid: u32| {
+        tasks
+            .group(tgid)
+            .is_some_and(|group| group.pgid == number || group.sid == number)
+    };
+    tasks.by_tid(number).is_some() || tasks.groups().any(names)
+}
+
+/// The first process of a namespace ends: nothing can be made there any more. Gives the other processes in it.
+pub(crate) fn close(k: &mut Kernel, tgid: u32) -> Vec<u32> {
+    let Some(id) = k.tasks.leader(tgid).map(|task| task.ns.pid) else {
+        return Vec::new();
+    };
+    let tasks = &k.tasks;
+    let Some(Body::Pid(ns)) = k.ns.all.get_mut(&id).map(|ns| &mut ns.body) else {
+        return Vec::new();
+    };
+    if ns.init != Some(tgid) {
+        return Vec::new();
+    }
+    ns.closed = true;
+    let inside = ns.outer.keys().copied();
+    inside
+        .filter(|&other| other != tgid && tasks.group_exists(other))
+        .collect()
+}
+
+impl Cx<'_, '_> {
+    /// A process, thread, group or session as the caller sees it: 0 if it cannot.
+    pub(crate) fn shown_pid(&self, number: u32) -> u32 {
+        show(self.k, self.task().ns.pid, number)
+    }
+
+    /// What the caller means by a number; `None` if it sees no such task.
+    pub(crate) fn meant_pid(&self, number: u32) -> Option<u32> {
+        find(self.k, self.task().ns.pid, number)
+    }
+
+    /// The thread that the caller means by a number.
+    pub(crate) fn meant_thread(&self, number: u32) -> Option<crate::machine::ThreadId> {
+        self.k.tasks.by_tid(self.meant_pid(number)?)
+    }
+}
