@@ -1,6 +1,7 @@
 //! `varve`: builds image layers and runs untrusted programs over stacks of them.
 #![forbid(unsafe_code)]
 
+mod capabilities;
 mod commands;
 mod environment;
 mod layers;

@@ -8,6 +8,9 @@ use crate::machine::ImageId;
 /// Most image layers one union may have.
 pub const MAX_LAYERS: usize = 500;
 
+/// Capabilities of root in a container, as Docker sets them.
+pub const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
+
 /// Everything a run starts from. Together with the list of inputs it determines the run.
 #[derive(Clone, Debug)]
 pub struct BootConfig {
@@ -23,6 +26,8 @@ pub struct BootConfig {
     pub cwd: Vec<u8>,
     /// Its user.
     pub user: User,
+    /// Capabilities of root, one bit each (capabilities(7)), which no program gets more of.
+    pub capabilities: u64,
     /// `nodename` of uname(2).
     pub hostname: String,
     /// Source of all randomness.

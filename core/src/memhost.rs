@@ -305,6 +305,7 @@ pub fn bare(root: Tree) -> BootConfig {
         strace: false,
         cpuinfo: Vec::new(),
         vdso: false,
+        capabilities: crate::boot::DEFAULT_CAPABILITIES,
     }
 }
 

@@ -123,6 +123,7 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
         strace: false,
         cpuinfo: cpuinfo(),
         vdso: true,
+        capabilities: varve_core::boot::DEFAULT_CAPABILITIES,
     };
     let started = Instant::now();
     let platform = PlatformName::Auto;

@@ -21,7 +21,7 @@ use crate::environment::Environment;
 use crate::mounts::{MountKind, MountOption, parse_size};
 use crate::platform::{Host, PlatformName};
 use crate::stacks::{StackFile, StackFiles, StoreArguments};
-use crate::{layers, log, recording};
+use crate::{capabilities, layers, log, recording};
 
 /// The program could not be executed, or was not found: exit statuses of `docker run`.
 const CANNOT_EXECUTE: u8 = 126;
@@ -75,6 +75,8 @@ pub(crate) struct Arguments {
     /// Check the kernel's own bookkeeping after every N inputs and at the end; status 125 if it is wrong. For finding bugs of varve.
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "4294967295")]
     check_kernel: Option<NonZeroU32>,
+    #[command(flatten)]
+    capabilities: capabilities::Arguments,
     #[command(flatten)]
     recording: recording::Arguments,
     #[command(flatten)]
@@ -291,6 +293,7 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         cpuinfo: cpuinfo(),
         // A recorded run takes the time from its inputs alone.
         vdso: !arguments.recording.is_asked(),
+        capabilities: arguments.capabilities.set()?,
     })
 }
 

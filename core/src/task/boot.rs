@@ -42,7 +42,7 @@ pub(crate) fn start_init(
         p: ports,
         thread,
     };
-    let home = become_user(&mut cx, &config.user)?;
+    let home = become_user(&mut cx, &config.user, config.capabilities)?;
     enter_dir(&mut cx, &config.cwd)?;
     match &config.init {
         Init::Exec { args } => {
@@ -207,7 +207,7 @@ fn find_program(
 }
 
 /// Gives the task the user of the configuration, and returns that user's home directory.
-fn become_user(cx: &mut Cx<'_, '_>, user: &User) -> Result<Vec<u8>, BootError> {
+fn become_user(cx: &mut Cx<'_, '_>, user: &User, capabilities: u64) -> Result<Vec<u8>, BootError> {
     let passwd = read_database(cx, b"/etc/passwd");
     let (creds, home) = match user {
         User::Ids { uid, gid, groups } => {
@@ -221,7 +221,8 @@ fn become_user(cx: &mut Cx<'_, '_>, user: &User) -> Result<Vec<u8>, BootError> {
             look_up(spec, &passwd, &group).map_err(BootError::Config)?
         }
     };
-    cx.task_mut().creds = creds;
+    let known = capabilities & crate::ns::user::ALL_CAPS;
+    cx.task_mut().creds = creds.with_capabilities(known);
     Ok(match home {
         Some(home) if !home.is_empty() => home.to_vec(),
         _ => b"/".to_vec(),

@@ -9,8 +9,6 @@ use crate::ns::{NsId, USER, user};
 use crate::vfs::mount::MountFlags;
 use crate::vfs::{FileId, file, inode};
 
-/// Capabilities of root in a container, as Docker sets them.
-pub(crate) const DEFAULT_CAPS: u64 = 0xa804_25fb;
 /// Highest capability number (`/proc/sys/kernel/cap_last_cap`).
 pub(crate) const CAP_LAST: u32 = g::CAP_CHECKPOINT_RESTORE;
 
@@ -51,11 +49,10 @@ pub(crate) struct Creds {
 }
 
 impl Creds {
-    /// Credentials of a first program: root has Docker's capabilities, others have none.
+    /// Credentials without capabilities.
     pub(crate) fn new(uid: u32, gid: u32, mut groups: Vec<u32>) -> Creds {
         groups.sort_unstable();
         groups.dedup();
-        let caps = if uid == 0 { DEFAULT_CAPS } else { 0 };
         Creds {
             uid,
             euid: uid,
@@ -66,15 +63,25 @@ impl Creds {
             sgid: gid,
             fsgid: gid,
             groups,
-            cap_permitted: caps,
-            cap_effective: caps,
+            cap_permitted: 0,
+            cap_effective: 0,
             cap_inheritable: 0,
-            cap_bounding: DEFAULT_CAPS,
+            cap_bounding: 0,
             cap_ambient: 0,
             keep_caps: false,
             user_ns: USER,
             no_new_privs: false,
         }
+    }
+
+    /// The same of a first program: root has these capabilities, others have none, and nobody gets more.
+    pub(crate) fn with_capabilities(mut self, capabilities: u64) -> Creds {
+        self.cap_bounding = capabilities;
+        if self.uid == 0 {
+            self.cap_permitted = capabilities;
+            self.cap_effective = capabilities;
+        }
+        self
     }
 
     /// Whether a capability (`CAP_CHOWN` is 0, ...) is effective over the whole system.
@@ -281,10 +288,11 @@ fn privileges(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Privileges, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::DEFAULT_CAPABILITIES as DEFAULT_CAPS;
     use alloc::vec;
 
     fn user(uid: u32) -> Creds {
-        Creds::new(uid, uid, vec![])
+        Creds::new(uid, uid, vec![]).with_capabilities(DEFAULT_CAPS)
     }
 
     #[test]
