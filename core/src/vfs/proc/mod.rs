@@ -337,13 +337,15 @@ pub(crate) fn content(
     }
 }
 
-/// Writes to a file (`comm`, `oom_score_adj`); `EACCES` where nothing can be written.
+/// Writes to a file (`comm`, `oom_score_adj`); `EIO`, `EINVAL` where nothing can be written.
 pub(crate) fn write(cx: &mut Cx<'_, '_>, ino: Ino, data: &[u8]) -> Result<(), Errno> {
     match Node::of(cx.k, ino)? {
         Node::File(view, place) => {
             process::write(cx.k, cx.thread, view, process::FILES[place].0, data)
         }
-        _ => Err(Errno::EACCES),
+        // Whoever may write everything opens them all the same.
+        Node::System(_) => Err(Errno::EIO),
+        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -355,7 +357,6 @@ pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> 
             Kind::Value(_) | Kind::Own(_) | Kind::Tunable(_) if writes => Err(Errno::EROFS),
             // Not even CAP_DAC_OVERRIDE makes settings writable that are not (`proc_sys_permission()`).
             _ if writes && PATHS[place].0.starts_with("sys/") => Err(Errno::EACCES),
-            _ if writes => Err(Errno::EIO),
             _ => Ok(()),
         },
         Node::File(view, place) => match process::FILES[place].1 {

@@ -387,7 +387,7 @@ fn oom_score_adj(
     Ok(format!("{value}\n").into_bytes())
 }
 
-/// Writes to a file of a process. `EACCES` where nothing can be written.
+/// Writes to a file of a process. `EINVAL` where nothing can be written.
 pub(super) fn write(
     k: &mut Kernel,
     thread: ThreadId,
@@ -407,7 +407,7 @@ pub(super) fn write(
         "sched" => Ok(()),
         "gid_map" | "projid_map" | "uid_map" => identity::set_map(k, thread, view, name, data),
         "setgroups" => identity::set_setgroups(k, view, data),
-        _ => Err(Errno::EACCES),
+        _ => Err(Errno::EINVAL),
     }
 }
 
