@@ -262,6 +262,12 @@ fn memory_is_the_same_natively_and_in_a_sandbox() {
     compare_in_empty_directory("memory.c", 27, &[]);
 }
 
+/// What `/proc` shows, and to whom.
+#[test]
+fn proc_is_the_same_natively_and_in_a_sandbox() {
+    compare_in_empty_directory("proc.c", 5, &[]);
+}
+
 /// Namespaces and mounts.
 #[test]
 fn namespaces_are_the_same_natively_and_in_a_sandbox() {

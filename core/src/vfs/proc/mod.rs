@@ -233,8 +233,12 @@ pub(crate) fn attr(k: &mut Kernel, _p: &mut Ports<'_>, ino: Ino) -> Result<Attr,
         uid,
         gid,
         nlink: if mode & g::S_IFMT == g::S_IFDIR { 2 } else { 1 },
-        // Linux shows the room a descriptor's link would take.
-        size: if matches!(node, Node::Fd(..)) { 64 } else { 0 },
+        size: match node {
+            // Linux shows the room a descriptor's link would take, and how many descriptors there are.
+            Node::Fd(..) => 64,
+            Node::FdDir(view) => view.fds(k).len() as u64,
+            _ => 0,
+        },
         atime: now,
         mtime: now,
         ctime: now,
@@ -361,6 +365,10 @@ pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> 
         },
         Node::File(view, place) => match process::FILES[place].1 {
             process::Kind::Private(..) => process::check_access(k, thread, view),
+            // An ended process has no mounts.
+            _ if process::FILES[place].0.starts_with("mount") && view.context(k).is_none() => {
+                Err(Errno::EINVAL)
+            }
             _ if writes && process::FILES[place].0 == "setgroups" => {
                 identity::check_setgroups(k, thread, view)
             }

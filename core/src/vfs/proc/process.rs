@@ -472,7 +472,7 @@ fn stat(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>, Er
         .unwrap_or((u64::MAX, u64::MAX));
     let rest = format!(
         ") {} {} {} {} {} {} 0 0 0 0 0 {cpu} 0 {children} 0 {} {} {threads} 0 {started} {} {} {rss_limit} {} {} {} {} {} \
-         {pending} {blocked} {ignored} {caught} 0 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {} {}\n",
+         {pending} {blocked} {ignored} {caught} 0 0 0 {} 0 0 0 0 0 0 {} {} {} {} {} {} {} {}\n",
         state_of(task).0,
         shown(group.parent),
         shown(group.pgid),
@@ -603,12 +603,11 @@ fn limits(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<
             .tasks
             .rlimit(tgid, resource)
             .unwrap_or((u64::MAX, u64::MAX));
-        let _ = writeln!(
-            text,
-            "{name:<26}{:<21}{:<21}{unit:<10}",
-            show(soft),
-            show(hard)
-        );
+        let _ = write!(text, "{name:<26}{:<21}{:<21}", show(soft), show(hard));
+        let _ = match unit {
+            "" => writeln!(text),
+            unit => writeln!(text, "{unit:<10}"),
+        };
     }
     Ok(text.into_bytes())
 }

@@ -128,7 +128,8 @@ pub(super) fn set_oom_adj(
         OOM_ADJUST_MAX => OOM_SCORE_ADJ_MAX,
         value => value * OOM_SCORE_ADJ_MAX / -OOM_DISABLE,
     };
-    adjust_oom(k, thread, view, value)
+    let least = i64::from(group(k, view)?.oom_score_adj);
+    adjust_oom(k, thread, view, value, least)
 }
 
 pub(super) fn set_oom_score_adj(
@@ -141,17 +142,24 @@ pub(super) fn set_oom_score_adj(
     if !(-OOM_SCORE_ADJ_MAX..=OOM_SCORE_ADJ_MAX).contains(&value) {
         return Err(Errno::EINVAL);
     }
-    adjust_oom(k, thread, view, value)
+    let least = i64::from(group(k, view)?.oom_score_adj_min);
+    adjust_oom(k, thread, view, value, least)
 }
 
-/// Everybody may make a process more likely to be ended, `CAP_SYS_RESOURCE` less likely than it was allowed to be.
-fn adjust_oom(k: &mut Kernel, thread: ThreadId, view: View, value: i64) -> Result<(), Errno> {
+/// Everybody may make a process more likely to be ended, `CAP_SYS_RESOURCE` less likely than `least`.
+fn adjust_oom(
+    k: &mut Kernel,
+    thread: ThreadId,
+    view: View,
+    value: i64,
+    least: i64,
+) -> Result<(), Errno> {
     let capable = k
         .tasks
         .get(thread)
         .is_some_and(|task| task.creds.capable(g::CAP_SYS_RESOURCE));
     let group = group_mut(k, view)?;
-    if value < i64::from(group.oom_score_adj_min) && !capable {
+    if value < least && !capable {
         return Err(Errno::EACCES);
     }
     group.oom_score_adj = value as i16;
