@@ -253,6 +253,7 @@ fn options_without_a_meaning() {
     fails(&["--workdir", "/bin/text"], &["/bin/text"]);
     fails(&["--debug-log", "none/file"], &["none/file"]);
     fails(&["--memory", "some"], &["some"]);
+    fails(&["--memory", "5m"], &["5m", "6m"]);
     // What the parser of the command line refuses comes with its usage.
     for options in [&["--platform", "xen"][..], &["--no-such-option"]] {
         let args = [&["do"], options, &["--", "/bin/true"]].concat();

@@ -56,6 +56,31 @@ fn a_kvm_that_does_not_work_is_told() {
     assert!(text.contains("fails  /dev/kvm"), "{text}");
 }
 
+/// `tail` keeps a line without an end in memory.
+#[test]
+fn a_sandbox_that_uses_more_memory_than_it_may() {
+    let varve = varve().unwrap();
+    for platform in platforms(&varve) {
+        let limited = |program: &[&str]| {
+            let mut command = Command::new(&varve);
+            command.args(["do", "--platform", &platform, "--memory", "32M", "--"]);
+            run(command.args(program))
+        };
+        let script = "tail /dev/zero; echo $?; head -c 40000000 /dev/zero > /dev/shm/x || wc -c < /dev/shm/x; sed -n 1p /proc/meminfo";
+        let killed = limited(&["sh", "-c", script]);
+        let text = String::from_utf8_lossy(&killed.stdout).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let [child, written, total] = lines[..] else {
+            panic!("{text}");
+        };
+        assert_eq!((child, total), ("137", "MemTotal:          32768 kB"));
+        let written: u64 = written.parse().unwrap();
+        assert!((24 << 20..32 << 20).contains(&written), "{written}");
+        let ended = limited(&["tail", "/dev/zero"]);
+        assert_eq!(status(ended.status), 137, "nothing else is left");
+    }
+}
+
 #[test]
 fn fifty_sandboxes_at_once() {
     const SANDBOXES: usize = 50;

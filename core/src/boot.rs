@@ -34,6 +34,9 @@ pub struct BootConfig {
     pub seed: [u8; 32],
     /// Number of processors the program sees, at least 1.
     pub cpus: u32,
+    /// Most bytes of memory that the run may use, if that is less than the memory file holds: pages of programs and of files in memory, page tables,
+    /// contents of pipes. Past it the largest process is killed.
+    pub memory_limit: Option<u64>,
     /// What file descriptors 0, 1 and 2 are on the host.
     pub stdio: [Stdio; 3],
     /// Emit an [`Output::Strace`](crate::event::Output::Strace) for every system call.

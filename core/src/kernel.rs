@@ -236,7 +236,7 @@ impl Kernel {
                 load: crate::task::load::Load::default(),
                 over: false,
             },
-            mm: Mm::new(ports.memory.frames()),
+            mm: Mm::new(ports.memory.frames(), config.memory_limit),
             vfs: Vfs::new(),
             tasks: Tasks::new(),
             ns: Namespaces::new(config.hostname.clone().into_bytes()),
@@ -472,6 +472,9 @@ impl Kernel {
             }
             crate::task::timer::expire(self);
             let Some(thread) = self.waits.ready.pop_front() else {
+                if self.mm.frames.is_over() && crate::mm::oom::make_room(self, ports) {
+                    continue;
+                }
                 break;
             };
             let Some(task) = self.tasks.get_mut(thread) else {
@@ -514,6 +517,9 @@ impl Kernel {
 
     /// The same where it is known what came: poll events, which the files' watchers are told of (epoll(7)); 0 tells them nothing.
     pub(crate) fn notify(&mut self, key: WaitKey, events: u16) {
+        if let WaitKey::Pipe(id) = key {
+            crate::vfs::pipe::charge(self, id);
+        }
         self.wake_threads(key);
         if events != 0 {
             epoll::announce(self, key, events);

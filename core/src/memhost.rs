@@ -306,6 +306,7 @@ pub fn bare(root: Tree) -> BootConfig {
         cpuinfo: Vec::new(),
         vdso: false,
         capabilities: crate::boot::DEFAULT_CAPABILITIES,
+        memory_limit: None,
     }
 }
 

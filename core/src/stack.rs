@@ -85,7 +85,7 @@ impl Stack {
         fs.seal();
         Ok(Stack {
             fs,
-            frames: Frames::new(0),
+            frames: Frames::new(0, None),
         })
     }
 

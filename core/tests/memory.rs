@@ -2,16 +2,25 @@
 
 mod guest;
 
-use guest::{boot, call, thread};
-use varve_core::event::Output;
-use varve_core::machine::{Access, Prot, Trap};
+use guest::{DATA, boot, call, fork, thread};
+use varve_core::event::{ExitStatus, Output};
+use varve_core::machine::{Access, Prot, ThreadId, Trap};
+use varve_core::memhost::{Machine, MemHost, bare, empty_root};
 
+const WRITE: u64 = 1;
 const MMAP: u64 = 9;
+const PIPE: u64 = 22;
+const FORK: u64 = 57;
+const GETPPID: u64 = 110;
+const MEMFD_CREATE: u64 = 319;
 const MEMBARRIER: u64 = 324;
 const GLOBAL: u64 = 1;
 const PRIVATE: u64 = 8;
 const REGISTER_PRIVATE: u64 = 16;
 const EPERM: i64 = 1;
+const ENOMEM: i64 = 12;
+const RW: u64 = 3;
+const PAGE: u64 = 4096;
 const PROT_WRITE: u64 = 2;
 /// `MAP_PRIVATE | MAP_ANONYMOUS`.
 const ANON: u64 = 0x22;
@@ -55,4 +64,115 @@ fn memory_that_can_only_be_written_can_be_read_too() {
         mapped.is_some_and(|prot| prot.contains(Prot::READ)),
         "{mapped:?}"
     );
+}
+
+/// A machine whose programs may use this many pages.
+fn limited(pages: u64) -> Machine {
+    let mut config = bare(empty_root());
+    config.memory_limit = Some(pages * PAGE);
+    Machine::boot(config, MemHost::new(8192, Vec::new())).expect("the bare task boots")
+}
+
+/// Memory of a thread's own.
+fn map(m: &mut Machine, thread: ThreadId, pages: u64) -> u64 {
+    call(m, thread, MMAP, &[0, pages * PAGE, RW, ANON, u64::MAX, 0]) as u64
+}
+
+/// Writes to one page after another, as far as the thread lives.
+fn touch(m: &mut Machine, thread: ThreadId, at: u64, pages: u64) {
+    for page in 0..pages {
+        let addr = at + page * PAGE;
+        for _ in 0..4 {
+            let Some(state) = m.threads.get(&thread) else {
+                return;
+            };
+            let there = m.pages.get(&(state.space, addr));
+            if there.is_some_and(|(_, prot)| prot.contains(Prot::WRITE)) {
+                break;
+            }
+            let (regs, access) = (state.regs, Some(Access::Write));
+            m.trap(thread, regs, Trap::Fault { addr, access });
+            m.kernel.check().unwrap();
+        }
+    }
+}
+
+fn killed(m: &Machine) -> Vec<&String> {
+    let lines = m.lines.iter();
+    lines
+        .filter(|line| line.contains("Memory cgroup out of memory: Killed process"))
+        .collect()
+}
+
+#[test]
+fn the_largest_process_is_killed_when_memory_is_used_up() {
+    let mut m = limited(1000);
+    let first = m.first();
+    let small = fork(&mut m, first);
+    let large = fork(&mut m, first);
+    let (at, own) = (map(&mut m, small, 100), map(&mut m, large, 2000));
+    touch(&mut m, small, at, 100);
+    touch(&mut m, large, own, 2000);
+    assert_eq!(killed(&m).len(), 1, "{:?}", m.lines);
+    assert!(killed(&m)[0].contains("process 3 (init)"), "{:?}", m.lines);
+    assert!(m.threads.contains_key(&small) && !m.threads.contains_key(&large));
+    // Whoever asks for the last page does not matter, only who has most.
+    let own = map(&mut m, first, 700);
+    touch(&mut m, first, own, 700);
+    let more = map(&mut m, small, 500);
+    touch(&mut m, small, more, 500);
+    assert_eq!(killed(&m).len(), 2, "{:?}", m.lines);
+    assert!(
+        !m.threads.contains_key(&small),
+        "the first process is the last to go"
+    );
+    assert_eq!(call(&mut m, first, GETPPID, &[]), 0);
+    assert_eq!(m.exit, None);
+}
+
+#[test]
+fn the_run_ends_with_its_last_process() {
+    let mut m = limited(600);
+    let first = m.first();
+    let own = map(&mut m, first, 2000);
+    touch(&mut m, first, own, 2000);
+    assert_eq!(m.exit, Some(ExitStatus::Signaled(9)));
+}
+
+#[test]
+fn files_in_memory_and_pipes_are_counted() {
+    let mut m = limited(1000);
+    let first = m.first();
+    m.poke(first, DATA, b"x\0").unwrap();
+    let memfd = call(&mut m, first, MEMFD_CREATE, &[DATA, 0]) as u64;
+    let mut written = 0;
+    let full = loop {
+        match call(&mut m, first, WRITE, &[memfd, DATA, 64 * PAGE]) {
+            done if done > 0 => written += done as u64,
+            error => break error,
+        }
+    };
+    // A system call may read its own buffers in beyond the limit, and write to files up to it.
+    assert_eq!(full, -ENOMEM);
+    assert!((600..1000).contains(&(written / PAGE)), "{written}");
+    assert!(killed(&m).is_empty() && m.threads.contains_key(&first));
+
+    let mut m = limited(700);
+    let first = m.first();
+    let child = fork(&mut m, first);
+    let at = map(&mut m, child, 16);
+    touch(&mut m, child, at, 16);
+    for _ in 0..60 {
+        if !m.threads.contains_key(&child) {
+            break;
+        }
+        assert_eq!(call(&mut m, child, PIPE, &[at]), 0);
+        let end = m.peek(child, at + 4, 4).unwrap();
+        let end = u64::from(u32::from_le_bytes(end.try_into().unwrap()));
+        m.call(child, WRITE, &[end, at, 16 * PAGE]);
+        m.kernel.check().unwrap();
+    }
+    assert_eq!(killed(&m).len(), 1, "{:?}", m.lines);
+    assert!(!m.threads.contains_key(&child) && m.threads.contains_key(&first));
+    assert!(call(&mut m, first, FORK, &[]) > 0, "its pipes are gone");
 }

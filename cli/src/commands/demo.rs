@@ -119,6 +119,7 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
         hostname: "demo".into(),
         seed: seed()?,
         cpus: cpus(),
+        memory_limit: None,
         stdio: [Stdio::Null, Stdio::Stream, Stdio::Stream],
         strace: false,
         cpuinfo: cpuinfo(),

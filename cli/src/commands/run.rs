@@ -69,7 +69,8 @@ pub(crate) struct Arguments {
     /// Mount something: type=tmpfs,dst=DIR[,size=SIZE][,mode=MODE] or type=imgfs,src=IMAGE,dst=DIR[,rw].
     #[arg(long, value_name = "SPEC")]
     mount: Vec<String>,
-    /// Size of guest memory; by default that of the machine.
+    /// Most memory that the sandbox may use, as `docker run` takes it (64m, 2g); past it the largest process in it is killed. By default what the
+    /// machine has.
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
     /// Check the kernel's own bookkeeping after every N inputs and at the end; status 125 if it is wrong. For finding bugs of varve.
@@ -137,10 +138,9 @@ impl Sources {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut sources = Sources::default();
     let config = config(arguments, &mut sources)?;
-    let frames = match &arguments.memory {
-        Some(text) => frames(parse_size(text).with_context(|| format!("--memory {text}"))?),
-        None => default_frames(),
-    };
+    // A limit leaves something over for the kernel, and for what is free but not yet zeroed.
+    let least = config.memory_limit.unwrap_or(0);
+    let frames = default_frames().max(frames(least.saturating_add(MEMORY_SPARE)));
     let platform = arguments.platform;
     let recording = arguments
         .recording
@@ -188,6 +188,22 @@ pub(crate) fn start(
             Ok(status)
         }
     }
+}
+
+/// Least bytes that the memory file has beyond a limit.
+const MEMORY_SPARE: u64 = 16 << 20;
+/// Least memory of a sandbox, as with `docker run`.
+const MEMORY_MIN: u64 = 6 << 20;
+
+fn memory_limit(arguments: &Arguments) -> Result<Option<u64>> {
+    let Some(text) = &arguments.memory else {
+        return Ok(None);
+    };
+    let limit = parse_size(text).with_context(|| format!("--memory {text}"))?;
+    if limit < MEMORY_MIN {
+        bail!("--memory {text}: the least is 6m");
+    }
+    Ok(Some(limit))
 }
 
 fn frames(bytes: u64) -> u32 {
@@ -294,6 +310,7 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         // A recorded run takes the time from its inputs alone.
         vdso: !arguments.recording.is_asked(),
         capabilities: arguments.capabilities.set()?,
+        memory_limit: memory_limit(arguments)?,
     })
 }
 

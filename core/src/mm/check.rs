@@ -37,11 +37,20 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             return Err(format!("{frame:?} has {kept} references, {count} are held"));
         }
     }
-    let used = k.mm.frames.usage().0;
+    let used = k.mm.frames.used();
     if used as usize != held.len() {
         return Err(format!("{used} frames are in use, {} are held", held.len()));
     }
     k.mm.frames.check()?;
+    let tables: u64 =
+        k.mm.spaces
+            .values()
+            .map(|space| space.pages.table_bytes())
+            .sum();
+    let (held, charged) = (tables + k.vfs.pipes.charged(), k.mm.frames.charged());
+    if held != charged || !k.vfs.pipes.is_charged() {
+        return Err(format!("{charged} bytes are charged, {held} are held"));
+    }
     for (id, space) in &k.mm.spaces {
         areas(space).map_err(|text| format!("{id:?}: {text}"))?;
         pages(k, space).map_err(|text| format!("{id:?}: {text}"))?;

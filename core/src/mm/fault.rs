@@ -2,7 +2,7 @@
 
 use super::map;
 use super::pages::Pte;
-use super::space::Spurious;
+use super::space::{Fresh, Spurious};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
 use crate::Kernel;
 use crate::abi::raw::general as g;
@@ -16,9 +16,12 @@ use crate::vfs::inode;
 
 /// Pages mapped around a fault on frames that are there.
 const AROUND: u64 = 16;
-/// Fewest and most pages of anonymous memory made at one fault.
+/// Fewest pages of anonymous memory made at one fault, most where touches are scattered, and most where one follows the other.
 const FRESH_MIN: u64 = 16;
+const FRESH_SCATTERED: u64 = 64;
 const FRESH_MAX: u64 = 512;
+/// One fault makes no more than this part of what is left.
+const FRESH_SHORT: u64 = 16;
 /// Addresses this far below the stack pointer still belong to the stack's user (red zone and pushes).
 const BELOW_STACK_POINTER: u64 = 65536;
 /// Pages kept free below a growing stack.
@@ -101,6 +104,8 @@ pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>)
         Bad::Unmapped => (g::SIGSEGV, g::SEGV_MAPERR),
         Bad::Forbidden => (g::SIGSEGV, g::SEGV_ACCERR),
         Bad::Beyond => (g::SIGBUS, g::BUS_ADRERR),
+        // Once more when somebody has made room for it.
+        Bad::NoMemory if super::oom::make_room(cx.k, cx.p) => return,
         Bad::NoMemory => (g::SIGKILL, g::SI_KERNEL),
     };
     let exception = Exception {
@@ -311,26 +316,25 @@ fn make_writable(
             Errno::ENOMEM => Bad::NoMemory,
             _ => Bad::Beyond,
         })?;
-        k.mm.space_mut(id).pages.set(page, Pte::file(true));
+        k.mm.pages(id, |pages| pages.set(page, Pte::file(true)));
         emit(k, id, page, 1, frame, host_rights(vma.prot, true));
         return Ok(());
     }
     let frame = match (pte.frame(), vma.behind) {
         (Some(frame), _) if k.mm.frames.count(frame) == 1 => frame,
         (Some(old), _) => {
-            let new = k.mm.frames.alloc().map_err(no_memory)?;
+            let new = k.mm.frames.alloc_to_fill().map_err(no_memory)?;
             p.memory.copy(new.offset(), old.offset(), PAGE_SIZE);
             k.mm.frames.put(old);
             new
         }
-        (None, Behind::Anonymous(_)) => return fresh(k, id, start, vma, page),
+        (None, Behind::Anonymous(_)) => return fresh(k, p, id, start, vma, page),
         (None, Behind::File { file, offset }) => {
             copy_file_page(k, p, file, offset + page * PAGE_SIZE - start)?
         }
     };
-    k.mm.space_mut(id)
-        .pages
-        .set(page, Pte::private(frame).mapped(true));
+    let pte = Pte::private(frame).mapped(true);
+    k.mm.pages(id, |pages| pages.set(page, pte));
     emit(k, id, page, 1, frame, host_rights(vma.prot, true));
     Ok(())
 }
@@ -351,7 +355,7 @@ fn copy_file_page(
         Errno::ENOMEM => Bad::NoMemory,
         _ => Bad::Beyond,
     })?;
-    let frame = k.mm.frames.alloc().map_err(no_memory)?;
+    let frame = k.mm.frames.alloc_to_fill().map_err(no_memory)?;
     match run.first {
         Page::Frame(from) => p.memory.copy(frame.offset(), from.offset(), PAGE_SIZE),
         Page::Image { image, offset } => {
@@ -374,12 +378,31 @@ fn copy_file_page(
     Ok(frame)
 }
 
+/// How many pages a first touch of anonymous memory makes: few where touches are scattered, twice as many each time where one follows the other,
+/// and fewer when memory is short.
+fn window(k: &Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> u64 {
+    let (used, limit) = k.mm.frames.usage();
+    let left = u64::from(limit.saturating_sub(used));
+    let last = k.mm.space(id).fresh;
+    let most = match page == last.end {
+        true => (last.len * 2).min(FRESH_MAX),
+        false => ((vma.end - start) / PAGE_SIZE / 8).min(FRESH_SCATTERED),
+    };
+    let short = (left / FRESH_SHORT).max(1);
+    most.max(FRESH_MIN).min(short).next_power_of_two()
+}
+
 /// New zeroed memory at and around a page that has none.
-fn fresh(k: &mut Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> Result<(), Bad> {
+fn fresh(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    start: u64,
+    vma: Vma,
+    page: u64,
+) -> Result<(), Bad> {
     let (first, end) = (start / PAGE_SIZE, vma.end / PAGE_SIZE);
-    let window = ((end - first) / 8)
-        .clamp(FRESH_MIN, FRESH_MAX)
-        .next_power_of_two();
+    let window = window(k, id, start, vma, page);
     let base = page & !(window - 1);
     let pages = &k.mm.space(id).pages;
     let absent = |page: &u64| pages.get(*page).is_none();
@@ -394,7 +417,7 @@ fn fresh(k: &mut Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> Result
         .map_or(page + 1, |last| last + 1);
     let (frame, got) =
         k.mm.frames
-            .alloc_run((to - from) as u32)
+            .alloc_run(p.memory, (to - from) as u32)
             .map_err(no_memory)?;
     let got = u64::from(got);
     // A short run goes where it covers the page.
@@ -403,11 +426,15 @@ fn fresh(k: &mut Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> Result
     } else {
         page + 1 - got
     };
+    k.mm.space_mut(id).fresh = Fresh {
+        end: from + got,
+        len: window,
+    };
     let write = vma.prot.contains(Prot::WRITE);
-    for index in 0..got {
-        let pte = Pte::private(FrameNo(frame.0 + index as u32)).mapped(write);
-        k.mm.space_mut(id).pages.set(from + index, pte);
-    }
+    k.mm.pages(id, |pages| {
+        let pte = |page: u64| FrameNo(frame.0 + (page - from) as u32);
+        pages.set_run(from, got, |page| Pte::private(pte(page)).mapped(write));
+    });
     emit(k, id, from, got, frame, host_rights(vma.prot, true));
     Ok(())
 }
@@ -424,7 +451,7 @@ fn make_readable(
     let pte = k.mm.space(id).pages.get(page);
     let Some(frame) = pte.frame() else {
         if let Behind::Anonymous(_) = vma.behind {
-            return fresh(k, id, start, vma, page);
+            return fresh(k, p, id, start, vma, page);
         }
         let base = page & !(AROUND - 1);
         let from = (base * PAGE_SIZE).max(start);
@@ -496,7 +523,7 @@ fn map_hole(
         Page::Frame(frame) => Backing::Memory(frame),
         Page::Image { image, offset } => Backing::Image { image, offset },
     };
-    k.mm.space_mut(id).pages.set(page, Pte::file(false));
+    k.mm.pages(id, |pages| pages.set(page, Pte::file(false)));
     let (addr, prot) = (page * PAGE_SIZE, host_rights(vma.prot, false));
     k.emit(Output::Map {
         space: id,
@@ -517,8 +544,10 @@ pub(crate) fn kernel_access(
     write: bool,
 ) -> Result<(), Errno> {
     let access = if write { Access::Write } else { Access::Read };
+    k.mm.frames.set_urgent(true);
     let result = grow_stack(k, id, addr, BY_KERNEL)
         .and_then(|()| resolve(k, p, id, addr, Some(access), write));
+    k.mm.frames.set_urgent(false);
     match result {
         Ok(_) => Ok(()),
         Err(Bad::NoMemory) => Err(Errno::ENOMEM),

@@ -140,9 +140,8 @@ pub(crate) fn unmap(
             file::put(k, p, file);
         }
     }
-    k.mm.space_mut(id)
-        .pages
-        .shrink(start / PAGE_SIZE, end / PAGE_SIZE);
+    let (first, end) = (start / PAGE_SIZE, end / PAGE_SIZE);
+    k.mm.pages(id, |pages| pages.shrink(first, end));
     Ok(())
 }
 
@@ -317,10 +316,10 @@ fn protect_area(
     Ok(())
 }
 
-/// Linux's heuristic (`vm.overcommit_memory` 0): so much memory at once is more than there is.
+/// Linux's heuristic (`vm.overcommit_memory` 0): so much memory at once is more than the machine has. A limit does not count, as with memory
+/// control groups: it is about what is used.
 pub(crate) fn overcommits(k: &Kernel, len: u64) -> bool {
-    let (_, total) = k.mm.frames.usage();
-    len / PAGE_SIZE > u64::from(total)
+    len / PAGE_SIZE > u64::from(k.mm.frames.total())
 }
 
 /// Brings the host in step with a new protection of a range.
@@ -402,15 +401,16 @@ pub(crate) fn map_file_pages(
 
 /// Maps a run of file pages where no page is yet.
 fn map_absent(k: &mut Kernel, id: SpaceId, addr: u64, count: u64, first: Page, prot: Prot) {
-    let pages = &mut k.mm.space_mut(id).pages;
     let base = addr / PAGE_SIZE;
     let mut absent = Vec::new();
-    for page in base..base + count {
-        if pages.get(page).is_none() {
-            pages.set(page, Pte::file(false));
-            absent.push(page);
+    k.mm.pages(id, |pages| {
+        for page in base..base + count {
+            if pages.get(page).is_none() {
+                pages.set(page, Pte::file(false));
+                absent.push(page);
+            }
         }
-    }
+    });
     for (page, count) in space::runs(&absent) {
         let skip = page - base;
         let backing = match first {
@@ -464,7 +464,7 @@ pub(crate) fn relocate(
     let shift = |page: u64| page - from / PAGE_SIZE + to / PAGE_SIZE;
     for (page, pte) in private {
         if page < (from + len.min(new_len)) / PAGE_SIZE {
-            k.mm.space_mut(id).pages.set(shift(page), pte);
+            k.mm.pages(id, |pages| pages.set(shift(page), pte));
         } else if let Some(frame) = pte.frame() {
             k.mm.frames.put(frame);
         }

@@ -8,6 +8,7 @@ pub(crate) mod check;
 pub(crate) mod fault;
 pub(crate) mod frames;
 pub(crate) mod map;
+pub(crate) mod oom;
 pub(crate) mod pages;
 pub(crate) mod shared;
 pub(crate) mod space;
@@ -21,9 +22,11 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 pub(crate) use frames::Frames;
+use pages::Pages;
 pub(crate) use space::Space;
 
 use crate::Kernel;
+use crate::abi::PAGE_SIZE;
 use crate::machine::SpaceId;
 use crate::port::Ports;
 use crate::vfs::InodeRef;
@@ -42,10 +45,11 @@ pub(crate) struct Mm {
 }
 
 impl Mm {
-    /// `frames`: how many the memory file holds.
-    pub(crate) fn new(frames: u32) -> Mm {
+    /// `frames`: how many the memory file holds. `limit`: bytes that may be used.
+    pub(crate) fn new(frames: u32, limit: Option<u64>) -> Mm {
+        let limit = limit.map(|bytes| u32::try_from(bytes / PAGE_SIZE).unwrap_or(u32::MAX));
         Mm {
-            frames: Frames::new(frames),
+            frames: Frames::new(frames, limit),
             spaces: BTreeMap::new(),
             next_space: 1,
             shared: None,
@@ -56,6 +60,16 @@ impl Mm {
     /// An address space that is known to be there.
     pub(crate) fn space(&self, id: SpaceId) -> &Space {
         self.spaces.get(&id).expect("space is referenced") // INVARIANT: ids are kept only by users of the space
+    }
+
+    /// Works on the pages of a space; its tables are charged.
+    pub(crate) fn pages<R>(&mut self, id: SpaceId, work: impl FnOnce(&mut Pages) -> R) -> R {
+        let pages = &mut self.space_mut(id).pages;
+        let old = pages.table_bytes();
+        let result = work(pages);
+        let new = pages.table_bytes();
+        self.frames.charge(old, new);
+        result
     }
 
     /// An address space that is known to be there.

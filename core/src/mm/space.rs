@@ -52,6 +52,17 @@ pub(crate) struct Space {
     pub barriers: u32,
     /// The last fault on a page that seemed to be mapped rightly.
     pub spurious: Option<Spurious>,
+    /// The last first touch of anonymous memory.
+    pub fresh: Fresh,
+}
+
+/// Pages that a first touch of anonymous memory made: the next touch behind them makes more at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub(crate) struct Fresh {
+    /// The page behind them.
+    pub end: u64,
+    /// How many they were meant to be.
+    pub len: u64,
 }
 
 /// A fault that there was no reason for.
@@ -278,6 +289,7 @@ pub(crate) fn create(k: &mut Kernel) -> SpaceId {
         lock_future: VmFlags::empty(),
         barriers: 0,
         spurious: None,
+        fresh: Fresh::default(),
     };
     k.mm.spaces.insert(id, space);
     k.emit(Output::CreateSpace(id));
@@ -312,6 +324,7 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId) {
             k.mm.frames.put(frame);
         }
     }
+    k.mm.frames.charge(space.pages.table_bytes(), 0);
     for vma in space.vmas.values() {
         if let Some(id) = vma.file() {
             file::put(k, p, id);
@@ -321,6 +334,10 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId) {
 
 /// A copy of a space for a child; private pages are shared until either side writes.
 pub(crate) fn fork(k: &mut Kernel, p: &mut Ports<'_>, parent: SpaceId) -> Result<SpaceId, Errno> {
+    // Its tables take about as much.
+    if !k.mm.frames.fits(k.mm.space(parent).pages.table_bytes()) {
+        return Err(Errno::ENOMEM);
+    }
     let id = create(k);
     let vmas: Vec<(u64, Vma)> = {
         let space = k.mm.space(parent);
@@ -362,9 +379,11 @@ pub(crate) fn fork(k: &mut Kernel, p: &mut Ports<'_>, parent: SpaceId) -> Result
                     protect.push(page);
                 }
             });
-        for (page, pte) in copied.iter() {
-            k.mm.space_mut(id).pages.set(page, pte);
-        }
+        k.mm.pages(id, |pages| {
+            for (page, pte) in copied.iter() {
+                pages.set(page, pte);
+            }
+        });
         for (first, count) in runs(&protect) {
             let prot = host_rights(vma.prot, false);
             let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
@@ -520,6 +539,7 @@ mod tests {
             lock_future: VmFlags::empty(),
             barriers: 0,
             spurious: None,
+            fresh: Fresh::default(),
         }
     }
 

@@ -167,7 +167,7 @@ const NULL: u32 = 1 << 8 | 3;
 /// The last reference on an object has gone: a pipe's data with it.
 pub(crate) fn forget(k: &mut Kernel, ino: Ino) {
     if let Object::Pipe(id) = object(ino) {
-        k.vfs.pipes.remove(id);
+        super::pipe::remove(k, id);
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Pipe {
     /// Lengths of the pieces that the data consists of, once one was written as a packet (`O_DIRECT`); empty for a stream of bytes.
     pieces: VecDeque<Piece>,
     pub capacity: usize,
+    /// Bytes of the data that are charged, in whole pages.
+    charged: u64,
     /// Open files that read and that write.
     pub readers: u32,
     pub writers: u32,
@@ -115,6 +117,8 @@ pub(crate) struct Pipes {
     /// Pipes behind the FIFOs that are open.
     fifos: BTreeMap<InodeRef, PipeId>,
     next: u32,
+    /// Bytes that are charged for all of them.
+    charged: u64,
 }
 
 impl Pipes {
@@ -123,6 +127,7 @@ impl Pipes {
             pipes: BTreeMap::new(),
             fifos: BTreeMap::new(),
             next: 0,
+            charged: 0,
         }
     }
 
@@ -134,12 +139,16 @@ impl Pipes {
         self.pipes.get_mut(&id)
     }
 
-    pub(crate) fn remove(&mut self, id: PipeId) {
-        if let Some(pipe) = self.pipes.remove(&id)
-            && let Some(fifo) = pipe.fifo
-        {
-            self.fifos.remove(&fifo);
-        }
+    /// Bytes that are charged for all of them.
+    pub(crate) fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    /// Whether just what pipes hold is charged; for invariant checks.
+    pub(crate) fn is_charged(&self) -> bool {
+        let held = |pipe: &Pipe| (pipe.data.len() as u64).next_multiple_of(PAGE_SIZE);
+        let each = self.pipes.values().all(|pipe| pipe.charged == held(pipe));
+        each && self.pipes.values().map(|pipe| pipe.charged).sum::<u64>() == self.charged
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PipeId, &Pipe)> {
@@ -157,6 +166,29 @@ impl Pipes {
     }
 }
 
+/// Forgets a pipe.
+pub(crate) fn remove(k: &mut Kernel, id: PipeId) {
+    let pipes = &mut k.vfs.pipes;
+    if let Some(pipe) = pipes.pipes.remove(&id) {
+        if let Some(fifo) = pipe.fifo {
+            pipes.fifos.remove(&fifo);
+        }
+        pipes.charged -= pipe.charged;
+        k.mm.frames.charge(pipe.charged, 0);
+    }
+}
+
+/// Charges what a pipe holds, in whole pages: something in it has changed.
+pub(crate) fn charge(k: &mut Kernel, id: u32) {
+    let pipes = &mut k.vfs.pipes;
+    if let Some(pipe) = pipes.pipes.get_mut(&PipeId(id)) {
+        let new = (pipe.data.len() as u64).next_multiple_of(PAGE_SIZE);
+        let old = core::mem::replace(&mut pipe.charged, new);
+        pipes.charged = pipes.charged + new - old;
+        k.mm.frames.charge(old, new);
+    }
+}
+
 fn new(k: &Kernel, fifo: Option<InodeRef>, (uid, gid): (u32, u32)) -> Pipe {
     Pipe {
         data: VecDeque::new(),
@@ -165,6 +197,7 @@ fn new(k: &Kernel, fifo: Option<InodeRef>, (uid, gid): (u32, u32)) -> Pipe {
         readers: 0,
         writers: 0,
         had_writer: false,
+        charged: 0,
         fifo,
         uid,
         gid,
@@ -217,7 +250,7 @@ pub(crate) fn close_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
     pipe.readers -= u32::from(reads);
     pipe.writers -= u32::from(writes);
     if pipe.readers + pipe.writers == 0 && pipe.fifo.is_some() {
-        k.vfs.pipes.remove(id);
+        remove(k, id);
     }
     k.wake(WaitKey::Pipe(id.0));
 }

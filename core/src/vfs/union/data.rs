@@ -131,7 +131,7 @@ impl UnionFs {
         index: u64,
         shown: u64,
     ) -> Result<FrameNo, Errno> {
-        let frame = cx.frames.alloc()?;
+        let frame = cx.frames.alloc(cx.ports.memory)?;
         let start = index << PAGE_SHIFT;
         if start < shown {
             let len = (shown - start).min(PAGE_SIZE);

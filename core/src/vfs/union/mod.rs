@@ -140,6 +140,11 @@ impl UnionFs {
             .copied()
     }
 
+    /// Takes away the frames of files that are only read: the layers still have what is in them.
+    pub(crate) fn take_cached(&mut self) -> BTreeMap<Ino, Pages> {
+        core::mem::take(&mut self.cached)
+    }
+
     /// From now on all changes are refused with `EROFS`.
     pub(crate) fn seal(&mut self) {
         self.read_only = true;

@@ -87,7 +87,7 @@ impl Test {
             inos: BTreeMap::from([(0, fs.root())]),
             fs,
             host,
-            frames: Frames::new(FRAMES),
+            frames: Frames::new(FRAMES, None),
             model,
             open: Vec::new(),
             maps: BTreeMap::new(),
@@ -596,7 +596,7 @@ fn run(test: Test, mut random: Random, steps: u32) {
         test.unmap(page);
     }
     test.fs.release(&mut test.frames);
-    assert_eq!(test.frames.usage().0, 0, "all frames were given back");
+    assert_eq!(test.frames.used(), 0, "all frames were given back");
 }
 
 #[test]

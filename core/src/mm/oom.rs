@@ -1,0 +1,115 @@
+//! What happens when the memory that the run may use is used up: what can be read again is dropped, then a process is killed (as the memory
+//! controller of Linux does it, `mm/oom_kill.c`).
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{pages_moved, space};
+use crate::Kernel;
+use crate::abi::PAGE_SIZE;
+use crate::event::Level;
+use crate::machine::SpaceId;
+use crate::port::Ports;
+use crate::task::{INIT, process, signal};
+use crate::vfs::filesystem::Filesystem;
+use crate::vfs::{FsId, InodeRef};
+
+/// A process with this `oom_score_adj` is never killed.
+const EXEMPT: i16 = -1000;
+
+/// Makes room in memory; `false` if there is nobody left who could be killed.
+pub(crate) fn make_room(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    drop_cached(k, p) || kill(k, p)
+}
+
+/// Drops frames that hold what files of lower layers have; they are read again. Only images that cannot be mapped have any.
+fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    let mut dropped = false;
+    for index in 0..k.vfs.filesystems.len() {
+        let Filesystem::Union(union) = &mut k.vfs.filesystems[index] else {
+            continue;
+        };
+        let cached = union.take_cached();
+        for (ino, pages) in cached {
+            let fs = FsId(index as u32);
+            for (page, frame) in pages {
+                pages_moved(k, p, InodeRef { fs, ino }, page, 1);
+                k.mm.frames.put(frame);
+                dropped = true;
+            }
+        }
+    }
+    dropped
+}
+
+/// Kills the process that uses most memory, and those that share it. The first process is the last one to go, because the run ends with it.
+fn kill(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    let Some(victim) = victim(k) else {
+        return false;
+    };
+    let Some(task) = k.tasks.group(victim).and_then(|group| {
+        let thread = group.threads.values().next()?;
+        k.tasks.get(*thread)
+    }) else {
+        return false;
+    };
+    let id = task.space;
+    let line = epitaph(k, victim, id);
+    k.log(Level::Warn, line);
+    let sharing: Vec<u32> = k
+        .tasks
+        .groups()
+        .filter(|&tgid| tgid != INIT || victim == INIT)
+        .filter(|&tgid| space_of(k, tgid) == Some(id))
+        .collect();
+    for tgid in sharing {
+        process::end_group(k, p, tgid, u32::from(signal::SIGKILL));
+    }
+    true
+}
+
+/// The space of a process that has not ended.
+fn space_of(k: &Kernel, tgid: u32) -> Option<SpaceId> {
+    let thread = k.tasks.thread_ids(tgid).next()?;
+    Some(k.tasks.get(thread)?.space)
+}
+
+/// The process to kill: what it uses in pages, moved by `oom_score_adj` in thousandths of all there is. The youngest of equals.
+fn victim(k: &Kernel) -> Option<u32> {
+    let (_, total) = k.mm.frames.usage();
+    let badness = |tgid: u32| {
+        let group = k.tasks.group(tgid)?;
+        let id = space_of(k, tgid)?;
+        if group.oom_score_adj == EXEMPT {
+            return None;
+        }
+        let usage = space::usage(k, id);
+        let pages = (usage.rss_bytes() + usage.table_bytes) / PAGE_SIZE;
+        let adjusted = pages as i64 + i64::from(group.oom_score_adj) * i64::from(total) / 1000;
+        Some((tgid != INIT, adjusted, tgid))
+    };
+    let worst = k.tasks.groups().filter_map(badness).max()?;
+    Some(worst.2)
+}
+
+/// What the log says, in the words of Linux.
+fn epitaph(k: &Kernel, tgid: u32, id: SpaceId) -> String {
+    let usage = space::usage(k, id);
+    let leader = k.tasks.leader(tgid);
+    let comm = leader.map_or(&[][..], |task| &task.comm[..]);
+    let name: Vec<u8> = comm.iter().copied().take_while(|&byte| byte != 0).collect();
+    let name = String::from_utf8_lossy(&name);
+    let uid = leader.map_or(0, |task| task.creds.uid);
+    let adj = k.tasks.group(tgid).map_or(0, |group| group.oom_score_adj);
+    let kib = |bytes: u64| bytes / 1024;
+    format!(
+        "Memory cgroup out of memory: Killed process {tgid} ({name}) total-vm:{}kB, anon-rss:{}kB, file-rss:{}kB, shmem-rss:{}kB, UID:{uid} \
+         pgtables:{}kB oom_score_adj:{adj}",
+        kib(usage.vm_bytes),
+        kib(usage.anon_bytes),
+        kib(usage.file_bytes),
+        kib(usage.shmem_bytes),
+        kib(usage.table_bytes)
+    )
+}
