@@ -188,6 +188,13 @@ pub(crate) struct Call {
     pub trace: Option<syscall::strace::Args>,
 }
 
+impl Call {
+    /// Whether nothing but its value is left of it when it ends.
+    fn is_plain(&self) -> bool {
+        self.op.is_none() && self.saved_mask.is_none() && self.trace.is_none()
+    }
+}
+
 /// Who waits for what, and until when.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Waits {
@@ -809,6 +816,13 @@ impl<'p> Cx<'_, 'p> {
 
     /// Ends the current call with a value for the program.
     pub(crate) fn finish_call(&mut self, value: u64) {
+        let task = self.task_mut();
+        // Most calls leave nothing behind.
+        if task.call.as_ref().is_some_and(Call::is_plain) {
+            task.call = None;
+            task.regs.rax = value;
+            return;
+        }
         if let Some(mut call) = self.task_mut().call.take() {
             if let Some(mask) = call.saved_mask.take() {
                 signal::set_blocked(self.k, self.thread, mask);

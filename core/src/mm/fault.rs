@@ -16,7 +16,7 @@ use crate::vfs::inode;
 
 /// Pages mapped around a fault on frames that are there.
 const AROUND: u64 = 16;
-/// Fewest pages of anonymous memory made at one fault, most where touches are scattered, and most where one follows the other.
+/// Fewest pages of anonymous memory made at one fault, most where touches are scattered and memory is limited, and most of all.
 const FRESH_MIN: u64 = 16;
 const FRESH_SCATTERED: u64 = 64;
 const FRESH_MAX: u64 = 512;
@@ -378,15 +378,21 @@ fn copy_file_page(
     Ok(frame)
 }
 
-/// How many pages a first touch of anonymous memory makes: few where touches are scattered, twice as many each time where one follows the other,
-/// and fewer when memory is short.
+/// How many pages a first touch of anonymous memory makes. They cost the host nothing until they are touched themselves; but they count, so with a
+/// limit there are few where touches are scattered, twice as many each time where one follows the other, and fewer when memory is short.
 fn window(k: &Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> u64 {
     let (used, limit) = k.mm.frames.usage();
     let left = u64::from(limit.saturating_sub(used));
     let last = k.mm.space(id).fresh;
     let most = match page == last.end {
         true => (last.len * 2).min(FRESH_MAX),
-        false => ((vma.end - start) / PAGE_SIZE / 8).min(FRESH_SCATTERED),
+        false => {
+            let scattered = match k.mm.frames.is_limited() {
+                true => FRESH_SCATTERED,
+                false => FRESH_MAX,
+            };
+            ((vma.end - start) / PAGE_SIZE / 8).min(scattered)
+        }
     };
     let short = (left / FRESH_SHORT).max(1);
     most.max(FRESH_MIN).min(short).next_power_of_two()

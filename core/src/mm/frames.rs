@@ -150,6 +150,11 @@ impl Frames {
         self.total
     }
 
+    /// Whether less may be used than there is.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limit < self.total
+    }
+
     /// Frames that are referred to.
     pub(crate) fn used(&self) -> u32 {
         self.used

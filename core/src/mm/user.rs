@@ -41,6 +41,16 @@ pub(crate) fn run(
     // Once more after a fault was resolved; then it must be there.
     for _ in 0..2 {
         let space = k.mm.space(id);
+        // A page that its owner may write needs no look at its area.
+        let pte = space.pages.get(page);
+        if let Some(frame) = pte.frame()
+            && pte.writable()
+        {
+            return Ok(UserRun {
+                source: Source::Memory(frame.offset() + within),
+                len,
+            });
+        }
         let Some((start, vma)) = space.find(addr) else {
             fault::kernel_access(k, p, id, addr, write)?;
             continue;
@@ -49,7 +59,7 @@ pub(crate) fn run(
         if vma.prot.is_empty() || !vma.prot.contains(needed) {
             return Err(Errno::EFAULT);
         }
-        if let Some(frame) = space.pages.get(page).frame()
+        if let Some(frame) = pte.frame()
             && (!write || k.mm.frames.count(frame) == 1)
         {
             return Ok(UserRun {
