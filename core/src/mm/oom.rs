@@ -27,7 +27,7 @@ pub(crate) fn make_room(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
 fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     let mut dropped = false;
     for index in 0..k.vfs.filesystems.len() {
-        let Filesystem::Union(union) = &mut k.vfs.filesystems[index] else {
+        let Filesystem::Union(union) = &mut k.vfs.filesystems[index].fs else {
             continue;
         };
         let cached = union.take_cached();

@@ -55,8 +55,8 @@ impl Vdso {
 
 /// Makes the pages. `ENOMEM`.
 pub(crate) fn make(k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
-    let data = k.mm.frames.alloc()?;
-    let code = k.mm.frames.alloc()?;
+    let data = k.mm.frames.alloc(p.memory)?;
+    let code = k.mm.frames.alloc(p.memory)?;
     p.memory.write(offset(code), &library());
     k.mm.vdso = Some(Vdso {
         data,
