@@ -274,6 +274,12 @@ fn namespaces_are_the_same_natively_and_in_a_sandbox() {
     compare_in_empty_directory("spaces.c", 14, &[]);
 }
 
+/// AF_UNIX sockets.
+#[test]
+fn sockets_are_the_same_natively_and_in_a_sandbox() {
+    compare_in_empty_directory("sockets.c", 16, &[]);
+}
+
 /// Writes a file into a layer, or into what the layers are together.
 fn put(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).unwrap();

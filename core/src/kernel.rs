@@ -71,6 +71,8 @@ pub(crate) struct System {
 pub(crate) enum WaitKey {
     /// A change of a pipe: data, room, or an end closed. The number is the pipe's id.
     Pipe(u32),
+    /// A change of a socket: bytes, room, connections.
+    Socket(crate::vfs::socket::SocketId),
     /// A change of an open file that is an event itself: a counter, timer or epoll instance.
     File(FileId),
     /// A signal came for a thread of this process or for the process (signalfd(2)).

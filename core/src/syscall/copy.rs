@@ -10,8 +10,10 @@ use crate::event::{HostCall, HostResult};
 use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
 use crate::vfs::device::Device;
 use crate::vfs::pipe::PipeId;
+use crate::vfs::socket::SocketId;
 use crate::vfs::{
     FileId, FileKind, InodeRef, caller, fdtable, file, inode, inotify, perm::Who, pipe, ready, rw,
+    socket,
 };
 
 /// Most bytes moved in one step.
@@ -93,6 +95,7 @@ fn write_chunk(
             cx.k.notify(WaitKey::Pipe(pipe.0), ready::IN);
             Ok(len as u64)
         }
+        (&FileKind::Socket(socket), _) => socket::write_bytes(cx, socket, &data, no_wait),
         (&FileKind::HostStream(stream), _) => match cx.host(HostCall::Write { stream, data }) {
             Ok(HostResult::Count(count)) => Ok(count),
             Ok(_) => Err(Errno::EIO.into()),
@@ -152,7 +155,10 @@ pub(super) fn sendfile(
     if !from.readable() {
         return Err(Errno::EBADF.into());
     }
-    if matches!(from.kind, FileKind::Pipe(_) | FileKind::HostStream(_)) {
+    if matches!(
+        from.kind,
+        FileKind::Pipe(_) | FileKind::Socket(_) | FileKind::HostStream(_)
+    ) {
         return Err(match given {
             Some(_) => Errno::ESPIPE,
             None => Errno::EINVAL,
@@ -275,6 +281,12 @@ pub(super) fn splice(
                 }
                 return splice_stream(cx, stream, to, len.0, no_wait_out);
             }
+            if let FileKind::Socket(socket) = file::at(cx.k, input).kind {
+                if given.is_some() {
+                    return Err(Errno::EINVAL.into());
+                }
+                return splice_socket(cx, (input, socket), to, len.0, no_wait_out);
+            }
             let room = pipe_room(cx, to, no_wait_out)? as u64;
             let at = given.unwrap_or(file::at(cx.k, input).offset);
             let chunk = read_chunk(cx, input, at, len.0.min(room))?;
@@ -312,6 +324,25 @@ fn splice_stream(
     let HostResult::Data(data) = cx.host(call)? else {
         return Err(Errno::EIO.into());
     };
+    if let Some(pipe) = cx.k.vfs.pipes.get_mut(to) {
+        pipe.data.extend(&data);
+        pipe.wrote(data.len(), false);
+    }
+    cx.k.notify(WaitKey::Pipe(to.0), ready::IN);
+    Ok(data.len() as u64)
+}
+
+/// Fills a pipe from a socket.
+fn splice_socket(
+    cx: &mut Cx<'_, '_>,
+    (input, socket): (FileId, SocketId),
+    to: PipeId,
+    len: u64,
+    no_wait: bool,
+) -> SysResult {
+    let room = pipe_room(cx, to, no_wait)? as u64;
+    let no_wait_in = no_wait || file::at(cx.k, input).flags & g::O_NONBLOCK != 0;
+    let data = socket::read_bytes(cx, socket, len.min(CHUNK).min(room), no_wait_in)?;
     if let Some(pipe) = cx.k.vfs.pipes.get_mut(to) {
         pipe.data.extend(&data);
         pipe.wrote(data.len(), false);

@@ -9,7 +9,7 @@ use crate::vfs::file::{self, File};
 use crate::vfs::lock::{self, Owner, Record};
 use crate::vfs::mount::{get_path, put_path};
 use crate::vfs::perm::CAP_SYS_RESOURCE;
-use crate::vfs::{FileId, FileKind, caller, fdtable, inode, inotify, pipe, rw, seal};
+use crate::vfs::{FileId, FileKind, caller, fdtable, inode, inotify, pipe, rw, seal, socket};
 
 /// Last byte of all files.
 const OFFSET_MAX: u64 = i64::MAX as u64;
@@ -393,6 +393,11 @@ pub(super) fn ioctl(cx: &mut Cx<'_, '_>, fd: Fd, request: Hex, arg: Addr) -> Sys
             cx.write_obj(arg.0, &bytes)?;
             Ok(0)
         }
+        i::TIOCOUTQ if let FileKind::Socket(socket) = file::at(cx.k, id).kind => {
+            let bytes = socket::at(cx.k, socket).unreceived as i32;
+            cx.write_obj(arg.0, &bytes)?;
+            Ok(0)
+        }
         request => match terminal_of(cx, id) {
             Some((rows, cols)) => terminal_ioctl(cx, request, arg, rows, cols),
             None => Err(Errno::ENOTTY.into()),
@@ -409,6 +414,7 @@ fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i32, Stop> {
             pipe.data.len() as i64
         }
         (FileKind::Inotify(instance), _) => inotify::available(instance) as i64,
+        (&FileKind::Socket(socket), _) => socket::unix::input(cx.k, socket)? as i64,
         (FileKind::Regular, Some(inode)) => {
             let offset = file.offset;
             let size = inode::attr(cx.k, cx.p, inode)?.size;

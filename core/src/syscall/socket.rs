@@ -1,44 +1,194 @@
-//! Sockets: their creation. No address family is there yet, so it ends as on a Linux without the family.
+//! Sockets: making, naming and connecting them (socket(2), bind(2), connect(2)). Of the address families there is AF_UNIX; others end as on a
+//! Linux without them.
 
 use alloc::format;
 
 use super::args::*;
+use super::socket_address::{read_address, write_address};
 use crate::abi::Errno;
-use crate::abi::raw::general as g;
+use crate::abi::raw::{general as g, net as n};
 use crate::event::Level;
 use crate::kernel::{Cx, SysResult};
+use crate::vfs::socket::{self, SocketId, option::BACKLOG_MAX, unix};
+use crate::vfs::{FileId, FileKind, fdtable, file};
 
 /// Bits of the socket type proper (`SOCK_TYPE_MASK`), one past the highest type (`SOCK_MAX`), number of families (`NPROTO`).
 const TYPE_MASK: u32 = 0xf;
 const TYPES: u32 = 11;
 const FAMILIES: u32 = 46;
+/// `SOCK_CLOEXEC`, `SOCK_NONBLOCK`
+const FLAGS: u32 = g::O_CLOEXEC | g::O_NONBLOCK;
 
-pub(super) fn socket(cx: &mut Cx<'_, '_>, domain: Uint, kind: Uint, _protocol: Int) -> SysResult {
-    create(cx, domain.0, kind.0)
+/// The socket behind a descriptor. `ENOTSOCK`.
+pub(super) fn find(cx: &mut Cx<'_, '_>, fd: Fd) -> Result<(FileId, SocketId), Errno> {
+    let id = fdtable::get(cx, fd.0)?;
+    match file::at(cx.k, id).kind {
+        FileKind::Socket(socket) => Ok((id, socket)),
+        _ => Err(Errno::ENOTSOCK),
+    }
+}
+
+/// Whether calls on an open file do not wait.
+pub(super) fn never_waits(cx: &Cx<'_, '_>, id: FileId) -> bool {
+    file::at(cx.k, id).flags & g::O_NONBLOCK != 0
+}
+
+pub(super) fn socket(cx: &mut Cx<'_, '_>, domain: Uint, kind: Uint, protocol: Int) -> SysResult {
+    check_flags(kind.0)?;
+    let id = create(cx, domain.0, kind.0, protocol.0)?;
+    let file = socket::open(cx, id, kind.0 & g::O_NONBLOCK)?;
+    Ok(fdtable::install(cx, file, kind.0 & g::O_CLOEXEC != 0)? as u64)
+}
+
+fn check_flags(kind: u32) -> Result<(), Errno> {
+    match kind & !TYPE_MASK & !FLAGS {
+        0 => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// A socket without a file: checks as `__sock_create()` of Linux (net/socket.c).
+fn create(cx: &mut Cx<'_, '_>, family: u32, kind: u32, protocol: i32) -> Result<SocketId, Errno> {
+    let kind = kind & TYPE_MASK;
+    if family < FAMILIES && kind >= TYPES {
+        return Err(Errno::EINVAL);
+    }
+    match family {
+        n::AF_UNIX => unix::create(cx, kind, protocol),
+        _ => {
+            let line = format!("sockets of address family {family} are not supported");
+            cx.log(Level::Warn, line);
+            Err(Errno::EAFNOSUPPORT)
+        }
+    }
 }
 
 pub(super) fn socketpair(
     cx: &mut Cx<'_, '_>,
     domain: Uint,
     kind: Uint,
-    _protocol: Int,
-    _pair: Addr,
+    protocol: Int,
+    pair: Addr,
 ) -> SysResult {
-    create(cx, domain.0, kind.0)
+    check_flags(kind.0)?;
+    // Numbers are promised to the program before anything is made, as in Linux.
+    let (flags, cloexec) = (kind.0 & g::O_NONBLOCK, kind.0 & g::O_CLOEXEC != 0);
+    let fds = fdtable::two_free(cx)?;
+    cx.write_obj(pair.0, &fds)?;
+    let first = create(cx, domain.0, kind.0, protocol.0)?;
+    let second = match create(cx, domain.0, kind.0, protocol.0) {
+        Ok(second) => second,
+        Err(errno) => {
+            socket::release(cx.k, cx.p, first);
+            return Err(errno.into());
+        }
+    };
+    unix::connect::pair(cx, [first, second]);
+    let first = match socket::open(cx, first, flags) {
+        Ok(first) => first,
+        Err(errno) => {
+            socket::release(cx.k, cx.p, second);
+            return Err(errno.into());
+        }
+    };
+    let second = match socket::open(cx, second, flags) {
+        Ok(second) => second,
+        Err(errno) => {
+            file::put(cx.k, cx.p, first);
+            return Err(errno.into());
+        }
+    };
+    fdtable::install(cx, first, cloexec)?;
+    fdtable::install(cx, second, cloexec)?;
+    Ok(0)
 }
 
-/// Checks as `__sys_socket()` of Linux (net/socket.c) up to the look for the family.
-fn create(cx: &mut Cx<'_, '_>, family: u32, kind: u32) -> SysResult {
-    let flags = kind & !TYPE_MASK;
-    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL.into());
+pub(super) fn bind(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Int) -> SysResult {
+    let (_, id) = find(cx, fd)?;
+    let address = read_address(cx, addr.0, addrlen.0)?;
+    unix::bind::bind(cx, id, &address)?;
+    Ok(0)
+}
+
+pub(super) fn listen(cx: &mut Cx<'_, '_>, fd: Fd, backlog: Int) -> SysResult {
+    let (_, id) = find(cx, fd)?;
+    let backlog = (backlog.0 as u32).min(BACKLOG_MAX);
+    unix::bind::listen(cx, id, backlog)?;
+    Ok(0)
+}
+
+pub(super) fn connect(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Int) -> SysResult {
+    let (file, id) = find(cx, fd)?;
+    let address = read_address(cx, addr.0, addrlen.0)?;
+    let no_wait = never_waits(cx, file);
+    unix::connect::connect(cx, id, &address, no_wait)?;
+    Ok(0)
+}
+
+pub(super) fn accept(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr) -> SysResult {
+    accept_with(cx, fd, addr, addrlen, 0)
+}
+
+pub(super) fn accept4(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    addr: Addr,
+    addrlen: Addr,
+    flags: Hex,
+) -> SysResult {
+    accept_with(cx, fd, addr, addrlen, flags.0 as u32)
+}
+
+fn accept_with(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr, flags: u32) -> SysResult {
+    let (file, id) = match find(cx, fd) {
+        // Linux looks at the descriptor first, and at what it is last.
+        Err(Errno::EBADF) => return Err(Errno::EBADF.into()),
+        _ if flags & !FLAGS != 0 => return Err(Errno::EINVAL.into()),
+        found => found?,
+    };
+    if fdtable::is_full(cx) {
+        return Err(Errno::EMFILE.into());
     }
-    if family < FAMILIES && kind & TYPE_MASK >= TYPES {
-        return Err(Errno::EINVAL.into());
+    file::check_room(cx.k)?;
+    let no_wait = never_waits(cx, file);
+    let accepted = unix::connect::accept(cx, id, no_wait)?;
+    unix::connect::accepted(cx.k, id);
+    let made = socket::open(cx, accepted, flags & g::O_NONBLOCK)?;
+    if addr.0 != 0 {
+        // Linux drops the connection if the program gave no place for the address.
+        let written = unix::peer_address(cx.k, accepted)
+            .map_err(|_| Errno::ECONNABORTED)
+            .and_then(|address| write_address(cx, &address, addr.0, addrlen.0));
+        if let Err(errno) = written {
+            file::put(cx.k, cx.p, made);
+            return Err(errno.into());
+        }
     }
-    cx.log(
-        Level::Warn,
-        format!("sockets of address family {family} are not supported"),
-    );
-    Err(Errno::EAFNOSUPPORT.into())
+    Ok(fdtable::install(cx, made, flags & g::O_CLOEXEC != 0)? as u64)
+}
+
+pub(super) fn getsockname(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr) -> SysResult {
+    let (_, id) = find(cx, fd)?;
+    let address = unix::own_address(cx.k, id);
+    write_address(cx, &address, addr.0, addrlen.0)?;
+    Ok(0)
+}
+
+pub(super) fn getpeername(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr) -> SysResult {
+    let (_, id) = find(cx, fd)?;
+    let address = unix::peer_address(cx.k, id)?;
+    write_address(cx, &address, addr.0, addrlen.0)?;
+    Ok(0)
+}
+
+pub(super) fn shutdown(cx: &mut Cx<'_, '_>, fd: Fd, how: Int) -> SysResult {
+    let (_, id) = find(cx, fd)?;
+    let how = match how.0 as u32 {
+        n::SHUT_RD => socket::NO_RECEIVE,
+        n::SHUT_WR => socket::NO_SEND,
+        n::SHUT_RDWR => socket::NEITHER,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    unix::shutdown(cx.k, id, how);
+    Ok(0)
 }

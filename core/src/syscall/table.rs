@@ -4,7 +4,7 @@ use super::args::*;
 use super::{Entry, Param, Support::*, entries};
 use super::{
     copy, dir, epoll, event, fd, file, futex, identity, inotify, memory, mount, namespace, pidfd,
-    poll, process, signal, socket, stat, system, time, timer, xattr,
+    poll, process, signal, socket, socket_message, socket_option, stat, system, time, timer, xattr,
 };
 
 entries! {
@@ -46,8 +46,21 @@ entries! {
     38 setitimer(which: Int, new: Addr, old: Addr) => time::setitimer, Full;
     39 getpid() => process::getpid, Full;
     40 sendfile(out_fd: Fd, in_fd: Fd, offset: Addr, count: Size) => copy::sendfile, Partial("a sandbox stream cannot be the input");
-    41 socket(domain: Uint, kind: Uint, protocol: Int) => socket::socket, Partial("no address family is there yet: EAFNOSUPPORT");
-    53 socketpair(domain: Uint, kind: Uint, protocol: Int, pair: Addr) => socket::socketpair, Partial("no address family is there yet: EAFNOSUPPORT");
+    41 socket(domain: Uint, kind: Uint, protocol: Int) => socket::socket, Partial("AF_UNIX; other families EAFNOSUPPORT");
+    42 connect(fd: Fd, addr: Addr, addrlen: Int) => socket::connect, Full;
+    43 accept(fd: Fd, addr: Addr, addrlen: Addr) => socket::accept, Full;
+    44 sendto(fd: Fd, buf: InBuf, len: Size, flags: Hex, addr: Addr, addrlen: Int) => socket_message::sendto, Partial("out-of-band data, as Linux without CONFIG_AF_UNIX_OOB");
+    45 recvfrom(fd: Fd, buf: OutBuf, len: Size, flags: Hex, addr: Addr, addrlen: Addr) => socket_message::recvfrom, Partial("out-of-band data, as Linux without CONFIG_AF_UNIX_OOB");
+    46 sendmsg(fd: Fd, msg: Addr, flags: Hex) => socket_message::sendmsg, Partial("out-of-band data, as Linux without CONFIG_AF_UNIX_OOB");
+    47 recvmsg(fd: Fd, msg: Addr, flags: Hex) => socket_message::recvmsg, Partial("out-of-band data, time stamps, SO_PASSPIDFD");
+    48 shutdown(fd: Fd, how: Int) => socket::shutdown, Full;
+    49 bind(fd: Fd, addr: Addr, addrlen: Int) => socket::bind, Full;
+    50 listen(fd: Fd, backlog: Int) => socket::listen, Full;
+    51 getsockname(fd: Fd, addr: Addr, addrlen: Addr) => socket::getsockname, Full;
+    52 getpeername(fd: Fd, addr: Addr, addrlen: Addr) => socket::getpeername, Full;
+    53 socketpair(domain: Uint, kind: Uint, protocol: Int, pair: Addr) => socket::socketpair, Partial("AF_UNIX; other families EAFNOSUPPORT");
+    54 setsockopt(fd: Fd, level: Int, optname: Int, optval: Addr, optlen: Int) => socket_option::setsockopt, Partial("time stamps, filters, SO_MARK, SO_PEEK_OFF, SO_PASSPIDFD: ENOPROTOOPT");
+    55 getsockopt(fd: Fd, level: Int, optname: Int, optval: Addr, optlen: Addr) => socket_option::getsockopt, Partial("time stamps, filters, SO_PEERPIDFD: ENOPROTOOPT; SO_PEERGROUPS is empty");
     56 clone(flags: CloneFlags, stack: Addr, parent_tid: Addr, child_tid: Addr, tls: Hex) => process::clone, Partial("time namespaces");
     57 fork() => process::fork, Full;
     58 vfork() => process::vfork, Full;
@@ -217,6 +230,7 @@ entries! {
     285 fallocate(fd: Fd, mode: Hex, offset: Offset, len: Offset) => file::fallocate, Partial("collapse and insert range; preallocation reserves nothing");
     286 timerfd_settime(fd: Fd, flags: Hex, new: Addr, old: Addr) => event::timerfd_settime, Partial("steps of the host's clock cancel nothing");
     287 timerfd_gettime(fd: Fd, curr: Addr) => event::timerfd_gettime, Full;
+    288 accept4(fd: Fd, addr: Addr, addrlen: Addr, flags: Hex) => socket::accept4, Full;
     289 signalfd4(fd: Fd, mask: Addr, sizemask: Size, flags: Hex) => event::signalfd4, Full;
     290 eventfd2(initval: Uint, flags: Hex) => event::eventfd2, Full;
     291 epoll_create1(flags: Hex) => epoll::epoll_create1, Full;
@@ -226,8 +240,10 @@ entries! {
     295 preadv(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong) => file::preadv, Partial("access times stay as they are (noatime)");
     296 pwritev(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong) => file::pwritev, Full;
     297 rt_tgsigqueueinfo(tgid: Pid, tid: Pid, sig: Sig, info: Addr) => signal::rt_tgsigqueueinfo, Full;
+    299 recvmmsg(fd: Fd, msgvec: Addr, vlen: Uint, flags: Hex, timeout: Addr) => socket_message::recvmmsg, Partial("as recvmsg");
     302 prlimit64(pid: Pid, resource: Uint, new: Addr, old: Addr) => system::prlimit64, Full;
     306 syncfs(fd: Fd) => file::syncfs, Full;
+    307 sendmmsg(fd: Fd, msgvec: Addr, vlen: Uint, flags: Hex) => socket_message::sendmmsg, Partial("as sendmsg");
     308 setns(fd: Fd, nstype: CloneFlags) => namespace::setns, Partial("time namespaces");
     309 getcpu(cpu: Addr, node: Addr) => system::getcpu, Partial("always processor 0");
     310 process_vm_readv(pid: Pid, local: Addr, local_count: Ulong, remote: Addr, remote_count: Ulong, flags: Ulong) => memory::process_vm_readv, Full;

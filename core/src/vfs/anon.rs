@@ -1,5 +1,5 @@
-//! The internal file system of objects without a name in any tree: pipes and the host's standard streams (the kernel's `pipefs` and
-//! `anon_inodefs`). Its mount hangs nowhere; `/proc/PID/fd/N` leads to its dentries.
+//! The internal file system of objects without a name in any tree: pipes, sockets and the host's standard streams (the kernel's `pipefs`,
+//! `sockfs` and `anon_inodefs`). Its mount hangs nowhere; `/proc/PID/fd/N` leads to its dentries.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -8,9 +8,10 @@ use super::dentry::DentryId;
 use super::filesystem::{Attr, FsId, Ino, StatFs, Time};
 use super::mount::{MountId, PathRef};
 use super::pipe::PipeId;
+use super::socket::SocketId;
 use crate::Kernel;
 use crate::abi::Errno;
-use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG};
+use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK};
 use crate::boot::Stdio;
 use crate::ns::{self, NsId};
 
@@ -23,6 +24,8 @@ pub(crate) const ROOT: Ino = Ino(1);
 const STREAM: u64 = 2;
 const ANON: u64 = 5;
 const PIPE: u64 = 16;
+/// Pipes and sockets take turns.
+const KINDS: u64 = 2;
 
 /// `f_type` of pipefs.
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
@@ -35,6 +38,7 @@ pub(crate) enum Object {
     Anon(Anon),
     Pipe(PipeId),
     Namespace(NsId),
+    Socket(SocketId),
 }
 
 /// Files that are no objects by themselves (`anon_inodefs` of Linux): all of one kind are one inode.
@@ -83,13 +87,23 @@ pub(crate) fn object(ino: Ino) -> Object {
             None => Object::Root,
         },
         n if n >= u64::from(ns::LOWEST) => Object::Namespace(NsId(n as u32)),
-        n if n >= PIPE => Object::Pipe(PipeId((n - PIPE) as u32)),
+        n if n >= PIPE => {
+            let number = ((n - PIPE) / KINDS) as u32;
+            match (n - PIPE) % KINDS {
+                0 => Object::Pipe(PipeId(number)),
+                _ => Object::Socket(SocketId(number)),
+            }
+        }
         _ => Object::Root,
     }
 }
 
 pub(crate) fn pipe_ino(pipe: PipeId) -> Ino {
-    Ino(PIPE + u64::from(pipe.0))
+    Ino(PIPE + KINDS * u64::from(pipe.0))
+}
+
+pub(crate) fn socket_ino(socket: SocketId) -> Ino {
+    Ino(PIPE + KINDS * u64::from(socket.0) + 1)
 }
 
 /// The inode of a namespace's file.
@@ -142,6 +156,13 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
                 (attr.atime, attr.mtime, attr.ctime) = (pipe.made, pipe.made, pipe.made);
             }
         }
+        Object::Socket(id) => {
+            attr.mode = S_IFSOCK | 0o777;
+            if let Some(socket) = k.vfs.sockets.get(id) {
+                (attr.uid, attr.gid) = (socket.uid, socket.gid);
+                (attr.atime, attr.mtime, attr.ctime) = (socket.made, socket.made, socket.made);
+            }
+        }
         Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
             Some(Stdio::Terminal { .. }) => {
                 attr.mode = S_IFCHR | 0o620;
@@ -181,6 +202,7 @@ pub(crate) fn name(k: &Kernel, ino: Ino) -> Vec<u8> {
             true => format!("{}:[{}]", k.ns.kind(id).name(), id.0).into_bytes(),
             false => Vec::new(),
         },
+        Object::Socket(_) => format!("socket:[{}]", ino.0).into_bytes(),
         Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
             Some(Stdio::Terminal { .. }) => b"/dev/pts/0".to_vec(),
             Some(Stdio::File) => format!("/dev/stdio/{stream}").into_bytes(),

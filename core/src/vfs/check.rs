@@ -27,6 +27,9 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             *files.entry(id).or_default() += 1;
         }
     }
+    for (id, count) in super::socket::rights::held(k) {
+        *files.entry(id).or_default() += count;
+    }
     let mut dentries: BTreeMap<DentryId, u32> = BTreeMap::new();
     let mut hold = |id: DentryId| *dentries.entry(id).or_default() += 1;
     let mut ends: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
@@ -53,6 +56,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     if let Some(id) = files.keys().find(|id| vfs.file(**id).is_none()) {
         return Err(format!("{id:?} is used but not open"));
     }
+    super::socket::held(k).for_each(&mut hold);
     for (_, context) in vfs.contexts.iter() {
         hold(context.root.dentry);
         hold(context.cwd.dentry);
@@ -105,6 +109,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     vfs.dentries.check()?;
     super::epoll::check(k)?;
     super::inotify::check(k)?;
+    super::socket::check(k)?;
     for inode in super::seal::inodes(k) {
         if !vfs.files.iter().any(|(_, file)| file.inode == Some(inode)) {
             return Err(format!("{inode:?} has seals, but is not open"));

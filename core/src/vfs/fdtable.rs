@@ -225,6 +225,25 @@ pub(crate) fn is_full(cx: &mut Cx<'_, '_>) -> bool {
     cx.fds().lowest_free(0) >= limit
 }
 
+/// The lowest free descriptor, if one can be given out.
+pub(crate) fn next_free(cx: &mut Cx<'_, '_>) -> Option<i32> {
+    let limit = limit(cx);
+    let fd = cx.fds().lowest_free(0);
+    (fd < limit).then_some(fd as i32)
+}
+
+/// The two lowest free descriptors. `EMFILE` if there are fewer.
+pub(crate) fn two_free(cx: &mut Cx<'_, '_>) -> Result<[i32; 2], Errno> {
+    let limit = limit(cx);
+    let table = cx.fds();
+    let first = table.lowest_free(0);
+    let second = table.lowest_free(first + 1);
+    match second < limit {
+        true => Ok([first as i32, second as i32]),
+        false => Err(Errno::EMFILE),
+    }
+}
+
 /// Gives a file the lowest free descriptor. Takes over the caller's reference, also on failure: `EMFILE`.
 pub(crate) fn install(cx: &mut Cx<'_, '_>, file: FileId, cloexec: bool) -> Result<i32, Errno> {
     install_from(cx, file, 0, cloexec)

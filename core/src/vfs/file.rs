@@ -11,6 +11,7 @@ use super::inotify::{self, Inotify};
 use super::mount::{PathRef, put_path};
 use super::pidfd::PidFd;
 use super::pipe::{self, PipeId};
+use super::socket::{self, SocketId, rights};
 use super::timerfd::{self, TimerFd};
 use super::{lock, rw};
 
@@ -36,6 +37,7 @@ pub(crate) enum FileKind {
     Directory,
     /// An end of a pipe or FIFO, or both, as the access mode says.
     Pipe(PipeId),
+    Socket(SocketId),
     Device(Device),
     /// A file that the kernel makes (`proc`, `sysfs`): its content as of the last read at offset 0.
     Proc(Vec<u8>),
@@ -60,7 +62,7 @@ pub(crate) struct File {
     refs: u32,
     pub kind: FileKind,
     pub path: PathRef,
-    /// `None` for objects without a name: pipes, streams.
+    /// `None` for objects without a name: pipes, sockets, streams.
     pub inode: Option<InodeRef>,
     /// Access mode and status flags of open(2).
     pub flags: u32,
@@ -140,6 +142,7 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     let file = at_mut(k, id);
     file.refs -= 1;
     if file.refs > 0 {
+        rights::reference_dropped(k, p, id);
         return;
     }
     lock::released(k, id);
@@ -161,6 +164,7 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     let (readable, writable) = (file.readable(), file.writable());
     match file.kind {
         FileKind::Pipe(pipe) => pipe::close_end(k, pipe, readable, writable),
+        FileKind::Socket(socket) => socket::release(k, p, socket),
         FileKind::TimerFd(timer) => timerfd::release(k, id, &timer),
         FileKind::Epoll(epoll) => epoll::release(k, id, *epoll),
         FileKind::Inotify(instance) => inotify::release(k, p, Some(id), &instance),

@@ -2,7 +2,7 @@
 //!
 //! Layers of this module, each knowing only those below it:
 //! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) -> `filesystem` (inodes by number)
-//! -> `union`, `proc`, `sysfs`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `device`, `lock`,
+//! -> `union`, `proc`, `sysfs`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `socket`, `device`, `lock`,
 //! `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`, `inotify`.
 
 pub(crate) mod anon;
@@ -31,6 +31,7 @@ pub(crate) mod rw;
 pub(crate) mod seal;
 pub(crate) mod signalfd;
 pub(crate) mod slab;
+pub(crate) mod socket;
 pub(crate) mod sysfs;
 pub(crate) mod timerfd;
 pub(crate) mod union;
@@ -69,6 +70,7 @@ pub(crate) struct Vfs {
     pub mounts: mount::Mounts,
     pub(super) files: Slab<File>,
     pub pipes: pipe::Pipes,
+    pub sockets: socket::Sockets,
     pub(super) locks: lock::Locks,
     pub(super) watches: epoll::Watches,
     pub(super) watched: inotify::Watched,
@@ -94,6 +96,7 @@ impl Vfs {
             mounts: mount::Mounts::new(),
             files: Slab::new(),
             pipes: pipe::Pipes::new(),
+            sockets: socket::Sockets::default(),
             locks: lock::Locks::new(),
             watches: epoll::Watches::default(),
             watched: inotify::Watched::default(),

@@ -231,6 +231,26 @@ pub(crate) fn mknod(
     Ok(())
 }
 
+/// Makes the inode that a socket is bound to; the path has no reference yet.
+pub(crate) fn make_socket(
+    cx: &mut Cx<'_, '_>,
+    at: DirFd,
+    path: &[u8],
+    mode: u32,
+) -> Result<PathRef, Errno> {
+    let place = place_for_new(cx, at, path, false)?;
+    let mode = g::S_IFSOCK | mode & !umask(cx);
+    let who = Who::Task(cx.thread);
+    let made = create_at(cx.k, cx.p, who, place.dir, &place.name, Plan::plain(mode))?;
+    inotify::named(cx.k, cx.p, place.dir.dentry, &place.name, inotify::CREATE);
+    Ok(made)
+}
+
+/// Whether a name could be made at a path. `EEXIST`, errors of the walk.
+pub(crate) fn check_free(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8]) -> Result<(), Errno> {
+    place_for_new(cx, at, path, false).map(|_| ())
+}
+
 pub(crate) fn symlink(
     cx: &mut Cx<'_, '_>,
     target: &[u8],

@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use super::filesystem::{InodeRef, Source, Time};
 use super::mount::PathRef;
 use super::ready::{self, OUT};
-use super::rw::{Iov, block_after, read_source};
+use super::rw::{Iov, append, block_after};
 use super::{anon, caller};
 use crate::Kernel;
 use crate::abi::raw::general as g;
@@ -433,32 +433,7 @@ fn fill_pipe(
         let Some(pipe) = cx.k.vfs.pipes.get_mut(id) else {
             break;
         };
-        let old = pipe.data.len();
-        pipe.data.resize(old + len as usize, 0);
-        let (head, tail) = pipe.data.as_mut_slices();
-        let result = match head.len().checked_sub(old) {
-            // The new bytes begin in the first slice and may go on in the second.
-            Some(first) if first > 0 => {
-                let first_result = read_source(cx.p, from, &mut head[old..]);
-                let behind = match from {
-                    Source::Memory(at) => Source::Memory(at + first as u64),
-                    Source::Image { image, offset } => Source::Image {
-                        image,
-                        offset: offset + first as u64,
-                    },
-                    Source::Zero => Source::Zero,
-                };
-                first_result.and_then(|()| read_source(cx.p, behind, tail))
-            }
-            _ => {
-                let skip = old - head.len();
-                read_source(cx.p, from, &mut tail[skip..])
-            }
-        };
-        if let Err(errno) = result {
-            pipe.data.truncate(old);
-            return Err(errno);
-        }
+        append(cx.p, &mut pipe.data, from, len)?;
         iov.advance(len);
         room -= len as usize;
         done += len;

@@ -1,5 +1,6 @@
 //! Reading and writing open files: between user memory and the place where a file's bytes are, without a buffer in between.
 
+use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -13,7 +14,7 @@ use super::inode;
 use super::perm::{self, Who};
 use super::pipe;
 use super::proc;
-use super::{eventfd, inotify, signalfd, timerfd};
+use super::{eventfd, inotify, signalfd, socket, timerfd};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
@@ -199,6 +200,38 @@ pub(crate) fn read_source(p: &Ports<'_>, from: Source, buf: &mut [u8]) -> Result
     Ok(())
 }
 
+/// Adds bytes to the end of a ring from where they are; nothing if they cannot be read.
+pub(super) fn append(
+    p: &Ports<'_>,
+    ring: &mut VecDeque<u8>,
+    from: Source,
+    len: u64,
+) -> Result<(), Errno> {
+    let old = ring.len();
+    ring.resize(old + len as usize, 0);
+    let (head, tail) = ring.as_mut_slices();
+    let result = match head.len().checked_sub(old) {
+        // The new bytes begin in the first slice and may go on in the second.
+        Some(first) if first > 0 => {
+            let first_result = read_source(p, from, &mut head[old..]);
+            let behind = match from {
+                Source::Memory(at) => Source::Memory(at + first as u64),
+                Source::Image { image, offset } => Source::Image {
+                    image,
+                    offset: offset + first as u64,
+                },
+                Source::Zero => Source::Zero,
+            };
+            first_result.and_then(|()| read_source(p, behind, tail))
+        }
+        _ => {
+            let skip = old - head.len();
+            read_source(p, from, &mut tail[skip..])
+        }
+    };
+    result.inspect_err(|_| ring.truncate(old))
+}
+
 /// Copies bytes to the memory file from where they are.
 fn copy_source(p: &mut Ports<'_>, to: u64, from: Source, len: u64) -> Result<(), Errno> {
     match from {
@@ -303,6 +336,7 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
         (FileKind::Directory, _) => return Err(Errno::EISDIR.into()),
         (FileKind::Path, _) => return Err(Errno::EBADF.into()),
         _ if how.at.is_some() => return Err(Errno::ESPIPE.into()),
+        (&FileKind::Socket(socket), _) => return socket::read(cx, socket, iov, no_wait),
         (FileKind::EventFd(_), _) => return eventfd::read(cx, id, iov, no_wait),
         (FileKind::TimerFd(_), _) => return timerfd::read(cx, id, iov, no_wait),
         (&FileKind::SignalFd(mask), _) => return signalfd::read(cx, mask, iov, no_wait),
@@ -368,6 +402,7 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
         },
         (FileKind::Path | FileKind::Directory, _) => Err(Errno::EBADF.into()),
         _ if how.at.is_some() => Err(Errno::ESPIPE.into()),
+        (&FileKind::Socket(socket), _) => socket::write(cx, socket, iov, no_wait),
         (FileKind::EventFd(_), _) => eventfd::write(cx, id, iov, no_wait),
         _ => Err(Errno::EINVAL.into()),
     }
@@ -717,7 +752,7 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
                 _ => Err(Errno::EIO.into()),
             };
         }
-        (FileKind::Pipe(_), _) => return Err(Errno::ESPIPE.into()),
+        (FileKind::Pipe(_) | FileKind::Socket(_), _) => return Err(Errno::ESPIPE.into()),
         // Linux lets these be moved, to where they are (noop_llseek()).
         (kind, _) if !has_position(kind) => return Ok(0),
         (FileKind::Device(_), _) => return Ok(0),

@@ -1,0 +1,358 @@
+//! Messages: sending and receiving them with their addresses and control messages (send(2), recv(2), unix(7)).
+
+use alloc::vec::Vec;
+
+use super::args::*;
+use super::poll::read_span;
+use super::socket::{find, never_waits};
+use super::socket_address::{
+    CONTROL_HEADER, CONTROL_LEN_AT, ControlRoom, Controls, FLAGS_AT, Header, NAME_LEN_AT,
+    read_address, write_address,
+};
+use crate::abi::Errno;
+use crate::abi::raw::{general as g, net as n};
+use crate::kernel::{Cx, Stop, SysResult};
+use crate::task::signal;
+use crate::vfs::rw::{Iov, MAX_RW};
+use crate::vfs::socket::data::{Sink, Source};
+use crate::vfs::socket::rights::{self, FILES_MAX};
+use crate::vfs::socket::{self, Cred, Incoming, Outgoing, Progress, SocketId};
+use crate::vfs::{FileId, fdtable};
+
+/// Most messages of one call (`UIO_MAXIOV`).
+const MESSAGES_MAX: u32 = 1024;
+/// Bytes of `struct mmsghdr`, and where the length is in it.
+const MMSG_SIZE: u64 = 64;
+const MMSG_LEN_AT: u64 = 56;
+/// Set by user space for another ABI (`MSG_CMSG_COMPAT`).
+const MSG_CMSG_COMPAT: u32 = 0x8000_0000;
+const NANOS: i64 = 1_000_000_000;
+
+pub(super) fn sendto(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    buf: InBuf,
+    len: Size,
+    flags: Hex,
+    addr: Addr,
+    addrlen: Int,
+) -> SysResult {
+    // What is more than one call moves is not looked at.
+    let mut iov = Iov::single(buf.0, len.0.min(MAX_RW))?;
+    let (file, id) = find(cx, fd)?;
+    let mut message = Outgoing {
+        flags: flags.0 as u32,
+        ..Outgoing::default()
+    };
+    if addr.0 != 0 {
+        message.to = Some(read_address(cx, addr.0, addrlen.0)?).filter(|to| !to.is_empty());
+    }
+    if never_waits(cx, file) {
+        message.flags |= n::MSG_DONTWAIT;
+    }
+    let done = Progress::of(cx);
+    socket::send(cx, id, &mut Source::User(&mut iov), &message, done)
+}
+
+pub(super) fn sendmsg(cx: &mut Cx<'_, '_>, fd: Fd, msg: Addr, flags: Hex) -> SysResult {
+    let flags = flags.0 as u32;
+    if flags & MSG_CMSG_COMPAT != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let (file, id) = find(cx, fd)?;
+    let done = Progress::of(cx);
+    send_message(cx, (file, id), msg.0, flags, done)
+}
+
+fn send_message(
+    cx: &mut Cx<'_, '_>,
+    (file, id): (FileId, SocketId),
+    at: u64,
+    flags: u32,
+    done: Progress,
+) -> SysResult {
+    let (header, mut iov) = Header::read(cx, at)?;
+    let mut message = Outgoing::default();
+    if header.name_len > 0 {
+        message.to = Some(read_address(cx, header.name, header.name_len)?);
+    }
+    if header.control_len > 0 {
+        let control = header.read_control(cx)?;
+        read_controls(cx, &control, &mut message)?;
+    }
+    message.flags = flags;
+    if never_waits(cx, file) {
+        message.flags |= n::MSG_DONTWAIT;
+    }
+    socket::send(cx, id, &mut Source::User(&mut iov), &message, done)
+}
+
+/// What the control messages of AF_UNIX say (`__scm_send`).
+fn read_controls(cx: &mut Cx<'_, '_>, bytes: &[u8], message: &mut Outgoing) -> Result<(), Errno> {
+    for control in Controls::new(bytes) {
+        let control = control?;
+        if control.level != n::SOL_SOCKET {
+            continue;
+        }
+        let words = control.data.as_chunks::<4>().0;
+        match control.kind {
+            n::SCM_RIGHTS => {
+                if words.len() > FILES_MAX || message.files.len() + words.len() > FILES_MAX {
+                    return Err(Errno::EINVAL);
+                }
+                for word in words {
+                    let file = fdtable::get_any(cx, i32::from_le_bytes(*word))?;
+                    message.files.push(file);
+                }
+            }
+            n::SCM_CREDENTIALS => {
+                let [pid, uid, gid] = words else {
+                    return Err(Errno::EINVAL);
+                };
+                let cred = Cred {
+                    pid: u32::from_le_bytes(*pid),
+                    uid: u32::from_le_bytes(*uid),
+                    gid: u32::from_le_bytes(*gid),
+                };
+                check_credentials(cx, cred)?;
+                message.cred = Some(cred);
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a program may say that it is this. `EPERM`, `ESRCH`.
+fn check_credentials(cx: &Cx<'_, '_>, cred: Cred) -> Result<(), Errno> {
+    let creds = cx.creds();
+    let own = cx.task().tgid;
+    let pid = cred.pid == own || creds.capable(g::CAP_SYS_ADMIN);
+    let uid = [creds.uid, creds.euid, creds.suid].contains(&cred.uid);
+    let gid = [creds.gid, creds.egid, creds.sgid].contains(&cred.gid);
+    if !pid || !uid && !creds.capable(g::CAP_SETUID) || !gid && !creds.capable(g::CAP_SETGID) {
+        return Err(Errno::EPERM);
+    }
+    let known = cred.pid == own || cx.k.tasks.by_tid(cred.pid).is_some();
+    match known {
+        true if cred.uid == u32::MAX || cred.gid == u32::MAX => Err(Errno::EINVAL),
+        true => Ok(()),
+        false => Err(Errno::ESRCH),
+    }
+}
+
+pub(super) fn sendmmsg(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    msgvec: Addr,
+    vlen: Uint,
+    flags: Hex,
+) -> SysResult {
+    let flags = flags.0 as u32;
+    if flags & MSG_CMSG_COMPAT != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let found = find(cx, fd)?;
+    many(cx, vlen.0.min(MESSAGES_MAX), |cx, index, done| {
+        let at = msgvec.0.wrapping_add(u64::from(index) * MMSG_SIZE);
+        let sent = send_message(cx, found, at, flags, done)?;
+        cx.write_obj(at.wrapping_add(MMSG_LEN_AT), &(sent as u32))?;
+        Ok(true)
+    })
+}
+
+/// Goes through the messages of a call, from the one that it was at when it waited: how many. What stops it is told only if there were none;
+/// `each` says whether to go on.
+fn many(
+    cx: &mut Cx<'_, '_>,
+    count: u32,
+    mut each: impl FnMut(&mut Cx<'_, '_>, u32, Progress) -> Result<bool, Stop>,
+) -> SysResult {
+    let mut done = Progress::of(cx);
+    while done.messages < count {
+        match each(cx, done.messages, done) {
+            Ok(more) => {
+                done = Progress {
+                    messages: done.messages + 1,
+                    bytes: 0,
+                };
+                if !more {
+                    break;
+                }
+            }
+            Err(Stop::Block(_))
+                if done.messages > 0 && signal::interrupts(cx.k, cx.thread, false) =>
+            {
+                break;
+            }
+            Err(Stop::Errno(_)) if done.messages > 0 => break,
+            Err(stop) => return Err(stop),
+        }
+    }
+    Ok(u64::from(done.messages))
+}
+
+pub(super) fn recvfrom(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    buf: OutBuf,
+    len: Size,
+    flags: Hex,
+    addr: Addr,
+    addrlen: Addr,
+) -> SysResult {
+    // What is more than one call moves is not looked at.
+    let mut iov = Iov::single(buf.0, len.0.min(MAX_RW))?;
+    let (file, id) = find(cx, fd)?;
+    let mut flags = flags.0 as u32;
+    if never_waits(cx, file) {
+        flags |= n::MSG_DONTWAIT;
+    }
+    let done = Progress::of(cx);
+    let (len, incoming) = socket::receive(cx, id, &mut Sink::User(&mut iov), flags, done)?;
+    rights::drop_files(cx.k, cx.p, incoming.files);
+    if addr.0 != 0 {
+        let from = incoming.from.unwrap_or_default();
+        write_address(cx, &from, addr.0, addrlen.0)?;
+    }
+    Ok(len)
+}
+
+pub(super) fn recvmsg(cx: &mut Cx<'_, '_>, fd: Fd, msg: Addr, flags: Hex) -> SysResult {
+    let flags = flags.0 as u32;
+    if flags & MSG_CMSG_COMPAT != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let found = find(cx, fd)?;
+    let done = Progress::of(cx);
+    receive_message(cx, found, msg.0, flags, done).map(|(len, _)| len)
+}
+
+/// Receives one message: its length, and flags for the program.
+fn receive_message(
+    cx: &mut Cx<'_, '_>,
+    (file, id): (FileId, SocketId),
+    at: u64,
+    mut flags: u32,
+    done: Progress,
+) -> Result<(u64, u32), Stop> {
+    let (header, mut iov) = Header::read(cx, at)?;
+    let cloexec = flags & n::MSG_CMSG_CLOEXEC;
+    if never_waits(cx, file) {
+        flags |= n::MSG_DONTWAIT;
+    }
+    let mut data = Sink::User(&mut iov);
+    let (len, incoming) = socket::receive(cx, id, &mut data, flags, done)?;
+    let mut room = ControlRoom {
+        at: header.control,
+        left: header.control_len,
+        truncated: false,
+    };
+    let mut told = incoming.flags | cloexec;
+    let from = incoming.from.clone().unwrap_or_default();
+    put_controls(cx, &mut room, incoming, cloexec != 0)?;
+    if room.truncated {
+        told |= n::MSG_CTRUNC;
+    }
+    if header.name != 0 {
+        write_address(cx, &from, header.name, at.wrapping_add(NAME_LEN_AT))?;
+    }
+    cx.write_obj(at.wrapping_add(FLAGS_AT), &told)?;
+    let used = header.control_len - room.left;
+    cx.write_obj(at.wrapping_add(CONTROL_LEN_AT), &used)?;
+    Ok((len, told))
+}
+
+/// Gives the program what came along with a message (`scm_recv`). Files that do not fit are closed.
+fn put_controls(
+    cx: &mut Cx<'_, '_>,
+    room: &mut ControlRoom,
+    incoming: Incoming,
+    cloexec: bool,
+) -> Result<(), Errno> {
+    if room.at == 0 {
+        room.truncated |= incoming.cred.is_some() || !incoming.files.is_empty();
+        rights::drop_files(cx.k, cx.p, incoming.files);
+        return Ok(());
+    }
+    if let Some(cred) = incoming.cred {
+        let bytes = [cred.pid, cred.uid, cred.gid].map(u32::to_le_bytes);
+        let kind = (n::SOL_SOCKET, n::SCM_CREDENTIALS);
+        // As in Linux, a bad address loses the message and nothing else.
+        let _ = room.put(cx, kind, bytes.as_flattened());
+    }
+    if !incoming.files.is_empty() {
+        put_files(cx, room, incoming.files, cloexec);
+    }
+    Ok(())
+}
+
+/// `scm_detach_fds` of Linux: as many files as there is room for get descriptors.
+fn put_files(cx: &mut Cx<'_, '_>, room: &mut ControlRoom, files: Vec<FileId>, cloexec: bool) {
+    let space = room.left.saturating_sub(CONTROL_HEADER as u64) / 4;
+    let count = files.len();
+    let mut rest = files.into_iter();
+    let mut given = 0;
+    while given < space
+        && let Some(file) = rest.next()
+    {
+        // The number goes to the program before the descriptor is there, so that a bad address gives none.
+        let at = room.at.wrapping_add(CONTROL_HEADER as u64 + 4 * given);
+        let fd = fdtable::next_free(cx);
+        let told = fd.is_some_and(|fd| cx.write_obj(at, &fd).is_ok());
+        if !told {
+            rights::drop_files(cx.k, cx.p, alloc::vec![file]);
+            break;
+        }
+        given += u64::from(fdtable::install(cx, file, cloexec).is_ok());
+    }
+    room.truncated |= given < count as u64;
+    rights::drop_files(cx.k, cx.p, rest.collect());
+    if given == 0 {
+        return;
+    }
+    let len = CONTROL_HEADER as u64 + 4 * given;
+    let head = [
+        len,
+        u64::from(n::SOL_SOCKET) | u64::from(n::SCM_RIGHTS) << 32,
+    ];
+    let _ = cx.write_obj(room.at, &head);
+    let step = len.next_multiple_of(8).min(room.left);
+    room.at = room.at.wrapping_add(step);
+    room.left -= step;
+}
+
+pub(super) fn recvmmsg(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    msgvec: Addr,
+    vlen: Uint,
+    flags: Hex,
+    timeout: Addr,
+) -> SysResult {
+    const WAIT_FOR_ONE: u32 = 0x10000;
+    let flags = flags.0 as u32;
+    if flags & MSG_CMSG_COMPAT != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let span = read_span(cx, timeout.0, NANOS)?;
+    let (file, id) = find(cx, fd)?;
+    socket::at_mut(cx.k, id).take_error()?;
+    let count = many(cx, vlen.0.min(MESSAGES_MAX), |cx, index, done| {
+        let at = msgvec.0.wrapping_add(u64::from(index) * MMSG_SIZE);
+        let mut how = flags & !WAIT_FOR_ONE;
+        if flags & WAIT_FOR_ONE != 0 && index > 0 {
+            how |= n::MSG_DONTWAIT;
+        }
+        let (len, _) = receive_message(cx, (file, id), at, how, done)?;
+        cx.write_obj(at.wrapping_add(MMSG_LEN_AT), &(len as u32))?;
+        // The time is looked at after each message only, as in Linux.
+        Ok(span.is_none_or(|span| !cx.expired(span)))
+    })?;
+    if let Some(span) = span {
+        let passed = cx.now().mono.saturating_sub(cx.call().entered.mono);
+        let left = span.saturating_sub(passed);
+        cx.write_obj(timeout.0, &[left / NANOS as u64, left % NANOS as u64])?;
+    }
+    Ok(count)
+}

@@ -1,0 +1,63 @@
+//! What programs set on every socket, whatever its family (`SOL_SOCKET` of socket(7)).
+
+/// Sizes of buffers at first and at most, in bytes (`/proc/sys/net/core/{w,r}mem_{default,max}`).
+pub(crate) const BUFFER_DEFAULT: u32 = 212_992;
+pub(crate) const BUFFER_MAX: u32 = 212_992;
+/// Smallest buffers (`SOCK_MIN_SNDBUF`, `SOCK_MIN_RCVBUF`).
+pub(crate) const SEND_BUFFER_MIN: u32 = 4608;
+pub(crate) const RECEIVE_BUFFER_MIN: u32 = 2304;
+/// Longest queue of connections to be accepted (`/proc/sys/net/core/somaxconn`).
+pub(crate) const BACKLOG_MAX: u32 = 4096;
+/// Most bytes of control messages that one call sends (`/proc/sys/net/core/optmem_max`).
+pub(crate) const CONTROL_MAX: u64 = 131_072;
+
+bitflags::bitflags! {
+    /// Options that are on or off.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+    pub(crate) struct Switches: u32 {
+        const DEBUG = 1;
+        const REUSE_ADDRESS = 2;
+        const DONT_ROUTE = 4;
+        const BROADCAST = 8;
+        const KEEP_ALIVE = 16;
+        const OOB_INLINE = 32;
+        const PASS_CREDENTIALS = 64;
+        const TIMESTAMP = 128;
+        const TIMESTAMP_NS = 256;
+        const LINGER = 512;
+        const NO_CHECK = 1024;
+        const PASS_SECURITY = 2048;
+        const OVERFLOW = 4096;
+    }
+}
+
+/// Options of a socket.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Options {
+    pub switches: Switches,
+    /// Sizes of buffers as programs see them: twice what they asked for.
+    pub send_buffer: u32,
+    pub receive_buffer: u32,
+    /// Nanoseconds that a call waits, `None` for ever.
+    pub send_timeout: Option<u64>,
+    pub receive_timeout: Option<u64>,
+    /// Bytes that a reader of a stream waits for, at least 1.
+    pub low_water: i32,
+    pub linger: u32,
+    pub priority: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            switches: Switches::empty(),
+            send_buffer: BUFFER_DEFAULT,
+            receive_buffer: BUFFER_DEFAULT,
+            send_timeout: None,
+            receive_timeout: None,
+            low_water: 1,
+            linger: 0,
+            priority: 0,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Open files inside messages (`SCM_RIGHTS` of unix(7)): who is charged for them, and how those are found that nobody can receive any more.
+//!
+//! A file in a message is a reference like a descriptor. A socket may be in a queue that only its own file leads to; such files are
+//! garbage, and [`collect`] finds them: of the sockets whose every reference is in flight, those stay that a queue leads to which can be
+//! read. It runs when a socket is closed, and not more often than files are in flight, so that it costs a constant for each.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::SocketId;
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::Cx;
+use crate::port::Ports;
+use crate::vfs::file::{self, FileId, FileKind};
+
+/// Most files of one message (`SCM_MAX_FD`).
+pub(crate) const FILES_MAX: usize = 253;
+/// So many sockets in flight are looked through at every close.
+const CHEAP: u64 = 64;
+
+/// The files of a message.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Rights {
+    /// Each with a reference.
+    files: Vec<FileId>,
+    /// The user that is charged.
+    uid: u32,
+}
+
+/// What is in flight.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct InFlight {
+    /// References in messages, by file.
+    files: BTreeMap<FileId, u32>,
+    /// The same by user.
+    users: BTreeMap<u32, u32>,
+    /// How many of the files are sockets.
+    sockets: u64,
+    /// Closes since garbage was looked for.
+    closes: u64,
+    /// Files that are being closed, while one of them is: their queues may hold more.
+    closing: Option<Vec<FileId>>,
+}
+
+/// Puts files into flight, with a reference each. `ETOOMANYREFS` if the user has too many there already.
+pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Box<Rights>>, Errno> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let creds = cx.creds();
+    let uid = creds.uid;
+    let privileged = creds.capable(g::CAP_SYS_RESOURCE) || creds.capable(g::CAP_SYS_ADMIN);
+    let limit = cx.rlimit(g::RLIMIT_NOFILE);
+    let has_too_many = |k: &Kernel| {
+        let count = k.vfs.sockets.in_flight.users.get(&uid);
+        u64::from(count.copied().unwrap_or(0)) > limit && !privileged
+    };
+    if has_too_many(cx.k) {
+        collect(cx.k, cx.p);
+        if has_too_many(cx.k) {
+            return Err(Errno::ETOOMANYREFS);
+        }
+    }
+    let mut rights = Rights {
+        files: Vec::with_capacity(files.len()),
+        uid,
+    };
+    for &id in files {
+        rights.files.push(file::get(cx.k, id));
+        let socket = is_socket(cx.k, id);
+        let in_flight = &mut cx.k.vfs.sockets.in_flight;
+        let count = in_flight.files.entry(id).or_default();
+        *count += 1;
+        in_flight.sockets += u64::from(socket && *count == 1);
+        *in_flight.users.entry(uid).or_default() += 1;
+    }
+    Ok(Some(Box::new(rights)))
+}
+
+/// Takes files out of flight. The references are the caller's.
+pub(super) fn receive(k: &mut Kernel, rights: Rights) -> Vec<FileId> {
+    for &id in &rights.files {
+        let socket = is_socket(k, id);
+        let in_flight = &mut k.vfs.sockets.in_flight;
+        if let Some(count) = in_flight.files.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                in_flight.files.remove(&id);
+                in_flight.sockets -= u64::from(socket);
+            }
+        }
+        if let Some(count) = in_flight.users.get_mut(&rights.uid) {
+            *count -= 1;
+            if *count == 0 {
+                in_flight.users.remove(&rights.uid);
+            }
+        }
+    }
+    rights.files
+}
+
+/// The files of a message that stays (`MSG_PEEK`), with references.
+pub(super) fn peek(k: &mut Kernel, rights: &Rights) -> Vec<FileId> {
+    rights.files.iter().map(|&id| file::get(k, id)).collect()
+}
+
+/// Gives references on files back. What that closes may hold files itself; they are closed one after the other, not inside each other.
+pub(crate) fn drop_files(k: &mut Kernel, p: &mut Ports<'_>, files: Vec<FileId>) {
+    if files.is_empty() {
+        return;
+    }
+    if let Some(closing) = &mut k.vfs.sockets.in_flight.closing {
+        closing.extend(files);
+        return;
+    }
+    k.vfs.sockets.in_flight.closing = Some(files);
+    while let Some(id) = k.vfs.sockets.in_flight.closing.as_mut().and_then(Vec::pop) {
+        file::put(k, p, id);
+    }
+    k.vfs.sockets.in_flight.closing = None;
+}
+
+/// A socket was closed: what was in flight through it may be garbage now.
+pub(super) fn socket_closed(k: &mut Kernel, p: &mut Ports<'_>) {
+    let in_flight = &mut k.vfs.sockets.in_flight;
+    if in_flight.sockets == 0 || in_flight.closing.is_some() {
+        return;
+    }
+    in_flight.closes += 1;
+    if in_flight.sockets <= CHEAP || in_flight.closes >= in_flight.sockets {
+        collect(k, p);
+    }
+}
+
+/// A reference on a file was given back, and others stay: a socket may have become garbage.
+pub(crate) fn reference_dropped(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
+    let in_flight = &k.vfs.sockets.in_flight;
+    if in_flight.sockets > 0
+        && let Some(&count) = in_flight.files.get(&id)
+        && k.vfs.file(id).is_some_and(|file| file.refs() == count)
+        && is_socket(k, id)
+    {
+        socket_closed(k, p);
+    }
+}
+
+fn is_socket(k: &Kernel, id: FileId) -> bool {
+    socket_of(k, id).is_some()
+}
+
+fn socket_of(k: &Kernel, id: FileId) -> Option<SocketId> {
+    match k.vfs.file(id)?.kind {
+        FileKind::Socket(socket) => Some(socket),
+        _ => None,
+    }
+}
+
+/// Closes the files that only each other's queues lead to.
+fn collect(k: &mut Kernel, p: &mut Ports<'_>) {
+    k.vfs.sockets.in_flight.closes = 0;
+    // Sockets all of whose references are in flight, and how many of these are not in queues of such sockets.
+    let mut outside: BTreeMap<FileId, u32> = BTreeMap::new();
+    for (&id, &count) in &k.vfs.sockets.in_flight.files {
+        let file = k.vfs.file(id);
+        if is_socket(k, id) && file.is_some_and(|file| file.refs() == count) {
+            outside.insert(id, count);
+        }
+    }
+    let candidates: Vec<FileId> = outside.keys().copied().collect();
+    for &id in &candidates {
+        for_each_queued(k, id, |queued| {
+            if let Some(count) = outside.get_mut(&queued) {
+                *count -= 1;
+            }
+        });
+    }
+    let reached = outside.iter().filter(|(_, count)| **count > 0);
+    let mut reached: Vec<FileId> = reached.map(|(&id, _)| id).collect();
+    let mut garbage: BTreeSet<FileId> = candidates.into_iter().collect();
+    reached.iter().for_each(|id| {
+        garbage.remove(id);
+    });
+    while let Some(id) = reached.pop() {
+        for_each_queued(k, id, |queued| {
+            if garbage.remove(&queued) {
+                reached.push(queued);
+            }
+        });
+    }
+    let mut files = Vec::new();
+    for id in garbage {
+        let Some(socket) = socket_of(k, id) else {
+            continue;
+        };
+        for rights in super::unix::take_rights(k, socket) {
+            files.extend(receive(k, rights));
+        }
+    }
+    drop_files(k, p, files);
+}
+
+/// Calls `each` for every file in the queues that a socket's file leads to.
+fn for_each_queued(k: &Kernel, id: FileId, mut each: impl FnMut(FileId)) {
+    let Some(socket) = socket_of(k, id) else {
+        return;
+    };
+    for rights in super::unix::queued_rights(k, socket) {
+        rights.files.iter().copied().for_each(&mut each);
+    }
+}
+
+/// References that messages hold, by file; for invariant checks.
+pub(in crate::vfs) fn held(k: &Kernel) -> impl Iterator<Item = (FileId, u32)> + '_ {
+    k.vfs
+        .sockets
+        .in_flight
+        .files
+        .iter()
+        .map(|(&id, &count)| (id, count))
+}
+
+/// Whether what is counted is what is in the queues; for invariant checks.
+pub(super) fn check(k: &Kernel) -> Result<(), String> {
+    let in_flight = &k.vfs.sockets.in_flight;
+    let mut files: BTreeMap<FileId, u32> = BTreeMap::new();
+    let mut users: BTreeMap<u32, u32> = BTreeMap::new();
+    for &id in k.vfs.sockets.sockets.keys() {
+        for rights in super::unix::own_rights(k, id) {
+            for &file in &rights.files {
+                *files.entry(file).or_default() += 1;
+                *users.entry(rights.uid).or_default() += 1;
+            }
+        }
+    }
+    let sockets = files.keys().filter(|id| is_socket(k, **id)).count() as u64;
+    let counted = (&in_flight.files, &in_flight.users, in_flight.sockets);
+    match counted == (&files, &users, sockets) && in_flight.closing.is_none() {
+        true => Ok(()),
+        false => Err(format!("in flight: {in_flight:?}, but {files:?} are")),
+    }
+}

@@ -1,0 +1,183 @@
+//! The queue of a socket: a ring of bytes and what they consist of.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+
+use super::super::rights::Rights;
+use super::super::{Cred, SocketId};
+use super::Name;
+use crate::abi::PAGE_SIZE;
+
+/// Most bytes of a message whose buffer is one piece (`SKB_MAX_HEAD(0)`), and of the pages that follow it in a stream and in a message.
+pub(super) const HEAD_MAX: usize = PAGE_SIZE as usize - SHARED_INFO;
+const STREAM_PAGES: usize = 32768;
+const MESSAGE_HEAD_MAX: usize = 4 * PAGE_SIZE as usize - SHARED_INFO;
+const MESSAGE_PAGES: usize = 17 * PAGE_SIZE as usize;
+/// Sizes of Linux's structures around a buffer: `struct skb_shared_info` behind it, `struct sk_buff`, the smallest buffer.
+const SHARED_INFO: usize = 320;
+const BUFFER_INFO: usize = 256;
+const BUFFER_MIN: usize = 512;
+/// A ring is given back when it is empty and larger than this.
+const RING_KEPT: usize = 65536;
+
+/// Most bytes of one piece of a stream, with this send buffer.
+pub(super) fn stream_piece(send_buffer: u32) -> usize {
+    (send_buffer as usize / 2 - 64).min(HEAD_MAX + STREAM_PAGES)
+}
+
+/// What the sender of a piece of a stream is charged (`skb->truesize`).
+pub(super) fn charge_stream(len: usize) -> usize {
+    let pages = len.saturating_sub(HEAD_MAX);
+    let pages = len.min(pages.next_multiple_of(PAGE_SIZE as usize));
+    charge(len - pages, pages)
+}
+
+/// What the sender of a message is charged.
+pub(super) fn charge_message(len: usize) -> usize {
+    let pages = len.saturating_sub(MESSAGE_HEAD_MAX).min(MESSAGE_PAGES);
+    let pages = pages.next_multiple_of(PAGE_SIZE as usize);
+    charge(len.saturating_sub(pages), pages)
+}
+
+fn charge(head: usize, pages: usize) -> usize {
+    let head = (head + SHARED_INFO).max(BUFFER_MIN).next_power_of_two();
+    head + BUFFER_INFO + pages.next_multiple_of(PAGE_SIZE as usize)
+}
+
+/// Bytes that were sent together.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Piece {
+    pub len: usize,
+    /// What the sender pays until it is received.
+    pub charge: usize,
+    pub sender: SocketId,
+    /// The sender's name when it sent this.
+    pub name: Option<Name>,
+    /// Who sent it, if somebody asked.
+    pub cred: Option<Cred>,
+    pub rights: Option<Box<Rights>>,
+}
+
+/// A queue.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct Queue {
+    data: VecDeque<u8>,
+    pieces: VecDeque<Piece>,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Number of pieces.
+    pub(super) fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Bytes of the first piece.
+    pub(super) fn first_len(&self) -> usize {
+        self.pieces.front().map_or(0, |piece| piece.len)
+    }
+
+    pub(super) fn piece(&self, index: usize) -> Option<&Piece> {
+        self.pieces.get(index)
+    }
+
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter()
+    }
+
+    pub(super) fn ring(&self) -> &VecDeque<u8> {
+        &self.data
+    }
+
+    pub(super) fn ring_mut(&mut self) -> &mut VecDeque<u8> {
+        &mut self.data
+    }
+
+    /// The last bytes of the ring are this piece.
+    pub(super) fn push(&mut self, piece: Piece) {
+        self.pieces.push_back(piece);
+    }
+
+    /// Takes bytes out of the first piece, which stays, and its files.
+    pub(super) fn take(&mut self, len: usize) -> Option<Box<Rights>> {
+        let piece = self.pieces.front_mut()?;
+        let len = len.min(piece.len);
+        piece.len -= len;
+        let rights = piece.rights.take();
+        self.data.drain(..len);
+        rights
+    }
+
+    /// Takes the first piece out, with what is left of it.
+    pub(super) fn pop(&mut self) -> Option<Piece> {
+        let piece = self.pieces.pop_front()?;
+        self.data.drain(..piece.len.min(self.data.len()));
+        if self.data.is_empty() && self.data.capacity() > RING_KEPT {
+            self.data = VecDeque::new();
+        }
+        Some(piece)
+    }
+
+    pub(super) fn into_pieces(self) -> impl Iterator<Item = Piece> {
+        self.pieces.into_iter()
+    }
+
+    pub(super) fn rights(&self) -> impl Iterator<Item = &Rights> {
+        self.pieces
+            .iter()
+            .filter_map(|piece| piece.rights.as_deref())
+    }
+
+    pub(super) fn take_rights(&mut self) -> impl Iterator<Item = Box<Rights>> + '_ {
+        self.pieces
+            .iter_mut()
+            .filter_map(|piece| piece.rights.take())
+    }
+
+    /// Whether the pieces are all of the bytes.
+    pub(super) fn is_consistent(&self) -> bool {
+        self.pieces.iter().map(|piece| piece.len).sum::<usize>() == self.data.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `SIOCOUTQ` of Linux tells it after one message.
+    #[test]
+    fn senders_pay_what_they_pay_in_linux() {
+        for (len, charge) in [
+            (1, 768),
+            (192, 768),
+            (193, 1280),
+            (1729, 4352),
+            (3776, 4352),
+            (3777, 4864),
+            (4289, 5376),
+            (8200, 8960),
+            (16392, 17152),
+            (36544, 37120),
+        ] {
+            assert_eq!(charge_stream(len), charge, "{len}");
+        }
+        for (len, charge) in [
+            (0, 768),
+            (3777, 8448),
+            (8200, 16640),
+            (16392, 20736),
+            (70024, 73984),
+            (86408, 102656),
+            (135560, 200960),
+        ] {
+            assert_eq!(charge_message(len), charge, "{len}");
+        }
+    }
+}

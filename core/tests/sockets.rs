@@ -1,0 +1,208 @@
+//! AF_UNIX sockets on the in-memory host: waiting, files in messages, what is left behind.
+
+mod guest;
+
+use guest::*;
+use varve_core::machine::ThreadId;
+use varve_core::syscall::TABLE;
+
+const EPIPE: i64 = 32;
+const ECONNREFUSED: i64 = 111;
+const ETOOMANYREFS: i64 = 109;
+
+const UNIX: u64 = 1;
+const STREAM: u64 = 1;
+const DATAGRAM: u64 = 2;
+const NONBLOCK: u64 = 0o4000;
+const NOSIGNAL: u64 = 0x4000;
+const RLIMIT_NOFILE: u64 = 7;
+
+const PAIR: u64 = DATA;
+const ADDRESS: u64 = DATA + 0x100;
+const HEADER: u64 = DATA + 0x200;
+const IOV: u64 = DATA + 0x280;
+const CONTROL: u64 = DATA + 0x300;
+const TEXT: u64 = DATA + 0x400;
+
+fn number(name: &str) -> u64 {
+    let entry = TABLE.iter().find(|entry| entry.name == name);
+    entry.expect("a known call").number
+}
+
+#[track_caller]
+fn now(m: &mut Guests, t: ThreadId, name: &str, args: &[u64]) -> i64 {
+    call(m, t, number(name), args)
+}
+
+#[track_caller]
+fn waits(m: &mut Guests, t: ThreadId, name: &str, args: &[u64]) {
+    parks(m, t, number(name), args);
+}
+
+/// What a call that had to wait has returned.
+#[track_caller]
+fn returned(m: &mut Guests, t: ThreadId) -> i64 {
+    m.result(t).expect("the call has ended")
+}
+
+#[track_caller]
+fn two(m: &mut Guests, t: ThreadId, name: &str, args: &[u64]) -> [u64; 2] {
+    assert_eq!(now(m, t, name, args), 0);
+    [0, 4].map(|at| u64::from(word(m, t, PAIR + at)))
+}
+
+fn pair(m: &mut Guests, t: ThreadId, kind: u64) -> [u64; 2] {
+    two(m, t, "socketpair", &[UNIX, kind, 0, PAIR])
+}
+
+/// An abstract name.
+fn address(m: &mut Guests, t: ThreadId, name: &str) -> u64 {
+    let mut bytes = vec![1, 0, 0];
+    bytes.extend(name.as_bytes());
+    m.poke(t, ADDRESS, &bytes).unwrap();
+    bytes.len() as u64
+}
+
+/// Sends one byte with files.
+#[track_caller]
+fn give(m: &mut Guests, t: ThreadId, fd: u64, files: &[u64]) -> i64 {
+    let longs = |words: &[u64]| -> Vec<u8> {
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        bytes.collect()
+    };
+    let len = 16 + 4 * files.len() as u64;
+    let mut control = longs(&[len, 1 | 1 << 32]);
+    control.extend(files.iter().flat_map(|&file| (file as u32).to_le_bytes()));
+    control.resize(control.len().next_multiple_of(8), 0);
+    m.poke(t, IOV, &longs(&[TEXT, 1])).unwrap();
+    let header = longs(&[0, 0, IOV, 1, CONTROL, control.len() as u64, 0]);
+    m.poke(t, CONTROL, &control).unwrap();
+    m.poke(t, HEADER, &header).unwrap();
+    now(m, t, "sendmsg", &[fd, HEADER, NOSIGNAL])
+}
+
+#[track_caller]
+fn close(m: &mut Guests, t: ThreadId, fd: u64) {
+    assert_eq!(now(m, t, "close", &[fd]), 0);
+}
+
+#[test]
+fn readers_and_writers_wait_for_each_other() {
+    let mut m = boot();
+    let a = m.first();
+    let b = thread(&mut m, a);
+    let [left, right] = pair(&mut m, a, STREAM);
+    waits(&mut m, b, "read", &[right, TEXT, 10]);
+    assert_eq!(now(&mut m, a, "write", &[left, TEXT, 5]), 5);
+    assert_eq!(returned(&mut m, b), 5);
+    // The queue takes what Linux's takes: 278 messages of a byte.
+    for _ in 0..277 {
+        assert_eq!(now(&mut m, a, "write", &[left, TEXT, 1]), 1);
+    }
+    assert_eq!(now(&mut m, a, "write", &[left, TEXT, 1]), 1);
+    waits(&mut m, a, "write", &[left, TEXT, 1]);
+    assert_eq!(now(&mut m, b, "read", &[right, TEXT, 200]), 200);
+    assert!(m.result(a).is_none(), "not yet: a quarter must be free");
+    assert_eq!(now(&mut m, b, "read", &[right, TEXT, 20]), 20);
+    assert_eq!(returned(&mut m, a), 1);
+    waits(&mut m, a, "read", &[left, TEXT, 1]);
+    close(&mut m, b, right);
+    // The bytes that nobody has read are lost, and the other side is told.
+    assert_eq!(returned(&mut m, a), -104);
+    assert_eq!(now(&mut m, a, "sendto", &[left, TEXT, 1, NOSIGNAL]), -EPIPE);
+}
+
+#[test]
+fn connections_wait_to_be_accepted() {
+    let mut m = boot();
+    let a = m.first();
+    let b = thread(&mut m, a);
+    let socket = |m: &mut Guests, t| now(m, t, "socket", &[UNIX, STREAM, 0]) as u64;
+    let listener = socket(&mut m, a);
+    let len = address(&mut m, a, "name");
+    let [c, d, e] = [(); 3].map(|()| socket(&mut m, a));
+    assert_eq!(now(&mut m, a, "connect", &[c, ADDRESS, len]), -ECONNREFUSED);
+    assert_eq!(now(&mut m, a, "bind", &[listener, ADDRESS, len]), 0);
+    assert_eq!(now(&mut m, a, "connect", &[c, ADDRESS, len]), -ECONNREFUSED);
+    assert_eq!(now(&mut m, a, "listen", &[listener, 0]), 0);
+    waits(&mut m, b, "accept", &[listener, 0, 0]);
+    assert_eq!(now(&mut m, a, "connect", &[c, ADDRESS, len]), 0);
+    assert!(returned(&mut m, b) > 0);
+    assert_eq!(now(&mut m, a, "connect", &[d, ADDRESS, len]), 0);
+    waits(&mut m, b, "connect", &[e, ADDRESS, len]);
+    assert!(now(&mut m, a, "accept", &[listener, 0, 0]) > 0);
+    assert_eq!(returned(&mut m, b), 0);
+    waits(&mut m, b, "read", &[e, TEXT, 1]);
+    close(&mut m, a, listener);
+    assert_eq!(returned(&mut m, b), -104);
+}
+
+/// What leads to a file only through its own queue is closed: the pipe in it loses its writer.
+#[test]
+fn files_that_nobody_can_receive_are_closed() {
+    let mut m = boot();
+    let a = m.first();
+    for kind in [STREAM, DATAGRAM] {
+        let [read, write] = two(&mut m, a, "pipe2", &[PAIR, NONBLOCK]);
+        let [left, right] = pair(&mut m, a, kind);
+        assert_eq!(give(&mut m, a, left, &[left, right, write]), 1);
+        assert_eq!(give(&mut m, a, right, &[left, right]), 1);
+        close(&mut m, a, write);
+        close(&mut m, a, left);
+        assert_eq!(now(&mut m, a, "read", &[read, TEXT, 1]), -EAGAIN);
+        close(&mut m, a, right);
+        assert_eq!(now(&mut m, a, "read", &[read, TEXT, 1]), 0);
+        close(&mut m, a, read);
+    }
+}
+
+/// A queue that can still be read keeps all that is behind it.
+#[test]
+fn files_that_can_be_received_stay() {
+    let mut m = boot();
+    let a = m.first();
+    let [read, write] = two(&mut m, a, "pipe2", &[PAIR, NONBLOCK]);
+    let [left, right] = pair(&mut m, a, STREAM);
+    let [inner_left, inner_right] = pair(&mut m, a, STREAM);
+    assert_eq!(give(&mut m, a, inner_left, &[write, inner_right]), 1);
+    assert_eq!(give(&mut m, a, left, &[inner_right]), 1);
+    for fd in [write, inner_left, inner_right] {
+        close(&mut m, a, fd);
+    }
+    assert_eq!(now(&mut m, a, "read", &[read, TEXT, 1]), -EAGAIN);
+    close(&mut m, a, right);
+    assert_eq!(now(&mut m, a, "read", &[read, TEXT, 1]), 0);
+}
+
+/// Sockets in the queues of sockets, one in the other, do not close inside each other.
+#[test]
+fn a_long_chain_of_queues_is_closed() {
+    let mut m = boot();
+    let a = m.first();
+    let [read, mut inner] = two(&mut m, a, "pipe2", &[PAIR, NONBLOCK]);
+    for _ in 0..900 {
+        let [left, right] = pair(&mut m, a, DATAGRAM);
+        assert_eq!(give(&mut m, a, left, &[inner]), 1);
+        close(&mut m, a, inner);
+        close(&mut m, a, left);
+        inner = right;
+    }
+    close(&mut m, a, inner);
+    assert_eq!(now(&mut m, a, "read", &[read, TEXT, 1]), 0);
+}
+
+#[test]
+fn a_user_has_so_many_files_in_flight() {
+    let mut m = boot();
+    let a = m.first();
+    m.poke(a, TEXT, &[64, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0])
+        .unwrap();
+    assert_eq!(now(&mut m, a, "setrlimit", &[RLIMIT_NOFILE, TEXT]), 0);
+    let [left, right] = pair(&mut m, a, STREAM);
+    for _ in 0..65 {
+        assert_eq!(give(&mut m, a, left, &[0]), 1);
+    }
+    assert_eq!(give(&mut m, a, left, &[0]), -ETOOMANYREFS);
+    assert_eq!(now(&mut m, a, "read", &[right, TEXT, 1]), 1);
+    assert_eq!(give(&mut m, a, left, &[0]), 1);
+}
