@@ -280,6 +280,12 @@ fn sockets_are_the_same_natively_and_in_a_sandbox() {
     compare_in_empty_directory("sockets.c", 16, &[]);
 }
 
+/// Asynchronous input and output.
+#[test]
+fn aio_is_the_same_natively_and_in_a_sandbox() {
+    compare_in_empty_directory("aio.c", 6, &[]);
+}
+
 /// Writes a file into a layer, or into what the layers are together.
 fn put(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).unwrap();

@@ -22,7 +22,7 @@ use crate::port::Ports;
 use crate::syscall;
 use crate::syscall::futex::FutexKey;
 use crate::task::{Creds, Task, Tasks, process, signal};
-use crate::vfs::{FdTable, FileId, FsContext, Vfs, epoll, ready};
+use crate::vfs::{FdTable, FileId, FsContext, Vfs, aio, epoll, ready};
 
 /// The application kernel.
 ///
@@ -73,6 +73,8 @@ pub(crate) enum WaitKey {
     Pipe(u32),
     /// A change of a socket: bytes, room, connections.
     Socket(crate::vfs::socket::SocketId),
+    /// Events of an asynchronous input and output context.
+    Aio(crate::vfs::aio::ContextId),
     /// A change of an open file that is an event itself: a counter, timer or epoll instance.
     File(FileId),
     /// A signal came for a thread of this process or for the process (signalfd(2)).
@@ -480,6 +482,7 @@ impl Kernel {
                 self.make_ready(thread);
             }
             crate::task::timer::expire(self);
+            aio::settle(self, ports);
             let Some(thread) = self.waits.ready.pop_front() else {
                 if self.mm.frames.is_over() && crate::mm::oom::make_room(self, ports) {
                     continue;
@@ -532,6 +535,7 @@ impl Kernel {
         self.wake_threads(key);
         if events != 0 {
             epoll::announce(self, key, events);
+            aio::announce(self, key, events);
         }
     }
 

@@ -1,4 +1,4 @@
-//! AF_UNIX sockets on the in-memory host: waiting, files in messages, what is left behind.
+//! AF_UNIX sockets and asynchronous input and output on the in-memory host: waiting, files in messages, what is left behind.
 
 mod guest;
 
@@ -205,4 +205,44 @@ fn a_user_has_so_many_files_in_flight() {
     assert_eq!(give(&mut m, a, left, &[0]), -ETOOMANYREFS);
     assert_eq!(now(&mut m, a, "read", &[right, TEXT, 1]), 1);
     assert_eq!(give(&mut m, a, left, &[0]), 1);
+}
+
+/// A request that waits for a file ends when the file is ready, and tells a counter.
+#[test]
+fn requests_end_when_their_file_is_ready() {
+    let mut m = boot();
+    let a = m.first();
+    m.poke(a, PAIR, &[0; 8]).unwrap();
+    assert_eq!(now(&mut m, a, "io_setup", &[8, PAIR]), 0);
+    let context = long(&mut m, a, PAIR);
+    let counter = now(&mut m, a, "eventfd2", &[0, NONBLOCK]) as u64;
+    let [left, right] = pair(&mut m, a, STREAM);
+    let request = [77, 0, 5 | right << 32, 1, 0, 0, 0, 1 | counter << 32];
+    let bytes: Vec<u8> = request
+        .iter()
+        .flat_map(|word: &u64| word.to_le_bytes())
+        .collect();
+    m.poke(a, HEADER, &bytes).unwrap();
+    m.poke(a, IOV, &HEADER.to_le_bytes()).unwrap();
+    assert_eq!(now(&mut m, a, "io_submit", &[context, 1, IOV]), 1);
+    assert_eq!(now(&mut m, a, "read", &[counter, TEXT, 8]), -EAGAIN);
+    let b = thread(&mut m, a);
+    waits(&mut m, b, "io_getevents", &[context, 1, 1, TEXT, 0]);
+    assert_eq!(now(&mut m, a, "write", &[left, TEXT, 1]), 1);
+    assert_eq!(returned(&mut m, b), 1);
+    assert_eq!(
+        [0, 8, 16].map(|at| long(&mut m, a, TEXT + at)),
+        [77, HEADER, 1]
+    );
+    assert_eq!(now(&mut m, a, "read", &[counter, TEXT, 8]), 8);
+    // The file of a request that has not ended is closed with the context.
+    let [read, write] = two(&mut m, a, "pipe2", &[PAIR, NONBLOCK]);
+    m.poke(a, HEADER + 20, &(write as u32).to_le_bytes())
+        .unwrap();
+    m.poke(a, HEADER + 24, &0u64.to_le_bytes()).unwrap();
+    assert_eq!(now(&mut m, a, "io_submit", &[context, 1, IOV]), 1);
+    close(&mut m, a, write);
+    assert_eq!(now(&mut m, a, "read", &[read, TEXT, 1]), -EAGAIN);
+    assert_eq!(now(&mut m, a, "io_destroy", &[context]), 0);
+    assert_eq!(now(&mut m, a, "read", &[read, TEXT, 1]), 0);
 }

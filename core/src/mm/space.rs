@@ -314,6 +314,7 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId) {
     if space.users > 0 {
         return;
     }
+    crate::vfs::aio::space_gone(k, p, id);
     // The host drops the whole space: single pages need not be unmapped.
     k.emit(Output::DropSpace(id));
     let Some(space) = k.mm.spaces.remove(&id) else {

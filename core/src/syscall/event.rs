@@ -202,6 +202,44 @@ pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: Hex) -> SysRes
     Ok(fdtable::install(cx, id, flags & CLOEXEC != 0)? as u64)
 }
 
+/// No descriptor is a ring, as none can be made.
+pub(super) fn io_uring_enter(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    _to_submit: Uint,
+    _min_complete: Uint,
+    flags: Hex,
+    _arg: Addr,
+    _size: Size,
+) -> SysResult {
+    /// `IORING_ENTER_` flags, and the one that takes a number which is no descriptor.
+    const ENTER_FLAGS: u64 = 0xff;
+    const REGISTERED_RING: u64 = 0x10;
+    if flags.0 & 0xffff_ffff & !ENTER_FLAGS != 0 || flags.0 & REGISTERED_RING != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    fdtable::get(cx, fd.0)?;
+    Err(Errno::EOPNOTSUPP.into())
+}
+
+/// The same.
+pub(super) fn io_uring_register(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    opcode: Uint,
+    _arg: Addr,
+    _nr_args: Uint,
+) -> SysResult {
+    /// One past the highest `IORING_REGISTER_` operation of Linux 6.12, with the bit for a number that is no descriptor.
+    const OPERATIONS: u32 = 31;
+    const REGISTERED_RING: u32 = 1 << 31;
+    if opcode.0 & !REGISTERED_RING >= OPERATIONS || opcode.0 & REGISTERED_RING != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    fdtable::get(cx, fd.0)?;
+    Err(Errno::EOPNOTSUPP.into())
+}
+
 /// As a kernel with `io_uring_disabled` set to 2 (`/proc/sys/kernel/io_uring_disabled`).
 pub(super) fn io_uring_setup(_cx: &mut Cx<'_, '_>, _entries: Uint, _params: Addr) -> SysResult {
     Err(Errno::EPERM.into())

@@ -112,20 +112,31 @@ fn vector(
         return Err(Errno::EBADF.into());
     }
     let mut iov = Iov::vector(cx, addr.0, count.0)?;
-    if flags & !(RWF_HINTS | g::RWF_NOWAIT | g::RWF_APPEND | RWF_NOAPPEND) != 0 {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
-    how.no_wait = flags & g::RWF_NOWAIT != 0;
-    how.append = match (flags & g::RWF_APPEND != 0, flags & RWF_NOAPPEND != 0) {
-        (true, true) => return Err(Errno::EINVAL.into()),
-        (true, false) => Some(true),
-        (false, true) => Some(false),
-        (false, false) => None,
+    how = rw::How {
+        at: how.at,
+        ..how_of(flags)?
     };
     match writes {
         true => rw::write(cx, file, &mut iov, how),
         false => rw::read(cx, file, &mut iov, how),
     }
+}
+
+/// What `RWF_` flags say. `EOPNOTSUPP` for unknown ones.
+pub(super) fn how_of(flags: u32) -> Result<rw::How, Errno> {
+    if flags & !(RWF_HINTS | g::RWF_NOWAIT | g::RWF_APPEND | RWF_NOAPPEND) != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Ok(rw::How {
+        at: None,
+        no_wait: flags & g::RWF_NOWAIT != 0,
+        append: match (flags & g::RWF_APPEND != 0, flags & RWF_NOAPPEND != 0) {
+            (true, true) => return Err(Errno::EINVAL),
+            (true, false) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        },
+    })
 }
 
 pub(super) fn readv(cx: &mut Cx<'_, '_>, fd: Fd, iov: Addr, iovcnt: Ulong) -> SysResult {
@@ -253,7 +264,7 @@ pub(super) fn lseek(cx: &mut Cx<'_, '_>, fd: Fd, offset: Offset, whence: Whence)
 }
 
 /// A file whose data is to be written out: everything is in memory.
-fn sync_file(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
+pub(super) fn sync_file(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
     match file::at(cx.k, id).kind {
         FileKind::Regular | FileKind::Directory => Ok(0),

@@ -4,6 +4,7 @@ pub mod args;
 pub(crate) mod strace;
 mod table;
 
+mod aio;
 mod copy;
 mod dir;
 mod epoll;

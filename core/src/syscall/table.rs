@@ -3,8 +3,9 @@
 use super::args::*;
 use super::{Entry, Param, Support::*, entries};
 use super::{
-    copy, dir, epoll, event, fd, file, futex, identity, inotify, memory, mount, namespace, pidfd,
-    poll, process, signal, socket, socket_message, socket_option, stat, system, time, timer, xattr,
+    aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, memory, mount, namespace,
+    pidfd, poll, process, signal, socket, socket_message, socket_option, stat, system, time, timer,
+    xattr,
 };
 
 entries! {
@@ -172,6 +173,11 @@ entries! {
     202 futex(uaddr: Addr, op: Hex, val: Uint, timeout: Addr, uaddr2: Addr, val3: Uint) => futex::futex, Partial("owners inherit no priority: all threads are SCHED_OTHER; FUTEX_FD");
     203 sched_setaffinity(pid: Pid, len: Size, mask: Addr) => system::sched_setaffinity, Partial("checked, but threads are placed by the host");
     204 sched_getaffinity(pid: Pid, len: Size, mask: Addr) => system::sched_getaffinity, Partial("all processors");
+    206 io_setup(nr_events: Uint, ctxp: Addr) => aio::io_setup, Partial("no ring that user space could read");
+    207 io_destroy(ctx: Hex) => aio::io_destroy, Full;
+    208 io_getevents(ctx: Hex, min_nr: Offset, nr: Offset, events: Addr, timeout: Addr) => aio::io_getevents, Full;
+    209 io_submit(ctx: Hex, nr: Ulong, iocbpp: Addr) => aio::io_submit, Partial("IO priorities");
+    210 io_cancel(ctx: Hex, iocb: Addr, result: Addr) => aio::io_cancel, Full;
     213 epoll_create(size: Int) => epoll::epoll_create, Full;
     216 remap_file_pages(addr: Addr, size: Size, prot: ProtFlags, pgoff: Ulong, flags: MapFlags) => memory::remap_file_pages, Full;
     217 getdents64(fd: Fd, dirp: Addr, count: Uint) => dir::getdents64, Partial("access times stay as they are (noatime)");
@@ -262,8 +268,11 @@ entries! {
     330 pkey_alloc(flags: Ulong, access_rights: Hex) => memory::pkey_alloc, Partial("as on a processor without protection keys");
     331 pkey_free(pkey: Int) => memory::pkey_free, Partial("as on a processor without protection keys");
     332 statx(dirfd: DirFd, path: Path, flags: AtFlags, mask: Hex, statxbuf: Addr) => stat::statx, Full;
+    333 io_pgetevents(ctx: Hex, min_nr: Offset, nr: Offset, events: Addr, timeout: Addr, sig: Addr) => aio::io_pgetevents, Full;
     424 pidfd_send_signal(pidfd: Fd, sig: Sig, info: Addr, flags: Hex) => pidfd::pidfd_send_signal, Full;
     425 io_uring_setup(entries: Uint, params: Addr) => event::io_uring_setup, Partial("refused with EPERM, as with kernel.io_uring_disabled = 2: it would be a second way into every call");
+    426 io_uring_enter(fd: Fd, to_submit: Uint, min_complete: Uint, flags: Hex, arg: Addr, size: Size) => event::io_uring_enter, Partial("no rings");
+    427 io_uring_register(fd: Fd, opcode: Uint, arg: Addr, nr_args: Uint) => event::io_uring_register, Partial("no rings");
     434 pidfd_open(pid: Pid, flags: Hex) => pidfd::pidfd_open, Full;
     435 clone3(args: Addr, size: Size) => process::clone3, Partial("time namespaces, CLONE_INTO_CGROUP, set_tid");
     436 close_range(first: Uint, last: Uint, flags: Hex) => fd::close_range, Full;

@@ -30,6 +30,9 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     for (id, count) in super::socket::rights::held(k) {
         *files.entry(id).or_default() += count;
     }
+    for id in super::aio::held(k) {
+        *files.entry(id).or_default() += 1;
+    }
     let mut dentries: BTreeMap<DentryId, u32> = BTreeMap::new();
     let mut hold = |id: DentryId| *dentries.entry(id).or_default() += 1;
     let mut ends: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
@@ -110,6 +113,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     super::epoll::check(k)?;
     super::inotify::check(k)?;
     super::socket::check(k)?;
+    super::aio::check(k)?;
     for inode in super::seal::inodes(k) {
         if !vfs.files.iter().any(|(_, file)| file.inode == Some(inode)) {
             return Err(format!("{inode:?} has seals, but is not open"));

@@ -3,6 +3,7 @@
 use super::file::{self, FileId, FileKind};
 use super::ready::{ERR, PLAIN_IN, PLAIN_OUT};
 use super::rw::Iov;
+use crate::Kernel;
 use crate::abi::Errno;
 use crate::kernel::{Cx, Stop, Wait, WaitKey};
 
@@ -33,6 +34,14 @@ fn counter<'k>(cx: &'k mut Cx<'_, '_>, id: FileId) -> Result<&'k mut EventFd, Er
     match &mut file::at_mut(cx.k, id).kind {
         FileKind::EventFd(event) => Ok(event),
         _ => Err(Errno::EBADF),
+    }
+}
+
+/// Adds one, as long as that can be told.
+pub(super) fn signal(k: &mut Kernel, id: FileId) {
+    if let FileKind::EventFd(event) = &mut file::at_mut(k, id).kind {
+        event.count = event.count.saturating_add(1);
+        k.notify(WaitKey::File(id), PLAIN_IN);
     }
 }
 

@@ -3,8 +3,9 @@
 //! Layers of this module, each knowing only those below it:
 //! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) -> `filesystem` (inodes by number)
 //! -> `union`, `proc`, `sysfs`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `socket`, `device`, `lock`,
-//! `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`, `inotify`.
+//! `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`, `inotify`; `aio` are requests on any of them.
 
+pub(crate) mod aio;
 pub(crate) mod anon;
 pub(crate) mod boot;
 pub(crate) mod caller;
@@ -72,6 +73,9 @@ pub(crate) struct Vfs {
     pub pipes: pipe::Pipes,
     pub sockets: socket::Sockets,
     pub(super) locks: lock::Locks,
+    pub(super) aio: aio::Aio,
+    /// Files of asynchronous requests that have ended, to be given back.
+    pub(super) aio_ended: Vec<FileId>,
     pub(super) watches: epoll::Watches,
     pub(super) watched: inotify::Watched,
     pub seals: seal::Seals,
@@ -98,6 +102,8 @@ impl Vfs {
             pipes: pipe::Pipes::new(),
             sockets: socket::Sockets::default(),
             locks: lock::Locks::new(),
+            aio: aio::Aio::default(),
+            aio_ended: Vec::new(),
             watches: epoll::Watches::default(),
             watched: inotify::Watched::default(),
             seals: seal::Seals::default(),

@@ -1,0 +1,344 @@
+//! Asynchronous input and output (io_setup(2), io_submit(2), io_getevents(2)).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::args::*;
+use super::file;
+use super::poll::take_mask;
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::machine::Prot;
+use crate::mm::map;
+use crate::mm::space::MAP_COUNT_MAX;
+use crate::mm::vma::{Behind, Name, Vma};
+use crate::vfs::aio::{self, ContextId, Event, Poll};
+use crate::vfs::file::{at, get};
+use crate::vfs::rw::{self, Iov};
+use crate::vfs::{FileId, FileKind, fdtable, ready};
+
+/// What a request asks for (`IOCB_CMD_`).
+const PREAD: u16 = 0;
+const PWRITE: u16 = 1;
+const FSYNC: u16 = 2;
+const FDSYNC: u16 = 3;
+const POLL: u16 = 5;
+const PREADV: u16 = 7;
+const PWRITEV: u16 = 8;
+/// `IOCB_FLAG_RESFD`
+const TELL: u32 = 1;
+/// Where the key is in a request; the kernel's own value.
+const KEY_AT: u64 = 8;
+const KEY: u32 = 0;
+const NANOS: i64 = 1_000_000_000;
+
+/// `struct iocb`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Iocb {
+    data: u64,
+    key: u32,
+    rw_flags: u32,
+    opcode: u16,
+    priority: i16,
+    fd: i32,
+    buf: u64,
+    bytes: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    tell: i32,
+}
+
+/// `struct aio_ring` without events: with a magic number of 0 libaio does not read it.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Ring {
+    id: u32,
+    entries: u32,
+    head: u32,
+    tail: u32,
+    magic: u32,
+    compatible: u32,
+    incompatible: u32,
+    length: u32,
+}
+
+fn context(cx: &Cx<'_, '_>, addr: u64) -> ContextId {
+    ContextId {
+        space: cx.space(),
+        addr,
+    }
+}
+
+pub(super) fn io_setup(cx: &mut Cx<'_, '_>, nr_events: Uint, ctxp: Addr) -> SysResult {
+    let old: u64 = cx.read_obj(ctxp.0)?;
+    if old != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    aio::check_room(cx.k, nr_events.0)?;
+    let space = cx.space();
+    let limit = cx.rlimit(g::RLIMIT_AS);
+    let areas = cx.k.mm.space_mut(space);
+    if areas.total() + PAGE_SIZE > limit || areas.vmas.len() >= MAP_COUNT_MAX {
+        return Err(Errno::ENOMEM.into());
+    }
+    let start = areas.gap(PAGE_SIZE)?;
+    let rights = Prot::READ | Prot::WRITE;
+    let behind = Behind::Anonymous(Name::None);
+    let vma = Vma::private(start + PAGE_SIZE, rights, behind);
+    map::insert(cx.k, cx.p, space, start, vma);
+    let ring = Ring {
+        id: 0,
+        entries: 0,
+        head: 0,
+        tail: 0,
+        magic: 0,
+        compatible: 0,
+        incompatible: 0,
+        length: size_of::<Ring>() as u32,
+    };
+    let told = cx
+        .write_obj(start, &ring)
+        .map_err(|_| Errno::ENOMEM)
+        .and_then(|()| cx.write_obj(ctxp.0, &start));
+    if let Err(errno) = told {
+        map::unmap(cx.k, cx.p, space, start, start + PAGE_SIZE)?;
+        return Err(errno.into());
+    }
+    aio::add(cx.k, context(cx, start), nr_events.0);
+    Ok(0)
+}
+
+pub(super) fn io_destroy(cx: &mut Cx<'_, '_>, ctx: Hex) -> SysResult {
+    let id = context(cx, ctx.0);
+    aio::remove(cx.k, cx.p, id)?;
+    // The program may have put something else there: then it stays.
+    let there = cx.k.mm.space(id.space).find(ctx.0);
+    if there.is_some_and(|(_, vma)| vma.file().is_none() && !vma.shared) {
+        map::unmap(cx.k, cx.p, id.space, ctx.0, ctx.0 + PAGE_SIZE)?;
+    }
+    Ok(0)
+}
+
+pub(super) fn io_submit(cx: &mut Cx<'_, '_>, ctx: Hex, nr: Ulong, iocbpp: Addr) -> SysResult {
+    if (nr.0 as i64) < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let id = context(cx, ctx.0);
+    let count = nr.0.min(aio::get(cx.k, id)?.room());
+    // A request may wait, as for a pipe: then this many before it are done, and this is how far it is itself.
+    let word = cx.call().progress;
+    let mut done = word >> 32;
+    cx.call().progress = word & u64::from(u32::MAX);
+    while done < count {
+        let submitted = cx
+            .read_obj(iocbpp.0.wrapping_add(done * 8))
+            .map_err(Stop::Errno)
+            .and_then(|at: u64| submit(cx, id, at));
+        match submitted {
+            Ok(()) => done += 1,
+            Err(Stop::Block(wait)) => {
+                cx.call().progress |= done << 32;
+                return Err(Stop::Block(wait));
+            }
+            Err(_) if done > 0 => break,
+            Err(stop) => return Err(stop),
+        }
+        cx.call().progress = 0;
+    }
+    Ok(done)
+}
+
+fn submit(cx: &mut Cx<'_, '_>, id: ContextId, request: u64) -> Result<(), Stop> {
+    let iocb: Iocb = cx.read_obj(request)?;
+    if iocb.reserved != 0 || (iocb.bytes as i64) < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if aio::get(cx.k, id)?.is_full() {
+        return Err(Errno::EAGAIN.into());
+    }
+    let file = fdtable::get(cx, iocb.fd)?;
+    let mut tell = None;
+    if iocb.flags & TELL != 0 {
+        let counter = fdtable::get(cx, iocb.tell)?;
+        if !aio::is_counter(cx.k, counter) {
+            return Err(Errno::EINVAL.into());
+        }
+        tell = Some(counter);
+    }
+    cx.write_obj(request.wrapping_add(KEY_AT), &KEY)?;
+    let result = match iocb.opcode {
+        PREAD | PREADV | PWRITE | PWRITEV => transfer(cx, file, &iocb)?,
+        FSYNC | FDSYNC => {
+            if iocb.buf != 0 || iocb.offset != 0 || iocb.bytes != 0 || iocb.rw_flags != 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            file::sync_file(cx, Fd(iocb.fd))? as i64
+        }
+        POLL => return poll(cx, id, (file, tell), request, &iocb),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let event = Event {
+        data: iocb.data,
+        request,
+        result,
+    };
+    aio::complete(cx.k, id, event, tell);
+    Ok(())
+}
+
+/// Reads or writes: the result of the request. Errors of the request itself are those of io_submit(2).
+fn transfer(cx: &mut Cx<'_, '_>, id: FileId, iocb: &Iocb) -> Result<i64, Stop> {
+    let writes = matches!(iocb.opcode, PWRITE | PWRITEV);
+    let mut how = file::how_of(iocb.rw_flags)?;
+    let file = at(cx.k, id);
+    let allowed = match writes {
+        true => file.writable(),
+        false => file.readable(),
+    };
+    if !allowed {
+        return Err(Errno::EBADF.into());
+    }
+    // Files without a position pass over the one that is given.
+    if rw::has_position(&file.kind) {
+        how.at = Some(u64::try_from(iocb.offset).map_err(|_| Errno::EINVAL)?);
+    }
+    if matches!(
+        file.kind,
+        FileKind::Directory | FileKind::Epoll(_) | FileKind::PidFd(_)
+    ) {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut iov = match iocb.opcode {
+        PREAD | PWRITE => Iov::single(iocb.buf, iocb.bytes)?,
+        _ => Iov::vector(cx, iocb.buf, iocb.bytes)?,
+    };
+    let done = match writes {
+        true => rw::write(cx, id, &mut iov, how),
+        false => rw::read(cx, id, &mut iov, how),
+    };
+    match done {
+        Ok(done) => Ok(done as i64),
+        Err(Stop::Errno(errno)) => Ok(-i64::from(errno.number())),
+        Err(stop) => Err(stop),
+    }
+}
+
+fn poll(
+    cx: &mut Cx<'_, '_>,
+    id: ContextId,
+    (file, tell): (FileId, Option<FileId>),
+    request: u64,
+    iocb: &Iocb,
+) -> Result<(), Stop> {
+    let events = u16::try_from(iocb.buf).map_err(|_| Errno::EINVAL)?;
+    if iocb.offset != 0 || iocb.bytes != 0 || iocb.rw_flags != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    get(cx.k, file);
+    if let Some(counter) = tell {
+        get(cx.k, counter);
+    }
+    let events = events | ready::ERR | ready::HUP;
+    let thread = cx.thread;
+    let asked = (iocb.data, request);
+    let poll = Poll::new(cx.k, asked, (file, events), tell, thread);
+    aio::add_poll(cx.k, cx.p, id, poll);
+    Ok(())
+}
+
+pub(super) fn io_cancel(cx: &mut Cx<'_, '_>, ctx: Hex, iocb: Addr, _result: Addr) -> SysResult {
+    let key: u32 = cx.read_obj(iocb.0.wrapping_add(KEY_AT))?;
+    if key != KEY {
+        return Err(Errno::EINVAL.into());
+    }
+    let id = context(cx, ctx.0);
+    aio::cancel(cx.k, cx.p, id, iocb.0)?;
+    // It ends as any other, with an event.
+    Err(Errno::EINPROGRESS.into())
+}
+
+/// Reads at least `min` events, at most `max`, as many as there are when the time is over.
+fn read_events(
+    cx: &mut Cx<'_, '_>,
+    ctx: Hex,
+    (min, max): (i64, i64),
+    at: u64,
+    timeout: Option<u64>,
+    restart: Restart,
+) -> SysResult {
+    let id = context(cx, ctx.0);
+    let ready = aio::get(cx.k, id)?.ready();
+    if min > max || min < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let over = timeout.is_some_and(|timeout| cx.expired(timeout));
+    if (ready as i64) < min && !over {
+        let entered = cx.call().entered.mono;
+        let deadline = timeout.map(|timeout| entered.saturating_add(timeout));
+        let interrupted = crate::task::signal::interrupts(cx.k, cx.thread, false);
+        if ready == 0 || !interrupted {
+            return Wait::on(WaitKey::Aio(id))
+                .until(deadline)
+                .restart(restart)
+                .into();
+        }
+    }
+    let mut done = 0;
+    while done < max as u64 {
+        let context = aio::get(cx.k, id)?;
+        let Some(&event) = context.events().next() else {
+            break;
+        };
+        let words = [event.data, event.request, event.result as u64, 0];
+        match cx.write_obj(at.wrapping_add(done * 32), &words) {
+            Ok(()) => {}
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+        aio::consume(cx.k, id, 1);
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// How long to wait: not at all if that is negative, which is no error here.
+fn read_timeout(cx: &mut Cx<'_, '_>, timeout: Addr) -> Result<Option<u64>, Errno> {
+    if timeout.0 == 0 {
+        return Ok(None);
+    }
+    let [sec, nsec]: [i64; 2] = cx.read_obj(timeout.0)?;
+    let nanos = sec.saturating_mul(NANOS).saturating_add(nsec);
+    Ok(Some(u64::try_from(nanos).unwrap_or(0)))
+}
+
+pub(super) fn io_getevents(
+    cx: &mut Cx<'_, '_>,
+    ctx: Hex,
+    min_nr: Offset,
+    nr: Offset,
+    events: Addr,
+    timeout: Addr,
+) -> SysResult {
+    let timeout = read_timeout(cx, timeout)?;
+    read_events(cx, ctx, (min_nr.0, nr.0), events.0, timeout, Restart::Never)
+}
+
+pub(super) fn io_pgetevents(
+    cx: &mut Cx<'_, '_>,
+    ctx: Hex,
+    min_nr: Offset,
+    nr: Offset,
+    events: Addr,
+    timeout: Addr,
+    sig: Addr,
+) -> SysResult {
+    let timeout = read_timeout(cx, timeout)?;
+    if sig.0 != 0 {
+        let [mask, size]: [u64; 2] = cx.read_obj(sig.0)?;
+        take_mask(cx, mask, size)?;
+    }
+    let restart = Restart::IfNoHandler;
+    read_events(cx, ctx, (min_nr.0, nr.0), events.0, timeout, restart)
+}
