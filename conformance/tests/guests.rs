@@ -286,6 +286,12 @@ fn aio_is_the_same_natively_and_in_a_sandbox() {
     compare_in_empty_directory("aio.c", 6, &[]);
 }
 
+/// Signals and what else processes tell each other.
+#[test]
+fn signals_are_the_same_natively_and_in_a_sandbox() {
+    compare_in_empty_directory("signals.c", 18, &[]);
+}
+
 /// Writes a file into a layer, or into what the layers are together.
 fn put(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).unwrap();

@@ -21,7 +21,8 @@ use crate::ns::Namespaces;
 use crate::port::Ports;
 use crate::syscall;
 use crate::syscall::futex::FutexKey;
-use crate::task::{Creds, Task, Tasks, process, signal};
+use crate::task::seccomp::{self, Seccomp};
+use crate::task::{Creds, Task, Tasks, cputime, process, signal};
 use crate::vfs::{FdTable, FileId, FsContext, Vfs, aio, epoll, ready};
 
 /// The application kernel.
@@ -381,10 +382,8 @@ impl Kernel {
             return;
         }
         task.regs = regs;
-        task.running = false;
         task.interrupting = false;
-        let ran = now.mono.saturating_sub(task.resumed);
-        task.cpu_time = task.cpu_time.saturating_add(ran);
+        cputime::stop(self, thread);
         syscall::memory::passed(self, thread);
         let mut cx = Cx {
             k: self,
@@ -392,6 +391,7 @@ impl Kernel {
             thread,
         };
         match trap {
+            Trap::Syscall if cx.task().seccomp != Seccomp::Off && !seccomp::admit(&mut cx) => {}
             Trap::Syscall => {
                 let call = Call {
                     // Linux takes the lower half as a signed number; so -1 is none of the table's.
@@ -447,15 +447,16 @@ impl Kernel {
                 break;
             }
         }
-        let mono = self.system.now.mono;
+        let ready = self.tasks.get(thread).is_some_and(|task| {
+            !task.running && task.call.is_none() && !task.stopped && !task.exited
+        });
+        if !ready {
+            return;
+        }
+        cputime::start(self, thread);
         let Some(task) = self.tasks.get_mut(thread) else {
             return;
         };
-        if task.running || task.call.is_some() || task.stopped || task.exited {
-            return;
-        }
-        task.running = true;
-        task.resumed = mono;
         let regs = task.regs;
         if core::mem::take(&mut task.fresh) {
             let space = task.space;

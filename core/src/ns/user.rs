@@ -186,7 +186,7 @@ pub(super) fn enter(creds: &mut Creds, ns: NsId) {
     creds.cap_bounding = ALL_CAPS;
     creds.cap_inheritable = 0;
     creds.cap_ambient = 0;
-    creds.keep_caps = false;
+    creds.securebits = 0;
 }
 
 /// A map as a thread sees it (`/proc/PID/uid_map`). A namespace's own members see it from the parent.

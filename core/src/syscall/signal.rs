@@ -136,6 +136,11 @@ pub(super) fn rt_sigpending(cx: &mut Cx<'_, '_>, set: Addr, sigsetsize: Size) ->
     Ok(0)
 }
 
+/// Interrupted calls go on without this one, so there never is one to go on with when a program makes it.
+pub(super) fn restart_syscall(_cx: &mut Cx<'_, '_>) -> SysResult {
+    Err(Errno::EINTR.into())
+}
+
 pub(super) fn pause(cx: &mut Cx<'_, '_>) -> SysResult {
     Wait::on(WaitKey::Signal(cx.thread))
         .restart(Restart::IfNoHandler)

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 
 use super::args::*;
 use crate::abi::layout::{Rlimit, Rusage, Sysinfo, Timeval, Tms, Utsname};
-use crate::abi::raw::{general as g, prctl as p};
+use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::{Cx, SysResult};
+use crate::task::cputime;
 
 /// `sysname`, `release`, `version` and `machine` of uname(2). The release is that of the kernel whose behaviour is followed.
 pub(crate) const SYSNAME: &str = "Linux";
@@ -132,6 +133,9 @@ fn set_limits(cx: &mut Cx<'_, '_>, tgid: u32, resource: u32, new: Rlimit) -> Sys
         return Err(Errno::EPERM.into());
     }
     cx.k.tasks.set_rlimit(tgid, resource, (new.cur, new.max));
+    if resource == g::RLIMIT_CPU {
+        cputime::watch_limit(cx.k, tgid);
+    }
     Ok(0)
 }
 
@@ -178,8 +182,8 @@ pub(super) fn prlimit64(
 pub(super) fn getrusage(cx: &mut Cx<'_, '_>, who: Int, usage: Addr) -> SysResult {
     let tgid = cx.task().tgid;
     let time = match who.0 {
-        0 => cx.k.tasks.group_cpu_time(tgid),
-        -1 => cx.k.tasks.children_cpu_time(tgid),
+        0 => cputime::of_process(cx.k, tgid),
+        -1 => cputime::of_children(cx.k, tgid),
         1 => cx.task().cpu_time,
         _ => return Err(Errno::EINVAL.into()),
     };
@@ -214,9 +218,9 @@ pub(super) fn times(cx: &mut Cx<'_, '_>, buf: Addr) -> SysResult {
     let tgid = cx.task().tgid;
     if buf.0 != 0 {
         let tms = Tms {
-            utime: (cx.k.tasks.group_cpu_time(tgid) / TICK) as i64,
+            utime: (cputime::of_process(cx.k, tgid) / TICK) as i64,
             stime: 0,
-            cutime: (cx.k.tasks.children_cpu_time(tgid) / TICK) as i64,
+            cutime: (cputime::of_children(cx.k, tgid) / TICK) as i64,
             cstime: 0,
         };
         cx.write_obj(buf.0, &tms)?;
@@ -370,108 +374,4 @@ pub(super) fn getrandom(cx: &mut Cx<'_, '_>, buf: OutBuf, count: Size, flags: He
         }
     }
     Ok(done)
-}
-
-pub(super) fn prctl(
-    cx: &mut Cx<'_, '_>,
-    option: Int,
-    arg2: Hex,
-    arg3: Hex,
-    arg4: Hex,
-    arg5: Hex,
-) -> SysResult {
-    const COMM: usize = 15;
-    let rest_zero = arg3.0 == 0 && arg4.0 == 0 && arg5.0 == 0;
-    match option.0 as u32 {
-        p::PR_SET_NAME => {
-            let mut name = [0; COMM];
-            for (index, to) in name.iter_mut().enumerate() {
-                let byte: u8 = cx.read_obj(arg2.0.wrapping_add(index as u64))?;
-                if byte == 0 {
-                    break;
-                }
-                *to = byte;
-            }
-            cx.task_mut().comm = name;
-            Ok(0)
-        }
-        p::PR_GET_NAME => {
-            let mut name = [0; COMM + 1];
-            name[..COMM].copy_from_slice(&cx.task().comm);
-            cx.write_user(arg2.0, &name)?;
-            Ok(0)
-        }
-        p::PR_SET_PDEATHSIG => {
-            if arg2.0 > 64 {
-                return Err(Errno::EINVAL.into());
-            }
-            cx.task_mut().death_signal = arg2.0 as u8;
-            Ok(0)
-        }
-        p::PR_GET_PDEATHSIG => {
-            let signal = i32::from(cx.task().death_signal);
-            cx.write_obj(arg2.0, &signal)?;
-            Ok(0)
-        }
-        p::PR_SET_NO_NEW_PRIVS => {
-            if arg2.0 != 1 || !rest_zero {
-                return Err(Errno::EINVAL.into());
-            }
-            cx.task_mut().creds.no_new_privs = true;
-            Ok(0)
-        }
-        p::PR_GET_NO_NEW_PRIVS => {
-            if arg2.0 != 0 || !rest_zero {
-                return Err(Errno::EINVAL.into());
-            }
-            Ok(u64::from(cx.creds().no_new_privs))
-        }
-        p::PR_CAPBSET_READ => match arg2.0 {
-            cap @ 0..=40 => Ok(cx.creds().cap_bounding >> cap & 1),
-            _ => Err(Errno::EINVAL.into()),
-        },
-        p::PR_CAPBSET_DROP => {
-            const CAP_SETPCAP: u32 = 8;
-            if !cx.creds().has(CAP_SETPCAP) {
-                return Err(Errno::EPERM.into());
-            }
-            if arg2.0 > 40 {
-                return Err(Errno::EINVAL.into());
-            }
-            cx.task_mut().creds.cap_bounding &= !(1 << arg2.0);
-            Ok(0)
-        }
-        p::PR_GET_DUMPABLE => Ok(u64::from(cx.group().dumpable)),
-        p::PR_SET_DUMPABLE => {
-            let dumpable = match arg2.0 {
-                0 => false,
-                1 => true,
-                _ => return Err(Errno::EINVAL.into()),
-            };
-            cx.group_mut().dumpable = dumpable;
-            Ok(0)
-        }
-        p::PR_GET_KEEPCAPS => Ok(u64::from(cx.creds().keep_caps)),
-        p::PR_SET_KEEPCAPS => {
-            if arg2.0 > 1 {
-                return Err(Errno::EINVAL.into());
-            }
-            cx.task_mut().creds.keep_caps = arg2.0 == 1;
-            Ok(0)
-        }
-        p::PR_GET_SECUREBITS | p::PR_GET_SECCOMP | p::PR_GET_TIMING => Ok(0),
-        p::PR_GET_TIMERSLACK => Ok(50_000),
-        p::PR_SET_TIMERSLACK => Ok(0),
-        p::PR_GET_CHILD_SUBREAPER => {
-            let subreaper = u32::from(cx.group().subreaper);
-            cx.write_obj(arg2.0, &subreaper)?;
-            Ok(0)
-        }
-        p::PR_SET_CHILD_SUBREAPER => {
-            cx.group_mut().subreaper = arg2.0 != 0;
-            Ok(0)
-        }
-        // PR_SET_VMA (names of anonymous mappings) is refused as by a kernel without CONFIG_ANON_VMA_NAME.
-        _ => Err(Errno::EINVAL.into()),
-    }
 }

@@ -4,8 +4,8 @@ use super::args::*;
 use super::{Entry, Param, Support::*, entries};
 use super::{
     aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, memory, mount, namespace,
-    pidfd, poll, process, signal, socket, socket_message, socket_option, stat, system, time, timer,
-    xattr,
+    pidfd, poll, prctl, process, seccomp, signal, socket, socket_message, socket_option, stat,
+    system, time, timer, xattr,
 };
 
 entries! {
@@ -145,7 +145,7 @@ entries! {
     151 mlockall(flags: Hex) => memory::mlockall, Full;
     152 munlockall() => memory::munlockall, Full;
     155 pivot_root(new_root: Path, put_old: Path) => mount::pivot_root, Full;
-    157 prctl(option: Int, arg2: Hex, arg3: Hex, arg4: Hex, arg5: Hex) => system::prctl, Partial("names, parent-death signal, no_new_privs, bounding set; the rest EINVAL");
+    157 prctl(option: Int, arg2: Hex, arg3: Hex, arg4: Hex, arg5: Hex) => prctl::prctl, Partial("PR_SET_MM, PR_SET_VMA, PR_SET_TSC, scheduling of cores, control of speculation: EINVAL");
     158 arch_prctl(code: Hex, addr: Addr) => process::arch_prctl, Partial("only FS and GS base and CPUID state");
     160 setrlimit(resource: Uint, rlim: Addr) => system::setrlimit, Full;
     161 chroot(path: Path) => dir::chroot, Full;
@@ -182,8 +182,9 @@ entries! {
     216 remap_file_pages(addr: Addr, size: Size, prot: ProtFlags, pgoff: Ulong, flags: MapFlags) => memory::remap_file_pages, Full;
     217 getdents64(fd: Fd, dirp: Addr, count: Uint) => dir::getdents64, Partial("access times stay as they are (noatime)");
     218 set_tid_address(tidptr: Addr) => process::set_tid_address, Full;
+    219 restart_syscall() => signal::restart_syscall, Full;
     221 fadvise64(fd: Fd, offset: Offset, len: Offset, advice: Int) => file::fadvise64, Full;
-    222 timer_create(clockid: Clock, sevp: Addr, timerid: Addr) => timer::timer_create, Partial("clocks of processor time: EOPNOTSUPP");
+    222 timer_create(clockid: Clock, sevp: Addr, timerid: Addr) => timer::timer_create, Partial("processor time is that between a resume and a trap");
     223 timer_settime(timerid: Int, flags: Hex, new: Addr, old: Addr) => timer::timer_settime, Full;
     224 timer_gettime(timerid: Int, curr: Addr) => timer::timer_gettime, Full;
     225 timer_getoverrun(timerid: Int) => timer::timer_getoverrun, Full;
@@ -255,6 +256,7 @@ entries! {
     310 process_vm_readv(pid: Pid, local: Addr, local_count: Ulong, remote: Addr, remote_count: Ulong, flags: Ulong) => memory::process_vm_readv, Full;
     311 process_vm_writev(pid: Pid, local: Addr, local_count: Ulong, remote: Addr, remote_count: Ulong, flags: Ulong) => memory::process_vm_writev, Full;
     316 renameat2(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: Hex) => dir::renameat2, Full;
+    317 seccomp(operation: Uint, flags: Uint, args: Addr) => seccomp::seccomp, Partial("notifications (SECCOMP_FILTER_FLAG_NEW_LISTENER): EINVAL");
     318 getrandom(buf: OutBuf, count: Size, flags: Hex) => system::getrandom, Full;
     319 memfd_create(name: Str, flags: Hex) => event::memfd_create, Partial("huge pages");
     322 execveat(dirfd: DirFd, path: Path, argv: StrVec, envp: Addr, flags: AtFlags) => process::execveat, Full;

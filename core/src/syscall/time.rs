@@ -5,6 +5,7 @@ use crate::abi::Errno;
 use crate::abi::layout::{Itimerval, Timespec, Timeval, Timezone};
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
+use crate::task::cputime::{self, CpuClock};
 use crate::task::timer;
 
 /// The time on a clock, in nanoseconds. `EINVAL` for clocks that do not exist.
@@ -21,18 +22,27 @@ pub(super) fn read_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
             | g::CLOCK_BOOTTIME
             | g::CLOCK_BOOTTIME_ALARM,
         ) => Ok(now.mono),
-        Ok(g::CLOCK_PROCESS_CPUTIME_ID) => Ok(cx.k.tasks.group_cpu_time(cx.task().tgid)),
-        Ok(g::CLOCK_THREAD_CPUTIME_ID) => Ok(cx.task().cpu_time),
-        Ok(_) => Err(Errno::EINVAL),
-        Err(_) => cpu_clock(cx, clock),
+        _ => match cpu_clock(cx, clock)? {
+            Some(clock) => Ok(cputime::read(cx.k, clock)),
+            None => Err(Errno::EINVAL),
+        },
     }
 }
 
-/// A CPU-time clock of a process or thread: the number is `!pid << 3 | per-thread << 2 | kind` (clock_getcpuclockid(3)).
-fn cpu_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
+/// The clock of processor time that a number means: `CLOCK_PROCESS_CPUTIME_ID`, `CLOCK_THREAD_CPUTIME_ID`, or `!pid << 3 | per-thread << 2 |
+/// kind` (clock_getcpuclockid(3)). `EINVAL`; `None` for other clocks.
+pub(super) fn cpu_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<Option<CpuClock>, Errno> {
     const PER_THREAD: i32 = 4;
-    const KIND_FD: i32 = 3;
-    if clock & KIND_FD == KIND_FD {
+    const KIND: i32 = 3;
+    let task = cx.task();
+    let own = CpuClock::Process(task.tgid);
+    match u32::try_from(clock) {
+        Ok(g::CLOCK_PROCESS_CPUTIME_ID) => return Ok(Some(own)),
+        Ok(g::CLOCK_THREAD_CPUTIME_ID) => return Ok(Some(CpuClock::Thread(task.id))),
+        Ok(_) => return Ok(None),
+        Err(_) => {}
+    }
+    if clock & KIND == KIND {
         return Err(Errno::EINVAL);
     }
     let id = match !(clock >> 3) as u32 {
@@ -40,19 +50,20 @@ fn cpu_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
         id => cx.meant_pid(id).ok_or(Errno::EINVAL)?,
     };
     if clock & PER_THREAD != 0 {
-        let tid = if id == 0 { cx.task().tid } else { id };
-        let task = cx.k.tasks.by_tid(tid).ok_or(Errno::EINVAL)?;
-        let task = cx.k.tasks.get(task).ok_or(Errno::EINVAL)?;
-        if task.tgid != cx.task().tgid {
-            return Err(Errno::EINVAL);
-        }
-        return Ok(task.cpu_time);
+        let tid = if id == 0 { task.tid } else { id };
+        let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::EINVAL)?;
+        let other = cx.k.tasks.get(thread).ok_or(Errno::EINVAL)?;
+        return match other.tgid == task.tgid {
+            true => Ok(Some(CpuClock::Thread(thread))),
+            false => Err(Errno::EINVAL),
+        };
     }
-    let tgid = if id == 0 { cx.task().tgid } else { id };
-    if !cx.k.tasks.group_exists(tgid) {
-        return Err(Errno::EINVAL);
+    match id {
+        0 => Ok(Some(own)),
+        id if id == task.tid => Ok(Some(own)),
+        id if cx.k.tasks.group_exists(id) => Ok(Some(CpuClock::Process(id))),
+        _ => Err(Errno::EINVAL),
     }
-    Ok(cx.k.tasks.group_cpu_time(tgid))
 }
 
 pub(super) fn sched_yield(_cx: &mut Cx<'_, '_>) -> SysResult {
@@ -97,10 +108,13 @@ pub(super) fn clock_nanosleep(
 ) -> SysResult {
     match u32::try_from(clock.0) {
         Ok(g::CLOCK_THREAD_CPUTIME_ID) => return Err(Errno::EINVAL.into()),
-        Ok(g::CLOCK_PROCESS_CPUTIME_ID | g::CLOCK_MONOTONIC_RAW)
-        | Ok(g::CLOCK_REALTIME_COARSE)
-        | Ok(g::CLOCK_MONOTONIC_COARSE) => return Err(Errno::EOPNOTSUPP.into()),
+        Ok(g::CLOCK_MONOTONIC_RAW | g::CLOCK_REALTIME_COARSE | g::CLOCK_MONOTONIC_COARSE) => {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         _ => {}
+    }
+    if let Some(cpu) = cpu_clock(cx, clock.0)? {
+        return sleep_on(cx, cpu, flags, req, rem);
     }
     let now = read_clock(cx, clock.0)?;
     let time = cx
@@ -115,6 +129,36 @@ pub(super) fn clock_nanosleep(
     }
     // The clocks run at one speed here, so an absolute end on any of them is one on the monotonic clock.
     sleep_until(cx, cx.now().mono.saturating_add(time - now))
+}
+
+/// Sleeps until a process has run for a time.
+fn sleep_on(cx: &mut Cx<'_, '_>, clock: CpuClock, flags: Int, req: Addr, rem: Addr) -> SysResult {
+    let time = cx
+        .read_obj::<Timespec>(req.0)?
+        .nanos()
+        .ok_or(Errno::EINVAL)?;
+    // A thread does not wait for itself.
+    if clock == CpuClock::Thread(cx.thread) {
+        return Err(Errno::EINVAL.into());
+    }
+    let now = cputime::read(cx.k, clock);
+    let absolute = flags.0 as u32 & g::TIMER_ABSTIME != 0;
+    let end = match cx.call().progress {
+        0 if absolute => time,
+        0 => now.saturating_add(time),
+        end => end,
+    };
+    if now >= end {
+        return Ok(0);
+    }
+    cx.call().progress = end;
+    if !absolute && rem.0 != 0 && crate::task::signal::interrupts(cx.k, cx.thread, false) {
+        cx.write_obj(rem.0, &Timespec::from_nanos(end - now))?;
+    }
+    cputime::sleep(cx.k, cx.thread, clock, end);
+    Wait::on(WaitKey::Signal(cx.thread))
+        .restart(Restart::IfNoHandler)
+        .into()
 }
 
 pub(super) fn getitimer(cx: &mut Cx<'_, '_>, which: Int, value: Addr) -> SysResult {
@@ -187,7 +231,7 @@ pub(super) fn time(cx: &mut Cx<'_, '_>, tloc: Addr) -> SysResult {
 }
 
 pub(super) fn clock_settime(cx: &mut Cx<'_, '_>, clock: Clock, tp: Addr) -> SysResult {
-    if clock.0 != g::CLOCK_REALTIME as i32 {
+    if clock.0 != g::CLOCK_REALTIME as i32 && cpu_clock(cx, clock.0)?.is_none() {
         return Err(Errno::EINVAL.into());
     }
     cx.read_obj::<Timespec>(tp.0)?

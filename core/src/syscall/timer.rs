@@ -4,10 +4,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::args::*;
 use super::event::{expiry, itimerspec, read_itimerspec};
+use super::time::cpu_clock;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::event::Level;
 use crate::kernel::{Cx, SysResult};
+use crate::task::cputime;
 use crate::task::posix_timer::{self, Notify, PosixTimer};
 use crate::task::signal::SIGNALS;
 
@@ -55,6 +56,7 @@ pub(super) fn timer_create(
         at => Some(cx.read_obj(at)?),
     };
     let clock = clockid.0 as u32;
+    let cpu = cpu_clock(cx, clockid.0)?;
     match clock {
         g::CLOCK_REALTIME | g::CLOCK_MONOTONIC | g::CLOCK_BOOTTIME | g::CLOCK_TAI => {}
         g::CLOCK_REALTIME_ALARM | g::CLOCK_BOOTTIME_ALARM => {
@@ -65,13 +67,7 @@ pub(super) fn timer_create(
         g::CLOCK_MONOTONIC_RAW | g::CLOCK_REALTIME_COARSE | g::CLOCK_MONOTONIC_COARSE => {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        g::CLOCK_PROCESS_CPUTIME_ID | g::CLOCK_THREAD_CPUTIME_ID | 0x8000_0000.. => {
-            cx.log(
-                Level::Warn,
-                "timer_create: timers of processor time are not supported".into(),
-            );
-            return Err(Errno::EOPNOTSUPP.into());
-        }
+        _ if cpu.is_some() => {}
         _ => return Err(Errno::EINVAL.into()),
     }
     let (notify, signal) = match &event {
@@ -80,7 +76,7 @@ pub(super) fn timer_create(
     };
     let id = posix_timer::create(cx, |id| {
         let value = event.map_or(u64::from(id), |event| event.value);
-        PosixTimer::new(clock, notify, signal, value)
+        PosixTimer::new(clock, cpu, notify, signal, value)
     })?;
     if let Err(errno) = cx.write_obj(timerid.0, &id) {
         posix_timer::delete(cx, id)?;
@@ -101,9 +97,14 @@ pub(super) fn timer_settime(
     }
     let (value, interval) = read_itimerspec(cx, new.0)?;
     let id = timerid.0 as u32;
-    let clock = cx.group().timers.get(&id).ok_or(Errno::EINVAL)?.clock;
+    let timer = *cx.group().timers.get(&id).ok_or(Errno::EINVAL)?;
     let absolute = flags.0 as u32 & g::TIMER_ABSTIME != 0;
-    let at = expiry(cx, clock, value, absolute)?;
+    let at = match timer.cpu {
+        None => expiry(cx, timer.clock, value, absolute)?,
+        Some(_) if value == 0 => None,
+        Some(_) if absolute => Some(value),
+        Some(clock) => Some(cputime::read(cx.k, clock).saturating_add(value)),
+    };
     // The interval of a timer that is disarmed is forgotten.
     let interval = if at.is_some() { interval } else { 0 };
     let before = posix_timer::set(cx, id, at, interval)?;

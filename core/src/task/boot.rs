@@ -9,7 +9,7 @@ use super::process::Process;
 use super::signal::{Actions, AltStack, Fault, Pending, USER_CS, USER_DS};
 use super::{Creds, INIT, Task};
 use crate::Kernel;
-use crate::abi::raw::general as g;
+use crate::abi::raw::{general as g, prctl};
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::boot::{BootConfig, BootError, Init, User};
 use crate::kernel::{Cx, Stop};
@@ -25,6 +25,8 @@ use crate::vfs::{FileId, fdtable, inode, open};
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 /// Flags register of a fresh thread: interrupts on.
 const EFLAGS: u64 = 0x202;
+/// Nanoseconds that timers of Linux may be late if nobody asks for another value.
+const TIMER_SLACK: u64 = 50_000;
 /// Where programs are looked for without `PATH`, as Docker sets it.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Most bytes of `/etc/passwd` and `/etc/group` that are read.
@@ -105,10 +107,15 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         vfork_parent: None,
         death_signal: 0,
         policy: Default::default(),
+        timer_slack: TIMER_SLACK,
+        default_timer_slack: TIMER_SLACK,
+        mce_kill: prctl::PR_MCE_KILL_DEFAULT as u8,
         cpu_time: 0,
         resumed: 0,
         io: super::io::Io::default(),
         switches: 0,
+        cpu_sleep: None,
+        seccomp: Default::default(),
     });
     debug_assert_eq!(tid, INIT);
     let set = crate::ns::Set::FIRST;

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::INIT;
+use super::cputime::{self, CpuClock, CpuTimer};
 use super::timer::TimerKey;
 use crate::Kernel;
 
@@ -43,6 +44,10 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     }
     ensure(tasks.by_tid.len() == tasks.tasks.len(), || {
         "thread numbers without tasks".into()
+    })?;
+    let filters = tasks.tasks.values().map(|task| task.seccomp);
+    ensure(tasks.filters.consistent(filters), || {
+        "users of seccomp filters are counted wrong".into()
     })?;
     let mut timers = tasks.timers.clone();
     let mut users = BTreeMap::new();
@@ -86,10 +91,27 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             format!("group {tgid}: pending set and queue differ")
         })?;
         let real = group.timer.at.map(|at| (at, TimerKey::Real(tgid)));
-        let posix = group.timers.iter().filter_map(|(&id, timer)| {
-            let at = timer.armed()?;
-            Some((at, TimerKey::Posix(tgid, id)))
-        });
+        let posix = group
+            .timers
+            .iter()
+            .filter(|(_, timer)| timer.cpu.is_none())
+            .filter_map(|(&id, timer)| Some((timer.armed()?, TimerKey::Posix(tgid, id))));
+        let own = CpuClock::Process(tgid);
+        for (timer, at) in [
+            (CpuTimer::Virtual, group.virtual_timer.at),
+            (CpuTimer::Profile, group.profile_timer.at),
+            (CpuTimer::Limit, group.limit_at),
+        ] {
+            ensure(
+                at.is_none_or(|at| cputime::holds(k, own, timer, at)),
+                || format!("group {tgid}: {timer:?} is not set"),
+            )?;
+        }
+        let running = group.threads.values().filter_map(|&id| tasks.get(id));
+        let running = running.filter(|task| task.running).count();
+        ensure(running == group.cpu.running as usize, || {
+            format!("group {tgid}: {running} threads run")
+        })?;
         for armed in real.into_iter().chain(posix) {
             ensure(timers.remove(&armed), || {
                 format!("group {tgid}: its timer {armed:?} is not armed")
@@ -109,6 +131,13 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         ensure(timers.remove(&armed), || {
             format!("the timer {armed:?} is not armed")
         })?;
+    }
+    for (&clock, queue) in &tasks.cpu_timers {
+        if let Some(at) = queue.tick {
+            ensure(timers.remove(&(at, TimerKey::Cpu(clock))), || {
+                format!("the tick of {clock:?} is not armed")
+            })?;
+        }
     }
     ensure(timers.is_empty(), || {
         format!("timers of nobody are armed: {timers:?}")

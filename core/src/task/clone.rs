@@ -3,6 +3,7 @@
 use alloc::format;
 
 use super::Task;
+use super::cputime;
 use super::io::Io;
 use super::process::Process;
 use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
@@ -237,12 +238,15 @@ fn make_in(
         vfork_parent: None,
         death_signal: 0,
         policy: parent.policy,
+        default_timer_slack: parent.timer_slack,
         cpu_time: 0,
         resumed: 0,
         io: Io::default(),
         switches: 0,
+        cpu_sleep: None,
         ..parent
     };
+    cx.k.tasks.filters.share(child.seccomp);
     cx.k.tasks.insert(child);
     cx.k.system.forks += 1;
     if has(g::CLONE_PIDFD) {
@@ -319,6 +323,7 @@ fn make_group(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32, leader: ThreadId)
     group.sid = parent.sid;
     group.rlimits = parent.rlimits;
     group.dumpable = parent.dumpable;
+    group.thp_disabled = parent.thp_disabled;
     group.oom_score_adj = parent.oom_score_adj;
     group.oom_score_adj_min = parent.oom_score_adj_min;
     group.coredump_filter = parent.coredump_filter;
@@ -330,18 +335,18 @@ fn make_group(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32, leader: ThreadId)
     if let Some(parent) = cx.k.tasks.group_mut(ancestor) {
         parent.children.insert(tid);
     }
+    cputime::watch_limit(cx.k, tid);
 }
 
 /// Lets a new task run. Its floating-point state is the caller's, which is stopped now.
 fn start(cx: &mut Cx<'_, '_>, child: ThreadId) {
-    let (mono, parent) = (cx.now().mono, cx.thread);
+    let parent = cx.thread;
     let Some(task) = cx.k.tasks.get_mut(child) else {
         return;
     };
-    task.running = true;
     task.fresh = false;
-    task.resumed = mono;
     let (space, regs, tgid) = (task.space, task.regs, task.tgid);
+    cputime::start(cx.k, child);
     cx.k.emit(Output::StartThread {
         thread: child,
         space,

@@ -22,6 +22,18 @@ const FS_CAPS: u64 = 1 << g::CAP_CHOWN
     | 1 << g::CAP_MKNOD
     | 1 << g::CAP_MAC_OVERRIDE;
 
+/// Programs of root get no capabilities for that.
+pub(crate) const SECBIT_NOROOT: u32 = 1;
+/// Changes of user numbers change no capabilities.
+pub(crate) const SECBIT_NO_SETUID_FIXUP: u32 = 1 << 2;
+/// Permitted capabilities survive the change to an ordinary user (`PR_SET_KEEPCAPS`).
+pub(crate) const SECBIT_KEEP_CAPS: u32 = 1 << 4;
+/// Ambient capabilities cannot be raised.
+pub(crate) const SECBIT_NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
+/// Each of these has its lock one bit above.
+pub(crate) const SECURE_ALL_BITS: u32 =
+    SECBIT_NOROOT | SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS | SECBIT_NO_CAP_AMBIENT_RAISE;
+
 /// User, groups and capabilities of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Creds {
@@ -41,10 +53,10 @@ pub(crate) struct Creds {
     pub cap_inheritable: u64,
     pub cap_bounding: u64,
     pub cap_ambient: u64,
-    /// `PR_SET_KEEPCAPS`: permitted capabilities survive the change to an ordinary user.
-    pub keep_caps: bool,
     /// The user namespace in which the capabilities hold.
     pub user_ns: NsId,
+    /// What root's number still means, `SECBIT_` values (capabilities(7), "The securebits flags").
+    pub securebits: u32,
     pub no_new_privs: bool,
 }
 
@@ -68,8 +80,8 @@ impl Creds {
             cap_inheritable: 0,
             cap_bounding: 0,
             cap_ambient: 0,
-            keep_caps: false,
             user_ns: USER,
+            securebits: 0,
             no_new_privs: false,
         }
     }
@@ -102,10 +114,13 @@ impl Creds {
     /// What a change of user ids does to capabilities; `old` are the credentials before, `zero` is user 0 of the user namespace
     /// (capabilities(7), "Effect of user ID changes").
     pub(crate) fn user_changed(&mut self, old: &Creds, zero: Option<u32>) {
+        if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
+            return;
+        }
         let is = |id: u32| Some(id) == zero;
         let root = |creds: &Creds| is(creds.uid) || is(creds.euid) || is(creds.suid);
         if root(old) && !root(self) {
-            if !self.keep_caps {
+            if self.securebits & SECBIT_KEEP_CAPS == 0 {
                 self.cap_permitted = 0;
                 self.cap_effective = 0;
             }
@@ -121,6 +136,9 @@ impl Creds {
 
     /// What a change of the file system user alone does to capabilities.
     pub(crate) fn fs_user_changed(&mut self, old: &Creds, zero: Option<u32>) {
+        if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
+            return;
+        }
         let is = |id: u32| Some(id) == zero;
         if is(old.fsuid) && !is(self.fsuid) {
             self.cap_effective &= !FS_CAPS;
@@ -130,7 +148,8 @@ impl Creds {
         }
     }
 
-    /// The credentials after execve(2) of a file with these attributes. Capabilities of the file that the bounding set does not allow
+    /// The credentials after execve(2) of a file with these attributes (capabilities(7), "Transformation of capabilities
+    /// during execve()"). Capabilities of the file that the bounding set does not allow
     /// are `EPERM` if the file insists on them. `zero` is user 0 of the user namespace.
     pub(crate) fn after_exec(
         &self,
@@ -140,54 +159,50 @@ impl Creds {
         let is = |id: u32| Some(id) == zero;
         let mut new = self.clone();
         if !self.no_new_privs {
-            if let Some(uid) = file.set_uid {
-                new.euid = uid;
-            }
-            if let Some(gid) = file.set_gid {
-                new.egid = gid;
+            new.euid = file.set_uid.unwrap_or(new.euid);
+            new.egid = file.set_gid.unwrap_or(new.egid);
+        }
+        let mut effective = false;
+        new.cap_permitted = 0;
+        if let Some(caps) = file.caps {
+            new.cap_permitted =
+                (self.cap_inheritable & caps.inheritable) | (self.cap_bounding & caps.permitted);
+            effective = caps.effective;
+            if effective && caps.permitted & !new.cap_permitted != 0 {
+                return Err(Errno::EPERM);
             }
         }
-        let caps = file.caps.filter(|_| !self.no_new_privs);
-        let id_changed = new.euid != self.uid || new.egid != self.gid;
-        let set_id = new.euid != self.euid || new.egid != self.egid;
-        let (mut permitted, mut inheritable, mut effective) = match caps {
-            Some(caps) => (caps.permitted, caps.inheritable, caps.effective),
-            None => (0, 0, false),
-        };
         // A set-user-ID-root program with capabilities of its own run by an ordinary user gets just those.
-        let root_fix = is(new.euid) || is(new.uid);
-        if root_fix && !(caps.is_some() && !is(self.uid) && is(new.euid)) {
-            permitted = u64::MAX;
-            inheritable = u64::MAX;
-            effective = is(new.euid);
+        let own_only = file.caps.is_some() && is(new.euid) && !is(new.uid);
+        if self.securebits & SECBIT_NOROOT == 0 && !own_only && (is(new.euid) || is(new.uid)) {
+            new.cap_permitted = self.cap_bounding | self.cap_inheritable;
+            effective |= is(new.euid);
         }
-        let ambient = match caps.is_some() || set_id {
-            true => 0,
-            false => self.cap_ambient,
-        };
-        new.cap_permitted =
-            (self.cap_inheritable & inheritable) | (self.cap_bounding & permitted) | ambient;
-        if let Some(caps) = caps
-            && caps.effective
-            && caps.permitted & !new.cap_permitted != 0
-        {
-            return Err(Errno::EPERM);
+        let set_id = new.euid != self.uid || !(new.egid == self.fsgid || self.in_group(new.egid));
+        let gained = new.cap_permitted & !self.cap_permitted != 0;
+        if self.no_new_privs && (set_id || gained) {
+            (new.euid, new.egid) = (new.uid, new.gid);
+            new.cap_permitted &= self.cap_permitted;
         }
+        new.suid = new.euid;
+        new.fsuid = new.euid;
+        new.sgid = new.egid;
+        new.fsgid = new.egid;
+        if file.caps.is_some() || set_id {
+            new.cap_ambient = 0;
+        }
+        let ambient = new.cap_ambient;
+        new.cap_permitted |= ambient;
         new.cap_effective = if effective {
             new.cap_permitted
         } else {
             ambient
         };
-        new.cap_ambient = ambient;
-        new.suid = new.euid;
-        new.fsuid = new.euid;
-        new.sgid = new.egid;
-        new.fsgid = new.egid;
-        new.keep_caps = false;
-        let gained = !is(self.uid) && (effective || new.cap_permitted & !ambient != 0);
+        new.securebits &= !SECBIT_KEEP_CAPS;
+        let grew = !is(new.uid) && (effective || new.cap_permitted & !ambient != 0);
         Ok(ExecCreds {
             creds: new,
-            secure: id_changed || gained,
+            secure: set_id || grew,
         })
     }
 }
@@ -301,7 +316,7 @@ mod tests {
         let mut now = root.clone();
         (now.uid, now.euid, now.suid) = (1, 1, 1);
         let mut kept = now.clone();
-        kept.keep_caps = true;
+        kept.securebits = SECBIT_KEEP_CAPS;
         now.user_changed(&root, Some(0));
         assert_eq!((now.cap_permitted, now.cap_effective), (0, 0));
         kept.user_changed(&root, Some(0));

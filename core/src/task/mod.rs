@@ -7,6 +7,7 @@
 pub(crate) mod boot;
 pub(crate) mod check;
 pub(crate) mod clone;
+pub(crate) mod cputime;
 pub(crate) mod creds;
 mod elf;
 pub(crate) mod exec;
@@ -14,6 +15,7 @@ pub(crate) mod io;
 pub(crate) mod load;
 pub(crate) mod posix_timer;
 pub(crate) mod process;
+pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod timer;
 pub(crate) mod wait;
@@ -98,7 +100,13 @@ pub(crate) struct Task {
     pub death_signal: u8,
     /// Where its memory should come from (set_mempolicy(2)).
     pub policy: crate::mm::vma::Policy,
-    /// Nanoseconds that the host ran it.
+    /// How late its timers may be, in nanoseconds, and what 0 sets that to (`PR_SET_TIMERSLACK`). Kept and shown: timers are exact.
+    pub timer_slack: u64,
+    pub default_timer_slack: u64,
+    pub seccomp: seccomp::Seccomp,
+    /// `PR_MCE_KILL_` policy.
+    pub mce_kill: u8,
+    /// Nanoseconds that the host ran it, until the last trap.
     pub cpu_time: u64,
     /// `CLOCK_MONOTONIC` time of the last resume.
     pub resumed: u64,
@@ -106,6 +114,8 @@ pub(crate) struct Task {
     pub io: io::Io,
     /// How often it waited.
     pub switches: u64,
+    /// The clock and its time that it sleeps until in clock_nanosleep(2), or slept until last.
+    pub cpu_sleep: Option<(cputime::CpuClock, u64)>,
 }
 
 /// All tasks and thread groups.
@@ -117,6 +127,9 @@ pub(crate) struct Tasks {
     sighands: BTreeMap<SighandId, Sighand>,
     /// Every armed timer by its expiry.
     timers: BTreeSet<(u64, timer::TimerKey)>,
+    /// Clocks of processor time with timers on them.
+    cpu_timers: BTreeMap<cputime::CpuClock, cputime::CpuTimers>,
+    filters: seccomp::Filters,
     next_thread: u32,
     next_sighand: u32,
     last_tid: u32,
@@ -138,6 +151,8 @@ impl Tasks {
             by_tid: BTreeMap::new(),
             sighands: BTreeMap::new(),
             timers: BTreeSet::new(),
+            cpu_timers: BTreeMap::new(),
+            filters: seccomp::Filters::default(),
             next_thread: 0,
             next_sighand: 0,
             last_tid: 0,
@@ -220,17 +235,9 @@ impl Tasks {
         }
     }
 
-    /// Nanoseconds that the threads of a process have run, ended ones included.
-    pub(crate) fn group_cpu_time(&self, tgid: u32) -> u64 {
-        let ended = self.group(tgid).map_or(0, |group| group.ended_cpu_time);
-        self.thread_ids(tgid)
-            .filter_map(|thread| self.get(thread))
-            .fold(ended, |sum, task| sum.saturating_add(task.cpu_time))
-    }
-
-    /// Nanoseconds that the children which were waited for have run, with their own.
-    pub(crate) fn children_cpu_time(&self, tgid: u32) -> u64 {
-        self.group(tgid).map_or(0, |group| group.children_cpu_time)
+    /// Number of seccomp(2) filters that decide about a task's calls.
+    pub(crate) fn filter_count(&self, task: &Task) -> u32 {
+        self.filters.count(task.seccomp)
     }
 
     /// All tasks, in the order they were made, zombies' leaders included.

@@ -3,6 +3,7 @@
 //! A timer whose signal waits to be delivered is not armed: delivery arms it again and counts what it missed meanwhile as overruns
 //! (timer_getoverrun(2)). The signal carries its timer's number in a field of `siginfo_t` that programs do not see.
 
+use super::cputime::{self, CpuClock, CpuTimer};
 use super::signal::{self, SigInfo};
 use super::timer::{self, TimerKey};
 use crate::Kernel;
@@ -28,10 +29,11 @@ pub(crate) enum Notify {
     Thread(u32),
 }
 
-/// A timer. Times are of `CLOCK_MONOTONIC`, in nanoseconds.
+/// A timer. Times are nanoseconds of its clock of processor time if it has one, else of `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct PosixTimer {
     pub clock: u32,
+    pub cpu: Option<CpuClock>,
     pub notify: Notify,
     pub signal: u8,
     /// `sigev_value`
@@ -47,9 +49,16 @@ pub(crate) struct PosixTimer {
 }
 
 impl PosixTimer {
-    pub(crate) fn new(clock: u32, notify: Notify, signal: u8, value: u64) -> PosixTimer {
+    pub(crate) fn new(
+        clock: u32,
+        cpu: Option<CpuClock>,
+        notify: Notify,
+        signal: u8,
+        value: u64,
+    ) -> PosixTimer {
         PosixTimer {
             clock,
+            cpu,
             notify,
             signal,
             value,
@@ -64,6 +73,29 @@ impl PosixTimer {
     /// What it is armed for.
     pub(crate) fn armed(&self) -> Option<u64> {
         self.at.filter(|_| !self.queued)
+    }
+}
+
+/// The time on the clock that a timer runs on.
+fn now(k: &Kernel, cpu: Option<CpuClock>) -> u64 {
+    match cpu {
+        Some(clock) => cputime::read(k, clock),
+        None => k.system.now.mono,
+    }
+}
+
+/// Puts a timer into the queue of its clock or takes it out.
+fn arm(
+    k: &mut Kernel,
+    tgid: u32,
+    id: u32,
+    cpu: Option<CpuClock>,
+    before: Option<u64>,
+    at: Option<u64>,
+) {
+    match cpu {
+        Some(clock) => cputime::set(k, clock, CpuTimer::Posix(tgid, id), before, at),
+        None => timer::arm(k, TimerKey::Posix(tgid, id), before, at),
     }
 }
 
@@ -116,12 +148,12 @@ pub(crate) fn delete_all(k: &mut Kernel, tgid: u32) {
 /// Disarms a timer and takes its signal back.
 fn stop(k: &mut Kernel, tgid: u32, id: u32) -> Option<()> {
     let timer = timer(k, tgid, id)?;
-    let armed = timer.armed();
+    let (armed, cpu) = (timer.armed(), timer.cpu);
     timer.at = None;
     if core::mem::take(&mut timer.queued) {
         signal::take_back(k, tgid, |info| is_from(info, id));
     }
-    timer::arm(k, TimerKey::Posix(tgid, id), armed, None);
+    arm(k, tgid, id, cpu, armed, None);
     Some(())
 }
 
@@ -131,8 +163,8 @@ fn is_from(info: &SigInfo, id: u32) -> bool {
 
 /// Time left and interval of a timer of the current process (timer_gettime(2)). `EINVAL`.
 pub(crate) fn get(cx: &mut Cx<'_, '_>, id: u32) -> Result<(u64, u64), Errno> {
-    let now = cx.now().mono;
     let timer = cx.group().timers.get(&id).ok_or(Errno::EINVAL)?;
+    let now = now(cx.k, timer.cpu);
     let left = match timer.at {
         None => 0,
         Some(at) if at > now => at - now,
@@ -156,7 +188,8 @@ pub(crate) fn set(
     if let Some(timer) = timer(cx.k, tgid, id) {
         (timer.at, timer.interval) = (at, interval);
         (timer.overruns, timer.told) = (0, 0);
-        timer::arm(cx.k, TimerKey::Posix(tgid, id), None, at);
+        let cpu = timer.cpu;
+        arm(cx.k, tgid, id, cpu, None, at);
     }
     Ok(before)
 }
@@ -203,7 +236,8 @@ pub(super) fn expire(k: &mut Kernel, tgid: u32, id: u32) {
 
 /// Arms a timer that has expired for its next interval, if it has one.
 fn rearm(k: &mut Kernel, tgid: u32, id: u32, count: bool) {
-    let now = k.system.now.mono;
+    let cpu = timer(k, tgid, id).and_then(|timer| timer.cpu);
+    let now = now(k, cpu);
     let Some(timer) = timer(k, tgid, id) else {
         return;
     };
@@ -218,7 +252,7 @@ fn rearm(k: &mut Kernel, tgid: u32, id: u32, count: bool) {
         _ => None,
     };
     timer.at = next;
-    timer::arm(k, TimerKey::Posix(tgid, id), None, next);
+    arm(k, tgid, id, cpu, None, next);
 }
 
 /// The signal of a timer is being delivered: tells it of overruns and arms the timer again.

@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::cputime::{self, CpuClock, ProcessClock};
 use super::signal::{self, Action, Actions, AltStack, Pending, SIGCHLD, SIGCONT, SIGHUP, SigInfo};
 use super::{Creds, INIT, SighandId, Tasks};
 use crate::Kernel;
@@ -61,6 +62,8 @@ pub(crate) struct Process {
     pub subreaper: bool,
     /// `PR_SET_DUMPABLE`.
     pub dumpable: bool,
+    /// `PR_SET_THP_DISABLE`; nothing is done with it, as pages of guests are small.
+    pub thp_disabled: bool,
     pub oom_score_adj: i16,
     /// The lowest that can be set without `CAP_SYS_RESOURCE`.
     pub oom_score_adj_min: i16,
@@ -69,13 +72,17 @@ pub(crate) struct Process {
     /// What ended threads read and wrote.
     pub ended_io: super::io::Io,
     pub started: Now,
-    /// What ended threads have run, and the children that were waited for.
-    pub ended_cpu_time: u64,
+    /// What its threads have run, and the children that were waited for with their own, in nanoseconds.
+    pub cpu: ProcessClock,
     pub children_cpu_time: u64,
     /// The thread that its number was given to when it was made: no other process has the same.
     pub first: ThreadId,
-    /// `ITIMER_REAL`.
+    /// `ITIMER_REAL`, `ITIMER_VIRTUAL` and `ITIMER_PROF`.
     pub timer: super::timer::Timer,
+    pub virtual_timer: super::timer::Timer,
+    pub profile_timer: super::timer::Timer,
+    /// The processor time at which `RLIMIT_CPU` is looked at.
+    pub limit_at: Option<u64>,
     /// Timers of timer_create(2) by number, and the number to try next.
     pub timers: BTreeMap<u32, super::posix_timer::PosixTimer>,
     pub next_timer: u32,
@@ -129,15 +136,19 @@ impl Process {
             executed: false,
             subreaper: false,
             dumpable: true,
+            thp_disabled: false,
             oom_score_adj: 0,
             oom_score_adj_min: 0,
             coredump_filter: crate::vfs::proc::COREDUMP_FILTER,
             ended_io: super::io::Io::default(),
             started,
-            ended_cpu_time: 0,
+            cpu: ProcessClock::default(),
             children_cpu_time: 0,
             first: leader,
             timer: super::timer::Timer::default(),
+            virtual_timer: super::timer::Timer::default(),
+            profile_timer: super::timer::Timer::default(),
+            limit_at: None,
             timers: BTreeMap::new(),
             next_timer: 0,
         }
@@ -194,17 +205,21 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     if k.tasks.get(thread).is_some_and(|task| !task.exited) {
         crate::syscall::futex::leave(&mut Cx { k, p, thread });
     }
+    cputime::stop(k, thread);
+    cputime::wake_never(k, thread);
+    cputime::forget(k, CpuClock::Thread(thread));
     let Some(task) = k.tasks.get_mut(thread).filter(|task| !task.exited) else {
         return;
     };
     let clear = core::mem::take(&mut task.clear_child_tid);
     let vfork_parent = task.vfork_parent.take();
     let (tid, tgid, space, files, fs) = (task.tid, task.tgid, task.space, task.files, task.fs);
-    let (fresh, time, io) = (task.fresh, task.cpu_time, task.io);
+    let (fresh, io) = (task.fresh, task.io);
+    let seccomp = core::mem::take(&mut task.seccomp);
     task.exited = true;
-    task.running = false;
     let (set, user_ns) = (task.ns, task.creds.user_ns);
     task.stopped = false;
+    k.tasks.filters.release(seccomp);
     if clear != 0 && crate::mm::space::users(k, space) > 1 {
         crate::syscall::futex::clear_tid(k, p, space, clear);
     }
@@ -223,7 +238,6 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
         return;
     };
     group.threads.remove(&tid);
-    group.ended_cpu_time = group.ended_cpu_time.saturating_add(time);
     group.ended_io.add(&io);
     if thread == group.leader {
         group.leader_status = status;
@@ -271,6 +285,7 @@ fn orphan_from_thread(k: &mut Kernel, tgid: u32, thread: ThreadId) {
         return;
     };
     let heir = group.threads.values().next().copied();
+    let uid = k.tasks.leader(tgid).map_or(0, |task| task.creds.uid);
     let children: Vec<u32> = group.children.iter().copied().collect();
     for child in children {
         let Some(group) = k.tasks.group_mut(child) else {
@@ -284,7 +299,7 @@ fn orphan_from_thread(k: &mut Kernel, tgid: u32, thread: ThreadId) {
         for thread in threads {
             let death_signal = k.tasks.get(thread).map_or(0, |task| task.death_signal);
             if death_signal != 0 {
-                let info = SigInfo::user(death_signal, g::SI_USER as i32, tgid, 0);
+                let info = SigInfo::user(death_signal, g::SI_USER as i32, tgid, uid);
                 signal::send_process(k, child, info);
             }
         }
@@ -375,7 +390,7 @@ fn tell_parent(k: &mut Kernel, tgid: u32) -> bool {
             signal => (g::CLD_KILLED, signal),
         };
         let uid = k.tasks.leader(tgid).map_or(0, |task| task.creds.uid);
-        let time = k.tasks.group_cpu_time(tgid) / TICK;
+        let time = cputime::of_process(k, tgid) / TICK;
         let (pid, uid) = seen_by_parent(k, tgid, parent, uid);
         let info = SigInfo::child(exit_signal, code as i32, pid, uid, value as i32, time);
         signal::send_process(k, parent, info);

@@ -1,8 +1,6 @@
 //! Timers: the queue of all that are armed, and the interval timers of processes (`alarm`, `setitimer`).
-//!
-//! `ITIMER_REAL` is exact. `ITIMER_VIRTUAL` and `ITIMER_PROF` would count processor time, which the kernel sees only when a thread traps;
-//! they are refused.
 
+use super::cputime::{self, CpuClock, CpuTimer};
 use super::posix_timer;
 use super::signal::{self, SigInfo};
 use crate::Kernel;
@@ -11,7 +9,7 @@ use crate::abi::raw::general as g;
 use crate::kernel::Cx;
 use crate::vfs::{FileId, timerfd};
 
-/// `ITIMER_REAL` of a process, in nanoseconds of `CLOCK_MONOTONIC`.
+/// An interval timer of a process: `ITIMER_REAL` in nanoseconds of `CLOCK_MONOTONIC`, the others in those that the process has run.
 #[derive(Clone, Copy, Debug, Default, Hash)]
 pub(crate) struct Timer {
     /// When it expires next; `None` if it is not armed.
@@ -29,6 +27,8 @@ pub(crate) enum TimerKey {
     Posix(u32, u32),
     /// A timer that is read.
     File(FileId),
+    /// A timer of this clock of processor time may expire.
+    Cpu(CpuClock),
 }
 
 /// The earliest expiry, in `CLOCK_MONOTONIC` nanoseconds.
@@ -48,6 +48,7 @@ pub(crate) fn expire(k: &mut Kernel) {
             TimerKey::Real(tgid) => expire_real(k, tgid, at),
             TimerKey::Posix(tgid, id) => posix_timer::expire(k, tgid, id),
             TimerKey::File(id) => timerfd::expire(k, id),
+            TimerKey::Cpu(clock) => cputime::tick(k, clock),
         }
     }
 }
@@ -84,23 +85,36 @@ fn expire_real(k: &mut Kernel, tgid: u32, at: u64) {
     signal::send_process(k, tgid, SigInfo::kernel(g::SIGALRM as u8));
 }
 
-/// Time left and interval of a timer of the current process (getitimer(2)). `EINVAL` for timers that are not supported.
-pub(crate) fn get(cx: &mut Cx<'_, '_>, which: i32) -> Result<(u64, u64), Errno> {
+/// The interval timer that a number means, if it runs on processor time. `EINVAL` if there is no such timer.
+fn on_processor_time(which: i32) -> Result<Option<CpuTimer>, Errno> {
     match u32::try_from(which) {
-        Ok(g::ITIMER_REAL) => {}
-        Ok(g::ITIMER_VIRTUAL | g::ITIMER_PROF) => return Ok((0, 0)),
-        _ => return Err(Errno::EINVAL),
+        Ok(g::ITIMER_REAL) => Ok(None),
+        Ok(g::ITIMER_VIRTUAL) => Ok(Some(CpuTimer::Virtual)),
+        Ok(g::ITIMER_PROF) => Ok(Some(CpuTimer::Profile)),
+        _ => Err(Errno::EINVAL),
     }
-    let timer = cx.group().timer;
+}
+
+/// Time left and interval of a timer of the current process (getitimer(2)). `EINVAL`.
+pub(crate) fn get(cx: &mut Cx<'_, '_>, which: i32) -> Result<(u64, u64), Errno> {
+    let group = cx.group();
+    let (timer, now) = match on_processor_time(which)? {
+        None => (group.timer, cx.now().mono),
+        Some(which) => {
+            let timer = match which {
+                CpuTimer::Virtual => group.virtual_timer,
+                _ => group.profile_timer,
+            };
+            (timer, cputime::of_process(cx.k, group.tgid))
+        }
+    };
     // A timer that is armed never shows zero.
-    let left = timer
-        .at
-        .map_or(0, |at| at.saturating_sub(cx.now().mono).max(1000));
+    let left = timer.at.map_or(0, |at| at.saturating_sub(now).max(1000));
     Ok((left, timer.interval))
 }
 
 /// Arms a timer of the current process to expire in `value` nanoseconds and every `interval` after, or disarms it if `value` is 0 (setitimer(2)).
-/// Returns what [`get`] gave before. `EINVAL` for timers that are not supported.
+/// Returns what [`get`] gave before. `EINVAL`.
 pub(crate) fn set(
     cx: &mut Cx<'_, '_>,
     which: i32,
@@ -108,13 +122,11 @@ pub(crate) fn set(
     interval: u64,
 ) -> Result<(u64, u64), Errno> {
     let before = get(cx, which)?;
-    if which as u32 != g::ITIMER_REAL {
-        return match value {
-            0 => Ok(before),
-            _ => Err(Errno::EINVAL),
-        };
-    }
     let tgid = cx.task().tgid;
+    if let Some(which) = on_processor_time(which)? {
+        cputime::set_interval(cx.k, tgid, which, value, interval);
+        return Ok(before);
+    }
     let at = match value {
         0 => None,
         value => Some(cx.now().mono.saturating_add(value)),
@@ -135,4 +147,9 @@ fn arm_real(k: &mut Kernel, tgid: u32, at: Option<u64>) {
 pub(super) fn disarm(k: &mut Kernel, tgid: u32) {
     arm_real(k, tgid, None);
     posix_timer::delete_all(k, tgid);
+    cputime::forget(k, CpuClock::Process(tgid));
+    if let Some(group) = k.tasks.group_mut(tgid) {
+        (group.virtual_timer, group.profile_timer) = (Timer::default(), Timer::default());
+        group.limit_at = None;
+    }
 }

@@ -1,5 +1,6 @@
 //! Waiting for children (wait(2)).
 
+use super::cputime;
 use super::process::Report;
 use super::signal::SIGCHLD;
 use crate::abi::Errno;
@@ -98,10 +99,8 @@ pub(crate) fn wait(
     };
     // Asked before the number is free.
     let shown = cx.shown_pid(pid);
+    let cpu_time = cputime::of_process(cx.k, pid).saturating_add(cputime::of_children(cx.k, pid));
     let tasks = &mut cx.k.tasks;
-    let cpu_time = tasks
-        .group_cpu_time(pid)
-        .saturating_add(tasks.children_cpu_time(pid));
     let uid = tasks.leader(pid).map_or(0, |task| task.creds.uid);
     if options & g::WNOWAIT == 0 {
         match code {

@@ -289,6 +289,8 @@ fn restore(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
     let frame: Frame = cx.read_obj(at)?;
     let context = frame.context;
     set_blocked(cx.k, cx.thread, frame.sigmask);
+    // As if the program had called sigaltstack(2) in its handler; what that refuses is passed over.
+    let _ = set_altstack(cx, frame.stack);
     restore_xstate(cx, context.fpstate)?;
     let old = cx.task().regs;
     let (cs, ss) = (u64::from(context.cs) | 3, u64::from(context.ss) | 3);
@@ -316,8 +318,6 @@ fn restore(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
         ss: USER_DS,
         ..old
     };
-    // The old stack is restored as if the program had called sigaltstack(2); what that refuses is passed over.
-    let _ = set_altstack(cx, frame.stack);
     // Other segments (32-bit code) cannot be run; a return to an address that is not canonical is a protection fault.
     let canonical = (context.rip as i64) << 16 >> 16 == context.rip as i64;
     if cs != USER_CS || ss != USER_DS || !canonical {

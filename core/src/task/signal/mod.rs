@@ -11,7 +11,7 @@ mod stop;
 use alloc::collections::VecDeque;
 
 pub(crate) use deliver::{
-    deliver, force_exception, force_page_fault, interrupts, set_blocked, take,
+    deliver, force, force_exception, force_page_fault, interrupts, set_blocked, take,
 };
 pub(crate) use frame::{StackT, USER_CS, USER_DS, set_altstack, sigreturn};
 pub(crate) use send::{
@@ -109,6 +109,15 @@ impl SigInfo {
     /// A fault at an address.
     pub(crate) fn fault(signo: u8, code: i32, addr: u64) -> SigInfo {
         SigInfo::new(signo, code, [addr, 0, 0, 0])
+    }
+
+    /// A seccomp(2) filter trapped a system call made before `addr`; `detail` is its value's.
+    pub(crate) fn seccomp(signo: u8, detail: u32, addr: u64, number: u32, arch: u32) -> SigInfo {
+        let call = u64::from(number) | u64::from(arch) << 32;
+        SigInfo {
+            errno: detail as i32,
+            ..SigInfo::new(signo, g::SYS_SECCOMP as i32, [addr, call, 0, 0])
+        }
     }
 
     /// A child changed its state; `time` is what it ran, in clock ticks.

@@ -53,7 +53,7 @@ pub(crate) fn queue_thread(k: &mut Kernel, thread: ThreadId, info: SigInfo) -> R
     if !prepare(k, tgid, thread, info) {
         return Ok(());
     }
-    let room = has_room(k, tgid);
+    let room = has_room(k, tgid, &info);
     if let Some(task) = k.tasks.get_mut(thread) {
         enqueue(&mut task.pending, info, room)?;
         if takes(task, info.signo) {
@@ -73,7 +73,7 @@ pub(crate) fn queue_process(k: &mut Kernel, tgid: u32, info: SigInfo) -> Result<
     if !prepare(k, tgid, leader, info) {
         return Ok(());
     }
-    let room = has_room(k, tgid);
+    let room = has_room(k, tgid, &info);
     if let Some(group) = k.tasks.group_mut(tgid) {
         enqueue(&mut group.pending, info, room)?;
     }
@@ -212,36 +212,45 @@ pub(crate) fn take_back(k: &mut Kernel, tgid: u32, like: impl Fn(&SigInfo) -> bo
     }
 }
 
-/// Whether one more real-time signal may be queued in a process (`RLIMIT_SIGPENDING`).
-fn has_room(k: &Kernel, tgid: u32) -> bool {
+/// Whether a signal may be queued with what it says: the signals that wait for a user's processes are limited (`RLIMIT_SIGPENDING`). A
+/// standard signal of the kernel or of kill(2) is queued in any case, and so is a timer's, which had its place when it was made.
+fn has_room(k: &Kernel, tgid: u32, info: &SigInfo) -> bool {
+    if (info.signo < SIGRTMIN && info.code >= 0) || info.code == g::SI_TIMER {
+        return true;
+    }
     let limit = k
         .tasks
         .rlimit(tgid, g::RLIMIT_SIGPENDING)
         .map_or(0, |(soft, _)| soft)
         .min(MAX_QUEUED);
-    let shared = k.tasks.group(tgid).map_or(0, |group| group.pending.len());
-    let own: usize = k
-        .tasks
-        .thread_ids(tgid)
-        .filter_map(|thread| k.tasks.get(thread))
-        .map(|task| task.pending.len())
+    let Some(uid) = k.tasks.leader(tgid).map(|task| task.creds.uid) else {
+        return false;
+    };
+    let of_user = k.tasks.iter().filter(|task| task.creds.uid == uid);
+    let waiting: usize = of_user
+        .map(|task| {
+            let group = k.tasks.group(task.tgid);
+            let shared = group.filter(|group| group.leader == task.id);
+            task.pending.len() + shared.map_or(0, |group| group.pending.len())
+        })
         .sum();
-    ((shared + own) as u64) < limit
+    (waiting as u64) < limit
 }
 
-/// Most signals queued in one process, whatever its limit says.
+/// Most signals queued for one user, whatever the limit says.
 const MAX_QUEUED: u64 = 1 << 16;
 
+/// Queues a signal. Without room, one that is not queued each time waits without what it says; `EAGAIN` for the others.
 fn enqueue(pending: &mut Pending, info: SigInfo, room: bool) -> Result<(), Errno> {
-    if info.signo >= SIGRTMIN && !room {
-        if info.code != g::SI_USER as i32 {
-            return Err(Errno::EAGAIN);
-        }
-        // kill(2) never fails for want of room: the signal is remembered once.
-        if pending.set() & bit(info.signo) != 0 {
-            return Ok(());
-        }
+    if room {
+        pending.push(info);
+        return Ok(());
     }
-    pending.push(info);
+    if info.signo >= SIGRTMIN && info.code != g::SI_USER as i32 {
+        return Err(Errno::EAGAIN);
+    }
+    if pending.set() & bit(info.signo) == 0 {
+        pending.push(SigInfo::user(info.signo, g::SI_USER as i32, 0, 0));
+    }
     Ok(())
 }

@@ -120,7 +120,7 @@ fn tell_parent(k: &mut Kernel, tgid: u32, code: u32, status: u8) {
         .unwrap_or_default();
     if action.flags & u64::from(g::SA_NOCLDSTOP) == 0 {
         let uid = k.tasks.leader(tgid).map_or(0, |task| task.creds.uid);
-        let time = k.tasks.group_cpu_time(tgid) / crate::task::process::TICK;
+        let time = crate::task::cputime::of_process(k, tgid) / crate::task::process::TICK;
         let (pid, uid) = crate::task::process::seen_by_parent(k, tgid, parent, uid);
         let info = SigInfo::child(SIGCHLD, code as i32, pid, uid, i32::from(status), time);
         super::send_process(k, parent, info);

@@ -14,7 +14,7 @@ use crate::machine::ThreadId;
 use crate::mm::space;
 use crate::ns::{self, NsId, USER, pid, user};
 use crate::port::Ports;
-use crate::task::Task;
+use crate::task::{Task, cputime};
 use crate::vfs::{FileId, FsContext, PathRef, walk};
 
 /// Nanoseconds in a clock tick.
@@ -456,10 +456,10 @@ fn stat(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>, Er
     text.extend_from_slice(name_of(task));
     let threads = k.tasks.threads(task.tgid).count();
     let cpu = match view.thread {
-        true => task.cpu_time,
-        false => k.tasks.group_cpu_time(task.tgid),
+        true => cputime::of_thread(k, task.id),
+        false => cputime::of_process(k, task.tgid),
     } / TICK;
-    let children = k.tasks.children_cpu_time(task.tgid) / TICK;
+    let children = cputime::of_children(k, task.tgid) / TICK;
     let started = group.started.mono.saturating_sub(k.system.booted.mono) / TICK;
     let (usage, layout) = match task.exited {
         true => Default::default(),
@@ -554,7 +554,7 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
         rest,
         "Threads:\t{threads}\nSigQ:\t0/{sig_limit}\nSigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\n\
          SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\nCapInh:\t{:016x}\nCapPrm:\t{:016x}\n\
-         CapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\n\
+         CapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\n\
          Cpus_allowed:\t{:x}\nCpus_allowed_list:\t0-{}\nMems_allowed:\t1\nMems_allowed_list:\t0\n\
          voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
         creds.cap_inheritable,
@@ -563,6 +563,8 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
         creds.cap_bounding,
         creds.cap_ambient,
         u8::from(creds.no_new_privs),
+        task.seccomp.mode(),
+        k.tasks.filter_count(task),
         (1u64 << cpus) - 1,
         cpus - 1,
     );

@@ -428,7 +428,7 @@ fn uptime(k: &mut Kernel) -> Vec<u8> {
     let used: u64 = k
         .tasks
         .groups()
-        .map(|tgid| k.tasks.group_cpu_time(tgid))
+        .map(|tgid| crate::task::cputime::of_process(k, tgid))
         .sum();
     let idle = (up(k) * u64::from(k.system.cpus)).saturating_sub(used) / 10_000_000;
     format!("{sec}.{rest:02} {}.{:02}\n", idle / 100, idle % 100).into_bytes()
@@ -438,7 +438,7 @@ fn stat(k: &mut Kernel) -> Vec<u8> {
     let user: u64 = k
         .tasks
         .groups()
-        .map(|tgid| k.tasks.group_cpu_time(tgid))
+        .map(|tgid| crate::task::cputime::of_process(k, tgid))
         .sum();
     let user = user / 10_000_000;
     let all = up(k) / 10_000_000 * u64::from(k.system.cpus);

@@ -85,7 +85,7 @@ fn cpu_stat(k: &Kernel, _: u32) -> String {
     let used: u64 = k
         .tasks
         .groups()
-        .map(|tgid| k.tasks.group_cpu_time(tgid))
+        .map(|tgid| crate::task::cputime::of_process(k, tgid))
         .sum();
     let used = used / 1000;
     format!(

@@ -1,0 +1,332 @@
+//! Processor time: what it is for threads and processes, and the timers that run on it.
+//!
+//! The kernel sees when the host lets a thread run and when it traps: what lies between is its processor time, all of it in user mode. The
+//! time of a thread that runs now grows with `CLOCK_MONOTONIC`, so a timer cannot expire before its rest divided by the number of running
+//! threads has passed. For that moment a tick is asked for; it is looked at again whenever a thread of the clock traps or goes on. Nothing of
+//! this is done while no timer of this kind is set.
+
+use alloc::collections::BTreeSet;
+
+use super::posix_timer;
+use super::signal::{self, SIGKILL, SigInfo};
+use super::timer::{self, Timer, TimerKey};
+use crate::Kernel;
+use crate::abi::raw::general as g;
+use crate::machine::ThreadId;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A clock of processor time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum CpuClock {
+    /// All threads of a process, ended ones included.
+    Process(u32),
+    Thread(ThreadId),
+}
+
+/// What expires on such a clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum CpuTimer {
+    /// `ITIMER_VIRTUAL` of the clock's process.
+    Virtual,
+    /// `ITIMER_PROF` of the clock's process.
+    Profile,
+    /// `RLIMIT_CPU` of the clock's process.
+    Limit,
+    /// A timer of timer_create(2): process and timer number.
+    Posix(u32, u32),
+    /// A thread in clock_nanosleep(2).
+    Sleep(ThreadId),
+}
+
+/// The timers of one clock, by the time on it.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct CpuTimers {
+    timers: BTreeSet<(u64, CpuTimer)>,
+    /// The tick that was asked for.
+    pub tick: Option<u64>,
+}
+
+/// Nanoseconds that a thread has run; 0 if it has ended.
+pub(crate) fn of_thread(k: &Kernel, thread: ThreadId) -> u64 {
+    let now = k.system.now.mono;
+    k.tasks.get(thread).map_or(0, |task| match task.running {
+        true => task
+            .cpu_time
+            .saturating_add(now.saturating_sub(task.resumed)),
+        false => task.cpu_time,
+    })
+}
+
+/// Nanoseconds that the threads of a process have run, ended ones included.
+pub(crate) fn of_process(k: &Kernel, tgid: u32) -> u64 {
+    k.tasks.group(tgid).map_or(0, |group| {
+        let clock = group.cpu;
+        let all = u64::from(clock.running).wrapping_mul(k.system.now.mono);
+        clock.time.wrapping_add(all.wrapping_sub(clock.resumed))
+    })
+}
+
+/// Nanoseconds that the children of a process which were waited for have run, with their own.
+pub(crate) fn of_children(k: &Kernel, tgid: u32) -> u64 {
+    k.tasks
+        .group(tgid)
+        .map_or(0, |group| group.children_cpu_time)
+}
+
+/// The time on a clock.
+pub(crate) fn read(k: &Kernel, clock: CpuClock) -> u64 {
+    match clock {
+        CpuClock::Process(tgid) => of_process(k, tgid),
+        CpuClock::Thread(thread) => of_thread(k, thread),
+    }
+}
+
+/// What the threads of a process have run together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ProcessClock {
+    /// Nanoseconds from resumes to traps.
+    pub time: u64,
+    /// How many threads run now, and the sum, modulo 2^64, of the times when they were resumed.
+    pub running: u32,
+    pub resumed: u64,
+}
+
+/// A thread is about to run.
+pub(crate) fn start(k: &mut Kernel, thread: ThreadId) {
+    let now = k.system.now.mono;
+    let Some(task) = k.tasks.get_mut(thread) else {
+        return;
+    };
+    task.running = true;
+    task.resumed = now;
+    let tgid = task.tgid;
+    if let Some(group) = k.tasks.group_mut(tgid) {
+        group.cpu.running += 1;
+        group.cpu.resumed = group.cpu.resumed.wrapping_add(now);
+    }
+    if !k.tasks.cpu_timers.is_empty() {
+        for clock in [CpuClock::Process(tgid), CpuClock::Thread(thread)] {
+            arm(k, clock);
+        }
+    }
+}
+
+/// A thread has stopped running: it trapped, or has ended. Its time is added up.
+pub(crate) fn stop(k: &mut Kernel, thread: ThreadId) {
+    let now = k.system.now.mono;
+    let Some(task) = k.tasks.get_mut(thread).filter(|task| task.running) else {
+        return;
+    };
+    task.running = false;
+    let ran = now.saturating_sub(task.resumed);
+    task.cpu_time = task.cpu_time.saturating_add(ran);
+    let (tgid, resumed) = (task.tgid, task.resumed);
+    if let Some(group) = k.tasks.group_mut(tgid) {
+        group.cpu.running -= 1;
+        group.cpu.resumed = group.cpu.resumed.wrapping_sub(resumed);
+        group.cpu.time = group.cpu.time.saturating_add(ran);
+    }
+    if !k.tasks.cpu_timers.is_empty() {
+        for clock in [CpuClock::Process(tgid), CpuClock::Thread(thread)] {
+            expire(k, clock);
+        }
+    }
+}
+
+/// Sets a timer on a clock, or takes it away. `before` is what it is set for now.
+pub(crate) fn set(
+    k: &mut Kernel,
+    clock: CpuClock,
+    timer: CpuTimer,
+    before: Option<u64>,
+    at: Option<u64>,
+) {
+    if let Some(before) = before
+        && let Some(timers) = k.tasks.cpu_timers.get_mut(&clock)
+    {
+        timers.timers.remove(&(before, timer));
+    }
+    if let Some(at) = at {
+        let timers = k.tasks.cpu_timers.entry(clock).or_default();
+        timers.timers.insert((at, timer));
+    }
+    arm(k, clock);
+}
+
+/// Wakes a thread when a clock shows this time; it waits for one at a time.
+pub(crate) fn sleep(k: &mut Kernel, thread: ThreadId, clock: CpuClock, at: u64) {
+    wake_never(k, thread);
+    if let Some(task) = k.tasks.get_mut(thread) {
+        task.cpu_sleep = Some((clock, at));
+        set(k, clock, CpuTimer::Sleep(thread), None, Some(at));
+    }
+}
+
+/// A thread waits for no clock any more.
+pub(super) fn wake_never(k: &mut Kernel, thread: ThreadId) {
+    let before = k
+        .tasks
+        .get_mut(thread)
+        .and_then(|task| task.cpu_sleep.take());
+    if let Some((clock, at)) = before {
+        set(k, clock, CpuTimer::Sleep(thread), Some(at), None);
+    }
+}
+
+/// The timers of a clock that goes never expire.
+pub(super) fn forget(k: &mut Kernel, clock: CpuClock) {
+    if let Some(timers) = k.tasks.cpu_timers.remove(&clock) {
+        timer::arm(k, TimerKey::Cpu(clock), timers.tick, None);
+    }
+}
+
+/// Asks for a tick at the earliest moment at which a timer of the clock can expire.
+fn arm(k: &mut Kernel, clock: CpuClock) {
+    let Some(timers) = k.tasks.cpu_timers.get(&clock) else {
+        return;
+    };
+    let (tick, first) = (timers.tick, timers.timers.first().copied());
+    let running = match clock {
+        CpuClock::Process(tgid) => k.tasks.group(tgid).map_or(0, |group| group.cpu.running),
+        CpuClock::Thread(thread) => {
+            let runs = k.tasks.get(thread).is_some_and(|task| task.running);
+            u32::from(runs)
+        }
+    };
+    let next = first.filter(|_| running > 0).map(|(at, _)| {
+        let rest = at.saturating_sub(read(k, clock));
+        let wait = rest.div_ceil(u64::from(running));
+        k.system.now.mono.saturating_add(wait)
+    });
+    if next != tick {
+        timer::arm(k, TimerKey::Cpu(clock), tick, next);
+    }
+    if first.is_none() {
+        k.tasks.cpu_timers.remove(&clock);
+    } else if let Some(timers) = k.tasks.cpu_timers.get_mut(&clock) {
+        timers.tick = next;
+    }
+}
+
+/// A tick that was asked for has come.
+pub(super) fn tick(k: &mut Kernel, clock: CpuClock) {
+    if let Some(timers) = k.tasks.cpu_timers.get_mut(&clock) {
+        timers.tick = None;
+    }
+    expire(k, clock);
+}
+
+/// Lets the timers of a clock expire whose time has come.
+fn expire(k: &mut Kernel, clock: CpuClock) {
+    let now = read(k, clock);
+    loop {
+        let Some(timers) = k.tasks.cpu_timers.get_mut(&clock) else {
+            return;
+        };
+        let Some((at, timer)) = timers.timers.first().copied().filter(|&(at, _)| at <= now) else {
+            break;
+        };
+        timers.timers.pop_first();
+        match (timer, clock) {
+            (CpuTimer::Posix(tgid, id), _) => posix_timer::expire(k, tgid, id),
+            (CpuTimer::Sleep(thread), _) => k.make_ready(thread),
+            (_, CpuClock::Thread(_)) => {}
+            (CpuTimer::Virtual, CpuClock::Process(tgid)) => {
+                expire_interval(k, tgid, timer, at, g::SIGVTALRM);
+            }
+            (CpuTimer::Profile, CpuClock::Process(tgid)) => {
+                expire_interval(k, tgid, timer, at, g::SIGPROF);
+            }
+            (CpuTimer::Limit, CpuClock::Process(tgid)) => expire_limit(k, tgid),
+        }
+    }
+    arm(k, clock);
+}
+
+fn interval(k: &mut Kernel, tgid: u32, which: CpuTimer) -> Option<&mut Timer> {
+    let group = k.tasks.group_mut(tgid)?;
+    Some(match which {
+        CpuTimer::Virtual => &mut group.virtual_timer,
+        _ => &mut group.profile_timer,
+    })
+}
+
+fn expire_interval(k: &mut Kernel, tgid: u32, which: CpuTimer, at: u64, signal: u32) {
+    let now = of_process(k, tgid);
+    let Some(timer) = interval(k, tgid, which) else {
+        return;
+    };
+    let next = match timer.interval {
+        0 => None,
+        interval => Some(timer::after(at, interval, now).0),
+    };
+    timer.at = next;
+    set(k, CpuClock::Process(tgid), which, None, next);
+    signal::send_process(k, tgid, SigInfo::kernel(signal as u8));
+}
+
+/// Sets `ITIMER_VIRTUAL` or `ITIMER_PROF` of a process to expire when it has run for `value` nanoseconds more; 0 disarms.
+pub(super) fn set_interval(k: &mut Kernel, tgid: u32, which: CpuTimer, value: u64, repeat: u64) {
+    let at = match value {
+        0 => None,
+        value => Some(of_process(k, tgid).saturating_add(value)),
+    };
+    if let Some(timer) = interval(k, tgid, which) {
+        let before = core::mem::replace(&mut timer.at, at);
+        timer.interval = repeat;
+        set(k, CpuClock::Process(tgid), which, before, at);
+    }
+}
+
+/// `RLIMIT_CPU` was set, or came from the parent: the soft limit is watched, and the hard one behind it.
+pub(crate) fn watch_limit(k: &mut Kernel, tgid: u32) {
+    let (soft, hard) = k
+        .tasks
+        .rlimit(tgid, g::RLIMIT_CPU)
+        .unwrap_or((u64::MAX, u64::MAX));
+    let at = match soft {
+        // As in Linux: without a soft limit the hard one is not looked at.
+        u64::MAX => None,
+        soft => Some(soft.min(hard).saturating_mul(SECOND)),
+    };
+    if let Some(group) = k.tasks.group_mut(tgid) {
+        let before = core::mem::replace(&mut group.limit_at, at);
+        if before != at {
+            set(k, CpuClock::Process(tgid), CpuTimer::Limit, before, at);
+        }
+    }
+}
+
+/// A limit was reached: SIGKILL for the hard one, else SIGXCPU, and once more a second later.
+fn expire_limit(k: &mut Kernel, tgid: u32) {
+    let now = of_process(k, tgid);
+    if let Some(group) = k.tasks.group_mut(tgid) {
+        group.limit_at = None;
+    }
+    let Some((soft, hard)) = k.tasks.rlimit(tgid, g::RLIMIT_CPU) else {
+        return;
+    };
+    if hard != u64::MAX && now >= hard.saturating_mul(SECOND) {
+        return signal::send_process(
+            k,
+            tgid,
+            SigInfo {
+                outside: true,
+                ..SigInfo::kernel(SIGKILL)
+            },
+        );
+    }
+    let next = soft.saturating_add(1);
+    k.tasks.set_rlimit(tgid, g::RLIMIT_CPU, (next, hard));
+    watch_limit(k, tgid);
+    signal::send_process(k, tgid, SigInfo::kernel(g::SIGXCPU as u8));
+}
+
+/// Whether a timer is set for this time on a clock; for invariant checks.
+pub(super) fn holds(k: &Kernel, clock: CpuClock, timer: CpuTimer, at: u64) -> bool {
+    k.tasks
+        .cpu_timers
+        .get(&clock)
+        .is_some_and(|timers| timers.timers.contains(&(at, timer)))
+}
