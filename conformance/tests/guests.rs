@@ -292,6 +292,12 @@ fn signals_are_the_same_natively_and_in_a_sandbox() {
     compare_in_empty_directory("signals.c", 18, &[]);
 }
 
+/// Processor time, scheduling, identity and seccomp.
+#[test]
+fn tasks_are_the_same_natively_and_in_a_sandbox() {
+    compare_in_empty_directory("tasks.c", 20, &[]);
+}
+
 /// Writes a file into a layer, or into what the layers are together.
 fn put(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).unwrap();

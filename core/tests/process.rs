@@ -327,3 +327,25 @@ fn step(m: &mut Guests, rng: &mut Rng) {
     };
     m.call(thread, number, &args);
 }
+
+#[test]
+fn forks_without_end_end_in_eagain() {
+    const THREADS_MAX: usize = 16384;
+    const CLONE_VM: u64 = 0x100;
+    let mut m = boot();
+    let init = m.first();
+    let mut newest = init;
+    // Each one forks the next, until nobody can any more.
+    let error = loop {
+        match m.call(newest, CLONE, &[CLONE_VM | 17]).unwrap() {
+            1.. => newest = *m.threads.keys().next_back().unwrap(),
+            errno => break errno,
+        }
+    };
+    assert_eq!((error, m.threads.len()), (-EAGAIN, THREADS_MAX));
+    assert_eq!(m.call(init, KILL, &[ANY, 9]), Some(0));
+    assert_eq!(m.threads.len(), 1, "only the first process is left");
+    let pid = call(&mut m, init, WAIT4, &[ANY, DATA, 0, 0]);
+    assert_eq!((pid, word(&mut m, init, DATA)), (2, 9));
+    assert!(call(&mut m, init, FORK, &[]) > 0, "there is room again");
+}

@@ -10,6 +10,7 @@ use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
 use crate::event::Level;
 use crate::kernel::{Cx, Stop, SysResult};
+use crate::task::PID_MAX;
 use crate::task::clone::{self, CloneArgs};
 use crate::task::process::{end_group, end_thread, exited};
 use crate::task::signal::{SIGCHLD, SIGNALS, SigInfo};
@@ -116,10 +117,21 @@ pub(super) fn clone3(cx: &mut Cx<'_, '_>, args: Addr, size: Size) -> SysResult {
     if wrong {
         return Err(Errno::EINVAL.into());
     }
-    if from.set_tid_size != 0 || from.flags & u64::from(g::CLONE_NEWTIME) != 0 {
+    if from.flags & g::CLONE_INTO_CGROUP != 0 {
+        let versioned = size.0 >= u64::from(g::CLONE_ARGS_SIZE_VER2);
+        if from.cgroup > i32::MAX as u64 || !versioned {
+            return Err(Errno::EINVAL.into());
+        }
+    }
+    if from.set_tid_size != 0 {
+        check_tids(cx, &from)?;
+        // Who chooses numbers needs CAP_CHECKPOINT_RESTORE over the namespace.
+        return Err(Errno::EPERM.into());
+    }
+    if from.flags & u64::from(g::CLONE_NEWTIME) != 0 {
         cx.log(
             Level::Warn,
-            "clone3: chosen thread numbers and time namespaces are not supported".into(),
+            "clone3: time namespaces are not supported".into(),
         );
         return Err(Errno::EPERM.into());
     }
@@ -133,6 +145,19 @@ pub(super) fn clone3(cx: &mut Cx<'_, '_>, args: Addr, size: Size) -> SysResult {
         tls: from.tls,
     };
     clone::clone(cx, args)
+}
+
+/// Checks the thread numbers that a program chooses: one for each process namespace it is in. `EFAULT`, `EINVAL`.
+fn check_tids(cx: &mut Cx<'_, '_>, args: &Clone3) -> Result<(), Errno> {
+    const NAMESPACES: u64 = 1;
+    if args.set_tid_size > NAMESPACES {
+        return Err(Errno::EINVAL);
+    }
+    let tid: i32 = cx.read_obj(args.set_tid)?;
+    match u32::try_from(tid) {
+        Ok(1..PID_MAX) => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 pub(super) fn execve(cx: &mut Cx<'_, '_>, path: Path, argv: StrVec, envp: Addr) -> SysResult {

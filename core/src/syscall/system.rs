@@ -1,22 +1,25 @@
 //! The system, its limits and its scheduler.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use super::args::*;
 use crate::abi::layout::{Rlimit, Rusage, Sysinfo, Timeval, Tms, Utsname};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::event::Level;
 use crate::kernel::{Cx, SysResult};
 use crate::task::cputime;
 
 /// `sysname`, `release`, `version` and `machine` of uname(2). The release is that of the kernel whose behaviour is followed.
 pub(crate) const SYSNAME: &str = "Linux";
 pub(crate) const RELEASE: &str = "6.12.0-varve";
+/// The release for programs that know only 2.6 (`UNAME26`): 60 and the second number is the third.
+const RELEASE_26: &str = "2.6.72-varve";
 pub(crate) const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC varve";
 pub(crate) const MACHINE: &str = "x86_64";
 
 const CAP_SYS_ADMIN: u32 = 21;
-const CAP_SYS_NICE: u32 = 23;
 const CAP_SYS_RESOURCE: u32 = 24;
 /// Nanoseconds in a clock tick (`sysconf(_SC_CLK_TCK)` is 100).
 const TICK: u64 = 10_000_000;
@@ -34,12 +37,19 @@ pub(super) fn uname(cx: &mut Cx<'_, '_>, buf: Addr) -> SysResult {
         field
     }
     let uts = cx.task().ns.uts;
+    let persona = cx.task().personality;
     let name = Utsname {
         sysname: field(SYSNAME.as_bytes()),
         nodename: field(&cx.k.ns.uts(uts).hostname),
-        release: field(RELEASE.as_bytes()),
+        release: match persona & UNAME26 {
+            0 => field(RELEASE.as_bytes()),
+            _ => field(RELEASE_26.as_bytes()),
+        },
         version: field(VERSION.as_bytes()),
-        machine: field(MACHINE.as_bytes()),
+        machine: match persona & PER_MASK {
+            PER_LINUX32 => field(b"i686"),
+            _ => field(MACHINE.as_bytes()),
+        },
         domainname: field(&cx.k.ns.uts(uts).domainname),
     };
     cx.write_obj(buf.0, &name)?;
@@ -228,131 +238,31 @@ pub(super) fn times(cx: &mut Cx<'_, '_>, buf: Addr) -> SysResult {
     Ok(cx.now().mono / TICK)
 }
 
-pub(super) fn personality(_cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
+/// Part of a personality that is the kind of system; the rest are flags (personality(2)).
+const PER_MASK: u32 = 0xff;
+const PER_LINUX32: u32 = 8;
+const UNAME26: u32 = 0x0002_0000;
+/// Programs are placed where they would be without randomness.
+pub(crate) const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
+
+pub(super) fn personality(cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
     const QUERY: u32 = 0xffff_ffff;
-    // PER_LINUX is all there is; flags such as ADDR_NO_RANDOMIZE are not honoured and so refused.
-    match persona.0 as u32 {
-        QUERY | 0 => Ok(0),
-        _ => Err(Errno::EINVAL.into()),
+    let old = cx.task().personality;
+    let new = persona.0 as u32;
+    if new == QUERY {
+        return Ok(u64::from(old));
     }
-}
-
-/// The threads that getpriority(2) and setpriority(2) mean exist: only single processes and the caller's own group are told apart.
-fn priority_target(cx: &Cx<'_, '_>, which: i32, who: i32) -> Result<(), Errno> {
-    match which {
-        0 if who == 0 || cx.meant_thread(who as u32).is_some() => Ok(()),
-        0 => Err(Errno::ESRCH),
-        1 | 2 => Ok(()),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-pub(super) fn getpriority(cx: &mut Cx<'_, '_>, which: Int, who: Int) -> SysResult {
-    priority_target(cx, which.0, who.0)?;
-    // 20 - nice, so that it is never negative.
-    Ok((20 - i64::from(cx.task().nice)) as u64)
-}
-
-pub(super) fn setpriority(cx: &mut Cx<'_, '_>, which: Int, who: Int, prio: Int) -> SysResult {
-    priority_target(cx, which.0, who.0)?;
-    let nice = prio.0.clamp(-20, 19) as i8;
-    if nice < cx.task().nice && !cx.creds().capable(CAP_SYS_NICE) {
-        return Err(Errno::EACCES.into());
-    }
-    cx.task_mut().nice = nice;
-    Ok(0)
-}
-
-fn scheduled(cx: &Cx<'_, '_>, pid: i32) -> Result<(), Errno> {
-    match pid {
-        0 => Ok(()),
-        1.. if cx.meant_thread(pid as u32).is_some() => Ok(()),
-        1.. => Err(Errno::ESRCH),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-pub(super) fn sched_getparam(cx: &mut Cx<'_, '_>, pid: Pid, param: Addr) -> SysResult {
-    if param.0 == 0 {
+    let known = [0, PER_LINUX32].contains(&(new & PER_MASK))
+        && new & !(PER_MASK | UNAME26 | ADDR_NO_RANDOMIZE) == 0;
+    if !known {
+        cx.log(
+            Level::Warn,
+            format!("personality: {new:#x} is not supported"),
+        );
         return Err(Errno::EINVAL.into());
     }
-    scheduled(cx, pid.0)?;
-    cx.write_obj(param.0, &0u32)?;
-    Ok(0)
-}
-
-pub(super) fn sched_getscheduler(cx: &mut Cx<'_, '_>, pid: Pid) -> SysResult {
-    scheduled(cx, pid.0)?;
-    Ok(u64::from(g::SCHED_NORMAL))
-}
-
-pub(super) fn sched_setscheduler(
-    cx: &mut Cx<'_, '_>,
-    pid: Pid,
-    policy: Int,
-    param: Addr,
-) -> SysResult {
-    if param.0 == 0 || policy.0 < 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    scheduled(cx, pid.0)?;
-    let priority: u32 = cx.read_obj(param.0)?;
-    match policy.0 as u32 {
-        g::SCHED_NORMAL | g::SCHED_BATCH | g::SCHED_IDLE if priority == 0 => Ok(0),
-        // Real-time scheduling of the host is not for guests.
-        g::SCHED_FIFO | g::SCHED_RR if (1..=99).contains(&priority) => Err(Errno::EPERM.into()),
-        _ => Err(Errno::EINVAL.into()),
-    }
-}
-
-pub(super) fn sched_get_priority_max(_cx: &mut Cx<'_, '_>, policy: Int) -> SysResult {
-    match u32::try_from(policy.0) {
-        Ok(g::SCHED_FIFO | g::SCHED_RR) => Ok(99),
-        Ok(g::SCHED_NORMAL | g::SCHED_BATCH | g::SCHED_IDLE | g::SCHED_DEADLINE) => Ok(0),
-        _ => Err(Errno::EINVAL.into()),
-    }
-}
-
-pub(super) fn sched_get_priority_min(_cx: &mut Cx<'_, '_>, policy: Int) -> SysResult {
-    match u32::try_from(policy.0) {
-        Ok(g::SCHED_FIFO | g::SCHED_RR) => Ok(1),
-        Ok(g::SCHED_NORMAL | g::SCHED_BATCH | g::SCHED_IDLE | g::SCHED_DEADLINE) => Ok(0),
-        _ => Err(Errno::EINVAL.into()),
-    }
-}
-
-pub(super) fn sched_getaffinity(cx: &mut Cx<'_, '_>, pid: Pid, len: Size, mask: Addr) -> SysResult {
-    scheduled(cx, pid.0)?;
-    let cpus = cx.k.system.cpus.min(64);
-    // Linux wants whole words and room for all processors, and returns the bytes it filled.
-    if len.0 < 8 || !len.0.is_multiple_of(8) {
-        return Err(Errno::EINVAL.into());
-    }
-    cx.write_obj(mask.0, &(u64::MAX >> (64 - cpus)))?;
-    Ok(8)
-}
-
-pub(super) fn sched_setaffinity(cx: &mut Cx<'_, '_>, pid: Pid, len: Size, mask: Addr) -> SysResult {
-    scheduled(cx, pid.0)?;
-    let mut word = [0; 8];
-    let len = len.0.min(8) as usize;
-    cx.read_user(mask.0, &mut word[..len])?;
-    let cpus = u64::MAX >> (64 - cx.k.system.cpus.min(64));
-    match u64::from_le_bytes(word) & cpus {
-        0 => Err(Errno::EINVAL.into()),
-        all if all == cpus => Ok(0),
-        // Accepted but not honoured: the host places guest threads.
-        _ => Ok(0),
-    }
-}
-
-pub(super) fn getcpu(cx: &mut Cx<'_, '_>, cpu: Addr, node: Addr) -> SysResult {
-    for addr in [cpu.0, node.0] {
-        if addr != 0 {
-            cx.write_obj(addr, &0u32)?;
-        }
-    }
-    Ok(0)
+    cx.task_mut().personality = new;
+    Ok(u64::from(old))
 }
 
 pub(super) fn getrandom(cx: &mut Cx<'_, '_>, buf: OutBuf, count: Size, flags: Hex) -> SysResult {

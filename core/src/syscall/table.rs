@@ -3,9 +3,9 @@
 use super::args::*;
 use super::{Entry, Param, Support::*, entries};
 use super::{
-    aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, memory, mount, namespace,
-    pidfd, poll, prctl, process, seccomp, signal, socket, socket_message, socket_option, stat,
-    system, time, timer, xattr,
+    aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, kcmp, memory, mount,
+    namespace, pidfd, poll, prctl, process, refused, sched, seccomp, signal, socket,
+    socket_message, socket_option, stat, system, time, timer, xattr,
 };
 
 entries! {
@@ -99,7 +99,9 @@ entries! {
     98 getrusage(who: Int, usage: Addr) => system::getrusage, Partial("time in user mode and resident size only");
     99 sysinfo(info: Addr) => system::sysinfo, Full;
     100 times(buf: Addr) => system::times, Partial("all time counts as user time");
+    101 ptrace(request: Int, pid: Pid, addr: Addr, data: Addr) => refused::ptrace, Partial("EPERM, as under a profile that forbids it");
     102 getuid() => identity::getuid, Full;
+    103 syslog(kind: Int, buf: Addr, len: Int) => refused::syslog, Partial("EPERM, as in a container");
     104 getgid() => identity::getgid, Full;
     105 setuid(uid: Id) => identity::setuid, Full;
     106 setgid(gid: Id) => identity::setgid, Full;
@@ -130,30 +132,47 @@ entries! {
     131 sigaltstack(ss: Addr, old_ss: Addr) => signal::sigaltstack, Full;
     132 utime(path: Path, times: Addr) => stat::utime, Full;
     133 mknod(path: Path, mode: Mode, dev: Uint) => dir::mknod, Full;
-    135 personality(persona: Hex) => system::personality, Partial("PER_LINUX without flags");
+    135 personality(persona: Hex) => system::personality, Partial("PER_LINUX, PER_LINUX32, UNAME26 and ADDR_NO_RANDOMIZE");
+    136 ustat(dev: Uint, ubuf: Addr) => refused::ustat, Partial("EPERM, as in a container");
     137 statfs(path: Path, buf: Addr) => stat::statfs, Full;
     138 fstatfs(fd: Fd, buf: Addr) => stat::fstatfs, Full;
-    140 getpriority(which: Int, who: Int) => system::getpriority, Partial("nice values of the caller only");
-    141 setpriority(which: Int, who: Int, prio: Int) => system::setpriority, Partial("kept for the caller, without effect on scheduling");
-    143 sched_getparam(pid: Pid, param: Addr) => system::sched_getparam, Partial("SCHED_OTHER only");
-    144 sched_setscheduler(pid: Pid, policy: Int, param: Addr) => system::sched_setscheduler, Partial("SCHED_OTHER, SCHED_BATCH and SCHED_IDLE, without effect");
-    145 sched_getscheduler(pid: Pid) => system::sched_getscheduler, Partial("SCHED_OTHER only");
-    146 sched_get_priority_max(policy: Int) => system::sched_get_priority_max, Full;
-    147 sched_get_priority_min(policy: Int) => system::sched_get_priority_min, Full;
+    139 sysfs(option: Int, arg1: Hex, arg2: Hex) => refused::sysfs, Partial("EPERM, as in a container");
+    140 getpriority(which: Int, who: Int) => sched::getpriority, Full;
+    141 setpriority(which: Int, who: Int, prio: Int) => sched::setpriority, Partial("kept and shown, without effect: the host schedules threads");
+    142 sched_setparam(pid: Pid, param: Addr) => sched::sched_setparam, Partial("kept and shown, without effect: the host schedules threads");
+    143 sched_getparam(pid: Pid, param: Addr) => sched::sched_getparam, Full;
+    144 sched_setscheduler(pid: Pid, policy: Int, param: Addr) => sched::sched_setscheduler, Partial("kept and shown, without effect: the host schedules threads");
+    145 sched_getscheduler(pid: Pid) => sched::sched_getscheduler, Full;
+    146 sched_get_priority_max(policy: Int) => sched::sched_get_priority_max, Full;
+    147 sched_get_priority_min(policy: Int) => sched::sched_get_priority_min, Full;
+    148 sched_rr_get_interval(pid: Pid, interval: Addr) => sched::sched_rr_get_interval, Full;
     149 mlock(addr: Addr, len: Size) => memory::mlock, Full;
     150 munlock(addr: Addr, len: Size) => memory::munlock, Full;
     151 mlockall(flags: Hex) => memory::mlockall, Full;
     152 munlockall() => memory::munlockall, Full;
+    153 vhangup() => refused::vhangup, Partial("EPERM, as in a container");
+    154 modify_ldt(func: Int, ptr: Addr, bytes: Size) => refused::modify_ldt, Partial("ENOSYS, as without CONFIG_MODIFY_LDT_SYSCALL");
     155 pivot_root(new_root: Path, put_old: Path) => mount::pivot_root, Full;
     157 prctl(option: Int, arg2: Hex, arg3: Hex, arg4: Hex, arg5: Hex) => prctl::prctl, Partial("PR_SET_MM, PR_SET_VMA, PR_SET_TSC, scheduling of cores, control of speculation: EINVAL");
     158 arch_prctl(code: Hex, addr: Addr) => process::arch_prctl, Partial("only FS and GS base and CPUID state");
+    159 adjtimex(buf: Addr) => refused::adjtimex, Partial("reads only");
     160 setrlimit(resource: Uint, rlim: Addr) => system::setrlimit, Full;
     161 chroot(path: Path) => dir::chroot, Full;
     162 sync() => file::sync, Full;
+    163 acct(path: Path) => refused::acct, Partial("EPERM, as in a container");
+    164 settimeofday(tv: Addr, tz: Addr) => refused::settimeofday, Partial("EPERM, as in a container");
     165 mount(source: Str, target: Path, filesystemtype: Str, mountflags: Hex, data: Addr) => mount::mount, Partial("tmpfs, proc, sysfs, cgroup2; access times stay as they are");
     166 umount2(target: Path, flags: Hex) => mount::umount2, Full;
+    167 swapon(path: Path, flags: Hex) => refused::swapon, Partial("EPERM, as in a container");
+    168 swapoff(path: Path) => refused::swapoff, Partial("EPERM, as in a container");
+    169 reboot(magic: Hex, magic2: Hex, op: Hex, arg: Addr) => refused::reboot, Partial("EPERM, as in a container");
     170 sethostname(name: Str, len: Size) => system::sethostname, Full;
     171 setdomainname(name: Str, len: Size) => system::setdomainname, Full;
+    172 iopl(level: Int) => refused::iopl, Partial("EPERM, as in a container");
+    173 ioperm(from: Ulong, num: Ulong, turn_on: Int) => refused::ioperm, Partial("EPERM, as in a container");
+    175 init_module(image: Addr, len: Size, params: Str) => refused::init_module, Partial("EPERM, as in a container");
+    176 delete_module(name: Str, flags: Hex) => refused::delete_module, Partial("EPERM, as in a container");
+    179 quotactl(cmd: Hex, special: Path, id: Id, addr: Addr) => refused::quotactl, Partial("EPERM, as in a container");
     186 gettid() => process::gettid, Full;
     187 readahead(fd: Fd, offset: Offset, count: Size) => file::readahead, Full;
     188 setxattr(path: Path, name: Str, value: Addr, size: Size, flags: Hex) => xattr::setxattr, Partial("system.* (POSIX ACLs)");
@@ -171,8 +190,8 @@ entries! {
     200 tkill(tid: Pid, sig: Sig) => signal::tkill, Full;
     201 time(tloc: Addr) => time::time, Full;
     202 futex(uaddr: Addr, op: Hex, val: Uint, timeout: Addr, uaddr2: Addr, val3: Uint) => futex::futex, Partial("owners inherit no priority: all threads are SCHED_OTHER; FUTEX_FD");
-    203 sched_setaffinity(pid: Pid, len: Size, mask: Addr) => system::sched_setaffinity, Partial("checked, but threads are placed by the host");
-    204 sched_getaffinity(pid: Pid, len: Size, mask: Addr) => system::sched_getaffinity, Partial("all processors");
+    203 sched_setaffinity(pid: Pid, len: Size, mask: Addr) => sched::sched_setaffinity, Partial("kept and shown, without effect: the host schedules threads");
+    204 sched_getaffinity(pid: Pid, len: Size, mask: Addr) => sched::sched_getaffinity, Partial("64 processors at most");
     206 io_setup(nr_events: Uint, ctxp: Addr) => aio::io_setup, Partial("no ring that user space could read");
     207 io_destroy(ctx: Hex) => aio::io_destroy, Full;
     208 io_getevents(ctx: Hex, min_nr: Offset, nr: Offset, events: Addr, timeout: Addr) => aio::io_getevents, Full;
@@ -201,7 +220,13 @@ entries! {
     237 mbind(addr: Addr, len: Size, mode: Int, nodemask: Addr, maxnode: Ulong, flags: Hex) => memory::mbind, Partial("there is one node");
     238 set_mempolicy(mode: Int, nodemask: Addr, maxnode: Ulong) => memory::set_mempolicy, Partial("there is one node");
     239 get_mempolicy(mode: Addr, nodemask: Addr, maxnode: Ulong, addr: Addr, flags: Ulong) => memory::get_mempolicy, Partial("there is one node");
+    246 kexec_load(entry: Hex, nr_segments: Ulong, segments: Addr, flags: Hex) => refused::kexec_load, Partial("EPERM, as in a container");
     247 waitid(idtype: Int, id: Pid, infop: Addr, options: Hex, rusage: Addr) => process::waitid, Partial("of rusage only the user time");
+    248 add_key(kind: Str, description: Str, payload: Addr, len: Size, keyring: Int) => refused::add_key, Partial("EPERM, as in a container");
+    249 request_key(kind: Str, description: Str, callout: Str, keyring: Int) => refused::request_key, Partial("EPERM, as in a container");
+    250 keyctl(operation: Int, arg2: Hex, arg3: Hex, arg4: Hex, arg5: Hex) => refused::keyctl, Partial("EPERM, as in a container");
+    251 ioprio_set(which: Int, who: Int, ioprio: Int) => sched::ioprio_set, Partial("kept and shown, without effect: the host schedules threads");
+    252 ioprio_get(which: Int, who: Int) => sched::ioprio_get, Full;
     253 inotify_init() => inotify::inotify_init, Full;
     254 inotify_add_watch(fd: Fd, pathname: Path, mask: Hex) => inotify::inotify_add_watch, Partial("reading directories, reading programs in execve and extended attributes are not told of");
     255 inotify_rm_watch(fd: Fd, wd: Int) => inotify::inotify_rm_watch, Full;
@@ -247,18 +272,27 @@ entries! {
     295 preadv(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong) => file::preadv, Partial("access times stay as they are (noatime)");
     296 pwritev(fd: Fd, iov: Addr, iovcnt: Ulong, offset: Offset, pos_h: Ulong) => file::pwritev, Full;
     297 rt_tgsigqueueinfo(tgid: Pid, tid: Pid, sig: Sig, info: Addr) => signal::rt_tgsigqueueinfo, Full;
+    298 perf_event_open(attr: Addr, pid: Pid, cpu: Int, group_fd: Fd, flags: Hex) => refused::perf_event_open, Partial("EPERM, as in a container");
     299 recvmmsg(fd: Fd, msgvec: Addr, vlen: Uint, flags: Hex, timeout: Addr) => socket_message::recvmmsg, Partial("as recvmsg");
+    300 fanotify_init(flags: Hex, event_flags: OpenFlags) => refused::fanotify_init, Partial("EPERM, as in a container");
     302 prlimit64(pid: Pid, resource: Uint, new: Addr, old: Addr) => system::prlimit64, Full;
+    305 clock_adjtime(clock: Clock, buf: Addr) => refused::clock_adjtime, Partial("reads only");
     306 syncfs(fd: Fd) => file::syncfs, Full;
     307 sendmmsg(fd: Fd, msgvec: Addr, vlen: Uint, flags: Hex) => socket_message::sendmmsg, Partial("as sendmsg");
     308 setns(fd: Fd, nstype: CloneFlags) => namespace::setns, Partial("time namespaces");
-    309 getcpu(cpu: Addr, node: Addr) => system::getcpu, Partial("always processor 0");
+    309 getcpu(cpu: Addr, node: Addr) => sched::getcpu, Partial("a processor that the thread may run on, not the one it runs on");
     310 process_vm_readv(pid: Pid, local: Addr, local_count: Ulong, remote: Addr, remote_count: Ulong, flags: Ulong) => memory::process_vm_readv, Full;
     311 process_vm_writev(pid: Pid, local: Addr, local_count: Ulong, remote: Addr, remote_count: Ulong, flags: Ulong) => memory::process_vm_writev, Full;
+    312 kcmp(pid1: Pid, pid2: Pid, kind: Int, idx1: Ulong, idx2: Ulong) => kcmp::kcmp, Partial("KCMP_EPOLL_TFD");
+    313 finit_module(fd: Fd, params: Str, flags: Hex) => refused::finit_module, Partial("EPERM, as in a container");
+    314 sched_setattr(pid: Pid, attr: Addr, flags: Uint) => sched::sched_setattr, Partial("kept and shown, without effect: the host schedules threads");
+    315 sched_getattr(pid: Pid, attr: Addr, size: Uint, flags: Uint) => sched::sched_getattr, Partial("no time slices");
     316 renameat2(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: Hex) => dir::renameat2, Full;
     317 seccomp(operation: Uint, flags: Uint, args: Addr) => seccomp::seccomp, Partial("notifications (SECCOMP_FILTER_FLAG_NEW_LISTENER): EINVAL");
     318 getrandom(buf: OutBuf, count: Size, flags: Hex) => system::getrandom, Full;
     319 memfd_create(name: Str, flags: Hex) => event::memfd_create, Partial("huge pages");
+    320 kexec_file_load(kernel_fd: Fd, initrd_fd: Fd, len: Size, cmdline: Str, flags: Hex) => refused::kexec_file_load, Partial("EPERM, as in a container");
+    321 bpf(cmd: Int, attr: Addr, size: Size) => refused::bpf, Partial("EPERM, as in a container");
     322 execveat(dirfd: DirFd, path: Path, argv: StrVec, envp: Addr, flags: AtFlags) => process::execveat, Full;
     323 userfaultfd(flags: Hex) => memory::userfaultfd, Partial("refused with EPERM, as with vm.unprivileged_userfaultfd = 0");
     324 membarrier(cmd: Int, flags: Hex, cpu: Int) => memory::membarrier, Partial("no restartable sequences");
@@ -271,18 +305,20 @@ entries! {
     331 pkey_free(pkey: Int) => memory::pkey_free, Partial("as on a processor without protection keys");
     332 statx(dirfd: DirFd, path: Path, flags: AtFlags, mask: Hex, statxbuf: Addr) => stat::statx, Full;
     333 io_pgetevents(ctx: Hex, min_nr: Offset, nr: Offset, events: Addr, timeout: Addr, sig: Addr) => aio::io_pgetevents, Full;
+    334 rseq(rseq: Addr, len: Uint, flags: Int, sig: Hex) => refused::rseq, Partial("ENOSYS, as without CONFIG_RSEQ: the host preempts threads without telling");
     424 pidfd_send_signal(pidfd: Fd, sig: Sig, info: Addr, flags: Hex) => pidfd::pidfd_send_signal, Full;
     425 io_uring_setup(entries: Uint, params: Addr) => event::io_uring_setup, Partial("refused with EPERM, as with kernel.io_uring_disabled = 2: it would be a second way into every call");
     426 io_uring_enter(fd: Fd, to_submit: Uint, min_complete: Uint, flags: Hex, arg: Addr, size: Size) => event::io_uring_enter, Partial("no rings");
     427 io_uring_register(fd: Fd, opcode: Uint, arg: Addr, nr_args: Uint) => event::io_uring_register, Partial("no rings");
     434 pidfd_open(pid: Pid, flags: Hex) => pidfd::pidfd_open, Full;
-    435 clone3(args: Addr, size: Size) => process::clone3, Partial("time namespaces, CLONE_INTO_CGROUP, set_tid");
+    435 clone3(args: Addr, size: Size) => process::clone3, Partial("time namespaces; set_tid: EPERM, CLONE_INTO_CGROUP: EBADF");
     436 close_range(first: Uint, last: Uint, flags: Hex) => fd::close_range, Full;
     437 openat2(dirfd: DirFd, path: Path, how: Addr, size: Size) => file::openat2, Partial("POSIX ACLs are not looked at");
     438 pidfd_getfd(pidfd: Fd, targetfd: Fd, flags: Hex) => pidfd::pidfd_getfd, Full;
     439 faccessat2(dirfd: DirFd, path: Path, mode: Mode, flags: AtFlags) => stat::faccessat2, Partial("POSIX ACLs are not looked at");
     440 process_madvise(pidfd: Fd, iov: Addr, count: Ulong, advice: Int, flags: Hex) => memory::process_madvise, Partial("as madvise");
     441 epoll_pwait2(epfd: Fd, events: Addr, maxevents: Int, timeout: Addr, sigmask: Addr, sigsetsize: Size) => epoll::epoll_pwait2, Partial("as epoll_wait");
+    443 quotactl_fd(fd: Fd, cmd: Hex, id: Id, addr: Addr) => refused::quotactl_fd, Partial("EPERM, as in a container");
     447 memfd_secret(flags: Hex) => memory::memfd_secret, Partial("ENOSYS, as with secretmem.enable = 0");
     449 futex_waitv(waiters: Addr, nr_futexes: Uint, flags: Hex, timeout: Addr, clockid: Clock) => futex::futex_waitv, Full;
     450 set_mempolicy_home_node(addr: Addr, len: Size, home_node: Ulong, flags: Hex) => memory::set_mempolicy_home_node, Partial("there is one node");

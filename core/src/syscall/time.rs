@@ -231,7 +231,7 @@ pub(super) fn time(cx: &mut Cx<'_, '_>, tloc: Addr) -> SysResult {
 }
 
 pub(super) fn clock_settime(cx: &mut Cx<'_, '_>, clock: Clock, tp: Addr) -> SysResult {
-    if clock.0 != g::CLOCK_REALTIME as i32 && cpu_clock(cx, clock.0)?.is_none() {
+    if clock.0 > 0 || cpu_clock(cx, clock.0)?.is_none() && clock.0 < 0 {
         return Err(Errno::EINVAL.into());
     }
     cx.read_obj::<Timespec>(tp.0)?

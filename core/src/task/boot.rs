@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::process::Process;
+use super::sched::{Scheduling, all_cpus};
 use super::signal::{Actions, AltStack, Fault, Pending, USER_CS, USER_DS};
 use super::{Creds, INIT, Task};
 use crate::Kernel;
@@ -88,6 +89,8 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         ns: crate::ns::Set::FIRST,
         comm: *b"init\0\0\0\0\0\0\0\0\0\0\0",
         nice: 0,
+        sched: Scheduling::new(all_cpus(k.system.cpus)),
+        personality: 0,
         running: false,
         interrupting: false,
         ready: false,

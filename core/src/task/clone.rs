@@ -1,7 +1,5 @@
 //! Making tasks: fork(2), vfork(2), clone(2), clone3(2).
 
-use alloc::format;
-
 use super::Task;
 use super::cputime;
 use super::io::Io;
@@ -9,7 +7,7 @@ use super::process::Process;
 use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE};
-use crate::event::{Level, Output};
+use crate::event::Output;
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::ThreadId;
 use crate::ns::enter::{self, Made};
@@ -97,11 +95,8 @@ fn check(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
         return Err(Errno::EPERM);
     }
     if flags & g::CLONE_INTO_CGROUP != 0 {
-        cx.log(
-            Level::Warn,
-            format!("clone: flags {flags:#x} are not supported"),
-        );
-        return Err(Errno::EINVAL);
+        // No descriptor of the sandbox is a control group.
+        return Err(Errno::EBADF);
     }
     Ok(())
 }
@@ -202,7 +197,10 @@ fn make_in(
         regs.fs_base = args.tls;
     }
     let shares_stack = flags & (flag(g::CLONE_VM) | flag(g::CLONE_VFORK)) == flag(g::CLONE_VM);
+    let (sched, nice) = parent.sched.inherited(parent.nice);
     let child = Task {
+        sched,
+        nice,
         id,
         tid,
         tgid,

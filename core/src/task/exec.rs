@@ -12,6 +12,7 @@ use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::mm::{map, space, user};
 use crate::ns::user as users;
 use crate::syscall::args::DirFd;
+use crate::syscall::system::ADDR_NO_RANDOMIZE;
 use crate::vfs::{FileId, file};
 
 /// How often a script may name a script (`BINPRM` recursion in Linux).
@@ -212,7 +213,11 @@ fn shown_ids(cx: &Cx<'_, '_>, creds: &super::Creds) -> [u32; 4] {
 
 /// Fills the new address space; gives the registers to start with.
 fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
-    let mut random = |mask: u64| (cx.k.system.rng.next_u64() & mask) * PAGE_SIZE;
+    let fixed = cx.task().personality & ADDR_NO_RANDOMIZE != 0 && !plan.secure;
+    let mut random = |mask: u64| match fixed {
+        true => 0,
+        false => (cx.k.system.rng.next_u64() & mask) * PAGE_SIZE,
+    };
     let stack_top = TASK_SIZE - PAGE_SIZE - random(STACK_RANDOM);
     let mmap_random = random(MMAP_RANDOM);
     let (pie, heap) = (

@@ -15,6 +15,7 @@ pub(crate) mod io;
 pub(crate) mod load;
 pub(crate) mod posix_timer;
 pub(crate) mod process;
+pub(crate) mod sched;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod timer;
@@ -63,6 +64,9 @@ pub(crate) struct Task {
     /// `comm` of prctl(2), without the NUL.
     pub comm: [u8; 15],
     pub nice: i8,
+    pub sched: sched::Scheduling,
+    /// What it is told of the system, and how programs are placed (personality(2)).
+    pub personality: u32,
     /// The host runs it now; its registers here are old.
     pub running: bool,
     /// An interruption of it is under way.

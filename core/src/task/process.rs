@@ -556,6 +556,7 @@ pub(crate) fn finish_exec(
         || creds.cap_permitted & !task.creds.cap_permitted != 0;
     if privileged {
         task.death_signal = 0;
+        task.personality &= !crate::syscall::system::ADDR_NO_RANDOMIZE;
     }
     task.creds = creds;
     let fresh = task.fresh;

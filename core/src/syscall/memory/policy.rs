@@ -255,7 +255,7 @@ fn space_of(cx: &Cx<'_, '_>, pid: i32) -> Result<SpaceId, Errno> {
         return Ok(cx.space());
     }
     let tid = u32::try_from(pid).map_err(|_| Errno::ESRCH)?;
-    let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?;
+    let thread = cx.meant_thread(tid).ok_or(Errno::ESRCH)?;
     let task = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?;
     match may_look(cx.k, cx.thread, thread) {
         true if task.exited => Err(Errno::EINVAL),

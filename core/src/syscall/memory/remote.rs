@@ -75,7 +75,7 @@ fn copy(
         return Ok(0);
     }
     let tid = u32::try_from(pid.0).map_err(|_| Errno::ESRCH)?;
-    let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?;
+    let thread = cx.meant_thread(tid).ok_or(Errno::ESRCH)?;
     let task = cx.k.tasks.get(thread).filter(|task| !task.exited);
     let theirs = task.ok_or(Errno::ESRCH)?.space;
     if !may_look(cx.k, cx.thread, thread) {

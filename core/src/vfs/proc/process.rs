@@ -472,14 +472,17 @@ fn stat(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>, Er
         .unwrap_or((u64::MAX, u64::MAX));
     let rest = format!(
         ") {} {} {} {} {} {} 0 0 0 0 0 {cpu} 0 {children} 0 {} {} {threads} 0 {started} {} {} {rss_limit} {} {} {} {} {} \
-         {pending} {blocked} {ignored} {caught} 0 0 0 {} 0 0 0 0 0 0 {} {} {} {} {} {} {} {}\n",
+         {pending} {blocked} {ignored} {caught} 0 0 0 {} {} {} {} 0 0 0 {} {} {} {} {} {} {} {}\n",
         state_of(task).0,
         shown(group.parent),
         shown(group.pgid),
         shown(group.sid),
         0,
         -1,
-        20 + i32::from(task.nice),
+        match task.sched.priority {
+            0 => 20 + i32::from(task.nice),
+            priority => -1 - priority as i32,
+        },
         task.nice,
         usage.vm_bytes,
         usage.rss_bytes() / PAGE_SIZE,
@@ -489,6 +492,9 @@ fn stat(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>, Er
         0,
         0,
         g::SIGCHLD,
+        task.sched.cpu(task.tid),
+        task.sched.priority,
+        task.sched.policy,
         layout.data_start,
         layout.data_end,
         layout.brk_start,
@@ -549,13 +555,12 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
         .tasks
         .rlimit(task.tgid, g::RLIMIT_SIGPENDING)
         .unwrap_or((0, 0));
-    let cpus = k.system.cpus.min(32);
     let _ = write!(
         rest,
         "Threads:\t{threads}\nSigQ:\t0/{sig_limit}\nSigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\n\
          SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\nCapInh:\t{:016x}\nCapPrm:\t{:016x}\n\
          CapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\n\
-         Cpus_allowed:\t{:x}\nCpus_allowed_list:\t0-{}\nMems_allowed:\t1\nMems_allowed_list:\t0\n\
+         Cpus_allowed:\t{}\nCpus_allowed_list:\t{}\nMems_allowed:\t1\nMems_allowed_list:\t0\n\
          voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
         creds.cap_inheritable,
         creds.cap_permitted,
@@ -565,11 +570,42 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
         u8::from(creds.no_new_privs),
         task.seccomp.mode(),
         k.tasks.filter_count(task),
-        (1u64 << cpus) - 1,
-        cpus - 1,
+        mask(task.sched.affinity),
+        list(task.sched.affinity),
     );
     text.extend_from_slice(rest.as_bytes());
     Ok(text)
+}
+
+/// A set of processors as Linux prints its words.
+fn mask(cpus: u64) -> String {
+    match cpus >> 32 {
+        0 => format!("{cpus:x}"),
+        high => format!("{high:x},{:08x}", cpus as u32),
+    }
+}
+
+/// A set of processors as ranges: `0-3,5`.
+fn list(cpus: u64) -> String {
+    let mut text = String::new();
+    let has = |cpu: u32| cpu < 64 && cpus >> cpu & 1 == 1;
+    let mut next = 0;
+    while next < 64 {
+        let first = next;
+        next += 1;
+        if !has(first) {
+            continue;
+        }
+        while has(next) {
+            next += 1;
+        }
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = match next - first {
+            1 => write!(text, "{comma}{first}"),
+            _ => write!(text, "{comma}{first}-{}", next - 1),
+        };
+    }
+    text
 }
 
 fn limits(k: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, view: View) -> Result<Vec<u8>, Errno> {
