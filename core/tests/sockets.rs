@@ -232,7 +232,7 @@ fn requests_end_when_their_file_is_ready() {
     assert_eq!(returned(&mut m, b), 1);
     assert_eq!(
         [0, 8, 16].map(|at| long(&mut m, a, TEXT + at)),
-        [77, HEADER, 1]
+        [77, HEADER, 65]
     );
     assert_eq!(now(&mut m, a, "read", &[counter, TEXT, 8]), 8);
     // The file of a request that has not ended is closed with the context.
