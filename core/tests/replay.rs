@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use varve_core::Kernel;
 use varve_core::boot::{BootConfig, Layer, Tree};
-use varve_core::event::{Input, Output};
+use varve_core::event::{ClockParameters, Input, Output};
 use varve_core::journal::{Replay, Step};
 use varve_core::machine::{Access, Exception, ImageId, ThreadId, Trap};
 use varve_core::memhost::{BARE_ADDR, BARE_LEN, Machine, MemHost, bare};
@@ -197,6 +197,7 @@ fn boot(images: &[Vec<u8>]) -> Option<Machine> {
     };
     let config = BootConfig {
         strace: true,
+        vdso: true,
         ..bare(root)
     };
     Machine::record(config, MemHost::new(FRAMES, images.to_vec()), 1).ok()
@@ -243,6 +244,16 @@ fn step(machine: &mut Machine, random: &mut Random) {
         1 => machine.feed(b"some input\n"),
         2 => machine.advance(random.below(3_000_000_000)),
         3 => machine.input(Input::Resize { rows: 24, cols: 80 }),
+        4 => {
+            machine.input(Input::Clock(None));
+            machine.input(Input::Clock(Some(ClockParameters {
+                tsc: random.number(),
+                mult: random.number(),
+                shift: 32,
+                mono: random.number(),
+                real_offset: random.number(),
+            })));
+        }
         _ => {}
     }
     let running: Vec<ThreadId> = machine

@@ -761,7 +761,11 @@ impl<P: Platform> Shared<P> {
                     .unwrap_or_else(|_| std::process::abort()),
             };
         };
-        let threads = std::mem::take(&mut state.threads);
+        let mut threads = std::mem::take(&mut state.threads);
+        if state.broken.is_some() {
+            // Nobody has told them to end; guests go with this process.
+            threads.clear();
+        }
         drop(state);
         for thread in threads {
             let _ = thread.join();

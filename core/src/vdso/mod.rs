@@ -111,8 +111,8 @@ pub(crate) fn map_into(
     for (at, vma, frame) in [(start, data, vdso.data), (library, code, vdso.code)] {
         map::insert(k, p, id, at, vma);
         k.mm.frames.get(frame);
-        let pages = &mut k.mm.space_mut(id).pages;
-        pages.set(at / PAGE_SIZE, Pte::private(frame));
+        let page = at / PAGE_SIZE;
+        k.mm.pages(id, |pages| pages.set(page, Pte::private(frame)));
     }
     Ok(Some(library))
 }

@@ -59,7 +59,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     if let Some(id) = files.keys().find(|id| vfs.file(**id).is_none()) {
         return Err(format!("{id:?} is used but not open"));
     }
-    super::socket::held(k).for_each(&mut hold);
+    super::socket::held(k).for_each(|place| hold(place.dentry));
     for (_, context) in vfs.contexts.iter() {
         hold(context.root.dentry);
         hold(context.cwd.dentry);
@@ -69,6 +69,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     vfs.files
         .iter()
         .for_each(|(_, file)| through(file.path.mount));
+    super::socket::held(k).for_each(|place| through(place.mount));
     for (_, context) in vfs.contexts.iter() {
         through(context.root.mount);
         through(context.cwd.mount);

@@ -694,10 +694,12 @@ fn write_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov) -> Result<u64, S
     }
     let mut done = cx.call().progress;
     iov.advance(done);
+    // Where the host takes little at a time, little more than that is copied for it.
+    let mut chunk = HOST_CHUNK;
     while iov.left() > 0 {
         let mut data = Vec::new();
         if cx.call().op.is_none() {
-            data = vec![0; iov.left().min(HOST_CHUNK) as usize];
+            data = vec![0; iov.left().min(chunk) as usize];
             match iov.clone().take(cx, &mut data) {
                 Ok(len) => data.truncate(len as usize),
                 Err(errno) if done == 0 => return Err(errno.into()),
@@ -707,6 +709,7 @@ fn write_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov) -> Result<u64, S
         match cx.host(HostCall::Write { stream, data }) {
             Ok(HostResult::Count(len)) if len > 0 => {
                 let len = len.min(iov.left());
+                chunk = (2 * len).min(HOST_CHUNK);
                 iov.advance(len);
                 done += len;
             }

@@ -17,10 +17,9 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 
 use super::anon;
-use super::dentry::DentryId;
 use super::file::{self, File, FileId, FileKind};
 use super::filesystem::Time;
-use super::mount::put_path;
+use super::mount::{PathRef, put_path};
 use super::ready::{self, ERR, HUP, IN};
 use super::rw::Iov;
 use crate::Kernel;
@@ -426,10 +425,10 @@ fn wait_flag(no_wait: bool) -> u32 {
     }
 }
 
-/// Dentries that sockets hold by themselves; for invariant checks.
-pub(super) fn held(k: &Kernel) -> impl Iterator<Item = DentryId> + '_ {
+/// Places that sockets hold by themselves; for invariant checks.
+pub(super) fn held(k: &Kernel) -> impl Iterator<Item = PathRef> + '_ {
     let sockets = k.vfs.sockets.sockets.values();
-    sockets.filter_map(|socket| socket.unix().place().map(|path| path.dentry))
+    sockets.filter_map(|socket| socket.unix().place())
 }
 
 /// Whether sockets, files, queues and names agree; for invariant checks.
