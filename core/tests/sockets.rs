@@ -246,3 +246,16 @@ fn requests_end_when_their_file_is_ready() {
     assert_eq!(now(&mut m, a, "io_destroy", &[context]), 0);
     assert_eq!(now(&mut m, a, "read", &[read, TEXT, 1]), 0);
 }
+
+/// The name holds its mount, and gives it back.
+#[test]
+fn a_socket_that_is_bound_to_a_path() {
+    let mut m = boot();
+    let t = m.first();
+    let fd = now(&mut m, t, "socket", &[UNIX, STREAM, 0]) as u64;
+    m.poke(t, ADDRESS, b"\x01\0/s\0").unwrap();
+    assert_eq!(now(&mut m, t, "bind", &[fd, ADDRESS, 5]), 0);
+    assert_eq!(m.kernel.check(), Ok(()));
+    assert_eq!(now(&mut m, t, "close", &[fd]), 0);
+    assert_eq!(m.kernel.check(), Ok(()));
+}

@@ -4,7 +4,7 @@ mod guest;
 
 use guest::{
     CLONE, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT_GROUP, FORK, GETPID,
-    GETPPID, GETUID, Guests, KILL, Rng, WAIT4, boot, call, gone,
+    GETPPID, GETUID, Guests, KILL, Rng, WAIT4, boot, call, fork, gone,
 };
 use varve_core::machine::ThreadId;
 
@@ -218,4 +218,21 @@ fn references_add_up_whatever_is_mounted() {
             }
         }
     }
+}
+
+/// Whoever signals a process that has ended is shown to the user namespace that it was in.
+#[test]
+fn a_process_that_has_ended_in_a_user_namespace() {
+    const TKILL: u64 = 200;
+    let mut m = boot();
+    let t = m.first();
+    let child = fork(&mut m, t);
+    let pid = m.result(t).unwrap() as u64;
+    assert_eq!(call(&mut m, child, UNSHARE, &[CLONE_NEWUSER]), 0);
+    gone(&mut m, child, EXIT_GROUP, &[0]);
+    assert_eq!(call(&mut m, t, TKILL, &[pid, 10]), 0);
+    assert_eq!(m.kernel.check(), Ok(()));
+    assert_eq!(call(&mut m, t, WAIT4, &[pid, 0, 0, 0]), pid as i64);
+    assert_eq!(call(&mut m, t, TKILL, &[pid, 10]), -3);
+    assert_eq!(m.kernel.check(), Ok(()));
 }

@@ -297,7 +297,16 @@ impl Namespaces {
     /// Whether the tasks in each are counted right; the text says which are not.
     pub(crate) fn check<'k>(&self, tasks: impl Iterator<Item = &'k Task>) -> Result<(), String> {
         let mut counts: BTreeMap<NsId, u32> = BTreeMap::new();
-        for task in tasks.filter(|task| !task.exited) {
+        for task in tasks {
+            if let Some(id) = kept_by(task).iter().find(|id| !self.exists(**id)) {
+                return Err(alloc::format!(
+                    "{id:?} is gone, but task {} names it",
+                    task.tid
+                ));
+            }
+            if task.exited {
+                continue;
+            }
             for id in members(task) {
                 *counts.entry(id).or_default() += 1;
             }
@@ -402,6 +411,18 @@ pub(crate) fn sweep(k: &mut Kernel, p: &mut Ports<'_>) {
     }
 }
 
+/// The namespaces that a task keeps beyond its end, until it is reaped: its number and its credentials are still asked for.
+fn kept_by(task: &Task) -> [NsId; 2] {
+    [task.ns.pid, task.creds.user_ns]
+}
+
+/// Whether namespaces may be there for a task alone that has ended.
+pub(crate) fn waits_for(k: &Kernel, task: &Task) -> bool {
+    kept_by(task)
+        .iter()
+        .any(|id| k.ns.all.get(id).is_some_and(|ns| ns.tasks == 0))
+}
+
 fn unneeded(k: &Kernel) -> Vec<NsId> {
     let mut needed: BTreeSet<NsId> = BTreeSet::new();
     let mut open: Vec<NsId> = Set::FIRST.all().to_vec();
@@ -415,6 +436,7 @@ fn unneeded(k: &Kernel) -> Vec<NsId> {
         }
     }
     open.extend(k.vfs.filesystem_owners());
+    open.extend(k.tasks.iter().flat_map(kept_by));
     while let Some(id) = open.pop() {
         if needed.insert(id)
             && let Some(ns) = k.ns.all.get(&id)

@@ -335,15 +335,15 @@ fn end_process(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
             .group(other)
             .is_some_and(|group| group.parent == tgid && group.zombie)
         {
-            reap(k, other);
+            reap(k, p, other);
         }
     }
     let parent = k.tasks.group(tgid).map_or(INIT, |group| group.parent);
-    reparent_children(k, tgid);
+    reparent_children(k, p, tgid);
     let pgid = k.tasks.group(tgid).map_or(0, |group| group.pgid);
     hang_up_orphans(k, tgid, pgid, parent, tgid);
     if tell_parent(k, tgid) {
-        reap(k, tgid);
+        reap(k, p, tgid);
     }
     k.wake(WaitKey::Exit(tgid));
     k.wake(WaitKey::Child(parent));
@@ -361,9 +361,14 @@ pub(crate) fn seen_by_parent(k: &Kernel, tgid: u32, parent: u32, uid: u32) -> (u
 }
 
 /// Takes a zombie away: its parent has waited for it, or does not want to. Its number is free.
-pub(crate) fn reap(k: &mut Kernel, tgid: u32) {
+pub(crate) fn reap(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
+    let last = k.tasks.leader(tgid);
+    let last = last.is_some_and(|task| crate::ns::waits_for(k, task));
     k.tasks.reap(tgid);
     pid::remove(k, tgid);
+    if last {
+        crate::ns::sweep(k, p);
+    }
 }
 
 /// Tells the parent of a zombie. `true` if the parent does not want to wait for it.
@@ -424,7 +429,7 @@ fn find_reaper(k: &Kernel, tgid: u32, parent: u32) -> u32 {
 }
 
 /// Gives the children of an ended process to the nearest ancestor that wants orphans, at last to the first process.
-fn reparent_children(k: &mut Kernel, tgid: u32) {
+fn reparent_children(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
     let Some(group) = k.tasks.group_mut(tgid) else {
         return;
     };
@@ -445,7 +450,7 @@ fn reparent_children(k: &mut Kernel, tgid: u32) {
         }
         if zombie {
             if tell_parent(k, child) {
-                reap(k, child);
+                reap(k, p, child);
             }
             k.wake(WaitKey::Child(reaper));
         }
@@ -494,7 +499,7 @@ fn end_run(k: &mut Kernel, p: &mut Ports<'_>, status: u32) {
         end_group(k, p, tgid, u32::from(signal::SIGKILL));
     }
     for tgid in rest {
-        reap(k, tgid);
+        reap(k, p, tgid);
     }
     k.system.over = true;
     k.emit(Output::Exit(match status & 0x7f {

@@ -110,7 +110,7 @@ pub(crate) fn wait(
                 }
             }
             _ => {
-                super::process::reap(cx.k, pid);
+                super::process::reap(cx.k, cx.p, pid);
                 cx.k.wake(WaitKey::Exit(pid));
                 let group = cx.group_mut();
                 group.children_cpu_time = group.children_cpu_time.saturating_add(cpu_time);
