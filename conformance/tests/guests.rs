@@ -298,6 +298,12 @@ fn tasks_are_the_same_natively_and_in_a_sandbox() {
     compare_in_empty_directory("tasks.c", 20, &[]);
 }
 
+/// System V IPC and POSIX message queues.
+#[test]
+fn ipc_is_the_same_natively_and_in_a_sandbox() {
+    compare_in_empty_directory("ipc.c", 6, &[]);
+}
+
 /// Writes a file into a layer, or into what the layers are together.
 fn put(dir: &Path, name: &str, text: &str) {
     fs::write(dir.join(name), text).unwrap();

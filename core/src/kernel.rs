@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use crate::abi::Errno;
 use crate::boot::{BootConfig, BootError};
 use crate::event::{HostCall, HostResult, Input, Level, Now, OpId, Output};
+use crate::ipc::Ipc;
 use crate::machine::{Regs, SpaceId, ThreadId, Trap};
 use crate::mm::Mm;
 use crate::ns::Namespaces;
@@ -34,6 +35,7 @@ pub struct Kernel {
     pub(crate) system: System,
     pub(crate) mm: Mm,
     pub(crate) vfs: Vfs,
+    pub(crate) ipc: Ipc,
     pub(crate) tasks: Tasks,
     pub(crate) ns: Namespaces,
     pub(crate) waits: Waits,
@@ -74,6 +76,11 @@ pub(crate) enum WaitKey {
     Pipe(u32),
     /// A change of a socket: bytes, room, connections.
     Socket(crate::vfs::socket::SocketId),
+    /// A change of a System V semaphore set, or message queue.
+    Semaphores(crate::ipc::ObjectId),
+    Messages(crate::ipc::ObjectId),
+    /// A change of a POSIX message queue.
+    MessageQueue(crate::vfs::mqueue::QueueId),
     /// Events of an asynchronous input and output context.
     Aio(crate::vfs::aio::ContextId),
     /// A change of an open file that is an event itself: a counter, timer or epoll instance.
@@ -250,6 +257,7 @@ impl Kernel {
             },
             mm: Mm::new(ports.memory.frames(), config.memory_limit),
             vfs: Vfs::new(),
+            ipc: Ipc::default(),
             tasks: Tasks::new(),
             ns: Namespaces::new(config.hostname.clone().into_bytes()),
             waits: Waits::default(),
@@ -322,6 +330,7 @@ impl Kernel {
     pub fn check(&self) -> Result<(), String> {
         crate::task::check::check(self)?;
         crate::mm::check::check(self)?;
+        crate::ipc::check(self)?;
         crate::vfs::check::check(self)
     }
 

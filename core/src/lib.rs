@@ -14,6 +14,7 @@ pub mod boot;
 mod digest;
 pub mod event;
 pub mod imgfs;
+pub(crate) mod ipc;
 pub mod journal;
 pub mod kernel;
 pub mod machine;

@@ -68,7 +68,7 @@ fn make_all(cx: &mut Cx<'_, '_>, flags: u32, made: &mut Made) -> Result<(), Errn
         made.set.uts = cx.k.ns.add(owner, Body::Uts(uts))?;
     }
     if has(Kind::Ipc) {
-        made.set.ipc = cx.k.ns.add(owner, Body::Ipc)?;
+        made.set.ipc = cx.k.ns.add(owner, Body::Ipc(Default::default()))?;
     }
     if has(Kind::Cgroup) {
         made.set.cgroup = cx.k.ns.add(owner, Body::Cgroup)?;

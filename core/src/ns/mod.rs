@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::ipc;
 use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::{DentryId, MountId, dentry};
@@ -86,7 +87,7 @@ impl Kind {
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Body {
     Cgroup,
-    Ipc,
+    Ipc(ipc::Objects),
     /// Its root mount; `None` before there is one.
     Mount(Option<MountId>),
     Net,
@@ -172,7 +173,7 @@ impl Namespaces {
             (PID, Body::Pid(PidNs::default())),
             (USER, Body::User(UserNs::first())),
             (UTS, Body::Uts(uts)),
-            (IPC, Body::Ipc),
+            (IPC, Body::Ipc(ipc::Objects::default())),
         ];
         let all = bodies.map(|(id, body)| (id, Namespace::new(USER, body)));
         Namespaces {
@@ -194,11 +195,16 @@ impl Namespaces {
         self.all.contains_key(&id)
     }
 
+    /// Whether tasks are in it.
+    pub(crate) fn has_tasks(&self, id: NsId) -> bool {
+        self.all.get(&id).is_some_and(|ns| ns.tasks > 0)
+    }
+
     /// What it is about.
     pub(crate) fn kind(&self, id: NsId) -> Kind {
         match self.at(id).body {
             Body::Cgroup => Kind::Cgroup,
-            Body::Ipc => Kind::Ipc,
+            Body::Ipc(_) => Kind::Ipc,
             Body::Mount(_) => Kind::Mount,
             Body::Net => Kind::Net,
             Body::Pid(_) => Kind::Pid,
@@ -237,6 +243,29 @@ impl Namespaces {
             Body::Uts(uts) => uts,
             _ => unreachable!("not a UTS namespace"), // INVARIANT: `Set::uts` names one
         }
+    }
+
+    /// The System V objects of an IPC namespace.
+    pub(crate) fn ipc(&self, id: NsId) -> &ipc::Objects {
+        match &self.at(id).body {
+            Body::Ipc(objects) => objects,
+            _ => unreachable!("not an IPC namespace"), // INVARIANT: `Set::ipc` and `ObjectId::ns` name one
+        }
+    }
+
+    pub(crate) fn ipc_mut(&mut self, id: NsId) -> &mut ipc::Objects {
+        match &mut self.at_mut(id).body {
+            Body::Ipc(objects) => objects,
+            _ => unreachable!("not an IPC namespace"), // INVARIANT: `Set::ipc` and `ObjectId::ns` name one
+        }
+    }
+
+    /// The IPC namespaces and what is in them.
+    pub(crate) fn ipc_namespaces(&self) -> impl Iterator<Item = (NsId, &ipc::Objects)> {
+        self.all.iter().filter_map(|(&id, ns)| match &ns.body {
+            Body::Ipc(objects) => Some((id, objects)),
+            _ => None,
+        })
     }
 
     /// The root mount of a mount namespace.
@@ -375,6 +404,15 @@ pub(crate) fn change(
     };
     let old = core::mem::replace(&mut task.ns, set);
     let old_user = core::mem::replace(&mut task.creds.user_ns, user);
+    let (tgid, leaves) = (task.tgid, old.ipc != set.ipc);
+    // What other threads of the process share with it stays to be undone.
+    if leaves
+        && k.tasks
+            .group(tgid)
+            .is_some_and(|group| group.threads.len() == 1)
+    {
+        ipc::semaphore::undo(k, tgid);
+    }
     joined(k, &set, user);
     left(k, p, &old, old_user);
 }
@@ -390,7 +428,8 @@ pub(crate) fn dentry_of(k: &mut Kernel, id: NsId) -> Option<DentryId> {
     Some(path.dentry)
 }
 
-/// Takes away every namespace that nothing needs any more; with a mount namespace its mounts.
+/// Takes away every namespace that nothing needs any more; with a mount namespace its mounts, with an IPC namespace its
+/// objects.
 pub(crate) fn sweep(k: &mut Kernel, p: &mut Ports<'_>) {
     loop {
         let gone = unneeded(k);
@@ -404,8 +443,10 @@ pub(crate) fn sweep(k: &mut Kernel, p: &mut Ports<'_>) {
             if let Some(id) = ns.dentry {
                 dentry::put(k, p, id);
             }
-            if let Body::Mount(Some(root)) = ns.body {
-                crate::vfs::mount::drop_namespace(k, p, id, root);
+            match ns.body {
+                Body::Mount(Some(root)) => crate::vfs::mount::drop_namespace(k, p, id, root),
+                Body::Ipc(objects) => ipc::end_namespace(k, p, id, objects),
+                _ => {}
             }
         }
     }
@@ -437,6 +478,7 @@ fn unneeded(k: &Kernel) -> Vec<NsId> {
     }
     open.extend(k.vfs.filesystem_owners());
     open.extend(k.tasks.iter().flat_map(kept_by));
+    open.extend(ipc::shm::attached(k));
     while let Some(id) = open.pop() {
         if needed.insert(id)
             && let Some(ns) = k.ns.all.get(&id)

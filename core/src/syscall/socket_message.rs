@@ -12,6 +12,7 @@ use super::socket_address::{
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
 use crate::kernel::{Cx, Stop, SysResult};
+use crate::ns::user;
 use crate::task::signal;
 use crate::vfs::rw::{Iov, MAX_RW};
 use crate::vfs::socket::data::{Sink, Source};
@@ -109,13 +110,8 @@ fn read_controls(cx: &mut Cx<'_, '_>, bytes: &[u8], message: &mut Outgoing) -> R
                 let [pid, uid, gid] = words else {
                     return Err(Errno::EINVAL);
                 };
-                let cred = Cred {
-                    pid: u32::from_le_bytes(*pid),
-                    uid: u32::from_le_bytes(*uid),
-                    gid: u32::from_le_bytes(*gid),
-                };
-                check_credentials(cx, cred)?;
-                message.cred = Some(cred);
+                let [pid, uid, gid] = [pid, uid, gid].map(|word| u32::from_le_bytes(*word));
+                message.cred = Some(meant_credentials(cx, pid, uid, gid)?);
             }
             _ => return Err(Errno::EINVAL),
         }
@@ -123,22 +119,31 @@ fn read_controls(cx: &mut Cx<'_, '_>, bytes: &[u8], message: &mut Outgoing) -> R
     Ok(())
 }
 
-/// Whether a program may say that it is this. `EPERM`, `ESRCH`.
-fn check_credentials(cx: &Cx<'_, '_>, cred: Cred) -> Result<(), Errno> {
-    let creds = cx.creds();
-    let own = cx.task().tgid;
-    let pid = cred.pid == own || creds.capable(g::CAP_SYS_ADMIN);
-    let uid = [creds.uid, creds.euid, creds.suid].contains(&cred.uid);
-    let gid = [creds.gid, creds.egid, creds.sgid].contains(&cred.gid);
-    if !pid || !uid && !creds.capable(g::CAP_SETUID) || !gid && !creds.capable(g::CAP_SETGID) {
+/// Who a program means by credentials that it says are its own (`scm_check_creds`). `EINVAL`, `EPERM`, `ESRCH`.
+fn meant_credentials(cx: &Cx<'_, '_>, pid: u32, uid: u32, gid: u32) -> Result<Cred, Errno> {
+    let task = cx.task();
+    let creds = &task.creds;
+    if uid == u32::MAX || gid == u32::MAX {
+        return Err(Errno::EINVAL);
+    }
+    let uid = user::take_uid(cx.k, creds.user_ns, uid)?;
+    let gid = user::take_gid(cx.k, creds.user_ns, gid)?;
+    let own = pid == cx.shown_pid(task.tgid);
+    if !own && !cx.capable_over(task.ns.pid, g::CAP_SYS_ADMIN)
+        || ![creds.uid, creds.euid, creds.suid].contains(&uid) && !creds.has(g::CAP_SETUID)
+        || ![creds.gid, creds.egid, creds.sgid].contains(&gid) && !creds.has(g::CAP_SETGID)
+    {
         return Err(Errno::EPERM);
     }
-    let known = cred.pid == own || cx.k.tasks.by_tid(cred.pid).is_some();
-    match known {
-        true if cred.uid == u32::MAX || cred.gid == u32::MAX => Err(Errno::EINVAL),
-        true => Ok(()),
-        false => Err(Errno::ESRCH),
-    }
+    let pid = match own {
+        true => task.tgid,
+        false => {
+            let pid = cx.meant_pid(pid);
+            pid.filter(|&pid| cx.k.tasks.by_tid(pid).is_some())
+                .ok_or(Errno::ESRCH)?
+        }
+    };
+    Ok(Cred { pid, uid, gid })
 }
 
 pub(super) fn sendmmsg(
@@ -276,6 +281,7 @@ fn put_controls(
         return Ok(());
     }
     if let Some(cred) = incoming.cred {
+        let cred = cred.shown(cx);
         let bytes = [cred.pid, cred.uid, cred.gid].map(u32::to_le_bytes);
         let kind = (n::SOL_SOCKET, n::SCM_CREDENTIALS);
         // As in Linux, a bad address loses the message and nothing else.

@@ -235,7 +235,7 @@ fn value(cx: &mut Cx<'_, '_>, id: SocketId, name: u32) -> Result<Vec<u8>, Errno>
         n::SO_RCVTIMEO_OLD | n::SO_RCVTIMEO_NEW => return Ok(timeval(options.receive_timeout)),
         n::SO_SNDTIMEO_OLD | n::SO_SNDTIMEO_NEW => return Ok(timeval(options.send_timeout)),
         n::SO_PEERCRED => {
-            let words = match socket.unix().peer_cred() {
+            let words = match socket.unix().peer_cred().map(|cred| cred.shown(cx)) {
                 Some(cred) => [cred.pid, cred.uid, cred.gid],
                 None => [0, u32::MAX, u32::MAX],
             };

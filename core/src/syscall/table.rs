@@ -3,9 +3,9 @@
 use super::args::*;
 use super::{Entry, Param, Support::*, entries};
 use super::{
-    aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, kcmp, memory, mount,
-    namespace, pidfd, poll, prctl, process, refused, sched, seccomp, signal, socket,
-    socket_message, socket_option, stat, system, time, timer, xattr,
+    aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, kcmp, memory, message_queue,
+    mount, mqueue, namespace, pidfd, poll, prctl, process, refused, sched, seccomp, semaphore, shm,
+    signal, socket, socket_message, socket_option, stat, system, time, timer, xattr,
 };
 
 entries! {
@@ -38,6 +38,9 @@ entries! {
     26 msync(addr: Addr, length: Size, flags: Hex) => memory::msync, Full;
     27 mincore(addr: Addr, length: Size, vec: Addr) => memory::mincore, Full;
     28 madvise(addr: Addr, length: Size, advice: Int) => memory::madvise, Partial("what concerns swapping, huge and merged pages changes nothing; guard regions and collapse: EINVAL");
+    29 shmget(key: Int, size: Size, shmflg: Hex) => shm::shmget, Partial("huge pages");
+    30 shmat(shmid: Int, shmaddr: Addr, shmflg: Hex) => shm::shmat, Full;
+    31 shmctl(shmid: Int, cmd: Int, buf: Addr) => shm::shmctl, Full;
     32 dup(oldfd: Fd) => fd::dup, Full;
     33 dup2(oldfd: Fd, newfd: Fd) => fd::dup2, Full;
     34 pause() => signal::pause, Full;
@@ -70,6 +73,14 @@ entries! {
     61 wait4(pid: Pid, wstatus: Addr, options: Hex, rusage: Addr) => process::wait4, Partial("of rusage only the user time");
     62 kill(pid: Pid, sig: Sig) => signal::kill, Full;
     63 uname(buf: Addr) => system::uname, Full;
+    64 semget(key: Int, nsems: Int, semflg: Hex) => semaphore::semget, Full;
+    65 semop(semid: Int, sops: Addr, nsops: Size) => semaphore::semop, Full;
+    66 semctl(semid: Int, semnum: Int, cmd: Int, arg: Addr) => semaphore::semctl, Full;
+    67 shmdt(shmaddr: Addr) => shm::shmdt, Full;
+    68 msgget(key: Int, msgflg: Hex) => message_queue::msgget, Full;
+    69 msgsnd(msqid: Int, msgp: Addr, msgsz: Size, msgflg: Hex) => message_queue::msgsnd, Full;
+    70 msgrcv(msqid: Int, msgp: Addr, msgsz: Size, msgtyp: Offset, msgflg: Hex) => message_queue::msgrcv, Full;
+    71 msgctl(msqid: Int, cmd: Int, buf: Addr) => message_queue::msgctl, Full;
     72 fcntl(fd: Fd, cmd: Fcntl, arg: Hex) => fd::fcntl, Partial("leases, directory notification, signals on readiness, seals");
     73 flock(fd: Fd, operation: Hex) => fd::flock, Full;
     74 fsync(fd: Fd) => file::fsync, Full;
@@ -202,6 +213,7 @@ entries! {
     217 getdents64(fd: Fd, dirp: Addr, count: Uint) => dir::getdents64, Partial("access times stay as they are (noatime)");
     218 set_tid_address(tidptr: Addr) => process::set_tid_address, Full;
     219 restart_syscall() => signal::restart_syscall, Full;
+    220 semtimedop(semid: Int, sops: Addr, nsops: Size, timeout: Addr) => semaphore::semtimedop, Full;
     221 fadvise64(fd: Fd, offset: Offset, len: Offset, advice: Int) => file::fadvise64, Full;
     222 timer_create(clockid: Clock, sevp: Addr, timerid: Addr) => timer::timer_create, Partial("processor time is that between a resume and a trap");
     223 timer_settime(timerid: Int, flags: Hex, new: Addr, old: Addr) => timer::timer_settime, Full;
@@ -220,6 +232,12 @@ entries! {
     237 mbind(addr: Addr, len: Size, mode: Int, nodemask: Addr, maxnode: Ulong, flags: Hex) => memory::mbind, Partial("there is one node");
     238 set_mempolicy(mode: Int, nodemask: Addr, maxnode: Ulong) => memory::set_mempolicy, Partial("there is one node");
     239 get_mempolicy(mode: Addr, nodemask: Addr, maxnode: Ulong, addr: Addr, flags: Ulong) => memory::get_mempolicy, Partial("there is one node");
+    240 mq_open(name: Str, oflag: OpenFlags, mode: Mode, attr: Addr) => mqueue::mq_open, Full;
+    241 mq_unlink(name: Str) => mqueue::mq_unlink, Full;
+    242 mq_timedsend(mqdes: Fd, msg: InBuf, len: Size, prio: Uint, timeout: Addr) => mqueue::mq_timedsend, Full;
+    243 mq_timedreceive(mqdes: Fd, msg: Addr, len: Size, prio: Addr, timeout: Addr) => mqueue::mq_timedreceive, Full;
+    244 mq_notify(mqdes: Fd, sevp: Addr) => mqueue::mq_notify, Partial("SIGEV_THREAD, which needs netlink sockets: EBADF");
+    245 mq_getsetattr(mqdes: Fd, new: Addr, old: Addr) => mqueue::mq_getsetattr, Full;
     246 kexec_load(entry: Hex, nr_segments: Ulong, segments: Addr, flags: Hex) => refused::kexec_load, Partial("EPERM, as in a container");
     247 waitid(idtype: Int, id: Pid, infop: Addr, options: Hex, rusage: Addr) => process::waitid, Partial("of rusage only the user time");
     248 add_key(kind: Str, description: Str, payload: Addr, len: Size, keyring: Int) => refused::add_key, Partial("EPERM, as in a container");

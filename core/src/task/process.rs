@@ -227,6 +227,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
         k.emit(Output::EndThread(thread));
     }
     crate::syscall::memory::ended(k, thread);
+    crate::ipc::shm::leaving(k, space, tgid);
     crate::mm::space::release(k, p, space);
     crate::vfs::fdtable::release_table(k, p, files);
     crate::vfs::fdtable::release_context(k, p, fs);
@@ -309,6 +310,7 @@ fn orphan_from_thread(k: &mut Kernel, tgid: u32, thread: ThreadId) {
 /// The last thread of a process has ended: children find new parents, the parent is told.
 fn end_process(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
     super::timer::disarm(k, tgid);
+    crate::ipc::semaphore::undo(k, tgid);
     let Some(group) = k.tasks.group_mut(tgid) else {
         return;
     };
@@ -573,6 +575,7 @@ pub(crate) fn finish_exec(
     if clear != 0 && crate::mm::space::users(cx.k, old) > 1 {
         crate::syscall::futex::clear_tid(cx.k, cx.p, old, clear);
     }
+    crate::ipc::shm::leaving(cx.k, old, tgid);
     crate::mm::space::release(cx.k, cx.p, old);
     if let Some(parent) = vfork_parent {
         cx.k.wake(WaitKey::Vfork(parent));

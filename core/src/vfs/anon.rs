@@ -1,4 +1,4 @@
-//! The internal file system of objects without a name in any tree: pipes, sockets and the host's standard streams (the kernel's `pipefs`,
+//! The internal file system of objects without a name in any tree: pipes, sockets, message queues and the host's standard streams (the kernel's `pipefs`,
 //! `sockfs` and `anon_inodefs`). Its mount hangs nowhere; `/proc/PID/fd/N` leads to its dentries.
 
 use alloc::format;
@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::dentry::DentryId;
 use super::filesystem::{Attr, FsId, Ino, StatFs, Time};
 use super::mount::{MountId, PathRef};
+use super::mqueue::{self, QueueId};
 use super::pipe::PipeId;
 use super::socket::SocketId;
 use crate::Kernel;
@@ -24,8 +25,8 @@ pub(crate) const ROOT: Ino = Ino(1);
 const STREAM: u64 = 2;
 const ANON: u64 = 5;
 const PIPE: u64 = 16;
-/// Pipes and sockets take turns.
-const KINDS: u64 = 2;
+/// Pipes, sockets and message queues take turns.
+const KINDS: u64 = 3;
 
 /// `f_type` of pipefs.
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
@@ -39,6 +40,7 @@ pub(crate) enum Object {
     Pipe(PipeId),
     Namespace(NsId),
     Socket(SocketId),
+    MessageQueue(QueueId),
 }
 
 /// Files that are no objects by themselves (`anon_inodefs` of Linux): all of one kind are one inode.
@@ -91,7 +93,8 @@ pub(crate) fn object(ino: Ino) -> Object {
             let number = ((n - PIPE) / KINDS) as u32;
             match (n - PIPE) % KINDS {
                 0 => Object::Pipe(PipeId(number)),
-                _ => Object::Socket(SocketId(number)),
+                1 => Object::Socket(SocketId(number)),
+                _ => Object::MessageQueue(QueueId(number)),
             }
         }
         _ => Object::Root,
@@ -118,6 +121,10 @@ pub(crate) fn namespace_at(k: &Kernel, dentry: DentryId) -> Option<NsId> {
         Object::Namespace(id) if k.ns.exists(id) => Some(id),
         _ => None,
     }
+}
+
+pub(crate) fn mqueue_ino(queue: QueueId) -> Ino {
+    Ino(PIPE + KINDS * u64::from(queue.0) + 2)
 }
 
 pub(crate) fn stream_ino(stream: u8) -> Ino {
@@ -156,6 +163,7 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
                 (attr.atime, attr.mtime, attr.ctime) = (pipe.made, pipe.made, pipe.made);
             }
         }
+        Object::MessageQueue(id) => attr = mqueue::attr(k, id),
         Object::Socket(id) => {
             attr.mode = S_IFSOCK | 0o777;
             if let Some(socket) = k.vfs.sockets.get(id) {
@@ -202,6 +210,7 @@ pub(crate) fn name(k: &Kernel, ino: Ino) -> Vec<u8> {
             true => format!("{}:[{}]", k.ns.kind(id).name(), id.0).into_bytes(),
             false => Vec::new(),
         },
+        Object::MessageQueue(id) => mqueue::name(k, id),
         Object::Socket(_) => format!("socket:[{}]", ino.0).into_bytes(),
         Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
             Some(Stdio::Terminal { .. }) => b"/dev/pts/0".to_vec(),

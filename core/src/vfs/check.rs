@@ -30,7 +30,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     for (id, count) in super::socket::rights::held(k) {
         *files.entry(id).or_default() += count;
     }
-    for id in super::aio::held(k) {
+    for id in super::aio::held(k).chain(crate::ipc::shm::held(k)) {
         *files.entry(id).or_default() += 1;
     }
     let mut dentries: BTreeMap<DentryId, u32> = BTreeMap::new();
@@ -115,6 +115,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     super::inotify::check(k)?;
     super::socket::check(k)?;
     super::aio::check(k)?;
+    super::mqueue::check(k)?;
     for inode in super::seal::inodes(k) {
         if !vfs.files.iter().any(|(_, file)| file.inode == Some(inode)) {
             return Err(format!("{inode:?} has seals, but is not open"));

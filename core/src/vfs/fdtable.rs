@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::file::{self, FileId};
 use super::mount::{PathRef, get_path, put_path};
-use super::{caller, lock};
+use super::{caller, lock, mqueue};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_PATH, RLIMIT_NOFILE};
@@ -272,6 +272,7 @@ pub(crate) fn replace(cx: &mut Cx<'_, '_>, fd: u32, file: FileId, cloexec: bool)
     let table = cx.task().files;
     let old = cx.fds().set(fd, Some(Slot { file, cloexec }));
     if let Some(old) = old {
+        mqueue::forget_owner(cx, old.file);
         lock::closed(cx.k, old.file, table);
         file::put(cx.k, cx.p, old.file);
     }
@@ -285,6 +286,7 @@ pub(crate) fn close(cx: &mut Cx<'_, '_>, fd: i32) -> Result<(), Errno> {
         Err(_) => None,
     };
     let slot = slot.ok_or(Errno::EBADF)?;
+    mqueue::forget_owner(cx, slot.file);
     lock::closed(cx.k, slot.file, table);
     file::put(cx.k, cx.p, slot.file);
     Ok(())

@@ -9,6 +9,7 @@ use super::eventfd::EventFd;
 use super::filesystem::InodeRef;
 use super::inotify::{self, Inotify};
 use super::mount::{PathRef, put_path};
+use super::mqueue::{self, QueueId};
 use super::pidfd::PidFd;
 use super::pipe::{self, PipeId};
 use super::socket::{self, SocketId, rights};
@@ -19,6 +20,7 @@ pub(crate) use super::open::open_exec;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
+use crate::ipc::shm;
 use crate::port::Ports;
 
 /// An open file description.
@@ -38,6 +40,8 @@ pub(crate) enum FileKind {
     /// An end of a pipe or FIFO, or both, as the access mode says.
     Pipe(PipeId),
     Socket(SocketId),
+    /// A POSIX message queue.
+    MessageQueue(QueueId),
     Device(Device),
     /// A file that the kernel makes (`proc`, `sysfs`): its content as of the last read at offset 0.
     Proc(Vec<u8>),
@@ -143,6 +147,7 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     file.refs -= 1;
     if file.refs > 0 {
         rights::reference_dropped(k, p, id);
+        shm::reference_dropped(k, p, id);
         return;
     }
     lock::released(k, id);
@@ -165,6 +170,7 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     match file.kind {
         FileKind::Pipe(pipe) => pipe::close_end(k, pipe, readable, writable),
         FileKind::Socket(socket) => socket::release(k, p, socket),
+        FileKind::MessageQueue(queue) => mqueue::close(k, queue),
         FileKind::TimerFd(timer) => timerfd::release(k, id, &timer),
         FileKind::Epoll(epoll) => epoll::release(k, id, *epoll),
         FileKind::Inotify(instance) => inotify::release(k, p, Some(id), &instance),

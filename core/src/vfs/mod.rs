@@ -2,7 +2,7 @@
 //!
 //! Layers of this module, each knowing only those below it:
 //! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) -> `filesystem` (inodes by number)
-//! -> `union`, `proc`, `sysfs`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `socket`, `device`, `lock`,
+//! -> `union`, `proc`, `sysfs`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `socket`, `mqueue`, `device`, `lock`,
 //! `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`, `inotify`; `aio` are requests on any of them.
 
 pub(crate) mod aio;
@@ -21,6 +21,7 @@ pub(crate) mod inode;
 pub(crate) mod inotify;
 pub(crate) mod lock;
 pub(crate) mod mount;
+pub(crate) mod mqueue;
 pub(crate) mod names;
 pub(crate) mod open;
 pub(crate) mod perm;
@@ -72,6 +73,7 @@ pub(crate) struct Vfs {
     pub(super) files: Slab<File>,
     pub pipes: pipe::Pipes,
     pub sockets: socket::Sockets,
+    pub mqueues: mqueue::Queues,
     pub(super) locks: lock::Locks,
     pub(super) aio: aio::Aio,
     /// Files of asynchronous requests that have ended, to be given back.
@@ -101,6 +103,7 @@ impl Vfs {
             files: Slab::new(),
             pipes: pipe::Pipes::new(),
             sockets: socket::Sockets::default(),
+            mqueues: mqueue::Queues::default(),
             locks: lock::Locks::new(),
             aio: aio::Aio::default(),
             aio_ended: Vec::new(),

@@ -350,7 +350,9 @@ fn open_anon(
             let file = File::new(FileKind::Namespace, path, Some(inode), flags);
             Ok(file::add(cx.k, file)?)
         }
-        Object::Root | Object::Anon(_) | Object::Socket(_) => Err(Errno::ENXIO.into()),
+        Object::Root | Object::Anon(_) | Object::Socket(_) | Object::MessageQueue(_) => {
+            Err(Errno::ENXIO.into())
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::anon::{self, Anon};
 use super::file::{self, File, FileId, FileKind};
 use super::mount::put_path;
 use super::pipe::PIPE_BUF;
-use super::{epoll, eventfd, inotify, pidfd, signalfd, socket};
+use super::{epoll, eventfd, inotify, mqueue, pidfd, signalfd, socket};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -54,6 +54,7 @@ pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
             ready
         }
         &FileKind::Socket(socket) => socket::ready(k, socket),
+        &FileKind::MessageQueue(queue) => mqueue::ready(k, queue),
         FileKind::HostStream(_) => OUT,
         FileKind::EventFd(event) => eventfd::ready(event),
         FileKind::TimerFd(timer) => match timer.ticks {
@@ -79,6 +80,7 @@ pub(crate) fn key(k: &Kernel, thread: ThreadId, id: FileId) -> Option<WaitKey> {
     match k.vfs.file(id)?.kind {
         FileKind::Pipe(pipe) => Some(WaitKey::Pipe(pipe.0)),
         FileKind::Socket(socket) => Some(WaitKey::Socket(socket)),
+        FileKind::MessageQueue(queue) => Some(WaitKey::MessageQueue(queue)),
         FileKind::EventFd(_) | FileKind::TimerFd(_) | FileKind::Epoll(_) | FileKind::Inotify(_) => {
             Some(WaitKey::File(id))
         }

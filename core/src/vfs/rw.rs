@@ -14,7 +14,7 @@ use super::inode;
 use super::perm::{self, Who};
 use super::pipe;
 use super::proc;
-use super::{eventfd, inotify, signalfd, socket, timerfd};
+use super::{eventfd, inotify, mqueue, signalfd, socket, timerfd};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
@@ -293,6 +293,7 @@ pub(crate) fn has_position(kind: &FileKind) -> bool {
             | FileKind::Directory
             | FileKind::Device(_)
             | FileKind::Proc(_)
+            | FileKind::MessageQueue(_)
             | FileKind::Path
     )
 }
@@ -332,6 +333,11 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
                 None => read_stream(cx, stream, iov, no_wait),
                 Some(_) => Err(Errno::ESPIPE.into()),
             };
+        }
+        (&FileKind::MessageQueue(queue), _) => {
+            let text = mqueue::text(cx, queue);
+            let rest = text.as_bytes().get(at as usize..);
+            iov.put(cx, rest.unwrap_or_default())?
         }
         (FileKind::Directory, _) => return Err(Errno::EISDIR.into()),
         (FileKind::Path, _) => return Err(Errno::EBADF.into()),

@@ -239,7 +239,12 @@ fn mappable(
 }
 
 /// Where a mapping goes.
-pub(super) fn place(cx: &mut Cx<'_, '_>, addr: u64, len: u64, flags: u32) -> Result<u64, Errno> {
+pub(in crate::syscall) fn place(
+    cx: &mut Cx<'_, '_>,
+    addr: u64,
+    len: u64,
+    flags: u32,
+) -> Result<u64, Errno> {
     let id = cx.space();
     if len > TASK_SIZE {
         return Err(Errno::ENOMEM);

@@ -13,7 +13,7 @@ pub(super) use advise::{madvise, process_madvise};
 pub(super) use barrier::membarrier;
 pub(crate) use barrier::{Barriers, ended, passed};
 pub(super) use lock::{mlock, mlock2, mlockall, munlock, munlockall};
-pub(super) use map::{brk, mmap};
+pub(super) use map::{brk, mmap, place};
 pub(super) use policy::{
     get_mempolicy, mbind, migrate_pages, move_pages, set_mempolicy, set_mempolicy_home_node,
 };

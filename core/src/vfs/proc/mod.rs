@@ -12,6 +12,7 @@ mod net;
 mod process;
 mod state;
 mod system;
+mod sysvipc;
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -326,6 +327,7 @@ pub(crate) fn content(
         Node::System(place) => match PATHS[place].1 {
             Kind::File(make) | Kind::Value(make) => Ok(make(k)),
             Kind::Own(make) => make(k, thread),
+            Kind::Shown(make) => make(k, p, thread),
             Kind::Text(text) | Kind::Tunable(text) => Ok(text.as_bytes().to_vec()),
             _ => Err(Errno::EINVAL),
         },

@@ -5,18 +5,21 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+use super::sysvipc;
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::ipc::{message, semaphore, shm};
 use crate::machine::ThreadId;
 use crate::ns;
+use crate::port::Ports;
 use crate::syscall::system::{MACHINE, RELEASE, SYSNAME, VERSION};
 use crate::task::creds::CAP_LAST;
 use crate::task::{PID_MAX, THREADS_MAX};
 use crate::vfs::fdtable::NR_OPEN;
 use crate::vfs::file::FILE_MAX;
 use crate::vfs::mount::MOUNT_MAX;
-use crate::vfs::{inotify, lock};
+use crate::vfs::{inotify, lock, mqueue};
 
 /// What a path of the table is.
 #[derive(Clone, Copy)]
@@ -31,6 +34,8 @@ pub(super) enum Kind {
     Tunable(&'static str),
     /// One that tells of the reader's namespaces.
     Own(fn(&Kernel, ThreadId) -> Result<Vec<u8>, Errno>),
+    /// The same read-only.
+    Shown(fn(&mut Kernel, &mut Ports<'_>, ThreadId) -> Result<Vec<u8>, Errno>),
     /// A file with these permissions that nobody opens: `EPERM`.
     Closed(u32),
     /// A symbolic link to this target.
@@ -41,7 +46,7 @@ impl Kind {
     pub(super) fn mode(self) -> u32 {
         match self {
             Kind::Dir => g::S_IFDIR | 0o555,
-            Kind::File(_) | Kind::Text(_) => g::S_IFREG | 0o444,
+            Kind::File(_) | Kind::Text(_) | Kind::Shown(_) => g::S_IFREG | 0o444,
             Kind::Value(_) | Kind::Own(_) | Kind::Tunable(_) => g::S_IFREG | 0o644,
             Kind::Closed(mode) => g::S_IFREG | mode,
             Kind::Link(_) => g::S_IFLNK | 0o777,
@@ -103,11 +108,26 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
         Kind::Value(|_| decimal(MOUNT_MAX as u64)),
     ),
     ("sys/fs/mqueue", Kind::Dir),
-    ("sys/fs/mqueue/msg_default", Kind::Tunable("10\n")),
-    ("sys/fs/mqueue/msg_max", Kind::Tunable("10\n")),
-    ("sys/fs/mqueue/msgsize_default", Kind::Tunable("8192\n")),
-    ("sys/fs/mqueue/msgsize_max", Kind::Tunable("8192\n")),
-    ("sys/fs/mqueue/queues_max", Kind::Tunable("256\n")),
+    (
+        "sys/fs/mqueue/msg_default",
+        Kind::Value(|_| decimal(mqueue::MESSAGES_MAX as u64)),
+    ),
+    (
+        "sys/fs/mqueue/msg_max",
+        Kind::Value(|_| decimal(mqueue::MESSAGES_MAX as u64)),
+    ),
+    (
+        "sys/fs/mqueue/msgsize_default",
+        Kind::Value(|_| decimal(mqueue::MESSAGE_SIZE_MAX as u64)),
+    ),
+    (
+        "sys/fs/mqueue/msgsize_max",
+        Kind::Value(|_| decimal(mqueue::MESSAGE_SIZE_MAX as u64)),
+    ),
+    (
+        "sys/fs/mqueue/queues_max",
+        Kind::Value(|_| decimal(mqueue::QUEUES_MAX as u64)),
+    ),
     (
         "sys/fs/nr_open",
         Kind::Value(|_| decimal(u64::from(NR_OPEN))),
@@ -143,9 +163,18 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/kernel/io_uring_disabled", Kind::Tunable("2\n")),
     ("sys/kernel/io_uring_group", Kind::Tunable("-1\n")),
     ("sys/kernel/kptr_restrict", Kind::Tunable("1\n")),
-    ("sys/kernel/msgmax", Kind::Tunable("8192\n")),
-    ("sys/kernel/msgmnb", Kind::Tunable("16384\n")),
-    ("sys/kernel/msgmni", Kind::Tunable("32000\n")),
+    (
+        "sys/kernel/msgmax",
+        Kind::Value(|_| decimal(message::MESSAGE_MAX)),
+    ),
+    (
+        "sys/kernel/msgmnb",
+        Kind::Value(|_| decimal(message::QUEUE_BYTES)),
+    ),
+    (
+        "sys/kernel/msgmni",
+        Kind::Value(|_| decimal(message::QUEUES_MAX as u64)),
+    ),
     ("sys/kernel/ngroups_max", Kind::Text("65536\n")),
     (
         "sys/kernel/osrelease",
@@ -180,14 +209,17 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/kernel/sched_rr_timeslice_ms", Kind::Tunable("100\n")),
     ("sys/kernel/sched_rt_period_us", Kind::Tunable("1000000\n")),
     ("sys/kernel/sched_rt_runtime_us", Kind::Tunable("950000\n")),
-    (
-        "sys/kernel/sem",
-        Kind::Tunable("32000\t1024000000\t500\t32000\n"),
-    ),
+    ("sys/kernel/sem", Kind::Value(semaphores)),
     ("sys/kernel/shm_rmid_forced", Kind::Tunable("0\n")),
-    ("sys/kernel/shmall", Kind::Tunable("18446744073692774399\n")),
-    ("sys/kernel/shmmax", Kind::Tunable("18446744073692774399\n")),
-    ("sys/kernel/shmmni", Kind::Tunable("4096\n")),
+    (
+        "sys/kernel/shmall",
+        Kind::Value(|_| decimal(shm::PAGES_MAX)),
+    ),
+    ("sys/kernel/shmmax", Kind::Value(|_| decimal(shm::SIZE_MAX))),
+    (
+        "sys/kernel/shmmni",
+        Kind::Value(|_| decimal(shm::SEGMENTS_MAX as u64)),
+    ),
     ("sys/kernel/tainted", Kind::Tunable("0\n")),
     (
         "sys/kernel/threads-max",
@@ -230,6 +262,10 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/vm/overcommit_ratio", Kind::Tunable("50\n")),
     ("sys/vm/swappiness", Kind::Tunable("60\n")),
     ("sys/vm/unprivileged_userfaultfd", Kind::Tunable("0\n")),
+    ("sysvipc", Kind::Dir),
+    ("sysvipc/msg", Kind::Shown(sysvipc::messages)),
+    ("sysvipc/sem", Kind::Shown(sysvipc::semaphores)),
+    ("sysvipc/shm", Kind::Shown(sysvipc::segments)),
     ("uptime", Kind::File(uptime)),
     (
         "version",
@@ -301,6 +337,12 @@ fn cgroups(_: &mut Kernel) -> Vec<u8> {
 
 fn max_namespaces(_: &mut Kernel) -> Vec<u8> {
     decimal(ns::MAX_OF_KIND as u64)
+}
+
+/// Semaphores of a set, of all, operations of a call, sets.
+fn semaphores(_: &mut Kernel) -> Vec<u8> {
+    use semaphore::{ALL_MAX, OPERATIONS_MAX, SET_MAX, SETS_MAX};
+    format!("{SET_MAX}\t{ALL_MAX}\t{OPERATIONS_MAX}\t{SETS_MAX}\n").into_bytes()
 }
 
 /// Open files, unused ones, most.

@@ -26,6 +26,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
 use crate::kernel::{Cx, Restart, Stop, Wait, WaitKey};
+use crate::ns::user;
 use crate::port::Ports;
 use crate::task::signal;
 use data::{Sink, Source};
@@ -306,6 +307,18 @@ pub(crate) struct Cred {
     pub pid: u32,
     pub uid: u32,
     pub gid: u32,
+}
+
+impl Cred {
+    /// As the caller sees it: process 0 if it sees no such one.
+    pub(crate) fn shown(self, cx: &Cx<'_, '_>) -> Cred {
+        let own = cx.creds().user_ns;
+        Cred {
+            pid: cx.shown_pid(self.pid),
+            uid: user::show_uid(cx.k, own, self.uid),
+            gid: user::show_gid(cx.k, own, self.gid),
+        }
+    }
 }
 
 /// What goes along with the bytes of a message that is sent.

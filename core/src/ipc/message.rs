@@ -1,0 +1,158 @@
+//! Message queues (msgget(2), msgop(2)).
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::{Object, ObjectId, Perm};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::kernel::{Cx, WaitKey};
+
+/// Limits (`/proc/sys/kernel/msgmax`, `msgmnb`, `msgmni`).
+pub(crate) const MESSAGE_MAX: u64 = 8192;
+pub(crate) const QUEUE_BYTES: u64 = 16384;
+pub(crate) const QUEUES_MAX: usize = 32000;
+/// Most bytes in all queues, with what is kept beside each message.
+const ALL_MAX: u64 = 64 << 20;
+const MESSAGE_COST: u64 = 48;
+
+/// A message.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Message {
+    pub kind: i64,
+    pub text: Vec<u8>,
+}
+
+/// A queue.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Queue {
+    pub perm: Perm,
+    messages: VecDeque<Message>,
+    /// Bytes in it, and most.
+    pub bytes: u64,
+    pub bytes_max: u64,
+    /// Seconds: last sent, received, changed.
+    pub sent: i64,
+    pub received: i64,
+    pub changed: i64,
+    /// Processes that sent and received last.
+    pub sender: u32,
+    pub receiver: u32,
+}
+
+impl Object for Queue {
+    fn perm(&self) -> &Perm {
+        &self.perm
+    }
+
+    fn perm_mut(&mut self) -> &mut Perm {
+        &mut self.perm
+    }
+}
+
+/// Which message is wanted (msgrcv(2)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wanted {
+    First,
+    Kind(i64),
+    Except(i64),
+    /// The first one of the lowest kind up to this.
+    UpTo(i64),
+    /// By its place (`MSG_COPY`).
+    At(i64),
+}
+
+impl Queue {
+    /// The sum of the lengths of its messages; for invariant checks.
+    pub(super) fn counted(&self) -> u64 {
+        let lens = self.messages.iter().map(|message| message.text.len());
+        lens.sum::<usize>() as u64
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.messages.len() as u64
+    }
+
+    /// Whether a message of this length fits.
+    pub(crate) fn has_room(&self, len: u64) -> bool {
+        len + self.bytes <= self.bytes_max && self.len() < self.bytes_max
+    }
+
+    /// The place of the message that is wanted.
+    pub(crate) fn find(&self, wanted: Wanted) -> Option<usize> {
+        let mut kinds = self.messages.iter().map(|message| message.kind);
+        match wanted {
+            Wanted::First => (!self.messages.is_empty()).then_some(0),
+            Wanted::Kind(kind) => kinds.position(|other| other == kind),
+            Wanted::Except(kind) => kinds.position(|other| other != kind),
+            Wanted::UpTo(most) => {
+                let lowest = kinds.filter(|&kind| kind <= most).min()?;
+                self.find(Wanted::Kind(lowest))
+            }
+            Wanted::At(place) => {
+                let place = usize::try_from(place).ok()?;
+                (place < self.messages.len()).then_some(place)
+            }
+        }
+    }
+
+    pub(crate) fn message(&self, place: usize) -> Option<&Message> {
+        self.messages.get(place)
+    }
+}
+
+/// Makes a queue. `ENOSPC`.
+pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, flags: u32) -> Result<i32, Errno> {
+    let queue = Queue {
+        perm: Perm::new(cx.creds(), key, flags),
+        messages: VecDeque::new(),
+        bytes: 0,
+        bytes_max: QUEUE_BYTES,
+        sent: 0,
+        received: 0,
+        changed: super::seconds(cx.k),
+        sender: 0,
+        receiver: 0,
+    };
+    super::objects_mut(cx).queues.add(queue, QUEUES_MAX)
+}
+
+/// Removes a queue; those who wait for it are told.
+pub(crate) fn remove(k: &mut Kernel, id: ObjectId) -> Result<(), Errno> {
+    let queue = k.ns.ipc_mut(id.ns).queues.remove(id.id)?;
+    k.ipc.message_bytes -= queue.bytes;
+    k.ipc.messages -= queue.len();
+    k.wake(WaitKey::Messages(id));
+    Ok(())
+}
+
+/// Adds a message that fits. `ENOMEM` if all queues together hold too much.
+pub(crate) fn push(k: &mut Kernel, id: ObjectId, pid: u32, message: Message) -> Result<(), Errno> {
+    let now = super::seconds(k);
+    let len = message.text.len() as u64;
+    if k.ipc.message_bytes + len + (k.ipc.messages + 1) * MESSAGE_COST > ALL_MAX {
+        return Err(Errno::ENOMEM);
+    }
+    let queue = k.ns.ipc_mut(id.ns).queues.get_mut(id.id)?;
+    queue.messages.push_back(message);
+    queue.bytes += len;
+    (queue.sent, queue.sender) = (now, pid);
+    k.ipc.message_bytes += len;
+    k.ipc.messages += 1;
+    k.wake(WaitKey::Messages(id));
+    Ok(())
+}
+
+/// Takes a message out.
+pub(crate) fn take(k: &mut Kernel, id: ObjectId, pid: u32, place: usize) -> Result<Message, Errno> {
+    let now = super::seconds(k);
+    let queue = k.ns.ipc_mut(id.ns).queues.get_mut(id.id)?;
+    let message = queue.messages.remove(place).ok_or(Errno::ENOMSG)?;
+    let len = message.text.len() as u64;
+    queue.bytes -= len;
+    (queue.received, queue.receiver) = (now, pid);
+    k.ipc.message_bytes -= len;
+    k.ipc.messages -= 1;
+    k.wake(WaitKey::Messages(id));
+    Ok(message)
+}

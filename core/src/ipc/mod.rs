@@ -1,0 +1,392 @@
+//! System V inter-process communication (sysvipc(7)): the objects of three kinds and what they have in common: numbers, keys, owners,
+//! permissions.
+
+pub(crate) mod message;
+pub(crate) mod semaphore;
+pub(crate) mod shm;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::Cx;
+use crate::ns::{NsId, user};
+use crate::port::Ports;
+use crate::task::Creds;
+use crate::vfs::FileId;
+
+/// Numbers of one kind are this far apart for two objects in the same place (`IPCMNI`).
+const PLACES: u32 = 32768;
+/// Sequence numbers go up to this.
+const SEQUENCES: u32 = 1 << 16;
+
+pub(crate) const IPC_PRIVATE: i32 = 0;
+pub(crate) const IPC_CREAT: u32 = 0o1000;
+pub(crate) const IPC_EXCL: u32 = 0o2000;
+pub(crate) const IPC_NOWAIT: u32 = 0o4000;
+/// What a caller wants to do, as `ipcperms()` of Linux takes it.
+pub(crate) const READ: u32 = 0o444;
+pub(crate) const WRITE: u32 = 0o222;
+const MODE: u32 = 0o777;
+
+/// An object: its namespace and its number there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct ObjectId {
+    pub ns: NsId,
+    pub id: i32,
+}
+
+/// The objects of a namespace.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Objects {
+    pub segments: Table<shm::Segment>,
+    pub sets: Table<semaphore::Set>,
+    pub queues: Table<message::Queue>,
+}
+
+/// What is kept of the objects of all namespaces together.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Ipc {
+    /// Segments by their files.
+    files: BTreeMap<FileId, ObjectId>,
+    undo: semaphore::Undo,
+    /// Number of semaphores.
+    semaphores: usize,
+    /// Bytes and number of messages.
+    message_bytes: u64,
+    messages: u64,
+}
+
+/// Key, owner and permissions of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Perm {
+    pub key: i32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Who made it.
+    pub cuid: u32,
+    pub cgid: u32,
+    pub mode: u32,
+    pub seq: u32,
+}
+
+/// `struct ipc64_perm` of x86-64.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct PermRecord {
+    pub key: i32,
+    pub uid: u32,
+    pub gid: u32,
+    pub cuid: u32,
+    pub cgid: u32,
+    pub mode: u32,
+    pub seq: u16,
+    pad: [u16; 3],
+    unused: [u64; 2],
+}
+
+impl Perm {
+    pub(crate) fn new(creds: &Creds, key: i32, flags: u32) -> Perm {
+        Perm {
+            key,
+            uid: creds.euid,
+            gid: creds.egid,
+            cuid: creds.euid,
+            cgid: creds.egid,
+            mode: flags & MODE,
+            seq: 0,
+        }
+    }
+
+    /// Whether a caller may do this with an object of its namespace. `EACCES`.
+    pub(crate) fn check(&self, cx: &Cx<'_, '_>, wanted: u32) -> Result<(), Errno> {
+        let creds = cx.creds();
+        let wanted = wanted >> 6 | wanted >> 3 | wanted;
+        let granted = if [self.uid, self.cuid].contains(&creds.euid) {
+            self.mode >> 6
+        } else if creds.in_group(self.cgid) || creds.in_group(self.gid) {
+            self.mode >> 3
+        } else {
+            self.mode
+        };
+        match wanted & !granted & 7 != 0 && !cx.capable_over(namespace(cx), g::CAP_IPC_OWNER) {
+            true => Err(Errno::EACCES),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a caller may change or remove it. `EPERM`.
+    pub(crate) fn check_owner(&self, cx: &Cx<'_, '_>) -> Result<(), Errno> {
+        let is_owner = [self.uid, self.cuid].contains(&cx.creds().euid);
+        match is_owner || cx.capable_over(namespace(cx), g::CAP_SYS_ADMIN) {
+            true => Ok(()),
+            false => Err(Errno::EPERM),
+        }
+    }
+
+    /// `IPC_SET`: a new owner and new permissions.
+    pub(crate) fn set(&mut self, new: &NewPerm) {
+        (self.uid, self.gid) = (new.uid, new.gid);
+        self.mode = self.mode & !MODE | new.mode & MODE;
+    }
+
+    /// As the caller sees it.
+    pub(crate) fn record(&self, cx: &Cx<'_, '_>) -> PermRecord {
+        let own = cx.creds().user_ns;
+        let [uid, cuid] = [self.uid, self.cuid].map(|uid| user::show_uid(cx.k, own, uid));
+        let [gid, cgid] = [self.gid, self.cgid].map(|gid| user::show_gid(cx.k, own, gid));
+        PermRecord {
+            key: self.key,
+            uid,
+            gid,
+            cuid,
+            cgid,
+            mode: self.mode,
+            seq: self.seq as u16,
+            pad: [0; 3],
+            unused: [0; 2],
+        }
+    }
+}
+
+/// Owner and permissions that a program sets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewPerm {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+impl PermRecord {
+    /// What the caller means by it. `EINVAL`.
+    pub(crate) fn meant(&self, cx: &Cx<'_, '_>) -> Result<NewPerm, Errno> {
+        let own = cx.creds().user_ns;
+        if self.uid == u32::MAX || self.gid == u32::MAX {
+            return Err(Errno::EINVAL);
+        }
+        Ok(NewPerm {
+            uid: user::take_uid(cx.k, own, self.uid)?,
+            gid: user::take_gid(cx.k, own, self.gid)?,
+            mode: self.mode,
+        })
+    }
+}
+
+/// An object of one kind.
+pub(crate) trait Object {
+    fn perm(&self) -> &Perm;
+    fn perm_mut(&mut self) -> &mut Perm;
+}
+
+/// The objects of one kind, by their place; numbers are given out in order, each one once until all have been.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Table<T> {
+    objects: BTreeMap<u32, T>,
+    keys: BTreeMap<i32, u32>,
+    next: u32,
+    seq: u32,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Table<T> {
+        Table {
+            objects: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            next: 0,
+            seq: 0,
+        }
+    }
+}
+
+impl<T: Object> Table<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Highest place that is taken; 0 if none is.
+    pub(crate) fn highest(&self) -> u32 {
+        self.objects.keys().next_back().copied().unwrap_or(0)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.objects.values()
+    }
+
+    /// The objects with their numbers.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (i32, &T)> {
+        let objects = self.objects.iter();
+        objects.map(|(&place, object)| (number(object.perm().seq, place), object))
+    }
+
+    /// Adds an object: its number. `ENOSPC`.
+    pub(crate) fn add(&mut self, mut object: T, most: usize) -> Result<i32, Errno> {
+        if self.objects.len() >= most.min(PLACES as usize) {
+            return Err(Errno::ENOSPC);
+        }
+        while self.objects.contains_key(&self.next) {
+            self.step();
+        }
+        let place = self.next;
+        object.perm_mut().seq = self.seq;
+        if object.perm().key != IPC_PRIVATE {
+            self.keys.insert(object.perm().key, place);
+        }
+        let id = number(self.seq, place);
+        self.objects.insert(place, object);
+        self.step();
+        Ok(id)
+    }
+
+    fn step(&mut self) {
+        self.next += 1;
+        if self.next == PLACES {
+            self.next = 0;
+            self.seq = (self.seq + 1) % SEQUENCES;
+        }
+    }
+
+    fn place(&self, id: i32) -> Result<u32, Errno> {
+        let place = u32::try_from(id).map_err(|_| Errno::EINVAL)? % PLACES;
+        let object = self.objects.get(&place).ok_or(Errno::EINVAL)?;
+        match number(object.perm().seq, place) == id {
+            true => Ok(place),
+            false => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The object with a number. `EINVAL`.
+    pub(crate) fn get(&self, id: i32) -> Result<&T, Errno> {
+        let place = self.place(id)?;
+        self.objects.get(&place).ok_or(Errno::EINVAL)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: i32) -> Result<&mut T, Errno> {
+        let place = self.place(id)?;
+        self.objects.get_mut(&place).ok_or(Errno::EINVAL)
+    }
+
+    /// The object at a place and its number (`SHM_STAT` and its relatives). `EINVAL`.
+    pub(crate) fn at(&self, place: i32) -> Result<(i32, &T), Errno> {
+        let place = u32::try_from(place).map_err(|_| Errno::EINVAL)?;
+        let object = self.objects.get(&place).ok_or(Errno::EINVAL)?;
+        Ok((number(object.perm().seq, place), object))
+    }
+
+    /// Nobody finds an object by its key any more.
+    pub(crate) fn forget_key(&mut self, id: i32) {
+        if let Ok(object) = self.get_mut(id) {
+            let key = core::mem::replace(&mut object.perm_mut().key, IPC_PRIVATE);
+            self.keys.remove(&key);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: i32) -> Result<T, Errno> {
+        self.forget_key(id);
+        let place = self.place(id)?;
+        self.objects.remove(&place).ok_or(Errno::EINVAL)
+    }
+
+    /// What a key and flags stand for (`ipcget` of Linux): the number of an object, or `None`: one is to be made. `EEXIST`, `ENOENT`,
+    /// `EACCES`, and what `fits` says of the one that is there.
+    pub(crate) fn find(
+        &self,
+        cx: &Cx<'_, '_>,
+        key: i32,
+        flags: u32,
+        fits: impl Fn(&T) -> Result<(), Errno>,
+    ) -> Result<Option<i32>, Errno> {
+        if key == IPC_PRIVATE {
+            return Ok(None);
+        }
+        let Some(&place) = self.keys.get(&key) else {
+            return match flags & IPC_CREAT {
+                0 => Err(Errno::ENOENT),
+                _ => Ok(None),
+            };
+        };
+        if flags & (IPC_CREAT | IPC_EXCL) == IPC_CREAT | IPC_EXCL {
+            return Err(Errno::EEXIST);
+        }
+        let (id, object) = self.at(place as i32)?;
+        fits(object)?;
+        object.perm().check(cx, flags)?;
+        Ok(Some(id))
+    }
+}
+
+/// The number of the object at a place.
+fn number(seq: u32, place: u32) -> i32 {
+    ((seq * PLACES + place) & i32::MAX as u32) as i32
+}
+
+/// The caller's namespace.
+pub(crate) fn namespace(cx: &Cx<'_, '_>) -> NsId {
+    cx.task().ns.ipc
+}
+
+/// The object of the caller's namespace with a number.
+pub(crate) fn object(cx: &Cx<'_, '_>, id: i32) -> ObjectId {
+    let ns = namespace(cx);
+    ObjectId { ns, id }
+}
+
+/// The objects of the caller's namespace.
+pub(crate) fn objects<'k>(cx: &'k Cx<'_, '_>) -> &'k Objects {
+    cx.k.ns.ipc(namespace(cx))
+}
+
+pub(crate) fn objects_mut<'k>(cx: &'k mut Cx<'_, '_>) -> &'k mut Objects {
+    let ns = namespace(cx);
+    cx.k.ns.ipc_mut(ns)
+}
+
+/// A namespace has gone: nobody is in it, and none of its segments is attached.
+pub(crate) fn end_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, objects: Objects) {
+    for segment in objects.segments.iter() {
+        k.ipc.files.remove(&segment.file);
+        crate::vfs::file::put(k, p, segment.file);
+    }
+    let sets = objects.sets.iter();
+    k.ipc.semaphores -= sets.map(|set| set.semaphores.len()).sum::<usize>();
+    k.ipc.undo.forget_namespace(ns);
+    for queue in objects.queues.iter() {
+        k.ipc.message_bytes -= queue.bytes;
+        k.ipc.messages -= queue.len();
+    }
+    crate::vfs::mqueue::end_namespace(k, ns);
+}
+
+/// Seconds of `CLOCK_REALTIME`, as the objects keep times.
+pub(crate) fn seconds(k: &Kernel) -> i64 {
+    (k.system.now.real / 1_000_000_000) as i64
+}
+
+/// The process that calls.
+pub(crate) fn caller(cx: &Cx<'_, '_>) -> u32 {
+    cx.task().tgid
+}
+
+/// Whether counts are sums of what is there; for invariant checks.
+pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+    let (mut semaphores, mut messages, mut bytes) = (0, 0, 0);
+    for (_, objects) in k.ns.ipc_namespaces() {
+        let sets = objects.sets.iter();
+        semaphores += sets.map(|set| set.semaphores.len()).sum::<usize>();
+        messages += objects.queues.iter().map(message::Queue::len).sum::<u64>();
+        let queues = objects.queues.iter();
+        bytes += queues.map(message::Queue::counted).sum::<u64>();
+    }
+    let counted = (k.ipc.semaphores, k.ipc.messages, k.ipc.message_bytes);
+    if counted != (semaphores, messages, bytes) {
+        return Err(format!(
+            "{counted:?} semaphores, messages and bytes are counted, not {semaphores}, {messages}, {bytes}"
+        ));
+    }
+    k.ipc.undo.check()?;
+    shm::check(k)
+}

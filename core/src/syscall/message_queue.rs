@@ -1,0 +1,225 @@
+//! System V message queues (msgget(2), msgop(2), msgctl(2)).
+
+use alloc::vec;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::args::*;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::ipc::message::{
+    self as msg, MESSAGE_MAX, Message, QUEUE_BYTES, QUEUES_MAX, Queue, Wanted,
+};
+use crate::ipc::{self, IPC_NOWAIT, PermRecord, READ, WRITE};
+use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
+
+const MSG_NOERROR: u32 = 0o10000;
+const MSG_EXCEPT: u32 = 0o20000;
+const MSG_COPY: u32 = 0o40000;
+/// Commands of msgctl(2).
+const IPC_RMID: i32 = 0;
+const IPC_SET: i32 = 1;
+const IPC_STAT: i32 = 2;
+const IPC_INFO: i32 = 3;
+const MSG_STAT: i32 = 11;
+const MSG_INFO: i32 = 12;
+const MSG_STAT_ANY: i32 = 13;
+
+/// `struct msqid64_ds`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Record {
+    perm: PermRecord,
+    sent: i64,
+    received: i64,
+    changed: i64,
+    bytes: u64,
+    messages: u64,
+    bytes_max: u64,
+    sender: u32,
+    receiver: u32,
+    unused: [u64; 2],
+}
+
+pub(super) fn msgget(cx: &mut Cx<'_, '_>, key: Int, msgflg: Hex) -> SysResult {
+    let flags = msgflg.0 as u32;
+    let table = &ipc::objects(cx).queues;
+    match table.find(cx, key.0, flags, |_| Ok(()))? {
+        Some(id) => Ok(id as u64),
+        None => Ok(msg::create(cx, key.0, flags)? as u64),
+    }
+}
+
+/// The queue of a call, for a caller that may do this. One that was removed while the call waited is `EIDRM`.
+fn queue<'k>(cx: &'k mut Cx<'_, '_>, id: i32, wanted: u32) -> Result<&'k Queue, Errno> {
+    let waited = cx.call().progress != 0;
+    let found = ipc::objects(cx).queues.get(id);
+    let queue = match waited {
+        true => found.map_err(|_| Errno::EIDRM)?,
+        false => found?,
+    };
+    queue.perm.check(cx, wanted)?;
+    Ok(queue)
+}
+
+fn wait(cx: &mut Cx<'_, '_>, id: i32) -> SysResult {
+    cx.call().progress = 1;
+    let object = ipc::object(cx, id);
+    Wait::on(WaitKey::Messages(object))
+        .restart(Restart::IfNoHandler)
+        .into()
+}
+
+pub(super) fn msgsnd(
+    cx: &mut Cx<'_, '_>,
+    msqid: Int,
+    msgp: Addr,
+    msgsz: Size,
+    msgflg: Hex,
+) -> SysResult {
+    let kind: i64 = cx.read_obj(msgp.0)?;
+    if msgsz.0 > MESSAGE_MAX || msqid.0 < 0 || kind < 1 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut text = vec![0; msgsz.0 as usize];
+    cx.read_user(msgp.0.wrapping_add(8), &mut text)?;
+    let queue = queue(cx, msqid.0, WRITE)?;
+    if !queue.has_room(msgsz.0) {
+        return match msgflg.0 as u32 & IPC_NOWAIT {
+            0 => wait(cx, msqid.0),
+            _ => Err(Errno::EAGAIN.into()),
+        };
+    }
+    let (object, pid) = (ipc::object(cx, msqid.0), ipc::caller(cx));
+    msg::push(cx.k, object, pid, Message { kind, text })?;
+    Ok(0)
+}
+
+pub(super) fn msgrcv(
+    cx: &mut Cx<'_, '_>,
+    msqid: Int,
+    msgp: Addr,
+    msgsz: Size,
+    msgtyp: Offset,
+    msgflg: Hex,
+) -> SysResult {
+    let flags = msgflg.0 as u32;
+    if msqid.0 < 0 || (msgsz.0 as i64) < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let copies = flags & MSG_COPY != 0;
+    if copies && (flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0) {
+        return Err(Errno::EINVAL.into());
+    }
+    let wanted = match msgtyp.0 {
+        place if copies => Wanted::At(place),
+        0 => Wanted::First,
+        kind if kind < 0 => Wanted::UpTo(kind.checked_neg().unwrap_or(i64::MAX)),
+        kind if flags & MSG_EXCEPT != 0 => Wanted::Except(kind),
+        kind => Wanted::Kind(kind),
+    };
+    let queue = queue(cx, msqid.0, READ)?;
+    let Some(place) = queue.find(wanted) else {
+        return match flags & IPC_NOWAIT {
+            0 => wait(cx, msqid.0),
+            _ => Err(Errno::ENOMSG.into()),
+        };
+    };
+    let found = queue.message(place).ok_or(Errno::ENOMSG)?;
+    if found.text.len() as u64 > msgsz.0 && flags & MSG_NOERROR == 0 {
+        return Err(Errno::E2BIG.into());
+    }
+    let message = match copies {
+        true => found.clone(),
+        false => {
+            let (object, pid) = (ipc::object(cx, msqid.0), ipc::caller(cx));
+            msg::take(cx.k, object, pid, place)?
+        }
+    };
+    let len = message.text.len().min(msgsz.0 as usize);
+    cx.write_obj(msgp.0, &message.kind)?;
+    cx.write_user(msgp.0.wrapping_add(8), &message.text[..len])?;
+    Ok(len as u64)
+}
+
+pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: Int, buf: Addr) -> SysResult {
+    let id = msqid.0;
+    if id < 0 || cmd.0 < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    match cmd.0 {
+        IPC_INFO | MSG_INFO => {
+            let queues = &ipc::objects(cx).queues;
+            let highest = queues.highest();
+            let most = QUEUE_BYTES as u32;
+            let (pool, map, all) = match cmd.0 {
+                IPC_INFO => (QUEUES_MAX as u32 * (most / 1024), most, most),
+                _ => (
+                    queues.len() as u32,
+                    queues.iter().map(|queue| queue.len() as u32).sum(),
+                    queues.iter().map(|queue| queue.bytes as u32).sum(),
+                ),
+            };
+            let words = [
+                pool,
+                map,
+                MESSAGE_MAX as u32,
+                most,
+                QUEUES_MAX as u32,
+                16,
+                all,
+                0xffff,
+            ];
+            cx.write_obj(buf.0, &words)?;
+            Ok(u64::from(highest))
+        }
+        IPC_STAT | MSG_STAT | MSG_STAT_ANY => {
+            let table = &ipc::objects(cx).queues;
+            let (number, queue) = match cmd.0 {
+                IPC_STAT => (0, table.get(id)?),
+                _ => table.at(id)?,
+            };
+            if cmd.0 != MSG_STAT_ANY {
+                queue.perm.check(cx, READ)?;
+            }
+            let record = Record {
+                perm: queue.perm.record(cx),
+                sent: queue.sent,
+                received: queue.received,
+                changed: queue.changed,
+                bytes: queue.bytes,
+                messages: queue.len(),
+                bytes_max: queue.bytes_max,
+                sender: cx.shown_pid(queue.sender),
+                receiver: cx.shown_pid(queue.receiver),
+                unused: [0; 2],
+            };
+            cx.write_obj(buf.0, &record)?;
+            Ok(number as u64)
+        }
+        IPC_SET => {
+            let new: Record = cx.read_obj(buf.0)?;
+            ipc::objects(cx).queues.get(id)?.perm.check_owner(cx)?;
+            if new.bytes_max > QUEUE_BYTES && !cx.creds().capable(g::CAP_SYS_RESOURCE) {
+                return Err(Errno::EPERM.into());
+            }
+            let now = ipc::seconds(cx.k);
+            let perm = new.perm.meant(cx)?;
+            let object = ipc::object(cx, id);
+            let queue = cx.k.ns.ipc_mut(object.ns).queues.get_mut(id)?;
+            queue.perm.set(&perm);
+            queue.bytes_max = new.bytes_max;
+            queue.changed = now;
+            // More may fit now.
+            cx.k.wake(WaitKey::Messages(object));
+            Ok(0)
+        }
+        IPC_RMID => {
+            ipc::objects(cx).queues.get(id)?.perm.check_owner(cx)?;
+            let object = ipc::object(cx, id);
+            msg::remove(cx.k, object)?;
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL.into()),
+    }
+}

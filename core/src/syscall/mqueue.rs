@@ -1,0 +1,208 @@
+//! POSIX message queues (mq_overview(7)).
+
+use alloc::vec;
+
+use super::args::*;
+use super::poll::read_span;
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
+use crate::task::signal::SIGNALS;
+use crate::vfs::mqueue::{self, How, Notify, PRIORITIES, Queue, QueueId};
+use crate::vfs::{FileId, FileKind, fdtable, file};
+
+/// Longest name with its NUL that is read.
+const NAME_LEN: usize = 4096;
+const NANOS: i64 = 1_000_000_000;
+
+/// The queue behind a descriptor. `EBADF`.
+fn find(cx: &mut Cx<'_, '_>, fd: Fd) -> Result<(FileId, QueueId), Errno> {
+    let id = fdtable::get(cx, fd.0)?;
+    match file::at(cx.k, id).kind {
+        FileKind::MessageQueue(queue) => Ok((id, queue)),
+        _ => Err(Errno::EBADF),
+    }
+}
+
+fn read_name(cx: &mut Cx<'_, '_>, name: Str) -> Result<vec::Vec<u8>, Errno> {
+    match cx.read_cstr(name.0, NAME_LEN) {
+        Err(Errno::E2BIG) => Err(Errno::ENAMETOOLONG),
+        name => name,
+    }
+}
+
+pub(super) fn mq_open(
+    cx: &mut Cx<'_, '_>,
+    name: Str,
+    oflag: OpenFlags,
+    mode: Mode,
+    attr: Addr,
+) -> SysResult {
+    let mut sizes = None;
+    if attr.0 != 0 {
+        let [_, messages, size, _]: [i64; 4] = cx.read_obj(attr.0)?;
+        sizes = Some((messages, size));
+    }
+    let name = read_name(cx, name)?;
+    if fdtable::is_full(cx) {
+        return Err(Errno::EMFILE.into());
+    }
+    let how = How {
+        flags: oflag.0,
+        mode: mode.0,
+        sizes,
+    };
+    let file = mqueue::open(cx, &name, how)?;
+    Ok(fdtable::install(cx, file, true)? as u64)
+}
+
+pub(super) fn mq_unlink(cx: &mut Cx<'_, '_>, name: Str) -> SysResult {
+    let name = read_name(cx, name)?;
+    mqueue::unlink(cx, &name)?;
+    Ok(0)
+}
+
+/// A queue that is there: an open file holds it.
+fn queue<'k>(cx: &'k Cx<'_, '_>, id: QueueId) -> Result<&'k Queue, Errno> {
+    cx.k.vfs.mqueues.get(id).ok_or(Errno::EBADF)
+}
+
+/// Waits for a change of a queue until a time of `CLOCK_REALTIME`.
+fn wait(cx: &mut Cx<'_, '_>, (file, id): (FileId, QueueId), until: Option<u64>) -> SysResult {
+    if file::at(cx.k, file).flags & g::O_NONBLOCK != 0 {
+        return Err(Errno::EAGAIN.into());
+    }
+    let now = cx.now();
+    let mut deadline = None;
+    if let Some(until) = until {
+        let left = until.saturating_sub(now.real);
+        if left == 0 {
+            return Err(Errno::ETIMEDOUT.into());
+        }
+        deadline = Some(now.mono.saturating_add(left));
+    }
+    Wait::on(WaitKey::MessageQueue(id)).until(deadline).into()
+}
+
+pub(super) fn mq_timedsend(
+    cx: &mut Cx<'_, '_>,
+    mqdes: Fd,
+    msg: InBuf,
+    len: Size,
+    prio: Uint,
+    timeout: Addr,
+) -> SysResult {
+    let until = read_span(cx, timeout.0, NANOS)?;
+    if prio.0 >= PRIORITIES {
+        return Err(Errno::EINVAL.into());
+    }
+    let (file, id) = find(cx, mqdes)?;
+    if !file::at(cx.k, file).writable() {
+        return Err(Errno::EBADF.into());
+    }
+    let queue = queue(cx, id)?;
+    if len.0 > queue.message_size as u64 {
+        return Err(Errno::EMSGSIZE.into());
+    }
+    let full = queue.is_full();
+    let mut message = vec![0; len.0 as usize];
+    cx.read_user(msg.0, &mut message)?;
+    if full {
+        return wait(cx, (file, id), until);
+    }
+    mqueue::push(cx, id, prio.0, message);
+    Ok(0)
+}
+
+pub(super) fn mq_timedreceive(
+    cx: &mut Cx<'_, '_>,
+    mqdes: Fd,
+    msg: Addr,
+    len: Size,
+    prio: Addr,
+    timeout: Addr,
+) -> SysResult {
+    let until = read_span(cx, timeout.0, NANOS)?;
+    let (file, id) = find(cx, mqdes)?;
+    if !file::at(cx.k, file).readable() {
+        return Err(Errno::EBADF.into());
+    }
+    let queue = queue(cx, id)?;
+    if len.0 < queue.message_size as u64 {
+        return Err(Errno::EMSGSIZE.into());
+    }
+    let Some((priority, message)) = mqueue::take(cx.k, id) else {
+        return wait(cx, (file, id), until);
+    };
+    if prio.0 != 0 {
+        cx.write_obj(prio.0, &priority)?;
+    }
+    cx.write_user(msg.0, &message)?;
+    Ok(message.len() as u64)
+}
+
+pub(super) fn mq_notify(cx: &mut Cx<'_, '_>, mqdes: Fd, sevp: Addr) -> SysResult {
+    let mut notify = None;
+    if sevp.0 != 0 {
+        let [value, signal_and_kind]: [u64; 2] = cx.read_obj(sevp.0)?;
+        let (signal, kind) = (signal_and_kind as u32, (signal_and_kind >> 32) as u32);
+        let tgid = cx.task().tgid;
+        let signal = match kind {
+            g::SIGEV_NONE => 0,
+            g::SIGEV_SIGNAL if (1..=u32::from(SIGNALS)).contains(&signal) => signal as u8,
+            // SIGEV_THREAD comes with a netlink socket, and there is none.
+            g::SIGEV_THREAD => return Err(Errno::EBADF.into()),
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        notify = Some(Notify {
+            tgid,
+            signal,
+            value,
+        });
+    }
+    let (_, id) = find(cx, mqdes)?;
+    let tgid = cx.task().tgid;
+    let old = queue(cx, id)?.notify;
+    // One that has ended is told nothing any more.
+    let old = old.filter(|old| cx.k.tasks.group_exists(old.tgid));
+    let queue = cx.k.vfs.mqueues.get_mut(id).ok_or(Errno::EBADF)?;
+    match (notify, old) {
+        (Some(_), Some(_)) => return Err(Errno::EBUSY.into()),
+        (Some(_), None) => queue.notify = notify,
+        (None, Some(old)) if old.tgid == tgid => queue.notify = None,
+        (None, _) => {}
+    }
+    Ok(0)
+}
+
+pub(super) fn mq_getsetattr(cx: &mut Cx<'_, '_>, mqdes: Fd, new: Addr, old: Addr) -> SysResult {
+    let mut flags = None;
+    if new.0 != 0 {
+        let [asked, ..]: [u64; 8] = cx.read_obj(new.0)?;
+        if asked & !u64::from(g::O_NONBLOCK) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        flags = Some(asked as u32);
+    }
+    let (file, id) = find(cx, mqdes)?;
+    let status = file::at(cx.k, file).flags & g::O_NONBLOCK;
+    let queue = queue(cx, id)?;
+    let words = [
+        i64::from(status),
+        queue.messages_max,
+        queue.message_size,
+        queue.len(),
+        0,
+        0,
+        0,
+        0,
+    ];
+    if let Some(flags) = flags {
+        let file = file::at_mut(cx.k, file);
+        file.flags = file.flags & !g::O_NONBLOCK | flags;
+    }
+    if old.0 != 0 {
+        cx.write_obj(old.0, &words).map_err(Stop::Errno)?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,259 @@
+//! System V shared memory (shmget(2), shmop(2), shmctl(2)).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::args::*;
+use super::memory::place;
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::ipc::shm::{self, LOCKED, PAGES_MAX, SEGMENTS_MAX, SIZE_MAX, Segment};
+use crate::ipc::{self, PermRecord, READ, WRITE};
+use crate::kernel::{Cx, SysResult};
+use crate::machine::Prot;
+use crate::mm::map::{self, page_up};
+use crate::mm::space::MAP_COUNT_MAX;
+use crate::mm::vma::{Behind, Vma};
+use crate::vfs::file;
+
+const SHM_HUGETLB: u32 = 0o4000;
+const SHM_RDONLY: u64 = 0o10000;
+const SHM_RND: u64 = 0o20000;
+const SHM_REMAP: u64 = 0o40000;
+const SHM_EXEC: u64 = 0o100000;
+/// Commands of shmctl(2).
+const IPC_RMID: i32 = 0;
+const IPC_SET: i32 = 1;
+const IPC_STAT: i32 = 2;
+const IPC_INFO: i32 = 3;
+const SHM_LOCK: i32 = 11;
+const SHM_UNLOCK: i32 = 12;
+const SHM_STAT: i32 = 13;
+const SHM_INFO: i32 = 14;
+const SHM_STAT_ANY: i32 = 15;
+
+/// `struct shmid64_ds`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Record {
+    perm: PermRecord,
+    size: u64,
+    attached: i64,
+    detached: i64,
+    changed: i64,
+    creator: u32,
+    last: u32,
+    attaches: u64,
+    unused: [u64; 2],
+}
+
+pub(super) fn shmget(cx: &mut Cx<'_, '_>, key: Int, size: Size, shmflg: Hex) -> SysResult {
+    let flags = shmflg.0 as u32;
+    let table = &ipc::objects(cx).segments;
+    let found = table.find(cx, key.0, flags, |segment| match size.0 > segment.size {
+        true => Err(Errno::EINVAL),
+        false => Ok(()),
+    })?;
+    if let Some(id) = found {
+        return Ok(id as u64);
+    }
+    if flags & SHM_HUGETLB != 0 {
+        // No huge pages are reserved.
+        return Err(Errno::ENOMEM.into());
+    }
+    Ok(shm::create(cx, key.0, size.0, flags)? as u64)
+}
+
+pub(super) fn shmat(cx: &mut Cx<'_, '_>, shmid: Int, shmaddr: Addr, shmflg: Hex) -> SysResult {
+    if shmid.0 < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let flags = shmflg.0;
+    let mut addr = shmaddr.0;
+    let mut fixed = 0;
+    if addr != 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            if flags & SHM_RND == 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            addr -= addr % PAGE_SIZE;
+            if addr == 0 && flags & SHM_REMAP != 0 {
+                return Err(Errno::EINVAL.into());
+            }
+        }
+        fixed = g::MAP_FIXED;
+    } else if flags & SHM_REMAP != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut prot = Prot::READ;
+    let mut max = Prot::all();
+    let mut wanted = READ;
+    match flags & SHM_RDONLY {
+        0 => {
+            prot |= Prot::WRITE;
+            wanted |= WRITE;
+        }
+        _ => max -= Prot::WRITE,
+    }
+    if flags & SHM_EXEC != 0 {
+        prot |= Prot::EXEC;
+        wanted |= 0o111;
+    }
+    let segment = ipc::objects(cx).segments.get(shmid.0)?;
+    segment.perm.check(cx, wanted)?;
+    let (file, size) = (segment.file, segment.size);
+    let len = page_up(size).ok_or(Errno::ENOMEM)?;
+    let space = cx.space();
+    if fixed != 0 && flags & SHM_REMAP == 0 {
+        let end = addr.checked_add(len).ok_or(Errno::EINVAL)?;
+        if cx.k.mm.space(space).overlapping(addr, end).next().is_some() {
+            return Err(Errno::EINVAL.into());
+        }
+    }
+    let start = place(cx, addr, len, fixed)?;
+    let limit = cx.rlimit(g::RLIMIT_AS);
+    let areas = cx.k.mm.space(space);
+    if areas.total() + len > limit || areas.vmas.len() >= MAP_COUNT_MAX {
+        return Err(Errno::ENOMEM.into());
+    }
+    file::get(cx.k, file);
+    if let Err(errno) = map::unmap(cx.k, cx.p, space, start, start + len) {
+        file::put(cx.k, cx.p, file);
+        return Err(errno.into());
+    }
+    let mut vma = Vma::private(start + len, prot, Behind::File { file, offset: 0 });
+    (vma.max, vma.shared) = (max, true);
+    vma.flags = cx.k.mm.space(space).lock_future;
+    map::insert(cx.k, cx.p, space, start, vma);
+    let (now, pid) = (ipc::seconds(cx.k), ipc::caller(cx));
+    if let Ok(segment) = ipc::objects_mut(cx).segments.get_mut(shmid.0) {
+        (segment.attached, segment.last) = (now, pid);
+    }
+    Ok(start)
+}
+
+pub(super) fn shmdt(cx: &mut Cx<'_, '_>, shmaddr: Addr) -> SysResult {
+    let addr = shmaddr.0;
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL.into());
+    }
+    let space = cx.space();
+    // The first area from there on that belongs to a segment attached at this address says which one; all of its areas go.
+    let areas = cx.k.mm.space(space).vmas.range(addr..);
+    let found = areas.filter_map(|(&start, vma)| match vma.behind {
+        Behind::File { file, offset } if offset == start - addr => {
+            Some((file, shm::of_file(cx.k, file)?))
+        }
+        _ => None,
+    });
+    let (file, id) = { found }.next().ok_or(Errno::EINVAL)?;
+    let size = cx.k.ns.ipc(id.ns).segments.get(id.id)?.size;
+    let end = addr.saturating_add(page_up(size).ok_or(Errno::EINVAL)?);
+    let pid = ipc::caller(cx);
+    if let Ok(segment) = cx.k.ns.ipc_mut(id.ns).segments.get_mut(id.id) {
+        segment.last = pid;
+    }
+    loop {
+        let areas = cx.k.mm.space(space).vmas.range(addr..end);
+        let next = { areas }.find(|(start, vma)| {
+            vma.behind
+                == Behind::File {
+                    file,
+                    offset: **start - addr,
+                }
+        });
+        let Some((&start, &vma)) = next else { break };
+        map::unmap(cx.k, cx.p, space, start, vma.end)?;
+    }
+    Ok(0)
+}
+
+fn record(cx: &Cx<'_, '_>, segment: &Segment) -> Record {
+    Record {
+        perm: segment.perm.record(cx),
+        size: segment.size,
+        attached: segment.attached,
+        detached: segment.detached,
+        changed: segment.changed,
+        creator: cx.shown_pid(segment.creator),
+        last: cx.shown_pid(segment.last),
+        attaches: segment.attaches(cx.k),
+        unused: [0; 2],
+    }
+}
+
+pub(super) fn shmctl(cx: &mut Cx<'_, '_>, shmid: Int, cmd: Int, buf: Addr) -> SysResult {
+    let id = shmid.0;
+    if id < 0 || cmd.0 < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    match cmd.0 {
+        IPC_INFO => {
+            let limits = [
+                SIZE_MAX,
+                1,
+                SEGMENTS_MAX as u64,
+                SEGMENTS_MAX as u64,
+                PAGES_MAX,
+            ];
+            let mut words = [0; 9];
+            words[..limits.len()].copy_from_slice(&limits);
+            cx.write_obj(buf.0, &words)?;
+            Ok(u64::from(ipc::objects(cx).segments.highest()))
+        }
+        SHM_INFO => {
+            let ns = ipc::namespace(cx);
+            let resident: u64 = shm::resident(cx.k, cx.p, ns)?.iter().sum();
+            let objects = ipc::objects(cx);
+            let (count, pages) = (objects.segments.len() as u64, shm::pages(objects));
+            let words = [count, pages, resident, 0, 0, 0];
+            cx.write_obj(buf.0, &words)?;
+            Ok(u64::from(ipc::objects(cx).segments.highest()))
+        }
+        IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
+            let table = &ipc::objects(cx).segments;
+            let (number, segment) = match cmd.0 {
+                IPC_STAT => (0, table.get(id)?),
+                _ => table.at(id)?,
+            };
+            if cmd.0 != SHM_STAT_ANY {
+                segment.perm.check(cx, READ)?;
+            }
+            let record = record(cx, segment);
+            cx.write_obj(buf.0, &record)?;
+            Ok(number as u64)
+        }
+        IPC_SET => {
+            let new: Record = cx.read_obj(buf.0)?;
+            ipc::objects(cx).segments.get(id)?.perm.check_owner(cx)?;
+            let now = ipc::seconds(cx.k);
+            let perm = new.perm.meant(cx)?;
+            let segment = ipc::objects_mut(cx).segments.get_mut(id)?;
+            segment.perm.set(&perm);
+            segment.changed = now;
+            Ok(0)
+        }
+        IPC_RMID => {
+            ipc::objects(cx).segments.get(id)?.perm.check_owner(cx)?;
+            let object = ipc::object(cx, id);
+            shm::remove(cx.k, cx.p, object)?;
+            Ok(0)
+        }
+        SHM_LOCK | SHM_UNLOCK => {
+            let segment = ipc::objects(cx).segments.get(id)?;
+            let creds = cx.creds();
+            let owner = [segment.perm.uid, segment.perm.cuid].contains(&creds.euid);
+            if !cx.capable_over(ipc::namespace(cx), g::CAP_IPC_LOCK)
+                && (!owner || cmd.0 == SHM_LOCK && cx.rlimit(g::RLIMIT_MEMLOCK) == 0)
+            {
+                return Err(Errno::EPERM.into());
+            }
+            let mode = &mut ipc::objects_mut(cx).segments.get_mut(id)?.perm.mode;
+            match cmd.0 {
+                SHM_LOCK => *mode |= LOCKED,
+                _ => *mode &= !LOCKED,
+            }
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL.into()),
+    }
+}

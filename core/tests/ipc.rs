@@ -1,0 +1,111 @@
+//! System V IPC and POSIX message queues on the in-memory host: waiting, what is left behind, namespaces.
+
+mod guest;
+
+use guest::*;
+use varve_core::machine::ThreadId;
+use varve_core::syscall::TABLE;
+
+const ENOENT: i64 = 2;
+const EIDRM: i64 = 43;
+
+const KEY: u64 = 77;
+const CREATE: u64 = 0o1600;
+const REMOVE: u64 = 0;
+const GETVAL: u64 = 12;
+const UNDO: u64 = 0x1000;
+const O_CREAT_RDWR: u64 = 0o102;
+const NEWIPC: u64 = 0x0800_0000;
+const TEXT: u64 = DATA + 0x400;
+
+fn number(name: &str) -> u64 {
+    let entry = TABLE.iter().find(|entry| entry.name == name);
+    entry.expect("a known call").number
+}
+
+#[track_caller]
+fn now(m: &mut Guests, t: ThreadId, name: &str, args: &[u64]) -> i64 {
+    call(m, t, number(name), args)
+}
+
+/// Puts one `struct sembuf` for the first semaphore of a set into memory.
+fn operation(m: &mut Guests, t: ThreadId, change: i16, flags: u64) {
+    let words = [0, change as u16, flags as u16].map(u16::to_le_bytes);
+    m.poke(t, DATA, words.as_flattened()).unwrap();
+}
+
+#[test]
+fn semaphores_wait_are_undone_and_go() {
+    let mut m = boot();
+    let a = m.first();
+    let set = now(&mut m, a, "semget", &[KEY, 1, CREATE]) as u64;
+    let b = fork(&mut m, a);
+    operation(&mut m, a, -2, 0);
+    parks(&mut m, a, number("semop"), &[set, DATA, 1]);
+    operation(&mut m, b, 1, 0);
+    assert_eq!(now(&mut m, b, "semop", &[set, DATA, 1]), 0);
+    assert_eq!(m.result(a), None, "one is not enough");
+    operation(&mut m, b, 3, UNDO);
+    assert_eq!(now(&mut m, b, "semop", &[set, DATA, 1]), 0);
+    assert_eq!(m.result(a), Some(0));
+    assert_eq!(now(&mut m, a, "semctl", &[set, 0, GETVAL]), 2);
+    gone(&mut m, b, EXIT_GROUP, &[0]);
+    // What is undone does not go below zero.
+    assert_eq!(now(&mut m, a, "semctl", &[set, 0, GETVAL]), 0);
+    let b = fork(&mut m, a);
+    operation(&mut m, b, -1, 0);
+    parks(&mut m, b, number("semop"), &[set, DATA, 1]);
+    assert_eq!(now(&mut m, a, "semctl", &[set, 0, REMOVE]), 0);
+    assert_eq!(m.result(b), Some(-EIDRM));
+}
+
+#[test]
+fn a_removed_segment_goes_with_its_last_attachment() {
+    let mut m = boot();
+    let a = m.first();
+    let id = now(&mut m, a, "shmget", &[KEY, 8192, CREATE]) as u64;
+    let at = now(&mut m, a, "shmat", &[id, 0, 0]) as u64;
+    m.poke(a, at, b"shared").unwrap();
+    let b = fork(&mut m, a);
+    assert_eq!(now(&mut m, a, "shmctl", &[id, REMOVE, 0]), 0);
+    assert_eq!(now(&mut m, a, "shmget", &[KEY, 1, 0]), -ENOENT);
+    assert_eq!(now(&mut m, a, "shmdt", &[at]), 0);
+    assert_eq!(m.peek(b, at, 6).unwrap(), b"shared");
+    let again = now(&mut m, a, "shmat", &[id, at, 0]);
+    assert_eq!(again as u64, at, "still there for who knows its number");
+    assert_eq!(now(&mut m, a, "shmdt", &[at]), 0);
+    gone(&mut m, b, EXIT_GROUP, &[0]);
+    assert_eq!(now(&mut m, a, "shmat", &[id, 0, 0]), -EINVAL);
+}
+
+/// The objects of a namespace are nobody else's, and go with it, but not while one is attached.
+#[test]
+fn a_namespace_has_its_own_objects() {
+    let mut m = boot();
+    let a = m.first();
+    m.poke(a, TEXT, b"queue\0").unwrap();
+    let outer = now(&mut m, a, "semget", &[KEY, 1, CREATE]);
+    let queue = now(&mut m, a, "mq_open", &[TEXT, O_CREAT_RDWR, 0o600, 0]);
+    assert!(outer >= 0 && queue >= 0);
+    let b = fork(&mut m, a);
+    assert_eq!(now(&mut m, b, "unshare", &[CLONE_NEWUSER | NEWIPC]), 0);
+    assert_eq!(now(&mut m, b, "semget", &[KEY, 1, 0]), -ENOENT);
+    assert_eq!(now(&mut m, b, "mq_open", &[TEXT, 2, 0, 0]), -ENOENT);
+    assert_eq!(
+        now(&mut m, b, "mq_timedsend", &[queue as u64, TEXT, 1, 0, 0]),
+        0
+    );
+    let id = now(&mut m, b, "shmget", &[KEY, 4096, CREATE]) as u64;
+    assert!(now(&mut m, b, "semget", &[KEY, 3, CREATE]) >= 0);
+    let messages = now(&mut m, b, "msgget", &[KEY, CREATE]) as u64;
+    m.poke(b, DATA, &1u64.to_le_bytes()).unwrap();
+    assert_eq!(now(&mut m, b, "msgsnd", &[messages, DATA, 5, 0]), 0);
+    let at = now(&mut m, b, "shmat", &[id, 0, 0]) as u64;
+    assert_eq!(now(&mut m, b, "unshare", &[NEWIPC]), 0);
+    assert_eq!(now(&mut m, b, "shmget", &[KEY, 1, 0]), -ENOENT);
+    m.poke(b, at, b"kept").unwrap();
+    assert_eq!(now(&mut m, b, "shmdt", &[at]), 0);
+    gone(&mut m, b, EXIT_GROUP, &[0]);
+    assert_eq!(now(&mut m, a, "semget", &[KEY, 1, 0]), outer);
+    assert_eq!(now(&mut m, a, "shmget", &[KEY, 1, 0]), -ENOENT);
+}
