@@ -13,6 +13,10 @@ const LAYERS: [&str; 4] = ["base", "python", "tools", "app"];
 /// # Errors
 /// Why there can be none here.
 pub fn directories() -> Result<Vec<PathBuf>, String> {
+    layers(&LAYERS, None)
+}
+
+fn layers(names: &[&str], more: Option<&str>) -> Result<Vec<PathBuf>, String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("needs root".into());
     }
@@ -23,11 +27,11 @@ pub fn directories() -> Result<Vec<PathBuf>, String> {
         .map_err(|error| error.to_string())?
         .join("rootfs");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("rootfs/build");
-    let made = run(Command::new(script).arg(&cache));
+    let made = run(Command::new(script).arg(&cache).args(more));
     if !made.status.success() {
         return Err(format!("rootfs/build failed:\n{}", last_lines(&made)));
     }
-    Ok(LAYERS.iter().map(|name| cache.join(name)).collect())
+    Ok(names.iter().map(|name| cache.join(name)).collect())
 }
 
 fn last_lines(output: &std::process::Output) -> String {
@@ -43,16 +47,30 @@ fn last_lines(output: &std::process::Output) -> String {
 /// # Errors
 /// Why there can be none here.
 pub fn images(varve: &Path, dir: &Path) -> Result<Vec<PathBuf>, String> {
-    let directories = directories()?;
-    Ok(LAYERS
-        .iter()
-        .zip(directories)
-        .map(|(name, directory)| {
-            let image = dir.join(name).with_extension("img");
-            build_image(varve, &directory, &image);
-            image
-        })
-        .collect())
+    Ok(build(varve, &directories()?, dir))
+}
+
+/// Builds the images of compilers, runtimes and tools over a minimal Debian, lowest first. They take 2 GB; without
+/// `all` only Python, Perl, SQLite and make are there.
+///
+/// # Errors
+/// Why there can be none here.
+pub fn programs(varve: &Path, dir: &Path, all: bool) -> Result<Vec<PathBuf>, String> {
+    let names = ["base", "python", "tools", "programs"];
+    Ok(match all {
+        true => build(varve, &layers(&names, Some("programs"))?, dir),
+        false => build(varve, &layers(&names[..3], None)?, dir),
+    })
+}
+
+fn build(varve: &Path, directories: &[PathBuf], dir: &Path) -> Vec<PathBuf> {
+    let image = |directory: &PathBuf| {
+        let name = directory.file_name().unwrap_or_default();
+        let image = dir.join(name).with_extension("img");
+        build_image(varve, directory, &image);
+        image
+    };
+    directories.iter().map(image).collect()
 }
 
 /// Makes an OCI image of six layers with umoci: `name` is `DIR:TAG`, DIR is new.

@@ -1,6 +1,7 @@
 //! What the comparisons with native Linux share: the command under test, running programs, skipping.
 
 pub mod debian;
+pub mod native;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

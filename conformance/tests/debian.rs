@@ -3,11 +3,9 @@
 //! `rootfs/build` makes the layers; they are kept in the target directory. The native side sees the same images through the kernel: EROFS
 //! mounts under one overlayfs with a scratch upper directory.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use varve_conformance::native::{self, Native, difference};
 use varve_conformance::{debian, platforms, run, skip, status, varve};
 
 /// What runs, as arguments of `sh -c` or `bash -c`. Every program prints the same wherever it runs.
@@ -91,111 +89,6 @@ false | true; echo ${PIPESTATUS[@]}; ( exit 42 )"),
     ("missing", "sh", "exec /no/such/program"),
 ];
 
-/// The merged tree as the kernel shows it. Unmounted when dropped.
-struct Native {
-    dir: PathBuf,
-    mounts: Vec<PathBuf>,
-}
-
-impl Native {
-    fn new(images: &[PathBuf], dir: &Path) -> nix::Result<Native> {
-        let mut native = Native {
-            dir: dir.join("merged"),
-            mounts: Vec::new(),
-        };
-        let mut lower = Vec::new();
-        for image in images {
-            let at = image.with_extension("mnt");
-            native.mount(image, &at, "erofs", MsFlags::MS_RDONLY, "")?;
-            lower.push(at.display().to_string());
-        }
-        lower.reverse();
-        let scratch = dir.join("scratch");
-        native.mount(Path::new("tmpfs"), &scratch, "tmpfs", MsFlags::empty(), "")?;
-        for name in ["upper", "work"] {
-            fs::create_dir(scratch.join(name)).map_err(|_| nix::Error::EIO)?;
-        }
-        let data = format!(
-            "lowerdir={},upperdir={}/upper,workdir={1}/work,redirect_dir=on,index=on",
-            lower.join(":"),
-            scratch.display(),
-        );
-        let merged = native.dir.clone();
-        native.mount(
-            Path::new("overlay"),
-            &merged,
-            "overlay",
-            MsFlags::empty(),
-            &data,
-        )?;
-        native.mount(
-            Path::new("proc"),
-            &merged.join("proc"),
-            "proc",
-            MsFlags::empty(),
-            "",
-        )?;
-        let dev = merged.join("dev");
-        native.mount(
-            Path::new("tmpfs"),
-            &dev,
-            "tmpfs",
-            MsFlags::empty(),
-            "mode=755",
-        )?;
-        for name in ["null", "zero", "full", "random", "urandom"] {
-            fs::write(dev.join(name), "").map_err(|_| nix::Error::EIO)?;
-            let device = Path::new("/dev").join(name);
-            native.mount(&device, &dev.join(name), "", MsFlags::MS_BIND, "")?;
-        }
-        std::os::unix::fs::symlink("/proc/self/fd", dev.join("fd")).map_err(|_| nix::Error::EIO)?;
-        Ok(native)
-    }
-
-    fn mount(
-        &mut self,
-        source: &Path,
-        at: &Path,
-        kind: &str,
-        flags: MsFlags,
-        data: &str,
-    ) -> nix::Result<()> {
-        if !at.exists() {
-            fs::create_dir_all(at).map_err(|_| nix::Error::EIO)?;
-        }
-        mount(Some(source), at, Some(kind), flags, Some(data))?;
-        self.mounts.push(at.to_owned());
-        Ok(())
-    }
-}
-
-impl Drop for Native {
-    fn drop(&mut self) {
-        for at in self.mounts.iter().rev() {
-            if let Err(error) = umount2(at, MntFlags::MNT_DETACH) {
-                eprintln!("{}: {error}", at.display());
-            }
-        }
-    }
-}
-
-/// The first lines in which two texts differ.
-fn difference(native: &str, sandboxed: &str) -> String {
-    let missing = |mark: &str, from: &str, other: &str| {
-        let other: std::collections::HashSet<&str> = other.lines().collect();
-        let lines = from.lines().filter(|line| !other.contains(line)).take(12);
-        lines
-            .map(|line| format!("  {mark} {line}\n"))
-            .collect::<String>()
-    };
-    let lines = missing("-", native, sandboxed) + &missing("+", sandboxed, native);
-    if !lines.is_empty() || native == sandboxed {
-        return lines;
-    }
-    let order = native.lines().zip(sandboxed.lines()).find(|(a, b)| a != b);
-    format!("  the same lines in another order or number: {order:?}\n")
-}
-
 #[test]
 fn debian_runs_as_it_does_natively() {
     let varve = varve().unwrap();
@@ -224,7 +117,7 @@ fn debian_runs_as_it_does_natively() {
         let shell = format!("/bin/{shell}");
         let start = std::time::Instant::now();
         let expected = run(
-            environment(Command::new("/usr/sbin/chroot").arg(&native.dir))
+            native::environment(Command::new("/usr/sbin/chroot").arg(native.dir()))
                 .args([&shell, "-c", script]),
         );
         let native_time = start.elapsed();
@@ -253,16 +146,6 @@ fn debian_runs_as_it_does_natively() {
         "- natively, + in the sandbox\n{}",
         different.join("\n")
     );
-}
-
-/// What `varve do` gives its programs.
-fn environment(command: &mut Command) -> &mut Command {
-    command.env_clear();
-    command.env(
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    );
-    command.env("HOME", "/root").env("HOSTNAME", "debian")
 }
 
 fn compare(native: &Output, sandboxed: &Output) -> Option<String> {

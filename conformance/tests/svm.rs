@@ -15,7 +15,10 @@ fn guests_do_the_same_natively_and_in_a_sandbox_on_an_emulated_processor() {
     let dir = target_dir().unwrap().join("svm");
     let platform = std::env::var("VARVE_SVM_PLATFORM").unwrap_or("kvm".into());
     let mut command = Command::new(script);
-    let ran = run(command.arg(dir).args([&*platform, "nested", "shadow"]));
+    // Shadow paging takes as long again.
+    let long = std::env::var_os("VARVE_TEST_LONG").is_some_and(|value| value == "1");
+    command.arg(dir).args([&*platform, "nested"]);
+    let ran = run(command.args(long.then_some("shadow")));
     let results = String::from_utf8_lossy(&ran.stdout);
     let messages = String::from_utf8_lossy(&ran.stderr);
     if status(ran.status) == MISSING {
@@ -29,5 +32,5 @@ fn guests_do_the_same_natively_and_in_a_sandbox_on_an_emulated_processor() {
     let failed = failed.join("\n");
     assert!(ran.status.success(), "{failed}\n{messages}");
     let passed = results.lines().filter(|line| line.starts_with("ok "));
-    assert!(passed.count() >= 140, "{results}\n{messages}");
+    assert!(passed.count() >= 100, "{results}\n{messages}");
 }

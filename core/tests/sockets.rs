@@ -259,3 +259,18 @@ fn a_socket_that_is_bound_to_a_path() {
     assert_eq!(now(&mut m, t, "close", &[fd]), 0);
     assert_eq!(m.kernel.check(), Ok(()));
 }
+
+/// A context whose page was unmapped is gone once another one takes its place.
+#[test]
+fn a_context_in_the_place_of_another() {
+    let mut m = boot();
+    let t = m.first();
+    m.poke(t, PAIR, &[0; 8]).unwrap();
+    assert_eq!(now(&mut m, t, "io_setup", &[8, PAIR]), 0);
+    let first = long(&mut m, t, PAIR);
+    assert_eq!(now(&mut m, t, "munmap", &[first, 4096]), 0);
+    m.poke(t, PAIR, &[0; 8]).unwrap();
+    assert_eq!(now(&mut m, t, "io_setup", &[4, PAIR]), 0);
+    assert_eq!(long(&mut m, t, PAIR), first);
+    assert_eq!(m.kernel.check(), Ok(()));
+}

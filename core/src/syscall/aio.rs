@@ -106,7 +106,10 @@ pub(super) fn io_setup(cx: &mut Cx<'_, '_>, nr_events: Uint, ctxp: Addr) -> SysR
         map::unmap(cx.k, cx.p, space, start, start + PAGE_SIZE)?;
         return Err(errno.into());
     }
-    aio::add(cx.k, context(cx, start), nr_events.0);
+    // A program that unmapped the page of another context cannot name that one any more.
+    let id = context(cx, start);
+    let _ = aio::remove(cx.k, cx.p, id);
+    aio::add(cx.k, id, nr_events.0);
     Ok(0)
 }
 

@@ -312,7 +312,11 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
     let waiting: usize = aio.waiting.values().map(Vec::len).sum();
     match (wanted, keyed) == (aio.wanted, waiting) && k.vfs.aio_ended.is_empty() {
         true => Ok(()),
-        false => Err(format!("{waiting} requests wait, not {keyed}")),
+        false => Err(format!(
+            "{waiting} requests wait, not {keyed}; {} events are charged, not {wanted}; {} files are kept by ended ones",
+            aio.wanted,
+            k.vfs.aio_ended.len()
+        )),
     }
 }
 

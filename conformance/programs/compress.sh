@@ -1,0 +1,3 @@
+# xz, zstd, gzip, bzip2 with threads.
+cd /tmp; cat /usr/bin/perl /usr/lib/x86_64-linux-gnu/libc.so.6 >in; md5sum <in
+xz -k -2 -T2 --block-size=1MiB in -c | tee x.xz | xz -dT2 | md5sum; xz -l x.xz | tail -n 1 | awk '{print $1, $2}'; zstd -q -T2 -k in -o z.zst; zstd -dcq z.zst | md5sum; zstd -q --ultra -20 -T2 --long <in | zstd -dcq --long=27 | md5sum; gzip -kn in && zcat in.gz | md5sum; stat -c %s in.gz; bzip2 -k in; bzcat in.bz2 | md5sum; xz -t x.xz; echo $?; head -c 1000 x.xz | xz -t; echo $?; zstd -q -t z.zst; echo $?; gzip -l in.gz; zgrep -c . in.gz; xzcat x.xz | zstd -q -19 -T2 | wc -c | awk '{print ($1 > 0)}'; xz -M 1MiB -9 in -c | wc -c
