@@ -21,10 +21,6 @@ pub struct OpId(pub u64);
 
 /// Something that happened outside the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all inputs are traps, and a box each would be an allocation in every system call"
-)]
 pub enum Input {
     /// A guest thread stopped.
     Trap {
