@@ -1,7 +1,7 @@
 # SQLite: write-ahead log, two writers at once, readers meanwhile.
 cd /tmp; sqlite3 w.db 'pragma journal_mode = wal; create table t(who, n); create table x(a)'
 writer() { for i in $(seq 40); do echo "pragma busy_timeout = 20000; begin immediate; insert into t values('$1', $i); update t set n = n where rowid = 1; commit;"; done | sqlite3 w.db | sort | uniq -c; }
-writer a >a & writer b >b & for i in 1 2 3; do sqlite3 w.db 'select count(*) >= 0 from t'; done >seen; wait; cat seen a b
+writer a >a & writer b >b & for i in 1 2 3; do sqlite3 -cmd '.timeout 20000' w.db 'select count(*) >= 0 from t'; done >seen; wait; cat seen a b
 sqlite3 w.db 'select who, count(*), sum(n) from t group by who; pragma integrity_check; pragma wal_checkpoint(truncate); pragma journal_size_limit'; ls w.db*
 sqlite3 r.db 'pragma journal_mode = delete; create table t(a primary key, b); with recursive n(i) as (select 1 union all select i + 1 from n where i < 5000) insert into t select i, hex(i) from n; select sum(length(b)) from t; create index i on t(b); explain query plan select * from t where b = 1; vacuum; pragma integrity_check'
 sqlite3 r.db 'begin exclusive; insert into t values(-1, 0); select 1;' '.system sqlite3 r.db "insert into t values(-2, 0)"; echo $?' 'rollback' 2>&1; sqlite3 r.db .dump | md5sum; sqlite3 r.db '.backup b.db' && sqlite3 b.db .dump | md5sum; sqlite3 -readonly r.db 'delete from t' 2>&1; sqlite3 :memory: "select load_extension('none')" 2>&1 | cut -c1-30; sqlite3 m.db 'pragma mmap_size = 10000000; create table t(a); insert into t values(randomblob(1000000)); select length(a) from t'
