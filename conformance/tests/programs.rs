@@ -246,24 +246,33 @@ fn programs_behave_as_they_do_natively() {
         // Everything in one stream, so that the order is compared too.
         let shell = format!("exec 2>&1; export STRESSORS='{stressors}'; . {path}");
         let command = ["/bin/bash", "-c", &shell, &path];
-        let mut native_time = 0.0;
         let scratch = dir.path().join(name);
-        let expected = {
-            let native = match Native::new(&images, &scratch) {
-                Ok(native) => native,
-                Err(error) => return skip("Debian's programs", &format!("mounting: {error}")),
-            };
+        let natively = || -> nix::Result<(String, f64)> {
+            let native = Native::new(&images, &scratch)?;
             let start = Instant::now();
             let expected = seen(&natively(&native, &command));
-            native_time += start.elapsed().as_secs_f64();
-            with_exceptions(name, &expected)
+            Ok((
+                with_exceptions(name, &expected),
+                start.elapsed().as_secs_f64(),
+            ))
+        };
+        let (mut expected, native_time) = match natively() {
+            Ok(native) => native,
+            Err(error) => return skip("Debian's programs", &format!("mounting: {error}")),
         };
         for platform in &platforms {
             let start = Instant::now();
-            let got = sandbox(&varve, platform, &images, &command);
+            let mut got = sandbox(&varve, platform, &images, &command);
             let time = start.elapsed().as_secs_f64();
             println!("{name}: {native_time:.2} s natively, {time:.2} s on {platform}");
-            let got_text = seen(&got);
+            let mut got_text = seen(&got);
+            if got_text != expected {
+                // Programs that run side by side can come in another order on a busy machine, on either side: a difference must show twice.
+                println!("{name}: once more");
+                expected = natively().expect("it was mounted before").0;
+                got = sandbox(&varve, platform, &images, &command);
+                got_text = seen(&got);
+            }
             if got_text != expected {
                 let messages = String::from_utf8_lossy(&got.stderr);
                 let lines = difference(&expected, &got_text);
