@@ -16,6 +16,10 @@ const LAST_INTERVAL: u64 = 1_000_000_000;
 const SLEW: i128 = 500;
 /// Nanoseconds by which wall-clock time may be wrong before it is set: the host's was set then.
 const REAL_STEP: u64 = 1_000_000;
+/// Nanoseconds that the line may be behind before it jumps: the machine slept, or nobody has looked for hours.
+const JUMP: i128 = 100_000_000;
+/// Ticks by which processors may differ. A counter that is behind by more has been set back while the machine slept.
+const SKEW: u64 = 1 << 24;
 
 /// Whether the counter of this machine's processors goes on steadily and equally on all of them: the host's kernel relies on it itself.
 pub(crate) fn counter_is_steady() -> bool {
@@ -38,6 +42,8 @@ struct Point {
 
 struct Line {
     now: ClockParameters,
+    /// Nanoseconds in a tick as last measured, times `2^SHIFT`; 0 before that.
+    rate: u64,
     /// The last look at the host's clock.
     seen: Point,
     /// Counter at which to look again (0: the first time, by the host's clock), and nanoseconds until then.
@@ -69,8 +75,9 @@ impl Clock {
             let before = counter();
             let host = self.host();
             let after = counter();
-            let tsc = before + (after - before) / 2;
-            (after - before, Point { tsc, host })
+            let took = after.saturating_sub(before);
+            let tsc = before + took / 2;
+            (took, Point { tsc, host })
         };
         let tries = std::iter::repeat_with(try_one).take(3);
         let best = tries.min_by_key(|&(took, _)| took);
@@ -89,6 +96,7 @@ impl Clock {
                 mono: seen.host.mono,
                 real_offset: seen.host.real.wrapping_sub(seen.host.mono),
             },
+            rate: 0,
             seen,
             due: 0,
             interval: FIRST_INTERVAL,
@@ -98,7 +106,7 @@ impl Clock {
     /// The time now.
     pub(crate) fn now(&self) -> Now {
         match &self.line {
-            Some(line) if line.now.mult > 0 => line.now.at(counter()),
+            Some(line) if line.rate > 0 => line.now.at(counter()),
             _ => self.host(),
         }
     }
@@ -107,7 +115,10 @@ impl Clock {
     pub(crate) fn is_due(&self) -> bool {
         self.line.as_ref().is_some_and(|line| match line.due {
             0 => self.start.elapsed().as_nanos() as u64 >= line.seen.host.mono + FIRST_INTERVAL,
-            due => counter() >= due,
+            due => {
+                let counter = counter();
+                counter >= due || counter.saturating_add(SKEW) < line.now.tsc
+            }
         })
     }
 
@@ -116,38 +127,63 @@ impl Clock {
     pub(crate) fn look(&mut self) -> Option<ClockParameters> {
         let point = self.point();
         let line = self.line.as_mut()?;
-        let ticks = point.tsc.saturating_sub(line.seen.tsc).max(1);
-        let passed = point.host.mono.saturating_sub(line.seen.host.mono);
-        // 2^32 times nanoseconds fit in 128 bits.
-        let rate = (u128::from(passed) << SHIFT) / u128::from(ticks);
-        let rate = u64::try_from(rate).unwrap_or(u64::MAX).max(1);
-        let first = line.now.mult == 0;
+        line.bend(point);
+        Some(line.now)
+    }
+}
+
+impl Line {
+    /// Goes on from where the line is at a point, towards the host's clock.
+    fn bend(&mut self, point: Point) {
+        let first = self.rate == 0;
+        self.rate = self.measured(point);
+        self.interval = (self.interval * 2).min(LAST_INTERVAL);
         let at = match first {
-            true => point.host,
-            false => line.now.at(point.tsc),
+            true => point.host.mono,
+            false => self.now.at(point.tsc).mono,
         };
-        line.interval = (line.interval * 2).min(LAST_INTERVAL);
-        let behind = i128::from(point.host.mono) - i128::from(at.mono);
-        let most = i128::from(line.interval) * SLEW / 1_000_000;
-        let bend = i128::from(rate) * behind.clamp(-most, most) / i128::from(line.interval);
-        let mult = (i128::from(rate) + bend).max(1);
-        let offset = point.host.real.wrapping_sub(point.host.mono);
-        let wrong = offset.wrapping_sub(line.now.real_offset) as i64;
-        line.now = ClockParameters {
+        let behind = i128::from(point.host.mono) - i128::from(at);
+        let (mono, behind) = match behind > JUMP {
+            true => (point.host.mono, 0),
+            false => (at, behind),
+        };
+        let interval = i128::from(self.interval);
+        let most = interval * SLEW / 1_000_000;
+        let rate = i128::from(self.rate);
+        let mult = rate + rate * behind.clamp(-most, most) / interval;
+        let offset = point.host.real.wrapping_sub(mono);
+        let wrong = offset.wrapping_sub(self.now.real_offset) as i64;
+        self.now = ClockParameters {
             tsc: point.tsc,
-            mult: u64::try_from(mult).unwrap_or(rate),
+            mult: u64::try_from(mult).unwrap_or(self.rate),
             shift: SHIFT,
-            mono: at.mono,
+            mono,
             real_offset: match first || wrong.unsigned_abs() > REAL_STEP {
                 true => offset,
-                false => line.now.real_offset,
+                false => self.now.real_offset,
             },
         };
-        line.seen = point;
-        let ticks = (u128::from(line.interval) << SHIFT) / u128::from(rate);
+        self.seen = point;
+        let ticks = (u128::from(self.interval) << SHIFT) / u128::from(self.rate);
         let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
-        line.due = point.tsc.saturating_add(ticks).max(1);
-        Some(line.now)
+        self.due = point.tsc.saturating_add(ticks).max(1);
+    }
+
+    /// Nanoseconds in a tick since the last look, times `2^SHIFT`. What cannot be is not believed: one of the clocks stood still while the machine
+    /// slept. At first, when little time lies between two looks, that is little.
+    fn measured(&self, point: Point) -> u64 {
+        let ticks = point.tsc.saturating_sub(self.seen.tsc).max(1);
+        let passed = point.host.mono.saturating_sub(self.seen.host.mono);
+        let rate = (u128::from(passed) << SHIFT) / u128::from(ticks);
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX).max(1);
+        let most = match self.interval < LAST_INTERVAL {
+            true => self.rate / 2,
+            false => self.rate / 1000,
+        };
+        match self.rate > 0 && self.rate.abs_diff(rate) > most {
+            true => self.rate,
+            false => rate,
+        }
     }
 }
 
@@ -186,5 +222,103 @@ mod tests {
         let near = 20_000_000;
         assert!(now.mono + near > before.mono && now.mono < after.mono + near);
         assert!(now.real + near > before.real && now.real < after.real + near);
+    }
+
+    const START: u64 = 1_000_000_000_000;
+
+    /// A line after looks at a counter of 2 ticks a nanosecond, up to the longest interval. Gives the host's time too.
+    fn settled() -> (Line, u64) {
+        let mut line = Line {
+            now: ClockParameters {
+                tsc: 2 * START,
+                mult: 0,
+                shift: SHIFT,
+                mono: START,
+                real_offset: 5,
+            },
+            rate: 0,
+            seen: point(START),
+            due: 0,
+            interval: FIRST_INTERVAL,
+        };
+        let mut mono = START;
+        while line.interval < LAST_INTERVAL {
+            mono += line.interval;
+            line.bend(point(mono));
+        }
+        assert_eq!(line.now.mult, 1 << (SHIFT - 1));
+        assert_eq!(line.now.at(2 * mono + 200), now(mono + 100));
+        (line, mono)
+    }
+
+    fn now(mono: u64) -> Now {
+        Now {
+            mono,
+            real: mono + 5,
+        }
+    }
+
+    fn point(mono: u64) -> Point {
+        Point {
+            tsc: 2 * mono,
+            host: now(mono),
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_wrong_bends_and_is_right_in_the_end() {
+        for wrong in [-20_000_000, -3000, 3000, 20_000_000] {
+            let (mut line, mut mono) = settled();
+            line.now.mono = line.now.mono.wrapping_add_signed(wrong);
+            for _ in 0..60 {
+                let before = line.now.at(2 * mono + 2 * LAST_INTERVAL).mono;
+                mono += LAST_INTERVAL;
+                line.bend(point(mono));
+                assert_eq!(
+                    line.now.at(2 * mono).mono,
+                    before,
+                    "it goes on where it was"
+                );
+                let steeper = line.now.mult.abs_diff(line.rate);
+                assert!(
+                    steeper <= line.rate / 2000 + 1,
+                    "{steeper} of {}",
+                    line.rate
+                );
+            }
+            assert!(line.now.at(2 * mono).mono.abs_diff(mono) < 10, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_is_not_a_rate() {
+        // The counter went on for an hour, the host's clock did not: the line is ahead and stays so.
+        let (mut line, mono) = settled();
+        let rate = line.rate;
+        let mut late = point(mono + LAST_INTERVAL);
+        late.tsc += 7_200_000_000_000;
+        late.host.real += 3_600_000_000_000;
+        line.bend(late);
+        assert_eq!(line.rate, rate);
+        assert_eq!(
+            line.now.at(late.tsc).mono,
+            mono + LAST_INTERVAL + 3_600_000_000_000
+        );
+        assert!(line.now.at(late.tsc).real.abs_diff(late.host.real) < REAL_STEP);
+        // The counter was set back: the line jumps to where the host is.
+        let (mut line, mono) = settled();
+        let mut early = point(mono + 10 * LAST_INTERVAL);
+        early.tsc = 1000;
+        line.bend(early);
+        assert_eq!((line.rate, line.now.at(1000)), (rate, early.host));
+    }
+
+    #[test]
+    fn wall_clock_time_is_set_as_on_the_host() {
+        let (mut line, mono) = settled();
+        let mut set = point(mono + LAST_INTERVAL);
+        set.host.real -= 500_000_000_000;
+        line.bend(set);
+        assert_eq!(line.now.at(set.tsc), set.host);
     }
 }
