@@ -355,9 +355,7 @@ impl<P: Platform> Shared<P> {
         input: Input,
     ) {
         if state.clock.is_due() {
-            self.hand_in(state, reborrow(&mut own), Input::Clock(None));
-            let parameters = state.clock.look();
-            self.hand_in(state, reborrow(&mut own), Input::Clock(parameters));
+            self.bend_clock(state, reborrow(&mut own));
         }
         self.hand_in(state, own, input);
         if let Some(every) = state.check_every {
@@ -370,6 +368,17 @@ impl<P: Platform> Shared<P> {
                 }
             }
         }
+    }
+
+    /// Looks at the host's clock and tells the kernel how the time goes on.
+    fn bend_clock(
+        self: &Arc<Self>,
+        state: &mut State,
+        mut own: Option<(ThreadId, &mut P::Thread)>,
+    ) {
+        self.hand_in(state, reborrow(&mut own), Input::Clock(None));
+        let parameters = state.clock.look();
+        self.hand_in(state, own, Input::Clock(parameters));
     }
 
     /// Hands one input to the kernel and executes what comes of it.
@@ -741,12 +750,18 @@ impl<P: Platform> Shared<P> {
             if let Some(status) = state.exit {
                 break status;
             }
+            if state.clock.is_due() {
+                self.bend_clock(&mut state, None);
+            }
             let now = state.clock.now().mono;
             state = match state.deadline {
                 Some(at) if at <= now => {
                     state.deadline = None;
                     self.handle(&mut state, None, Input::Tick);
-                    state
+                    // Others may want the kernel: timers must not keep them out.
+                    drop(state);
+                    thread::yield_now();
+                    self.lock()
                 }
                 Some(at) => {
                     let wait = Duration::from_nanos(at - now);

@@ -9,11 +9,11 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::ns::{NsId, pid, user};
-use crate::task::INIT;
 use crate::task::signal::{
     self, Action, SIGNALS, SigInfo, StackT, UNBLOCKABLE, bit, may_signal, queue_process,
     queue_thread, set_blocked, take,
 };
+use crate::task::{INIT, posix_timer};
 
 const SIGSET_SIZE: u64 = 8;
 
@@ -369,7 +369,11 @@ pub(super) fn read_info(
 ) -> Result<SigInfo, Errno> {
     let mut bytes = [0; 48];
     cx.read_user(at, &mut bytes)?;
-    let info = SigInfo::from_bytes(signal, &bytes);
+    let mut info = SigInfo::from_bytes(signal, &bytes);
+    if info.code == g::SI_TIMER {
+        // What the kernel knows its own timers by.
+        info.fields[posix_timer::SENDER] = 0;
+    }
     match (info.code >= 0 || info.code == g::SI_TKILL) && !own {
         true => Err(Errno::EPERM),
         false => Ok(info),

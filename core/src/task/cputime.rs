@@ -196,7 +196,8 @@ fn arm(k: &mut Kernel, clock: CpuClock) {
     };
     let next = first.filter(|_| running > 0).map(|(at, _)| {
         let rest = at.saturating_sub(read(k, clock));
-        let wait = rest.div_ceil(u64::from(running));
+        // Not for each small rest anew: Linux looks once a tick.
+        let wait = rest.div_ceil(u64::from(running)).max(timer::UNSEEN_MIN);
         k.system.now.mono.saturating_add(wait)
     });
     if next != tick {
@@ -259,7 +260,7 @@ fn expire_interval(k: &mut Kernel, tgid: u32, which: CpuTimer, at: u64, signal: 
     };
     let next = match timer.interval {
         0 => None,
-        interval => Some(timer::after(at, interval, now).0),
+        interval => Some(timer::after(at, interval, now.saturating_add(timer::UNSEEN_MIN)).0),
     };
     timer.at = next;
     set(k, CpuClock::Process(tgid), which, None, next);

@@ -16,7 +16,7 @@ const TIMERS_MAX: usize = 1 << 15;
 /// Most overruns that are told (`DELAYTIMER_MAX`).
 const OVERRUNS_MAX: u64 = i32::MAX as u64;
 /// The field of [`SigInfo`] that says which timer sent it: its number plus one.
-const SENDER: usize = 3;
+pub(crate) const SENDER: usize = 3;
 
 /// How an expiry is told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -206,7 +206,7 @@ pub(super) fn expire(k: &mut Kernel, tgid: u32, id: u32) {
         return;
     };
     if timer.notify == Notify::Nothing {
-        return rearm(k, tgid, id, false);
+        return rearm(k, tgid, id, Missed::Forgotten);
     }
     timer.queued = true;
     let (notify, signal) = (timer.notify, timer.signal);
@@ -230,23 +230,37 @@ pub(super) fn expire(k: &mut Kernel, tgid: u32, id: u32) {
     }
     // Ignored, or one such signal waits already: it goes on without.
     if !signal::is_queued(k, tgid, |info| is_from(info, id)) {
-        rearm(k, tgid, id, true);
+        rearm(k, tgid, id, Missed::Unseen);
     }
 }
 
+/// What becomes of expiries that have passed when a timer is armed again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missed {
+    /// They are overruns.
+    Counted,
+    /// They are overruns, but no signal has been seen.
+    Unseen,
+    Forgotten,
+}
+
 /// Arms a timer that has expired for its next interval, if it has one.
-fn rearm(k: &mut Kernel, tgid: u32, id: u32, count: bool) {
+fn rearm(k: &mut Kernel, tgid: u32, id: u32, missed: Missed) {
     let cpu = timer(k, tgid, id).and_then(|timer| timer.cpu);
-    let now = now(k, cpu);
+    let now = match missed {
+        Missed::Counted => now(k, cpu),
+        Missed::Unseen | Missed::Forgotten => now(k, cpu).saturating_add(timer::UNSEEN_MIN),
+    };
     let Some(timer) = timer(k, tgid, id) else {
         return;
     };
     timer.queued = false;
     let next = match (timer.at, timer.interval) {
         (Some(at), interval @ 1..) => {
-            let (next, missed) = timer::after(at, interval, now);
-            let missed = if count { missed } else { 0 };
-            timer.overruns = timer.overruns.saturating_add(missed);
+            let (next, passed) = timer::after(at, interval, now);
+            if missed != Missed::Forgotten {
+                timer.overruns = timer.overruns.saturating_add(passed);
+            }
             Some(next)
         }
         _ => None,
@@ -264,7 +278,7 @@ pub(super) fn delivered(k: &mut Kernel, tgid: u32, info: &mut SigInfo) {
     if !is_from(info, id) || !timer(k, tgid, id).is_some_and(|timer| timer.queued) {
         return;
     }
-    rearm(k, tgid, id, true);
+    rearm(k, tgid, id, Missed::Counted);
     if let Some(timer) = timer(k, tgid, id) {
         timer.told = core::mem::take(&mut timer.overruns).min(OVERRUNS_MAX);
         info.fields[0] |= timer.told << 32;

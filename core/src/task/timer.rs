@@ -63,6 +63,12 @@ pub(crate) fn arm(k: &mut Kernel, key: TimerKey, before: Option<u64>, at: Option
     }
 }
 
+/// Nanoseconds that lie at least between two expiries which nobody asked for: of a timer that tells nobody, whose signal is ignored, or
+/// waits already. Otherwise a short interval would keep the kernel busy with nothing else (Linux puts a tick between them too).
+pub(crate) const UNSEEN_MIN: u64 = 1_000_000;
+/// The same for `ITIMER_REAL`, whose signal may be looked at meanwhile.
+const REAL_MIN: u64 = 100_000;
+
 /// The first time behind `now` that is whole intervals after `at`, and how many of those lie between.
 pub(crate) fn after(at: u64, interval: u64, now: u64) -> (u64, u64) {
     let missed = now.saturating_sub(at) / interval.max(1);
@@ -78,7 +84,7 @@ fn expire_real(k: &mut Kernel, tgid: u32, at: u64) {
     // Expiries that were missed count once, as a standard signal does.
     let next = match group.timer.interval {
         0 => None,
-        interval => Some(after(at, interval, now).0),
+        interval => Some(after(at, interval, now.saturating_add(REAL_MIN)).0),
     };
     group.timer.at = next;
     arm(k, TimerKey::Real(tgid), None, next);

@@ -10,7 +10,7 @@ use crate::event::Output;
 use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
 use crate::ns::pid;
-use crate::task::{INIT, Task};
+use crate::task::{INIT, Task, posix_timer};
 use crate::vfs::ready;
 
 const CAP_KILL: u32 = g::CAP_KILL;
@@ -215,7 +215,8 @@ pub(crate) fn take_back(k: &mut Kernel, tgid: u32, like: impl Fn(&SigInfo) -> bo
 /// Whether a signal may be queued with what it says: the signals that wait for a user's processes are limited (`RLIMIT_SIGPENDING`). A
 /// standard signal of the kernel or of kill(2) is queued in any case, and so is a timer's, which had its place when it was made.
 fn has_room(k: &Kernel, tgid: u32, info: &SigInfo) -> bool {
-    if (info.signo < SIGRTMIN && info.code >= 0) || info.code == g::SI_TIMER {
+    let timer = info.code == g::SI_TIMER && info.fields[posix_timer::SENDER] != 0;
+    if (info.signo < SIGRTMIN && info.code >= 0) || timer {
         return true;
     }
     let limit = k
