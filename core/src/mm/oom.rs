@@ -18,14 +18,19 @@ use crate::vfs::{FsId, InodeRef};
 /// A process with this `oom_score_adj` is never killed.
 const EXEMPT: i16 = -1000;
 
+/// Frames that must be free again for a process to get on: with fewer they are read in and dropped again for ever.
+const ENOUGH: usize = 64;
+
 /// Makes room in memory; `false` if there is nobody left who could be killed.
 pub(crate) fn make_room(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    drop_cached(k, p) || kill(k, p)
+    let dropped = drop_cached(k, p);
+    dropped >= ENOUGH || kill(k, p) || dropped > 0
 }
 
-/// Drops frames that hold what files of lower layers have; they are read again. Only images that cannot be mapped have any.
-fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    let mut dropped = false;
+/// Drops frames that hold what files of lower layers have; they are read again. Only images that cannot be mapped have any, and
+/// the ends of files that are no whole page. Gives how many.
+fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>) -> usize {
+    let mut dropped = 0;
     for index in 0..k.vfs.filesystems.len() {
         let Filesystem::Union(union) = &mut k.vfs.filesystems[index].fs else {
             continue;
@@ -33,10 +38,10 @@ fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
         let cached = union.take_cached();
         for (ino, pages) in cached {
             let fs = FsId(index as u32);
-            for (page, frame) in pages {
-                pages_moved(k, p, InodeRef { fs, ino }, page, 1);
+            pages_moved(k, p, InodeRef { fs, ino }, 0, u64::MAX);
+            dropped += pages.len();
+            for frame in pages.into_values() {
                 k.mm.frames.put(frame);
-                dropped = true;
             }
         }
     }

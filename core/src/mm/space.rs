@@ -201,8 +201,8 @@ impl Space {
         if top > below.max(MMAP_MIN_ADDR) && top - below.max(MMAP_MIN_ADDR) >= len {
             return Ok(top - len);
         }
-        let mut bottom = self.layout.mmap_base;
-        for (&start, vma) in self.vmas.range(self.layout.mmap_base..) {
+        let mut bottom = base.max(MMAP_MIN_ADDR);
+        for (&start, vma) in self.vmas.range(bottom..) {
             if start - bottom.min(start) >= len {
                 break;
             }

@@ -197,7 +197,7 @@ pub(super) fn getrusage(cx: &mut Cx<'_, '_>, who: Int, usage: Addr) -> SysResult
         1 => cx.task().cpu_time,
         _ => return Err(Errno::EINVAL.into()),
     };
-    let rss = crate::mm::space::usage(cx.k, cx.space()).rss_peak;
+    let rss = cx.k.mm.space(cx.space()).pages.peak() * PAGE_SIZE;
     cx.write_obj(usage.0, &rusage(time, rss))?;
     Ok(0)
 }
@@ -265,6 +265,9 @@ pub(super) fn personality(cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
     Ok(u64::from(old))
 }
 
+/// Bytes that getrandom(2) makes in one go.
+const RANDOM_AT_ONCE: u64 = 1 << 20;
+
 pub(super) fn getrandom(cx: &mut Cx<'_, '_>, buf: OutBuf, count: Size, flags: Hex) -> SysResult {
     const VALID: u64 = (g::GRND_NONBLOCK | g::GRND_RANDOM | g::GRND_INSECURE) as u64;
     const BOTH: u64 = (g::GRND_RANDOM | g::GRND_INSECURE) as u64;
@@ -272,9 +275,13 @@ pub(super) fn getrandom(cx: &mut Cx<'_, '_>, buf: OutBuf, count: Size, flags: He
         return Err(Errno::EINVAL.into());
     }
     let count = count.0.min(i32::MAX as u64);
-    let mut done = 0;
+    let mut done = cx.call().progress;
+    let stop_at = done + RANDOM_AT_ONCE;
     let mut chunk = [0; 256];
     while done < count {
+        if done >= stop_at {
+            return cx.pause(done);
+        }
         let part = &mut chunk[..(count - done).min(256) as usize];
         cx.k.system.rng.fill(part);
         match cx.write_user(buf.0.wrapping_add(done), part) {

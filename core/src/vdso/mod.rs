@@ -12,11 +12,11 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::event::ClockParameters;
-use crate::machine::{FrameNo, Prot, SpaceId};
+use crate::event::{ClockParameters, Output};
+use crate::machine::{Backing, FrameNo, Prot, SpaceId};
 use crate::mm::map;
 use crate::mm::pages::Pte;
-use crate::mm::vma::{Behind, Name, Vma};
+use crate::mm::vma::{Behind, Name, Vma, host_rights};
 use crate::port::Ports;
 
 /// Where the code begins in its page; `clock.S` knows it.
@@ -71,8 +71,8 @@ pub(crate) fn set_clock(k: &mut Kernel, p: &mut Ports<'_>, clock: Option<ClockPa
     let Some(vdso) = &mut k.mm.vdso else { return };
     let at = offset(vdso.data);
     let busy = vdso.sequence | 1;
-    // Each write is done before the next one begins, in the order that readers rely on.
-    p.memory.write(at, &busy.to_le_bytes());
+    // The exchanges are fences: readers see the number change before and after what lies between.
+    p.memory.compare_exchange_u32(at, vdso.sequence, busy);
     vdso.sequence = busy;
     let Some(clock) = clock else { return };
     let data = Data {
@@ -87,7 +87,7 @@ pub(crate) fn set_clock(k: &mut Kernel, p: &mut Ports<'_>, clock: Option<ClockPa
     };
     p.memory.write(at + 4, &data.as_bytes()[4..]);
     vdso.sequence = busy.wrapping_add(1);
-    p.memory.write(at, &vdso.sequence.to_le_bytes());
+    p.memory.compare_exchange_u32(at, busy, vdso.sequence);
 }
 
 /// Maps both pages into a new address space and gives the address of the library (`AT_SYSINFO_EHDR`); `None` where there is no vDSO.
@@ -112,7 +112,17 @@ pub(crate) fn map_into(
         map::insert(k, p, id, at, vma);
         k.mm.frames.get(frame);
         let page = at / PAGE_SIZE;
-        k.mm.pages(id, |pages| pages.set(page, Pte::private(frame)));
+        // Every program looks into them: mapped now they cost no fault.
+        k.mm.pages(id, |pages| {
+            pages.set(page, Pte::private(frame).mapped(false))
+        });
+        k.emit(Output::Map {
+            space: id,
+            addr: at,
+            len: PAGE_SIZE,
+            backing: Backing::Memory(frame),
+            prot: host_rights(vma.prot, false),
+        });
     }
     Ok(Some(library))
 }

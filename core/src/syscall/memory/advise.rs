@@ -9,7 +9,7 @@ use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
 use crate::machine::{Prot, SpaceId};
 use crate::mm::map::{self as mapping, Holes};
-use crate::mm::vma::{Behind, VmFlags, Vma};
+use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::vfs::inode;
 use crate::vfs::rw::Iov;
 
@@ -137,7 +137,9 @@ fn advise(cx: &mut Cx<'_, '_>, id: SpaceId, addr: u64, len: u64, number: i32) ->
         Advice::Flags(set, clear) => {
             let wipe = set.contains(VmFlags::WIPE_ON_FORK);
             let result = mapping::change(cx.k, cx.p, id, (start, end), Holes::Pass, |vma| {
-                if wipe && (vma.file().is_some() || vma.shared) {
+                let kernels = matches!(vma.behind, Behind::Anonymous(Name::Vvar | Name::Vdso));
+                let lost = set.intersects(VmFlags::WIPE_ON_FORK | VmFlags::NO_FORK);
+                if lost && kernels || wipe && (vma.file().is_some() || vma.shared) {
                     return Err(Errno::EINVAL);
                 }
                 vma.flags = (vma.flags - clear) | set;
@@ -180,6 +182,12 @@ fn advise_area(
     let locked = vma.flags.contains(VmFlags::LOCKED);
     let drops = matches!(advice, Advice::Drop | Advice::Free);
     let own = !vma.shared && vma.file().is_none();
+    // The kernel's own pages: the one is no memory, the other would come back.
+    match vma.behind {
+        Behind::Anonymous(Name::Vvar) => return Err(Errno::EINVAL),
+        Behind::Anonymous(Name::Vdso) if drops => return Ok(()),
+        _ => {}
+    }
     // What a program cannot write it must not lose behind a seal either.
     if drops && own && vma.flags.contains(VmFlags::SEALED) && !vma.prot.contains(Prot::WRITE) {
         return Err(Errno::EPERM);

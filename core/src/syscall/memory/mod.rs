@@ -189,13 +189,20 @@ pub(super) fn msync(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, flags: Hex) -
     }
 }
 
+/// Pages that mincore(2) looks at in one go.
+const AT_ONCE: u64 = 1 << 17;
+
 pub(super) fn mincore(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, vec: Addr) -> SysResult {
     let (start, end) = range(addr.0, length.0)?;
     let id = cx.space();
     let (first, last) = (start / PAGE_SIZE, end / PAGE_SIZE);
     let mut chunk = [0; 256];
-    let mut page = first;
+    let mut page = first + cx.call().progress;
+    let stop_at = page + AT_ONCE;
     while page < last {
+        if page >= stop_at {
+            return cx.pause(page - first);
+        }
         let part = (last - page).min(256);
         let stop = (page + part) * PAGE_SIZE;
         if !cx.k.mm.space(id).covers(page * PAGE_SIZE, stop) {

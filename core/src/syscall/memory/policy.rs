@@ -36,10 +36,13 @@ const MF_STRICT: u32 = 1;
 const MF_MOVE: u32 = 2;
 const MF_MOVE_ALL: u32 = 4;
 
+/// Pages that are looked at in one go.
+const AT_ONCE: u64 = 16384;
+
 /// Reads a set of nodes of `max` - 1 bits. `EINVAL` if it names nodes that Linux could not have.
 fn read_nodes(cx: &mut Cx<'_, '_>, addr: u64, max: u64) -> Result<u64, Errno> {
     let bits = max.wrapping_sub(1);
-    if bits == 0 || addr == 0 || max == 0 {
+    if bits == 0 || addr == 0 {
         return Ok(0);
     }
     if bits > PAGE_SIZE * 8 {
@@ -281,7 +284,10 @@ pub(in super::super) fn move_pages(
         return Err(Errno::EPERM.into());
     }
     let id = space_of(cx, pid.0)?;
-    for index in 0..count.0 {
+    for index in cx.call().progress..count.0 {
+        if index % AT_ONCE == 0 && index != cx.call().progress {
+            return cx.pause(index);
+        }
         let at: u64 = cx.read_obj(pages.0.wrapping_add(index.wrapping_mul(8)))?;
         if nodes.0 != 0 {
             let node: i32 = cx.read_obj(nodes.0.wrapping_add(index.wrapping_mul(4)))?;

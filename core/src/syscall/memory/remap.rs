@@ -82,7 +82,8 @@ pub(in super::super) fn mremap(
     }
     let to = match fixed {
         true => new_address.0,
-        false => place(cx, new_address.0, new_len, 0)?,
+        // Else the fifth argument is not one: libraries leave it to chance.
+        false => place(cx, if keep { new_address.0 } else { 0 }, new_len, 0)?,
     };
     mapping::relocate(cx.k, cx.p, id, from, old_len, to, new_len);
     if keep {

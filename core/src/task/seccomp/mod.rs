@@ -22,12 +22,14 @@ const PATH_INSNS_MAX: usize = 32768;
 const PENALTY: usize = 4;
 /// Most instructions of all filters in the sandbox.
 const ALL_INSNS_MAX: usize = 1 << 22;
+/// What a filter takes beside its instructions, in instructions.
+const FILTER_COST: usize = 16;
 /// `AUDIT_ARCH_X86_64`
 const ARCH: u32 = 0xc000_003e;
 
 /// A filter of the kernel's table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct FilterId(u32);
+pub(crate) struct FilterId(u64);
 
 /// How the system calls of a task are restricted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -66,7 +68,7 @@ struct Filter {
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Filters {
     filters: BTreeMap<FilterId, Filter>,
-    next: u32,
+    next: u64,
     insns: usize,
 }
 
@@ -78,7 +80,7 @@ impl Filters {
             count += filter.count;
             insns += filter.insns + PENALTY;
         }
-        let all = self.insns + program.len();
+        let all = self.insns + program.len() + FILTER_COST;
         if insns > PATH_INSNS_MAX || all > ALL_INSNS_MAX {
             return Err(Errno::ENOMEM);
         }
@@ -118,7 +120,7 @@ impl Filters {
                 return;
             }
             next = filter.older;
-            self.insns -= filter.program.len();
+            self.insns -= filter.program.len() + FILTER_COST;
             self.filters.remove(&id);
         }
     }
@@ -166,7 +168,7 @@ impl Filters {
         let insns: usize = self
             .filters
             .values()
-            .map(|filter| filter.program.len())
+            .map(|filter| filter.program.len() + FILTER_COST)
             .sum();
         insns == self.insns
             && users.len() == self.filters.len()

@@ -1,0 +1,192 @@
+//! What a system call's handler works with: the kernel, the ports and the task that calls.
+
+use super::*;
+
+/// What a system call handler works with: the kernel, the ports, and who is calling.
+pub(crate) struct Cx<'a, 'p> {
+    pub k: &'a mut Kernel,
+    pub p: &'a mut Ports<'p>,
+    pub thread: ThreadId,
+}
+
+impl<'p> Cx<'_, 'p> {
+    /// The calling task. A handler runs only for a task that exists.
+    pub(crate) fn task(&self) -> &Task {
+        self.k
+            .tasks
+            .get(self.thread)
+            .expect("a handler runs for a live task") // INVARIANT: ended tasks are never dispatched
+    }
+
+    pub(crate) fn task_mut(&mut self) -> &mut Task {
+        self.k
+            .tasks
+            .get_mut(self.thread)
+            .expect("a handler runs for a live task") // INVARIANT: ended tasks are never dispatched
+    }
+
+    /// The call being handled.
+    pub(crate) fn call(&mut self) -> &mut Call {
+        self.task_mut()
+            .call
+            .as_mut()
+            .expect("a handler runs inside a call") // INVARIANT: only run_call() runs handlers
+    }
+
+    pub(crate) fn creds(&self) -> &Creds {
+        &self.task().creds
+    }
+
+    pub(crate) fn space(&self) -> SpaceId {
+        self.task().space
+    }
+
+    pub(crate) fn fds(&mut self) -> &mut FdTable {
+        let id = self.task().files;
+        self.k.vfs.fd_table_mut(id)
+    }
+
+    pub(crate) fn fs_context(&mut self) -> &mut FsContext {
+        let id = self.task().fs;
+        self.k.vfs.fs_context_mut(id)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.k.system.now
+    }
+
+    /// Whether the deadline of a wait that counts from the call's entry has passed: `timeout` in nanoseconds.
+    pub(crate) fn expired(&mut self, timeout: u64) -> bool {
+        let entered = self.call().entered.mono;
+        self.now().mono >= entered.saturating_add(timeout)
+    }
+
+    /// Leaves a long call, so that others get on, and comes back to it with this progress. A handler that runs meanwhile lets it start over.
+    pub(crate) fn pause(&mut self, progress: u64) -> SysResult {
+        self.call().progress = progress;
+        let later = self.now().mono.saturating_add(1);
+        let wait = Wait::on(WaitKey::Signal(self.thread)).until(Some(later));
+        wait.restart(Restart::Always).into()
+    }
+
+    /// Asks the host for an operation and blocks until it has ended; then gives its result. Called again when the handler is run
+    /// again. A signal makes the host give the operation up, but the call is not interrupted before the host has said what became of
+    /// it: bytes may have been moved already. `EINTR` of an operation that was given up never reaches the caller.
+    pub(crate) fn host(&mut self, call: HostCall) -> Result<HostResult, Stop> {
+        let interrupted = signal::interrupts(self.k, self.thread, false);
+        if let Some(op) = self.call().op {
+            match self.k.ops.done.remove(&op) {
+                None => {
+                    self.cancel_if(interrupted, op);
+                    return Wait::on(WaitKey::Op(op)).into();
+                }
+                Some(Err(Errno::EINTR)) => {
+                    self.call().op = None;
+                    if interrupted {
+                        return Wait::on(WaitKey::Op(op)).into();
+                    }
+                    // The signal was taken by another thread: once more.
+                }
+                Some(result) => {
+                    self.call().op = None;
+                    return Ok(result?);
+                }
+            }
+        }
+        let op = OpId(self.k.ops.next);
+        self.k.ops.next += 1;
+        let thread = self.thread;
+        self.k.emit(Output::Host { op, thread, call });
+        let call = self.call();
+        call.op = Some(op);
+        call.cancelled = false;
+        self.cancel_if(interrupted, op);
+        Wait::on(WaitKey::Op(op)).into()
+    }
+
+    fn cancel_if(&mut self, interrupted: bool, op: OpId) {
+        if interrupted && !core::mem::replace(&mut self.call().cancelled, true) {
+            self.k.emit(Output::CancelHost(op));
+        }
+    }
+
+    /// Runs the handler of the current call and deals with what it returns.
+    pub(super) fn run_call(&mut self) {
+        let (number, args) = {
+            let call = self.call();
+            (call.number, call.args)
+        };
+        if self.k.system.strace && self.call().trace.is_none() {
+            let trace = syscall::strace::enter(self, number, &args);
+            self.call().trace = Some(trace);
+        }
+        let result = syscall::dispatch(self, number, &args);
+        let thread = self.thread;
+        match result {
+            Ok(value) => {
+                self.task_mut().io.count(number, value);
+                self.finish_call(value);
+            }
+            Err(Stop::Errno(errno)) => self.finish_call(errno.as_result()),
+            Err(Stop::Done) => {
+                if let Some(trace) = self.k.abandon_call(thread).and_then(|call| call.trace) {
+                    syscall::strace::exit(self, number, &args, trace, None);
+                }
+            }
+            Err(Stop::Block(wait)) => {
+                let under_way = self.call().op.is_some();
+                if !under_way && signal::interrupts(self.k, thread, wait.killable) {
+                    let task = self.task_mut();
+                    task.interrupted = task.call.take().map(|call| (call, wait.restart));
+                    // settle() delivers the signal and decides between EINTR and restart.
+                } else {
+                    self.k.park(thread, wait);
+                }
+            }
+        }
+    }
+
+    /// Ends the current call with a value for the program.
+    pub(crate) fn finish_call(&mut self, value: u64) {
+        let task = self.task_mut();
+        // Most calls leave nothing behind.
+        if task.call.as_ref().is_some_and(Call::is_plain) {
+            task.call = None;
+            task.regs.rax = value;
+            return;
+        }
+        if let Some(mut call) = self.task_mut().call.take() {
+            if let Some(mask) = call.saved_mask.take() {
+                signal::set_blocked(self.k, self.thread, mask);
+            }
+            self.end_call(call, value);
+        }
+    }
+
+    /// Ends a call that the task is no longer in (it was interrupted) with a value for the program. A signal mask that was set for the call
+    /// alone holds until the handler has been entered.
+    pub(crate) fn end_call(&mut self, mut call: Call, value: u64) {
+        if let Some(mask) = call.saved_mask {
+            self.task_mut().saved_mask = Some(mask);
+        }
+        // A call that waited for several things may end before its host operation has.
+        if let Some(op) = call.op.take() {
+            self.k.abandon_op(op);
+        }
+        self.task_mut().regs.rax = value;
+        if let Some(trace) = call.trace {
+            syscall::strace::exit(self, call.number, &call.args, trace, Some(value));
+        }
+    }
+
+    /// Goes back into a call that a signal without a handler interrupted: it keeps its entry time and progress.
+    pub(crate) fn resume_call(&mut self, call: Call) {
+        self.task_mut().call = Some(call);
+        self.run_call();
+    }
+
+    pub(crate) fn log(&mut self, level: Level, line: String) {
+        let tid = self.task().tid;
+        self.k.log(level, format!("[{tid}] {line}"));
+    }
+}
