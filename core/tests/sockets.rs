@@ -23,6 +23,7 @@ const HEADER: u64 = DATA + 0x200;
 const IOV: u64 = DATA + 0x280;
 const CONTROL: u64 = DATA + 0x300;
 const TEXT: u64 = DATA + 0x400;
+const HANDLER: u64 = 0x5000;
 
 fn number(name: &str) -> u64 {
     let entry = TABLE.iter().find(|entry| entry.name == name);
@@ -273,4 +274,86 @@ fn a_context_in_the_place_of_another() {
     assert_eq!(now(&mut m, t, "io_setup", &[4, PAIR]), 0);
     assert_eq!(long(&mut m, t, PAIR), first);
     assert_eq!(m.kernel.check(), Ok(()));
+}
+
+fn longs(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// A context for so many requests.
+#[track_caller]
+fn aio(m: &mut Guests, t: ThreadId, events: u64) -> u64 {
+    m.poke(t, PAIR, &[0; 8]).unwrap();
+    assert_eq!(now(m, t, "io_setup", &[events, PAIR]), 0);
+    long(m, t, PAIR)
+}
+
+/// Puts a `struct iocb` without a counter at an address.
+fn iocb(m: &mut Guests, t: ThreadId, at: u64, (opcode, fd): (u64, u64), (buf, len): (u64, u64)) {
+    let words = [at, 0, opcode | fd << 32, buf, len, 0, 0, 0];
+    m.poke(t, at, &longs(&words)).unwrap();
+}
+
+/// Requests that tell the very counter that they wait for end one after the other, not inside each other; and there are so many at most.
+#[test]
+fn polls_that_tell_what_they_wait_for() {
+    const POLLS: u64 = 65536;
+    const ARRAY_LEN: u64 = 1 << 20;
+    let mut m = boot();
+    let t = m.first();
+    let array = now(&mut m, t, "mmap", &[0, ARRAY_LEN, 3, 0x22, u64::MAX, 0]) as u64;
+    m.poke(t, array, &longs(&vec![HEADER; ARRAY_LEN as usize / 8]))
+        .unwrap();
+    let context = aio(&mut m, t, POLLS);
+    let counter = now(&mut m, t, "eventfd2", &[0, NONBLOCK]) as u64;
+    iocb(&mut m, t, HEADER, (5, counter), (1, 0));
+    m.poke(t, HEADER + 24, &1u64.to_le_bytes()).unwrap();
+    m.poke(t, HEADER + 32, &0u64.to_le_bytes()).unwrap();
+    m.poke(t, HEADER + 56, &(1 | counter << 32).to_le_bytes())
+        .unwrap();
+    let submitted = now(&mut m, t, "io_submit", &[context, POLLS + 7, array]);
+    assert_eq!(submitted, POLLS as i64);
+    let more = now(&mut m, t, "io_submit", &[context, 1, array]);
+    assert_eq!(more, -EAGAIN);
+    m.poke(t, TEXT, &1u64.to_le_bytes()).unwrap();
+    assert_eq!(now(&mut m, t, "write", &[counter, TEXT, 8]), 8);
+    assert_eq!(now(&mut m, t, "read", &[counter, TEXT, 8]), 8);
+    assert_eq!(long(&mut m, t, TEXT), POLLS + 1);
+}
+
+/// What requests of one call move together is bounded as one read is.
+#[test]
+fn requests_of_one_call_move_so_many_bytes() {
+    let mut m = boot();
+    let t = m.first();
+    m.poke(t, TEXT, b"/dev/null\0").unwrap();
+    let null = now(&mut m, t, "open", &[TEXT, 1]) as u64;
+    let context = aio(&mut m, t, 8);
+    iocb(&mut m, t, HEADER, (1, null), (TEXT, 1 << 30));
+    m.poke(t, IOV, &longs(&[HEADER; 8])).unwrap();
+    assert_eq!(now(&mut m, t, "io_submit", &[context, 8, IOV]), 2);
+    assert_eq!(now(&mut m, t, "io_submit", &[context, 6, IOV + 16]), 2);
+}
+
+/// A signal ends the request that waits, as of Linux: those before it are not made again.
+#[test]
+fn a_signal_ends_one_request() {
+    let mut m = boot();
+    let (a, signal) = (m.first(), 10u32);
+    let b = thread(&mut m, a);
+    sigaction(&mut m, a, signal, HANDLER, SA_RESTART, 0);
+    let context = aio(&mut m, a, 8);
+    let [read, write] = two(&mut m, a, "pipe2", &[PAIR, NONBLOCK]);
+    let [left, _right] = pair(&mut m, a, STREAM);
+    iocb(&mut m, a, HEADER, (1, write), (TEXT, 1));
+    iocb(&mut m, a, HEADER + 0x40, (0, left), (TEXT, 1));
+    m.poke(a, IOV, &longs(&[HEADER, HEADER + 0x40])).unwrap();
+    waits(&mut m, a, "io_submit", &[context, 2, IOV]);
+    let own = now(&mut m, b, "getpid", &[]) as u64;
+    assert_eq!(now(&mut m, b, "tkill", &[own, u64::from(signal)]), 0);
+    assert_eq!(now(&mut m, b, "read", &[read, TEXT, 10]), 1);
+    assert_eq!(now(&mut m, b, "read", &[read, TEXT, 10]), -EAGAIN);
+    let events = now(&mut m, b, "io_getevents", &[context, 0, 8, TEXT, 0]);
+    assert_eq!(events, 2);
+    assert_eq!(long(&mut m, b, TEXT + 32 + 16) as i64, -EINTR);
 }

@@ -12,9 +12,10 @@ use crate::machine::Prot;
 use crate::mm::map;
 use crate::mm::space::MAP_COUNT_MAX;
 use crate::mm::vma::{Behind, Name, Vma};
+use crate::task::signal;
 use crate::vfs::aio::{self, ContextId, Event, Poll};
 use crate::vfs::file::{at, get};
-use crate::vfs::rw::{self, Iov};
+use crate::vfs::rw::{self, Iov, MAX_RW};
 use crate::vfs::{FileId, FileKind, fdtable, ready};
 
 /// What a request asks for (`IOCB_CMD_`).
@@ -30,6 +31,8 @@ const TELL: u32 = 1;
 /// Where the key is in a request; the kernel's own value.
 const KEY_AT: u64 = 8;
 const KEY: u32 = 0;
+/// Bytes of `struct iovec`.
+const IOVEC_SIZE: u64 = 16;
 const NANOS: i64 = 1_000_000_000;
 
 /// `struct iocb`.
@@ -134,13 +137,18 @@ pub(super) fn io_submit(cx: &mut Cx<'_, '_>, ctx: Hex, nr: Ulong, iocbpp: Addr) 
     let word = cx.call().progress;
     let mut done = word >> 32;
     cx.call().progress = word & u64::from(u32::MAX);
-    while done < count {
+    // One call moves no more bytes than a read(2): the rest is for the next one.
+    let mut left = MAX_RW;
+    while done < count && left > 0 {
         let submitted = cx
             .read_obj(iocbpp.0.wrapping_add(done * 8))
             .map_err(Stop::Errno)
             .and_then(|at: u64| submit(cx, id, at));
         match submitted {
-            Ok(()) => done += 1,
+            Ok(moved) => {
+                done += 1;
+                left = left.saturating_sub(moved);
+            }
             Err(Stop::Block(wait)) => {
                 cx.call().progress |= done << 32;
                 return Err(Stop::Block(wait));
@@ -153,7 +161,8 @@ pub(super) fn io_submit(cx: &mut Cx<'_, '_>, ctx: Hex, nr: Ulong, iocbpp: Addr) 
     Ok(done)
 }
 
-fn submit(cx: &mut Cx<'_, '_>, id: ContextId, request: u64) -> Result<(), Stop> {
+/// Makes a request, or adds it: how many bytes that has moved, those included that say where bytes go.
+fn submit(cx: &mut Cx<'_, '_>, id: ContextId, request: u64) -> Result<u64, Stop> {
     let iocb: Iocb = cx.read_obj(request)?;
     if iocb.reserved != 0 || (iocb.bytes as i64) < 0 {
         return Err(Errno::EINVAL.into());
@@ -172,14 +181,23 @@ fn submit(cx: &mut Cx<'_, '_>, id: ContextId, request: u64) -> Result<(), Stop> 
     }
     cx.write_obj(request.wrapping_add(KEY_AT), &KEY)?;
     let result = match iocb.opcode {
-        PREAD | PREADV | PWRITE | PWRITEV => transfer(cx, file, &iocb)?,
+        PREAD | PREADV | PWRITE | PWRITEV => match transfer(cx, file, &iocb) {
+            // What a signal ends is this request, not those that were made before it.
+            Err(Stop::Block(wait)) if is_interrupted(cx, &wait) => {
+                -i64::from(Errno::EINTR.number())
+            }
+            result => result?,
+        },
         FSYNC | FDSYNC => {
             if iocb.buf != 0 || iocb.offset != 0 || iocb.bytes != 0 || iocb.rw_flags != 0 {
                 return Err(Errno::EINVAL.into());
             }
             file::sync_file(cx, Fd(iocb.fd))? as i64
         }
-        POLL => return poll(cx, id, (file, tell), request, &iocb),
+        POLL => {
+            poll(cx, id, (file, tell), request, &iocb)?;
+            return Ok(0);
+        }
         _ => return Err(Errno::EINVAL.into()),
     };
     let event = Event {
@@ -187,8 +205,22 @@ fn submit(cx: &mut Cx<'_, '_>, id: ContextId, request: u64) -> Result<(), Stop> 
         request,
         result,
     };
+    if let Some(counter) = tell {
+        get(cx.k, counter);
+    }
     aio::complete(cx.k, id, event, tell);
-    Ok(())
+    aio::settle(cx.k, cx.p);
+    let vector = match iocb.opcode {
+        PREADV | PWRITEV => iocb.bytes.saturating_mul(IOVEC_SIZE),
+        _ => 0,
+    };
+    Ok(vector.saturating_add(u64::try_from(result).unwrap_or(0)))
+}
+
+/// Whether a signal ends the wait of a request.
+fn is_interrupted(cx: &mut Cx<'_, '_>, wait: &Wait) -> bool {
+    let under_way = cx.call().op.is_some();
+    !under_way && signal::interrupts(cx.k, cx.thread, wait.killable)
 }
 
 /// Reads or writes: the result of the request. Errors of the request itself are those of io_submit(2).
@@ -239,6 +271,7 @@ fn poll(
     if iocb.offset != 0 || iocb.bytes != 0 || iocb.rw_flags != 0 {
         return Err(Errno::EINVAL.into());
     }
+    aio::check_polls(cx.k)?;
     get(cx.k, file);
     if let Some(counter) = tell {
         get(cx.k, counter);
@@ -280,7 +313,7 @@ fn read_events(
     if (ready as i64) < min && !over {
         let entered = cx.call().entered.mono;
         let deadline = timeout.map(|timeout| entered.saturating_add(timeout));
-        let interrupted = crate::task::signal::interrupts(cx.k, cx.thread, false);
+        let interrupted = signal::interrupts(cx.k, cx.thread, false);
         if ready == 0 || !interrupted {
             return Wait::on(WaitKey::Aio(id))
                 .until(deadline)

@@ -4,13 +4,12 @@
 //! so what is in flight are polls alone. A context belongs to an address space and is known by the address of a page there. In Linux
 //! that is the ring of events; here it holds a header without the magic number, which makes libaio ask the kernel instead.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
 
 use super::file::{self, FileId, FileKind};
-use super::socket::rights;
 use super::{eventfd, ready};
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
@@ -20,6 +19,8 @@ use crate::port::Ports;
 
 /// Most events that all contexts were made for (`/proc/sys/fs/aio-max-nr`).
 pub(crate) const REQUESTS_MAX: u64 = 65536;
+/// Most polls that wait, of all contexts together: Linux lets a small context have more than it was made for.
+const POLLS_MAX: usize = 65536;
 /// Bytes of `struct io_event` and of the header of a ring.
 const EVENT_SIZE: u64 = 32;
 const HEADER_SIZE: u64 = 32;
@@ -92,8 +93,21 @@ pub(crate) struct Aio {
     contexts: BTreeMap<ContextId, Context>,
     /// Sum of what contexts were made for.
     wanted: u64,
+    /// Number of polls.
+    polls: usize,
     /// Requests that wait, by what they wait for.
-    waiting: BTreeMap<WaitKey, Vec<(ContextId, u64)>>,
+    waiting: BTreeSet<(WaitKey, ContextId, u64)>,
+    /// What ended requests leave to be done. It is done one by one ([`settle`]), not inside each other: a counter that is told may end
+    /// requests that tell the next one.
+    ended: VecDeque<Ended>,
+}
+
+/// A file that an ended request had a reference on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Ended {
+    /// A counter that is to be told first.
+    Tell(FileId),
+    Drop(FileId),
 }
 
 /// Whether a context for so many events can be made: `EINVAL`, `EAGAIN`.
@@ -161,14 +175,20 @@ pub(crate) fn consume(k: &mut Kernel, id: ContextId, count: usize) {
     }
 }
 
-/// A request has ended.
+/// A request has ended. The counter, a reference on which goes over, is told when requests are settled.
 pub(crate) fn complete(k: &mut Kernel, id: ContextId, event: Event, tell: Option<FileId>) {
     if let Some(context) = k.vfs.aio.contexts.get_mut(&id) {
         context.events.push_back(event);
     }
+    k.vfs.aio.ended.extend(tell.map(Ended::Tell));
     k.wake_threads(WaitKey::Aio(id));
-    if let Some(counter) = tell {
-        eventfd::signal(k, counter);
+}
+
+/// Whether one more poll can wait. `EAGAIN`.
+pub(crate) fn check_polls(k: &Kernel) -> Result<(), Errno> {
+    match k.vfs.aio.polls {
+        POLLS_MAX.. => Err(Errno::EAGAIN),
+        _ => Ok(()),
     }
 }
 
@@ -181,77 +201,88 @@ pub(crate) fn add_poll(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId, poll: P
     let number = context.next;
     context.next += 1;
     context.polls.insert(number, poll);
+    k.vfs.aio.polls += 1;
     if let Some(key) = key {
-        k.vfs.aio.waiting.entry(key).or_default().push((id, number));
+        k.vfs.aio.waiting.insert((key, id, number));
     }
-    let ended = look(k, id, number);
-    rights::drop_files(k, p, ended);
+    look(k, id, number);
+    settle(k, p);
 }
 
-/// Ends a request whose file is ready: references that are not needed any more.
-fn look(k: &mut Kernel, id: ContextId, number: u64) -> Vec<FileId> {
+/// Ends a request whose file is ready.
+fn look(k: &mut Kernel, id: ContextId, number: u64) {
     let poll = k.vfs.aio.contexts.get(&id);
     let Some(poll) = poll.and_then(|context| context.polls.get(&number)) else {
-        return Vec::new();
+        return;
     };
     match ready::of(k, poll.thread, poll.file, 0) & poll.events {
-        0 => Vec::new(),
+        0 => {}
         ready => end(k, id, number, i64::from(ready)),
     }
 }
 
-fn end(k: &mut Kernel, id: ContextId, number: u64, result: i64) -> Vec<FileId> {
+fn end(k: &mut Kernel, id: ContextId, number: u64, result: i64) {
     let context = k.vfs.aio.contexts.get_mut(&id);
     let Some(poll) = context.and_then(|context| context.polls.remove(&number)) else {
-        return Vec::new();
+        return;
     };
-    unwatch(k, id, number, &poll);
+    forget(k, id, number, &poll);
+    k.vfs.aio.ended.push_back(Ended::Drop(poll.file));
     let event = Event {
         data: poll.data,
         request: poll.request,
         result,
     };
     complete(k, id, event, poll.tell);
-    [Some(poll.file), poll.tell].into_iter().flatten().collect()
 }
 
-fn unwatch(k: &mut Kernel, id: ContextId, number: u64, poll: &Poll) {
-    let Some(key) = poll.key else { return };
-    if let Some(list) = k.vfs.aio.waiting.get_mut(&key) {
-        list.retain(|other| *other != (id, number));
-        if list.is_empty() {
-            k.vfs.aio.waiting.remove(&key);
-        }
+/// A poll is not in its context any more.
+fn forget(k: &mut Kernel, id: ContextId, number: u64, poll: &Poll) {
+    k.vfs.aio.polls -= 1;
+    if let Some(key) = poll.key {
+        k.vfs.aio.waiting.remove(&(key, id, number));
     }
 }
 
-/// Something came for a key: the requests that waited for it end, with what came as their result. Their files are given back before the
-/// input is done.
+/// Something came for a key: the requests that waited for it end, with what came as their result. Counters are told of it, and files given
+/// back, before the input is done.
 pub(crate) fn announce(k: &mut Kernel, key: WaitKey, events: u16) {
     if k.vfs.aio.waiting.is_empty() {
         return;
     }
-    let Some(list) = k.vfs.aio.waiting.get(&key) else {
-        return;
+    let lowest = ContextId {
+        space: SpaceId(0),
+        addr: 0,
     };
-    for (id, number) in list.clone() {
+    let mut seen = (key, lowest, 0);
+    // No context has the lowest place, so nothing is passed over.
+    while let Some(&next) = k.vfs.aio.waiting.range((Excluded(seen), Unbounded)).next()
+        && next.0 == key
+    {
+        seen = next;
+        let (_, id, number) = next;
         let poll = k.vfs.aio.contexts.get(&id);
         let wanted = poll.and_then(|context| context.polls.get(&number));
         let wanted = wanted.map_or(0, |poll| poll.events);
-        let ended = match events {
+        match events {
             ready::ANY => look(k, id, number),
             events if events & wanted != 0 => end(k, id, number, i64::from(events)),
-            _ => continue,
-        };
-        k.vfs.aio_ended.extend(ended);
+            _ => {}
+        }
     }
 }
 
-/// Gives back the files of requests that have ended meanwhile.
+/// Tells counters of requests that have ended meanwhile, and gives back the files of those.
 pub(crate) fn settle(k: &mut Kernel, p: &mut Ports<'_>) {
-    while !k.vfs.aio_ended.is_empty() {
-        let ended = core::mem::take(&mut k.vfs.aio_ended);
-        rights::drop_files(k, p, ended);
+    while let Some(ended) = k.vfs.aio.ended.pop_front() {
+        let id = match ended {
+            Ended::Tell(counter) => {
+                eventfd::signal(k, counter);
+                counter
+            }
+            Ended::Drop(file) => file,
+        };
+        file::put(k, p, id);
     }
 }
 
@@ -265,8 +296,8 @@ pub(crate) fn cancel(
     let polls = &get(k, id)?.polls;
     let found = polls.iter().find(|(_, poll)| poll.request == request);
     let (&number, _) = found.ok_or(Errno::EINVAL)?;
-    let ended = end(k, id, number, 0);
-    rights::drop_files(k, p, ended);
+    end(k, id, number, 0);
+    settle(k, p);
     Ok(())
 }
 
@@ -275,10 +306,11 @@ pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result
     let context = k.vfs.aio.contexts.remove(&id).ok_or(Errno::EINVAL)?;
     k.vfs.aio.wanted -= context.wanted;
     for (number, poll) in context.polls {
-        unwatch(k, id, number, &poll);
-        let files = [Some(poll.file), poll.tell];
-        rights::drop_files(k, p, files.into_iter().flatten().collect());
+        forget(k, id, number, &poll);
+        let files = [Some(poll.file), poll.tell].into_iter().flatten();
+        k.vfs.aio.ended.extend(files.map(Ended::Drop));
     }
+    settle(k, p);
     k.wake_threads(WaitKey::Aio(id));
     Ok(())
 }
@@ -304,18 +336,17 @@ pub(super) fn held(k: &Kernel) -> impl Iterator<Item = FileId> + '_ {
 pub(super) fn check(k: &Kernel) -> Result<(), String> {
     let aio = &k.vfs.aio;
     let wanted: u64 = aio.contexts.values().map(|context| context.wanted).sum();
-    let polls = aio
-        .contexts
-        .values()
-        .flat_map(|context| context.polls.values());
+    let polls = aio.contexts.values();
+    let count: usize = polls.clone().map(|context| context.polls.len()).sum();
+    let polls = polls.flat_map(|context| context.polls.values());
     let keyed = polls.filter(|poll| poll.key.is_some()).count();
-    let waiting: usize = aio.waiting.values().map(Vec::len).sum();
-    match (wanted, keyed) == (aio.wanted, waiting) && k.vfs.aio_ended.is_empty() {
+    let counted = (aio.wanted, aio.polls, aio.waiting.len());
+    match counted == (wanted, count, keyed) && aio.ended.is_empty() {
         true => Ok(()),
         false => Err(format!(
-            "{waiting} requests wait, not {keyed}; {} events are charged, not {wanted}; {} files are kept by ended ones",
-            aio.wanted,
-            k.vfs.aio_ended.len()
+            "events, polls, waiting polls: {counted:?}, not {:?}; {} files are kept by ended ones",
+            (wanted, count, keyed),
+            aio.ended.len()
         )),
     }
 }

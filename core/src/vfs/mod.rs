@@ -76,8 +76,6 @@ pub(crate) struct Vfs {
     pub mqueues: mqueue::Queues,
     pub(super) locks: lock::Locks,
     pub(super) aio: aio::Aio,
-    /// Files of asynchronous requests that have ended, to be given back.
-    pub(super) aio_ended: Vec<FileId>,
     pub(super) watches: epoll::Watches,
     pub(super) watched: inotify::Watched,
     pub seals: seal::Seals,
@@ -106,7 +104,6 @@ impl Vfs {
             mqueues: mqueue::Queues::default(),
             locks: lock::Locks::new(),
             aio: aio::Aio::default(),
-            aio_ended: Vec::new(),
             watches: epoll::Watches::default(),
             watched: inotify::Watched::default(),
             seals: seal::Seals::default(),
