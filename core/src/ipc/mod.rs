@@ -371,6 +371,11 @@ pub(crate) fn caller(cx: &Cx<'_, '_>) -> u32 {
     cx.task().tgid
 }
 
+/// Bytes that are charged for what lies between processes: in pipes, sockets and message queues.
+pub(crate) fn charged(k: &Kernel) -> u64 {
+    k.vfs.pipes.charged()
+}
+
 /// Whether counts are sums of what is there; for invariant checks.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let (mut semaphores, mut messages, mut bytes) = (0, 0, 0);

@@ -47,7 +47,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             .values()
             .map(|space| space.pages.table_bytes())
             .sum();
-    let (held, charged) = (tables + k.vfs.pipes.charged(), k.mm.frames.charged());
+    let (held, charged) = (tables + crate::ipc::charged(k), k.mm.frames.charged());
     if held != charged || !k.vfs.pipes.is_charged() {
         return Err(format!("{charged} bytes are charged, {held} are held"));
     }
