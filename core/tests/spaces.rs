@@ -32,9 +32,12 @@ const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
 const MNT_DETACH: u64 = 2;
 const EPERM: i64 = -1;
+const ENOENT: i64 = -2;
 const EBUSY: i64 = -16;
 const EINVAL: i64 = -22;
 const EROFS: i64 = -30;
+const ENOTEMPTY: i64 = -39;
+const ELOOP: i64 = -40;
 
 /// Puts strings into memory and gives their addresses.
 fn texts<const N: usize>(m: &mut Guests, thread: ThreadId, texts: [&str; N]) -> [u64; N] {
@@ -155,6 +158,49 @@ fn the_first_process_of_a_pid_namespace_takes_everybody_along() {
     assert_eq!(call(&mut m, t, WAIT4, &[u64::MAX, 0, 0, 0]), -10);
     // Nothing can be made there any more.
     assert_eq!(call(&mut m, t, FORK, &[]), -12);
+}
+
+/// A child in namespaces of its own.
+fn apart(m: &mut Guests, parent: ThreadId, flags: u64) -> ThreadId {
+    let child = fork(m, parent);
+    assert_eq!(call(m, child, UNSHARE, &[flags]), 0);
+    child
+}
+
+#[test]
+fn a_directory_that_goes_takes_mounts_of_other_namespaces_off() {
+    let mut m = boot();
+    let t = m.first();
+    for dir in ["/a", "/a/d", "/b", "/full", "/full/x"] {
+        assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
+    }
+    let child = apart(&mut m, t, CLONE_NEWUSER | CLONE_NEWNS);
+    // The second one hangs in the tree of the first, on the same directory.
+    assert_eq!(mount(&mut m, child, "/a", "/a/d", "", MS_BIND), 0);
+    assert_eq!(mount(&mut m, child, "/a", "/a/d/d", "", MS_BIND), 0);
+    assert_eq!(mount(&mut m, child, "none", "/full", "tmpfs", 0), 0);
+    assert_eq!(mount(&mut m, child, "none", "/b", "tmpfs", 0), 0);
+    assert_eq!(path(&mut m, t, RMDIR, "/a/d", 0), 0);
+    assert_eq!(path(&mut m, child, OPEN, "/a/d", 0), ENOENT);
+    // What cannot be removed keeps its mounts.
+    assert_eq!(path(&mut m, t, RMDIR, "/full", 0), ENOTEMPTY);
+    assert_eq!(path(&mut m, child, OPEN, "/full/x", 0), ENOENT);
+    // So does what gets another name.
+    let [old, new] = texts(&mut m, t, ["/b", "/a/new"]);
+    assert_eq!(call(&mut m, t, RENAME, &[old, new]), 0);
+    assert_eq!(path(&mut m, child, UMOUNT2, "/a/new", 0), 0);
+}
+
+#[test]
+fn a_mount_is_not_moved_onto_itself() {
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+    assert_eq!(path(&mut m, t, MKDIR, "/a", 0o755), 0);
+    assert_eq!(path(&mut m, t, CHDIR, "/a", 0), 0);
+    assert_eq!(mount(&mut m, t, "none", "/a", "tmpfs", 0), 0);
+    assert_eq!(mount(&mut m, t, "/a", ".", "", MS_MOVE), ELOOP);
+    assert_eq!(path(&mut m, t, UMOUNT2, "/a", 0), 0);
 }
 
 /// Random operations of several processes in several namespaces.

@@ -233,6 +233,8 @@ fn move_mount(cx: &mut Cx<'_, '_>, target: PathRef, source: &[u8]) -> Result<(),
         return Err(Errno::EINVAL);
     }
     let source = walk::resolve(cx, CWD, source, Flags::FOLLOW)?;
+    // It will hang on top of what hangs there, so that is what must not be below it.
+    let target = tree::topmost(cx.k, target);
     let moved = check_move(cx, source, target)
         .and_then(|()| tree::move_to(cx.k, cx.p, source.mount, target));
     put_path(cx.k, cx.p, source);

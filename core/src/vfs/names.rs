@@ -382,7 +382,7 @@ pub(crate) fn remove(
         });
     }
     may_delete(k, p, who, place.dir, victim, directory)?;
-    mount::tree::uncover(k, p, who, victim)?;
+    mount::tree::check_uncovered(k, who, victim)?;
     let dir = dir_inode(k, place.dir)?;
     match directory {
         true => {
@@ -397,6 +397,7 @@ pub(crate) fn remove(
     }
     // Held until the watches have been told.
     k.vfs.dentries.get(victim);
+    mount::tree::uncover(k, p, victim);
     dentry::remove(k, p, victim);
     inotify::gone(k, p, victim, 1);
     let is_dir = if directory { inotify::ISDIR } else { 0 };
@@ -517,8 +518,8 @@ fn rename_sides(
     if flags.contains(RenameFlags::WHITEOUT) && !who.capable(k, CAP_MKNOD) {
         return Err(Errno::EPERM);
     }
-    mount::tree::uncover(k, p, who, source)?;
-    mount::tree::uncover(k, p, who, target)?;
+    mount::tree::check_uncovered(k, who, source)?;
+    mount::tree::check_uncovered(k, who, target)?;
     let from_dir = dir_inode(k, from.dir)?;
     let to_dir = dir_inode(k, to.dir)?;
     inode::rename(
@@ -544,6 +545,8 @@ fn rename_sides(
     }
     // Held until the watches have been told.
     k.vfs.dentries.get(target);
+    // What other namespaces have mounted on the source goes along.
+    mount::tree::uncover(k, p, target);
     dentry::remove(k, p, target);
     let parent = k.vfs.dentries.rename(source, to.dir.dentry, &to.name);
     inotify::moved(k, p, old, new, source, target_inode);

@@ -311,13 +311,9 @@ pub(crate) fn is_busy(k: &Kernel, id: MountId, own: u32) -> bool {
     used(id, own) || has_children(id) || copies.unwrap_or_default().iter().any(copy_used)
 }
 
-/// A name is about to go: `EBUSY` if something is mounted there in the caller's namespace; mounts of other namespaces are taken off.
-pub(crate) fn uncover(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    who: Who<'_>,
-    dentry: DentryId,
-) -> Result<(), Errno> {
+/// A name is about to go: `EBUSY` if something is mounted there in the caller's namespace. What other namespaces have mounted there is no
+/// reason to keep the name: see [`uncover`].
+pub(crate) fn check_uncovered(k: &Kernel, who: Who<'_>, dentry: DentryId) -> Result<(), Errno> {
     if k.vfs.dentries.at(dentry).mounts == 0 {
         return Ok(());
     }
@@ -325,19 +321,32 @@ pub(crate) fn uncover(
         .viewer()
         .and_then(|thread| k.tasks.get(thread))
         .map(|task| task.ns.mount);
-    let there = k.vfs.mounts.on.iter().filter(|(on, _)| on.dentry == dentry);
-    let there: Vec<MountId> = there.map(|(_, &id)| id).collect();
-    if there.iter().any(|&id| k.vfs.mounts.at(id).ns == own) {
-        return Err(Errno::EBUSY);
+    let mut there = k.vfs.mounts.on.iter().filter(|(on, _)| on.dentry == dentry);
+    match there.any(|(_, &id)| k.vfs.mounts.at(id).ns == own) {
+        true => Err(Errno::EBUSY),
+        false => Ok(()),
     }
+}
+
+/// A name has gone: whatever is mounted there is taken off (`detach_mounts()`).
+pub(crate) fn uncover(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId) {
+    if k.vfs.dentries.at(dentry).mounts == 0 {
+        return;
+    }
+    let there = k.vfs.mounts.on.iter().filter(|(on, _)| on.dentry == dentry);
+    let there: Vec<(PathRef, MountId)> = there.map(|(&on, &id)| (on, id)).collect();
     // The dentry must outlive the mounts on it.
     k.vfs.dentries.get(dentry);
-    for id in there {
-        propagation::leave(k, id);
-        drop_tree(k, p, id);
+    for (on, id) in there {
+        // One of them may have hung in the tree of another one, and gone with it.
+        if k.vfs.mounts.mounted_on(on) == Some(id) {
+            for id in all(k, id) {
+                propagation::leave(k, id);
+            }
+            drop_tree(k, p, id);
+        }
     }
     crate::vfs::dentry::put(k, p, dentry);
-    Ok(())
 }
 
 /// Moves a mount to another place.
