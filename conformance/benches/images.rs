@@ -5,7 +5,6 @@
 //! which the contenders take turns; cold runs drop the page cache first. Needs root, umoci and erofs-utils; others are left out if they
 //! are not installed.
 
-use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,12 +12,11 @@ use std::time::Instant;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
+use varve_conformance::bench::{Result, json_file, varve_binary};
 use varve_conformance::debian;
 
 const ROUNDS: usize = 5;
 const COLD_ROUNDS: usize = 3;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// What is done with a mounted tree, as a script of `sh` in it.
 const WORK: &[(&str, &str)] = &[
@@ -32,12 +30,8 @@ const WORK: &[(&str, &str)] = &[
 ];
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().collect();
-    let json_file = args
-        .iter()
-        .position(|arg| arg == "--json")
-        .and_then(|at| args.get(at + 1));
-    if args.iter().any(|arg| arg == "--test") {
+    let json_file = json_file();
+    if std::env::args().any(|arg| arg == "--test") {
         return Ok(());
     }
     let varve = varve_binary()?;
@@ -58,16 +52,6 @@ fn main() -> Result<()> {
 }
 
 /// The release build of the command, made if it is missing or old.
-fn varve_binary() -> Result<PathBuf> {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "-p", "varve"])
-        .status()?;
-    if !status.success() {
-        return Err("cargo build of varve failed".into());
-    }
-    Ok(varve_conformance::target_dir()?.join("release/varve"))
-}
-
 fn run(command: &mut Command) -> Result<f64> {
     let start = Instant::now();
     let output = command.stdin(Stdio::null()).output()?;

@@ -4,7 +4,6 @@
 //! `cargo bench -p varve-conformance --bench sandbox` prints a table; `-- --json FILE` also writes the figures. Times are microseconds;
 //! compare ratios, not numbers of different runs. Needs root for the native side.
 
-use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,20 +11,15 @@ use std::time::Instant;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
+use varve_conformance::bench::{self, Result, compile, parse, platforms, varve_binary};
 
 const LAYERS: usize = 10;
 const FILES: usize = 2000;
 const ROUNDS: usize = 5;
 const STARTS: usize = 30;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().collect();
-    let json_file = args
-        .iter()
-        .position(|arg| arg == "--json")
-        .and_then(|at| args.get(at + 1));
+    let json_file = bench::json_file();
     let varve = varve_binary()?;
     let dir = tempfile::tempdir()?;
     let images = build_layers(&varve, dir.path())?;
@@ -50,22 +44,6 @@ fn main() -> Result<()> {
         fs::write(file, serde_json::to_string_pretty(&report)?)?;
     }
     Ok(())
-}
-
-/// The release build of the command, beside this benchmark's own build; made if it is missing or old.
-fn varve_binary() -> Result<PathBuf> {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "-p", "varve"])
-        .status()?;
-    if !status.success() {
-        return Err("cargo build of varve failed".into());
-    }
-    let mut path = std::env::current_exe()?;
-    // target/release/deps/sandbox-HASH -> target/release/varve
-    path.pop();
-    path.pop();
-    path.push("varve");
-    Ok(path)
 }
 
 /// Layers of files, lowest first, the guest program and `true` in the lowest.
@@ -97,46 +75,14 @@ fn build_layers(varve: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
             )?;
         }
         let image = dir.join(format!("{layer}.img"));
-        let output = Command::new(varve)
-            .arg("build")
-            .arg(&tree)
-            .arg("-o")
-            .arg(&image)
-            .output()?;
-        if !output.status.success() {
-            return Err(format!("varve build: {}", String::from_utf8_lossy(&output.stderr)).into());
-        }
+        bench::image(varve, &tree, &image)?;
         images.push(image);
     }
     Ok(images)
 }
 
-fn compile(name: &str, source: &str, output: &Path, dir: &Path) -> Result<()> {
-    let file = dir.join(format!("{name}.c"));
-    fs::write(&file, source)?;
-    let status = Command::new("cc")
-        .args(["-O2", "-static", "-o"])
-        .arg(output)
-        .arg(&file)
-        .status()?;
-    if !status.success() {
-        return Err(format!("cc {name}.c failed").into());
-    }
-    Ok(())
-}
-
 fn guest_args() -> [String; 3] {
     [LAYERS.to_string(), FILES.to_string(), ROUNDS.to_string()]
-}
-
-/// The platforms that work here.
-fn platforms(varve: &Path) -> Result<Vec<String>> {
-    let output = Command::new(varve).args(["platforms", "--json"]).output()?;
-    let list = parse("varve platforms", output)?;
-    let works = |platform: &&Value| platform["works"] == true;
-    let names = list.as_array().into_iter().flatten().filter(works);
-    let names = names.filter_map(|platform| platform["name"].as_str());
-    Ok(names.map(String::from).collect())
 }
 
 fn varve_do(varve: &Path, options: &[&str], images: &[PathBuf]) -> Command {
@@ -160,15 +106,7 @@ fn run_varve(varve: &Path, platform: &str, images: &[PathBuf]) -> Result<Value> 
             println!("kvm: {counts}");
         }
     }
-    parse("varve do", output)
-}
-
-fn parse(what: &str, output: std::process::Output) -> Result<Value> {
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{what}: {}: {stderr}", output.status).into());
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    parse("varve do", &output)
 }
 
 /// Mounts that go away when this is dropped, last one first.
@@ -216,7 +154,7 @@ fn run_native(dir: &Path, images: &[PathBuf]) -> Result<Value> {
         .arg("/bin/files")
         .args(guest_args())
         .output()?;
-    parse("chroot", output)
+    parse("chroot", &output)
 }
 
 fn number(value: &Value, path: &[&dyn serde_json::value::Index]) -> f64 {

@@ -1,5 +1,6 @@
 //! What the comparisons with native Linux share: the command under test, running programs, skipping.
 
+pub mod bench;
 pub mod debian;
 pub mod native;
 

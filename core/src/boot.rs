@@ -37,6 +37,9 @@ pub struct BootConfig {
     /// Most bytes of memory that the run may use, if that is less than the memory file holds: pages of programs and of files in memory, page tables,
     /// contents of pipes. Past it the largest process is killed.
     pub memory_limit: Option<u64>,
+    /// Most threads that there may be at a time, of all programs together, at least 1 and at most 16384; past it clone(2) gives `EAGAIN`. What the
+    /// host can run, or a user's limit (`pids.max`).
+    pub threads_max: u32,
     /// What file descriptors 0, 1 and 2 are on the host.
     pub stdio: [Stdio; 3],
     /// Emit an [`Output::Strace`](crate::event::Output::Strace) for every system call.

@@ -255,7 +255,7 @@ impl Kernel {
             mm: Mm::new(ports.memory.frames(), config.memory_limit),
             vfs: Vfs::new(),
             ipc: Ipc::default(),
-            tasks: Tasks::new(),
+            tasks: Tasks::new(config.threads_max),
             ns: Namespaces::new(config.hostname.clone().into_bytes()),
             waits: Waits::default(),
             ops: Ops::default(),

@@ -307,6 +307,7 @@ pub fn bare(root: Tree) -> BootConfig {
         vdso: false,
         capabilities: crate::boot::DEFAULT_CAPABILITIES,
         memory_limit: None,
+        threads_max: u32::MAX,
     }
 }
 

@@ -9,6 +9,7 @@ mod backings;
 mod clock;
 mod crossing;
 mod images;
+mod limits;
 mod mailbox;
 mod memory;
 mod platform;

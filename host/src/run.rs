@@ -120,7 +120,12 @@ struct State {
     unchecked: u32,
     /// What a check found.
     broken: Option<String>,
-    threads: Vec<thread::JoinHandle<()>>,
+    /// The workers' host threads, until they have been waited for.
+    threads: HashMap<ThreadId, thread::JoinHandle<()>>,
+    /// Workers that are about to end.
+    leaving: Vec<ThreadId>,
+    /// Threads that could not be started, which the kernel does not know yet.
+    unstarted: Vec<(ThreadId, Regs)>,
 }
 
 pub(crate) struct Shared<P> {
@@ -237,6 +242,7 @@ pub fn run<P: Platform>(
     let platform = make(backings.clone(), &mut setup.sink)
         .map_err(|error| RunError::Host(error.what, error.source))?;
     let mut clock = Clock::new();
+    config.threads_max = config.threads_max.min(crate::limits::threads());
     config.vdso &= platform.shares_counter() && clock::counter_is_steady();
     if config.vdso {
         clock.begin_line();
@@ -294,7 +300,9 @@ pub fn run<P: Platform>(
             check_every: setup.check_every,
             unchecked: 0,
             broken: None,
-            threads: Vec::new(),
+            threads: HashMap::new(),
+            leaving: Vec::new(),
+            unstarted: Vec::new(),
         }),
         news: Condvar::new(),
     });
@@ -417,8 +425,18 @@ impl<P: Platform> Shared<P> {
         self.drain(state, own);
     }
 
-    /// Executes all outputs in order. `own` is the guest thread of this worker.
+    /// Executes all outputs, and tells the kernel of the threads that could not be started. `own` is the guest thread of this worker.
     fn drain(self: &Arc<Self>, state: &mut State, mut own: Option<(ThreadId, &mut P::Thread)>) {
+        self.execute(state, reborrow(&mut own));
+        while let Some((thread, regs)) = state.unstarted.pop() {
+            let trap = Trap::Lost;
+            let lost = Input::Trap { thread, regs, trap };
+            self.hand_in(state, reborrow(&mut own), lost);
+        }
+    }
+
+    /// Executes all outputs in order.
+    fn execute(self: &Arc<Self>, state: &mut State, mut own: Option<(ThreadId, &mut P::Thread)>) {
         let own_id = own.as_ref().map(|own| own.0);
         let mut changed = false;
         while let Some(output) = state.kernel.poll_output() {
@@ -475,6 +493,7 @@ impl<P: Platform> Shared<P> {
                 Output::EndThread(thread) => {
                     post(state, own_id, thread, Letter::End);
                     state.parked.remove(&thread);
+                    state.unstarted.retain(|(id, _)| *id != thread);
                     if let Some(worker) = state.workers.remove(&thread)
                         && own_id != Some(thread)
                         && let Some(interrupter) = worker.interrupter
@@ -574,18 +593,12 @@ impl<P: Platform> Shared<P> {
         if let Some((_, guest)) = own
             && let Err(error) = self.platform.prepare_sibling(guest, space)
         {
-            (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
+            return not_started(state, thread, regs, &error);
         }
+        reap(state);
         let mailbox = match Mailbox::new() {
             Ok(mailbox) => Arc::new(mailbox),
-            Err(error) => {
-                // Without a worker the thread never runs; the kernel is not told, so at least say it.
-                (state.sink)(SinkLine::Log(
-                    Level::Error,
-                    &format!("guest thread: {error}"),
-                ));
-                return;
-            }
+            Err(error) => return not_started(state, thread, regs, &error),
         };
         state.workers.insert(
             thread,
@@ -598,13 +611,13 @@ impl<P: Platform> Shared<P> {
         let spawned = thread::Builder::new()
             .name(format!("guest-{}", thread.0))
             .stack_size(512 << 10)
-            .spawn(move || shared.work(thread, space, regs, &mailbox));
+            .spawn(move || {
+                shared.work(thread, space, regs, &mailbox);
+                shared.lock().leaving.push(thread);
+            });
         match spawned {
-            Ok(handle) => state.threads.push(handle),
-            Err(error) => (state.sink)(SinkLine::Log(
-                Level::Error,
-                &format!("guest thread: {error}"),
-            )),
+            Ok(handle) => drop(state.threads.insert(thread, handle)),
+            Err(error) => not_started(state, thread, regs, &error),
         }
     }
 
@@ -782,7 +795,7 @@ impl<P: Platform> Shared<P> {
             threads.clear();
         }
         drop(state);
-        for thread in threads {
+        for thread in threads.into_values() {
             let _ = thread.join();
         }
         if let Some(report) = self.platform.report() {
@@ -790,6 +803,30 @@ impl<P: Platform> Shared<P> {
         }
         status
     }
+}
+
+/// Keeps a thread that will never run for the kernel to hear of.
+fn not_started(state: &mut State, thread: ThreadId, regs: Regs, error: &dyn std::error::Error) {
+    let line = format!("the host has no room for a guest thread: {error}");
+    (state.sink)(SinkLine::Log(Level::Error, &line));
+    state.workers.remove(&thread);
+    state.unstarted.push((thread, regs));
+}
+
+/// Waits for host threads that are done: until then they keep their stacks.
+fn reap(state: &mut State) {
+    let State {
+        leaving, threads, ..
+    } = state;
+    leaving.retain(|thread| {
+        let done = threads
+            .get(thread)
+            .is_none_or(|handle| handle.is_finished());
+        if done && let Some(handle) = threads.remove(thread) {
+            let _ = handle.join();
+        }
+        !done
+    });
 }
 
 /// Logs what a platform could not do; guests find out by themselves.

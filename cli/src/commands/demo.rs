@@ -120,6 +120,7 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
         seed: seed()?,
         cpus: cpus(),
         memory_limit: None,
+        threads_max: u32::MAX,
         stdio: [Stdio::Null, Stdio::Stream, Stdio::Stream],
         strace: false,
         cpuinfo: cpuinfo(),

@@ -73,6 +73,10 @@ pub(crate) struct Arguments {
     /// machine has.
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
+    /// Most threads that the sandbox may have at a time, those of all processes together, as `docker run` takes it (-1: no limit). The host's own
+    /// limits hold too.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pids_limit: Option<i64>,
     /// Check the kernel's own bookkeeping after every N inputs and at the end; status 125 if it is wrong. For finding bugs of varve.
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "4294967295")]
     check_kernel: Option<NonZeroU32>,
@@ -206,6 +210,17 @@ fn memory_limit(arguments: &Arguments) -> Result<Option<u64>> {
     Ok(Some(limit))
 }
 
+/// No limit is written as 0 too, as with `docker run`.
+fn threads_max(arguments: &Arguments) -> Result<u32> {
+    match arguments.pids_limit {
+        None | Some(-1 | 0) => Ok(u32::MAX),
+        Some(limit) if limit < 0 => {
+            bail!("--pids-limit {limit}: a number of threads, or -1 for no limit")
+        }
+        Some(limit) => Ok(u32::try_from(limit).unwrap_or(u32::MAX)),
+    }
+}
+
 fn frames(bytes: u64) -> u32 {
     u32::try_from(bytes / PAGE_SIZE)
         .unwrap_or(u32::MAX)
@@ -311,6 +326,7 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         vdso: !arguments.recording.is_asked(),
         capabilities: arguments.capabilities.set()?,
         memory_limit: memory_limit(arguments)?,
+        threads_max: threads_max(arguments)?,
     })
 }
 

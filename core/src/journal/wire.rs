@@ -240,7 +240,7 @@ structures! {
     Tree { layers, read_only, upper_limit, index }
     Mount { target, source, tree, mode }
     ImageNote { name, len, sha256, mapped, mappable }
-    BootConfig { root, mounts, init, env, cwd, user, capabilities, hostname, seed, cpus, stdio, strace, cpuinfo, vdso, memory_limit }
+    BootConfig { root, mounts, init, env, cwd, user, capabilities, hostname, seed, cpus, stdio, strace, cpuinfo, vdso, memory_limit, threads_max }
     Header { varve, platform, config, booted, images, frames, xstate_size, digest_every }
 }
 

@@ -39,7 +39,7 @@ pub(crate) const INIT: u32 = 1;
 pub(crate) const PID_MAX: u32 = 1 << 22;
 /// Numbers below are not given out again once the highest number was reached.
 const RESERVED_PIDS: u32 = 300;
-/// Most tasks there may be (`/proc/sys/kernel/threads-max`), zombies included.
+/// Most tasks there may be on any host, zombies included.
 pub(crate) const THREADS_MAX: usize = 16384;
 
 /// A set of signal handlers; shared by processes with `CLONE_SIGHAND`.
@@ -137,6 +137,8 @@ pub(crate) struct Tasks {
     next_thread: u32,
     next_sighand: u32,
     last_tid: u32,
+    /// Most tasks there may be (`/proc/sys/kernel/threads-max`), zombies included.
+    pub max: usize,
     /// Thread numbers have been given out up to [`PID_MAX`]: free ones must be searched for.
     wrapped: bool,
 }
@@ -148,7 +150,7 @@ struct Sighand {
 }
 
 impl Tasks {
-    pub(crate) fn new() -> Tasks {
+    pub(crate) fn new(max: u32) -> Tasks {
         Tasks {
             tasks: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -160,6 +162,7 @@ impl Tasks {
             next_thread: 0,
             next_sighand: 0,
             last_tid: 0,
+            max: THREADS_MAX.min(max.max(1) as usize),
             wrapped: false,
         }
     }
@@ -263,7 +266,7 @@ impl Tasks {
 
     /// A free thread number, ascending and starting again at [`RESERVED_PIDS`] after the highest. `EAGAIN`.
     fn new_tid(&mut self) -> Result<u32, Errno> {
-        if self.tasks.len() >= THREADS_MAX {
+        if self.tasks.len() >= self.max {
             return Err(Errno::EAGAIN);
         }
         // At most one number for each task, group and session is taken.

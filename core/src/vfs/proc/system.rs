@@ -14,8 +14,8 @@ use crate::machine::ThreadId;
 use crate::ns;
 use crate::port::Ports;
 use crate::syscall::system::{MACHINE, RELEASE, SYSNAME, VERSION};
+use crate::task::PID_MAX;
 use crate::task::creds::CAP_LAST;
-use crate::task::{PID_MAX, THREADS_MAX};
 use crate::vfs::fdtable::NR_OPEN;
 use crate::vfs::file::FILE_MAX;
 use crate::vfs::mount::MOUNT_MAX;
@@ -223,7 +223,7 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/kernel/tainted", Kind::Tunable("0\n")),
     (
         "sys/kernel/threads-max",
-        Kind::Value(|_| decimal(THREADS_MAX as u64)),
+        Kind::Value(|k| decimal(k.tasks.max as u64)),
     ),
     ("sys/kernel/unprivileged_bpf_disabled", Kind::Tunable("2\n")),
     (
