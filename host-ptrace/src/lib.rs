@@ -6,6 +6,7 @@
 //!
 //! * `stub` - the two pages: a loop that makes the system calls (`mmap` and the like) that page operations need
 //! * `tracee` - one traced process: making it, stopping it, its registers
+//! * `zygote` - the process that the others are copied from
 //! * `space` - page operations of an address space, queued until one of its threads runs
 //! * `thread` - a guest thread: run until the next trap
 
@@ -13,6 +14,7 @@ mod space;
 mod stub;
 mod thread;
 mod tracee;
+mod zygote;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,11 +25,13 @@ use varve_host::{Backings, Platform, PlatformError};
 use space::{Operation, Space};
 use stub::Batch;
 pub use thread::Thread;
+use zygote::Zygote;
 
 /// The ptrace host.
 pub struct Ptrace {
     backings: Arc<Backings>,
     batch: Arc<Batch>,
+    zygote: Arc<Zygote>,
     spaces: Mutex<HashMap<SpaceId, Arc<Space>>>,
     xstate_size: usize,
     cpus: Vec<usize>,
@@ -35,16 +39,17 @@ pub struct Ptrace {
 }
 
 impl Ptrace {
-    /// Prepares the host; makes one traced process to see that it is allowed and how large the floating-point state is.
+    /// Prepares the host; makes the first traced process, by which it sees that this is allowed and how large the floating-point state is.
     ///
     /// # Errors
     /// A host that does not permit ptrace: the error says what was refused.
     pub fn new(backings: Arc<Backings>) -> Result<Ptrace, PlatformError> {
         let batch = Arc::new(Batch::new().map_err(failed("stub pages"))?);
-        let xstate_size = tracee::probe(&batch)?;
+        let (zygote, xstate_size) = Zygote::start(&batch)?;
         Ok(Ptrace {
             backings,
             batch,
+            zygote: Arc::new(zygote),
             spaces: Mutex::new(HashMap::new()),
             xstate_size,
             cpus: tracee::allowed_cpus(),
@@ -91,7 +96,11 @@ impl Platform for Ptrace {
     }
 
     fn drop_space(&self, space: SpaceId) {
-        self.spaces().remove(&space);
+        if let Some(space) = self.spaces().remove(&space) {
+            space
+                .dropped
+                .store(true, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
     fn map(
@@ -140,6 +149,7 @@ impl Platform for Ptrace {
         Thread::new(
             self.backings.clone(),
             self.batch.clone(),
+            self.zygote.clone(),
             place,
             self.xstate_size,
             cpu,

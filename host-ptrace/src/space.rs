@@ -1,7 +1,7 @@
 //! Page operations of an address space, queued in order until one of its threads is about to run.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libc::pid_t;
@@ -38,6 +38,8 @@ pub(crate) struct Space {
     pub flushing: Mutex<()>,
     /// Threads that are in it on the host.
     pub threads: AtomicUsize,
+    /// The kernel has dropped it: what is still under way for it need not be done.
+    pub dropped: AtomicBool,
 }
 
 #[derive(Default)]
@@ -139,6 +141,7 @@ impl Space {
             inner: Mutex::default(),
             flushing: Mutex::new(()),
             threads: AtomicUsize::new(0),
+            dropped: AtomicBool::new(false),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::failed;
 use crate::space::{Operation, Space};
 use crate::stub::{self, Batch, CALLS_MAX, Call};
 use crate::tracee::{self, Stopped, Tracee};
+use crate::zygote::Zygote;
 
 /// `si_code` of a fault that the processor did not give an address for.
 const SI_KERNEL: i32 = 0x80;
@@ -21,6 +22,7 @@ const USER_CS: u64 = 0x33;
 pub struct Thread {
     backings: Arc<Backings>,
     batch: Arc<Batch>,
+    zygote: Arc<Zygote>,
     space: Arc<Space>,
     tracee: Tracee,
     /// What the process's registers are, as far as they were read or set.
@@ -55,6 +57,7 @@ impl Thread {
     pub(crate) fn new(
         backings: Arc<Backings>,
         batch: Arc<Batch>,
+        zygote: Arc<Zygote>,
         space: Arc<Space>,
         xstate_size: usize,
         cpu: Option<usize>,
@@ -62,7 +65,10 @@ impl Thread {
         if let Some(cpu) = cpu {
             tracee::pin(0, cpu);
         }
-        let tracee = Thread::make_tracee(&batch, &space)?;
+        let tracee = Thread::make_tracee(&batch, &zygote, &space)?;
+        if let Some(cpu) = cpu {
+            tracee::pin(tracee.pid, cpu);
+        }
         let bell = Bell {
             pid: AtomicI32::new(tracee.pid),
             interrupted: AtomicBool::new(false),
@@ -71,6 +77,7 @@ impl Thread {
         let mut thread = Thread {
             backings,
             batch,
+            zygote,
             space,
             tracee,
             known: None,
@@ -88,24 +95,27 @@ impl Thread {
 
     /// A process for a thread of the space, of which it is one from now on: the one a sibling left, or the first one. A left one has been
     /// counted since it was made, so that the space is not given back while its worker is on the way.
-    fn make_tracee(batch: &Batch, space: &Space) -> Result<Tracee, PlatformError> {
+    fn make_tracee(
+        batch: &Batch,
+        zygote: &Zygote,
+        space: &Arc<Space>,
+    ) -> Result<Tracee, PlatformError> {
         if let Some(pid) = space.take_sibling() {
             return Tracee::adopt(pid).map_err(|error| {
                 space.threads.fetch_sub(1, Ordering::SeqCst);
                 failed("tracing a guest thread")(error)
             });
         }
-        let slot = match space.slot() {
-            Some(slot) => slot,
-            None => {
-                let slot = batch.take().ok_or_else(|| {
-                    failed("more than 32768 address spaces")(io::ErrorKind::OutOfMemory.into())
-                })?;
-                space.set_slot(Some(slot));
-                slot
+        let known = space.slot();
+        let slot = known.or_else(|| batch.take()).ok_or_else(|| {
+            failed("more than 32768 address spaces")(io::ErrorKind::OutOfMemory.into())
+        })?;
+        let tracee = zygote.copy(slot, space).inspect_err(|_| {
+            if known.is_none() {
+                batch.give(slot);
             }
-        };
-        let tracee = Tracee::fork(batch, slot)?;
+        })?;
+        space.set_slot(Some(slot));
         space.threads.fetch_add(1, Ordering::SeqCst);
         Ok(tracee)
     }
@@ -146,7 +156,7 @@ impl Thread {
             space.set_slot(slot);
             space.threads.fetch_add(1, Ordering::SeqCst);
         } else {
-            self.tracee = Thread::make_tracee(&self.batch, &space)?;
+            self.tracee = Thread::make_tracee(&self.batch, &self.zygote, &space)?;
             self.bell.pid.store(self.tracee.pid, Ordering::SeqCst);
             if let Some(cpu) = self.cpu {
                 tracee::pin(self.tracee.pid, cpu);

@@ -14,8 +14,6 @@ use crate::stub::{self, Batch, Call};
 const KICK: c_int = libc::SIGUSR1;
 /// Note type of the XSAVE area (`elf.h`).
 const NT_X86_XSTATE: usize = 0x202;
-/// More than any processor's XSAVE area.
-const XSTATE_MAX: usize = 64 << 10;
 /// Offset of `rax` in `struct user`.
 const USER_RAX: usize = 10 * 8;
 /// Note type of the general registers (`elf.h`).
@@ -24,6 +22,19 @@ const NT_PRSTATUS: usize = 1;
 const HEAD: usize = std::mem::offset_of!(Regs, fs_base);
 /// One past the highest segment base that a tracer can set.
 const BASE_END: u64 = 0x7fff_ffff_f000;
+
+/// Ends a process when the thread that it is a child of ends: nobody traces it for a while.
+pub(crate) const DIE_WITH_VARVE: Call = Call {
+    number: libc::SYS_prctl as u64,
+    args: [
+        libc::PR_SET_PDEATHSIG as u64,
+        libc::SIGKILL as u64,
+        0,
+        0,
+        0,
+        0,
+    ],
+};
 
 /// A traced process of this host thread. Killed when dropped.
 #[derive(Debug)]
@@ -108,35 +119,8 @@ pub(crate) fn pin(pid: pid_t, cpu: usize) {
     let _ = rustix::thread::sched_setaffinity(rustix::process::Pid::from_raw(pid), &set);
 }
 
-/// Sees that ptrace is permitted, and how large the floating-point state is.
-///
-/// On a thread of its own, as guests are run: the stack of the process's first thread may lie where the stub pages go.
-pub(crate) fn probe(batch: &Batch) -> Result<usize, PlatformError> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .spawn_scoped(scope, || probe_here(batch))
-            .map_err(crate::failed("a thread"))?;
-        let died = |_| crate::failed("a thread")(io::ErrorKind::Other.into());
-        thread.join().map_err(died)?
-    })
-}
-
-fn probe_here(batch: &Batch) -> Result<usize, PlatformError> {
-    let slot = batch.take().ok_or_else(|| PlatformError {
-        what: "address spaces".into(),
-        source: io::ErrorKind::OutOfMemory.into(),
-    })?;
-    let tracee = Tracee::fork(batch, slot);
-    batch.give(slot);
-    let mut tracee = tracee?;
-    let mut state = vec![0; XSTATE_MAX];
-    tracee
-        .get_xstate(&mut state)
-        .map_err(crate::failed("floating-point state"))
-}
-
 impl Tracee {
-    /// Makes a process that holds nothing but the stub pages, stopped.
+    /// Makes a process that holds nothing but the stub pages, stopped, by a fork of varve.
     pub(crate) fn fork(batch: &Batch, slot: u32) -> Result<Tracee, PlatformError> {
         let here = 0u8;
         if &raw const here as u64 >= stub::CODE {
@@ -242,17 +226,33 @@ impl Tracee {
         Ok(tracee)
     }
 
-    /// Makes a process that shares this one's address space, and leaves it stopped and untraced.
-    pub(crate) fn clone_sibling(&mut self) -> io::Result<pid_t> {
-        let flags = (libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_PARENT) as u64;
+    /// Makes another process with these flags of clone(2), stopped.
+    pub(crate) fn spawn(&mut self, flags: c_int) -> io::Result<Tracee> {
         let call = Call {
             number: libc::SYS_clone as u64,
-            args: [flags, 0, 0, 0, 0, 0],
+            args: [(flags | libc::CLONE_PARENT) as u64, 0, 0, 0, 0, 0],
         };
         let pid = self.single(call)? as pid_t;
-        wait(pid)?;
-        request(libc::PTRACE_DETACH as c_int, pid, 0, libc::SIGSTOP as usize)?;
-        Ok(pid)
+        let mut child = Tracee { pid, gone: false };
+        match child.wait()? {
+            Stopped::Gone => Err(io::ErrorKind::BrokenPipe.into()),
+            _ => Ok(child),
+        }
+    }
+
+    /// Leaves the process stopped and untraced, for another thread to [`adopt`](Self::adopt).
+    pub(crate) fn release(mut self) -> io::Result<pid_t> {
+        let stop = libc::SIGSTOP as usize;
+        request(libc::PTRACE_DETACH as c_int, self.pid, 0, stop)?;
+        self.gone = true;
+        Ok(self.pid)
+    }
+
+    /// Makes a process that shares this one's address space, for another thread to [`adopt`](Self::adopt).
+    pub(crate) fn clone_sibling(&mut self) -> io::Result<pid_t> {
+        let mut sibling = self.spawn(libc::CLONE_VM | libc::CLONE_FILES)?;
+        sibling.single(DIE_WITH_VARVE)?;
+        sibling.release()
     }
 
     /// Makes one system call in the process.
@@ -553,15 +553,7 @@ fn child(fd: c_int, list_offset: u64) -> ! {
         ];
         raw(libc::SYS_mmap, args) as u64 == addr
     };
-    let die_with_tracer = [
-        libc::PR_SET_PDEATHSIG as u64,
-        libc::SIGKILL as u64,
-        0,
-        0,
-        0,
-        0,
-    ];
-    raw(libc::SYS_prctl, die_with_tracer);
+    raw(DIE_WITH_VARVE.number as c_long, DIE_WITH_VARVE.args);
     // Away from the terminal: its signals are for varve.
     raw(libc::SYS_setsid, [0; 6]);
     // Signals may be blocked in the worker; they must be able to stop the guest.
