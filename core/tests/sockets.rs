@@ -4,9 +4,11 @@ mod guest;
 
 use guest::*;
 use varve_core::machine::ThreadId;
+use varve_core::memhost::{Machine, MemHost, bare, empty_root};
 use varve_core::syscall::TABLE;
 
 const EPIPE: i64 = 32;
+const ENOBUFS: i64 = 105;
 const ECONNREFUSED: i64 = 111;
 const ETOOMANYREFS: i64 = 109;
 
@@ -15,6 +17,7 @@ const STREAM: u64 = 1;
 const DATAGRAM: u64 = 2;
 const NONBLOCK: u64 = 0o4000;
 const NOSIGNAL: u64 = 0x4000;
+const DONTWAIT: u64 = 0x40;
 const RLIMIT_NOFILE: u64 = 7;
 
 const PAIR: u64 = DATA;
@@ -164,10 +167,10 @@ fn files_that_can_be_received_stay() {
     let a = m.first();
     let [read, write] = two(&mut m, a, "pipe2", &[PAIR, NONBLOCK]);
     let [left, right] = pair(&mut m, a, STREAM);
-    let [inner_left, inner_right] = pair(&mut m, a, STREAM);
-    assert_eq!(give(&mut m, a, inner_left, &[write, inner_right]), 1);
+    let [innerleft, inner_right] = pair(&mut m, a, STREAM);
+    assert_eq!(give(&mut m, a, innerleft, &[write, inner_right]), 1);
     assert_eq!(give(&mut m, a, left, &[inner_right]), 1);
-    for fd in [write, inner_left, inner_right] {
+    for fd in [write, innerleft, inner_right] {
         close(&mut m, a, fd);
     }
     assert_eq!(now(&mut m, a, "read", &[read, TEXT, 1]), -EAGAIN);
@@ -356,4 +359,94 @@ fn a_signal_ends_one_request() {
     let events = now(&mut m, b, "io_getevents", &[context, 0, 8, TEXT, 0]);
     assert_eq!(events, 2);
     assert_eq!(long(&mut m, b, TEXT + 32 + 16) as i64, -EINTR);
+}
+
+/// An array of a thousand `struct mmsghdr` that are all the same.
+fn thousand(m: &mut Guests, t: ThreadId, [control, control_len]: [u64; 2]) -> u64 {
+    let array = now(m, t, "mmap", &[0, 1 << 17, 3, 0x22, u64::MAX, 0]) as u64;
+    m.poke(t, IOV, &longs(&[TEXT, 1])).unwrap();
+    let header = [0, 0, IOV, 1, control, control_len, 0, 0];
+    m.poke(t, array, &longs(&header.repeat(1024))).unwrap();
+    array
+}
+
+/// Sends messages to new sockets until an error that is told: how many, and the error.
+#[track_caller]
+fn fill_all(m: &mut Guests, t: ThreadId, array: u64) -> (i64, i64) {
+    let mut sent = 0;
+    loop {
+        let socketpair = [UNIX, STREAM, 0, PAIR];
+        assert_eq!(m.call(t, number("socketpair"), &socketpair), Some(0));
+        let fd = u64::from(word(m, t, PAIR));
+        loop {
+            let args = [fd, array, 1024, DONTWAIT];
+            match m.call(t, number("sendmmsg"), &args).unwrap() {
+                count if count > 0 => sent += count,
+                errno if errno == -EAGAIN => break,
+                errno => return (sent, errno),
+            }
+        }
+    }
+}
+
+/// What all queues hold is bounded by the memory that messages take, not by their bytes.
+#[test]
+fn all_messages_take_so_much_memory() {
+    const MESSAGES: i64 = (1 << 28) / 768;
+    // The kernel's memory comes out of what the host has.
+    let host = MemHost::new(1 << 17, Vec::new());
+    let mut m = Machine::boot(bare(empty_root()), host).unwrap();
+    let t = m.first();
+    let [left, right] = pair(&mut m, t, STREAM);
+    assert_eq!(now(&mut m, t, "write", &[left, TEXT, 1]), 1);
+    m.poke(t, TEXT, &longs(&[4096, 4096])).unwrap();
+    assert_eq!(now(&mut m, t, "setrlimit", &[RLIMIT_NOFILE, TEXT]), 0);
+    let array = thousand(&mut m, t, [0, 0]);
+    let filled = fill_all(&mut m, t, array);
+    assert_eq!(filled, (MESSAGES - 1, -ENOBUFS));
+    let [other, _] = pair(&mut m, t, STREAM);
+    assert_eq!(now(&mut m, t, "write", &[other, TEXT, 1]), -ENOBUFS);
+    assert_eq!(now(&mut m, t, "read", &[right, TEXT, 1]), 1);
+    assert_eq!(now(&mut m, t, "write", &[other, TEXT, 1]), 1);
+}
+
+/// Also who is not limited has so many files in messages.
+#[test]
+fn all_messages_hold_so_many_files() {
+    const FILES: u64 = 253;
+    let mut config = bare(empty_root());
+    config.capabilities = u64::MAX;
+    let mut m = Machine::boot(config, MemHost::new(4096, Vec::new())).unwrap();
+    let t = m.first();
+    let control = now(&mut m, t, "mmap", &[0, 4096, 3, 0x22, u64::MAX, 0]) as u64;
+    let len = 16 + 4 * FILES;
+    m.poke(t, control, &longs(&[len, 1 | 1 << 32])).unwrap();
+    let array = thousand(&mut m, t, [control, len.next_multiple_of(8)]);
+    let filled = fill_all(&mut m, t, array);
+    assert_eq!(filled, ((1 << 20) / FILES as i64, -ETOOMANYREFS));
+    assert_eq!(m.kernel.check(), Ok(()));
+}
+
+/// The more files are in flight, the more closes it takes until garbage is looked for.
+#[test]
+fn closes_pay_for_the_search() {
+    let mut m = boot();
+    let t = m.first();
+    let [left, _right] = pair(&mut m, t, STREAM);
+    for _ in 0..10 {
+        assert_eq!(give(&mut m, t, left, &[0; 64]), 1);
+    }
+    let [read, write] = two(&mut m, t, "pipe2", &[PAIR, NONBLOCK]);
+    let [one, other] = pair(&mut m, t, STREAM);
+    assert_eq!(give(&mut m, t, one, &[one, other, write]), 1);
+    for fd in [write, one, other] {
+        close(&mut m, t, fd);
+    }
+    let mut closes = 1;
+    while now(&mut m, t, "read", &[read, TEXT, 1]) == -EAGAIN {
+        let fd = now(&mut m, t, "socket", &[UNIX, STREAM, 0]) as u64;
+        close(&mut m, t, fd);
+        closes += 1;
+    }
+    assert!((8..=12).contains(&closes), "{closes}");
 }

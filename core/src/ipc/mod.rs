@@ -373,7 +373,7 @@ pub(crate) fn caller(cx: &Cx<'_, '_>) -> u32 {
 
 /// Bytes that are charged for what lies between processes: in pipes, sockets and message queues.
 pub(crate) fn charged(k: &Kernel) -> u64 {
-    k.vfs.pipes.charged()
+    k.vfs.pipes.charged() + k.vfs.sockets.charged()
 }
 
 /// Whether counts are sums of what is there; for invariant checks.

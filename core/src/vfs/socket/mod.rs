@@ -133,7 +133,7 @@ pub(crate) struct Sockets {
     next: u32,
     pub(super) in_flight: InFlight,
     unix: unix::Names,
-    /// Bytes in all queues.
+    /// Bytes in all queues, with what is beside them.
     queued: usize,
 }
 
@@ -144,6 +144,11 @@ impl Sockets {
 
     pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut Socket> {
         self.sockets.get_mut(&id)
+    }
+
+    /// Bytes that are charged for all of them.
+    pub(crate) fn charged(&self) -> u64 {
+        self.queued as u64
     }
 
     fn add(&mut self, socket: Socket) -> Result<SocketId, Errno> {

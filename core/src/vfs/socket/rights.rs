@@ -1,10 +1,10 @@
 //! Open files inside messages (`SCM_RIGHTS` of unix(7)): who is charged for them, and how those are found that nobody can receive any more.
 //!
 //! A file in a message is a reference like a descriptor. A socket may be in a queue that only its own file leads to; such files are
-//! garbage, and [`collect`] finds them: of the sockets whose every reference is in flight, those stay that a queue leads to which can be
-//! read. It runs when a socket is closed, and not more often than files are in flight, so that it costs a constant for each.
+//! garbage, and [`garbage`] finds them: of the sockets whose every reference is in flight, those stay that a queue leads to which can be
+//! read. It runs when a socket is closed, once in so many closes that each pays for [`SHARE`] of the files in flight and of the sockets that
+//! wait to be accepted.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -20,8 +20,10 @@ use crate::vfs::file::{self, FileId, FileKind};
 
 /// Most files of one message (`SCM_MAX_FD`).
 pub(crate) const FILES_MAX: usize = 253;
-/// So many sockets in flight are looked through at every close.
-const CHEAP: u64 = 64;
+/// Most files in all messages, whoever has sent them.
+const IN_FLIGHT_MAX: u64 = 1 << 20;
+/// So many files in flight are looked through for each close.
+const SHARE: u64 = 64;
 
 /// The files of a message.
 #[derive(Clone, Debug, Hash)]
@@ -39,6 +41,8 @@ pub(crate) struct InFlight {
     files: BTreeMap<FileId, u32>,
     /// The same by user.
     users: BTreeMap<u32, u32>,
+    /// Number of references.
+    references: u64,
     /// How many of the files are sockets.
     sockets: u64,
     /// Closes since garbage was looked for.
@@ -48,7 +52,7 @@ pub(crate) struct InFlight {
 }
 
 /// Puts files into flight, with a reference each. `ETOOMANYREFS` if the user has too many there already.
-pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Box<Rights>>, Errno> {
+pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Rights>, Errno> {
     if files.is_empty() {
         return Ok(None);
     }
@@ -57,8 +61,10 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Box<R
     let privileged = creds.capable(g::CAP_SYS_RESOURCE) || creds.capable(g::CAP_SYS_ADMIN);
     let limit = cx.rlimit(g::RLIMIT_NOFILE);
     let has_too_many = |k: &Kernel| {
-        let count = k.vfs.sockets.in_flight.users.get(&uid);
-        u64::from(count.copied().unwrap_or(0)) > limit && !privileged
+        let in_flight = &k.vfs.sockets.in_flight;
+        let count = in_flight.users.get(&uid).copied().unwrap_or(0);
+        u64::from(count) > limit && !privileged
+            || in_flight.references + files.len() as u64 > IN_FLIGHT_MAX
     };
     if has_too_many(cx.k) {
         collect(cx.k, cx.p);
@@ -76,10 +82,11 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Box<R
         let in_flight = &mut cx.k.vfs.sockets.in_flight;
         let count = in_flight.files.entry(id).or_default();
         *count += 1;
+        in_flight.references += 1;
         in_flight.sockets += u64::from(socket && *count == 1);
         *in_flight.users.entry(uid).or_default() += 1;
     }
-    Ok(Some(Box::new(rights)))
+    Ok(Some(rights))
 }
 
 /// Takes files out of flight. The references are the caller's.
@@ -89,6 +96,7 @@ pub(super) fn receive(k: &mut Kernel, rights: Rights) -> Vec<FileId> {
         let in_flight = &mut k.vfs.sockets.in_flight;
         if let Some(count) = in_flight.files.get_mut(&id) {
             *count -= 1;
+            in_flight.references -= 1;
             if *count == 0 {
                 in_flight.files.remove(&id);
                 in_flight.sockets -= u64::from(socket);
@@ -119,8 +127,16 @@ pub(crate) fn drop_files(k: &mut Kernel, p: &mut Ports<'_>, files: Vec<FileId>) 
         return;
     }
     k.vfs.sockets.in_flight.closing = Some(files);
-    while let Some(id) = k.vfs.sockets.in_flight.closing.as_mut().and_then(Vec::pop) {
-        file::put(k, p, id);
+    loop {
+        while let Some(id) = k.vfs.sockets.in_flight.closing.as_mut().and_then(Vec::pop) {
+            file::put(k, p, id);
+        }
+        // What was closed may have been the way to others.
+        if !is_due(k) {
+            break;
+        }
+        let garbage = garbage(k);
+        k.vfs.sockets.in_flight.closing = Some(garbage);
     }
     k.vfs.sockets.in_flight.closing = None;
 }
@@ -128,13 +144,20 @@ pub(crate) fn drop_files(k: &mut Kernel, p: &mut Ports<'_>, files: Vec<FileId>) 
 /// A socket was closed: what was in flight through it may be garbage now.
 pub(super) fn socket_closed(k: &mut Kernel, p: &mut Ports<'_>) {
     let in_flight = &mut k.vfs.sockets.in_flight;
-    if in_flight.sockets == 0 || in_flight.closing.is_some() {
+    if in_flight.sockets == 0 {
         return;
     }
     in_flight.closes += 1;
-    if in_flight.sockets <= CHEAP || in_flight.closes >= in_flight.sockets {
+    if in_flight.closing.is_none() {
         collect(k, p);
     }
+}
+
+/// Whether there were closes enough to pay for a search.
+fn is_due(k: &Kernel) -> bool {
+    let in_flight = &k.vfs.sockets.in_flight;
+    let work = in_flight.references + k.vfs.sockets.unix.pending;
+    in_flight.closes > 0 && in_flight.closes.saturating_mul(SHARE) >= work
 }
 
 /// A reference on a file was given back, and others stay: a socket may have become garbage.
@@ -160,8 +183,16 @@ fn socket_of(k: &Kernel, id: FileId) -> Option<SocketId> {
     }
 }
 
-/// Closes the files that only each other's queues lead to.
+/// Closes the files that only each other's queues lead to, if it is time to look for them.
 fn collect(k: &mut Kernel, p: &mut Ports<'_>) {
+    if is_due(k) {
+        let garbage = garbage(k);
+        drop_files(k, p, garbage);
+    }
+}
+
+/// The files in queues that only each other lead to, taken out of flight.
+fn garbage(k: &mut Kernel) -> Vec<FileId> {
     k.vfs.sockets.in_flight.closes = 0;
     // Sockets all of whose references are in flight, and how many of these are not in queues of such sockets.
     let mut outside: BTreeMap<FileId, u32> = BTreeMap::new();
@@ -201,7 +232,7 @@ fn collect(k: &mut Kernel, p: &mut Ports<'_>) {
             files.extend(receive(k, rights));
         }
     }
-    drop_files(k, p, files);
+    files
 }
 
 /// Calls `each` for every file in the queues that a socket's file leads to.
@@ -238,8 +269,10 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
         }
     }
     let sockets = files.keys().filter(|id| is_socket(k, **id)).count() as u64;
-    let counted = (&in_flight.files, &in_flight.users, in_flight.sockets);
-    match counted == (&files, &users, sockets) && in_flight.closing.is_none() {
+    let references: u64 = files.values().map(|&count| u64::from(count)).sum();
+    let counts = (in_flight.sockets, in_flight.references);
+    let counted = (&in_flight.files, &in_flight.users, counts);
+    match counted == (&files, &users, (sockets, references)) && in_flight.closing.is_none() {
         true => Ok(()),
         false => Err(format!("in flight: {in_flight:?}, but {files:?} are")),
     }

@@ -78,6 +78,7 @@ fn connect_stream(
     unix.peer_cred = listener_cred;
     let unix = socket::at_mut(cx.k, other).unix_mut();
     unix.pending.push_back(accepted);
+    cx.k.vfs.sockets.unix.pending += 1;
     cx.k.notify(WaitKey::Socket(other), ready::IN);
     Ok(())
 }
@@ -171,6 +172,7 @@ pub(crate) fn accept(cx: &mut Cx<'_, '_>, id: SocketId, no_wait: bool) -> Result
 
 /// The first socket that waits is accepted: it belongs to a file from now on.
 pub(crate) fn accepted(k: &mut Kernel, id: SocketId) {
-    socket::at_mut(k, id).unix_mut().pending.pop_front();
+    let first = socket::at_mut(k, id).unix_mut().pending.pop_front();
+    k.vfs.sockets.unix.pending -= u64::from(first.is_some());
     k.wake_threads(WaitKey::Socket(id));
 }

@@ -121,6 +121,8 @@ pub(super) struct Names {
     inodes: BTreeMap<InodeRef, SocketId>,
     /// Where the search for a free name begins.
     next: u32,
+    /// Number of sockets that wait to be accepted.
+    pub(super) pending: u64,
 }
 
 /// Makes a socket: `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `ENFILE`.
@@ -210,6 +212,7 @@ pub(crate) fn shutdown(k: &mut Kernel, id: SocketId, how: u8) {
 /// A socket is closed, with those that wait to be accepted at it.
 pub(super) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SocketId) {
     for pending in release_one(k, p, id, false) {
+        k.vfs.sockets.unix.pending -= 1;
         release_one(k, p, pending, true);
     }
 }
@@ -269,20 +272,28 @@ fn release_one(
 /// Frees the messages of a queue: the files in them.
 fn discard(k: &mut Kernel, queue: Queue) -> Vec<crate::vfs::FileId> {
     let mut files = Vec::new();
-    k.vfs.sockets.queued -= queue.bytes();
-    for piece in queue.into_pieces() {
+    let (pieces, rights) = queue.into_parts();
+    for piece in pieces {
         repay(k, piece.sender, piece.charge);
-        if let Some(rights) = piece.rights {
-            files.extend(rights::receive(k, *rights));
-        }
+    }
+    for (_, rights) in rights {
+        files.extend(rights::receive(k, rights));
     }
     files
 }
 
+/// All queues hold `new` instead of `old` bytes, with what is beside them.
+fn charge(k: &mut Kernel, old: usize, new: usize) {
+    let queued = &mut k.vfs.sockets.queued;
+    *queued = *queued + new - old;
+    k.mm.frames.charge(old as u64, new as u64);
+}
+
 /// A message is gone: its sender may send more.
-fn repay(k: &mut Kernel, sender: SocketId, charge: usize) {
+fn repay(k: &mut Kernel, sender: SocketId, paid: usize) {
+    charge(k, paid, 0);
     if let Some(socket) = k.vfs.sockets.get_mut(sender) {
-        socket.unreceived -= charge.min(socket.unreceived);
+        socket.unreceived -= paid.min(socket.unreceived);
         if socket.has_room() {
             announce_room(k, sender);
         }
@@ -326,11 +337,11 @@ pub(super) fn take_rights(k: &mut Kernel, id: SocketId) -> Vec<Rights> {
     let Some(socket) = k.vfs.sockets.get_mut(id) else {
         return taken;
     };
-    taken.extend(socket.unix_mut().queue.take_rights().map(|rights| *rights));
+    taken.extend(socket.unix_mut().queue.take_rights());
     let pending: Vec<SocketId> = socket.unix().pending.iter().copied().collect();
     for id in pending {
         if let Some(socket) = k.vfs.sockets.get_mut(id) {
-            taken.extend(socket.unix_mut().queue.take_rights().map(|rights| *rights));
+            taken.extend(socket.unix_mut().queue.take_rights());
         }
     }
     taken
@@ -344,12 +355,12 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
     let mut bytes = 0;
     for (&id, socket) in &sockets.sockets {
         let unix = socket.unix();
-        bytes += unix.queue.bytes();
         if !unix.queue.is_consistent() {
             return Err(format!("{id:?}: its pieces are not its bytes"));
         }
         for piece in unix.queue.pieces() {
             *charged.entry(piece.sender).or_default() += piece.charge;
+            bytes += piece.charge;
         }
         for other in &unix.pending {
             pending += 1;
@@ -379,7 +390,7 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
         }
     }
     let without_file = sockets.sockets.values().filter(|socket| !socket.has_file);
-    if without_file.count() != pending {
+    if without_file.count() != pending || sockets.unix.pending != pending as u64 {
         return Err(format!("{pending} sockets wait to be accepted"));
     }
     match bytes == sockets.queued {

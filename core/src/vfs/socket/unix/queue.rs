@@ -1,6 +1,5 @@
 //! The queue of a socket: a ring of bytes and what they consist of.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use super::super::rights::Rights;
@@ -17,8 +16,9 @@ const MESSAGE_PAGES: usize = 17 * PAGE_SIZE as usize;
 const SHARED_INFO: usize = 320;
 const BUFFER_INFO: usize = 256;
 const BUFFER_MIN: usize = 512;
-/// A ring is given back when it is empty and larger than this.
-const RING_KEPT: usize = 65536;
+/// Bytes and pieces that an empty queue keeps memory for.
+const RING_KEPT: usize = 4096;
+const PIECES_KEPT: usize = 16;
 
 /// Most bytes of one piece of a stream, with this send buffer.
 pub(super) fn stream_piece(send_buffer: u32) -> usize {
@@ -55,7 +55,6 @@ pub(super) struct Piece {
     pub name: Option<Name>,
     /// Who sent it, if somebody asked.
     pub cred: Option<Cred>,
-    pub rights: Option<Box<Rights>>,
 }
 
 /// A queue.
@@ -63,6 +62,10 @@ pub(super) struct Piece {
 pub(super) struct Queue {
     data: VecDeque<u8>,
     pieces: VecDeque<Piece>,
+    /// Pieces that were taken out, so that they have numbers.
+    taken: u64,
+    /// The files of those pieces that have some, by their numbers in ascending order.
+    rights: VecDeque<(u64, Rights)>,
 }
 
 impl Queue {
@@ -101,49 +104,79 @@ impl Queue {
     }
 
     /// The last bytes of the ring are this piece.
-    pub(super) fn push(&mut self, piece: Piece) {
+    pub(super) fn push(&mut self, piece: Piece, rights: Option<Rights>) {
+        let number = self.taken + self.pieces.len() as u64;
+        self.rights.extend(rights.map(|rights| (number, rights)));
         self.pieces.push_back(piece);
     }
 
-    /// Takes bytes out of the first piece, which stays, and its files.
-    pub(super) fn take(&mut self, len: usize) -> Option<Box<Rights>> {
-        let piece = self.pieces.front_mut()?;
+    /// Takes bytes out of the first piece, which stays.
+    pub(super) fn take(&mut self, len: usize) {
+        let Some(piece) = self.pieces.front_mut() else {
+            return;
+        };
         let len = len.min(piece.len);
         piece.len -= len;
-        let rights = piece.rights.take();
         self.data.drain(..len);
-        rights
+        self.shrink();
     }
 
-    /// Takes the first piece out, with what is left of it.
+    /// Takes the files of the first piece out.
+    pub(super) fn take_first_rights(&mut self) -> Option<Rights> {
+        let first = self.taken;
+        let taken = self.rights.pop_front_if(|(number, _)| *number == first);
+        taken.map(|(_, rights)| rights)
+    }
+
+    /// Takes the first piece out, with what is left of it; its files have been.
     pub(super) fn pop(&mut self) -> Option<Piece> {
         let piece = self.pieces.pop_front()?;
+        self.taken += 1;
         self.data.drain(..piece.len.min(self.data.len()));
-        if self.data.is_empty() && self.data.capacity() > RING_KEPT {
-            self.data = VecDeque::new();
-        }
+        self.shrink();
         Some(piece)
     }
 
-    pub(super) fn into_pieces(self) -> impl Iterator<Item = Piece> {
-        self.pieces.into_iter()
+    /// Gives memory back that is not needed any more. A queue has room for four times what is in it at most, and a little.
+    pub(super) fn shrink(&mut self) {
+        shrink(&mut self.data, RING_KEPT);
+        shrink(&mut self.pieces, PIECES_KEPT);
+        shrink(&mut self.rights, PIECES_KEPT);
+    }
+
+    pub(super) fn into_parts(self) -> (VecDeque<Piece>, VecDeque<(u64, Rights)>) {
+        (self.pieces, self.rights)
     }
 
     pub(super) fn rights(&self) -> impl Iterator<Item = &Rights> {
-        self.pieces
-            .iter()
-            .filter_map(|piece| piece.rights.as_deref())
+        self.rights.iter().map(|(_, rights)| rights)
     }
 
-    pub(super) fn take_rights(&mut self) -> impl Iterator<Item = Box<Rights>> + '_ {
-        self.pieces
-            .iter_mut()
-            .filter_map(|piece| piece.rights.take())
+    /// The files of the piece at a place.
+    pub(super) fn rights_at(&self, index: usize) -> Option<&Rights> {
+        let number = self.taken + index as u64;
+        let place = self.rights.binary_search_by_key(&number, |&(at, _)| at);
+        self.rights.get(place.ok()?).map(|(_, rights)| rights)
     }
 
-    /// Whether the pieces are all of the bytes.
+    /// Takes all files out; the pieces stay.
+    pub(super) fn take_rights(&mut self) -> impl Iterator<Item = Rights> + use<> {
+        let rights = core::mem::take(&mut self.rights);
+        rights.into_iter().map(|(_, rights)| rights)
+    }
+
+    /// Whether the pieces are all of the bytes, and memory is kept for what is there.
     pub(super) fn is_consistent(&self) -> bool {
-        self.pieces.iter().map(|piece| piece.len).sum::<usize>() == self.data.len()
+        let kept = |capacity: usize, len: usize, least| capacity <= (4 * len + 4).max(2 * least);
+        kept(self.data.capacity(), self.data.len(), RING_KEPT)
+            && kept(self.pieces.capacity(), self.pieces.len(), PIECES_KEPT)
+            && self.pieces.iter().map(|piece| piece.len).sum::<usize>() == self.data.len()
+    }
+}
+
+fn shrink<T>(ring: &mut VecDeque<T>, least: usize) {
+    if ring.capacity() > least && ring.len() < ring.capacity() / 4 {
+        ring.shrink_to((2 * ring.len()).max(least));
     }
 }
 
@@ -179,5 +212,35 @@ mod tests {
         ] {
             assert_eq!(charge_message(len), charge, "{len}");
         }
+    }
+
+    /// Memory goes with the messages, also while some stay.
+    #[test]
+    fn memory_is_given_back() {
+        let mut queue = Queue::default();
+        let piece = |len| Piece {
+            len,
+            charge: charge_stream(len),
+            sender: SocketId(1),
+            name: None,
+            cred: None,
+        };
+        let push = |queue: &mut Queue, len| {
+            queue.ring_mut().extend(core::iter::repeat_n(1, len));
+            queue.push(piece(len), None);
+        };
+        for _ in 0..10 {
+            push(&mut queue, 1);
+            push(&mut queue, 1 << 16);
+            (0..1000).for_each(|_| push(&mut queue, 1));
+            while queue.len() > 1 {
+                queue.pop();
+                assert!(queue.is_consistent());
+            }
+            assert_eq!(queue.bytes(), 1);
+            assert!(queue.data.capacity() <= RING_KEPT);
+            queue.pop();
+        }
+        assert!(queue.is_empty());
     }
 }

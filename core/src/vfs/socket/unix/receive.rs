@@ -83,20 +83,25 @@ fn copy(
 
 /// Takes the first piece out and gives its sender room again.
 fn finish(cx: &mut Cx<'_, '_>, id: SocketId) -> Vec<crate::vfs::FileId> {
-    let Some(piece) = socket::at_mut(cx.k, id).unix_mut().queue.pop() else {
-        return Vec::new();
-    };
-    cx.k.vfs.sockets.queued -= piece.len;
-    repay(cx.k, piece.sender, piece.charge);
-    match piece.rights {
-        Some(rights) => rights::receive(cx.k, *rights),
+    let files = take_files(cx.k, id);
+    if let Some(piece) = socket::at_mut(cx.k, id).unix_mut().queue.pop() {
+        repay(cx.k, piece.sender, piece.charge);
+    }
+    files
+}
+
+/// The files of the first piece, which has them no more.
+fn take_files(k: &mut Kernel, id: SocketId) -> Vec<crate::vfs::FileId> {
+    match socket::at_mut(k, id).unix_mut().queue.take_first_rights() {
+        Some(rights) => rights::receive(k, rights),
         None => Vec::new(),
     }
 }
 
 /// Files of a piece that stays in the queue.
 fn peek_files(k: &mut Kernel, id: SocketId, index: usize) -> Vec<crate::vfs::FileId> {
-    match piece(k, id, index).and_then(|piece| piece.rights.clone()) {
+    let rights = socket::at(k, id).unix().queue.rights_at(index);
+    match rights.cloned() {
         Some(rights) => rights::peek(k, &rights),
         None => Vec::new(),
     }
@@ -210,16 +215,13 @@ fn receive_stream(
                 files
             }
             false => {
+                let files = take_files(cx.k, id);
                 let unix = socket::at_mut(cx.k, id).unix_mut();
-                let rights = unix.queue.take(chunk as usize);
-                cx.k.vfs.sockets.queued -= chunk as usize;
+                unix.queue.take(chunk as usize);
                 if chunk == len as u64 {
                     finish(cx, id);
                 }
-                match rights {
-                    Some(rights) => rights::receive(cx.k, *rights),
-                    None => Vec::new(),
-                }
+                files
             }
         };
         if !files.is_empty() {

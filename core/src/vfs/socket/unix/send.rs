@@ -14,7 +14,7 @@ use crate::abi::raw::{general as g, net as n};
 use crate::kernel::{Cx, Stop, WaitKey};
 use crate::vfs::{caller, ready};
 
-/// Most bytes in all queues together.
+/// Most bytes in all queues together, as senders are charged for them.
 const QUEUED_MAX: usize = 1 << 28;
 /// What of a send buffer a message leaves (`unix_dgram_sendmsg`).
 const RESERVE: u64 = 32;
@@ -49,7 +49,13 @@ fn patience(k: &Kernel, id: SocketId, message: &Outgoing) -> Patience {
 }
 
 /// Room for one more buffer, as `sock_alloc_send_pskb()` looks for it; waits for it.
-fn room(cx: &mut Cx<'_, '_>, id: SocketId, message: &Outgoing, done: Progress) -> Result<(), Stop> {
+fn room(
+    cx: &mut Cx<'_, '_>,
+    id: SocketId,
+    charge: usize,
+    message: &Outgoing,
+    done: Progress,
+) -> Result<(), Stop> {
     let socket = socket::at_mut(cx.k, id);
     socket.take_error()?;
     if socket.shutdown & NO_SEND != 0 {
@@ -59,7 +65,7 @@ fn room(cx: &mut Cx<'_, '_>, id: SocketId, message: &Outgoing, done: Progress) -
         let patience = patience(cx.k, id, message);
         return wait(cx, id, patience, done);
     }
-    match cx.k.vfs.sockets.queued >= QUEUED_MAX {
+    match cx.k.vfs.sockets.queued + charge > QUEUED_MAX {
         true => Err(Errno::ENOBUFS.into()),
         false => Ok(()),
     }
@@ -100,27 +106,29 @@ fn enqueue(
         Some(socket.unix_mut().queue.ring_mut())
     });
     if let Err(errno) = filled {
+        if let Some(socket) = cx.k.vfs.sockets.get_mut(to) {
+            socket.unix_mut().queue.shrink();
+        }
         if let Some(rights) = rights {
-            let files = rights::receive(cx.k, *rights);
+            let files = rights::receive(cx.k, rights);
             rights::drop_files(cx.k, cx.p, files);
         }
         return Err(errno);
     }
     let cred = credentials(cx, id, to, message);
     let name = socket::at(cx.k, id).unix().name.clone();
-    let sockets = &mut cx.k.vfs.sockets;
-    sockets.queued += len;
-    if let Some(socket) = sockets.get_mut(to) {
-        socket.unix_mut().queue.push(Piece {
-            len,
-            charge,
-            sender: id,
-            name,
-            cred,
-            rights,
-        });
+    let piece = Piece {
+        len,
+        charge,
+        sender: id,
+        name,
+        cred,
+    };
+    if let Some(socket) = cx.k.vfs.sockets.get_mut(to) {
+        socket.unix_mut().queue.push(piece, rights);
     }
     socket::at_mut(cx.k, id).unreceived += charge;
+    super::charge(cx.k, 0, charge);
     cx.k.notify(WaitKey::Socket(to), ready::IN);
     Ok(())
 }
@@ -150,13 +158,13 @@ fn send_stream(
     while result.is_ok() && data.left() > 0 {
         let piece = queue::stream_piece(socket::at(cx.k, id).options.send_buffer);
         let len = data.left().min(piece as u64) as usize;
-        result = room(cx, id, message, done).and_then(|()| {
+        let sizes = (len, queue::charge_stream(len));
+        result = room(cx, id, sizes.1, message, done).and_then(|()| {
             let open = cx.k.vfs.sockets.get(to);
             if open.is_none_or(|to| to.shutdown & NO_RECEIVE != 0) {
                 broken = true;
                 return Err(Errno::EPIPE.into());
             }
-            let sizes = (len, queue::charge_stream(len));
             Ok(enqueue(
                 cx,
                 (id, to),
@@ -207,7 +215,8 @@ fn send_message(
     if len > limit {
         return Err(Errno::EMSGSIZE.into());
     }
-    room(cx, id, message, done)?;
+    let sizes = (len as usize, queue::charge_message(len as usize));
+    room(cx, id, sizes.1, message, done)?;
     let to = match address {
         Some(address) => bind::find(cx, kind, address)?,
         None => socket::at(cx.k, id).unix().peer.ok_or(Errno::ENOTCONN)?,
@@ -233,7 +242,6 @@ fn send_message(
         let patience = patience(cx.k, id, message);
         return wait(cx, to, patience, done);
     }
-    let sizes = (len as usize, queue::charge_message(len as usize));
     enqueue(cx, (id, to), data, sizes, message, true)?;
     Ok(len)
 }
