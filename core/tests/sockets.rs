@@ -15,6 +15,7 @@ const ETOOMANYREFS: i64 = 109;
 const UNIX: u64 = 1;
 const STREAM: u64 = 1;
 const DATAGRAM: u64 = 2;
+const SEQPACKET: u64 = 5;
 const NONBLOCK: u64 = 0o4000;
 const NOSIGNAL: u64 = 0x4000;
 const DONTWAIT: u64 = 0x40;
@@ -449,4 +450,37 @@ fn closes_pay_for_the_search() {
         closes += 1;
     }
     assert!((8..=12).contains(&closes), "{closes}");
+}
+
+/// Bytes that splice(2) takes out of a socket go into the pipe, also if they are fewer than the socket is to wait for.
+#[test]
+fn a_splice_keeps_what_it_takes() {
+    let mut m = boot();
+    let t = m.first();
+    let [read, write] = two(&mut m, t, "pipe2", &[PAIR, NONBLOCK]);
+    let [left, right] = pair(&mut m, t, STREAM);
+    m.poke(t, TEXT, &100u32.to_le_bytes()).unwrap();
+    let low_water = [right, 1, 18, TEXT, 4];
+    assert_eq!(now(&mut m, t, "setsockopt", &low_water), 0);
+    assert_eq!(now(&mut m, t, "write", &[left, TEXT, 5]), 5);
+    assert_eq!(now(&mut m, t, "splice", &[right, 0, write, 0, 10, 0]), 5);
+    assert_eq!(now(&mut m, t, "read", &[read, TEXT, 10]), 5);
+}
+
+/// An error after the first messages is told to the next call.
+#[test]
+fn an_error_after_a_message() {
+    let mut m = boot();
+    let a = m.first();
+    let b = thread(&mut m, a);
+    let [left, right] = pair(&mut m, a, SEQPACKET);
+    let array = thousand(&mut m, a, [0, 0]);
+    assert_eq!(now(&mut m, a, "write", &[left, TEXT, 1]), 1);
+    assert_eq!(now(&mut m, a, "write", &[right, TEXT, 1]), 1);
+    waits(&mut m, b, "recvmmsg", &[right, array, 2, 0, 0]);
+    close(&mut m, a, left);
+    assert_eq!(returned(&mut m, b), 1);
+    assert_eq!(now(&mut m, b, "recvmmsg", &[right, array, 2, 0, 0]), -104);
+    // The error is told once; then there is the end.
+    assert_eq!(now(&mut m, b, "recvmmsg", &[right, array, 1, 0, 0]), 1);
 }

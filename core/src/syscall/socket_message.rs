@@ -343,15 +343,27 @@ pub(super) fn recvmmsg(
     }
     let span = read_span(cx, timeout.0, NANOS)?;
     let (file, id) = find(cx, fd)?;
-    socket::at_mut(cx.k, id).take_error()?;
+    if Progress::of(cx).messages == 0 {
+        socket::at_mut(cx.k, id).take_error()?;
+    }
     let count = many(cx, vlen.0.min(MESSAGES_MAX), |cx, index, done| {
         let at = msgvec.0.wrapping_add(u64::from(index) * MMSG_SIZE);
         let mut how = flags & !WAIT_FOR_ONE;
         if flags & WAIT_FOR_ONE != 0 && index > 0 {
             how |= n::MSG_DONTWAIT;
         }
-        let (len, _) = receive_message(cx, (file, id), at, how, done)?;
-        cx.write_obj(at.wrapping_add(MMSG_LEN_AT), &(len as u32))?;
+        let received = receive_message(cx, (file, id), at, how, done).and_then(|(len, _)| {
+            let told = cx.write_obj(at.wrapping_add(MMSG_LEN_AT), &(len as u32));
+            told.map_err(Stop::Errno)
+        });
+        // What ends a call that has received something is told to the next one.
+        if let Err(Stop::Errno(errno)) = received
+            && index > 0
+            && errno != Errno::EAGAIN
+        {
+            socket::at_mut(cx.k, id).error = Some(errno);
+        }
+        received?;
         // The time is looked at after each message only, as in Linux.
         Ok(span.is_none_or(|span| !cx.expired(span)))
     })?;

@@ -170,6 +170,8 @@ fn receive_stream(
         _ => size,
     };
     let peeks = flags & n::MSG_PEEK != 0;
+    // What has been taken out into the kernel is not there any more when the handler is run again.
+    let keeps = matches!(data, Sink::User(_));
     let mut incoming = Incoming::default();
     // Credentials of the pieces that were looked at: those of others are not mixed with them.
     let mut writer: Option<Option<Cred>> = None;
@@ -177,7 +179,10 @@ fn receive_stream(
     let (mut index, mut at) = (0, 0);
     let result = loop {
         let Some(first) = piece(cx.k, id, index) else {
-            if peeks && index > 0 || u64::from(done.bytes) >= target.max(1) {
+            if peeks && index > 0
+                || !keeps && done.bytes > 0
+                || u64::from(done.bytes) >= target.max(1)
+            {
                 break Ok(());
             }
             let socket = socket::at_mut(cx.k, id);
