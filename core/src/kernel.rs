@@ -77,7 +77,7 @@ pub(crate) struct System {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum WaitKey {
     /// A change of a pipe: data, room, or an end closed. The number is the pipe's id.
-    Pipe(u32),
+    Pipe(u64),
     /// A change of a socket: bytes, room, connections.
     Socket(crate::vfs::socket::SocketId),
     /// A change of a System V semaphore set, or message queue.

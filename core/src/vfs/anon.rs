@@ -27,6 +27,8 @@ const ANON: u64 = 5;
 const PIPE: u64 = 16;
 /// Pipes, sockets and message queues take turns.
 const KINDS: u64 = 3;
+/// The numbers of namespaces, which are no others', are from [`ns::LOWEST`] up to here.
+const NAMESPACES_END: u64 = 1 << 32;
 
 /// `f_type` of pipefs.
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
@@ -88,10 +90,16 @@ pub(crate) fn object(ino: Ino) -> Object {
             Some(&anon) => Object::Anon(anon),
             None => Object::Root,
         },
-        n if n >= u64::from(ns::LOWEST) => Object::Namespace(NsId(n as u32)),
+        n if (u64::from(ns::LOWEST)..NAMESPACES_END).contains(&n) => {
+            Object::Namespace(NsId(n as u32))
+        }
         n if n >= PIPE => {
-            let number = ((n - PIPE) / KINDS) as u32;
-            match (n - PIPE) % KINDS {
+            let place = match n {
+                NAMESPACES_END.. => n - NAMESPACES_END + u64::from(ns::LOWEST),
+                _ => n,
+            } - PIPE;
+            let number = place / KINDS;
+            match place % KINDS {
                 0 => Object::Pipe(PipeId(number)),
                 1 => Object::Socket(SocketId(number)),
                 _ => Object::MessageQueue(QueueId(number)),
@@ -101,12 +109,22 @@ pub(crate) fn object(ino: Ino) -> Object {
     }
 }
 
+/// The inode of an object: its number, of those of its kind.
+fn object_ino(number: u64, kind: u64) -> Ino {
+    let place = PIPE + KINDS * number + kind;
+    let lowest = u64::from(ns::LOWEST);
+    Ino(match place < lowest {
+        true => place,
+        false => place - lowest + NAMESPACES_END,
+    })
+}
+
 pub(crate) fn pipe_ino(pipe: PipeId) -> Ino {
-    Ino(PIPE + KINDS * u64::from(pipe.0))
+    object_ino(pipe.0, 0)
 }
 
 pub(crate) fn socket_ino(socket: SocketId) -> Ino {
-    Ino(PIPE + KINDS * u64::from(socket.0) + 1)
+    object_ino(socket.0, 1)
 }
 
 /// The inode of a namespace's file.
@@ -124,7 +142,7 @@ pub(crate) fn namespace_at(k: &Kernel, dentry: DentryId) -> Option<NsId> {
 }
 
 pub(crate) fn mqueue_ino(queue: QueueId) -> Ino {
-    Ino(PIPE + KINDS * u64::from(queue.0) + 2)
+    object_ino(queue.0, 2)
 }
 
 pub(crate) fn stream_ino(stream: u8) -> Ino {
@@ -226,5 +244,28 @@ pub(crate) fn statfs() -> StatFs {
         magic: PIPEFS_MAGIC,
         block_size: 4096,
         ..StatFs::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many objects there have been, each has an inode of its own, which is no namespace's.
+    #[test]
+    fn inodes_say_what_they_are() {
+        let last = (u64::from(ns::LOWEST) - PIPE) / KINDS;
+        for number in [0, 1, last - 1, last, last + 1, 1 << 32, 1 << 50] {
+            let pipe = PipeId(number);
+            let socket = SocketId(number);
+            let queue = QueueId(number);
+            assert_eq!(object(pipe_ino(pipe)), Object::Pipe(pipe));
+            assert_eq!(object(socket_ino(socket)), Object::Socket(socket));
+            assert_eq!(object(mqueue_ino(queue)), Object::MessageQueue(queue));
+        }
+        for id in [ns::LOWEST, u32::MAX] {
+            let id = NsId(id);
+            assert_eq!(object(namespace_ino(id)), Object::Namespace(id));
+        }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     }
     let mut dentries: BTreeMap<DentryId, u32> = BTreeMap::new();
     let mut hold = |id: DentryId| *dentries.entry(id).or_default() += 1;
-    let mut ends: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
+    let mut ends: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
     for (id, file) in vfs.files.iter() {
         let id = FileId(id);
         hold(file.path.dentry);

@@ -39,7 +39,7 @@ const SI_MESGQ: i32 = -3;
 
 /// A queue. Not used again for another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct QueueId(pub u32);
+pub(crate) struct QueueId(pub u64);
 
 /// Who is told when a message comes to the empty queue (mq_notify(3)).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -94,7 +94,7 @@ pub(crate) struct Queues {
     charges: BTreeMap<u32, u64>,
     /// Their sum.
     charged: u64,
-    next: u32,
+    next: u64,
 }
 
 impl Queues {
@@ -207,7 +207,7 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
         return Err(Errno::ENOMEM);
     }
     let id = QueueId(queues.next);
-    queues.next = queues.next.checked_add(1).ok_or(Errno::ENOSPC)?;
+    queues.next += 1;
     queues.charges.insert(user, charged + charge);
     queues.charged += charge;
     queues.names.insert((ns, name.to_vec()), id);

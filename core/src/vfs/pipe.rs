@@ -27,7 +27,7 @@ const PIPES_MAX: usize = 1 << 16;
 
 /// A pipe. Not used again for another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct PipeId(pub u32);
+pub(crate) struct PipeId(pub u64);
 
 /// Bytes of a pipe that were written together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -116,7 +116,7 @@ pub(crate) struct Pipes {
     pipes: BTreeMap<PipeId, Pipe>,
     /// Pipes behind the FIFOs that are open.
     fifos: BTreeMap<InodeRef, PipeId>,
-    next: u32,
+    next: u64,
     /// Bytes that are charged for all of them.
     charged: u64,
 }
@@ -160,7 +160,7 @@ impl Pipes {
             return Err(Errno::ENFILE);
         }
         let id = PipeId(self.next);
-        self.next = self.next.checked_add(1).ok_or(Errno::ENFILE)?;
+        self.next += 1;
         self.pipes.insert(id, pipe);
         Ok(id)
     }
@@ -179,7 +179,7 @@ pub(crate) fn remove(k: &mut Kernel, id: PipeId) {
 }
 
 /// Charges what a pipe holds, in whole pages: something in it has changed.
-pub(crate) fn charge(k: &mut Kernel, id: u32) {
+pub(crate) fn charge(k: &mut Kernel, id: u64) {
     let pipes = &mut k.vfs.pipes;
     if let Some(pipe) = pipes.pipes.get_mut(&PipeId(id)) {
         let new = (pipe.data.len() as u64).next_multiple_of(PAGE_SIZE);

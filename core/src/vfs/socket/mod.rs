@@ -53,7 +53,7 @@ const fn n_poll(bits: u32) -> u16 {
 
 /// A socket. Not used again for another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct SocketId(pub u32);
+pub(crate) struct SocketId(pub u64);
 
 /// What a socket's type means (socket(2)).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -130,7 +130,7 @@ impl Socket {
 #[derive(Clone, Debug, Hash, Default)]
 pub(crate) struct Sockets {
     sockets: BTreeMap<SocketId, Socket>,
-    next: u32,
+    next: u64,
     pub(super) in_flight: InFlight,
     unix: unix::Names,
     /// Bytes in all queues, with what is beside them.
@@ -156,7 +156,7 @@ impl Sockets {
             return Err(Errno::ENFILE);
         }
         let id = SocketId(self.next);
-        self.next = self.next.checked_add(1).ok_or(Errno::ENFILE)?;
+        self.next += 1;
         self.sockets.insert(id, socket);
         Ok(id)
     }
