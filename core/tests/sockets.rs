@@ -19,6 +19,8 @@ const SEQPACKET: u64 = 5;
 const NONBLOCK: u64 = 0o4000;
 const NOSIGNAL: u64 = 0x4000;
 const DONTWAIT: u64 = 0x40;
+const EPOLLOUT: u32 = 4;
+const EPOLLET: u32 = 1 << 31;
 const RLIMIT_NOFILE: u64 = 7;
 
 const PAIR: u64 = DATA;
@@ -483,4 +485,35 @@ fn an_error_after_a_message() {
     assert_eq!(now(&mut m, b, "recvmmsg", &[right, array, 2, 0, 0]), -104);
     // The error is told once; then there is the end.
     assert_eq!(now(&mut m, b, "recvmmsg", &[right, array, 1, 0, 0]), 1);
+}
+
+/// Who is connected to a datagram socket is told of room there if there was none, not of every message that goes.
+#[test]
+fn room_that_was_there_is_not_told() {
+    let mut m = boot();
+    let t = m.first();
+    let socket = |m: &mut Guests| now(m, t, "socket", &[UNIX, DATAGRAM | NONBLOCK, 0]) as u64;
+    let receiver = socket(&mut m);
+    let len = address(&mut m, t, "name");
+    assert_eq!(now(&mut m, t, "bind", &[receiver, ADDRESS, len]), 0);
+    let [one, other] = [(); 2].map(|()| socket(&mut m));
+    for fd in [one, other] {
+        assert_eq!(now(&mut m, t, "connect", &[fd, ADDRESS, len]), 0);
+    }
+    let epoll = now(&mut m, t, "epoll_create1", &[0]) as u64;
+    m.poke(t, HEADER, &(EPOLLET | EPOLLOUT).to_le_bytes())
+        .unwrap();
+    let add = [epoll, 1, other, HEADER];
+    assert_eq!(now(&mut m, t, "epoll_ctl", &add), 0);
+    let wait = [epoll, HEADER, 8, 0];
+    assert_eq!(now(&mut m, t, "epoll_wait", &wait), 1);
+    for (messages, told) in [(1, 0), (10, 0), (11, 1)] {
+        for _ in 0..messages {
+            assert_eq!(now(&mut m, t, "write", &[one, TEXT, 1]), 1);
+        }
+        for _ in 0..messages {
+            assert_eq!(now(&mut m, t, "read", &[receiver, TEXT, 1]), 1);
+        }
+        assert_eq!(now(&mut m, t, "epoll_wait", &wait), told, "{messages}");
+    }
 }

@@ -131,10 +131,11 @@ fn connect_datagram(cx: &mut Cx<'_, '_>, id: SocketId, address: &[u8]) -> Result
 pub(super) fn disconnected(cx: &mut Cx<'_, '_>, id: SocketId, old: SocketId) {
     let unix = socket::at_mut(cx.k, id).unix_mut();
     if !unix.queue.is_empty() {
+        let was_full = unix.is_full();
         let queue = core::mem::take(&mut unix.queue);
         let files = discard(cx.k, queue);
         rights::drop_files(cx.k, cx.p, files);
-        announce_queue_room(cx.k, id);
+        announce_queue_room(cx.k, id, was_full);
         if let Some(socket) = cx.k.vfs.sockets.get_mut(old)
             && socket.unix().peer == Some(id)
         {

@@ -300,16 +300,16 @@ fn repay(k: &mut Kernel, sender: SocketId, paid: usize) {
     }
 }
 
-/// A queue from which something was taken has room again for those who are not connected to it both ways.
-fn announce_queue_room(k: &mut Kernel, id: SocketId) {
-    k.wake_threads(WaitKey::Socket(id));
+/// A queue from which something was taken has room again for those who are not connected to it both ways, if it had none before.
+fn announce_queue_room(k: &mut Kernel, id: SocketId, was_full: bool) {
     let Some(socket) = k.vfs.sockets.get(id) else {
         return;
     };
-    if socket.unix().followers.is_empty() || socket.unix().is_full() {
+    if !was_full || socket.unix().is_full() {
         return;
     }
     let followers: Vec<SocketId> = socket.unix().followers.iter().copied().collect();
+    k.wake_threads(WaitKey::Socket(id));
     for follower in followers {
         announce_room(k, follower);
     }

@@ -142,8 +142,9 @@ fn receive_message(
     }
     let copied = copy(cx, id, data, (0, size));
     if flags & n::MSG_PEEK == 0 {
+        let was_full = socket::at(cx.k, id).unix().is_full();
         incoming.files = finish(cx, id);
-        announce_queue_room(cx.k, id);
+        announce_queue_room(cx.k, id, was_full);
     } else if copied.is_ok() {
         incoming.files = peek_files(cx.k, id, 0);
     }
