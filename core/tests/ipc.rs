@@ -109,3 +109,31 @@ fn a_namespace_has_its_own_objects() {
     assert_eq!(now(&mut m, a, "semget", &[KEY, 1, 0]), outer);
     assert_eq!(now(&mut m, a, "shmget", &[KEY, 1, 0]), -ENOENT);
 }
+
+/// An attachment goes with all the areas that it has become, and nothing else does.
+#[test]
+fn a_segment_is_detached_whatever_became_of_it() {
+    const PAGE: u64 = 4096;
+    const PROT_RW: u64 = 3;
+    let mut m = boot();
+    let t = m.first();
+    // The lowest addresses are nobody's to choose.
+    let filler = [0, 32 * PAGE, PROT_RW, 0x22, u64::MAX, 0];
+    assert!(now(&mut m, t, "mmap", &filler) >= 0);
+    let id = now(&mut m, t, "shmget", &[KEY, 8 * PAGE, CREATE]) as u64;
+    let at = now(&mut m, t, "shmat", &[id, 0, 0]) as u64;
+    for page in [1, 4] {
+        let protected = [at + page * PAGE, PAGE, 1];
+        assert_eq!(now(&mut m, t, "mprotect", &protected), 0);
+    }
+    let other = at + 6 * PAGE;
+    let fixed = [other, PAGE, PROT_RW, 0x32, u64::MAX, 0];
+    assert_eq!(now(&mut m, t, "mmap", &fixed) as u64, other);
+    m.poke(t, other, b"other").unwrap();
+    assert_eq!(now(&mut m, t, "shmdt", &[at]), 0);
+    assert_eq!(m.peek(t, other, 5).unwrap(), b"other");
+    for page in [0, 1, 2, 4, 5, 7] {
+        assert!(m.peek(t, at + page * PAGE, 1).is_err(), "{page}");
+    }
+    assert_eq!(now(&mut m, t, "shmdt", &[at]), -EINVAL);
+}

@@ -152,8 +152,9 @@ pub(super) fn shmdt(cx: &mut Cx<'_, '_>, shmaddr: Addr) -> SysResult {
     if let Ok(segment) = cx.k.ns.ipc_mut(id.ns).segments.get_mut(id.id) {
         segment.last = pid;
     }
+    let mut from = addr;
     loop {
-        let areas = cx.k.mm.space(space).vmas.range(addr..end);
+        let areas = cx.k.mm.space(space).vmas.range(from..end);
         let next = { areas }.find(|(start, vma)| {
             vma.behind
                 == Behind::File {
@@ -163,6 +164,7 @@ pub(super) fn shmdt(cx: &mut Cx<'_, '_>, shmaddr: Addr) -> SysResult {
         });
         let Some((&start, &vma)) = next else { break };
         map::unmap(cx.k, cx.p, space, start, vma.end)?;
+        from = vma.end;
     }
     Ok(0)
 }
