@@ -12,6 +12,12 @@ const MMAP: u64 = 9;
 const PIPE: u64 = 22;
 const FORK: u64 = 57;
 const GETPPID: u64 = 110;
+const SENDTO: u64 = 44;
+const SOCKETPAIR: u64 = 53;
+const MSGGET: u64 = 68;
+const MSGSND: u64 = 69;
+const DONTWAIT: u64 = 0x40;
+const NOWAIT: u64 = 0o4000;
 const MEMFD_CREATE: u64 = 319;
 const MEMBARRIER: u64 = 324;
 const GLOBAL: u64 = 1;
@@ -175,4 +181,36 @@ fn files_in_memory_and_pipes_are_counted() {
     assert_eq!(killed(&m).len(), 1, "{:?}", m.lines);
     assert!(!m.threads.contains_key(&child) && m.threads.contains_key(&first));
     assert!(call(&mut m, first, FORK, &[]) > 0, "its pipes are gone");
+}
+
+/// Messages count wherever they lie, and go with who can receive them.
+#[test]
+fn messages_are_counted() {
+    type Step = fn(&mut Machine, ThreadId, u64);
+    let socket: Step = |m, child, at| {
+        m.call(child, SOCKETPAIR, &[1, 1, 0, at]);
+        let end = m.peek(child, at, 4).unwrap();
+        let end = u64::from(u32::from_le_bytes(end.try_into().unwrap()));
+        while m.call(child, SENDTO, &[end, at, 1, DONTWAIT, 0, 0]) == Some(1) {}
+    };
+    let queue: Step = |m, child, at| {
+        m.poke(child, at, &1u64.to_le_bytes()).unwrap();
+        let id = m.call(child, MSGGET, &[0, 0o600]).unwrap() as u64;
+        while m.call(child, MSGSND, &[id, at, 8192, NOWAIT]) == Some(0) {}
+    };
+    for (step, steps) in [(socket, 20), (queue, 200)] {
+        let mut m = limited(700);
+        let first = m.first();
+        let child = fork(&mut m, first);
+        let at = map(&mut m, child, 16);
+        touch(&mut m, child, at, 16);
+        for _ in 0..steps {
+            if !m.threads.contains_key(&child) {
+                break;
+            }
+            step(&mut m, child, at);
+            m.kernel.check().unwrap();
+        }
+        assert!(!m.threads.contains_key(&child), "{:?}", m.lines);
+    }
 }

@@ -15,6 +15,8 @@ pub(crate) const QUEUES_MAX: usize = 32000;
 /// Most bytes in all queues, with what is kept beside each message.
 const ALL_MAX: u64 = 64 << 20;
 const MESSAGE_COST: u64 = 48;
+/// Messages that an empty queue keeps memory for.
+const KEPT: usize = 16;
 
 /// A message.
 #[derive(Clone, Debug, Hash)]
@@ -120,17 +122,29 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, flags: u32) -> Result<i32, E
 /// Removes a queue; those who wait for it are told.
 pub(crate) fn remove(k: &mut Kernel, id: ObjectId) -> Result<(), Errno> {
     let queue = k.ns.ipc_mut(id.ns).queues.remove(id.id)?;
-    k.ipc.message_bytes -= queue.bytes;
-    k.ipc.messages -= queue.len();
+    forget(k, &queue);
     k.wake(WaitKey::Messages(id));
     Ok(())
+}
+
+/// A queue is not there any more.
+pub(super) fn forget(k: &mut Kernel, queue: &Queue) {
+    k.ipc.message_bytes -= queue.bytes;
+    k.ipc.messages -= queue.len();
+    let held = queue.bytes + queue.len() * MESSAGE_COST;
+    k.mm.frames.charge(held, 0);
+}
+
+/// Bytes that are charged for all messages.
+pub(super) fn charged(k: &Kernel) -> u64 {
+    k.ipc.message_bytes + k.ipc.messages * MESSAGE_COST
 }
 
 /// Adds a message that fits. `ENOMEM` if all queues together hold too much.
 pub(crate) fn push(k: &mut Kernel, id: ObjectId, pid: u32, message: Message) -> Result<(), Errno> {
     let now = super::seconds(k);
     let len = message.text.len() as u64;
-    if k.ipc.message_bytes + len + (k.ipc.messages + 1) * MESSAGE_COST > ALL_MAX {
+    if charged(k) + len + MESSAGE_COST > ALL_MAX {
         return Err(Errno::ENOMEM);
     }
     let queue = k.ns.ipc_mut(id.ns).queues.get_mut(id.id)?;
@@ -139,6 +153,7 @@ pub(crate) fn push(k: &mut Kernel, id: ObjectId, pid: u32, message: Message) -> 
     (queue.sent, queue.sender) = (now, pid);
     k.ipc.message_bytes += len;
     k.ipc.messages += 1;
+    k.mm.frames.charge(0, len + MESSAGE_COST);
     k.wake(WaitKey::Messages(id));
     Ok(())
 }
@@ -148,11 +163,16 @@ pub(crate) fn take(k: &mut Kernel, id: ObjectId, pid: u32, place: usize) -> Resu
     let now = super::seconds(k);
     let queue = k.ns.ipc_mut(id.ns).queues.get_mut(id.id)?;
     let message = queue.messages.remove(place).ok_or(Errno::ENOMSG)?;
+    let (count, capacity) = (queue.messages.len(), queue.messages.capacity());
+    if capacity > KEPT && count < capacity / 4 {
+        queue.messages.shrink_to((2 * count).max(KEPT));
+    }
     let len = message.text.len() as u64;
     queue.bytes -= len;
     (queue.received, queue.receiver) = (now, pid);
     k.ipc.message_bytes -= len;
     k.ipc.messages -= 1;
+    k.mm.frames.charge(len + MESSAGE_COST, 0);
     k.wake(WaitKey::Messages(id));
     Ok(message)
 }

@@ -355,8 +355,7 @@ pub(crate) fn end_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, objects
     k.ipc.semaphores -= sets.map(|set| set.semaphores.len()).sum::<usize>();
     k.ipc.undo.forget_namespace(ns);
     for queue in objects.queues.iter() {
-        k.ipc.message_bytes -= queue.bytes;
-        k.ipc.messages -= queue.len();
+        message::forget(k, queue);
     }
     crate::vfs::mqueue::end_namespace(k, ns);
 }
@@ -373,7 +372,8 @@ pub(crate) fn caller(cx: &Cx<'_, '_>) -> u32 {
 
 /// Bytes that are charged for what lies between processes: in pipes, sockets and message queues.
 pub(crate) fn charged(k: &Kernel) -> u64 {
-    k.vfs.pipes.charged() + k.vfs.sockets.charged()
+    let vfs = &k.vfs;
+    vfs.pipes.charged() + vfs.sockets.charged() + vfs.mqueues.held() + message::charged(k)
 }
 
 /// Whether counts are sums of what is there; for invariant checks.

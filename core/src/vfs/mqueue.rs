@@ -84,6 +84,11 @@ impl Queue {
     pub(crate) fn is_full(&self) -> bool {
         self.len() >= self.messages_max
     }
+
+    /// Bytes of its messages, with what is kept beside them.
+    fn held(&self) -> u64 {
+        self.bytes + self.messages.len() as u64 * MESSAGE_COST
+    }
 }
 
 /// All queues.
@@ -92,8 +97,10 @@ pub(crate) struct Queues {
     queues: BTreeMap<QueueId, Queue>,
     names: BTreeMap<(NsId, Vec<u8>), QueueId>,
     charges: BTreeMap<u32, u64>,
-    /// Their sum.
+    /// Their sum, and what the queues themselves take.
     charged: u64,
+    /// Bytes of the messages that are there.
+    held: u64,
     next: u64,
 }
 
@@ -105,6 +112,18 @@ impl Queues {
     pub(crate) fn get_mut(&mut self, id: QueueId) -> Option<&mut Queue> {
         self.queues.get_mut(&id)
     }
+
+    /// Bytes that are charged to the memory of the run: the messages that are there.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+}
+
+/// Messages are there that were not, or the other way round.
+fn hold(k: &mut Kernel, old: u64, new: u64) {
+    let held = &mut k.vfs.mqueues.held;
+    *held = *held + new - old;
+    k.mm.frames.charge(old, new);
 }
 
 /// How a queue is opened.
@@ -302,6 +321,7 @@ fn end_unused(k: &mut Kernel, id: QueueId) {
         if *charged == 0 {
             queues.charges.remove(&queue.user);
         }
+        hold(k, queue.held(), 0);
     }
 }
 
@@ -369,11 +389,13 @@ pub(crate) fn push(cx: &mut Cx<'_, '_>, id: QueueId, priority: u32, message: Vec
         return;
     };
     let first = queue.messages.is_empty() && !received;
-    queue.bytes += message.len() as u64;
+    let len = message.len() as u64;
+    queue.bytes += len;
     let number = queue.next;
     queue.next += 1;
     queue.messages.insert((Reverse(priority), number), message);
     let told = if first { queue.notify.take() } else { None };
+    hold(cx.k, 0, len + MESSAGE_COST);
     if let Some(notify) = told
         && notify.signal != 0
         && let Some(leader) = cx.k.tasks.leader(notify.tgid)
@@ -392,7 +414,9 @@ pub(crate) fn push(cx: &mut Cx<'_, '_>, id: QueueId, priority: u32, message: Vec
 pub(crate) fn take(k: &mut Kernel, id: QueueId) -> Option<(u32, Vec<u8>)> {
     let queue = k.vfs.mqueues.get_mut(id)?;
     let ((Reverse(priority), _), message) = queue.messages.pop_first()?;
-    queue.bytes -= message.len() as u64;
+    let len = message.len() as u64;
+    queue.bytes -= len;
+    hold(k, len + MESSAGE_COST, 0);
     k.notify(WaitKey::MessageQueue(id), OUT);
     Some((priority, message))
 }
@@ -407,6 +431,10 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
         if open.count() as u32 != queue.open || queue.linked != named {
             return Err(format!("{id:?} counts {} files", queue.open));
         }
+    }
+    let held: u64 = queues.queues.values().map(Queue::held).sum();
+    if held != queues.held {
+        return Err(format!("messages take {held} bytes, not {}", queues.held));
     }
     let charges: u64 = queues.queues.values().map(|queue| queue.charge).sum();
     match charges == queues.charges.values().sum::<u64>() && charges == queues.charged {
