@@ -137,3 +137,53 @@ fn a_segment_is_detached_whatever_became_of_it() {
     }
     assert_eq!(now(&mut m, t, "shmdt", &[at]), -EINVAL);
 }
+
+/// Who is to be told of a message is not any more once it has ended, also before anybody has waited for it.
+#[test]
+fn a_process_that_has_ended_is_not_told() {
+    const SIGEV_SIGNAL: u64 = 0;
+    const EBUSY: i64 = 16;
+    let mut m = boot();
+    let a = m.first();
+    m.poke(a, TEXT, b"queue\0").unwrap();
+    let queue = now(&mut m, a, "mq_open", &[TEXT, O_CREAT_RDWR, 0o600, 0]) as u64;
+    let b = fork(&mut m, a);
+    for t in [a, b] {
+        let event = [0, 10 | SIGEV_SIGNAL << 32].map(u64::to_le_bytes);
+        m.poke(t, DATA, event.as_flattened()).unwrap();
+    }
+    assert_eq!(now(&mut m, b, "mq_notify", &[queue, DATA]), 0);
+    assert_eq!(now(&mut m, a, "mq_notify", &[queue, DATA]), -EBUSY);
+    gone(&mut m, b, EXIT_GROUP, &[0]);
+    assert_eq!(now(&mut m, a, "mq_notify", &[queue, DATA]), 0);
+}
+
+/// A queue counts in its namespace until it has gone, and takes room also if it holds next to nothing.
+#[test]
+fn message_queues_are_counted() {
+    const ENOSPC: i64 = 28;
+    const QUEUES: u8 = 255;
+    let mut m = boot();
+    let t = m.first();
+    let open = |m: &mut Guests, number: u8| {
+        m.poke(t, DATA, [0, 1, 1, 0].map(u64::to_le_bytes).as_flattened())
+            .unwrap();
+        m.poke(t, TEXT, &[b'0' | number >> 4, b'A' + (number & 15), 0])
+            .unwrap();
+        now(m, t, "mq_open", &[TEXT, O_CREAT_RDWR, 0o600, DATA])
+    };
+    let first = open(&mut m, 0);
+    for number in 1..=QUEUES {
+        assert!(open(&mut m, number) > first, "{number}");
+    }
+    let free = |m: &mut Guests| {
+        m.poke(t, TEXT, b"more\0").unwrap();
+        now(m, t, "mq_open", &[TEXT, O_CREAT_RDWR, 0o600, DATA])
+    };
+    assert_eq!(free(&mut m), -ENOSPC);
+    m.poke(t, TEXT, b"0A\0").unwrap();
+    assert_eq!(now(&mut m, t, "mq_unlink", &[TEXT]), 0);
+    assert_eq!(free(&mut m), -ENOSPC, "it is still open");
+    assert_eq!(now(&mut m, t, "close", &[first as u64]), 0);
+    assert_eq!(free(&mut m), first);
+}

@@ -229,7 +229,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     crate::syscall::memory::ended(k, thread);
     crate::ipc::shm::leaving(k, space, tgid);
     crate::mm::space::release(k, p, space);
-    crate::vfs::fdtable::release_table(k, p, files);
+    crate::vfs::fdtable::release_table(k, p, files, tgid);
     crate::vfs::fdtable::release_context(k, p, fs);
     crate::ns::left(k, p, &set, user_ns);
     if let Some(parent) = vfork_parent {

@@ -145,8 +145,8 @@ pub(crate) fn copy_table(k: &mut Kernel, id: FdTableId) -> FdTableId {
     FdTableId(k.vfs.tables.insert(table))
 }
 
-/// One user less; the last one closes all descriptors.
-pub(crate) fn release_table(k: &mut Kernel, p: &mut Ports<'_>, id: FdTableId) {
+/// One user less, a thread of process `tgid`; the last one closes all descriptors.
+pub(crate) fn release_table(k: &mut Kernel, p: &mut Ports<'_>, id: FdTableId, tgid: u32) {
     let table = k.vfs.fd_table_mut(id);
     table.users -= 1;
     if table.users > 0 {
@@ -155,6 +155,7 @@ pub(crate) fn release_table(k: &mut Kernel, p: &mut Ports<'_>, id: FdTableId) {
     // The table stays in place meanwhile: closing looks at locks that it owns.
     let slots = core::mem::take(&mut table.slots);
     for slot in slots.into_iter().flatten() {
+        mqueue::forget_owner(k, slot.file, tgid);
         lock::closed(k, slot.file, id);
         file::put(k, p, slot.file);
     }
@@ -269,10 +270,10 @@ pub(crate) fn install_from(
 
 /// Puts a file at this descriptor, closing what was there. Takes over the caller's reference. The number has been checked.
 pub(crate) fn replace(cx: &mut Cx<'_, '_>, fd: u32, file: FileId, cloexec: bool) {
-    let table = cx.task().files;
+    let (table, tgid) = (cx.task().files, cx.task().tgid);
     let old = cx.fds().set(fd, Some(Slot { file, cloexec }));
     if let Some(old) = old {
-        mqueue::forget_owner(cx, old.file);
+        mqueue::forget_owner(cx.k, old.file, tgid);
         lock::closed(cx.k, old.file, table);
         file::put(cx.k, cx.p, old.file);
     }
@@ -280,13 +281,13 @@ pub(crate) fn replace(cx: &mut Cx<'_, '_>, fd: u32, file: FileId, cloexec: bool)
 
 /// Closes a descriptor.
 pub(crate) fn close(cx: &mut Cx<'_, '_>, fd: i32) -> Result<(), Errno> {
-    let table = cx.task().files;
+    let (table, tgid) = (cx.task().files, cx.task().tgid);
     let slot = match u32::try_from(fd) {
         Ok(fd) => cx.fds().set(fd, None),
         Err(_) => None,
     };
     let slot = slot.ok_or(Errno::EBADF)?;
-    mqueue::forget_owner(cx, slot.file);
+    mqueue::forget_owner(cx.k, slot.file, tgid);
     lock::closed(cx.k, slot.file, table);
     file::put(cx.k, cx.p, slot.file);
     Ok(())
@@ -310,7 +311,8 @@ pub(crate) fn unshare(cx: &mut Cx<'_, '_>) {
     let id = cx.task().files;
     if cx.k.vfs.fd_table(id).users > 1 {
         let copy = copy_table(cx.k, id);
-        release_table(cx.k, cx.p, id);
+        let tgid = cx.task().tgid;
+        release_table(cx.k, cx.p, id, tgid);
         cx.task_mut().files = copy;
     }
 }

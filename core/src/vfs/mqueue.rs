@@ -30,6 +30,8 @@ pub(crate) const PRIORITIES: u32 = 32768;
 /// Bytes that Linux counts for a message and for a priority beside the data.
 const MESSAGE_COST: u64 = 48;
 const PRIORITY_COST: u64 = 48;
+/// Bytes that a queue itself takes, names and all.
+const QUEUE_COST: u64 = 1024;
 /// Most bytes that all queues together may be charged.
 const CHARGE_MAX: u64 = 256 << 20;
 /// Longest name.
@@ -96,6 +98,8 @@ impl Queue {
 pub(crate) struct Queues {
     queues: BTreeMap<QueueId, Queue>,
     names: BTreeMap<(NsId, Vec<u8>), QueueId>,
+    /// Number of queues of each namespace.
+    counts: BTreeMap<NsId, usize>,
     charges: BTreeMap<u32, u64>,
     /// Their sum, and what the queues themselves take.
     charged: u64,
@@ -199,8 +203,8 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
     if !user::is_mapped(cx.k, cx.k.ns.owner(ns), uid, gid) {
         return Err(Errno::EOVERFLOW);
     }
-    let there = cx.k.vfs.mqueues.queues.values();
-    if there.filter(|queue| queue.ns == ns).count() >= QUEUES_MAX && !privileged {
+    let there = cx.k.vfs.mqueues.counts.get(&ns).copied().unwrap_or(0);
+    if there >= QUEUES_MAX && !privileged {
         return Err(Errno::ENOSPC);
     }
     let (messages, size) = how.sizes.unwrap_or((MESSAGES_MAX, MESSAGE_SIZE_MAX));
@@ -222,13 +226,14 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
     if charged.saturating_add(charge) > limit {
         return Err(Errno::EMFILE);
     }
-    if queues.charged.saturating_add(charge) > CHARGE_MAX {
+    if queues.charged.saturating_add(charge + QUEUE_COST) > CHARGE_MAX {
         return Err(Errno::ENOMEM);
     }
     let id = QueueId(queues.next);
     queues.next += 1;
     queues.charges.insert(user, charged + charge);
-    queues.charged += charge;
+    queues.charged += charge + QUEUE_COST;
+    *queues.counts.entry(ns).or_default() += 1;
     queues.names.insert((ns, name.to_vec()), id);
     let queue = Queue {
         ns,
@@ -299,10 +304,9 @@ pub(super) fn close(k: &mut Kernel, id: QueueId) {
 }
 
 /// A process has closed a descriptor of a queue: it is not told any more.
-pub(super) fn forget_owner(cx: &mut Cx<'_, '_>, file: FileId) {
-    let tgid = cx.task().tgid;
-    if let FileKind::MessageQueue(id) = file::at(cx.k, file).kind
-        && let Some(queue) = cx.k.vfs.mqueues.get_mut(id)
+pub(super) fn forget_owner(k: &mut Kernel, file: FileId, tgid: u32) {
+    if let FileKind::MessageQueue(id) = file::at(k, file).kind
+        && let Some(queue) = k.vfs.mqueues.get_mut(id)
         && queue.notify.is_some_and(|notify| notify.tgid == tgid)
     {
         queue.notify = None;
@@ -315,7 +319,12 @@ fn end_unused(k: &mut Kernel, id: QueueId) {
         .get(id)
         .is_some_and(|queue| !queue.linked && queue.open == 0);
     if unused && let Some(queue) = queues.queues.remove(&id) {
-        queues.charged -= queue.charge;
+        queues.charged -= queue.charge + QUEUE_COST;
+        let count = queues.counts.entry(queue.ns).or_default();
+        *count -= 1;
+        if *count == 0 {
+            queues.counts.remove(&queue.ns);
+        }
         let charged = queues.charges.entry(queue.user).or_default();
         *charged -= queue.charge.min(*charged);
         if *charged == 0 {
@@ -437,7 +446,15 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
         return Err(format!("messages take {held} bytes, not {}", queues.held));
     }
     let charges: u64 = queues.queues.values().map(|queue| queue.charge).sum();
-    match charges == queues.charges.values().sum::<u64>() && charges == queues.charged {
+    let mut counts = BTreeMap::new();
+    for queue in queues.queues.values() {
+        *counts.entry(queue.ns).or_default() += 1;
+    }
+    if counts != queues.counts {
+        return Err(format!("{counts:?} queues, not {:?}", queues.counts));
+    }
+    let all = charges + queues.queues.len() as u64 * QUEUE_COST;
+    match charges == queues.charges.values().sum::<u64>() && all == queues.charged {
         true => Ok(()),
         false => Err(format!("{charges} bytes of message queues are charged")),
     }
