@@ -187,3 +187,28 @@ fn message_queues_are_counted() {
     assert_eq!(now(&mut m, t, "close", &[first as u64]), 0);
     assert_eq!(free(&mut m), first);
 }
+
+/// What is to be undone belongs to a process and a set: the others keep theirs when one of the two is done with.
+#[test]
+fn undoing_is_by_process_and_set() {
+    const SETVAL: u64 = 16;
+    let mut m = boot();
+    let a = m.first();
+    let [one, other] = [KEY, KEY + 1].map(|key| now(&mut m, a, "semget", &[key, 1, CREATE]) as u64);
+    let children = [(); 2].map(|()| fork(&mut m, a));
+    for child in children {
+        operation(&mut m, child, 2, UNDO);
+        for set in [one, other] {
+            assert_eq!(now(&mut m, child, "semop", &[set, DATA, 1]), 0);
+        }
+    }
+    let value = |m: &mut Guests, set| now(m, a, "semctl", &[set, 0, GETVAL]);
+    assert_eq!(now(&mut m, a, "semctl", &[one, 0, SETVAL, 3]), 0);
+    gone(&mut m, children[0], EXIT_GROUP, &[0]);
+    assert_eq!([value(&mut m, one), value(&mut m, other)], [3, 2]);
+    operation(&mut m, children[1], 1, UNDO);
+    assert_eq!(now(&mut m, children[1], "semop", &[one, DATA, 1]), 0);
+    assert_eq!(now(&mut m, a, "semctl", &[other, 0, REMOVE]), 0);
+    gone(&mut m, children[1], EXIT_GROUP, &[0]);
+    assert_eq!(value(&mut m, one), 3);
+}

@@ -1,10 +1,10 @@
 //! Semaphore sets (semget(2), semop(2)).
 //!
 //! A call that cannot be made waits for the set, and is tried again as a whole whenever something in the set changes. What a process has
-//! to undo is kept by process and set.
+//! to undo is kept by set and process.
 
-use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -52,31 +52,43 @@ impl Object for Set {
     }
 }
 
-/// What processes that end give back, by process and set: an adjustment for each semaphore.
+/// What processes that end give back, by set and process: an adjustment for each semaphore.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Undo {
-    adjustments: BTreeMap<(u32, ObjectId), Vec<i32>>,
+    adjustments: BTreeMap<(ObjectId, u32), Vec<i32>>,
+    /// The same by process.
+    processes: BTreeSet<(u32, ObjectId)>,
     /// Number of all adjustments.
     count: usize,
 }
 
 impl Undo {
-    fn forget(&mut self, gone: impl Fn(ObjectId) -> bool) {
-        let count = &mut self.count;
-        self.adjustments.retain(|&(_, set), adjustments| {
-            let gone = gone(set);
-            *count -= if gone { adjustments.len() } else { 0 };
-            !gone
-        });
+    /// Takes out what a process has to undo in a set.
+    fn take(&mut self, set: ObjectId, pid: u32) -> Option<Vec<i32>> {
+        let adjustments = self.adjustments.remove(&(set, pid))?;
+        self.processes.remove(&(pid, set));
+        self.count -= adjustments.len();
+        Some(adjustments)
+    }
+
+    /// Forgets the sets from one to another.
+    fn forget(&mut self, first: ObjectId, last: ObjectId) {
+        let range = (first, 0)..=(last, u32::MAX);
+        while let Some((&(set, pid), _)) = self.adjustments.range(range.clone()).next() {
+            self.take(set, pid);
+        }
     }
 
     pub(super) fn forget_namespace(&mut self, ns: NsId) {
-        self.forget(|set| set.ns == ns);
+        let [first, last] = [i32::MIN, i32::MAX].map(|id| ObjectId { ns, id });
+        self.forget(first, last);
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
         let count: usize = self.adjustments.values().map(Vec::len).sum();
-        match count == self.count {
+        let processes = self.adjustments.keys().map(|&(set, pid)| (pid, set));
+        let processes: BTreeSet<(u32, ObjectId)> = processes.collect();
+        match count == self.count && processes == self.processes {
             true => Ok(()),
             false => Err(format!(
                 "{} adjustments are counted, not {count}",
@@ -126,7 +138,7 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, count: u32, flags: u32) -> R
 pub(crate) fn remove(k: &mut Kernel, id: ObjectId) -> Result<(), Errno> {
     let set = k.ns.ipc_mut(id.ns).sets.remove(id.id)?;
     k.ipc.semaphores -= set.semaphores.len();
-    k.ipc.undo.forget(|set| set == id);
+    k.ipc.undo.forget(id, id);
     k.wake(WaitKey::Semaphores(id));
     Ok(())
 }
@@ -145,11 +157,12 @@ pub(crate) fn operate(
     let mut none = Vec::new();
     let undo = match operations.iter().any(|operation| operation.undo) {
         false => &mut none,
-        true => match kept.adjustments.entry((pid, id)) {
+        true => match kept.adjustments.entry((id, pid)) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) if kept.count + count > ALL_MAX => return Err(Errno::ENOSPC),
             Entry::Vacant(entry) => {
                 kept.count += count;
+                kept.processes.insert((pid, id));
                 entry.insert(vec![0; count])
             }
         },
@@ -236,9 +249,8 @@ pub(crate) fn set_values(
         };
     }
     set.changed = now;
-    let undo = k.ipc.undo.adjustments.iter_mut();
-    let undo = undo.filter(|((_, set), _)| *set == id);
-    for (_, adjustments) in undo {
+    let of_set = (id, 0)..=(id, u32::MAX);
+    for (_, adjustments) in k.ipc.undo.adjustments.range_mut(of_set) {
         let part = adjustments.iter_mut().skip(first).take(values.len());
         part.for_each(|adjustment| *adjustment = 0);
     }
@@ -254,15 +266,14 @@ pub(crate) fn undo(k: &mut Kernel, tgid: u32) {
             ns: NsId(0),
             id: i32::MIN,
         };
-        let mut own = k.ipc.undo.adjustments.range((tgid, first)..);
-        let next = own.next().map(|(&key, _)| key);
-        let Some((pid, id)) = next.filter(|&(pid, _)| pid == tgid) else {
+        let mut own = k.ipc.undo.processes.range((tgid, first)..);
+        let next = own.next().filter(|&&(pid, _)| pid == tgid);
+        let Some(&(pid, id)) = next else {
             return;
         };
-        let Some(undo) = k.ipc.undo.adjustments.remove(&(pid, id)) else {
+        let Some(undo) = k.ipc.undo.take(id, pid) else {
             return;
         };
-        k.ipc.undo.count -= undo.len();
         let Ok(set) = k.ns.ipc_mut(id.ns).sets.get_mut(id.id) else {
             continue;
         };
