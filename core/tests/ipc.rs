@@ -212,3 +212,16 @@ fn undoing_is_by_process_and_set() {
     gone(&mut m, children[1], EXIT_GROUP, &[0]);
     assert_eq!(value(&mut m, one), 3);
 }
+
+/// A process that unshares its list of what is to be undone has that done at once.
+#[test]
+fn an_unshared_list_is_undone() {
+    const SYSVSEM: u64 = 0x40000;
+    let mut m = boot();
+    let a = m.first();
+    let set = now(&mut m, a, "semget", &[KEY, 1, CREATE]) as u64;
+    operation(&mut m, a, 2, UNDO);
+    assert_eq!(now(&mut m, a, "semop", &[set, DATA, 1]), 0);
+    assert_eq!(now(&mut m, a, "unshare", &[SYSVSEM]), 0);
+    assert_eq!(now(&mut m, a, "semctl", &[set, 0, GETVAL]), 0);
+}

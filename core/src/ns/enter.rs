@@ -191,6 +191,11 @@ pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Errno> {
         0 => None,
         _ => Some(make(cx, flags)?),
     };
+    // What is to be undone is kept by process, so that one of several threads cannot leave it to the others.
+    if flags & g::CLONE_SYSVSEM != 0 && threads == 1 {
+        let tgid = cx.task().tgid;
+        crate::ipc::semaphore::undo(cx.k, tgid);
+    }
     if flags & g::CLONE_FS != 0 {
         own_context(cx);
     }

@@ -264,7 +264,7 @@ entries! {
     269 faccessat(dirfd: DirFd, path: Path, mode: Mode) => stat::faccessat, Partial("POSIX ACLs are not looked at");
     270 pselect6(nfds: Int, readfds: Addr, writefds: Addr, exceptfds: Addr, timeout: Addr, sigmask: Addr) => poll::pselect6, Partial("a standard stream is always ready for writing; several streams are asked for input one at a time");
     271 ppoll(fds: Addr, nfds: Uint, tmo: Addr, sigmask: Addr, sigsetsize: Size) => poll::ppoll, Partial("a standard stream is always ready for writing; several streams are asked for input one at a time");
-    272 unshare(flags: CloneFlags) => namespace::unshare, Partial("time namespaces");
+    272 unshare(flags: CloneFlags) => namespace::unshare, Partial("time namespaces; threads keep one list of semaphore operations to undo");
     273 set_robust_list(head: Addr, len: Size) => futex::set_robust_list, Full;
     274 get_robust_list(pid: Pid, head: Addr, len: Addr) => futex::get_robust_list, Full;
     275 splice(fd_in: Fd, off_in: Addr, fd_out: Fd, off_out: Addr, len: Size, flags: Hex) => copy::splice, Full;
