@@ -241,7 +241,7 @@ fn value(cx: &mut Cx<'_, '_>, id: SocketId, name: u32) -> Result<Vec<u8>, Errno>
             };
             return Ok(words.map(u32::to_le_bytes).as_flattened().to_vec());
         }
-        n::SO_COOKIE => return Ok((u64::from(id.0) + 1).to_le_bytes().to_vec()),
+        n::SO_COOKIE => return Ok((id.0 + 1).to_le_bytes().to_vec()),
         name => {
             let switch = switch(name).ok_or(Errno::ENOPROTOOPT)?;
             u32::from(options.switches.contains(switch))
