@@ -8,6 +8,7 @@ use guest::{
 };
 use varve_core::machine::ThreadId;
 
+const READ: u64 = 0;
 const WRITE: u64 = 1;
 const OPEN: u64 = 2;
 const CLOSE: u64 = 3;
@@ -201,6 +202,134 @@ fn a_mount_is_not_moved_onto_itself() {
     assert_eq!(mount(&mut m, t, "none", "/a", "tmpfs", 0), 0);
     assert_eq!(mount(&mut m, t, "/a", ".", "", MS_MOVE), ELOOP);
     assert_eq!(path(&mut m, t, UMOUNT2, "/a", 0), 0);
+}
+
+/// The lines of `mountinfo`.
+fn mounted(m: &mut Guests, t: ThreadId) -> Vec<String> {
+    let text = read(m, t, "/proc/self/mountinfo");
+    text.lines().map(String::from).collect()
+}
+
+fn read(m: &mut Guests, t: ThreadId, name: &str) -> String {
+    const ROOM: u64 = 0xc00;
+    let fd = path(m, t, OPEN, name, 0) as u64;
+    let mut text = Vec::new();
+    loop {
+        let count = call(m, t, READ, &[fd, DATA, ROOM]);
+        assert!(count >= 0, "{name}: {count}");
+        if count == 0 {
+            call(m, t, CLOSE, &[fd]);
+            return String::from_utf8(text).unwrap();
+        }
+        text.extend(m.peek(t, DATA, count as usize).unwrap());
+    }
+}
+
+/// The places of mounts as `mountinfo` shows them.
+fn places(m: &mut Guests, t: ThreadId) -> Vec<String> {
+    let lines = mounted(m, t);
+    let place = |line: &String| line.split(' ').nth(4).unwrap().to_string();
+    lines.iter().map(place).collect()
+}
+
+#[test]
+fn mounts_propagate_along_a_long_chain_of_slaves() {
+    const LENGTH: usize = 2500;
+    let run = || {
+        let mut m = boot();
+        let t = m.first();
+        assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+        // Without a check of the whole kernel after each.
+        let mount = |m: &mut Guests, source: &str, target: &str, flags: u64| {
+            let [source, target] = texts(m, t, [source, target]);
+            let done = m.call(t, MOUNT, &[source, target, 0, flags, 0]);
+            assert_eq!(done, Some(0), "{target} {flags:#x}");
+        };
+        path(&mut m, t, MKDIR, "/0", 0o755);
+        path(&mut m, t, MKDIR, "/0/d", 0o755);
+        mount(&mut m, "/0", "/0", MS_BIND);
+        mount(&mut m, "", "/0", MS_SHARED);
+        for count in 1..LENGTH {
+            let (from, to) = (format!("/{}", count - 1), format!("/{count}"));
+            let [name] = texts(&mut m, t, [&to]);
+            assert_eq!(m.call(t, MKDIR, &[name, 0o755]), Some(0));
+            mount(&mut m, &from, &to, MS_BIND);
+            mount(&mut m, "", &to, MS_SLAVE);
+            mount(&mut m, "", &to, MS_SHARED);
+        }
+        let [target, kind] = texts(&mut m, t, ["/0/d", "tmpfs"]);
+        assert_eq!(m.call(t, MOUNT, &[kind, target, kind, 0, 0]), Some(0));
+        let last = format!("/{}/d", LENGTH - 1);
+        assert_eq!(path(&mut m, t, UMOUNT2, &last, 0), 0);
+        assert_eq!(path(&mut m, t, UMOUNT2, "/0/d", 0), 0);
+        assert_eq!(path(&mut m, t, UMOUNT2, "/1/d", 0), EINVAL);
+    };
+    let thread = std::thread::Builder::new().stack_size(256 << 10);
+    thread.spawn(run).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_tree_that_is_mounted_does_not_propagate_into_itself() {
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+    for dir in ["/a", "/b", "/t"] {
+        assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
+    }
+    assert_eq!(mount(&mut m, t, "none", "/t", "tmpfs", 0), 0);
+    for dir in ["/t/a", "/t/b"] {
+        assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
+    }
+    assert_eq!(mount(&mut m, t, "none", "/t/a", "tmpfs", 0), 0);
+    assert_eq!(mount(&mut m, t, "", "/t", "", MS_SHARED | MS_REC), 0);
+    assert_eq!(mount(&mut m, t, "/t", "/t/b", "", MS_BIND | MS_REC), 0);
+    let mut seen = places(&mut m, t);
+    seen.retain(|place| place.starts_with("/t"));
+    assert_eq!(seen, ["/t", "/t/a", "/t/b", "/t/b/a"]);
+    // A tree that is moved gets what its mounts are peers for, as it was before.
+    assert_eq!(mount(&mut m, t, "none", "/a", "tmpfs", 0), 0);
+    assert_eq!(mount(&mut m, t, "", "/a", "", MS_SHARED), 0);
+    assert_eq!(mount(&mut m, t, "none", "/b", "tmpfs", 0), 0);
+    for dir in ["/a/y", "/b/x"] {
+        assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
+    }
+    assert_eq!(mount(&mut m, t, "/a", "/b/x", "", MS_BIND), 0);
+    assert_eq!(mount(&mut m, t, "/b", "/a/y", "", MS_MOVE), 0);
+    let mut seen = places(&mut m, t);
+    seen.retain(|place| place.starts_with("/a"));
+    assert_eq!(seen, ["/a", "/a/y", "/a/y/x", "/a/y/x/y", "/a/y/x/y/x"]);
+}
+
+#[test]
+fn what_cannot_be_mounted_everywhere_is_mounted_nowhere() {
+    const ENOSPC: i64 = -28;
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+    for dir in ["/a", "/p", "/p/x", "/q"] {
+        assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
+    }
+    assert_eq!(mount(&mut m, t, "/p", "/p", "", MS_BIND), 0);
+    assert_eq!(mount(&mut m, t, "", "/p", "", MS_SHARED), 0);
+    assert_eq!(mount(&mut m, t, "/p", "/q", "", MS_BIND), 0);
+    assert_eq!(mount(&mut m, t, "none", "/a", "tmpfs", 0), 0);
+    // Twice as many each time: 65536 at last, so that there is no room for as many again, let alone for two times as many.
+    for name in 0..16 {
+        let place = format!("/a/{name}");
+        let [source, target] = texts(&mut m, t, ["/a", &place]);
+        assert_eq!(m.call(t, MKDIR, &[target, 0o755]), Some(0));
+        let done = m.call(t, MOUNT, &[source, target, 0, MS_BIND | MS_REC, 0]);
+        assert_eq!(done, Some(0));
+    }
+    assert_eq!(mount(&mut m, t, "/a", "/p/x", "", MS_BIND | MS_REC), ENOSPC);
+    assert_eq!(
+        mount(&mut m, t, "/a/15", "/p/x", "", MS_BIND | MS_REC),
+        ENOSPC
+    );
+    assert_eq!(path(&mut m, t, UMOUNT2, "/p/x", 0), EINVAL);
+    assert_eq!(path(&mut m, t, UMOUNT2, "/q/x", 0), EINVAL);
+    assert_eq!(mount(&mut m, t, "/a/14", "/p/x", "", MS_BIND | MS_REC), 0);
+    assert_eq!(path(&mut m, t, UMOUNT2, "/q/x", MNT_DETACH), 0);
 }
 
 /// Random operations of several processes in several namespaces.

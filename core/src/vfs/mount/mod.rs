@@ -7,7 +7,7 @@ pub(crate) mod options;
 pub(crate) mod propagation;
 pub(crate) mod tree;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::dentry::{self, DentryId};
@@ -82,9 +82,9 @@ pub(crate) struct Mount {
     pub options: Vec<u8>,
     /// The mount namespace it is part of.
     pub ns: Option<NsId>,
-    /// Its peer group, if it is shared, and the group it is a slave of.
-    pub peers: Option<u32>,
-    pub master: Option<u32>,
+    /// Its peer group, if it is shared, and the group it is a slave of; set by [`Mounts::set_peers`] and [`Mounts::set_master`].
+    pub peers: Option<u64>,
+    pub master: Option<u64>,
     /// It cannot be bind-mounted.
     pub unbindable: bool,
     /// It came with others from a more privileged namespace: it cannot be taken off, and these flags cannot be taken from it.
@@ -104,8 +104,11 @@ pub(crate) struct Mount {
 pub(crate) struct Mounts {
     slab: Slab<Mount>,
     on: BTreeMap<PathRef, MountId>,
+    /// Members and slaves of each group.
+    members: BTreeSet<(u64, MountId)>,
+    slaves: BTreeSet<(u64, MountId)>,
     next_order: u64,
-    next_group: u32,
+    next_group: u64,
 }
 
 impl Mounts {
@@ -113,6 +116,8 @@ impl Mounts {
         Mounts {
             slab: Slab::new(),
             on: BTreeMap::new(),
+            members: BTreeSet::new(),
+            slaves: BTreeSet::new(),
             next_order: 0,
             next_group: 1,
         }
@@ -137,7 +142,40 @@ impl Mounts {
     fn insert(&mut self, mut mount: Mount) -> MountId {
         mount.order = self.next_order;
         self.next_order += 1;
-        MountId(self.slab.insert(mount))
+        let (peers, master) = (mount.peers, mount.master);
+        let id = MountId(self.slab.insert(mount));
+        self.members.extend(peers.map(|group| (group, id)));
+        self.slaves.extend(master.map(|group| (group, id)));
+        id
+    }
+
+    /// Changes the peer group of a mount; gives the one before.
+    fn set_peers(&mut self, id: MountId, to: Option<u64>) -> Option<u64> {
+        let from = core::mem::replace(&mut self.at_mut(id).peers, to);
+        if let Some(group) = from {
+            self.members.remove(&(group, id));
+        }
+        self.members.extend(to.map(|group| (group, id)));
+        from
+    }
+
+    /// Changes the group that a mount is a slave of.
+    fn set_master(&mut self, id: MountId, to: Option<u64>) {
+        let from = core::mem::replace(&mut self.at_mut(id).master, to);
+        if let Some(group) = from {
+            self.slaves.remove(&(group, id));
+        }
+        self.slaves.extend(to.map(|group| (group, id)));
+    }
+
+    /// The mounts of a peer group.
+    fn members(&self, group: u64) -> impl Iterator<Item = MountId> + '_ {
+        of_group(&self.members, group)
+    }
+
+    /// The slaves of a peer group.
+    fn slaves(&self, group: u64) -> impl Iterator<Item = MountId> + '_ {
+        of_group(&self.slaves, group)
     }
 
     /// All mounts by number, the internal ones included.
@@ -186,10 +224,15 @@ impl Mounts {
         (!mount.internal).then_some(mount.refs)
     }
 
-    fn new_group(&mut self) -> u32 {
+    fn new_group(&mut self) -> u64 {
         self.next_group += 1;
         self.next_group - 1
     }
+}
+
+fn of_group(index: &BTreeSet<(u64, MountId)>, group: u64) -> impl Iterator<Item = MountId> + '_ {
+    let range = (group, MountId(0))..=(group, MountId(u32::MAX));
+    index.range(range).map(|&(_, id)| id)
 }
 
 impl Mount {

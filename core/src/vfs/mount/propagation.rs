@@ -1,6 +1,7 @@
 //! Propagation of mounts (mount_namespaces(7), "SHARED SUBTREES"): mounts of one peer group get what is mounted on any of them, slaves get
 //! what is mounted on their master's group.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::{MountId, PathRef, tree};
@@ -17,20 +18,6 @@ pub(crate) enum Type {
     Unbindable,
 }
 
-fn members(k: &Kernel, group: u32) -> Vec<MountId> {
-    let all = k.vfs.mounts.iter();
-    all.filter(|(_, mount)| mount.peers == Some(group))
-        .map(|(id, _)| id)
-        .collect()
-}
-
-fn slaves(k: &Kernel, group: u32) -> Vec<MountId> {
-    let all = k.vfs.mounts.iter();
-    all.filter(|(_, mount)| mount.master == Some(group))
-        .map(|(id, _)| id)
-        .collect()
-}
-
 /// Changes the type of one mount (`change_mnt_propagation()`).
 pub(crate) fn set(k: &mut Kernel, id: MountId, to: Type) {
     if to == Type::Shared {
@@ -38,30 +25,41 @@ pub(crate) fn set(k: &mut Kernel, id: MountId, to: Type) {
         k.vfs.mounts.at_mut(id).unbindable = false;
         return;
     }
-    if let Some(group) = k.vfs.mounts.at_mut(id).peers.take() {
-        match members(k, group).is_empty() {
+    let mounts = &mut k.vfs.mounts;
+    if let Some(group) = mounts.set_peers(id, None) {
+        let rest = mounts.members(group).next();
+        match rest {
             // Its slaves follow its own master now.
-            true => {
-                let master = k.vfs.mounts.at(id).master;
-                for slave in slaves(k, group) {
-                    k.vfs.mounts.at_mut(slave).master = master;
+            None => {
+                let master = mounts.at(id).master;
+                let slaves: Vec<MountId> = mounts.slaves(group).collect();
+                for slave in slaves {
+                    mounts.set_master(slave, master);
                 }
             }
-            false => k.vfs.mounts.at_mut(id).master = Some(group),
+            Some(_) => mounts.set_master(id, Some(group)),
         }
     }
-    let mount = k.vfs.mounts.at_mut(id);
     if to != Type::Slave {
-        mount.master = None;
-        mount.unbindable = to == Type::Unbindable;
+        mounts.set_master(id, None);
+        mounts.at_mut(id).unbindable = to == Type::Unbindable;
     }
 }
 
-/// Makes a mount the first one of a peer group, if it has none.
-pub(super) fn share(k: &mut Kernel, id: MountId) {
-    if k.vfs.mounts.at(id).peers.is_none() {
+/// Makes a mount the first one of a peer group; `false` if it has one.
+pub(super) fn share(k: &mut Kernel, id: MountId) -> bool {
+    let fresh = k.vfs.mounts.at(id).peers.is_none();
+    if fresh {
         let group = k.vfs.mounts.new_group();
-        k.vfs.mounts.at_mut(id).peers = Some(group);
+        k.vfs.mounts.set_peers(id, Some(group));
+    }
+    fresh
+}
+
+/// Takes [`share`] back for mounts that it has given groups.
+pub(super) fn unshare(k: &mut Kernel, ids: &[MountId]) {
+    for &id in ids {
+        k.vfs.mounts.set_peers(id, None);
     }
 }
 
@@ -73,64 +71,95 @@ pub(super) fn leave(k: &mut Kernel, id: MountId) {
     }
 }
 
-/// Mounts copies of a tree, which has just been mounted at `on`, at the same place of every mount that it propagates to.
-pub(super) fn spread(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    root: MountId,
-    on: PathRef,
-) -> Result<(), Errno> {
-    match k.vfs.mounts.at(on.mount).peers {
-        Some(group) => spread_in(k, p, root, on, group, &mut Vec::new()),
-        None => Ok(()),
-    }
+/// A mount that gets a copy of what is mounted on one of its peers or masters.
+#[derive(Clone, Copy, Debug)]
+struct Receiver {
+    mount: MountId,
+    /// Whose copy is copied; `None` for the tree itself.
+    from: Option<usize>,
+    how: tree::Copy,
 }
 
-fn spread_in(
+/// Makes copies of a tree, which is about to be mounted at `on`, for every mount that it propagates to. They hang nowhere yet; each comes with
+/// its place. Changes nothing on failure.
+pub(super) fn copies_for(
     k: &mut Kernel,
     p: &mut Ports<'_>,
     root: MountId,
     on: PathRef,
-    group: u32,
-    seen: &mut Vec<u32>,
-) -> Result<(), Errno> {
-    seen.push(group);
-    for peer in members(k, group) {
-        if peer != on.mount {
-            tree::copy_to(k, p, root, PathRef { mount: peer, ..on }, tree::Copy::Peer)?;
-        }
-    }
-    for slave in slaves(k, group) {
-        let at = PathRef { mount: slave, ..on };
-        match k.vfs.mounts.at(slave).peers {
-            None => {
-                tree::copy_to(k, p, root, at, tree::Copy::Slave)?;
-            }
-            Some(inner) if !seen.contains(&inner) => {
-                if let Some(copy) = tree::copy_to(k, p, root, at, tree::Copy::SharedSlave)? {
-                    spread_in(k, p, copy, at, inner, seen)?;
+) -> Result<Vec<(PathRef, MountId)>, Errno> {
+    let dentry = k.vfs.mounts.at(root).root;
+    let mut made: Vec<(PathRef, MountId)> = Vec::new();
+    for Receiver { mount, from, how } in receivers(k, on) {
+        let source = from.map_or(root, |at: usize| made[at].1);
+        match tree::copy(k, p, (source, dentry), true, true, how) {
+            Ok((copy, _)) => made.push((PathRef { mount, ..on }, copy)),
+            Err(errno) => {
+                for (_, copy) in made {
+                    tree::drop_tree(k, p, copy);
                 }
+                return Err(errno);
             }
-            Some(_) => {}
         }
     }
-    Ok(())
+    Ok(made)
+}
+
+/// The mounts that an event at a place propagates to, but for those in which the place cannot be seen and those that are part of no
+/// namespace (the tree that is about to be mounted itself): each behind the one whose copy it gets.
+fn receivers(k: &Kernel, on: PathRef) -> Vec<Receiver> {
+    let mounts = &k.vfs.mounts;
+    let sees = |&id: &MountId| {
+        let mount = mounts.at(id);
+        mount.ns.is_some() && k.vfs.dentries.is_below(on.dentry, mount.root)
+    };
+    let mut found: Vec<Receiver> = Vec::new();
+    let mut taken = BTreeSet::from([on.mount]);
+    let mut seen: BTreeSet<u64> = mounts.at(on.mount).peers.into_iter().collect();
+    let mut next: Vec<(u64, Option<usize>)> = seen.iter().map(|&group| (group, None)).collect();
+    while let Some((group, from)) = next.pop() {
+        for mount in mounts.members(group).filter(sees) {
+            if taken.insert(mount) {
+                let how = tree::Copy::Peer;
+                found.push(Receiver { mount, from, how });
+            }
+        }
+        for slave in mounts.slaves(group) {
+            let how = match mounts.at(slave).peers {
+                Some(inner) if seen.insert(inner) => {
+                    // The first one of a group gets a slave, the others peers of that.
+                    let first = mounts.members(inner).find(sees);
+                    let from_inner = first.map(|_| found.len()).or(from);
+                    next.push((inner, from_inner));
+                    first.map(|mount| (mount, tree::Copy::SharedSlave))
+                }
+                None if sees(&slave) => Some((slave, tree::Copy::Slave)),
+                _ => None,
+            };
+            if let Some((mount, how)) = how
+                && taken.insert(mount)
+            {
+                found.push(Receiver { mount, from, how });
+            }
+        }
+    }
+    found
 }
 
 /// What is mounted at the same place of every mount that an event at this place propagates to.
 pub(super) fn copies(k: &Kernel, on: PathRef) -> Vec<MountId> {
     let mut found = Vec::new();
-    let mut seen = Vec::new();
-    let mut groups: Vec<u32> = k.vfs.mounts.at(on.mount).peers.into_iter().collect();
+    let mounts = &k.vfs.mounts;
+    let mut seen = BTreeSet::new();
+    let mut groups: Vec<u64> = mounts.at(on.mount).peers.into_iter().collect();
     while let Some(group) = groups.pop() {
-        if seen.contains(&group) {
+        if !seen.insert(group) {
             continue;
         }
-        seen.push(group);
-        for id in members(k, group).into_iter().chain(slaves(k, group)) {
-            groups.extend(k.vfs.mounts.at(id).peers);
+        for id in mounts.members(group).chain(mounts.slaves(group)) {
+            groups.extend(mounts.at(id).peers.filter(|inner| !seen.contains(inner)));
             let at = PathRef { mount: id, ..on };
-            found.extend(k.vfs.mounts.mounted_on(at).filter(|_| id != on.mount));
+            found.extend(mounts.mounted_on(at).filter(|_| id != on.mount));
         }
     }
     found.sort_unstable();

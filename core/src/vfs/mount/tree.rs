@@ -121,26 +121,14 @@ pub(crate) fn copy(
     Ok((top, copies))
 }
 
-/// Mounts a copy of a tree at a place, unless the place cannot be seen in its mount.
-pub(super) fn copy_to(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    root: MountId,
-    on: PathRef,
-    how: Copy,
-) -> Result<Option<MountId>, Errno> {
-    let seen = k.vfs.mounts.at(on.mount);
-    let (ns, top) = (seen.ns, seen.root);
-    let (Some(ns), true) = (ns, k.vfs.dentries.is_below(on.dentry, top)) else {
-        return Ok(None);
-    };
-    let at = k.vfs.mounts.at(root).root;
-    let (made, _) = copy(k, p, (root, at), true, true, how)?;
-    let source = k.vfs.mounts.at(root).ns;
-    if source.is_some_and(|source| k.ns.owner(source) != k.ns.owner(ns)) {
+/// Mounts a copy that came by propagation. `owner` is the user namespace whose mount namespace it came from.
+fn attach_copy(k: &mut Kernel, p: &mut Ports<'_>, made: MountId, on: PathRef, owner: NsId) {
+    let ns = k.vfs.mounts.at(on.mount).ns;
+    if ns.is_some_and(|ns| k.ns.owner(ns) != owner) {
         lock(k, made);
     }
-    set_ns(k, made, Some(ns));
+    k.vfs.mounts.at_mut(made).locked = false;
+    set_ns(k, made, ns);
     // What hangs there already comes to hang on the new root.
     let tucked = k.vfs.mounts.mounted_on(on);
     if let Some(old) = tucked {
@@ -149,16 +137,9 @@ pub(super) fn copy_to(
     attach(k, made, on);
     if let Some(old) = tucked {
         let dentry = k.vfs.mounts.at(made).root;
-        attach(
-            k,
-            old,
-            PathRef {
-                mount: made,
-                dentry,
-            },
-        );
+        let mount = made;
+        attach(k, old, PathRef { mount, dentry });
     }
-    Ok(Some(made))
 }
 
 /// In a less privileged namespace mounts cannot be taken apart, and keep what they forbid (mount_namespaces(7)).
@@ -239,21 +220,30 @@ pub(crate) fn graft(
     on: PathRef,
 ) -> Result<(), Errno> {
     let on = topmost(k, on);
+    let placed = check_place(k, root, on).and_then(|()| place(k, p, root, on));
+    if placed.is_err() {
+        drop_tree(k, p, root);
+    }
+    placed
+}
+
+/// Hangs a tree at a place where nothing hangs, and copies of it wherever that propagates. Changes nothing on failure.
+fn place(k: &mut Kernel, p: &mut Ports<'_>, root: MountId, on: PathRef) -> Result<(), Errno> {
     let parent = k.vfs.mounts.at(on.mount);
     let (ns, shared) = (parent.ns, parent.peers.is_some());
-    let result = check_place(k, root, on);
-    if result.is_err() {
-        drop_tree(k, p, root);
-        return result;
-    }
-    if shared {
-        for id in all(k, root) {
-            propagation::share(k, id);
-        }
-    }
+    let mut fresh = if shared { all(k, root) } else { Vec::new() };
+    fresh.retain(|&id| propagation::share(k, id));
+    let copies = propagation::copies_for(k, p, root, on).inspect_err(|_| {
+        propagation::unshare(k, &fresh);
+    })?;
+    detach(k, p, root);
     set_ns(k, root, ns);
     attach(k, root, on);
-    propagation::spread(k, p, root, on)
+    let owner = ns.map_or(crate::ns::USER, |ns| k.ns.owner(ns));
+    for (on, copy) in copies {
+        attach_copy(k, p, copy, on, owner);
+    }
+    Ok(())
 }
 
 fn check_place(k: &Kernel, root: MountId, on: PathRef) -> Result<(), Errno> {
@@ -361,16 +351,7 @@ pub(crate) fn move_to(
         Errno::ENOTDIR => Errno::EINVAL,
         errno => errno,
     })?;
-    detach(k, p, id);
-    if k.vfs.mounts.at(on.mount).peers.is_some() {
-        for id in all(k, id) {
-            propagation::share(k, id);
-        }
-    }
-    let ns = k.vfs.mounts.at(on.mount).ns;
-    set_ns(k, id, ns);
-    attach(k, id, on);
-    propagation::spread(k, p, id, on)
+    place(k, p, id, on)
 }
 
 /// Makes `new` the root of its namespace and hangs the old root at `put_old` (pivot_root(2)).
