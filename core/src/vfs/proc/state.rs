@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::num::IntErrorKind;
 
 use super::process::{View, check_access, name_of};
 use crate::Kernel;
@@ -21,23 +22,41 @@ const OOM_ADJUST_MAX: i64 = 15;
 pub(crate) const COREDUMP_FILTER: u32 = 0x33;
 const COREDUMP_BITS: u32 = 0x1ff;
 
-/// A number as files of `/proc` take it: decimal, octal or hexadecimal, blanks around it. `EINVAL`.
-pub(super) fn parse(data: &[u8]) -> Result<i64, Errno> {
-    let text = core::str::from_utf8(data)
-        .map_err(|_| Errno::EINVAL)?
-        .trim();
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text),
+/// A number as `kstrtoint()` reads it, with blanks around it: decimal, octal or hexadecimal. `EINVAL`, `ERANGE`.
+pub(super) fn parse_signed(data: &[u8]) -> Result<i64, Errno> {
+    let text = data.trim_ascii();
+    let value = match text.strip_prefix(b"-") {
+        Some(digits) => 0i64.checked_sub_unsigned(magnitude(digits)?),
+        None => i64::try_from(magnitude(text.strip_prefix(b"+").unwrap_or(text))?).ok(),
     };
-    let value = match digits.as_bytes() {
-        [b'0', b'x' | b'X', ..] => i64::from_str_radix(&digits[2..], 16),
-        [b'0', _, ..] => i64::from_str_radix(&digits[1..], 8),
-        [b'0'..=b'9', ..] => digits.parse(),
-        _ => return Err(Errno::EINVAL),
+    let value = value.and_then(|value| i32::try_from(value).ok());
+    value.map(i64::from).ok_or(Errno::ERANGE)
+}
+
+/// A number without a sign up to `max`, as `kstrtoull()` reads it: only one newline may follow. `EINVAL`, `ERANGE`.
+fn parse_unsigned(data: &[u8], max: u64) -> Result<u64, Errno> {
+    let text = data.strip_suffix(b"\n").unwrap_or(data);
+    match magnitude(text.strip_prefix(b"+").unwrap_or(text))? {
+        value if value <= max => Ok(value),
+        _ => Err(Errno::ERANGE),
+    }
+}
+
+/// Digits without any sign, which from_str_radix() would take as well.
+fn magnitude(text: &[u8]) -> Result<u64, Errno> {
+    let (digits, radix) = match text {
+        [b'0', b'x' | b'X', rest @ ..] => (rest, 16),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
     };
-    let value = value.map_err(|_| Errno::EINVAL)?;
-    Ok(if negative { -value } else { value })
+    let digits = core::str::from_utf8(digits).map_err(|_| Errno::EINVAL)?;
+    if digits.starts_with(['+', '-']) {
+        return Err(Errno::EINVAL);
+    }
+    u64::from_str_radix(digits, radix).map_err(|error| match error.kind() {
+        IntErrorKind::PosOverflow => Errno::ERANGE,
+        _ => Errno::EINVAL,
+    })
 }
 
 fn group(k: &Kernel, view: View) -> Result<&Process, Errno> {
@@ -120,7 +139,7 @@ pub(super) fn set_oom_adj(
     view: View,
     data: &[u8],
 ) -> Result<(), Errno> {
-    let value = parse(data)?;
+    let value = parse_signed(data)?;
     if !(OOM_DISABLE..=OOM_ADJUST_MAX).contains(&value) {
         return Err(Errno::EINVAL);
     }
@@ -138,7 +157,7 @@ pub(super) fn set_oom_score_adj(
     view: View,
     data: &[u8],
 ) -> Result<(), Errno> {
-    let value = parse(data)?;
+    let value = parse_signed(data)?;
     if !(-OOM_SCORE_ADJ_MAX..=OOM_SCORE_ADJ_MAX).contains(&value) {
         return Err(Errno::EINVAL);
     }
@@ -191,7 +210,7 @@ pub(super) fn coredump_filter(
 }
 
 pub(super) fn set_coredump_filter(k: &mut Kernel, view: View, data: &[u8]) -> Result<(), Errno> {
-    let value = parse(data)?;
+    let value = parse_unsigned(data, u32::MAX.into())?;
     group_mut(k, view)?.coredump_filter = value as u32 & COREDUMP_BITS;
     Ok(())
 }
@@ -222,7 +241,7 @@ pub(super) fn set_timerslack(
     view: View,
     data: &[u8],
 ) -> Result<(), Errno> {
-    parse(data)?;
+    parse_unsigned(data, u64::MAX)?;
     may_slack(k, thread, view)
 }
 
@@ -311,19 +330,41 @@ mod tests {
 
     #[test]
     fn numbers_are_read_in_three_bases() {
-        assert_eq!(parse(b" -17\n"), Ok(-17));
-        assert_eq!(parse(b"0x33"), Ok(0x33));
-        assert_eq!(parse(b"017"), Ok(0o17));
-        assert_eq!(parse(b"0"), Ok(0));
+        assert_eq!(parse_signed(b" -17\n"), Ok(-17));
+        assert_eq!(parse_signed(b"+0x33"), Ok(0x33));
+        assert_eq!(parse_signed(b"017"), Ok(0o17));
+        assert_eq!(parse_signed(b"0"), Ok(0));
+        assert_eq!(parse_signed(b"-0x80000000"), Ok(i32::MIN.into()));
+        assert_eq!(parse_unsigned(b"+5\n", 5), Ok(5));
+        assert_eq!(parse_unsigned(b"6", 5), Err(Errno::ERANGE));
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
         for text in [
             &b""[..],
             b"x",
             b"-",
             b"1 2",
-            b"99999999999999999999",
             b"\xff",
+            b"0x",
+            b"0x-1",
+            b"0+7",
+            b"--1",
+            b"-0x-8000000000000000",
         ] {
-            assert_eq!(parse(text), Err(Errno::EINVAL));
+            assert_eq!(parse_signed(text), Err(Errno::EINVAL));
+            assert_eq!(parse_unsigned(text, u64::MAX), Err(Errno::EINVAL));
+        }
+        for text in [b" 5", b"5 ", b"-1"] {
+            assert_eq!(parse_unsigned(text, u64::MAX), Err(Errno::EINVAL));
+        }
+        for text in [
+            &b"0x80000000"[..],
+            b"-0x8000000000000000",
+            b"99999999999999999999",
+        ] {
+            assert_eq!(parse_signed(text), Err(Errno::ERANGE));
         }
     }
 }
