@@ -4,7 +4,7 @@ mod guest;
 
 use guest::{
     CLONE, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT_GROUP, FORK, GETPID,
-    GETPPID, GETUID, Guests, KILL, Rng, WAIT4, boot, call, fork, gone,
+    GETPPID, GETUID, Guests, KILL, Rng, SETGID, SETUID, WAIT4, boot, call, fork, gone,
 };
 use varve_core::machine::ThreadId;
 
@@ -16,6 +16,7 @@ const CHDIR: u64 = 80;
 const RENAME: u64 = 82;
 const MKDIR: u64 = 83;
 const RMDIR: u64 = 84;
+const CHMOD: u64 = 90;
 const PIVOT_ROOT: u64 = 155;
 const CHROOT: u64 = 161;
 const MOUNT: u64 = 165;
@@ -330,6 +331,64 @@ fn what_cannot_be_mounted_everywhere_is_mounted_nowhere() {
     assert_eq!(path(&mut m, t, UMOUNT2, "/q/x", 0), EINVAL);
     assert_eq!(mount(&mut m, t, "/a/14", "/p/x", "", MS_BIND | MS_REC), 0);
     assert_eq!(path(&mut m, t, UMOUNT2, "/q/x", MNT_DETACH), 0);
+}
+
+/// A child that is an ordinary user and user 0 of a user namespace of its own.
+fn own_root(m: &mut Guests, parent: ThreadId, uid: u64) -> ThreadId {
+    const PRCTL: u64 = 157;
+    const SET_DUMPABLE: u64 = 4;
+    let child = fork(m, parent);
+    assert_eq!(call(m, child, SETGID, &[uid]), 0);
+    assert_eq!(call(m, child, SETUID, &[uid]), 0);
+    assert_eq!(call(m, child, PRCTL, &[SET_DUMPABLE, 1, 0, 0, 0]), 0);
+    assert_eq!(call(m, child, UNSHARE, &[CLONE_NEWUSER]), 0);
+    write(m, child, "/proc/self/setgroups", "deny");
+    for name in ["/proc/self/uid_map", "/proc/self/gid_map"] {
+        assert!(write(m, child, name, &format!("0 {uid} 1")) > 0);
+    }
+    child
+}
+
+#[test]
+fn capabilities_of_files_hold_in_the_namespace_they_were_given_in() {
+    const SETXATTR: u64 = 188;
+    const GETXATTR: u64 = 191;
+    const O_CREAT: u64 = 0o100;
+    const EOVERFLOW: i64 = -75;
+    const VALUE: u64 = DATA + 0x800;
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(path(&mut m, t, MKDIR, "/w", 0o755), 0);
+    let [dir] = texts(&mut m, t, ["/w"]);
+    assert_eq!(call(&mut m, t, CHMOD, &[dir, 0o777]), 0);
+    let get = |m: &mut Guests, t: ThreadId| {
+        let [file, name] = texts(m, t, ["/w/f", "security.capability"]);
+        match call(m, t, GETXATTR, &[file, name, VALUE, 64]) {
+            done @ ..0 => Err(done),
+            size => Ok(m.peek(t, VALUE, size as usize).unwrap()),
+        }
+    };
+    let set = |m: &mut Guests, t: ThreadId, value: &[u8]| {
+        let [file, name] = texts(m, t, ["/w/f", "security.capability"]);
+        m.poke(t, VALUE, value).unwrap();
+        call(m, t, SETXATTR, &[file, name, VALUE, value.len() as u64, 0])
+    };
+    let revision_2 = |flag: u8| [&[flag, 0, 0, 2, 0, 4, 0, 0][..], &[0; 12]].concat();
+    let child = own_root(&mut m, t, 1000);
+    assert!(path(&mut m, child, OPEN, "/w/f", O_CREAT) >= 0);
+    assert_eq!(set(&mut m, child, &revision_2(1)[..19]), EINVAL);
+    assert_eq!(set(&mut m, child, &revision_2(1)), 0);
+    assert_eq!(get(&mut m, child), Ok(revision_2(1)));
+    let mut outside = revision_2(1);
+    outside[3] = 3;
+    outside.extend(1000u32.to_le_bytes());
+    assert_eq!(get(&mut m, t), Ok(outside));
+    let other = own_root(&mut m, t, 1001);
+    assert_eq!(get(&mut m, other), Err(EOVERFLOW));
+    assert_eq!(set(&mut m, other, &revision_2(1)), EPERM);
+    // What the first user 0 gives holds everywhere.
+    assert_eq!(set(&mut m, t, &revision_2(0)), 0);
+    assert_eq!(get(&mut m, other), Ok(revision_2(0)));
 }
 
 /// Random operations of several processes in several namespaces.

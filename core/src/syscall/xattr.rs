@@ -7,6 +7,7 @@ use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::task::file_caps;
 use crate::vfs::filesystem::Attr;
 use crate::vfs::mount::{self, MountId};
 use crate::vfs::perm::{self, CAP_SETFCAP, CAP_SYS_ADMIN, MAY_READ, MAY_WRITE, Who};
@@ -122,7 +123,15 @@ fn set(
     let (inode, mount) = target.find(cx)?;
     mount::want_write(cx.k, mount)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
+    let caps = name == file_caps::NAME && !bytes.is_empty();
+    if caps {
+        file_caps::check(&bytes)?;
+    }
     check(cx, &attr, &name, true)?;
+    if caps {
+        let owner = cx.k.vfs.filesystem_owner(inode.fs);
+        bytes = file_caps::stored(cx.k, cx.creds(), owner, &bytes)?;
+    }
     inode::set_xattr(cx.k, cx.p, inode, &name, &bytes, flags as u32)?;
     Ok(0)
 }
@@ -132,7 +141,11 @@ fn get(cx: &mut Cx<'_, '_>, target: Target, name: Str, (value, size): (Addr, Siz
     let (inode, _) = target.find(cx)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
     check(cx, &attr, &name, false)?;
-    let bytes = inode::get_xattr(cx.k, cx.p, inode, &name)?;
+    let mut bytes = inode::get_xattr(cx.k, cx.p, inode, &name)?;
+    if name == file_caps::NAME {
+        let owner = cx.k.vfs.filesystem_owner(inode.fs);
+        bytes = file_caps::shown(cx.k, cx.creds().user_ns, owner, &bytes)?;
+    }
     give(cx, &bytes, value, size)
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::file_caps::{self, FileCaps};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
@@ -223,44 +224,6 @@ pub(crate) struct Privileges {
     pub caps: Option<FileCaps>,
 }
 
-/// File capabilities: the attribute `security.capability` (capabilities(7)).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct FileCaps {
-    pub permitted: u64,
-    pub inheritable: u64,
-    pub effective: bool,
-}
-
-impl FileCaps {
-    /// Reads revision 1, 2 or 3 of the attribute. `None` if it is damaged or belongs to another user namespace.
-    pub(crate) fn parse(value: &[u8]) -> Option<FileCaps> {
-        let word = |index: usize| {
-            let bytes = value.get(4 * index..4 * index + 4)?;
-            Some(u32::from_le_bytes(bytes.try_into().ok()?))
-        };
-        let magic = word(0)?;
-        let pairs = match (magic & g::VFS_CAP_REVISION_MASK, value.len()) {
-            (g::VFS_CAP_REVISION_1, 12) => 1,
-            (g::VFS_CAP_REVISION_2, 20) => 2,
-            (g::VFS_CAP_REVISION_3, 24) if word(5)? == 0 => 2,
-            _ => return None,
-        };
-        let mut caps = FileCaps {
-            permitted: 0,
-            inheritable: 0,
-            effective: magic & g::VFS_CAP_FLAGS_EFFECTIVE != 0,
-        };
-        for pair in 0..pairs {
-            caps.permitted |= u64::from(word(1 + 2 * pair)?) << (32 * pair);
-            caps.inheritable |= u64::from(word(2 + 2 * pair)?) << (32 * pair);
-        }
-        let valid = (1 << (CAP_LAST + 1)) - 1;
-        caps.permitted &= valid;
-        caps.inheritable &= valid;
-        Some(caps)
-    }
-}
-
 /// The credentials the current task will have in the program `file`.
 pub(crate) fn exec_creds(cx: &mut Cx<'_, '_>, file: FileId) -> Result<ExecCreds, Errno> {
     let privileges = privileges(cx, file)?;
@@ -289,10 +252,12 @@ fn privileges(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Privileges, Errno> {
     }
     // Without group execution the bit means mandatory locking.
     const SET_GID: u32 = g::S_ISGID | g::S_IXGRP;
-    let caps = match inode::get_xattr(cx.k, cx.p, inode, b"security.capability") {
+    let caps = match inode::get_xattr(cx.k, cx.p, inode, file_caps::NAME) {
         Ok(value) => FileCaps::parse(&value),
         Err(_) => None,
     };
+    let owner = cx.k.vfs.filesystem_owner(fs);
+    let caps = caps.filter(|caps| caps.hold_in(cx.k, own, owner));
     Ok(Privileges {
         set_uid: (attr.mode & g::S_ISUID != 0).then_some(attr.uid),
         set_gid: (attr.mode & SET_GID == SET_GID).then_some(attr.gid),

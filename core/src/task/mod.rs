@@ -11,6 +11,7 @@ pub(crate) mod cputime;
 pub(crate) mod creds;
 mod elf;
 pub(crate) mod exec;
+pub(crate) mod file_caps;
 pub(crate) mod io;
 pub(crate) mod load;
 pub(crate) mod posix_timer;
