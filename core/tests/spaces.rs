@@ -3,8 +3,8 @@
 mod guest;
 
 use guest::{
-    CLONE, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT_GROUP, FORK, GETPID,
-    GETPPID, GETUID, Guests, KILL, Rng, SETGID, SETUID, WAIT4, boot, call, fork, gone,
+    CLONE, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT, EXIT_GROUP, FORK,
+    GETPID, GETPPID, GETUID, Guests, KILL, Rng, SETGID, SETUID, WAIT4, boot, call, fork, gone,
 };
 use varve_core::machine::ThreadId;
 
@@ -18,11 +18,14 @@ const MKDIR: u64 = 83;
 const RMDIR: u64 = 84;
 const CHMOD: u64 = 90;
 const PIVOT_ROOT: u64 = 155;
+const PRCTL: u64 = 157;
 const CHROOT: u64 = 161;
 const MOUNT: u64 = 165;
 const UMOUNT2: u64 = 166;
 const UNSHARE: u64 = 272;
 const SETNS: u64 = 308;
+const SET_DUMPABLE: u64 = 4;
+const GET_DUMPABLE: u64 = 3;
 const MS_RDONLY: u64 = 1;
 const MS_REMOUNT: u64 = 32;
 const MS_BIND: u64 = 4096;
@@ -32,6 +35,7 @@ const MS_UNBINDABLE: u64 = 1 << 17;
 const MS_PRIVATE: u64 = 1 << 18;
 const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
+const CLONE_FILES: u64 = 0x400;
 const MNT_DETACH: u64 = 2;
 const EPERM: i64 = -1;
 const ENOENT: i64 = -2;
@@ -333,10 +337,19 @@ fn what_cannot_be_mounted_everywhere_is_mounted_nowhere() {
     assert_eq!(path(&mut m, t, UMOUNT2, "/q/x", MNT_DETACH), 0);
 }
 
+/// A child with all capabilities in a user namespace that has users 0 to 1999.
+fn all_powerful(m: &mut Guests, parent: ThreadId) -> ThreadId {
+    let child = apart(m, parent, CLONE_NEWUSER);
+    let pid = m.result(parent).unwrap();
+    for name in ["uid_map", "gid_map"] {
+        let name = format!("/proc/{pid}/{name}");
+        assert_eq!(write(m, parent, &name, "0 0 2000"), 8);
+    }
+    child
+}
+
 /// A child that is an ordinary user and user 0 of a user namespace of its own.
 fn own_root(m: &mut Guests, parent: ThreadId, uid: u64) -> ThreadId {
-    const PRCTL: u64 = 157;
-    const SET_DUMPABLE: u64 = 4;
     let child = fork(m, parent);
     assert_eq!(call(m, child, SETGID, &[uid]), 0);
     assert_eq!(call(m, child, SETUID, &[uid]), 0);
@@ -347,6 +360,34 @@ fn own_root(m: &mut Guests, parent: ThreadId, uid: u64) -> ThreadId {
         assert!(write(m, child, name, &format!("0 {uid} 1")) > 0);
     }
     child
+}
+
+/// The file of a map judges who opened it, not only who writes to it: a privileged program may have been given it as its output.
+#[test]
+fn a_map_needs_the_rights_of_whoever_opened_its_file() {
+    let mut m = boot();
+    let t = m.first();
+    let t = all_powerful(&mut m, t);
+    // It opens the map of its namespace, and gets a privileged process to write to it.
+    let pid = call(&mut m, t, CLONE, &[CLONE_FILES | 17, 0, 0, 0, 0]);
+    let child = *m.threads.keys().next_back().unwrap();
+    assert_eq!(call(&mut m, child, SETGID, &[1000]), 0);
+    assert_eq!(call(&mut m, child, SETUID, &[1000]), 0);
+    assert_eq!(call(&mut m, child, PRCTL, &[SET_DUMPABLE, 1, 0, 0, 0]), 0);
+    assert_eq!(call(&mut m, child, UNSHARE, &[CLONE_NEWUSER]), 0);
+    let name = format!("/proc/{pid}/uid_map");
+    let own = path(&mut m, child, OPEN, "/proc/self/uid_map", 1) as u64;
+    let two = |m: &mut Guests, t: ThreadId, fd: u64, text: &str| {
+        m.poke(t, DATA, text.as_bytes()).unwrap();
+        call(m, t, WRITE, &[fd, DATA, text.len() as u64])
+    };
+    assert_eq!(two(&mut m, child, own, "0 0 2000"), EPERM);
+    assert_eq!(two(&mut m, t, own, "0 0 2000"), EPERM);
+    // With the rights of both it is done.
+    let fd = path(&mut m, t, OPEN, &name, 1) as u64;
+    assert_eq!(two(&mut m, t, fd, "0 0 2000"), 8);
+    assert_eq!(two(&mut m, t, fd, "0 0 2000"), EINVAL);
+    assert_eq!(call(&mut m, child, GETUID, &[]), 1000);
 }
 
 #[test]
@@ -389,6 +430,89 @@ fn capabilities_of_files_hold_in_the_namespace_they_were_given_in() {
     // What the first user 0 gives holds everywhere.
     assert_eq!(set(&mut m, t, &revision_2(0)), 0);
     assert_eq!(get(&mut m, other), Ok(revision_2(0)));
+}
+
+/// A privileged process that joins a less privileged user namespace does not become everybody's there.
+#[test]
+fn who_joins_a_user_namespace_cannot_be_looked_into() {
+    const GET_ROBUST_LIST: u64 = 274;
+    const PTRS: [u64; 2] = [DATA + 0x800, DATA + 0x808];
+    let mut m = boot();
+    let t = m.first();
+    let outer = all_powerful(&mut m, t);
+    let inner = own_root(&mut m, outer, 1000);
+    let inner_pid = m.result(outer).unwrap();
+    let guest = fork(&mut m, outer);
+    let guest_pid = m.result(outer).unwrap() as u64;
+    let name = format!("/proc/{inner_pid}/ns/user");
+    let fd = path(&mut m, guest, OPEN, &name, 0) as u64;
+    assert_eq!(call(&mut m, guest, PRCTL, &[GET_DUMPABLE]), 1);
+    assert_eq!(call(&mut m, guest, SETNS, &[fd, CLONE_NEWUSER]), 0);
+    assert_eq!(call(&mut m, guest, PRCTL, &[GET_DUMPABLE]), 0);
+    let look = |m: &mut Guests, t| call(m, t, GET_ROBUST_LIST, &[guest_pid, PTRS[0], PTRS[1]]);
+    assert_eq!(look(&mut m, inner), EPERM);
+    // It says so itself.
+    assert_eq!(call(&mut m, guest, PRCTL, &[SET_DUMPABLE, 1, 0, 0, 0]), 0);
+    assert_eq!(look(&mut m, inner), 0);
+}
+
+#[test]
+fn a_pid_namespace_is_not_changed_twice() {
+    const CLONE_SYSVSEM: u64 = 0x40000;
+    const CLONE_NEWIPC: u64 = 0x800_0000;
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWPID]), 0);
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWPID]), EINVAL);
+    let new = CLONE_NEWPID | 17;
+    assert_eq!(call(&mut m, t, CLONE, &[new, 0, 0, 0, 0]), EINVAL);
+    // Undoing of semaphores is not shared across namespaces.
+    let both = CLONE_NEWIPC | CLONE_SYSVSEM | 17;
+    assert_eq!(call(&mut m, t, CLONE, &[both, 0, 0, 0, 0]), EINVAL);
+    assert_eq!(call(&mut m, t, FORK, &[]), 2);
+}
+
+/// Either all namespaces of another process are joined or none.
+#[test]
+fn joining_several_namespaces_fails_as_a_whole() {
+    const PIDFD_OPEN: u64 = 434;
+    const GETHOSTNAME_PROC: &str = "/proc/self/ns/uts";
+    const READLINK: u64 = 89;
+    let mut m = boot();
+    let t = m.first();
+    let child = apart(&mut m, t, CLONE_NEWUSER | CLONE_NEWUTS);
+    let pid = m.result(t).unwrap() as u64;
+    let fd = call(&mut m, t, PIDFD_OPEN, &[pid, 0]) as u64;
+    let uts = |m: &mut Guests, t| {
+        let [name] = texts(m, t, [GETHOSTNAME_PROC]);
+        let length = call(m, t, READLINK, &[name, DATA + 0x800, 64]) as usize;
+        m.peek(t, DATA + 0x800, length).unwrap()
+    };
+    let before = uts(&mut m, t);
+    // The first mount namespace needs rights that nobody has.
+    let mounts = CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWNS;
+    assert_eq!(call(&mut m, t, SETNS, &[fd, mounts]), EPERM);
+    assert_eq!(uts(&mut m, t), before);
+    assert_eq!(call(&mut m, t, GETUID, &[]), 0);
+    let two = CLONE_NEWUSER | CLONE_NEWUTS;
+    assert_eq!(call(&mut m, t, SETNS, &[fd, two]), 0);
+    assert_eq!(uts(&mut m, t), uts(&mut m, child));
+    assert_eq!(call(&mut m, t, GETUID, &[]), 65534);
+}
+
+#[test]
+fn the_end_of_a_pid_namespace_leaves_what_zombies_say() {
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWPID]), 0);
+    let init = fork(&mut m, t);
+    // A child of a process outside, in the namespace.
+    let child = fork(&mut m, t);
+    let pid = m.result(t).unwrap() as u64;
+    gone(&mut m, child, EXIT, &[7]);
+    gone(&mut m, init, EXIT_GROUP, &[0]);
+    assert_eq!(call(&mut m, t, WAIT4, &[pid, DATA, 0, 0]), pid as i64);
+    assert_eq!(m.peek(t, DATA, 4).unwrap(), [0, 7, 0, 0]);
 }
 
 /// Random operations of several processes in several namespaces.

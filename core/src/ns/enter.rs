@@ -1,6 +1,7 @@
 //! Coming to be in other namespaces: unshare(2), setns(2), and the flags of clone(2).
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::{Body, Kind, NsId, Set, change, pid, sweep, user};
 use crate::Kernel;
@@ -74,6 +75,10 @@ fn make_all(cx: &mut Cx<'_, '_>, flags: u32, made: &mut Made) -> Result<(), Errn
         made.set.cgroup = cx.k.ns.add(owner, Body::Cgroup)?;
     }
     if has(Kind::Pid) {
+        // Children are about to be made in another one already.
+        if made.set.pid_for_children != made.set.pid {
+            return Err(Errno::EINVAL);
+        }
         made.set.pid_for_children = pid::create(cx.k, owner, made.set.pid_for_children)?;
     }
     if has(Kind::Net) {
@@ -233,57 +238,18 @@ fn enter(cx: &mut Cx<'_, '_>, made: Made) {
     change(cx.k, cx.p, cx.thread, made.set, user);
 }
 
-/// Puts the caller into one namespace (setns(2)). `EINVAL`, `EPERM`.
-pub(crate) fn join(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Errno> {
-    let own = cx.creds().user_ns;
-    let mut set = cx.task().ns;
-    let kind = cx.k.ns.kind(ns);
-    if kind == Kind::User {
-        return join_user(cx, ns);
-    }
-    if !cx.capable_over(ns, g::CAP_SYS_ADMIN) || !cx.creds().has(g::CAP_SYS_ADMIN) {
-        return Err(Errno::EPERM);
-    }
-    match kind {
-        Kind::Cgroup => set.cgroup = ns,
-        Kind::Ipc => set.ipc = ns,
-        Kind::Net => set.net = ns,
-        Kind::Uts => set.uts = ns,
-        Kind::Pid if pid::is_within(cx.k, ns, set.pid) => set.pid_for_children = ns,
-        Kind::Pid => return Err(Errno::EINVAL),
-        Kind::Mount => {
-            if !cx.creds().has(g::CAP_SYS_CHROOT) {
-                return Err(Errno::EPERM);
-            }
-            if cx.fs_context().users() > 1 {
-                return Err(Errno::EINVAL);
-            }
-            let root = top(cx.k, ns).ok_or(Errno::EINVAL)?;
-            let context = cx.task().fs;
-            set_places(cx.k, cx.p, context, root, root);
-            set.mount = ns;
-        }
-        Kind::User => {}
-    }
-    change(cx.k, cx.p, cx.thread, set, own);
-    Ok(())
+/// What joining namespaces changes, before it is done.
+struct Joining {
+    set: Set,
+    /// With the user namespace that is joined.
+    creds: Creds,
+    /// Root and working directory in the mount namespace that is joined.
+    top: Option<PathRef>,
 }
 
-fn join_user(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Errno> {
-    if ns == cx.creds().user_ns || cx.group().threads.len() > 1 || cx.fs_context().users() > 1 {
-        return Err(Errno::EINVAL);
-    }
-    if !cx.capable_in(ns, g::CAP_SYS_ADMIN) {
-        return Err(Errno::EPERM);
-    }
-    let set = cx.task().ns;
-    let old = cx.creds().user_ns;
-    let mut creds = cx.creds().clone();
-    user::enter(&mut creds, ns);
-    creds.user_ns = old;
-    cx.task_mut().creds = creds;
-    change(cx.k, cx.p, cx.thread, set, ns);
-    Ok(())
+/// Puts the caller into one namespace (setns(2)). `EINVAL`, `EPERM`.
+pub(crate) fn join(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Errno> {
+    join_all(cx, &[ns])
 }
 
 /// Puts the caller into those namespaces of another process that `flags` name. `EPERM`, `EINVAL`.
@@ -297,7 +263,7 @@ pub(crate) fn join_process(cx: &mut Cx<'_, '_>, thread: ThreadId, flags: u32) ->
             .filter(|task| !task.exited)
             .ok_or(Errno::ESRCH)?;
     let (set, user) = (task.ns, task.creds.user_ns);
-    for (kind, ns) in [
+    let all = [
         (Kind::User, user),
         (Kind::Mount, set.mount),
         (Kind::Uts, set.uts),
@@ -305,10 +271,79 @@ pub(crate) fn join_process(cx: &mut Cx<'_, '_>, thread: ThreadId, flags: u32) ->
         (Kind::Pid, set.pid),
         (Kind::Cgroup, set.cgroup),
         (Kind::Net, set.net),
-    ] {
-        if flags & kind.flag() != 0 {
-            join(cx, ns)?;
+    ];
+    let named = all.into_iter().filter(|(kind, _)| flags & kind.flag() != 0);
+    let named: Vec<NsId> = named.map(|(_, ns)| ns).collect();
+    join_all(cx, &named)
+}
+
+/// Puts the caller into several namespaces, a user namespace first, or into none.
+fn join_all(cx: &mut Cx<'_, '_>, all: &[NsId]) -> Result<(), Errno> {
+    let mut joining = Joining {
+        set: cx.task().ns,
+        creds: cx.creds().clone(),
+        top: None,
+    };
+    for &ns in all {
+        check_join(cx, &mut joining, ns)?;
+    }
+    let Joining { set, creds, top } = joining;
+    let (old, user) = (cx.creds().clone(), creds.user_ns);
+    if user != old.user_ns {
+        if !user::is_owned_by(cx.k, user, &old) {
+            cx.group_mut().dumpable = false;
         }
+        let user_ns = old.user_ns;
+        cx.task_mut().creds = Creds { user_ns, ..creds };
+    }
+    if let Some(top) = top {
+        let context = cx.task().fs;
+        set_places(cx.k, cx.p, context, top, top);
+    }
+    change(cx.k, cx.p, cx.thread, set, user);
+    Ok(())
+}
+
+fn check_join(cx: &mut Cx<'_, '_>, joining: &mut Joining, ns: NsId) -> Result<(), Errno> {
+    let kind = cx.k.ns.kind(ns);
+    if kind == Kind::User {
+        check_join_user(cx, ns)?;
+        user::enter(&mut joining.creds, ns);
+        return Ok(());
+    }
+    let user = joining.creds.user_ns;
+    if !cx.capable_over(ns, g::CAP_SYS_ADMIN) || !cx.capable_in(user, g::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let set = &mut joining.set;
+    match kind {
+        Kind::Cgroup => set.cgroup = ns,
+        Kind::Ipc => set.ipc = ns,
+        Kind::Net => set.net = ns,
+        Kind::Uts => set.uts = ns,
+        Kind::Pid if pid::is_within(cx.k, ns, set.pid) => set.pid_for_children = ns,
+        Kind::Pid => return Err(Errno::EINVAL),
+        Kind::Mount => {
+            if !cx.capable_in(user, g::CAP_SYS_CHROOT) {
+                return Err(Errno::EPERM);
+            }
+            if cx.fs_context().users() > 1 {
+                return Err(Errno::EINVAL);
+            }
+            joining.top = Some(top(cx.k, ns).ok_or(Errno::EINVAL)?);
+            set.mount = ns;
+        }
+        Kind::User => {}
     }
     Ok(())
+}
+
+fn check_join_user(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Errno> {
+    if ns == cx.creds().user_ns || cx.group().threads.len() > 1 || cx.fs_context().users() > 1 {
+        return Err(Errno::EINVAL);
+    }
+    match cx.capable_in(ns, g::CAP_SYS_ADMIN) {
+        true => Ok(()),
+        false => Err(Errno::EPERM),
+    }
 }

@@ -189,6 +189,20 @@ pub(super) fn enter(creds: &mut Creds, ns: NsId) {
     creds.securebits = 0;
 }
 
+/// Whether a user namespace, or one above it, was made by the user of these credentials in their own one: entering it gives them nothing that
+/// they did not have (`cred_cap_issubset()`).
+pub(super) fn is_owned_by(k: &Kernel, ns: NsId, creds: &Creds) -> bool {
+    let mut at = ns;
+    while at != USER {
+        let parent = k.ns.owner(at);
+        if parent == creds.user_ns && k.ns.user(at).owner == creds.euid {
+            return true;
+        }
+        at = parent;
+    }
+    false
+}
+
 /// A map as a thread sees it (`/proc/PID/uid_map`). A namespace's own members see it from the parent.
 pub(crate) fn show_map(k: &Kernel, reader: ThreadId, ns: NsId, of: Numbers) -> String {
     let own = k.tasks.get(reader).map_or(USER, |task| task.creds.user_ns);
@@ -200,36 +214,48 @@ pub(crate) fn show_map(k: &Kernel, reader: ThreadId, ns: NsId, of: Numbers) -> S
     }
 }
 
+/// Who opened the file of a map: writes need the rights of both (a program with more rights may have been given the file as its output).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Opener {
+    pub creds: Creds,
+    /// The user namespace whose map it is.
+    pub of: NsId,
+}
+
 /// Sets a map once (`map_write()`). `EPERM`, `EINVAL`.
 pub(crate) fn set_map(
-    k: &mut Kernel,
-    writer: ThreadId,
-    ns: NsId,
+    cx: &mut Cx<'_, '_>,
+    opener: &Opener,
     of: Numbers,
+    at: u64,
     text: &[u8],
 ) -> Result<(), Errno> {
     const LENGTH_MAX: usize = 4095;
-    let creds = k.tasks.get(writer).ok_or(Errno::ESRCH)?.creds.clone();
-    let parent = k.ns.owner(ns);
-    if ns == USER || ![ns, parent].contains(&creds.user_ns) {
+    let (creds, ns) = (&opener.creds, opener.of);
+    // Nobody is in one that has gone.
+    if ns == USER || !cx.k.ns.exists(ns) {
         return Err(Errno::EPERM);
     }
-    if text.len() > LENGTH_MAX {
+    let parent = cx.k.ns.owner(ns);
+    if ![ns, parent].contains(&creds.user_ns) {
+        return Err(Errno::EPERM);
+    }
+    if at != 0 || text.len() > LENGTH_MAX {
         return Err(Errno::EINVAL);
     }
-    let user = k.ns.user(ns);
-    if !user.map(of).extents.is_empty() {
+    if !cx.k.ns.user(ns).map(of).extents.is_empty() {
         return Err(Errno::EPERM);
     }
-    if of != Numbers::Projects && !capable(k, &creds, ns, g::CAP_SYS_ADMIN) {
+    if of != Numbers::Projects && !capable(cx.k, creds, ns, g::CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let new = Map::parse(text)?;
-    if !is_permitted(k, &creds, ns, of, &new) {
+    if !is_permitted(cx.k, creds, cx.creds(), ns, of, &new) {
         return Err(Errno::EPERM);
     }
-    let new = new.through(k.ns.user(parent).map(of)).ok_or(Errno::EPERM)?;
-    let user = k.ns.user_mut(ns);
+    let new = new.through(cx.k.ns.user(parent).map(of));
+    let new = new.ok_or(Errno::EPERM)?;
+    let user = cx.k.ns.user_mut(ns);
     match of {
         Numbers::Users => user.uids = new,
         Numbers::Groups => user.gids = new,
@@ -238,9 +264,16 @@ pub(crate) fn set_map(
     Ok(())
 }
 
-/// Whether these credentials may set this map (`new_idmap_permitted()`): one's own number alone, or any with `CAP_SETUID` or `CAP_SETGID`
+/// Whether this map may be set (`new_idmap_permitted()`): one's own number alone, or any if opener and writer have `CAP_SETUID` or `CAP_SETGID`
 /// in the parent.
-fn is_permitted(k: &Kernel, creds: &Creds, ns: NsId, of: Numbers, new: &Map) -> bool {
+fn is_permitted(
+    k: &Kernel,
+    creds: &Creds,
+    writer: &Creds,
+    ns: NsId,
+    of: Numbers,
+    new: &Map,
+) -> bool {
     let parent = k.ns.owner(ns);
     let user = k.ns.user(ns);
     let cap = match of {
@@ -271,7 +304,7 @@ fn is_permitted(k: &Kernel, creds: &Creds, ns: NsId, of: Numbers, new: &Map) -> 
             return true;
         }
     }
-    capable(k, creds, parent, cap)
+    capable(k, creds, parent, cap) && capable(k, writer, parent, cap)
 }
 
 /// Writes `/proc/PID/setgroups`: `deny` before groups are mapped, `allow` while it is allowed.

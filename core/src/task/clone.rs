@@ -131,7 +131,13 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
     }
     let made = match args.flags as u32 & enter::FLAGS {
         0 => None,
-        flags => Some(enter::make(cx, flags)?),
+        flags => {
+            let undo = flag(g::CLONE_NEWIPC) | flag(g::CLONE_SYSVSEM);
+            if args.flags & undo == undo {
+                return Err(Errno::EINVAL.into());
+            }
+            Some(enter::make(cx, flags)?)
+        }
     };
     let new = made.is_some();
     let result = make_in(cx, args, made);
@@ -321,6 +327,7 @@ fn make_group(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32, leader: ThreadId)
     group.sid = parent.sid;
     group.rlimits = parent.rlimits;
     group.dumpable = parent.dumpable;
+    group.exec_ns = parent.exec_ns;
     group.thp_disabled = parent.thp_disabled;
     group.oom_score_adj = parent.oom_score_adj;
     group.oom_score_adj_min = parent.oom_score_adj_min;

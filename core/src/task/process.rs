@@ -11,7 +11,7 @@ use crate::abi::raw::general as g;
 use crate::event::{ExitStatus, Now, Output};
 use crate::kernel::{Cx, Stop, WaitKey};
 use crate::machine::{Regs, SpaceId, ThreadId};
-use crate::ns::{PID, pid, user};
+use crate::ns::{NsId, PID, USER, pid, user};
 use crate::port::Ports;
 use crate::vfs::FileId;
 
@@ -62,6 +62,8 @@ pub(crate) struct Process {
     pub subreaper: bool,
     /// `PR_SET_DUMPABLE`.
     pub dumpable: bool,
+    /// The user namespace that the program was started in (`mm->user_ns`): the present one or one above it.
+    pub exec_ns: NsId,
     /// `PR_SET_THP_DISABLE`; nothing is done with it, as pages of guests are small.
     pub thp_disabled: bool,
     pub oom_score_adj: i16,
@@ -136,6 +138,7 @@ impl Process {
             executed: false,
             subreaper: false,
             dumpable: true,
+            exec_ns: USER,
             thp_disabled: false,
             oom_score_adj: 0,
             oom_score_adj_min: 0,
@@ -192,6 +195,10 @@ pub(crate) fn end_group(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, status: u3
     let Some(group) = k.tasks.group_mut(tgid) else {
         return;
     };
+    // What has ended keeps its status.
+    if group.zombie {
+        return;
+    }
     group.group_status.get_or_insert(status);
     let threads: Vec<ThreadId> = group.threads.values().copied().collect();
     for thread in threads {
@@ -558,6 +565,7 @@ pub(crate) fn finish_exec(
     }
     task.altstack = AltStack::NONE;
     task.fault = signal::Fault::default();
+    let set_id = task.creds.euid != task.creds.uid || task.creds.egid != task.creds.gid;
     let privileged = task.creds.euid != creds.euid
         || task.creds.egid != creds.egid
         || creds.cap_permitted & !task.creds.cap_permitted != 0;
@@ -565,6 +573,7 @@ pub(crate) fn finish_exec(
         task.death_signal = 0;
         task.personality &= !crate::syscall::system::ADDR_NO_RANDOMIZE;
     }
+    let user_ns = creds.user_ns;
     task.creds = creds;
     let fresh = task.fresh;
     let vfork_parent = task.vfork_parent.take();
@@ -592,7 +601,8 @@ pub(crate) fn finish_exec(
     let shared = core::mem::replace(&mut group.sighand, own);
     group.exit_signal = SIGCHLD;
     group.executed = true;
-    group.dumpable = !privileged;
+    group.dumpable = !privileged && !set_id;
+    group.exec_ns = user_ns;
     let old_exe = group.exe.replace(exe);
     cx.k.tasks.release_sighand(shared);
     if let Some(old_exe) = old_exe {

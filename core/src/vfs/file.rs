@@ -21,6 +21,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 use crate::ipc::shm;
+use crate::ns::user::Opener;
 use crate::port::Ports;
 
 /// An open file description.
@@ -73,6 +74,8 @@ pub(crate) struct File {
     pub offset: u64,
     /// User that opened it.
     pub opener: u32,
+    /// Who opened it, for files of which writes are judged by that.
+    pub opened_by: Option<Box<Opener>>,
     /// Process that took the flock(2) it holds.
     pub locker: u32,
     /// `F_SETOWN`, `F_SETSIG`.
@@ -91,6 +94,7 @@ impl File {
             flags,
             offset: 0,
             opener: 0,
+            opened_by: None,
             locker: 0,
             owner: 0,
             signal: 0,

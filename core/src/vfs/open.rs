@@ -163,6 +163,7 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Res
     }
     if let Ok(id) = result {
         file::at_mut(cx.k, id).opener = cx.creds().fsuid;
+        file::at_mut(cx.k, id).opened_by = proc::opener(cx, id);
         if flags & g::O_PATH == 0 {
             inotify::file_event(cx.k, cx.p, id, inotify::OPEN);
             let regular = file::at(cx.k, id).kind == FileKind::Regular;

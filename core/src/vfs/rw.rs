@@ -383,10 +383,11 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
             Ok(done)
         }
         (FileKind::Proc(_), Some(inode)) => {
+            let at = how.at.unwrap_or(file.offset);
             let mut data = vec![0; iov.left().min(PROC_WRITE_MAX) as usize];
             let len = iov.take(cx, &mut data)?;
             match inode::kind(cx.k, inode.fs) {
-                inode::FsKind::Proc => proc::write(cx, inode.ino, &data[..len as usize])?,
+                inode::FsKind::Proc => proc::write(cx, id, inode.ino, at, &data[..len as usize])?,
                 _ => return Err(Errno::EROFS.into()),
             }
             Ok(len)

@@ -148,10 +148,13 @@ pub(crate) fn may_look(k: &Kernel, from: ThreadId, at: ThreadId) -> bool {
     let (mine, theirs) = (&own.creds, &other.creds);
     let same = [theirs.euid, theirs.suid, theirs.uid] == [mine.uid; 3]
         && [theirs.egid, theirs.sgid, theirs.gid] == [mine.gid; 3];
-    let dumpable = k
+    let capable = |ns| user::capable(k, mine, ns, g::CAP_SYS_PTRACE);
+    let over_user = capable(theirs.user_ns);
+    let weaker = mine.user_ns == theirs.user_ns && theirs.cap_permitted & !mine.cap_permitted == 0;
+    // Its memory may hold more than its present credentials could read.
+    let open = k
         .tasks
         .group(other.tgid)
-        .is_some_and(|group| group.dumpable);
-    let weaker = mine.user_ns == theirs.user_ns && theirs.cap_permitted & !mine.cap_permitted == 0;
-    user::capable(k, mine, theirs.user_ns, g::CAP_SYS_PTRACE) || same && dumpable && weaker
+        .is_none_or(|group| other.exited || group.dumpable || capable(group.exec_ns));
+    (same || over_user) && open && (weaker || over_user)
 }

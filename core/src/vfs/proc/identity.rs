@@ -7,10 +7,12 @@ use super::process::View;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::ns::NsId;
 use crate::ns::user::{self, Numbers};
 use crate::port::Ports;
+use crate::vfs::{FileId, file};
 
 /// `loginuid` and `sessionid` of processes that belong to no audit session.
 pub(super) fn no_session(
@@ -23,7 +25,7 @@ pub(super) fn no_session(
 }
 
 /// The user namespace of a process, while it lives.
-fn namespace(k: &Kernel, view: View) -> Result<NsId, Errno> {
+pub(super) fn namespace(k: &Kernel, view: View) -> Result<NsId, Errno> {
     let task = view.live(k)?;
     match task.exited {
         true => Err(Errno::EINVAL),
@@ -63,21 +65,29 @@ pub(super) fn projid_map(
     map(k, thread, view, Numbers::Projects)
 }
 
-/// Writes `uid_map`, `gid_map`, `projid_map`.
+/// What numbers the file of a map is of; `None` of other files.
+pub(super) fn numbers(name: &str) -> Option<Numbers> {
+    match name {
+        "uid_map" => Some(Numbers::Users),
+        "gid_map" => Some(Numbers::Groups),
+        "projid_map" => Some(Numbers::Projects),
+        _ => None,
+    }
+}
+
+/// Writes `uid_map`, `gid_map`, `projid_map`: in one piece, at the beginning.
 pub(super) fn set_map(
-    k: &mut Kernel,
-    thread: ThreadId,
-    view: View,
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
     name: &str,
+    at: u64,
     data: &[u8],
 ) -> Result<(), Errno> {
-    let of = match name {
-        "uid_map" => Numbers::Users,
-        "gid_map" => Numbers::Groups,
-        _ => Numbers::Projects,
-    };
-    let ns = namespace(k, view)?;
-    user::set_map(k, thread, ns, of, data)
+    let of = numbers(name).ok_or(Errno::EINVAL)?;
+    let opener = file::at(cx.k, id).opened_by.clone().ok_or(Errno::EINVAL)?;
+    user::set_map(cx, &opener, of, at, data)?;
+    file::at_mut(cx.k, id).offset = data.len() as u64;
+    Ok(())
 }
 
 /// Whether setgroups(2) is allowed.

@@ -14,9 +14,11 @@ mod state;
 mod system;
 mod sysvipc;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::FileId;
 use super::filesystem::{Attr, Entry, Filesystem, FsId, Ino, InodeRef, StatFs, Time};
 use super::mount::PathRef;
 use crate::Kernel;
@@ -24,6 +26,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
 use crate::machine::ThreadId;
+use crate::ns::user::Opener;
 use crate::ns::{NsId, PID, pid};
 use crate::port::Ports;
 
@@ -343,9 +346,34 @@ pub(crate) fn content(
     }
 }
 
-/// Writes to a file (`comm`, `oom_score_adj`); `EIO`, `EINVAL` where nothing can be written.
-pub(crate) fn write(cx: &mut Cx<'_, '_>, ino: Ino, data: &[u8]) -> Result<(), Errno> {
+/// Who opens a file of which writes are judged by that: a map of users or groups, and of which namespace.
+pub(crate) fn opener(cx: &Cx<'_, '_>, id: FileId) -> Option<Box<Opener>> {
+    let file = super::file::at(cx.k, id);
+    let inode = file.inode.filter(|_| file.writable())?;
+    let Filesystem::Proc(_) = cx.k.vfs.filesystem(inode.fs) else {
+        return None;
+    };
+    let Some(Node::File(view, place)) = Node::parse(inode.ino) else {
+        return None;
+    };
+    identity::numbers(process::FILES[place].0)?;
+    let of = identity::namespace(cx.k, view).ok()?;
+    let creds = cx.creds().clone();
+    Some(Box::new(Opener { creds, of }))
+}
+
+/// Writes to an open file (`comm`, `oom_score_adj`); `EIO`, `EINVAL` where nothing can be written.
+pub(crate) fn write(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    ino: Ino,
+    at: u64,
+    data: &[u8],
+) -> Result<(), Errno> {
     match Node::of(cx.k, ino)? {
+        Node::File(_, place) if identity::numbers(process::FILES[place].0).is_some() => {
+            identity::set_map(cx, id, process::FILES[place].0, at, data)
+        }
         Node::File(view, place) => {
             process::write(cx.k, cx.thread, view, process::FILES[place].0, data)
         }

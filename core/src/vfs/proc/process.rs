@@ -405,7 +405,6 @@ pub(super) fn write(
         "loginuid" => Err(Errno::EPERM),
         _ if name.starts_with("attr/") => Err(Errno::EINVAL),
         "sched" => Ok(()),
-        "gid_map" | "projid_map" | "uid_map" => identity::set_map(k, thread, view, name, data),
         "setgroups" => identity::set_setgroups(k, view, data),
         _ => Err(Errno::EINVAL),
     }
