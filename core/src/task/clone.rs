@@ -131,16 +131,15 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
     }
     let made = match args.flags as u32 & enter::FLAGS {
         0 => None,
-        flags => {
-            let undo = flag(g::CLONE_NEWIPC) | flag(g::CLONE_SYSVSEM);
-            if args.flags & undo == undo {
-                return Err(Errno::EINVAL.into());
-            }
-            Some(enter::make(cx, flags)?)
-        }
+        flags => Some(enter::make(cx, flags)?),
     };
     let new = made.is_some();
-    let result = make_in(cx, args, made);
+    // Who may not make namespaces is told that first.
+    let undo = flag(g::CLONE_NEWIPC) | flag(g::CLONE_SYSVSEM);
+    let result = match args.flags & undo == undo {
+        true => Err(Errno::EINVAL.into()),
+        false => make_in(cx, args, made),
+    };
     if new && result.is_err() {
         crate::ns::sweep(cx.k, cx.p);
     }
