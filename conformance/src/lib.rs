@@ -108,6 +108,25 @@ pub fn status(status: ExitStatus) -> i32 {
     status.code().or(signal).unwrap_or(-1)
 }
 
+/// Builds a guest program of `guests/`.
+///
+/// # Errors
+/// What the C compiler says, or that there is none.
+pub fn build_guest(source: &str, to: &Path) -> Result<(), String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("guests")
+        .join(source);
+    let mut cc = Command::new("cc");
+    cc.args(["-static", "-pthread", "-O1", "-w", "-o"])
+        .arg(to)
+        .arg(source);
+    let run = cc.output().map_err(|error| format!("cc: {error}"))?;
+    match run.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&run.stderr).into_owned()),
+    }
+}
+
 /// Builds a layer image of a directory.
 ///
 /// # Panics

@@ -7,22 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use varve_conformance::{build_image, platforms, run, skip, status, varve};
-
-fn build(source: &str, to: &Path) -> Result<(), String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("guests")
-        .join(source);
-    let mut cc = Command::new("cc");
-    cc.args(["-static", "-pthread", "-O1", "-w", "-o"])
-        .arg(to)
-        .arg(source);
-    let run = cc.output().map_err(|error| format!("cc: {error}"))?;
-    match run.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&run.stderr).into_owned()),
-    }
-}
+use varve_conformance::{build_guest, build_image, platforms, run, skip, status, varve};
 
 /// One guest program and where its cases run.
 struct Guest<'a> {
@@ -170,7 +155,7 @@ fn compare_in_empty_directory(source: &str, least: usize, own: &[(&str, &str)]) 
     let layer = dir.path().join("layer");
     fs::create_dir(&layer).unwrap();
     let program = layer.join("cases");
-    if let Err(reason) = build(source, &program) {
+    if let Err(reason) = build_guest(source, &program) {
         return skip("guest programs", &reason);
     }
     let varve = varve().unwrap();
@@ -380,7 +365,7 @@ fn files_in_layers_are_like_files_in_one_directory() {
         make_directories(layer, &["work"]);
     }
     let program = layers[0].join("cases");
-    if let Err(reason) = build("layered.c", &program) {
+    if let Err(reason) = build_guest("layered.c", &program) {
         return skip("guest programs", &reason);
     }
     lower(&layers[0].join("work"));

@@ -3,8 +3,17 @@
 mod guest;
 
 use guest::*;
+use varve_core::machine::ThreadId;
+use varve_core::memhost::{Machine, MemHost, bare, empty_root};
 
+const OPEN: u64 = 2;
+const LSEEK: u64 = 8;
 const MMAP: u64 = 9;
+const READV: u64 = 19;
+const FTRUNCATE: u64 = 77;
+const PWRITEV: u64 = 296;
+const PROCESS_VM_READV: u64 = 310;
+const MEMFD_CREATE: u64 = 319;
 const MREMAP: u64 = 25;
 const MINCORE: u64 = 27;
 const SETRLIMIT: u64 = 160;
@@ -106,4 +115,77 @@ fn mremap_has_a_fifth_argument_only_with_a_flag_for_it() {
     assert_eq!(one.max(other), at + PAGE, "so it cannot grow where it is");
     let moved = call(&mut m, init, MREMAP, &[at, PAGE, 16 * PAGE, may_move, wish]) as u64;
     assert!(moved > PAGE && moved != at && moved != wish, "{moved:#x}");
+}
+
+/// A vector of 1024 parts in one buffer of this many pages.
+fn overlapping(m: &mut Guests, buffer: u64, each: u64) -> u64 {
+    let init = m.first();
+    let list = call(m, init, MMAP, &[0, 4 * PAGE, 3, SPARSE, u64::MAX, 0]) as u64;
+    let parts: Vec<u8> = (0..1024)
+        .flat_map(|_| [buffer.to_le_bytes(), each.to_le_bytes()])
+        .flatten()
+        .collect();
+    m.poke(init, list, &parts).unwrap();
+    list
+}
+
+/// What a call gave that a handler ran after.
+fn after_handler(m: &mut Guests, thread: ThreadId) -> i64 {
+    // The handler has returned to the restorer: the return address is off the stack.
+    m.threads.get_mut(&thread).unwrap().regs.rsp += 8;
+    m.call(thread, SIGRETURN, &[]);
+    m.kernel.check().unwrap();
+    m.threads[&thread].regs.rax as i64
+}
+
+#[test]
+fn long_reads_and_writes_go_in_pieces_that_only_devices_are_interrupted_between() {
+    let host = MemHost::new(16384, Vec::new());
+    let mut m = Machine::boot(bare(empty_root()), host).expect("the bare task boots");
+    m.tick = 0;
+    let init = m.first();
+    let child = fork(&mut m, init);
+    let buffer = call(&mut m, init, MMAP, &[0, 16 * PAGE, 3, SPARSE, u64::MAX, 0]) as u64;
+    let list = overlapping(&mut m, buffer, 16 * PAGE);
+    m.poke(init, DATA, b"f\0/dev/zero\0").unwrap();
+    let file = call(&mut m, init, MEMFD_CREATE, &[DATA, 0]) as u64;
+    let zero = call(&mut m, init, OPEN, &[DATA + 2, 0]) as u64;
+    call(&mut m, init, FTRUNCATE, &[file, 1 << 30]);
+    sigaction(&mut m, init, SIGUSR1, DATA, 0, 0);
+    let all = 64 << 20;
+    let signal = |m: &mut Guests| call(m, child, KILL, &[1, u64::from(SIGUSR1)]);
+
+    // A file: all of it, whatever comes meanwhile, and its position goes along.
+    parks(&mut m, init, READV, &[file, list, 1024]);
+    signal(&mut m);
+    assert_eq!(m.result(init), None, "files are read to the end");
+    assert_eq!(call(&mut m, child, GETPID, &[]), 2, "others get on");
+    m.advance(4 * US);
+    m.advance(4 * US);
+    m.advance(4 * US);
+    assert_eq!(after_handler(&mut m, init), all);
+    assert_eq!(call(&mut m, init, LSEEK, &[file, 0, 1]), all);
+    parks(&mut m, init, PWRITEV, &[file, list, 500, 7]);
+    m.advance(4 * US);
+    assert_eq!(m.result(init), Some(500 * 65536));
+    assert_eq!(call(&mut m, init, LSEEK, &[file, 0, 1]), all);
+
+    // A device: what there is so far.
+    parks(&mut m, init, READV, &[zero, list, 1024]);
+    m.advance(1);
+    signal(&mut m);
+    assert_eq!(after_handler(&mut m, init), 32 << 20);
+
+    // Another process's memory.
+    parks(
+        &mut m,
+        init,
+        PROCESS_VM_READV,
+        &[1, list, 1024, list, 1024, 0],
+    );
+    for _ in 0..3 {
+        m.advance(4 * US);
+    }
+    assert_eq!(m.result(init), Some(all));
+    m.kernel.check().unwrap();
 }

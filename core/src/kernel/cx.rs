@@ -64,9 +64,13 @@ impl<'p> Cx<'_, 'p> {
     /// Leaves a long call, so that others get on, and comes back to it with this progress. A handler that runs meanwhile lets it start over.
     pub(crate) fn pause(&mut self, progress: u64) -> SysResult {
         self.call().progress = progress;
+        self.others_first().restart(Restart::Always).into()
+    }
+
+    /// A wait that is over as soon as others had the kernel.
+    pub(crate) fn others_first(&self) -> Wait {
         let later = self.now().mono.saturating_add(1);
-        let wait = Wait::on(WaitKey::Signal(self.thread)).until(Some(later));
-        wait.restart(Restart::Always).into()
+        Wait::on(WaitKey::Signal(self.thread)).until(Some(later))
     }
 
     /// Asks the host for an operation and blocks until it has ended; then gives its result. Called again when the handler is run

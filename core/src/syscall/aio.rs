@@ -227,6 +227,7 @@ fn is_interrupted(cx: &mut Cx<'_, '_>, wait: &Wait) -> bool {
 fn transfer(cx: &mut Cx<'_, '_>, id: FileId, iocb: &Iocb) -> Result<i64, Stop> {
     let writes = matches!(iocb.opcode, PWRITE | PWRITEV);
     let mut how = file::how_of(iocb.rw_flags)?;
+    how.at_once = true;
     let file = at(cx.k, id);
     let allowed = match writes {
         true => file.writable(),

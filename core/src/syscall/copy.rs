@@ -176,8 +176,14 @@ pub(super) fn sendfile(
     }
     let count = count.0.min(rw::MAX_RW);
     let mut done = cx.call().progress;
+    let piece = done.saturating_add(rw::PIECE);
     let mut result = Ok(());
     while done < count {
+        if done >= piece && cx.call().op.is_none() {
+            let wait = cx.others_first();
+            done = rw::block_after(cx, done, wait)?;
+            break;
+        }
         // While the host writes a chunk, the chunk is its own.
         let chunk = match cx.call().op {
             Some(_) => Vec::new(),
@@ -451,8 +457,14 @@ pub(super) fn copy_file_range(
     if from == to && start_in < start_out + len && start_out < start_in + len {
         return Err(Errno::EINVAL.into());
     }
-    let mut done = 0;
+    let mut done = cx.call().progress;
+    let piece = done.saturating_add(rw::PIECE);
     while done < len {
+        if done >= piece {
+            let wait = cx.others_first();
+            done = rw::block_after(cx, done, wait)?;
+            break;
+        }
         let copied = read_chunk(cx, input, start_in + done, len - done)
             .and_then(|chunk| rw::write_inode(cx, to, start_out + done, &chunk));
         match copied {
@@ -507,6 +519,7 @@ pub(super) fn vmsplice(
     }
     let how = rw::How {
         no_wait: true,
+        at_once: true,
         ..rw::How::default()
     };
     match writes {

@@ -136,6 +136,7 @@ pub(super) fn how_of(flags: u32) -> Result<rw::How, Errno> {
             (false, true) => Some(false),
             (false, false) => None,
         },
+        at_once: false,
     })
 }
 

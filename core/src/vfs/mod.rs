@@ -19,6 +19,7 @@ pub(crate) mod file;
 pub(crate) mod filesystem;
 pub(crate) mod inode;
 pub(crate) mod inotify;
+mod iov;
 pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod mqueue;

@@ -4,188 +4,32 @@ use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
-
 use super::caller;
 use super::device::Device;
 use super::file::{self, File, FileId, FileKind};
 use super::filesystem::{Attr, InodeRef, SetAttr, Source, Time};
 use super::inode;
+pub(crate) use super::iov::{IOV_MAX, Iov};
 use super::perm::{self, Who};
 use super::pipe;
 use super::proc;
 use super::{eventfd, inotify, mqueue, signalfd, socket, timerfd};
 use crate::Kernel;
 use crate::abi::raw::general as g;
-use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::abi::{Errno, PAGE_SIZE};
 use crate::event::{HostCall, HostResult};
-use crate::kernel::{Cx, Stop, Wait};
+use crate::kernel::{Cx, Stop, SysResult, Wait};
 use crate::port::Ports;
 use crate::task::signal;
 
 /// Most bytes one call moves (`MAX_RW_COUNT`).
 pub(crate) const MAX_RW: u64 = 0x7fff_f000;
-/// Most parts of a vector (`UIO_MAXIOV`).
-pub(crate) const IOV_MAX: u64 = 1024;
+/// Bytes that a call moves before it lets others have the kernel: a few milliseconds' worth.
+pub(crate) const PIECE: u64 = 16 << 20;
 /// Most bytes of one host operation.
 const HOST_CHUNK: u64 = 65536;
 /// Most bytes that one write to a file of `proc` takes.
 const PROC_WRITE_MAX: u64 = 4096;
-
-/// Parts of user memory that data goes to or comes from, and how far it has come.
-#[derive(Clone, Debug)]
-pub(crate) struct Iov {
-    parts: SmallVec<[(u64, u64); 4]>,
-    index: usize,
-    left: u64,
-}
-
-impl Iov {
-    /// One buffer. `EFAULT` if it does not lie in user space at all.
-    pub(crate) fn single(addr: u64, len: u64) -> Result<Iov, Errno> {
-        in_user_space(addr, len)?;
-        let len = len.min(MAX_RW);
-        Ok(Iov {
-            parts: SmallVec::from_slice(&[(addr, len)]),
-            index: 0,
-            left: len,
-        })
-    }
-
-    /// A vector of buffers (readv(2)).
-    pub(crate) fn vector(cx: &mut Cx<'_, '_>, addr: u64, count: u64) -> Result<Iov, Errno> {
-        if count > IOV_MAX {
-            return Err(Errno::EINVAL);
-        }
-        let mut parts = SmallVec::new();
-        let mut left = 0;
-        for index in 0..count {
-            let [base, len]: [u64; 2] = cx.read_obj(addr.wrapping_add(index * 16))?;
-            if len as i64 <= -1 {
-                return Err(Errno::EINVAL);
-            }
-            in_user_space(base, len)?;
-            let len = len.min(MAX_RW - left);
-            left += len;
-            parts.push((base, len));
-        }
-        Ok(Iov {
-            parts,
-            index: 0,
-            left,
-        })
-    }
-
-    /// Addresses and lengths of the buffers.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
-        self.parts.clone().into_iter()
-    }
-
-    pub(crate) fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// The first part that is not done: address and length.
-    pub(crate) fn front(&mut self) -> Option<(u64, u64)> {
-        while let Some(&part) = self.parts.get(self.index) {
-            if part.1 > 0 {
-                return Some(part);
-            }
-            self.index += 1;
-        }
-        None
-    }
-
-    pub(crate) fn advance(&mut self, mut len: u64) {
-        self.left -= len.min(self.left);
-        while len > 0
-            && let Some(part) = self.parts.get_mut(self.index)
-        {
-            let step = part.1.min(len);
-            part.0 += step;
-            part.1 -= step;
-            len -= step;
-            if part.1 == 0 {
-                self.index += 1;
-            }
-        }
-    }
-
-    /// Cuts the rest down to at most `len` bytes.
-    pub(crate) fn limit(&mut self, len: u64) {
-        self.left = self.left.min(len);
-    }
-
-    /// A run of user memory at the front, faulted in: where and how long. `None` when all is done.
-    pub(super) fn run(
-        &mut self,
-        cx: &mut Cx<'_, '_>,
-        max: u64,
-        write: bool,
-    ) -> Result<Option<(Source, u64)>, Errno> {
-        let max = max.min(self.left);
-        let Some((addr, len)) = self.front() else {
-            return Ok(None);
-        };
-        if max == 0 {
-            return Ok(None);
-        }
-        let run = cx.user_run(addr, len.min(max), write)?;
-        Ok(Some((run.source, run.len.min(len).min(max))))
-    }
-
-    /// Copies bytes to user memory: how many could be.
-    pub(crate) fn put(&mut self, cx: &mut Cx<'_, '_>, mut data: &[u8]) -> Result<u64, Errno> {
-        let mut done = 0;
-        while !data.is_empty() {
-            let (to, len) = match self.run(cx, data.len() as u64, true) {
-                Ok(Some((Source::Memory(to), len))) => (to, len),
-                Ok(_) => break,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            };
-            let (part, rest) = data.split_at(len as usize);
-            cx.p.memory.write(to, part);
-            data = rest;
-            self.advance(len);
-            done += len;
-        }
-        Ok(done)
-    }
-
-    /// Copies all of these bytes to user memory, or as many as fit before a bad address: `EFAULT`.
-    pub(crate) fn put_all(&mut self, cx: &mut Cx<'_, '_>, data: &[u8]) -> Result<(), Errno> {
-        match self.put(cx, data)? {
-            done if done == data.len() as u64 => Ok(()),
-            _ => Err(Errno::EFAULT),
-        }
-    }
-
-    /// Copies bytes from user memory: how many could be.
-    pub(crate) fn take(&mut self, cx: &mut Cx<'_, '_>, buf: &mut [u8]) -> Result<u64, Errno> {
-        let mut done = 0;
-        while done < buf.len() {
-            let (from, len) = match self.run(cx, (buf.len() - done) as u64, false) {
-                Ok(Some(run)) => run,
-                Ok(None) => break,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            };
-            read_source(cx.p, from, &mut buf[done..done + len as usize])?;
-            self.advance(len);
-            done += len as usize;
-        }
-        Ok(done as u64)
-    }
-}
-
-/// access_ok() of Linux.
-fn in_user_space(addr: u64, len: u64) -> Result<(), Errno> {
-    match addr.checked_add(len) {
-        Some(end) if end <= TASK_SIZE.next_multiple_of(1 << 47) => Ok(()),
-        _ => Err(Errno::EFAULT),
-    }
-}
 
 /// Reads bytes from where they are.
 pub(crate) fn read_source(p: &Ports<'_>, from: Source, buf: &mut [u8]) -> Result<(), Errno> {
@@ -307,6 +151,57 @@ pub(crate) struct How {
     pub no_wait: bool,
     /// `RWF_APPEND`, `RWF_NOAPPEND`
     pub append: Option<bool>,
+    /// Not in pieces: for callers that have other uses for a call's progress.
+    pub at_once: bool,
+}
+
+/// A long call that goes on in pieces, which the file's position follows: where a piece begins, and what there is of it.
+struct Piece {
+    /// Bytes of the pieces before, which stand in the call's progress meanwhile.
+    earlier: u64,
+    /// Whether there are bytes after this piece.
+    more: bool,
+    len: u64,
+}
+
+impl Piece {
+    /// Sets the vector to the next piece.
+    fn next(cx: &mut Cx<'_, '_>, iov: &mut Iov, how: How) -> Piece {
+        let earlier = match how.at_once {
+            true => 0,
+            false => cx.call().progress,
+        };
+        iov.advance(earlier);
+        let more = !how.at_once && iov.left() > PIECE;
+        if more {
+            iov.limit(PIECE);
+        }
+        let len = iov.left();
+        Piece { earlier, more, len }
+    }
+
+    /// What to give for the piece: all that is done, if this was the last one or it came to an end early, or else a wait that the next one comes after.
+    /// Only calls on devices end early for a signal.
+    fn end(&self, cx: &mut Cx<'_, '_>, moved: Result<u64, Errno>, device: bool) -> SysResult {
+        let moved = match moved {
+            Ok(moved) => moved,
+            Err(_) if self.earlier > 0 => 0,
+            Err(errno) => return Err(errno.into()),
+        };
+        let done = self.earlier + moved;
+        if !self.more || moved < self.len {
+            return Ok(done);
+        }
+        let mut wait = cx.others_first();
+        wait.killable = !device;
+        match device {
+            true => block_after(cx, done, wait),
+            false => {
+                cx.call().progress = done;
+                wait.into()
+            }
+        }
+    }
 }
 
 /// Reads from an open file into user memory.
@@ -319,9 +214,13 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
     let at = how.at.unwrap_or(file.offset);
     check_range(file, at, iov.left())?;
     let done = match (&file.kind, file.inode) {
-        (FileKind::Regular, Some(inode)) => read_regular(cx, inode, iov, at)?,
+        (FileKind::Regular, Some(inode)) => return read_pieces(cx, id, inode, iov, how),
         (FileKind::Proc(_), Some(inode)) => read_proc(cx, id, inode, iov, at)?,
-        (&FileKind::Device(device), _) => return Ok(read_device(cx, device, iov)?),
+        (&FileKind::Device(device), _) => {
+            let piece = Piece::next(cx, iov, how);
+            let moved = read_device(cx, device, iov);
+            return piece.end(cx, moved, true);
+        }
         (&FileKind::Pipe(pipe), _) => {
             return match how.at {
                 None => pipe::read(cx, pipe, iov, no_wait),
@@ -370,18 +269,7 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
     let no_wait = how.no_wait || file.flags & g::O_NONBLOCK != 0;
     check_range(file, how.at.unwrap_or(file.offset), iov.left())?;
     match (&file.kind, file.inode) {
-        (FileKind::Regular, Some(inode)) => {
-            let append = how.append.unwrap_or(file.flags & g::O_APPEND != 0);
-            let at = how.at.unwrap_or(file.offset);
-            let (done, end) = write_regular(cx, inode, iov, at, append)?;
-            if how.at.is_none() {
-                file::at_mut(cx.k, id).offset = end;
-            }
-            if done > 0 {
-                inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
-            }
-            Ok(done)
-        }
+        (FileKind::Regular, Some(inode)) => write_pieces(cx, id, inode, iov, how),
         (FileKind::Proc(_), Some(inode)) => {
             let at = how.at.unwrap_or(file.offset);
             let mut data = vec![0; iov.left().min(PROC_WRITE_MAX) as usize];
@@ -413,6 +301,60 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
         (FileKind::EventFd(_), _) => eventfd::write(cx, id, iov, no_wait),
         _ => Err(Errno::EINVAL.into()),
     }
+}
+
+/// Reads from a regular file.
+fn read_pieces(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    inode: InodeRef,
+    iov: &mut Iov,
+    how: How,
+) -> SysResult {
+    let piece = Piece::next(cx, iov, how);
+    let at = match how.at {
+        Some(at) => at + piece.earlier,
+        None => file::at(cx.k, id).offset,
+    };
+    let moved = read_regular(cx, inode, iov, at);
+    if let (Ok(moved), None) = (moved, how.at) {
+        file::at_mut(cx.k, id).offset = at + moved;
+    }
+    let done = piece.end(cx, moved, false)?;
+    if done > 0 {
+        inotify::file_event(cx.k, cx.p, id, inotify::ACCESS);
+    }
+    Ok(done)
+}
+
+/// Writes to a regular file.
+fn write_pieces(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    inode: InodeRef,
+    iov: &mut Iov,
+    how: How,
+) -> SysResult {
+    let piece = Piece::next(cx, iov, how);
+    let file = file::at(cx.k, id);
+    let append = how.append.unwrap_or(file.flags & g::O_APPEND != 0);
+    let at = match how.at {
+        Some(at) => at + piece.earlier,
+        None => file.offset,
+    };
+    let moved = match piece.earlier > 0 && at >= caller::rlimit(cx, g::RLIMIT_FSIZE) {
+        // The limit cuts a write short that began below it, without a signal.
+        true => Ok((0, at)),
+        false => write_regular(cx, inode, iov, at, append),
+    };
+    if let (Ok((_, end)), None) = (moved, how.at) {
+        file::at_mut(cx.k, id).offset = end;
+    }
+    let done = piece.end(cx, moved.map(|(moved, _)| moved), false)?;
+    if done > 0 {
+        inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
+    }
+    Ok(done)
 }
 
 fn read_regular(

@@ -6,7 +6,7 @@ use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::{Cx, SysResult};
 use crate::machine::SpaceId;
 use crate::mm::user;
-use crate::vfs::rw::{IOV_MAX, Iov, MAX_RW};
+use crate::vfs::rw::{IOV_MAX, Iov, MAX_RW, PIECE};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {
@@ -75,17 +75,36 @@ fn copy(
         return Ok(0);
     }
     let tid = u32::try_from(pid.0).map_err(|_| Errno::ESRCH)?;
-    let thread = cx.meant_thread(tid).ok_or(Errno::ESRCH)?;
-    let task = cx.k.tasks.get(thread).filter(|task| !task.exited);
-    let theirs = task.ok_or(Errno::ESRCH)?.space;
+    let before = cx.call().progress;
+    let thread = cx.meant_thread(tid);
+    let task = thread.and_then(|thread| cx.k.tasks.get(thread));
+    let (thread, theirs) = match (thread, task.filter(|task| !task.exited)) {
+        (Some(thread), Some(task)) => (thread, task.space),
+        // It has ended since the last piece.
+        _ if before > 0 => return Ok(before),
+        _ => return Err(Errno::ESRCH.into()),
+    };
     if !may_look(cx.k, cx.thread, thread) {
         return Err(Errno::EPERM.into());
     }
-    let mut done = 0;
+    let mut done = cx.call().progress;
+    let piece = done.saturating_add(PIECE);
+    local.advance(done);
+    let mut skip = done;
     for (mut at, mut len) in parts {
+        let passed = skip.min(len);
+        skip -= passed;
+        at = at.wrapping_add(passed);
+        len -= passed;
         while len > 0
             && let Some((own, own_len)) = local.front()
         {
+            if done >= piece {
+                cx.call().progress = done;
+                let mut wait = cx.others_first();
+                wait.killable = true;
+                return wait.into();
+            }
             let within = |addr: u64| PAGE_SIZE - addr % PAGE_SIZE;
             let step = len.min(own_len).min(within(at)).min(within(own));
             match copy_step(cx, theirs, at, own, step, direction) {
