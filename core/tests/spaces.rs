@@ -4,7 +4,8 @@ mod guest;
 
 use guest::{
     CLONE, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT, EXIT_GROUP, FORK,
-    GETPID, GETPPID, GETUID, Guests, KILL, Rng, SETGID, SETUID, WAIT4, boot, call, fork, gone,
+    GETPGID, GETPID, GETPPID, GETUID, Guests, KILL, Rng, SETGID, SETPGID, SETUID, WAIT4, boot,
+    call, fork, gone,
 };
 use varve_core::machine::ThreadId;
 
@@ -470,6 +471,50 @@ fn a_pid_namespace_is_not_changed_twice() {
     let both = CLONE_NEWIPC | CLONE_SYSVSEM | 17;
     assert_eq!(call(&mut m, t, CLONE, &[both, 0, 0, 0, 0]), EINVAL);
     assert_eq!(call(&mut m, t, FORK, &[]), 2);
+}
+
+/// The number of an ended process is its own as long as it names a process group.
+#[test]
+fn numbers_of_groups_outlive_their_first_process() {
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWPID]), 0);
+    let init = fork(&mut m, t);
+    let leader = fork(&mut m, init);
+    assert_eq!(call(&mut m, leader, SETPGID, &[0, 0]), 0);
+    let member = fork(&mut m, leader);
+    gone(&mut m, leader, EXIT_GROUP, &[0]);
+    assert_eq!(call(&mut m, init, WAIT4, &[2, 0, 0, 0]), 2);
+    assert_eq!(call(&mut m, member, GETPGID, &[0]), 2);
+    assert_eq!(call(&mut m, init, KILL, &[-2i64 as u64, 0]), 0);
+    assert_eq!(call(&mut m, member, SETPGID, &[0, 0]), 0);
+    assert_eq!(call(&mut m, init, KILL, &[-2i64 as u64, 0]), -3);
+    assert_eq!(call(&mut m, member, GETPGID, &[0]), 3);
+}
+
+/// A tree can be deeper than any path.
+#[test]
+fn places_beyond_the_longest_path() {
+    const READLINK: u64 = 89;
+    const GETCWD: u64 = 79;
+    const ENAMETOOLONG: i64 = -36;
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+    let before = mounted(&mut m, t);
+    let name = "n".repeat(250);
+    for _ in 0..20 {
+        assert_eq!(path(&mut m, t, MKDIR, &name, 0o755), 0);
+        assert_eq!(path(&mut m, t, CHDIR, &name, 0), 0);
+    }
+    assert_eq!(call(&mut m, t, GETCWD, &[DATA, 4096]), ENAMETOOLONG);
+    let fd = path(&mut m, t, OPEN, ".", 0);
+    let link = format!("/proc/self/fd/{fd}");
+    let [link] = texts(&mut m, t, [&link]);
+    let read = call(&mut m, t, READLINK, &[link, DATA + 0x800, 64]);
+    assert_eq!(read, ENAMETOOLONG);
+    assert_eq!(mount(&mut m, t, "none", ".", "tmpfs", 0), 0);
+    assert_eq!(mounted(&mut m, t), before);
 }
 
 /// Either all namespaces of another process are joined or none.

@@ -3,7 +3,7 @@
 //! The kernel names tasks, process groups and sessions by their numbers in the first namespace; system calls translate where programs see or
 //! say them.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Body, NsId, PID};
@@ -30,8 +30,6 @@ pub(crate) struct PidNs {
     /// Numbers in the first namespace by those here, and back.
     inner: BTreeMap<u32, u32>,
     outer: BTreeMap<u32, u32>,
-    /// Numbers of ended tasks that still name a process group or session.
-    kept: BTreeSet<u32>,
     last: u32,
 }
 
@@ -169,39 +167,35 @@ pub(crate) fn add(k: &mut Kernel, ns: NsId, number: u32) {
     }
 }
 
-/// The number of a task is free: it goes from all namespaces, unless it is that of a process group or session.
-pub(crate) fn remove(k: &mut Kernel, number: u32) {
+/// Tasks have ended, or processes left their groups or sessions: those of their numbers that now name nothing go from all namespaces below the
+/// first one, where the numbers are the kernel's own.
+pub(crate) fn remove(k: &mut Kernel, numbers: &[u32]) {
     let nested: Vec<NsId> = k.ns.pid_namespaces().collect();
-    for id in nested {
-        let tasks = &k.tasks;
-        let Some(Body::Pid(ns)) = k.ns.all.get_mut(&id).map(|ns| &mut ns.body) else {
-            continue;
-        };
-        if ns.outer.contains_key(&number) {
-            ns.kept.insert(number);
-        }
-        let gone: Vec<u32> = ns
-            .kept
-            .iter()
-            .copied()
-            .filter(|&one| !is_used(tasks, one))
-            .collect();
-        for one in gone {
-            ns.kept.remove(&one);
-            if let Some(own) = ns.outer.remove(&one) {
+    if nested.is_empty() {
+        return;
+    }
+    for number in unused(&k.tasks, numbers) {
+        for &id in &nested {
+            if let Some(ns) = at_mut(k, id)
+                && let Some(own) = ns.outer.remove(&number)
+            {
                 ns.inner.remove(&own);
             }
         }
     }
 }
 
-fn is_used(tasks: &Tasks, number: u32) -> bool {
-    let names = |tgid: u32| {
-        tasks
-            .group(tgid)
-            .is_some_and(|group| group.pgid == number || group.sid == number)
-    };
-    tasks.by_tid(number).is_some() || tasks.groups().any(names)
+/// Those of some numbers that are of no task, process group or session.
+fn unused(tasks: &Tasks, numbers: &[u32]) -> Vec<u32> {
+    let mut unused = numbers.to_vec();
+    unused.retain(|&number| tasks.by_tid(number).is_none());
+    for group in tasks.groups().filter_map(|tgid| tasks.group(tgid)) {
+        unused.retain(|number| ![group.pgid, group.sid].contains(number));
+        if unused.is_empty() {
+            break;
+        }
+    }
+    unused
 }
 
 /// The first process of a namespace ends: nothing can be made there any more. Gives the other processes in it.

@@ -433,7 +433,8 @@ pub(super) fn setpgid(cx: &mut Cx<'_, '_>, pid: Pid, pgid: Pid) -> SysResult {
         return Err(Errno::EPERM.into());
     }
     if let Some(group) = cx.k.tasks.group_mut(target) {
-        group.pgid = pgid;
+        let left = core::mem::replace(&mut group.pgid, pgid);
+        crate::ns::pid::remove(cx.k, &[left]);
     }
     Ok(0)
 }
@@ -460,8 +461,10 @@ pub(super) fn setsid(cx: &mut Cx<'_, '_>) -> SysResult {
         return Err(Errno::EPERM.into());
     }
     let group = cx.group_mut();
+    let left = [group.sid, group.pgid];
     group.sid = tgid;
     group.pgid = tgid;
+    crate::ns::pid::remove(cx.k, &left);
     Ok(u64::from(cx.shown_pid(tgid)))
 }
 

@@ -252,7 +252,7 @@ pub(crate) fn end_thread(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, st
     } else {
         k.tasks.by_tid.remove(&tid);
         k.tasks.tasks.remove(&thread);
-        pid::remove(k, tid);
+        pid::remove(k, &[tid]);
     }
     orphan_from_thread(k, tgid, thread);
     let last = k
@@ -373,8 +373,12 @@ pub(crate) fn seen_by_parent(k: &Kernel, tgid: u32, parent: u32, uid: u32) -> (u
 pub(crate) fn reap(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
     let last = k.tasks.leader(tgid);
     let last = last.is_some_and(|task| crate::ns::waits_for(k, task));
+    let mut numbers = Vec::from([tgid]);
+    if let Some(group) = k.tasks.group(tgid) {
+        numbers.extend([group.pgid, group.sid].iter().filter(|&&one| one != tgid));
+    }
     k.tasks.reap(tgid);
-    pid::remove(k, tgid);
+    pid::remove(k, &numbers);
     if last {
         crate::ns::sweep(k, p);
     }
@@ -538,7 +542,7 @@ pub(crate) fn prepare_exec(cx: &mut Cx<'_, '_>) -> Result<(), Stop> {
         cx.k.tasks.by_tid.remove(&tid);
         cx.k.tasks.by_tid.insert(tgid, thread);
         cx.task_mut().tid = tgid;
-        pid::remove(cx.k, tid);
+        pid::remove(cx.k, &[tid]);
     }
     Ok(())
 }
