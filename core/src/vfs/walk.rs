@@ -532,42 +532,65 @@ fn lookup_slow(
     }
 }
 
-/// The path of a dentry in its file system, as `/proc/PID/mountinfo` shows the root of a mount.
-pub(crate) fn path_in_filesystem(k: &Kernel, dentry: DentryId) -> Vec<u8> {
+/// Collects the names of a path from its end on, as long as they are not more than fit into one: trees can be deeper than any path.
+#[derive(Default)]
+struct Names {
+    found: SmallVec<[DentryId; 16]>,
+    length: usize,
+}
+
+impl Names {
+    /// A step up, over a name or from a mount to its place. `ENAMETOOLONG`.
+    fn step(&mut self, k: &Kernel, name: Option<DentryId>) -> Result<(), Errno> {
+        self.length += 1 + name.map_or(0, |id| k.vfs.dentries.at(id).name.len());
+        self.found.extend(name);
+        match self.length {
+            ..=PATH_MAX => Ok(()),
+            _ => Err(Errno::ENAMETOOLONG),
+        }
+    }
+
+    fn put(&self, k: &Kernel, text: &mut Vec<u8>) {
+        if self.found.is_empty() {
+            text.push(b'/');
+        }
+        for &id in self.found.iter().rev() {
+            text.push(b'/');
+            text.extend_from_slice(&k.vfs.dentries.at(id).name);
+        }
+    }
+}
+
+/// The path of a dentry in its file system, as `/proc/PID/mountinfo` shows the root of a mount. `ENAMETOOLONG`.
+pub(crate) fn path_in_filesystem(k: &Kernel, dentry: DentryId) -> Result<Vec<u8>, Errno> {
     let dentries = &k.vfs.dentries;
     if dentries.at(dentry).fs == anon::FS {
         let ino = dentries.at(dentry).ino.unwrap_or(anon::ROOT);
-        return anon::name(k, ino);
+        return Ok(anon::name(k, ino));
     }
-    let mut names: SmallVec<[DentryId; 16]> = SmallVec::new();
+    let mut names = Names::default();
     let mut at = dentry;
     while dentries.at(at).parent != at {
-        names.push(at);
+        names.step(k, Some(at))?;
         at = dentries.at(at).parent;
     }
     let mut text = Vec::new();
-    if names.is_empty() {
-        text.push(b'/');
-    }
-    for &id in names.iter().rev() {
-        text.push(b'/');
-        text.extend_from_slice(&dentries.at(id).name);
-    }
+    names.put(k, &mut text);
     if dentries.is_deleted(dentry) {
         text.extend_from_slice(b"//deleted");
     }
-    text
+    Ok(text)
 }
 
 /// The path of a place as seen from `root` (the kernel's `d_path`): with ` (deleted)` behind it if its name was removed, with
-/// `(unreachable)` before it if it is not below `root`.
-pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Vec<u8> {
+/// `(unreachable)` before it if it is not below `root`. `ENAMETOOLONG`.
+pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Result<Vec<u8>, Errno> {
     let dentries = &k.vfs.dentries;
     if path.mount == anon::MOUNT {
         let ino = dentries.at(path.dentry).ino.unwrap_or(anon::ROOT);
-        return anon::name(k, ino);
+        return Ok(anon::name(k, ino));
     }
-    let mut names: SmallVec<[DentryId; 16]> = SmallVec::new();
+    let mut names = Names::default();
     let mut cur = path;
     let mut reachable = true;
     while cur != root {
@@ -580,6 +603,7 @@ pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Vec<u8> {
                     break;
                 }
             }
+            names.step(k, None)?;
             continue;
         }
         let parent = dentries.at(cur.dentry).parent;
@@ -588,22 +612,16 @@ pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Vec<u8> {
             reachable = false;
             break;
         }
-        names.push(cur.dentry);
+        names.step(k, Some(cur.dentry))?;
         cur.dentry = parent;
     }
     let mut text = Vec::new();
     if !reachable {
         text.extend_from_slice(b"(unreachable)");
     }
-    if names.is_empty() {
-        text.push(b'/');
-    }
-    for &id in names.iter().rev() {
-        text.push(b'/');
-        text.extend_from_slice(&dentries.at(id).name);
-    }
+    names.put(k, &mut text);
     if dentries.is_deleted(path.dentry) {
         text.extend_from_slice(b" (deleted)");
     }
-    text
+    Ok(text)
 }

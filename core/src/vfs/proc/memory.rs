@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use super::process::{View, file_text};
+use super::{TOO_LONG, table};
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::machine::{Prot, SpaceId, ThreadId};
@@ -95,7 +96,7 @@ fn line(k: &Kernel, thread: ThreadId, vma: &VmaInfo) -> Vec<u8> {
     )
     .into_bytes();
     let name = match open {
-        Some((id, _)) => file_text(k, thread, id),
+        Some((id, _)) => file_text(k, thread, id).unwrap_or_else(|_| TOO_LONG.to_vec()),
         None => vma.name.as_bytes().to_vec(),
     };
     if !name.is_empty() {
@@ -118,9 +119,7 @@ pub(super) fn maps(
     let Some(id) = space_of(k, view)? else {
         return Ok(Vec::new());
     };
-    Ok(space::vmas(k, id)
-        .flat_map(|vma| line(k, thread, &vma))
-        .collect())
+    table(space::vmas(k, id).map(|vma| line(k, thread, &vma)))
 }
 
 /// What pages of areas are, in bytes.
@@ -246,9 +245,8 @@ pub(super) fn smaps(
     let Some(id) = space_of(k, view)? else {
         return Ok(Vec::new());
     };
-    let mut all = Vec::new();
-    for vma in space::vmas(k, id) {
-        all.extend(line(k, thread, &vma));
+    table(space::vmas(k, id).map(|vma| {
+        let mut lines = line(k, thread, &vma);
         let mut pages = Pages::default();
         pages.add(k, id, &vma);
         let mut text = String::new();
@@ -258,9 +256,9 @@ pub(super) fn smaps(
         pages.lines(&mut text, false);
         let _ = writeln!(text, "{:<16}{:>8}", "THPeligible:", 0);
         let _ = writeln!(text, "VmFlags: {}", flags(&vma));
-        all.extend(text.into_bytes());
-    }
-    Ok(all)
+        lines.extend(text.into_bytes());
+        lines
+    }))
 }
 
 pub(super) fn smaps_rollup(

@@ -279,7 +279,7 @@ pub(crate) fn read_link(
         Node::Fd(view, fd) => {
             process::check_access(k, thread, view)?;
             let file = view.file(k, fd).ok_or(Errno::ENOENT)?;
-            Ok(process::file_text(k, thread, file))
+            process::file_text(k, thread, file)
         }
         _ => Err(Errno::EINVAL),
     }
@@ -315,6 +315,23 @@ pub(crate) fn jump(
         _ => return Ok(None),
     };
     target.map(Some).ok_or(Errno::ENOENT)
+}
+
+/// Most bytes of one file's contents: tables of long paths could take any amount.
+const TEXT_MAX: usize = 64 << 20;
+/// What is shown for a path that is longer than any that programs can use.
+const TOO_LONG: &[u8] = b"//toolong";
+
+/// The lines of a table. `ENOMEM` past [`TEXT_MAX`].
+fn table(lines: impl Iterator<Item = Vec<u8>>) -> Result<Vec<u8>, Errno> {
+    let mut text = Vec::new();
+    for line in lines {
+        if text.len() + line.len() > TEXT_MAX {
+            return Err(Errno::ENOMEM);
+        }
+        text.extend_from_slice(&line);
+    }
+    Ok(text)
 }
 
 /// Contents of a regular file as they are now.

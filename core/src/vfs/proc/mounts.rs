@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::process::View;
+use super::{TOO_LONG, table};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::machine::ThreadId;
@@ -63,18 +64,22 @@ fn super_options(k: &Kernel, mount: &Mount) -> Vec<u8> {
     text
 }
 
-/// The mounts of a process's namespace that it can reach from its root directory, and where.
-fn mounted(k: &Kernel, view: View) -> Result<Vec<(MountId, Vec<u8>)>, Errno> {
+/// A line for each mount of a process's namespace that it can reach from its root directory by a path that programs can use.
+fn lines(
+    k: &Kernel,
+    view: View,
+    line: impl Fn(MountId, &Mount, Vec<u8>) -> Vec<u8>,
+) -> Result<Vec<u8>, Errno> {
     let context = view.context(k).ok_or(Errno::EINVAL)?;
     let root = context.root;
     let ns = view.live(k)?.ns.mount;
     let all = k.vfs.mounts.of_namespace(ns).into_iter();
-    let places = all.filter_map(|mount| {
-        let dentry = k.vfs.mounts.at(mount).root;
-        let at = walk::path_of(k, root, PathRef { mount, dentry });
-        (!at.starts_with(b"(unreachable)")).then_some((mount, at))
-    });
-    Ok(places.collect())
+    table(all.filter_map(|id| {
+        let mount = k.vfs.mounts.at(id);
+        let dentry = mount.root;
+        let at = walk::path_of(k, root, PathRef { mount: id, dentry }).ok()?;
+        (!at.starts_with(b"(unreachable)")).then(|| line(id, mount, at))
+    }))
 }
 
 pub(super) fn mounts(
@@ -83,10 +88,9 @@ pub(super) fn mounts(
     _: ThreadId,
     view: View,
 ) -> Result<Vec<u8>, Errno> {
-    let mut text = Vec::new();
-    for (id, at) in mounted(k, view)? {
-        let mount = k.vfs.mounts.at(id);
-        text.extend_from_slice(&escape(&mount.source));
+    let k = &*k;
+    lines(k, view, |_, mount, at| {
+        let mut text = escape(&mount.source);
         text.push(b' ');
         text.extend_from_slice(&escape(&at));
         let read_only = inode::is_read_only(k, mount.fs);
@@ -98,8 +102,8 @@ pub(super) fn mounts(
         text.extend_from_slice(format!(" {} {}", mount.fs_type, options(flags)).as_bytes());
         text.extend_from_slice(&mount.options);
         text.extend_from_slice(b" 0 0\n");
-    }
-    Ok(text)
+        text
+    })
 }
 
 pub(super) fn mountinfo(
@@ -108,13 +112,14 @@ pub(super) fn mountinfo(
     _: ThreadId,
     view: View,
 ) -> Result<Vec<u8>, Errno> {
-    let mut text = Vec::new();
-    for (id, at) in mounted(k, view)? {
-        let mount = k.vfs.mounts.at(id);
+    let k = &*k;
+    lines(k, view, |id, mount, at| {
+        let mut text = Vec::new();
         let parent = mount.on.map_or(id, |on| on.mount);
         let head = format!("{} {} 0:{} ", id.number(), parent.number(), mount.fs.0 + 1);
         text.extend_from_slice(head.as_bytes());
-        text.extend_from_slice(&escape(&walk::path_in_filesystem(k, mount.root)));
+        let root = walk::path_in_filesystem(k, mount.root);
+        text.extend_from_slice(&escape(&root.unwrap_or_else(|_| TOO_LONG.to_vec())));
         text.push(b' ');
         text.extend_from_slice(&escape(&at));
         let mut middle = format!(" {}", options(mount.flags));
@@ -133,8 +138,8 @@ pub(super) fn mountinfo(
         text.push(b' ');
         text.extend_from_slice(&super_options(k, mount));
         text.push(b'\n');
-    }
-    Ok(text)
+        text
+    })
 }
 
 /// Devices and where they are mounted: there is no file system with statistics of its own.
@@ -144,14 +149,13 @@ pub(super) fn mountstats(
     _: ThreadId,
     view: View,
 ) -> Result<Vec<u8>, Errno> {
-    let mut text = Vec::new();
-    for (id, at) in mounted(k, view)? {
-        let mount = k.vfs.mounts.at(id);
-        text.extend_from_slice(b"device ");
+    let k = &*k;
+    lines(k, view, |_, mount, at| {
+        let mut text = b"device ".to_vec();
         text.extend_from_slice(&escape(&mount.source));
         text.extend_from_slice(b" mounted on ");
         text.extend_from_slice(&escape(&at));
         text.extend_from_slice(format!(" with fstype {}\n", mount.fs_type).as_bytes());
-    }
-    Ok(text)
+        text
+    })
 }

@@ -172,7 +172,7 @@ impl Kind {
             return Err(Errno::EINVAL);
         };
         check_access(k, thread, view)?;
-        Ok(path_text(k, thread, target(k, view).ok_or(Errno::ENOENT)?))
+        path_text(k, thread, target(k, view).ok_or(Errno::ENOENT)?)
     }
 }
 
@@ -296,19 +296,19 @@ fn exe(k: &Kernel, view: View) -> Option<PathRef> {
     Some(k.vfs.file(k.tasks.group(task.tgid)?.exe?)?.path)
 }
 
-/// A place as the asking thread names it.
-pub(super) fn path_text(k: &Kernel, thread: ThreadId, path: PathRef) -> Vec<u8> {
+/// A place as the asking thread names it. `ENAMETOOLONG`.
+pub(super) fn path_text(k: &Kernel, thread: ThreadId, path: PathRef) -> Result<Vec<u8>, Errno> {
     match k.tasks.get(thread) {
         Some(task) => walk::path_of(k, k.vfs.fs_context(task.fs).root, path),
-        None => Vec::new(),
+        None => Ok(Vec::new()),
     }
 }
 
 /// An open file as its link in `fd` shows it: a path, or `pipe:[7]`.
-pub(super) fn file_text(k: &Kernel, thread: ThreadId, id: FileId) -> Vec<u8> {
+pub(super) fn file_text(k: &Kernel, thread: ThreadId, id: FileId) -> Result<Vec<u8>, Errno> {
     match k.vfs.file(id) {
         Some(open) => path_text(k, thread, open.path),
-        None => Vec::new(),
+        None => Ok(Vec::new()),
     }
 }
 
