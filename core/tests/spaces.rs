@@ -492,6 +492,84 @@ fn numbers_of_groups_outlive_their_first_process() {
     assert_eq!(call(&mut m, member, GETPGID, &[0]), 3);
 }
 
+/// What a more privileged namespace has mounted over a place cannot be taken away from there.
+#[test]
+fn locked_mounts_cannot_be_taken_apart() {
+    const OPENAT: u64 = 257;
+    const FCHDIR: u64 = 81;
+    let mut m = boot();
+    let t = m.first();
+    let t = all_powerful(&mut m, t);
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWNS]), 0);
+    for dir in ["/a", "/a/x", "/a/x/hidden", "/c", "/e", "/e/u"] {
+        assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
+    }
+    assert_eq!(mount(&mut m, t, "/a", "/a", "", MS_BIND), 0);
+    assert_eq!(mount(&mut m, t, "none", "/a/x", "tmpfs", 0), 0);
+    assert_eq!(mount(&mut m, t, "none", "/e/u", "tmpfs", 0), 0);
+    let child = apart(&mut m, t, CLONE_NEWUSER | CLONE_NEWNS);
+    // Neither by leaving it out of a copy,
+    assert_eq!(mount(&mut m, child, "", "/e/u", "", MS_UNBINDABLE), 0);
+    let all = MS_BIND | MS_REC;
+    assert_eq!(mount(&mut m, child, "/e", "/c", "", all), EPERM);
+    // nor by a descriptor of a copy that was taken off,
+    let look = |m: &mut Guests, t, fd: i64, name: &str| {
+        let [name] = texts(m, t, [name]);
+        call(m, t, OPENAT, &[fd as u64, name, 0])
+    };
+    assert_eq!(mount(&mut m, child, "/a", "/c", "", all), 0);
+    let fd = path(&mut m, child, OPEN, "/c", 0);
+    assert_eq!(path(&mut m, child, UMOUNT2, "/c/x", MNT_DETACH), EINVAL);
+    assert_eq!(path(&mut m, child, UMOUNT2, "/c", MNT_DETACH), 0);
+    assert_eq!(look(&mut m, child, fd, "x/hidden"), ENOENT);
+    let inner = look(&mut m, child, fd, "x");
+    assert_eq!(call(&mut m, child, FCHDIR, &[inner as u64]), 0);
+    assert_eq!(path(&mut m, child, OPEN, "../x/hidden", 0), ENOENT);
+    assert_eq!(call(&mut m, child, CLOSE, &[fd as u64]), 0);
+    assert_eq!(path(&mut m, child, OPEN, "../x", 0), ENOENT);
+    // nor by one that outlives the namespace.
+    let flags = CLONE_FILES | 17;
+    call(&mut m, t, CLONE, &[flags, 0, 0, 0, 0]);
+    let last = *m.threads.keys().next_back().unwrap();
+    let new = CLONE_NEWUSER | CLONE_NEWNS;
+    assert_eq!(call(&mut m, last, UNSHARE, &[new]), 0);
+    let fd = path(&mut m, last, OPEN, "/a", 0);
+    gone(&mut m, last, EXIT_GROUP, &[0]);
+    assert_eq!(look(&mut m, t, fd, "x/hidden"), ENOENT);
+    // Whoever mounted it still may.
+    assert_eq!(path(&mut m, t, UMOUNT2, "/a/x", 0), 0);
+    assert!(path(&mut m, t, OPEN, "/a/x/hidden", 0) >= 0);
+    assert_eq!(look(&mut m, t, fd, "x/hidden"), ENOENT);
+    assert_eq!(call(&mut m, t, CLOSE, &[fd as u64]), 0);
+}
+
+/// A mount goes from where it came by propagation, with what came with it, unless something else hangs on it.
+#[test]
+fn mounts_are_taken_off_as_they_came() {
+    let mut m = boot();
+    let t = m.first();
+    assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+    for dir in ["/1", "/1/x", "/2", "/3"] {
+        assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
+    }
+    assert_eq!(mount(&mut m, t, "/1", "/1", "", MS_BIND), 0);
+    assert_eq!(mount(&mut m, t, "", "/1", "", MS_SHARED), 0);
+    for copy in ["/2", "/3"] {
+        assert_eq!(mount(&mut m, t, "/1", copy, "", MS_BIND), 0);
+    }
+    assert_eq!(mount(&mut m, t, "none", "/1/x", "tmpfs", 0), 0);
+    for dir in ["/1/x/y", "/3/x/own"] {
+        assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
+    }
+    assert_eq!(mount(&mut m, t, "none", "/1/x/y", "tmpfs", 0), 0);
+    assert_eq!(mount(&mut m, t, "", "/3/x", "", MS_PRIVATE), 0);
+    assert_eq!(mount(&mut m, t, "none", "/3/x/own", "tmpfs", 0), 0);
+    assert_eq!(path(&mut m, t, UMOUNT2, "/1/x", MNT_DETACH), 0);
+    let mut seen = places(&mut m, t);
+    seen.retain(|place| place[1..].starts_with(['1', '2', '3']));
+    assert_eq!(seen, ["/1", "/2", "/3", "/3/x", "/3/x/y", "/3/x/own"]);
+}
+
 /// A tree can be deeper than any path.
 #[test]
 fn places_beyond_the_longest_path() {

@@ -78,9 +78,11 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         hold(mount.root);
         if let Some(on) = mount.on {
             hold(on.dentry);
-            through(on.mount);
+            if !mount.connected {
+                through(on.mount);
+            }
         }
-        if mount.ns.is_some() {
+        if mount.ns.is_some() || mount.connected {
             through(id);
         }
     }

@@ -80,6 +80,8 @@ pub(crate) struct Mount {
     pub fs_type: &'static str,
     /// Options of the file system as `/proc/mounts` shows them, each behind a comma.
     pub options: Vec<u8>,
+    /// It hangs on a mount that has been taken off its namespace, and goes with that one: it keeps no reference on it.
+    pub connected: bool,
     /// The mount namespace it is part of.
     pub ns: Option<NsId>,
     /// Its peer group, if it is shared, and the group it is a slave of; set by [`Mounts::set_peers`] and [`Mounts::set_master`].
@@ -214,7 +216,8 @@ impl Mounts {
     /// Number of references on a mount, but for its place in a tree and what is mounted on it; `None` if they are not counted.
     pub(crate) fn users(&self, id: MountId) -> Option<u32> {
         let mount = self.at(id);
-        let children = self.children(id).count() as u32;
+        let children = self.children(id).filter(|&id| !self.at(id).connected);
+        let children = children.count() as u32;
         (!mount.internal).then(|| mount.refs.saturating_sub(1 + children))
     }
 
@@ -245,6 +248,7 @@ impl Mount {
             source: source.to_vec(),
             fs_type,
             options: Vec::new(),
+            connected: false,
             ns: None,
             peers: None,
             master: None,
@@ -316,6 +320,24 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
     if mount.refs > 0 {
         return;
     }
+    let mut gone = Vec::from([id]);
+    while let Some(id) = gone.pop() {
+        // Nothing hangs on it but what was taken off together with it.
+        let connected: Vec<MountId> = k.vfs.mounts.children(id).collect();
+        for child in connected {
+            tree::detach(k, p, child);
+            let mount = k.vfs.mounts.at_mut(child);
+            mount.refs -= 1;
+            if mount.refs == 0 {
+                gone.push(child);
+            }
+        }
+        remove(k, p, id);
+    }
+}
+
+/// Takes a mount without references away.
+fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
     propagation::leave(k, id);
     let Some(mount) = k.vfs.mounts.slab.remove(id.0) else {
         return;

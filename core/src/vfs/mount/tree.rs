@@ -1,6 +1,6 @@
 //! Trees of mounts: copying, attaching, detaching, exchanging the root.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::{
@@ -48,6 +48,7 @@ fn copy_one(k: &mut Kernel, id: MountId, root: DentryId, how: Copy) -> Result<Mo
     let mut mount = Mount {
         root,
         on: None,
+        connected: false,
         ns: None,
         refs: 1,
         expiring: false,
@@ -96,11 +97,16 @@ pub(crate) fn copy(
         let (Some(&parent), true) = (copies.get(&on.mount), below) else {
             continue;
         };
-        if mount.unbindable && !whole {
+        let (root, left_out) = (mount.root, mount.unbindable && !whole);
+        // What is below a locked mount is not to be seen.
+        if left_out && !mount.locked {
             continue;
         }
-        let root = mount.root;
-        match copy_one(k, child, root, how) {
+        let copied = match left_out {
+            true => Err(Errno::EPERM),
+            false => copy_one(k, child, root, how),
+        };
+        match copied {
             Ok(made) => {
                 attach(
                     k,
@@ -171,11 +177,16 @@ fn attach(k: &mut Kernel, id: MountId, on: PathRef) {
 }
 
 /// Takes a mount off its place.
-fn detach(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
-    if let Some(on) = k.vfs.mounts.at_mut(id).on.take() {
+pub(super) fn detach(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
+    let mount = k.vfs.mounts.at_mut(id);
+    let connected = core::mem::take(&mut mount.connected);
+    if let Some(on) = mount.on.take() {
         k.vfs.mounts.on.remove(&on);
         k.vfs.dentries.change_mounts(on.dentry, -1);
-        put_path(k, p, on);
+        match connected {
+            true => crate::vfs::dentry::put(k, p, on.dentry),
+            false => put_path(k, p, on),
+        }
     }
 }
 
@@ -188,13 +199,45 @@ pub(crate) fn drop_tree(k: &mut Kernel, p: &mut Ports<'_>, root: MountId) {
     }
 }
 
+/// Which mounts still hang where they hung when they are taken off a namespace together with the mount below them. They can then be seen by
+/// whoever holds a place in that one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Connected {
+    All,
+    /// Those that hide what less privileged namespaces are not to see.
+    Locked,
+}
+
+/// Takes mounts off their namespaces (`umount_tree()`).
+fn take_off(k: &mut Kernel, p: &mut Ports<'_>, goes: &BTreeSet<MountId>, connected: Connected) {
+    for &id in goes {
+        propagation::leave(k, id);
+        k.vfs.mounts.at_mut(id).ns = None;
+    }
+    let mut rest = Vec::new();
+    for &id in goes {
+        let mount = k.vfs.mounts.at(id);
+        let stays = connected == Connected::All || mount.locked;
+        match mount.on.filter(|on| stays && goes.contains(&on.mount)) {
+            Some(on) => {
+                k.vfs.mounts.at_mut(id).connected = true;
+                // Its namespace's reference is left to each of them.
+                release(k, p, on.mount);
+            }
+            None => rest.push(id),
+        }
+    }
+    for id in rest {
+        detach(k, p, id);
+        release(k, p, id);
+    }
+}
+
 /// The last task has left a mount namespace: its mounts go, but for those that somebody still uses.
 pub(crate) fn drop_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, root: MountId) {
     debug_assert!(k.vfs.mounts.at(root).ns == Some(ns));
-    for id in all(k, root) {
-        propagation::leave(k, id);
-    }
-    drop_tree(k, p, root);
+    let goes = all(k, root).into_iter().collect();
+    take_off(k, p, &goes, Connected::Locked);
 }
 
 /// Makes a tree the root of a namespace.
@@ -258,37 +301,32 @@ fn check_place(k: &Kernel, root: MountId, on: PathRef) -> Result<(), Errno> {
     }
 }
 
-/// Takes a mount with all that hangs on it off its namespace, and the copies that came by propagation.
+/// Takes a mount with all that hangs on it off its namespace, and the copies that came by propagation: but for those that carry what stays,
+/// and those that are locked to what stays.
 pub(crate) fn unmount(k: &mut Kernel, p: &mut Ports<'_>, root: MountId) {
-    let mut gone: Vec<MountId> = Vec::new();
-    for id in all(k, root) {
-        let Some(on) = k.vfs.mounts.at(id).on else {
+    let tree: BTreeSet<MountId> = all(k, root).into_iter().collect();
+    let mut goes = tree.clone();
+    for &id in &tree {
+        if let Some(on) = k.vfs.mounts.at(id).on {
+            goes.extend(propagation::copies(k, on));
+        }
+    }
+    let mounts = &k.vfs.mounts;
+    let mut open: Vec<MountId> = goes.difference(&tree).copied().collect();
+    while let Some(id) = open.pop() {
+        if tree.contains(&id) || !goes.contains(&id) {
             continue;
-        };
-        for copy in propagation::copies(k, on) {
-            let kept = k
-                .vfs
-                .mounts
-                .children(copy)
-                .any(|child| !gone.contains(&child));
-            if (id != root || !kept) && !gone.contains(&copy) {
-                gone.push(copy);
-            }
+        }
+        let mount = mounts.at(id);
+        let below = mount.on.map(|on| on.mount);
+        let carries = mounts.children(id).any(|child| !goes.contains(&child));
+        let held = mount.locked && below.is_none_or(|below| !goes.contains(&below));
+        if carries || held {
+            goes.remove(&id);
+            open.extend(below.into_iter().chain(mounts.children(id)));
         }
     }
-    let tree = all(k, root);
-    for &id in tree.iter().chain(&gone) {
-        propagation::leave(k, id);
-    }
-    // Copies of what lies deeper come first.
-    for id in gone.into_iter().rev() {
-        if !tree.contains(&id) && k.vfs.mounts.children(id).next().is_none() {
-            detach(k, p, id);
-            k.vfs.mounts.at_mut(id).ns = None;
-            release(k, p, id);
-        }
-    }
-    drop_tree(k, p, root);
+    take_off(k, p, &goes, Connected::Locked);
 }
 
 /// Whether somebody uses a mount, or something hangs on it, so that it cannot be taken off without force; `own` references are the
@@ -312,7 +350,7 @@ pub(crate) fn check_uncovered(k: &Kernel, who: Who<'_>, dentry: DentryId) -> Res
         .and_then(|thread| k.tasks.get(thread))
         .map(|task| task.ns.mount);
     let mut there = k.vfs.mounts.on.iter().filter(|(on, _)| on.dentry == dentry);
-    match there.any(|(_, &id)| k.vfs.mounts.at(id).ns == own) {
+    match there.any(|(_, &id)| own.is_some() && k.vfs.mounts.at(id).ns == own) {
         true => Err(Errno::EBUSY),
         false => Ok(()),
     }
@@ -330,10 +368,16 @@ pub(crate) fn uncover(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId) {
     for (on, id) in there {
         // One of them may have hung in the tree of another one, and gone with it.
         if k.vfs.mounts.mounted_on(on) == Some(id) {
-            for id in all(k, id) {
-                propagation::leave(k, id);
+            match k.vfs.mounts.at(id).connected {
+                true => {
+                    detach(k, p, id);
+                    release(k, p, id);
+                }
+                false => {
+                    let goes = all(k, id).into_iter().collect();
+                    take_off(k, p, &goes, Connected::All);
+                }
             }
-            drop_tree(k, p, id);
         }
     }
     crate::vfs::dentry::put(k, p, dentry);
