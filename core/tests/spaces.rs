@@ -473,6 +473,43 @@ fn a_pid_namespace_is_not_changed_twice() {
     assert_eq!(call(&mut m, t, FORK, &[]), 2);
 }
 
+#[test]
+fn files_of_proc_show_numbers_of_the_reader() {
+    const FLOCK: u64 = 73;
+    const LOCK_EX: u64 = 2;
+    let mut m = boot();
+    let t = m.first();
+    let fd = path(&mut m, t, OPEN, "/", 0) as u64;
+    assert_eq!(call(&mut m, t, FLOCK, &[fd, LOCK_EX]), 0);
+    let flags = CLONE_NEWUSER | CLONE_NEWPID | 17;
+    assert_eq!(call(&mut m, t, CLONE, &[flags, 0, 0, 0, 0]), 2);
+    let init = *m.threads.keys().next_back().unwrap();
+    // It sees its own lock, not the one of a process outside.
+    assert_eq!(read(&mut m, init, "/proc/locks"), "");
+    let fd = path(&mut m, init, OPEN, "/proc", 0) as u64;
+    assert_eq!(call(&mut m, init, FLOCK, &[fd, LOCK_EX]), 0);
+    let own = read(&mut m, init, "/proc/locks");
+    assert!(own.starts_with("1: FLOCK  ADVISORY  WRITE 1 "), "{own}");
+    let both = read(&mut m, t, "/proc/locks");
+    assert!(both.contains(" WRITE 1 ") && both.contains(" WRITE 2 "));
+    // What is set is shown.
+    for (name, text) in [("timerslack_ns", "70000\n"), ("personality", "00040000\n")] {
+        let name = format!("/proc/self/{name}");
+        if name.ends_with("_ns") {
+            assert_eq!(write(&mut m, t, &name, text), text.len() as i64);
+        } else {
+            const PERSONALITY: u64 = 135;
+            assert_eq!(call(&mut m, t, PERSONALITY, &[0x40000]), 0);
+        }
+        assert_eq!(read(&mut m, t, &name), text);
+    }
+    // Another user's process may not learn where things lie.
+    assert_eq!(call(&mut m, t, SETUID, &[1000]), 0);
+    let stat = read(&mut m, t, "/proc/2/stat");
+    let fields: Vec<&str> = stat.split(' ').collect();
+    assert_eq!((fields[25], fields[27], fields[37]), ("1", "0", "17"));
+}
+
 /// The number of an ended process is its own as long as it names a process group.
 #[test]
 fn numbers_of_groups_outlive_their_first_process() {

@@ -117,9 +117,9 @@ pub(crate) fn is_mapped(k: &Kernel, ns: NsId, uid: u32, gid: u32) -> bool {
 
 /// Whether credentials have a capability over what belongs to a user namespace (`cap_capable()`).
 pub(crate) fn capable(k: &Kernel, creds: &Creds, target: NsId, cap: u32) -> bool {
-    // Ended tasks do not keep theirs.
-    if creds.user_ns == target || !k.ns.exists(target) {
-        return creds.has(cap);
+    // What may be asked for is kept by whoever has it; in what has gone nobody can do anything.
+    if !k.ns.exists(target) {
+        return false;
     }
     let level = k.ns.user(creds.user_ns).level;
     let mut at = target;

@@ -307,7 +307,8 @@ fn orphan_from_thread(k: &mut Kernel, tgid: u32, thread: ThreadId) {
         for thread in threads {
             let death_signal = k.tasks.get(thread).map_or(0, |task| task.death_signal);
             if death_signal != 0 {
-                let info = SigInfo::user(death_signal, g::SI_USER as i32, tgid, uid);
+                let (pid, uid) = seen_by_parent(k, tgid, child, uid);
+                let info = SigInfo::user(death_signal, g::SI_USER as i32, pid, uid);
                 signal::send_process(k, child, info);
             }
         }
@@ -358,9 +359,9 @@ fn end_process(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
     k.wake(WaitKey::Child(parent));
 }
 
-/// A child's number and user as its parent sees them.
+/// A child's number and user as its parent sees them; also those of a parent as its child does.
 pub(crate) fn seen_by_parent(k: &Kernel, tgid: u32, parent: u32, uid: u32) -> (u32, u32) {
-    match k.tasks.leader(parent).filter(|task| !task.exited) {
+    match k.tasks.leader(parent) {
         Some(task) => (
             pid::show(k, task.ns.pid, tgid),
             user::show_uid(k, task.creds.user_ns, uid),

@@ -12,6 +12,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
+use crate::ns::{NsId, pid};
 
 /// Last byte of all files: a lock that reaches it ends nowhere.
 const END: u64 = u64::MAX >> 1;
@@ -252,7 +253,8 @@ pub(crate) fn released(k: &mut Kernel, file: FileId) {
 
 /// Each lock as a line of `/proc/locks` without its number (proc(5)); with `only`, those that belong to this open file, as its `fdinfo`
 /// shows them.
-fn lines(k: &Kernel, only: Option<FileId>) -> Vec<String> {
+/// Locks of processes that a PID namespace does not see are not shown there.
+fn lines(k: &Kernel, only: Option<FileId>, ns: NsId) -> Vec<String> {
     let mut lines = Vec::new();
     for (inode, locks) in &k.vfs.locks.files {
         let place = format!("00:{:02x}:{}", inode.fs.0 + 1, inode.ino.0);
@@ -260,6 +262,10 @@ fn lines(k: &Kernel, only: Option<FileId>) -> Vec<String> {
         for &(file, exclusive) in &locks.whole {
             if only.is_none_or(|only| only == file) {
                 let pid = k.vfs.file(file).map_or(0, |file| file.locker);
+                let pid = pid::show(k, ns, pid);
+                if pid == 0 {
+                    continue;
+                }
                 lines.push(format!(
                     "FLOCK  ADVISORY  {} {pid} {place} 0 EOF",
                     mode(exclusive)
@@ -278,7 +284,14 @@ fn lines(k: &Kernel, only: Option<FileId>) -> Vec<String> {
                 END.. => "EOF".into(),
                 last => format!("{last}"),
             };
-            let (pid, first, mode) = (record.pid, record.first, mode(record.exclusive));
+            let pid = match record.owner {
+                Owner::Process(_) => pid::show(k, ns, record.pid as u32) as i32,
+                Owner::File(_) => record.pid,
+            };
+            if pid == 0 {
+                continue;
+            }
+            let (first, mode) = (record.first, mode(record.exclusive));
             lines.push(format!(
                 "{kind} ADVISORY  {mode} {pid} {place} {first} {last}"
             ));
@@ -287,20 +300,20 @@ fn lines(k: &Kernel, only: Option<FileId>) -> Vec<String> {
     lines
 }
 
-/// The text of `/proc/locks`.
-pub(crate) fn all(k: &Kernel) -> String {
-    let lines = lines(k, None).into_iter().enumerate();
+/// The text of `/proc/locks` as a PID namespace sees it.
+pub(crate) fn all(k: &Kernel, ns: NsId) -> String {
+    let lines = lines(k, None, ns).into_iter().enumerate();
     lines
         .map(|(index, line)| format!("{}: {line}\n", index + 1))
         .collect()
 }
 
 /// The lines that `fdinfo` of an open file has for its locks.
-pub(crate) fn of_file(k: &Kernel, file: FileId) -> String {
+pub(crate) fn of_file(k: &Kernel, file: FileId, ns: NsId) -> String {
     if k.vfs.locks.is_empty() {
         return String::new();
     }
-    let lines = lines(k, Some(file)).into_iter().enumerate();
+    let lines = lines(k, Some(file), ns).into_iter().enumerate();
     lines
         .map(|(index, line)| format!("lock:\t{}: {line}\n", index + 1))
         .collect()

@@ -24,7 +24,7 @@ pub(super) fn fd_info(k: &Kernel, view: View, fd: u32, ns: NsId) -> Result<Vec<u
             .ino
             .map_or(0, |ino| ino.0)
     );
-    text += &lock::of_file(k, id);
+    text += &lock::of_file(k, id, ns);
     text += &event_info(k, &open.kind, ns);
     Ok(text.into_bytes())
 }

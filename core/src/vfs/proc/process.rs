@@ -442,7 +442,7 @@ fn signals(k: &Kernel, task: &Task) -> [u64; 5] {
     crate::task::signal::sets(k, task.id)
 }
 
-fn stat(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>, Errno> {
+fn stat(k: &mut Kernel, view: View, reader: ThreadId, ns: NsId) -> Result<Vec<u8>, Errno> {
     let k = &*k;
     let shown = |number| pid::show(k, ns, number);
     let task = view.live(k)?;
@@ -463,6 +463,17 @@ fn stat(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>, Er
     let (usage, layout) = match task.exited {
         true => Default::default(),
         false => (space::usage(k, task.space), space::layout(k, task.space)),
+    };
+    // Where things lie is for those who may look into the process.
+    let may_look = check_access(k, reader, view).is_ok();
+    let layout = if may_look { layout } else { Default::default() };
+    let code = match may_look || task.exited {
+        true => (layout.code_start, layout.code_end),
+        false => (1, 1),
+    };
+    let exit_signal = match task.id == group.leader {
+        true => group.exit_signal as i32,
+        false => -1,
     };
     let [pending, _, blocked, ignored, caught] = signals(k, task);
     let (rss_limit, _) = k
@@ -485,12 +496,12 @@ fn stat(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>, Er
         task.nice,
         usage.vm_bytes,
         usage.rss_bytes() / PAGE_SIZE,
-        layout.code_start,
-        layout.code_end,
+        code.0,
+        code.1,
         layout.stack_start,
         0,
         0,
-        g::SIGCHLD,
+        exit_signal,
         task.sched.cpu(task.tid),
         task.sched.priority,
         task.sched.policy,
@@ -560,7 +571,7 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
          SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\nCapInh:\t{:016x}\nCapPrm:\t{:016x}\n\
          CapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\n\
          Cpus_allowed:\t{}\nCpus_allowed_list:\t{}\nMems_allowed:\t1\nMems_allowed_list:\t0\n\
-         voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
+         voluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t0\n",
         creds.cap_inheritable,
         creds.cap_permitted,
         creds.cap_effective,
@@ -571,6 +582,7 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
         k.tasks.filter_count(task),
         mask(task.sched.affinity),
         list(task.sched.affinity),
+        task.switches,
     );
     text.extend_from_slice(rest.as_bytes());
     Ok(text)

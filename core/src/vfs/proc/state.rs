@@ -189,12 +189,12 @@ fn adjust_oom(
 }
 
 pub(super) fn personality(
-    _: &mut Kernel,
+    k: &mut Kernel,
     _: &mut Ports<'_>,
     _: ThreadId,
-    _: View,
+    view: View,
 ) -> Result<Vec<u8>, Errno> {
-    Ok(b"00000000\n".to_vec())
+    Ok(format!("{:08x}\n", view.live(k)?.personality).into_bytes())
 }
 
 pub(super) fn coredump_filter(
@@ -231,18 +231,26 @@ pub(super) fn timerslack(
     view: View,
 ) -> Result<Vec<u8>, Errno> {
     may_slack(k, thread, view)?;
-    Ok(b"50000\n".to_vec())
+    Ok(format!("{}\n", view.live(k)?.timer_slack).into_bytes())
 }
 
-/// Timers are exact, so there is nothing to set; prctl(2) says the same.
+/// It is kept and shown, as by prctl(2): timers are exact. 0 stands for what the thread began with.
 pub(super) fn set_timerslack(
     k: &mut Kernel,
     thread: ThreadId,
     view: View,
     data: &[u8],
 ) -> Result<(), Errno> {
-    parse_unsigned(data, u64::MAX)?;
-    may_slack(k, thread, view)
+    let slack = parse_unsigned(data, u64::MAX)?;
+    may_slack(k, thread, view)?;
+    let id = view.live(k)?.id;
+    if let Some(task) = k.tasks.get_mut(id) {
+        task.timer_slack = match slack {
+            0 => task.default_timer_slack,
+            slack => slack,
+        };
+    }
+    Ok(())
 }
 
 /// The time that a thread ran, waited to run (it never does: each has a thread of the host), and how often it was run.
@@ -259,14 +267,16 @@ pub(super) fn schedstat(
 pub(super) fn sched(
     k: &mut Kernel,
     _: &mut Ports<'_>,
-    _: ThreadId,
+    thread: ThreadId,
     view: View,
 ) -> Result<Vec<u8>, Errno> {
     let task = view.live(k)?;
     let threads = k.tasks.threads(task.tgid).count();
     let mut text = name_of(task).to_vec();
     let millis = |nanos: u64| format!("{}.{:06}", nanos / 1_000_000, nanos % 1_000_000);
-    let head = format!(" ({}, #threads: {threads})\n{:-<67}\n", task.tid, "");
+    let reader = k.tasks.get(thread).ok_or(Errno::ESRCH)?;
+    let tid = crate::ns::pid::show(k, reader.ns.pid, task.tid);
+    let head = format!(" ({tid}, #threads: {threads})\n{:-<67}\n", "");
     text.extend_from_slice(head.as_bytes());
     let priority = 120 + i64::from(task.nice);
     for (name, value) in [
@@ -277,7 +287,7 @@ pub(super) fn sched(
         ("nr_switches", format!("{}", task.switches)),
         ("nr_voluntary_switches", format!("{}", task.switches)),
         ("nr_involuntary_switches", format!("{}", 0)),
-        ("policy", format!("{}", g::SCHED_NORMAL)),
+        ("policy", format!("{}", task.sched.policy)),
         ("prio", format!("{priority}")),
     ] {
         text.extend_from_slice(format!("{name:<45}:{value:>21}\n").as_bytes());

@@ -70,7 +70,7 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("interrupts", Kind::File(|k| processors(k, 11))),
     ("kmsg", Kind::Closed(0o400)),
     ("loadavg", Kind::File(loadavg)),
-    ("locks", Kind::File(|k| lock::all(k).into_bytes())),
+    ("locks", Kind::Shown(locks)),
     ("meminfo", Kind::File(meminfo)),
     ("misc", Kind::Text("")),
     ("mounts", Kind::Link("self/mounts")),
@@ -276,7 +276,13 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
 
 const DEVICES: &str =
     "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n136 pts\n\nBlock devices:\n";
-const FILESYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tpipefs\nnodev\toverlay\n\terofs\n";
+fn locks(k: &mut Kernel, _: &mut Ports<'_>, thread: ThreadId) -> Result<Vec<u8>, Errno> {
+    let ns = k.tasks.get(thread).ok_or(Errno::ESRCH)?.ns.pid;
+    Ok(lock::all(k, ns).into_bytes())
+}
+
+const FILESYSTEMS: &str =
+    "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tpipefs\n";
 
 /// The path `name` in the directory at a place of [`PATHS`].
 pub(super) fn child(dir: usize, name: &[u8]) -> Option<usize> {
