@@ -23,7 +23,7 @@ static void going(void) { if (!__sync_lock_test_and_set(told, 1)) write(tell, "g
 static void nothing(int s) {}
 static void spread(int processes) { while (--processes > 0 && fork() > 0) {} }
 static char *pages(size_t len) { return mmap(0, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); }
-// The bomb in a process that is likely to be killed for the memory it takes, again and again.
+// The bomb in a process of its own, which may be killed for the memory that all take together: then it begins again.
 static void again(void (*bomb)(void)) { for (;;) { int st; pid_t p = fork(); if (!p) { bomb(); _exit(0); } waitpid(p, &st, 0); if (WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL) going(); } }
 static void enough(long rounds) { static long done; if (++done >= rounds) going(); }
 
@@ -37,12 +37,9 @@ static void b_execs(void) { spread(4); char *args[40], *big = malloc(130000); me
 static void b_files(void) { spread(8); struct rlimit l = {1 << 20, 1 << 20}; setrlimit(RLIMIT_NOFILE, &l); int p[2], e = epoll_create1(0); struct epoll_event ev = {EPOLLIN}; for (;;) { int fds[] = {eventfd(0, 0), timerfd_create(CLOCK_MONOTONIC, 0), memfd_create("m", 0), inotify_init(), epoll_create1(0), socket(AF_UNIX, SOCK_DGRAM, 0), open("/dev/null", O_RDONLY), open("/proc/self/status", O_RDONLY)}; if (pipe(p) < 0 || fds[0] < 0) going(); enough(300); for (int i = 0; i < 8; i++) epoll_ctl(e, EPOLL_CTL_ADD, fds[i], &ev); } }
 static void b_iovecs(void) { spread(4); int zero = open("/dev/zero", O_RDWR), null = open("/dev/null", O_RDWR), random = open("/dev/urandom", O_RDONLY), m = memfd_create("m", 0), p[2]; pipe(p); ftruncate(m, 1L << 40); size_t len = 32 << 20; char *at = pages(len); static struct iovec v[1024]; for (int i = 0; i < 1024; i++) v[i] = (struct iovec){at, len}; for (;;) { going(); readv(zero, v, 1024); writev(null, v, 1024); preadv(m, v, 1024, 1 << 20); readv(random, v, 1024); process_vm_readv(getppid(), v, 1024, v, 1024, 0); vmsplice(p[1], v, 1024, SPLICE_F_NONBLOCK); writev(p[1], v, 0); madvise(at, len, MADV_DONTNEED); } }
 static void b_areas(void) { spread(2); for (;;) { char *a = mmap(0, 1L << 46, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); for (long i = 0;; i++) { if (mprotect(a + i * 8192, 4096, PROT_READ)) { if (errno == ENOMEM) going(); break; } } for (int i = 0; i < 1000; i++) { madvise(a, 1L << 40, MADV_DONTNEED); mremap(a + i * 8192, 4096, 8192, MREMAP_MAYMOVE); mprotect(a, 1L << 40, i & 1 ? PROT_READ : PROT_NONE); } munmap(a, 1L << 46); } }
-static void take(void) { for (;;) { char *a = pages(1 << 20); if (a == MAP_FAILED) _exit(0); memset(a, 1, 1 << 20); } }
-static void b_memory(void) { spread(3); again(take); }
-static void scatter(void) { char *a = pages(1L << 45); for (long i = 0; i < 1L << 45; i += 1L << 28) a[i] = 1; }
-static void b_sparse(void) { spread(2); again(scatter); }
-static void store(void) { for (int n = 0;; n++) { char name[20]; sprintf(name, "f%d", n); int fd = open(name, O_CREAT | O_RDWR, 0600); while (write(fd, buf, sizeof buf) > 0) {} if (fd < 0 || errno == ENOSPC || errno == ENOMEM || n > 200000) going(); close(fd); } }
-static void b_storage(void) { again(store); }
+static void b_memory(void) { spread(3); for (;;) { char *a = pages(1 << 20); if (a == MAP_FAILED) _exit(0); memset(a, 1, 1 << 20); } }
+static void b_sparse(void) { spread(2); char *a = pages(1L << 45); for (long i = 0; i < 1L << 45; i += 1L << 28) a[i] = 1; }
+static void b_storage(void) { for (int n = 0;; n++) { char name[20]; sprintf(name, "f%d", n); int fd = open(name, O_CREAT | O_RDWR, 0600); while (write(fd, buf, sizeof buf) > 0) {} if (fd < 0 || errno == ENOSPC || errno == ENOMEM || n > 200000) going(); close(fd); } }
 static void b_names(void) { for (long n = 0;; n++) { char name[40]; sprintf(name, "n%ld", n); if (mknod(name, S_IFREG | 0600, 0) < 0 || symlink(name, name + 1) < 0) going(); if (n == 10000) going(); } }
 static void b_depth(void) { char l[4096]; memset(l, 0, sizeof l); for (int i = 0; i < 2040; i++) strcpy(l + 2 * i, "d/"); symlink("loop", "loop"); for (int i = 0; i < 41; i++) { char a[9], b[9]; sprintf(a, "l%d", i); sprintf(b, "l%d/.", i + 1); symlink(b, a); } for (long n = 0;; n++) { if (mkdir("d", 0700) < 0 || chdir("d") < 0 || n == 2000) { going(); chdir("/tmp"); } getcwd(buf, sizeof buf); if (n % 200 == 0) { int d = open("/tmp", O_PATH); struct stat s; fstatat(d, l, &s, 0); fstatat(d, "loop", &s, 0); fstatat(d, "l0", &s, 0); rename("/tmp/d", "/tmp/e"); rename("/tmp/e", "/tmp/d"); close(d); } } }
 static void b_locks(void) { spread(2); int fd = open("f", O_CREAT | O_RDWR, 0600); for (long n = 0;; n++) { struct flock l = {.l_type = F_RDLCK, .l_start = n * 2, .l_len = 1}; if (fcntl(fd, n & 1 ? F_SETLK : F_OFD_SETLK, &l) < 0) { going(); n = 0; } if (n == 5000) going(); } }
@@ -54,7 +51,7 @@ static void b_descriptors(void) { spread(2); struct rlimit l = {1 << 20, 1 << 20
 static void b_sockets(void) { struct rlimit l = {1 << 20, 1 << 20}; setrlimit(RLIMIT_NOFILE, &l); for (;;) { int s[2]; if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s) < 0) { going(); usleep(1000); continue; } while (write(s[0], buf, sizeof buf) > 0) {} enough(5000); } }
 static void b_queues(void) { for (;;) { int q = msgget(IPC_PRIVATE, 0600), s = semget(IPC_PRIVATE, 250, 0600), m = shmget(IPC_PRIVATE, 1 << 30, 0600); static struct { long type; char text[8000]; } one = {1}; if (q >= 0) while (msgsnd(q, &one, 8000, IPC_NOWAIT) == 0) {} if (m >= 0) shmat(m, 0, 0); struct sembuf b = {249, 1, SEM_UNDO | IPC_NOWAIT}; semop(s, &b, 1); char name[30]; static long n; sprintf(name, "/q%ld", n++); mqd_t d = mq_open(name, O_CREAT | O_RDWR | O_NONBLOCK, 0600, 0); while (d >= 0 && mq_send(d, buf, 8192, 0) == 0) {} if (q < 0 && s < 0 && m < 0 && d < 0) going(); enough(2000); } }
 static void b_spaces(void) { for (;;) { if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID) < 0) going(); for (int i = 0; i < 20; i++) if (mount("/tmp", "/tmp", 0, MS_BIND | MS_REC, 0) < 0) going(); mount("t", "/tmp", "tmpfs", 0, 0); if (fork() > 0) pause(); enough(200); } }
-static void b_output(void) { going(); for (;;) write(1, buf, sizeof buf); }
+static void b_output(void) { going(); usleep(300000); for (;;) write(1, buf, sizeof buf); }
 static void b_faults(void) { signal(SIGSEGV, nothing); signal(SIGTRAP, nothing); signal(SIGFPE, nothing); signal(SIGILL, nothing); spread(8); going(); switch (getpid() & 3) { case 0: *(volatile int *)8 = 1; case 1: for (;;) asm volatile("int3"); case 2: asm volatile("ud2"); default: for (;;) *(volatile char *)pages(4096) = 1; } }
 static void b_filters(void) { prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); struct { unsigned short code; unsigned char t, f; unsigned k; } program[4096]; for (int i = 0; i < 4095; i++) program[i].code = 0, program[i].t = program[i].f = 0, program[i].k = 7; program[4095].code = 6; program[4095].t = program[4095].f = 0; program[4095].k = 0x7fff0000; struct { unsigned short len; void *at; } f = {4096, program}; while (syscall(SYS_seccomp, 1, 0, &f) == 0) {} going(); for (;;) getppid(); }
 
@@ -78,7 +75,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[1], "list")) puts(bombs[i].name);
         if (strcmp(argv[1], bombs[i].name)) continue;
         signal(SIGTERM, ended);
-        if (!fork()) { setpgid(0, 0); signal(SIGTERM, SIG_DFL); bombs[i].run(); _exit(9); }
+        if (!fork()) { setpgid(0, 0); signal(SIGTERM, SIG_DFL); again(bombs[i].run); }
         close(to[1]);
         if (read(to[0], &c, 1) != 1) return 5;
         write(1, "going\n", 6);

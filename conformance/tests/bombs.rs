@@ -57,7 +57,7 @@ impl Bombs {
         // Nobody reads on: a program that writes all the time must not hold varve up.
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        output.read_line(&mut line).unwrap();
+        let _ = output.read_line(&mut line);
         let stderr = |child: &mut Child| {
             let mut text = String::new();
             let stderr = child.stderr.take().unwrap();
@@ -68,6 +68,7 @@ impl Bombs {
         if line != "going\n" {
             let _ = child.kill();
             let status = child.wait().unwrap();
+            line.truncate(100);
             panic!("{what}: {status}, {line:?}, {}", stderr(&mut child));
         }
         let all = processes(child.id());
