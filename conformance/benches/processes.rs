@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 use varve_conformance::bench::{Result, compile, image, json_file, parse, platforms, varve_binary};
 
 const ROUNDS: usize = 2;
+/// Seconds after which a side is taken for one that hangs.
+const PATIENCE: &str = "60";
 
 fn main() -> Result<()> {
     let varve = varve_binary()?;
@@ -24,19 +26,20 @@ fn main() -> Result<()> {
     let layer = dir.path().join("layer.img");
     image(&varve, &tree, &layer)?;
     let platforms = platforms(&varve)?;
+    let mut commands = vec![("native".to_owned(), patient(&program))];
+    for platform in &platforms {
+        let mut command = patient(&varve);
+        command.args(["do", "--platform", platform, "--layer"]);
+        command.arg(&layer).args(["--", "/bin/processes"]);
+        commands.push((platform.clone(), command));
+    }
+    for platform in ["ptrace", "kvm"] {
+        commands.push((format!("runsc {platform}"), runsc(platform, &program)));
+    }
     let mut sides: Vec<(String, Value)> = Vec::new();
     for _ in 0..ROUNDS {
-        measure(&mut sides, "native", Command::new(&program));
-        for platform in &platforms {
-            let mut command = Command::new(&varve);
-            command.args(["do", "--platform", platform, "--layer"]);
-            command.arg(&layer).args(["--", "/bin/processes"]);
-            measure(&mut sides, platform, command);
-        }
-        for platform in ["ptrace", "kvm"] {
-            let name = format!("runsc {platform}");
-            measure(&mut sides, &name, runsc(platform, &program));
-        }
+        // One that fails is not tried again.
+        commands.retain_mut(|(name, command)| measure(&mut sides, name, command));
     }
     print(&sides);
     if let Some(file) = json_file() {
@@ -47,16 +50,22 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+fn patient(program: &Path) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", PATIENCE]).arg(program);
+    command
+}
+
 /// gVisor's own way to run a program over the host's files.
 fn runsc(platform: &str, program: &Path) -> Command {
-    let mut command = Command::new("runsc");
+    let mut command = patient(Path::new("runsc"));
     command.arg(format!("--platform={platform}"));
     command.args(["--network=none", "do"]).arg(program);
     command
 }
 
-/// Runs a side and keeps the least of each figure.
-fn measure(sides: &mut Vec<(String, Value)>, name: &str, mut command: Command) {
+/// Runs a side and keeps the least of each figure. `false`: it does not run here, which was said.
+fn measure(sides: &mut Vec<(String, Value)>, name: &str, command: &mut Command) -> bool {
     let output = command.stdin(Stdio::null()).output();
     let figures = match output
         .map_err(Into::into)
@@ -65,12 +74,12 @@ fn measure(sides: &mut Vec<(String, Value)>, name: &str, mut command: Command) {
         Ok(figures) => figures,
         Err(error) => {
             eprintln!("SKIP: {name}: {}", error.to_string().trim());
-            return;
+            return false;
         }
     };
     let Some((_, known)) = sides.iter_mut().find(|(side, _)| side == name) else {
         sides.push((name.into(), figures));
-        return;
+        return true;
     };
     let least = |key: &String, value: &Value| match (known[key].as_f64(), value.as_f64()) {
         (Some(a), Some(b)) => json!(a.min(b)),
@@ -79,6 +88,7 @@ fn measure(sides: &mut Vec<(String, Value)>, name: &str, mut command: Command) {
     let figures = figures.as_object().into_iter().flatten();
     let least = figures.map(|(key, value)| (key.clone(), least(key, value)));
     *known = Value::Object(least.collect());
+    true
 }
 
 fn print(sides: &[(String, Value)]) {
