@@ -86,6 +86,8 @@ pub struct Kvm {
     sandbox: Arc<Sandbox>,
     spaces: Mutex<HashMap<SpaceId, Arc<Space>>>,
     crossing: Duration,
+    /// Guests read the host's time stamp counter.
+    counter: bool,
 }
 
 /// How a virtual machine is made.
@@ -120,11 +122,13 @@ impl Kvm {
     /// There is no KVM, it may not be used, or guests do not run as they should: the error says what was tried and what came of it.
     pub fn new(backings: Arc<Backings>, limits: Limits) -> Result<Kvm, PlatformError> {
         let sandbox = Arc::new(Sandbox::new(backings, limits)?);
-        let crossing = probe::probe(&sandbox).map_err(failed("running a guest in KVM"))?;
+        let probe::Found { crossing, counter } =
+            probe::probe(&sandbox).map_err(failed("running a guest in KVM"))?;
         Ok(Kvm {
             sandbox,
             spaces: Mutex::new(HashMap::new()),
             crossing,
+            counter,
         })
     }
 
@@ -234,6 +238,10 @@ impl Platform for Kvm {
 
     fn name(&self) -> &'static str {
         "kvm"
+    }
+
+    fn shares_counter(&self) -> bool {
+        self.counter
     }
 
     fn create_space(&self, space: SpaceId) -> Result<(), PlatformError> {

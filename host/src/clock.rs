@@ -187,8 +187,9 @@ impl Line {
     }
 }
 
-/// The time stamp counter.
-fn counter() -> u64 {
+/// The time stamp counter of the processor that this runs on.
+#[must_use]
+pub fn counter() -> u64 {
     // SAFETY: every x86-64 processor has the instruction, and user mode may execute it: Linux forbids that only to processes that ask for it
     // (PR_SET_TSC).
     unsafe { _rdtsc() }

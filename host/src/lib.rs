@@ -20,6 +20,7 @@ mod streams;
 mod tree;
 
 pub use backings::Backings;
+pub use clock::counter;
 pub use crossing::crossing;
 pub use images::{HostImage, ImageFile};
 pub use memory::MemoryFile;
