@@ -460,6 +460,10 @@ impl Kernel {
             return;
         }
         cputime::start(self, thread);
+        let Some(task) = self.tasks.get(thread) else {
+            return;
+        };
+        crate::mm::space::count_areas(self, task.space);
         let Some(task) = self.tasks.get_mut(thread) else {
             return;
         };
@@ -477,6 +481,16 @@ impl Kernel {
         }
     }
 
+    /// Charges what the kernel holds for guests in objects of a size: tasks, areas, files and their names.
+    fn charge_objects(&mut self) {
+        /// A task with its kernel stack on the host, as Linux has it; a `struct vm_area_struct`.
+        const TASK_COST: u64 = 16 << 10;
+        const AREA_COST: u64 = 160;
+        let tasks = self.tasks.len() as u64 * TASK_COST;
+        let bytes = self.vfs.held() + tasks + self.mm.areas * AREA_COST;
+        self.mm.charge_objects(bytes);
+    }
+
     /// Runs everything that became ready, until nothing is left to do before the next input.
     fn settle_all(&mut self, ports: &mut Ports<'_>) {
         loop {
@@ -491,6 +505,7 @@ impl Kernel {
             crate::task::timer::expire(self);
             aio::settle(self, ports);
             let Some(thread) = self.waits.ready.pop_front() else {
+                self.charge_objects();
                 if self.mm.frames.is_over() && crate::mm::oom::make_room(self, ports) {
                     continue;
                 }

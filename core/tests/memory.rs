@@ -146,6 +146,42 @@ fn the_run_ends_with_its_last_process() {
 }
 
 #[test]
+fn what_the_kernel_holds_for_programs_is_counted() {
+    const MKNOD: u64 = 133;
+    const REGULAR: u64 = 0o100_644;
+    // Names, areas, processes: each a little, and there is no end to them.
+    for kind in 0..3 {
+        let mut m = limited(1000);
+        let first = m.first();
+        let child = fork(&mut m, first);
+        let mut made = 0;
+        while m.threads.contains_key(&child) && made < 100_000 {
+            made += 1;
+            match kind {
+                0 => {
+                    let name = format!("n{made}\0");
+                    m.poke(child, DATA, name.as_bytes()).unwrap();
+                    m.call(child, MKNOD, &[DATA, REGULAR, 0]);
+                }
+                1 => {
+                    let prot = if made % 2 == 0 { 1 } else { RW };
+                    m.call(child, MMAP, &[0, PAGE, prot, ANON, u64::MAX, 0]);
+                }
+                _ => {
+                    m.call(child, FORK, &[]);
+                }
+            }
+        }
+        m.kernel.check().unwrap();
+        assert!(
+            !killed(&m).is_empty(),
+            "{kind}: {made} and nobody is killed"
+        );
+        assert!(made > 100, "{kind}: {made} are too many already");
+    }
+}
+
+#[test]
 fn files_in_memory_and_pipes_are_counted() {
     let mut m = limited(1000);
     let first = m.first();

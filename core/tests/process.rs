@@ -4,6 +4,7 @@ mod guest;
 
 use guest::*;
 use varve_core::event::ExitStatus;
+use varve_core::memhost::{Machine, MemHost, bare, empty_root};
 
 #[test]
 fn the_first_process_ends_the_run() {
@@ -332,7 +333,9 @@ fn step(m: &mut Guests, rng: &mut Rng) {
 fn forks_without_end_end_in_eagain() {
     const THREADS_MAX: usize = 16384;
     const CLONE_VM: u64 = 0x100;
-    let mut m = boot();
+    // The kernel's own memory for as many has to fit.
+    let host = MemHost::new(131_072, Vec::new());
+    let mut m = Machine::boot(bare(empty_root()), host).expect("the bare task boots");
     let init = m.first();
     let mut newest = init;
     // Each one forks the next, until nobody can any more.

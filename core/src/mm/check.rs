@@ -47,7 +47,12 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             .values()
             .map(|space| space.pages.table_bytes())
             .sum();
-    let (held, charged) = (tables + crate::ipc::charged(k), k.mm.frames.charged());
+    let held = tables + crate::ipc::charged(k) + k.mm.objects;
+    let charged = k.mm.frames.charged();
+    let counted: u64 = k.mm.spaces.values().map(|space| space.counted()).sum();
+    if counted != k.mm.areas || !k.vfs.is_counted() {
+        return Err("areas or inodes are not counted rightly".into());
+    }
     if held != charged || !k.vfs.pipes.is_charged() {
         return Err(format!("{charged} bytes are charged, {held} are held"));
     }

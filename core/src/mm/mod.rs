@@ -38,6 +38,10 @@ pub(crate) struct Mm {
     pub frames: Frames,
     pub spaces: BTreeMap<SpaceId, Space>,
     next_space: u32,
+    /// Areas of all spaces, as far as they were counted ([`space::count_areas`]).
+    pub areas: u64,
+    /// What is charged for the kernel's other objects.
+    objects: u64,
     /// The internal tmpfs of shared anonymous memory, once it is there.
     shared: Option<(crate::vfs::FsId, crate::vfs::MountId)>,
     /// The pages of the vDSO, if there is one.
@@ -52,9 +56,17 @@ impl Mm {
             frames: Frames::new(frames, limit),
             spaces: BTreeMap::new(),
             next_space: 1,
+            areas: 0,
+            objects: 0,
             shared: None,
             vdso: None,
         }
+    }
+
+    /// Charges the kernel's objects of guests, which take so many bytes now.
+    pub(crate) fn charge_objects(&mut self, bytes: u64) {
+        self.frames.charge(self.objects, bytes);
+        self.objects = bytes;
     }
 
     /// An address space that is known to be there.

@@ -54,6 +54,8 @@ pub(crate) struct Space {
     pub spurious: Option<Spurious>,
     /// The last first touch of anonymous memory.
     pub fresh: Fresh,
+    /// How many of the areas are in [`Mm::areas`](super::Mm::areas).
+    counted: u64,
 }
 
 /// Pages that a first touch of anonymous memory made: the next touch behind them makes more at once.
@@ -184,6 +186,11 @@ impl Space {
         top
     }
 
+    /// How many of its areas are counted; for invariant checks.
+    pub(super) fn counted(&self) -> u64 {
+        self.counted
+    }
+
     /// Room for a new mapping: the highest gap below `mmap_base`, else the lowest above it.
     pub(crate) fn gap(&mut self, len: u64) -> Result<u64, Errno> {
         let base = self.layout.mmap_base;
@@ -290,6 +297,7 @@ pub(crate) fn create(k: &mut Kernel) -> SpaceId {
         barriers: 0,
         spurious: None,
         fresh: Fresh::default(),
+        counted: 0,
     };
     k.mm.spaces.insert(id, space);
     k.emit(Output::CreateSpace(id));
@@ -305,6 +313,16 @@ pub(crate) fn share(k: &mut Kernel, id: SpaceId) -> SpaceId {
 /// Number of users.
 pub(crate) fn users(k: &Kernel, id: SpaceId) -> u32 {
     k.mm.space(id).users
+}
+
+/// Counts the areas of a space that may have changed.
+pub(crate) fn count_areas(k: &mut Kernel, id: SpaceId) {
+    let super::Mm { spaces, areas, .. } = &mut k.mm;
+    if let Some(space) = spaces.get_mut(&id) {
+        let now = space.vmas.len() as u64;
+        *areas = *areas + now - space.counted;
+        space.counted = now;
+    }
 }
 
 /// One user less; the last one ends the space.
@@ -325,6 +343,7 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId) {
             k.mm.frames.put(frame);
         }
     }
+    k.mm.areas -= space.counted;
     k.mm.frames.charge(space.pages.table_bytes(), 0);
     for vma in space.vmas.values() {
         if let Some(id) = vma.file() {
@@ -541,6 +560,7 @@ mod tests {
             barriers: 0,
             spurious: None,
             fresh: Fresh::default(),
+            counted: 0,
         }
     }
 

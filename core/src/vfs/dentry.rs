@@ -111,6 +111,11 @@ impl Dentries {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
     /// A dentry that the caller knows to be alive.
     pub(crate) fn at(&self, id: DentryId) -> &Dentry {
         self.slab.get(id.0).expect("dentry is referenced") // INVARIANT: ids are kept only with a reference

@@ -62,7 +62,9 @@ fn with<R>(
     else {
         return None;
     };
+    let old = union.heap();
     let result = run(union, &mut cx);
+    k.vfs.heap = k.vfs.heap + union.heap() - old;
     for line in union.take_faults() {
         k.log(Level::Error, line);
     }

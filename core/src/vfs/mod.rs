@@ -69,6 +69,8 @@ pub(crate) struct Vfs {
     pub(super) filesystems: Vec<Slot>,
     /// Places of file systems that have gone.
     free_filesystems: Vec<u32>,
+    /// Bytes of the inodes and names that unions hold in memory, all together.
+    heap: u64,
     pub dentries: dentry::Dentries,
     pub mounts: mount::Mounts,
     pub(super) files: Slab<File>,
@@ -97,6 +99,7 @@ impl Vfs {
                 mounts: 1,
             }],
             free_filesystems: Vec::new(),
+            heap: 0,
             dentries: dentry::Dentries::new(),
             mounts: mount::Mounts::new(),
             files: Slab::new(),
@@ -122,6 +125,23 @@ impl Vfs {
         vfs
     }
 
+    /// Bytes that the kernel holds for files and their names, about: inodes and names of unions, dentries and open files.
+    pub(crate) fn held(&self) -> u64 {
+        const DENTRY_COST: u64 = 256;
+        const FILE_COST: u64 = 512;
+        let dentries = self.dentries.len() as u64 * DENTRY_COST;
+        self.heap + dentries + self.files.len() as u64 * FILE_COST
+    }
+
+    /// Whether the inodes and names of unions are counted rightly; for invariant checks.
+    pub(crate) fn is_counted(&self) -> bool {
+        let unions = self.filesystems.iter().map(|slot| match &slot.fs {
+            Filesystem::Union(union) => union.heap(),
+            _ => 0,
+        });
+        unions.sum::<u64>() == self.heap
+    }
+
     /// Adds a file system that belongs to the first user namespace; it is mounted with [`mount::make`].
     pub(crate) fn add_filesystem(&mut self, fs: Filesystem) -> FsId {
         self.add_filesystem_of(fs, USER)
@@ -129,6 +149,9 @@ impl Vfs {
 
     /// Adds a file system that a user namespace owns.
     pub(crate) fn add_filesystem_of(&mut self, fs: Filesystem, owner: NsId) -> FsId {
+        if let Filesystem::Union(union) = &fs {
+            self.heap += union.heap();
+        }
         let slot = Slot {
             fs,
             owner,
@@ -157,6 +180,7 @@ impl Vfs {
     pub(crate) fn remove_filesystem(&mut self, id: FsId, frames: &mut Frames) {
         let slot = &mut self.filesystems[id.0 as usize]; // INVARIANT: the caller has just let go of it
         if let Filesystem::Union(union) = &mut slot.fs {
+            self.heap -= union.heap();
             union.release(frames);
         }
         slot.fs = Filesystem::Gone;

@@ -178,6 +178,11 @@ impl UnionFs {
         self.inodes = inodes.unwrap_or(MAX_NODES).min(MAX_NODES);
     }
 
+    /// Bytes of what was changed or made here, without the contents of files.
+    pub(crate) fn heap(&self) -> u64 {
+        self.heap
+    }
+
     /// Whether changes are refused.
     pub(crate) fn is_read_only(&self) -> bool {
         self.read_only
