@@ -60,6 +60,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("cpu-online", "takes processors away from the machine"),
     ("fcntl", "two of it disturb each other, natively too"),
     ("cyclic", "measures latencies of real-time scheduling"),
+    (
+        "handle",
+        "name_to_handle_at(2) is not there, as in a kernel without CONFIG_FHANDLE",
+    ),
     ("ioport", "needs the ports of the machine"),
     ("loadavg", "makes the machine as busy as it can"),
     ("netlink-proc", "sockets of other families than AF_UNIX"),

@@ -8,7 +8,9 @@ use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
 use crate::task::signal::SigInfo;
 use crate::vfs::anon::Anon;
+use crate::vfs::inode::{self, FsKind};
 use crate::vfs::pidfd::PidFd;
+use crate::vfs::proc;
 use crate::vfs::{FileId, FileKind, fdtable, file, ready};
 
 /// `PIDFD_NONBLOCK` and `PIDFD_THREAD`.
@@ -22,6 +24,19 @@ pub(super) fn process_of(cx: &mut Cx<'_, '_>, fd: i32) -> Result<(FileId, PidFd)
         FileKind::PidFd(pid) => Ok((id, pid)),
         _ => Err(Errno::EBADF),
     }
+}
+
+/// What a signal can be sent to: also the directory of a process in `/proc`, as it was before there were such descriptors.
+fn target_of(cx: &mut Cx<'_, '_>, fd: i32) -> Result<PidFd, Errno> {
+    let id = fdtable::get(cx, fd)?;
+    let file = file::at(cx.k, id);
+    if let (FileKind::Directory, Some(inode)) = (&file.kind, file.inode)
+        && inode::kind(cx.k, inode.fs) == FsKind::Proc
+        && let Some(tgid) = proc::process_of(inode.ino)
+    {
+        return PidFd::of_process(cx.k, tgid).ok_or(Errno::ESRCH);
+    }
+    process_of(cx, fd).map(|(_, pid)| pid)
 }
 
 pub(super) fn pidfd_open(cx: &mut Cx<'_, '_>, pid: Pid, flags: Hex) -> SysResult {
@@ -58,7 +73,7 @@ pub(super) fn pidfd_send_signal(
     if !matches!(flags, 0 | TO_THREAD | TO_PROCESS | TO_GROUP) {
         return Err(Errno::EINVAL.into());
     }
-    let (_, pid) = process_of(cx, pidfd.0)?;
+    let pid = target_of(cx, pidfd.0)?;
     let to_thread = flags == TO_THREAD || flags == 0 && pid.thread.is_some();
     let info = match info.0 {
         0 => {

@@ -52,6 +52,14 @@ fn pids(k: &Kernel, fs: FsId) -> NsId {
 /// The root directory.
 pub(crate) const ROOT: Ino = Ino(1);
 
+/// The process whose directory an inode of `proc` is. Those of threads (`task/TID`) are not.
+pub(crate) fn process_of(ino: Ino) -> Option<u32> {
+    match Node::parse(ino)? {
+        Node::Dir(view) if !view.thread => Some(view.id),
+        _ => None,
+    }
+}
+
 /// What an inode number stands for.
 ///
 /// The number: process or thread in bits 32..63, whether it is the view of a single thread in bit 63, what it is in bits 28..31, and a
