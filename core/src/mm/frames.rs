@@ -155,6 +155,13 @@ impl Frames {
         self.limit < self.total
     }
 
+    /// Whether so little is left of a limit that files in memory must leave it to programs: nothing could be started any more to remove them.
+    pub(crate) fn is_scarce(&self) -> bool {
+        /// The part of the limit that is left to programs.
+        const PART: u32 = 32;
+        self.is_limited() && self.room() <= self.limit / PART
+    }
+
     /// Frames that are referred to.
     pub(crate) fn used(&self) -> u32 {
         self.used

@@ -182,6 +182,9 @@ impl UnionFs {
         }
         let shown = data.shown;
         self.charge_frame()?;
+        if cx.frames.is_scarce() {
+            return Err(Errno::ENOMEM);
+        }
         let frame = self.filled_frame(cx, ino, index, shown)?;
         self.used += 1;
         self.data_mut(cx, ino)?.pages.insert(index, frame);
