@@ -1,50 +1,57 @@
 //! The environment of the first program, as Docker sets it.
 
+use std::collections::HashMap;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::host_view;
+
 /// `PATH` where nobody says otherwise.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where variables come from; later ones replace earlier ones.
-pub(crate) struct Environment(Vec<Vec<u8>>);
+/// Where variables come from; later ones replace earlier ones, in their place.
+#[derive(Default)]
+pub(crate) struct Environment {
+    vars: Vec<Vec<u8>>,
+    /// Where each name is: an image may have any number of them.
+    places: HashMap<Vec<u8>, usize>,
+}
 
 impl Environment {
     /// What a container starts with.
     pub(crate) fn container(hostname: &str, terminal: bool) -> Environment {
-        let mut own = Environment(vec![
-            PATH.into(),
-            format!("HOSTNAME={hostname}").into_bytes(),
-        ]);
+        let mut own = Environment::default();
+        own.set(PATH.into());
+        own.set(format!("HOSTNAME={hostname}").into_bytes());
         if terminal {
             own.set(b"TERM=xterm".to_vec());
         }
         own
     }
 
-    /// The caller's own.
+    /// The caller's own, of which few pass.
     pub(crate) fn inherited() -> Environment {
-        let vars = std::env::vars_os().map(|(name, value)| {
+        let mut own = Environment::default();
+        for (name, value) in std::env::vars_os().filter(|(name, _)| host_view::passes(name)) {
             let mut var = name.into_vec();
             var.push(b'=');
             var.extend(value.as_bytes());
-            var
-        });
-        Environment(vars.collect())
+            own.set(var);
+        }
+        own
     }
 
     /// Sets one variable, `NAME=value`.
     pub(crate) fn set(&mut self, var: Vec<u8>) {
-        let end = var
-            .iter()
-            .position(|&byte| byte == b'=')
-            .unwrap_or(var.len());
-        let name = |other: &Vec<u8>| other.get(..=end) == var.get(..=end);
-        match self.0.iter().position(name) {
-            Some(index) => self.0[index] = var,
-            None => self.0.push(var),
+        let name = var.split(|&byte| byte == b'=').next().unwrap_or_default();
+        match self.places.get(name) {
+            Some(&place) => self.vars[place] = var,
+            None => {
+                self.places.insert(name.to_vec(), self.vars.len());
+                self.vars.push(var);
+            }
         }
     }
 
@@ -80,7 +87,7 @@ impl Environment {
 
     /// The variables.
     pub(crate) fn into_vars(self) -> Vec<Vec<u8>> {
-        self.0
+        self.vars
     }
 }
 
@@ -102,5 +109,22 @@ mod tests {
             .map(|var| String::from_utf8_lossy(var))
             .collect();
         assert_eq!(text, [PATH, "HOSTNAME=box", "A=3=4", "AB=2"]);
+    }
+
+    #[test]
+    fn any_number_of_variables_costs_no_more_than_reading_them() {
+        // Looking through the list for each took minutes for so many.
+        let mut env = Environment::default();
+        for round in 0..2 {
+            for number in 0..50_000 {
+                env.set(format!("A{number}={round}").into_bytes());
+            }
+        }
+        let vars = env.into_vars();
+        assert_eq!(vars.len(), 50_000);
+        assert_eq!(
+            (&vars[0][..], &vars[49_999][..]),
+            (&b"A0=1"[..], &b"A49999=1"[..])
+        );
     }
 }

@@ -1,9 +1,14 @@
 //! `varve`: builds image layers and runs untrusted programs over stacks of them.
 #![forbid(unsafe_code)]
 
+mod age;
 mod capabilities;
 mod commands;
 mod environment;
+mod examples;
+mod files;
+mod history;
+mod host_view;
 mod layers;
 mod log;
 mod mounts;
@@ -13,18 +18,22 @@ mod programs;
 mod progress;
 mod recording;
 mod stacks;
+mod stop;
+mod strace;
+mod text;
+mod usage;
+mod whole;
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Exit status of failures of varve itself, as `docker run` has it.
 const FAILED: u8 = 125;
 
 /// Runs untrusted Linux programs from a stack of thin, immutable image layers.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, max_term_width = 80)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -47,7 +56,7 @@ enum Command {
     /// Remove what no image of the store needs.
     Prune(commands::images::PruneArguments),
     /// Show configuration, layers, sizes and digests of images.
-    Inspect(commands::images::InspectArguments),
+    Inspect(commands::inspect::Arguments),
     /// List files of an image or a stack of layers.
     Ls(commands::look::list::ListArguments),
     /// Show a tree of directories.
@@ -69,7 +78,7 @@ enum Command {
     /// Take such a directory away again.
     Umount(commands::mount::UmountArguments),
     /// Run a program in a sandbox.
-    #[command(name = "do")]
+    #[command(name = "do", visible_alias = "run")]
     Do(Box<commands::run::Arguments>),
     /// Run a recorded run again, without the program, and compare.
     Replay(commands::replay::Arguments),
@@ -87,15 +96,18 @@ enum Command {
 
 fn main() -> ExitCode {
     exit_on_panic();
-    let arguments = match Arguments::try_parse() {
+    let matches = examples::add(Arguments::command()).try_get_matches();
+    let arguments = match matches.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => {
-            let _ = error.print();
+            let printed = output::finish(usage::print(&error));
+            if let Err(error) = &printed {
+                text::say(message(error));
+            }
             // Help and version are no errors.
-            return if error.use_stderr() {
-                FAILED.into()
-            } else {
-                ExitCode::SUCCESS
+            return match printed.is_err() || error.use_stderr() {
+                true => FAILED.into(),
+                false => ExitCode::SUCCESS,
             };
         }
     };
@@ -107,7 +119,7 @@ fn main() -> ExitCode {
         Command::Images(arguments) => commands::images::list(&arguments),
         Command::Rmi(arguments) => commands::images::remove(&arguments),
         Command::Prune(arguments) => commands::images::prune(&arguments),
-        Command::Inspect(arguments) => commands::images::inspect(&arguments),
+        Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Ls(arguments) => commands::look::list::list(&arguments),
         Command::Tree(arguments) => commands::look::list::tree(&arguments),
         Command::Stat(arguments) => commands::look::stat::stat(&arguments),
@@ -124,33 +136,39 @@ fn main() -> ExitCode {
         Command::Syscalls(arguments) => commands::syscalls::syscalls(&arguments),
         Command::Platforms(arguments) => commands::platforms::platforms(&arguments),
         Command::Completions(arguments) => {
-            commands::shell::completions(&arguments, Arguments::command())
+            commands::shell::completions(&arguments, examples::add(Arguments::command()))
         }
-        Command::Man(arguments) => commands::shell::man(&arguments, Arguments::command()),
+        Command::Man(arguments) => {
+            commands::shell::man(&arguments, examples::add(Arguments::command()))
+        }
     };
     match result {
         Ok(status) => status.into(),
         Err(error) => {
             // Standard error may be closed or full: the status says it too.
-            let _ = writeln!(std::io::stderr(), "varve: {}", message(&error));
+            text::say(message(&error));
             FAILED.into()
         }
     }
 }
 
-/// An error and its causes in one line, without the numbers that the standard library adds to errors of the system.
+/// An error and its causes in one line, without what the standard library and `tempfile` add to errors of the
+/// system: their numbers, and names of temporary files, which nobody has heard of.
 fn message(error: &anyhow::Error) -> String {
     let parts = error.chain().map(|part| {
         let text = part.to_string();
         match text.split_once(" (os error ") {
-            Some((text, number)) if number.ends_with(')') => text.to_string(),
+            Some((before, rest)) if rest.ends_with(')') || rest.contains(") at path ") => {
+                before.to_string()
+            }
             _ => text,
         }
     });
     parts.collect::<Vec<_>>().join(": ")
 }
 
-/// A bug in one of varve's threads ends varve, and with it every guest: nothing goes on in a state nobody vouches for.
+/// A bug in one of varve's threads ends varve, and with it every guest: nothing goes on in a state nobody
+/// vouches for.
 fn exit_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -19,6 +19,51 @@ pub(crate) fn finish(result: io::Result<()>) -> Result<()> {
     }
 }
 
+/// Cells of a line where standard output is a terminal: what that says, else `COLUMNS`, else 80.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let told = rustix::termios::tcgetwinsize(&out).map_or(0, |size| size.ws_col);
+    let variable = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let width = match told {
+        0 => variable().unwrap_or(80),
+        told => usize::from(told),
+    };
+    Some(width.max(1))
+}
+
+/// The beginning of a text that fits into so many cells, with an ellipsis where something is left out.
+pub(crate) fn cut(text: &str, cells: usize) -> String {
+    use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+    if text.width() <= cells {
+        return text.to_owned();
+    }
+    let mut used = 0;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or(0);
+        used < cells
+    };
+    let mut cut: String = text.chars().take_while(fits).collect();
+    if cells > 0 {
+        cut.push('…');
+    }
+    cut
+}
+
+/// A digest as it is shown: its beginning is enough for people. On a narrow terminal (`room` cells) it has
+/// fewer digits and no `sha256:`, which all of them have.
+pub(crate) fn short_digest(digest: &str, room: usize) -> String {
+    const WHOLE: usize = 19;
+    const DIGITS: usize = 12;
+    let digits = digest.strip_prefix("sha256:").unwrap_or(digest);
+    match room {
+        WHOLE.. => digest.chars().take(WHOLE).collect(),
+        room => digits.chars().take(room.clamp(6, DIGITS)).collect(),
+    }
+}
+
 /// Colours for a list: none where the list does not go to a terminal, or nobody wants them (<https://no-color.org>).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Colours(bool);
@@ -33,6 +78,7 @@ pub(crate) enum Colour {
     Added,
     Deleted,
     Changed,
+    Heading,
     Plain,
 }
 
@@ -59,6 +105,7 @@ impl Colours {
             Colour::Added => "32",
             Colour::Deleted => "31",
             Colour::Changed => "33",
+            Colour::Heading => "1",
             Colour::Plain => return write(out),
         };
         if !self.0 {
@@ -67,6 +114,24 @@ impl Colours {
         write!(out, "\x1b[{code}m")?;
         write(out)?;
         write!(out, "\x1b[0m")
+    }
+}
+
+/// A sum of sizes that others chose: as much as a number holds, if it is more.
+pub(crate) fn sum(sizes: impl IntoIterator<Item = u64>) -> u64 {
+    sizes.into_iter().fold(0, u64::saturating_add)
+}
+
+/// So many of something: `1 layer`, `2 layers`, `2 days`, `0 directories`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    // A y behind a vowel stays.
+    let stem = noun
+        .strip_suffix('y')
+        .filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u']));
+    match (number, stem) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {noun}s"),
     }
 }
 
@@ -91,7 +156,48 @@ pub(crate) fn human(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::human;
+    use super::{count, cut, human, short_digest};
+
+    #[test]
+    fn what_is_cut_fits() {
+        assert_eq!(cut("whole", 5), "whole");
+        assert_eq!(cut("longer", 5), "long…");
+        assert_eq!(cut("世界世界", 5), "世界…");
+        assert_eq!(cut("世界世界", 4), "世…");
+        assert_eq!(cut("x", 0), "");
+    }
+
+    #[test]
+    fn digests_fit() {
+        let whole = "sha256:0123456789abcdef0123456789abcdef";
+        assert_eq!(short_digest(whole, 19), "sha256:0123456789ab");
+        assert_eq!(short_digest(whole, 80), "sha256:0123456789ab");
+        assert_eq!(short_digest(whole, 18), "0123456789ab");
+        assert_eq!(short_digest(whole, 8), "01234567");
+        assert_eq!(short_digest(whole, 0), "012345");
+    }
+
+    #[test]
+    fn one_thing_is_no_more() {
+        let texts = [
+            (0, "layer"),
+            (1, "layer"),
+            (2, "layer"),
+            (1, "directory"),
+            (3, "directory"),
+        ];
+        let texts = texts.map(|(number, noun)| count(number, noun));
+        assert_eq!(
+            texts,
+            [
+                "0 layers",
+                "1 layer",
+                "2 layers",
+                "1 directory",
+                "3 directories"
+            ]
+        );
+    }
 
     #[test]
     fn sizes_are_those_of_ls() {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::ValueEnum;
 use varve_core::event::Level;
 use varve_core::machine::{Backing, Prot, Regs, SpaceId, Trap};
-use varve_host::{Backings, GuestThread, Interrupter, Platform, PlatformError, Sink, SinkLine};
+use varve_host::{
+    Backings, Grace, GuestThread, Interrupter, Platform, PlatformError, Sink, SinkLine,
+};
 use varve_host_kvm::{Kvm, Limits};
 use varve_host_ptrace::Ptrace;
 
@@ -24,7 +26,8 @@ pub(crate) enum PlatformName {
 /// Where leaving a guest costs more than this, ptrace is the faster host.
 pub(crate) const CROSSING_MAX: Duration = Duration::from_micros(8);
 
-/// Whether the processor virtualises (VMX or SVM). Other kinds of KVM work, but leaving a guest costs more there than under ptrace.
+/// Whether the processor virtualises (VMX or SVM). Other kinds of KVM work, but leaving a guest costs more
+/// there than under ptrace.
 pub(crate) fn has_hardware_virtualisation() -> bool {
     use std::arch::x86_64::__cpuid;
     const VMX: u32 = 1 << 5;
@@ -130,6 +133,10 @@ impl Platform for Host {
 
     fn shares_counter(&self) -> bool {
         on!(self, host => host.shares_counter())
+    }
+
+    fn grace(&self) -> &Arc<Grace> {
+        on!(self, host => host.grace())
     }
 
     fn create_space(&self, space: SpaceId) -> Result<(), PlatformError> {

@@ -1,4 +1,5 @@
-//! Programs of this machine and the shared libraries they need, found by reading the ELF files as the dynamic loader does.
+//! Programs of this machine and the shared libraries they need, found by reading the ELF files as the dynamic
+//! loader does.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -31,7 +32,8 @@ pub(crate) fn find(name: &str) -> Result<PathBuf> {
         .with_context(|| file.display().to_string())
 }
 
-/// Paths of everything that a program loads: its interpreter and all libraries, each where the loader finds it.
+/// Paths of everything that a program loads: its interpreter and all libraries, each where the loader finds
+/// it.
 pub(crate) fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut open = vec![program.to_path_buf()];

@@ -1,8 +1,6 @@
 //! `--record`: where a run is recorded, and what identifies its images.
 
-use std::fs::OpenOptions;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,8 +9,8 @@ use varve_core::journal::ImageNote;
 use varve_core::port::Block;
 use varve_host::{HostImage, Recording};
 
-/// Only the owner may read what a program was given and did.
-const MODE: u32 = 0o600;
+use crate::files;
+
 /// Bytes of an image that are read at a time where it is not mapped.
 const PART: usize = 1 << 20;
 
@@ -20,10 +18,12 @@ const PART: usize = 1 << 20;
 #[derive(clap::Args)]
 #[group(id = "recording")]
 pub(crate) struct Arguments {
-    /// Record the run to this file, for `varve replay`. It then holds everything that the program was told, its environment among it.
+    /// Record the run to this file, for `varve replay`. It then holds everything that the program was told,
+    /// its environment among it.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Put a digest of the kernel's whole state behind every N-th input: what `varve replay` finds different is at most so many inputs old.
+    /// Put a digest of the kernel's whole state behind every N-th input: what `varve replay` finds different
+    /// is at most so many inputs old.
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "record", value_parser = clap::value_parser!(u32).range(1..))]
     record_digest: u32,
 }
@@ -49,10 +49,8 @@ impl Arguments {
             let trusted = trusted.get(index).copied().flatten();
             notes.push(note(name, image, trusted).with_context(|| name.clone())?);
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(MODE);
         Ok(Some(Recording {
-            file: options.open(path).with_context(|| name.clone())?,
+            file: files::private(path)?,
             name,
             version: env!("CARGO_PKG_VERSION").to_string(),
             images: notes,

@@ -2,8 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use varve_core::abi::Errno;
@@ -14,9 +16,9 @@ use varve_core::stack::{Inode, Stack};
 use varve_host::HostImage;
 use varve_image::oci::{ContainerImage, Layer, Layout};
 use varve_image::walk::is_dir;
-use varve_image::{VerifiedFile, Verity};
+use varve_image::{CheckedBlocks, VerifiedFile, Verity};
 
-use crate::layers;
+use crate::{layers, text};
 
 /// Symbolic links followed on the way to a path, as the kernel does.
 const LINKS_MAX: usize = 40;
@@ -32,7 +34,10 @@ pub(crate) struct StoreArguments {
 impl StoreArguments {
     /// The directory of the store, there or not.
     pub(crate) fn dir(&self) -> Result<PathBuf> {
-        if let Some(dir) = &self.store {
+        // A variable that is empty is none.
+        if let Some(dir) = &self.store
+            && !dir.as_os_str().is_empty()
+        {
             return Ok(dir.clone());
         }
         if rustix::process::geteuid().is_root() {
@@ -49,7 +54,8 @@ impl StoreArguments {
         Ok(data.join("varve"))
     }
 
-    /// An image by its name in the store, or by the directory that holds it, as `DIR` or `oci:DIR[:NAME]`.
+    /// An image by its name in the store (`NAME` or `store:NAME`), or by the directory that holds it: a path
+    /// with a slash, or `oci:DIR[:NAME]`.
     pub(crate) fn image(&self, operand: &OsStr) -> Result<ContainerImage> {
         let bytes = operand.as_bytes();
         if let Some(rest) = bytes.strip_prefix(b"oci:") {
@@ -66,22 +72,97 @@ impl StoreArguments {
             let layout = Layout::open(Path::new(OsStr::from_bytes(dir)))?;
             return Ok(layout.image(Some(&name))?);
         }
-        let path = Path::new(operand);
-        if path.is_dir() {
+        let (path, shown) = (Path::new(operand), text::os(operand));
+        if is_path(operand) {
+            let meta = std::fs::metadata(path).map_err(|error| match error.kind() {
+                // What begins so is nobody's name.
+                io::ErrorKind::NotFound if bytes.starts_with(b"/") || bytes.starts_with(b".") => {
+                    anyhow!("{shown}: there is no such file or directory")
+                }
+                io::ErrorKind::NotFound => anyhow!(
+                    "{shown}: there is no such directory; an image of the store whose name has a `/` is written `store:{shown}`"
+                ),
+                _ => anyhow::Error::new(error).context(shown.to_string()),
+            })?;
+            if !meta.is_dir() {
+                bail!(
+                    "{shown}: is a file, not an image; if it is a layer, `varve do --layer {shown}` runs it and `varve du {shown}` shows what is in it"
+                );
+            }
             return Ok(Layout::open(path)?.image(None)?);
         }
-        let name = operand
-            .to_str()
-            .ok_or_else(|| anyhow!("{}: the name is not UTF-8", path.display()))?;
-        let store = self.dir()?;
-        if !store.join("oci-layout").exists() {
+        let name = bytes.strip_prefix(b"store:").unwrap_or(bytes);
+        let name =
+            std::str::from_utf8(name).map_err(|_| anyhow!("{shown}: the name is not UTF-8"))?;
+        // What lies here by that name is not what was asked for, but may be what was meant.
+        let hint = match std::fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => format!("; the directory of that name here is ./{shown}"),
+            Ok(_) => format!(
+                "; the file of that name here is no image, but may be a layer: `varve do --layer ./{shown}`, `varve du ./{shown}`"
+            ),
+            Err(_) => String::new(),
+        };
+        let Some(store) = self.open()? else {
             bail!(
-                "{name}: there is no such file, and no image store at {} yet; `varve convert SRC {name}` makes one",
-                store.display()
+                "{shown}: there is no image store at {} yet; `varve convert SRC {shown}` makes one{hint}",
+                text::path(&self.dir()?)
             );
+        };
+        match store.image(Some(name)) {
+            Ok(image) => Ok(image),
+            Err(error) if hint.is_empty() => Err(error.into()),
+            Err(error) => Err(anyhow!("{error}{hint}")),
         }
-        Ok(Layout::open(&store)?.image(Some(name))?)
     }
+
+    /// The store; `None` while there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub(crate) fn open(&self) -> Result<Option<Layout>> {
+        Ok(Layout::find(&self.dir()?)?)
+    }
+
+    /// Whether an operand is an image, and not a layer file or a directory that becomes one. A plain name is
+    /// that of an image of the store if the store has it, whatever lies in the working directory.
+    pub(crate) fn is_image(&self, operand: &OsStr) -> bool {
+        let bytes = operand.as_bytes();
+        let path = Path::new(operand);
+        let Ok(meta) = std::fs::metadata(path) else {
+            return true;
+        };
+        if is_path(operand) {
+            return meta.is_dir() && path.join("oci-layout").exists();
+        }
+        if meta.is_dir()
+            || [&b"oci:"[..], b"store:"]
+                .iter()
+                .any(|prefix| bytes.starts_with(prefix))
+        {
+            return true;
+        }
+        // A store that cannot be read has no images for this user.
+        let (Some(name), Ok(Some(store))) = (operand.to_str(), self.open()) else {
+            return false;
+        };
+        let latest = format!("{name}:latest");
+        let called = |own: &str| own == name || own == latest;
+        // A damaged image has its name still.
+        store.image(Some(name)).is_ok()
+            || store
+                .names()
+                .is_ok_and(|names| names.iter().any(|name| called(name)))
+    }
+}
+
+/// Whether an operand names a directory or file, and not an image of the store: it has a slash, or is `.` or
+/// `..`.
+fn is_path(operand: &OsStr) -> bool {
+    let bytes = operand.as_bytes();
+    let prefixed = [&b"oci:"[..], b"store:"]
+        .iter()
+        .any(|prefix| bytes.starts_with(prefix));
+    !prefixed && (bytes.contains(&b'/') || matches!(bytes, b"." | b".."))
 }
 
 /// A layer or an index, opened.
@@ -99,7 +180,7 @@ impl StackFile {
     fn open(layer: &Layer) -> Result<StackFile> {
         let name = layer.path.display().to_string();
         Ok(StackFile {
-            file: File::open(&layer.path).with_context(|| name.clone())?,
+            file: layer.open()?,
             name,
             digest: Some(layer.digest.0),
             verity: layer.verity,
@@ -107,18 +188,18 @@ impl StackFile {
     }
 
     /// Maps the file, or makes it one that is checked block by block.
-    pub(crate) fn image(self, verify: bool) -> Result<(String, HostImage)> {
+    pub(crate) fn image(self, verify: Option<&Arc<CheckedBlocks>>) -> Result<(String, HostImage)> {
         let name = self.name;
-        if !verify {
+        let Some(checked) = verify else {
             let image = HostImage::open(self.file).with_context(|| name.clone())?;
             return Ok((name, image));
-        }
+        };
         let Some(verity) = self.verity else {
             bail!(
                 "{name}: nothing to verify it by: its image has no Merkle tree for it; `varve convert` makes one"
             );
         };
-        let file = VerifiedFile::open(self.file, &verity).with_context(|| name.clone())?;
+        let file = VerifiedFile::open(self.file, &verity, checked).with_context(|| name.clone())?;
         Ok((name, HostImage::Checked(Box::new(file))))
     }
 }
@@ -129,13 +210,16 @@ pub(crate) struct StackFiles {
     pub layers: Vec<StackFile>,
     /// The merged index, and the digests of the layers.
     pub index: Option<(StackFile, Vec<[u8; 32]>)>,
-    /// Check each block when it is first touched.
-    pub verify: bool,
+    /// What made each layer, as the configuration of the image tells; empty where nothing tells.
+    pub commands: Vec<String>,
+    /// Check each block when it is first touched; those that were are kept here.
+    pub verify: Option<Arc<CheckedBlocks>>,
 }
 
 impl StackFiles {
     /// The layers of a container image.
     pub(crate) fn of_image(image: ContainerImage) -> Result<StackFiles> {
+        let commands = crate::history::commands(&image);
         let layers = image.layers.iter().map(StackFile::open);
         let layers = layers.collect::<Result<_>>()?;
         let index = match &image.index {
@@ -148,19 +232,26 @@ impl StackFiles {
         Ok(StackFiles {
             layers,
             index,
-            verify: false,
+            commands,
+            verify: None,
         })
     }
 
     /// An operand: an image, or layer files joined with commas, lowest first.
     pub(crate) fn open(operand: &OsStr, store: &StoreArguments) -> Result<StackFiles> {
-        let named = is_image(operand);
+        let named = store.is_image(operand);
         let parts: Vec<_> = match named {
             true => operand.as_bytes().split(|&byte| byte == b',').collect(),
             false => vec![operand.as_bytes()],
         };
         if named && parts.len() == 1 {
             return StackFiles::of_image(store.image(operand)?);
+        }
+        if parts.contains(&&b""[..]) {
+            bail!(
+                "{:?}: layer files are joined with one comma between two names",
+                text::os(operand).to_string()
+            );
         }
         let paths: Vec<_> = parts
             .into_iter()
@@ -189,7 +280,8 @@ impl StackFiles {
         Ok(StackFiles {
             layers: opened,
             index: None,
-            verify: false,
+            commands: Vec::new(),
+            verify: None,
         })
     }
 
@@ -198,7 +290,7 @@ impl StackFiles {
         let mut files = Vec::new();
         let mut names = Vec::new();
         for layer in self.layers {
-            let (name, image) = layer.image(self.verify)?;
+            let (name, image) = layer.image(self.verify.as_ref())?;
             files.push(image);
             names.push(name);
         }
@@ -209,7 +301,7 @@ impl StackFiles {
                 image: ImageId(files.len() as u32),
                 digests,
             });
-            let (name, image) = file.image(self.verify)?;
+            let (name, image) = file.image(self.verify.as_ref())?;
             files.push(image);
             names.push(name);
         }
@@ -220,12 +312,13 @@ impl StackFiles {
                 anyhow!("{name}: {reason}")
             }
             BootError::Config(reason) => anyhow!(reason),
-            BootError::Exec { errno, .. } => anyhow!("{errno}"),
+            BootError::Exec { errno, .. } => anyhow!(errno.message()),
         })?;
         let mut opened = OpenStack {
             images,
             stack,
             names,
+            commands: self.commands,
         };
         opened.report_faults();
         Ok(opened)
@@ -247,18 +340,20 @@ pub(crate) struct OpenStack {
     pub stack: Stack,
     /// What the files are called, by number.
     pub names: Vec<String>,
+    /// What made each layer; empty where nothing tells.
+    pub commands: Vec<String>,
 }
 
 impl OpenStack {
     /// Prints what was found damaged.
     pub(crate) fn report_faults(&mut self) {
         for line in self.stack.take_faults() {
-            eprintln!("varve: {}", named(&self.names, &line));
+            text::say(named(&self.names, &line));
         }
     }
 
-    /// The inode at a path from the root, links on the way followed inside the stack, a last one if that is wanted. Directories on the way stay
-    /// referenced: a command looks at few paths.
+    /// The inode at a path from the root, links on the way followed inside the stack, a last one if that is
+    /// wanted. Directories on the way stay referenced: a command looks at few paths.
     ///
     /// # Errors
     /// As path_resolution(7).
@@ -324,20 +419,11 @@ pub(crate) fn named(names: &[String], line: &str) -> String {
 
 /// Tells on standard error what is wrong with a path, and what the stack says of it.
 pub(crate) fn complain(stack: &mut Stack, names: &[String], path: &[u8], errno: Errno) {
-    let path = String::from_utf8_lossy(path);
+    let path = text::shown(path);
     let text = rustix::io::Errno::from_raw_os_error(errno.number().into()).to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     match stack.take_faults().pop() {
-        Some(line) => eprintln!("varve: {path}: {text} ({})", named(names, &line)),
-        None => eprintln!("varve: {path}: {text}"),
-    }
-}
-
-/// Whether an operand may be an image, and not a layer file or a directory that becomes one.
-pub(crate) fn is_image(operand: &OsStr) -> bool {
-    let path = Path::new(operand);
-    match std::fs::metadata(path) {
-        Ok(meta) => meta.is_dir() && path.join("oci-layout").exists(),
-        Err(_) => true,
+        Some(line) => text::say(format_args!("{path}: {text} ({})", named(names, &line))),
+        None => text::say(format_args!("{path}: {text}")),
     }
 }

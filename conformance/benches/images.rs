@@ -1,9 +1,9 @@
-//! Images beside what people use for them: conversion beside `umoci unpack` and `mkfs.erofs`, the FUSE mount beside the kernel's own mounts,
-//! `squashfuse` and `fuse-overlayfs`, on one Debian image of six layers.
+//! Images beside what people use for them: conversion beside `umoci unpack` and `mkfs.erofs`, the FUSE mount
+//! beside the kernel's own mounts, `squashfuse` and `fuse-overlayfs`, on one Debian image of six layers.
 //!
-//! `cargo bench -p varve-conformance --bench images` prints tables; `-- --json FILE` also writes the figures. Seconds, best of several rounds in
-//! which the contenders take turns; cold runs drop the page cache first. Needs root, umoci and erofs-utils; others are left out if they
-//! are not installed.
+//! `cargo bench -p varve-conformance --bench images` prints tables; `-- --json FILE` also writes the figures.
+//! Seconds, best of several rounds in which the contenders take turns; cold runs drop the page cache first.
+//! Needs root, umoci and erofs-utils; others are left out if they are not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -217,7 +217,8 @@ fn mounts(mounts: &[(&'static str, PathBuf)]) -> Result<Value> {
     Ok(report.into())
 }
 
-/// Random reads of 4 KiB in the largest file, for one second: thousands in a second. Cold with an empty page cache at the start.
+/// Random reads of 4 KiB in the largest file, for one second: thousands in a second. Cold with an empty page
+/// cache at the start.
 fn random_reads(mounts: &[(&'static str, PathBuf)]) -> Result<Value> {
     if !installed("fio") {
         return Ok(Value::Null);

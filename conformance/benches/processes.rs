@@ -1,8 +1,10 @@
-//! Benchmark of processes and threads: fork, exec, wait, threads, signals, and two that hand over to each other through pipes, sockets and futexes, in a
-//! sandbox on every platform, beside native Linux and beside `runsc` where it is installed.
+//! Benchmark of processes and threads: fork, exec, wait, threads, signals, and two that hand over to each
+//! other through pipes, sockets and futexes, in a sandbox on every platform, beside native Linux and beside
+//! `runsc` where it is installed.
 //!
-//! `cargo bench -p varve-conformance --bench processes` prints a table of microseconds, the best of five; `-- --json FILE` also writes it. The sides
-//! take turns, in two rounds, so that a machine that is busy for a while does not decide. Compare ratios, not numbers of different runs.
+//! `cargo bench -p varve-conformance --bench processes` prints a table of microseconds, the best of five;
+//! `-- --json FILE` also writes it. The sides take turns, in two rounds, so that a machine that is busy for a
+//! while does not decide. Compare ratios, not numbers of different runs.
 
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,10 @@
-//! Benchmark of the sandbox: file calls in a stack of 10 layers of 2000 files, the null system call, and the start of `true`, beside the native
-//! kernel's overlayfs over the same images and beside `crun`, `runc` and `runsc` where they are installed.
+//! Benchmark of the sandbox: file calls in a stack of 10 layers of 2000 files, the null system call, and the
+//! start of `true`, beside the native kernel's overlayfs over the same images and beside `crun`, `runc` and
+//! `runsc` where they are installed.
 //!
-//! `cargo bench -p varve-conformance --bench sandbox` prints a table; `-- --json FILE` also writes the figures. Times are microseconds;
-//! compare ratios, not numbers of different runs. Needs root for the native side.
+//! `cargo bench -p varve-conformance --bench sandbox` prints a table; `-- --json FILE` also writes the
+//! figures. Times are microseconds; compare ratios, not numbers of different runs. Needs root for the native
+//! side.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -43,6 +43,31 @@ static void c_pipes(void) {
     setup(8, &ctx); int p[2], q[2]; pipe(p); socketpair(AF_UNIX, SOCK_STREAM, 0, q); one(IOCB_CMD_PWRITE, p[1], "pipe", 4, 99); one(IOCB_CMD_PREAD, p[0], buf, 9, 5); printf("%.4s\n", buf); one(IOCB_CMD_PWRITE, q[1], "sock", 4, 0); one(IOCB_CMD_PREAD, q[0], buf, 9, 0); fcntl(p[0], F_SETFL, O_NONBLOCK); one(IOCB_CMD_PREAD, p[0], buf, 9, 0); signal(SIGPIPE, SIG_IGN); close(p[0]); one(IOCB_CMD_PWRITE, p[1], "pipe", 4, 0); one(IOCB_CMD_FSYNC, q[0], 0, 0, 0); int n = open("/dev/null", O_RDWR); one(IOCB_CMD_PREAD, n, buf, 9, 0); one(IOCB_CMD_PWRITE, n, buf, 9, 0); int e = eventfd(3, 0); one(IOCB_CMD_PREAD, e, buf, 8, 0);
 }
 
-#define CASES(X) X(setup) X(files) X(limits) X(tell) X(poll) X(pipes)
+// What libaio and fio look at without a call (`struct aio_ring`).
+struct ring { unsigned id, nr, head, tail, magic, compat, incompat, length; struct io_event e[]; };
+static void ring(const char *what, struct ring *r) { printf("%s: %u %u %u %u, magic %x %u %u %u, nr %d\n", what, r->id, r->head, r->tail, (r->tail + r->nr - r->head) % r->nr, r->magic, r->compat, r->incompat, r->length, r->nr >= 16); }
+static int named(void *at) { char l[300], w[40]; sprintf(w, "%lx-", (long)at); FILE *f = fopen("/proc/self/maps", "r"); int n = 0; while (fgets(l, sizeof l, f)) if (!strncmp(l, w, strlen(w))) n = strstr(l, "rw-s") && strstr(l, "/[aio]"); fclose(f); return n; }
+static void c_ring(void) {
+    struct timespec z = {0, 0}; T(setup(8, &ctx)); struct ring *r = (void *)ctx; ring("new", r); printf("named %d\n", named(r)); int f = open("f", O_RDWR | O_CREAT, 0644); for (int i = 0; i < 5; i++) req(i, IOCB_CMD_PWRITE, f, "abcde", i + 1, 0);
+    T(submit(ctx, 5, list)); ring("five", r); for (unsigned i = 0; i < 5; i++) printf("%d:%d:%d ", (int)r->e[i].data, (int)r->e[i].res, r->e[i].obj == (uintptr_t)list[i]); puts("");
+    T(getevents(ctx, 0, 2, ev, &z)); ring("two read", r); r->head = 4; ring("two taken", r); events(0, 9); ring("none left", r);
+    // A poll that ends later, and is seen without a call.
+    int p[2]; pipe(p); req(0, IOCB_CMD_POLL, p[0], (void *)(long)POLLIN, 0, 0); T(submit(ctx, 1, list)); ring("waiting", r); write(p[1], "x", 1); ring("ended", r); r->head = r->tail; T(getevents(ctx, 0, 9, ev, &z));
+    // Round and round: the program takes what it gets.
+    unsigned all = 0; for (unsigned i = 0; i < 3 * r->nr; i++) { req(0, IOCB_CMD_PWRITE, f, "abcde", 1, 0); cb[0].aio_data = i; if (submit(ctx, 1, list) != 1) { printf("submit %u %s\n", i, strerrorname_np(errno)); break; } all += r->e[r->head].data; r->head = (r->head + 1) % r->nr; } printf("%d\n", all == (3 * r->nr) * (3 * r->nr - 1) / 2);
+    // Full, until the program takes some.
+    long n = 0; for (;;) { req(0, IOCB_CMD_PWRITE, f, "abcde", 1, 0); if (submit(ctx, 1, list) != 1) break; n++; } printf("full %d %s\n", n > 0 && n < r->nr, strerrorname_np(errno)); r->head = (r->head + 3) % r->nr; n = 0; while (submit(ctx, 1, list) == 1) n++; printf("again %d\n", n > 0);
+    // Heads that lead nowhere.
+    r->head = ~0u; T(getevents(ctx, 0, 0, ev, &z)); r->head = r->tail; T(getevents(ctx, 0, 9, ev, &z)); T(submit(ctx, 1, list)); T(getevents(ctx, 0, 9, ev, &z));
+    r->id ^= 1; T(submit(ctx, 1, list)); T(getevents(ctx, 0, 9, ev, &z)); T(destroy(ctx)); r->id ^= 1; T(submit(ctx, 1, list)); T(getevents(ctx + 8, 0, 9, ev, &z)); T(getevents(ctx, 0, 9, ev, &z)); T(destroy(ctx)); T(mincore((void *)r, 4096, (void *)buf)); unlink("f");
+}
+static void c_ring_moves(void) {
+    struct timespec z = {0, 0}; int f = open("f", O_RDWR | O_CREAT, 0644); T(setup(4, &ctx)); struct ring *r = (void *)ctx; size_t len = (32 + r->nr * 32 + 4095) & ~4095ul; req(0, IOCB_CMD_PWRITE, f, "abc", 3, 0); T(submit(ctx, 1, list));
+    T(mremap(r, len, len + 4096, MREMAP_MAYMOVE)); T(mremap(r, len, len, MREMAP_MAYMOVE | MREMAP_DONTUNMAP)); char *to = mmap(0, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); aio_context_t old = ctx; T(mremap(r, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to); ctx = (uintptr_t)to; T(getevents(old, 0, 9, ev, &z)); events(0, 9); T(submit(ctx, 1, list)); ring("moved", (void *)to);
+    fflush(stdout); pid_t c = fork(); if (!c) { ring("in a child", (void *)to); T(submit(ctx, 1, list)); T(getevents(ctx, 0, 9, ev, &z)); T(destroy(ctx)); T(munmap(to, len)); fflush(stdout); _exit(0); } waitpid(c, 0, 0); events(0, 9); T(mprotect(to, len, PROT_READ)); T(submit(ctx, 1, list)); T(getevents(ctx, 0, 9, ev, &z)); T(mprotect(to, len, PROT_NONE)); T(submit(ctx, 1, list)); T(mprotect(to, len, PROT_READ | PROT_WRITE)); T(getevents(ctx, 0, 9, ev, &z));
+    T(munmap(to, len)); T(submit(ctx, 1, list)); T(destroy(ctx)); unlink("f");
+}
+
+#define CASES(X) X(setup) X(files) X(limits) X(tell) X(poll) X(pipes) X(ring) X(ring_moves)
 
 #include "main.h"

@@ -1,8 +1,10 @@
 // Programs that try to take everything: `bombs NAME` starts one, prints "going" when it has come to the limits and lets it go on; `bombs NAME exit` ends
 // then, while all the others still run. SIGTERM ends the first program with status 42.
 #include "guest.h"
+#include <grp.h>
 #include <linux/futex.h>
 #include <mqueue.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -55,7 +57,32 @@ static void b_output(void) { going(); usleep(300000); for (;;) write(1, buf, siz
 static void b_faults(void) { signal(SIGSEGV, nothing); signal(SIGTRAP, nothing); signal(SIGFPE, nothing); signal(SIGILL, nothing); spread(8); going(); switch (getpid() & 3) { case 0: *(volatile int *)8 = 1; case 1: for (;;) asm volatile("int3"); case 2: asm volatile("ud2"); default: for (;;) *(volatile char *)pages(4096) = 1; } }
 static void b_filters(void) { prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); struct { unsigned short code; unsigned char t, f; unsigned k; } program[4096]; for (int i = 0; i < 4095; i++) program[i].code = 0, program[i].t = program[i].f = 0, program[i].k = 7; program[4095].code = 6; program[4095].t = program[4095].f = 0; program[4095].k = 0x7fff0000; struct { unsigned short len; void *at; } f = {4096, program}; while (syscall(SYS_seccomp, 1, 0, &f) == 0) {} going(); for (;;) getppid(); }
 
-#define BOMBS(X) X(forks) X(orphans) X(threads) X(wakers) X(execs) X(files) X(iovecs) X(areas) X(memory) X(sparse) X(storage) X(names) X(depth) X(locks) X(watches) X(timers) X(signals) X(stops) X(descriptors) X(sockets) X(queues) X(spaces) X(output) X(faults) X(filters)
+// What the kernel keeps for programs beside their pages.
+static void limit_files(void) { struct rlimit l = {1 << 20, 1 << 20}; setrlimit(RLIMIT_NOFILE, &l); }
+static void many(void (*part)(int)) { for (int n = 0; n < 250; n++) { pid_t p = fork(); if (p < 0) { going(); break; } if (!p) { part(n); __sync_add_and_fetch(told + 1, 1); for (;;) pause(); } } for (int st;;) { usleep(1000); if (told[1] >= 250 || waitpid(-1, &st, WNOHANG) > 0) going(); } }
+static void p_tables(int n) { for (int fd = (1 << 20) - 1; fd > 1 << 19 && dup2(0, fd - n) >= 0; fd -= 1 << 14) {} }
+static void b_tables(void) { limit_files(); many(p_tables); }
+static void b_events(void) { char name[256]; memset(name, 'n', 255); name[255] = 0; mkdir("e", 0700); chdir("e"); for (int i = 0; i < 128; i++) inotify_add_watch(inotify_init1(IN_NONBLOCK), ".", IN_CREATE | IN_DELETE); for (int n = 0;; n++) { name[0] = 'a' + n % 26; mknod(name, S_IFREG | 0600, 0); unlink(name); enough(1500); } }
+static void p_polls(int n) { int e[512], count = n % 64 ? 5000 : (1 << 20) - 1; for (int i = 0; i < 512; i++) e[i] = eventfd(0, 0); struct pollfd *p = (void *)pages(8 << 20); for (int i = 0; i < count; i++) p[i] = (struct pollfd){e[i % 512], POLLIN}; __sync_add_and_fetch(told + 1, 1); poll(p, count, -1); }
+static void b_polls(void) { limit_files(); many(p_polls); }
+static void p_alarms(int n) { timer_t t; struct sigevent s = {.sigev_notify = SIGEV_NONE}; struct itimerspec late = {{0, 0}, {100000, 0}}; while (timer_create(CLOCK_MONOTONIC, &s, &t) == 0) timer_settime(t, 0, &late, 0); }
+static void b_alarms(void) { many(p_alarms); }
+static void p_nothing(int n) {}
+static void b_groups(void) { static gid_t all[65536]; for (int i = 0; i < 65536; i++) all[i] = i; setgroups(65536, all); many(p_nothing); }
+static void b_drained(void) { limit_files(); for (;;) { int p[2], s[2]; if (pipe2(p, O_NONBLOCK) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s) < 0) { going(); usleep(1000); continue; } static char big[1 << 16]; write(p[1], big, sizeof big); read(p[0], big, sizeof big - 1); write(s[0], big, sizeof big); read(s[1], big, sizeof big); enough(600); } }
+static void b_contents(void) { limit_files(); char *a = mmap(0, 1L << 32, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); for (long i = 0; i < 2000; i++) mprotect(a + i * 8192, 4096, PROT_READ); for (;;) { int fd = open("/proc/self/maps", O_RDONLY); if (fd < 0 || read(fd, buf, sizeof buf) <= 0) going(); enough(400); } }
+static void b_mounts(void) { unshare(CLONE_NEWUSER | CLONE_NEWNS); char source[4000]; memset(source, 's', sizeof source); source[sizeof source - 1] = 0; for (int n = 0;; n++) { char name[20]; sprintf(name, "m%d", n); mkdir(name, 0700); if (mount(source, name, "tmpfs", 0, 0) < 0) { going(); usleep(1000); } enough(1000); } }
+static void b_links(void) { char name[256], to[4096]; memset(name, 'n', 255); name[255] = 0; memset(to, 't', 4095); to[4095] = 0; for (int n = 0;; n++) { name[sprintf(name, "%d", n)] = 'n'; struct stat s; if (symlink(to, name) < 0) going(); name[254] = 'x'; stat(name, &s); name[254] = 'n'; enough(2000); } }
+static void p_undo(int n) { for (;;) { int s = semget(IPC_PRIVATE, 32000, 0600); struct sembuf b = {31999, 1, SEM_UNDO | IPC_NOWAIT}; if (s < 0 || semop(s, &b, 1) < 0) return; } }
+static void b_undo(void) { many(p_undo); }
+static void p_requests(int n) { unsigned long c = 0; while (syscall(SYS_io_setup, 16, &c) == 0) c = 0; }
+static void b_requests(void) { many(p_requests); }
+static void *spin(void *unused) { for (;;) {} }
+static void *ask(void *unused) { for (;;) { struct pollfd p = {0, POLLIN, 0}; poll(&p, 1, 1); enough(1000); } }
+static void b_cancels(void) { pthread_t t; pthread_create(&t, 0, spin, 0); for (int i = 0; i < 20; i++) pthread_create(&t, 0, ask, 0); for (;;) pause(); }
+
+#define BOMBS(X) X(forks) X(orphans) X(threads) X(wakers) X(execs) X(files) X(iovecs) X(areas) X(memory) X(sparse) X(storage) X(names) X(depth) X(locks) X(watches) X(timers) X(signals) X(stops) X(descriptors) X(sockets) X(queues) X(spaces) X(output) X(faults) X(filters) \
+    X(tables) X(events) X(polls) X(alarms) X(groups) X(drained) X(contents) X(mounts) X(links) X(undo) X(requests) X(cancels)
 
 static void ended(int s) { _exit(42); }
 

@@ -66,3 +66,20 @@ static void tree(const char *at) {
         if (S_ISDIR(s.st_mode)) tree(path);
     }
 }
+
+// Waits until a process sleeps or has ended, however long a busy machine takes to get it there.
+static inline void asleep(pid_t p) {
+    char path[40], text[400];
+    sprintf(path, "/proc/%d/stat", (int)p);
+    // It may sleep for a moment on its way.
+    for (int i = 0, seen = 0; i < 5000 && seen < 3; i++) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        long n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+        close(fd);
+        if (n <= 0) return;
+        text[n] = 0;
+        char *end = strrchr(text, ')');
+        seen = end && (end[2] == 'S' || end[2] == 'Z') ? seen + 1 : 0;
+        usleep(1000);
+    }
+}

@@ -6,6 +6,10 @@
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
+#define PAGE 4096L
+
+static void nap(int ms) { struct timespec t = {ms / 1000, ms % 1000 * 1000000}; nanosleep(&t, 0); }
+__attribute__((constructor)) static void as_a_program(int argc, char **argv) { if (argc > 1 && !strcmp(argv[1], "wait")) { nap(20000); _exit(0); } }
 
 // Shows a file with each run of digits as N.
 static void form(const char *path) {
@@ -44,6 +48,35 @@ static void c_others(void) {
     wait(0); kill(p, 9); char path[99]; usleep(20000); sprintf(path, "/proc/%d/status", p); lines(path, "State"); sprintf(path, "/proc/%d/cmdline", p); form_of(path); sprintf(path, "/proc/%d/exe", p); T(readlink(path, buf, 99)); sprintf(path, "/proc/%d/maps", p); form_of(path); sprintf(path, "/proc/%d/limits", p); T(open(path, O_RDONLY) >= 0); sprintf(path, "/proc/%d/mountinfo", p); T(open(path, O_RDONLY)); sprintf(path, "/proc/%d/ns/mnt", p); T(readlink(path, buf, 99)); sprintf(path, "/proc/%d/oom_score", p); form_of(path); sprintf(path, "/proc/%d/coredump_filter", p); form_of(path); sprintf(path, "/proc/%d/fd", p); T(open(path, O_RDONLY) >= 0); sprintf(path, "/proc/%d/stat", p); int fd = open(path, O_RDONLY); wait(0); T(read(fd, buf, 99)); T(open(path, O_RDONLY));
 }
 
-#define CASES(X) X(forms) X(modes) X(fdinfo) X(writes) X(others)
+// What is told of an ended process, and of one that is gone by descriptors that were kept.
+static void c_gone(void) {
+    pid_t p = fork(); if (!p) pause(); char path[99]; int fds[8], n = 0; for (char **s = (char *[]){"", "/task", "/fd", "/attr", "/status", "/comm", "/uid_map", 0}; *s; s++) { sprintf(path, "/proc/%d%s", p, *s); fds[n++] = open(path, O_RDONLY); }
+    kill(p, 9); siginfo_t si; waitid(P_PID, p, &si, WEXITED | WNOWAIT); sprintf(path, "/proc/%d/status", p); lines(path, "State Threads FDSize Umask"); for (char **s = (char *[]){"mem", "pagemap", "environ", "auxv", "smaps_rollup", 0}; *s; s++) { sprintf(path, "/proc/%d/%s", p, *s); T(open(path, O_RDONLY)); } sprintf(path, "/proc/%d/task/%d/children", p, p); form_of(path); sprintf(path, "/proc/%d/uid_map", p); T(open(path, O_RDONLY) >= 0); wait(0);
+    struct stat st; for (int i = 0; i < 4; i++) { T(syscall(SYS_getdents64, fds[i], buf, 999)); T(fstat(fds[i], &st)); T(openat(fds[i], "status", O_RDONLY)); T(openat(fds[i], "0", O_RDONLY)); T(openat(fds[i], "none", O_RDONLY)); } for (int i = 4; i < 6; i++) { T(pread(fds[i], buf, 99, 0)); T(fstat(fds[i], &st)); } T(pread(fds[6], buf, 99, 0) > 0); sprintf(path, "/proc/%d", p); T(open(path, O_RDONLY));
+}
+// Memory as a file, links of directories, what ends at a NUL.
+static void c_memory(void) {
+    int fd = open("/proc/self/mem", O_RDWR), map = open("/proc/self/pagemap", O_RDONLY); char *p = mmap(0, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); strcpy(p, "secret"); munmap(p + 2 * PAGE, PAGE); mprotect(p, PAGE, PROT_READ); mprotect(p + PAGE, PAGE, PROT_NONE); long at = (long)p;
+    T(pread(fd, buf, 6, at)); puts(buf); T(pwrite(fd, "public", 6, at)); puts(p); T(pread(fd, buf, 3 * PAGE, at + 100)); T(pwrite(fd, "x", 1, at + PAGE)); T(pread(fd, buf, 1, at + PAGE)); T(*buf); T(pread(fd, buf, 1, at + 2 * PAGE)); T(pwrite(fd, buf, 1, at + 2 * PAGE)); T(pread(fd, buf, 1, 0x1000)); T(lseek(fd, at, SEEK_SET) == at); T(read(fd, buf, 3)); T(lseek(fd, 0, SEEK_CUR) == at + 3); T(lseek(fd, 0, SEEK_END));
+    unsigned long e[2]; T(pread(map, e, 16, at / PAGE * 8)); T(e[0] >> 63); T(e[0] >> 56 & 1); T(pread(map, e, 7, 0)); T(pread(map, e, 8, 4)); T(pread(map, e, 8, 8)); T(e[0] >> 63); T(open("/proc/self/children", O_RDONLY));
+    struct stat s; for (char **n = (char *[]){"/proc/self/task", "/proc/self/fd", "/proc/self/attr", "/proc/sys", "/proc/sys/fs", "/proc/sysvipc", 0}; *n; n++) { stat(*n, &s); printf("%s %d\n", *n, (int)s.st_nlink); }
+    for (char **n = (char *[]){"oom_score_adj", "coredump_filter", "timerslack_ns", 0}; *n; n++) { sprintf(buf, "/proc/self/%s", *n); fd = open(buf, O_WRONLY); T(write(fd, "5\0", 2)); T(write(fd, "6\n\0rest", 7)); close(fd); } text("/proc/self/oom_score_adj"); fd = open("/proc/self/clear_refs", O_WRONLY); T(write(fd, "5", 1)); T(write(fd, "0", 1)); T(write(fd, "6", 1)); T(write(fd, "x", 1));
+    int m = open("/proc/self/mountinfo", O_RDONLY), h = open("/proc/sys/kernel/hostname", O_RDONLY), u = open("/proc/self/status", O_RDONLY), ep = epoll_create1(0); struct epoll_event ev = {EPOLLPRI}; T(epoll_ctl(ep, EPOLL_CTL_ADD, m, &ev)); T(epoll_ctl(ep, EPOLL_CTL_ADD, h, &ev)); T(epoll_ctl(ep, EPOLL_CTL_ADD, u, &ev)); struct pollfd pf[3] = {{m, POLLIN | POLLPRI | POLLOUT}, {h, POLLIN | POLLPRI | POLLOUT}, {u, POLLIN | POLLPRI | POLLOUT}}; T(poll(pf, 3, 0)); T(pf[0].revents); T(pf[1].revents); T(pf[2].revents);
+}
+
+// Some files judge who opens them, some who reads them, and what tells of memory tells of the one that was there.
+static void c_judged(void) {
+    const char *names[] = {"io", "personality", "syscall", "environ", "maps", "smaps", "mem", "pagemap", "limits", "status", "wchan"}; int f[11], p[2], q[2]; char b; pipe(p); pipe(q); fflush(stdout);
+    pid_t c = fork(); if (!c) { read(p[0], &b, 1); fcntl(q[1], F_SETFD, 0); dup2(p[0], 0); execl("/proc/self/exe", "cases", "wait", (char *)0); _exit(1); }
+    for (int i = 0; i < 11; i++) { sprintf(buf, "/proc/%d/%s", c, names[i]); f[i] = open(buf, O_RDONLY); }
+    fflush(stdout); pid_t d = fork(); if (!d) { setresgid(1000, 1000, 1000); if (!getuid()) setresuid(1000, 1000, 1000); for (int i = 0; i < 11; i++) { errno = 0; long n = pread(f[i], buf, 8, 0); printf("%s: %d %s\n", names[i], n > 0, n < 0 ? strerrorname_np(errno) : ""); } fflush(stdout); _exit(0); } waitpid(d, 0, 0);
+    close(p[0]); write(p[1], "x", 1); nap(100); for (int i = 0; i < 11; i++) { errno = 0; long n = pread(f[i], buf, 8, 0); printf("%s: %d %s\n", names[i], n > 0, n < 0 ? strerrorname_np(errno) : ""); }
+    kill(c, SIGKILL); waitpid(c, 0, 0); for (int i = 0; i < 11; i++) { errno = 0; long n = pread(f[i], buf, 8, 0); printf("%s: %d %s\n", names[i], n > 0, n < 0 ? strerrorname_np(errno) : ""); }
+}
+static int hide(void *p) { return prctl(PR_SET_DUMPABLE, 0); }
+static void c_memory_that_is_shared(void) { static char stack[65536]; int st; T(prctl(PR_GET_DUMPABLE)); pid_t c = clone(hide, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, 0); waitpid(c, &st, 0); T(prctl(PR_GET_DUMPABLE)); struct stat s; stat("/proc/self/status", &s); T(prctl(PR_SET_DUMPABLE, 1)); fflush(stdout); c = fork(); if (!c) { prctl(PR_SET_DUMPABLE, 0); _exit(0); } waitpid(c, &st, 0); T(prctl(PR_GET_DUMPABLE)); }
+static void c_polled(void) { const char *names[] = {"/sys/devices/system/cpu/online", "/sys/devices/system/cpu", "/sys/class/net/lo/mtu"}; for (int i = 0; i < 3; i++) { int f = open(names[i], O_RDONLY); struct pollfd p = {f, POLLIN | POLLPRI | POLLOUT}; T(poll(&p, 1, 0)); printf("%x ", p.revents); T(read(f, buf, 100) > 0); poll(&p, 1, 0); printf("%x\n", p.revents); } }
+
+#define CASES(X) X(forms) X(modes) X(fdinfo) X(writes) X(others) X(gone) X(memory) X(judged) X(memory_that_is_shared) X(polled)
 
 #include "main.h"

@@ -124,7 +124,6 @@ static void c_restarts(void) {
     word = sleeper; kill(sleeper, 0); await("futex_lock", w_futex_lock); kill(sleeper, SIGKILL); ended(sleeper); T(syscall(SYS_restart_syscall)); unlink("fifo");
 }
 // Waits until a process waits in a call.
-static void asleep(pid_t p) { char name[40]; sprintf(name, "/proc/%d/stat", p); for (int seen = 0; seen < 3;) { char text[400] = ""; int fd = open(name, O_RDONLY); read(fd, text, 399); close(fd); char *end = strrchr(text, ')'); seen = end && end[2] == 'S' ? seen + 1 : 0; nap(1); } }
 static void c_stop_in_calls(void) {
     // A stop and a continue end no call but those that signal(7) names.
     int p[2]; pipe(p); struct { const char *name; int kind; } all[] = {{"read", 0}, {"nanosleep", 1}, {"poll", 2}, {"epoll", 3}, {"sigtimedwait", 4}, {"futex", 5}, {"pause", 6}};

@@ -45,7 +45,7 @@ static void caps(void) { get("/proc/self/status"); char *p = strstr(buf, "CapInh
 
 ORDINARY(errors) {
     T(unshare(1)); T(unshare(0)); T(unshare(CLONE_NEWNS)); T(unshare(CLONE_NEWUTS)); T(unshare(CLONE_NEWIPC)); T(unshare(CLONE_NEWNET)); T(unshare(CLONE_NEWPID)); T(unshare(CLONE_NEWCGROUP)); T(unshare(CLONE_FS | CLONE_FILES)); T(unshare(CLONE_THREAD)); T(unshare(CLONE_VM)); T(unshare(CLONE_SIGHAND));
-    T(mount("none", "/tmp", "tmpfs", 0, 0)); T(mount("none", "/none", "tmpfs", 0, 0)); T(mount((void *)8, "/tmp", "tmpfs", 0, 0)); T(umount2("/tmp", 99)); T(umount2("/tmp", 0)); T(umount2("/none", 0)); T(syscall(SYS_pivot_root, "/none", "/none")); T(sethostname("x", 1)); T(setdomainname("x", 1)); T(setns(-1, 0)); T(setns(0, 0));
+    T(mount("none", "/tmp", "tmpfs", 0, 0)); T(mount("none", "/not-there", "tmpfs", 0, 0)); T(mount((void *)8, "/tmp", "tmpfs", 0, 0)); T(umount2("/tmp", 99)); T(umount2("/tmp", 0)); T(umount2("/not-there", 0)); T(syscall(SYS_pivot_root, "/not-there", "/not-there")); T(sethostname("x", 1)); T(setdomainname("x", 1)); T(setns(-1, 0)); T(setns(0, 0));
     int fd = open("/proc/self/ns/user", O_RDONLY); T(setns(fd, 0)); T(setns(fd, CLONE_NEWNS)); fd = open("/proc/self/ns/mnt", O_RDONLY); T(setns(fd, CLONE_NEWNS)); T(setns(fd, CLONE_NEWUTS)); T(ioctl(fd, NS_GET_NSTYPE)); T(ioctl(fd, NS_GET_PARENT)); T(read(fd, buf, 1)); struct stat s; fstat(fd, &s); printf("%o\n", s.st_mode); struct statfs f; fstatfs(fd, &f); printf("%lx\n", (long)f.f_type);
     T(syscall(SYS_clone, CLONE_NEWNS | CLONE_FS | SIGCHLD, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_NEWUSER | CLONE_FS | SIGCHLD, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_NEWUTS | SIGCHLD, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_NEWIPC | CLONE_SYSVSEM | SIGCHLD, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM, 0, 0, 0, 0));
     get("/proc/self/setgroups"); T(put("/proc/self/uid_map", "0 1000 1")); T(put("/proc/self/setgroups", "deny"));
@@ -128,6 +128,14 @@ ORDINARY(processes) {
     read(p[0], buf, 1); kill(c, SIGTERM); kill(c, SIGUSR1); read(p[0], buf, 1); char path[99]; sprintf(path, "/proc/%d/ns/pid", c); int fd = open(path, O_RDONLY); T(fd >= 0); T(ioctl(fd, NS_GET_NSTYPE)); int up = ioctl(fd, NS_GET_PARENT); T(up >= 0); T(setns(up, CLONE_NEWPID)); T(setns(fd, CLONE_NEWPID)); fflush(stdout); pid_t e = fork(); if (!e) { T(getpid()); T(getppid()); fflush(stdout); pause(); } usleep(30000); kill(c, SIGKILL); int st; T(waitpid(e, &st, 0) == e); printf("%x\n", st); T(waitpid(c, &st, 0) == c); printf("%x\n", st); T(waitpid(-1, &st, 0)); T(fork());
 }
 
-#define CASES(X) X(errors) X(users) X(depth) X(capabilities) X(names) X(mounting) X(binds) X(moving) X(propagation) X(two_namespaces) X(read_only) X(links) X(pivot) X(processes)
+static void numbers(const char *at) { DIR *d = opendir(at); printf("%s:", at); for (struct dirent *e; d && (e = readdir(d));) if (e->d_name[0] >= '0' && e->d_name[0] <= '9') printf(" %s", e->d_name); puts(""); if (d) closedir(d); }
+ORDINARY(others_processes) {
+    own(CLONE_NEWNS); T(mount(0, "/", 0, MS_REC | MS_PRIVATE, 0)); mkdir("/tmp/p", 0755); mkdir("/tmp/q", 0755); T(unshare(CLONE_NEWPID)); int p[2]; pipe(p); fflush(stdout); pid_t c = fork(); if (!c) { close(p[1]); read(p[0], buf, 1); _exit(0); }
+    char o[200]; T(mount("proc", "/tmp/p", "proc", 0, "pidns")); T(mount("proc", "/tmp/p", "proc", 0, "pidns=/not-there")); T(mount("proc", "/tmp/p", "proc", 0, "pidns=/tmp")); T(mount("proc", "/tmp/p", "proc", 0, "pidns=/proc/self/ns/user")); T(mount("proc", "/tmp/p", "proc", 0, "pidns=/proc/self/ns/pid")); T(mount("proc", "/tmp/p", "proc", 0, "pidns="));
+    T(mount("proc", "/tmp/p", "proc", 0, "pidns=/proc/self/ns/pid_for_children")); numbers("/tmp/p"); T(readlink("/tmp/p/self", buf, 99)); sprintf(o, "hidepid=0,pidns=/proc/%d/ns/pid", c); T(mount("proc", "/tmp/q", "proc", 0, o)); numbers("/tmp/q"); T(mount(0, "/tmp/q", 0, MS_REMOUNT, o)); T(mount(0, "/tmp/q", 0, MS_REMOUNT, "hidepid=2"));
+    close(p[1]); waitpid(c, 0, 0); numbers("/tmp/q"); T(umount2("/tmp/p", 0)); T(umount2("/tmp/q", 0)); rmdir("/tmp/p"); rmdir("/tmp/q");
+}
+
+#define CASES(X) X(others_processes) X(errors) X(users) X(depth) X(capabilities) X(names) X(mounting) X(binds) X(moving) X(propagation) X(two_namespaces) X(read_only) X(links) X(pivot) X(processes)
 
 #include "main.h"

@@ -8,7 +8,8 @@ use crate::{build_image, run, target_dir};
 /// Lowest first.
 const LAYERS: [&str; 4] = ["base", "python", "tools", "app"];
 
-/// The directories of the four layers in overlayfs form, lowest first. They are made once and kept in the target directory.
+/// The directories of the four layers in overlayfs form, lowest first. They are made once and kept in the
+/// target directory.
 ///
 /// # Errors
 /// Why there can be none here.
@@ -50,8 +51,8 @@ pub fn images(varve: &Path, dir: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(build(varve, &directories()?, dir))
 }
 
-/// Builds the images of compilers, runtimes and tools over a minimal Debian, lowest first. They take 2 GB; without
-/// `all` only Python, Perl, SQLite and make are there.
+/// Builds the images of compilers, runtimes and tools over a minimal Debian, lowest first. They take 2 GB;
+/// without `all` only Python, Perl, SQLite and make are there.
 ///
 /// # Errors
 /// Why there can be none here.

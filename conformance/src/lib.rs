@@ -29,8 +29,8 @@ pub fn skip(what: &str, reason: &str) {
     }
 }
 
-/// The command, built with the profile of the calling test or benchmark and lying in its target directory. (Cargo gives no path to a
-/// binary of another package.)
+/// The command, built with the profile of the calling test or benchmark and lying in its target directory.
+/// (Cargo gives no path to a binary of another package.)
 ///
 /// # Errors
 /// It cannot be built.
@@ -55,7 +55,8 @@ pub fn varve() -> io::Result<PathBuf> {
     }
 }
 
-/// The names of the platforms that run guests on this machine (`varve do --platform NAME`). One that does not is skipped with its reason.
+/// The names of the platforms that run guests on this machine (`varve do --platform NAME`). One that does not
+/// is skipped with its reason.
 ///
 /// # Panics
 /// As [`skip`]; or the command does not tell.

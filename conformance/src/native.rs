@@ -1,4 +1,5 @@
-//! The same tree for native Linux: images that the kernel mounts under an overlayfs, with what a container finds beside them.
+//! The same tree for native Linux: images that the kernel mounts under an overlayfs, with what a container
+//! finds beside them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

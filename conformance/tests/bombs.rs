@@ -1,5 +1,7 @@
-//! No program ends or hangs the kernel: bombs of all kinds (`guests/bombs.c`) end in errors, limits and signals inside, and the sandbox goes when its
-//! first program ends, when that is told to end, and when varve is killed, whatever the others do. Nothing is left on the host.
+//! No program ends or hangs the kernel: bombs of all kinds (`guests/bombs.c`) end in errors, limits and
+//! signals inside, and the sandbox goes when its first program ends, when that is told to end, and when varve
+//! is killed, whatever the others do. Nothing is left on the host, and varve itself holds no more for them
+//! than their limit of memory allows.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -13,8 +15,14 @@ use varve_conformance::{build_guest, build_image, platforms, processes, run, ski
 
 /// Far more than it takes: what takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What the programs may have. Without a limit of threads the host's own holds: that is tried with `VARVE_TEST_LONG=1`.
-const MEMORY: &str = "256m";
+/// What the programs may have. Without a limit of threads the host's own holds: that is tried with
+/// `VARVE_TEST_LONG=1`.
+const MEMORY: &str = "64m";
+/// Most anonymous memory of varve, in KiB: what counts for the programs, and what it takes itself, with a
+/// stack and buffers for each guest thread.
+const ANON_MAX: u64 = (64 + 48) << 10;
+/// How long a bomb goes on when it has come to its limits.
+const ON: Duration = Duration::from_millis(200);
 const THREADS: &str = "300";
 /// Exit status of the first program when it has ended by itself, and when it was told to.
 const ENDED: i32 = 3;
@@ -47,13 +55,14 @@ impl Bombs {
             command.arg("exit");
         }
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let pid = Pid::from_raw(child.id() as i32);
         let guard = Overdue::new(pid);
+        let peak = Peak::of(child.id());
         // Nobody reads on: a program that writes all the time must not hold varve up.
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -71,6 +80,9 @@ impl Bombs {
             line.truncate(100);
             panic!("{what}: {status}, {line:?}, {}", stderr(&mut child));
         }
+        if end != End::Itself {
+            std::thread::sleep(ON);
+        }
         let all = processes(child.id());
         match end {
             End::Itself => {}
@@ -85,6 +97,14 @@ impl Bombs {
             End::Kill => ExitStatus::from_raw(Signal::SIGKILL as i32),
         };
         assert_eq!(status, expected, "{what}: {}", stderr(&mut child));
+        // Thousands of host threads have stacks of more than what a task counts as.
+        let most = if threads == THREADS {
+            ANON_MAX
+        } else {
+            u64::MAX
+        };
+        let peak = peak.end();
+        assert!(peak <= most, "{what}: varve had {peak} KiB of its own");
         for pid in all {
             gone(pid, &what);
         }
@@ -118,7 +138,45 @@ impl Overdue {
     }
 }
 
-/// Waits until a process of a sandbox has ended: those whose tracer was killed take a moment. Zombies have ended; their numbers may be others' soon.
+/// The most anonymous memory that a process has had while it was looked at.
+struct Peak(
+    std::thread::JoinHandle<u64>,
+    std::sync::Arc<std::sync::atomic::AtomicBool>,
+);
+
+impl Peak {
+    fn of(pid: u32) -> Peak {
+        let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = over.clone();
+        let watcher = std::thread::spawn(move || {
+            let mut peak = 0;
+            while !told.load(std::sync::atomic::Ordering::SeqCst) {
+                peak = peak.max(anonymous(pid));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            peak
+        });
+        Peak(watcher, over)
+    }
+
+    fn end(self) -> u64 {
+        self.1.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.0.join().unwrap()
+    }
+}
+
+/// `RssAnon` of a process in KiB; 0 if it is gone.
+fn anonymous(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Waits until a process of a sandbox has ended: those whose tracer was killed take a moment. Zombies have
+/// ended; their numbers may be others' soon.
 fn gone(pid: u32, what: &str) {
     let start = Instant::now();
     let is_ours = |text: &str| {

@@ -1,7 +1,8 @@
-//! Real programs of a Debian root file system in four layers, natively in a chroot on the merged tree and in a sandbox on the images.
+//! Real programs of a Debian root file system in four layers, natively in a chroot on the merged tree and in
+//! a sandbox on the images.
 //!
-//! `rootfs/build` makes the layers; they are kept in the target directory. The native side sees the same images through the kernel: EROFS
-//! mounts under one overlayfs with a scratch upper directory.
+//! `rootfs/build` makes the layers; they are kept in the target directory. The native side sees the same
+//! images through the kernel: EROFS mounts under one overlayfs with a scratch upper directory.
 
 use std::process::{Command, Output};
 

@@ -30,6 +30,7 @@ impl Place {
         };
         // Temporary files are looked for here too.
         fs::create_dir(place.at("tmp")).unwrap();
+        fs::create_dir(place.at("cache")).unwrap();
         let layer = place.at("layer");
         fs::create_dir_all(layer.join("bin/directory")).unwrap();
         let program = |name: &str, mode: u32, bytes: &[u8]| {
@@ -58,11 +59,13 @@ impl Place {
         command.arg("60").arg(&self.varve).args(args);
         command
             .current_dir(self.dir.path())
-            .env("TMPDIR", self.at("tmp"));
+            .env("TMPDIR", self.at("tmp"))
+            .env("XDG_CACHE_HOME", self.at("cache"));
         command
     }
 
-    /// Runs the command, which must fail so: this status, one line that has these words, no file more or less than before.
+    /// Runs the command, which must fail so: this status, one line that has these words, no file more or less
+    /// than before.
     fn fails(&self, args: &[&str], expected: i32, words: &[&str]) {
         let before = self.list();
         check(args, &run(&mut self.command(args)), expected, words);
@@ -206,10 +209,16 @@ fn programs_that_cannot_run() {
         fails("/bin/none", NOT_FOUND, &["no such file"]);
         fails("none", NOT_FOUND, &["no such file"]);
         fails("/bin/text/none", CANNOT_EXECUTE, &[]);
-        fails("/bin/lost-interpreter", NOT_FOUND, &["no such file"]);
+        fails(
+            "/bin/lost-interpreter",
+            NOT_FOUND,
+            &["interpreter or loader"],
+        );
         fails("/bin/plain", CANNOT_EXECUTE, &["permission denied"]);
         fails("plain", CANNOT_EXECUTE, &["permission denied"]);
-        fails("/bin/directory", CANNOT_EXECUTE, &["permission denied"]);
+        fails("/bin/directory", CANNOT_EXECUTE, &["is a directory"]);
+        fails("/", CANNOT_EXECUTE, &["is a directory"]);
+        fails("", NOT_FOUND, &["name is empty"]);
         for program in [
             "/bin/text",
             "/bin/empty",
@@ -250,7 +259,11 @@ fn options_without_a_meaning() {
     );
     fails(&["--env-file", "none.env"], &["none.env", "No such file"]);
     fails(&["--workdir", "relative"], &["relative"]);
-    fails(&["--workdir", "/bin/text"], &["/bin/text"]);
+    fails(
+        &["--workdir", "/bin/text"],
+        &["working directory /bin/text", "Not a directory"],
+    );
+    fails(&["--hostname", &"x".repeat(65)], &["64 bytes"]);
     fails(&["--debug-log", "none/file"], &["none/file"]);
     fails(&["--memory", "some"], &["some"]);
     fails(&["--memory", "5m"], &["5m", "6m"]);
@@ -259,7 +272,7 @@ fn options_without_a_meaning() {
         let args = [&["do"], options, &["--", "/bin/true"]].concat();
         let output = run(&mut place.command(&args));
         assert_eq!(status(output.status), FAILED, "{args:?}");
-        assert!(output.stderr.starts_with(b"error: "), "{args:?}");
+        assert!(output.stderr.starts_with(b"varve: "), "{args:?}");
     }
 }
 

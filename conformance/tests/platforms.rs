@@ -1,4 +1,5 @@
-//! Each platform that this machine has: what the command says of it, many sandboxes at once, the end of the supervisor.
+//! Each platform that this machine has: what the command says of it, many sandboxes at once, the end of the
+//! supervisor.
 
 use std::fs;
 use std::io::Read;

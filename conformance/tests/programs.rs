@@ -1,6 +1,8 @@
-//! Compilers, language runtimes and tools of Debian: each script of `programs/` natively in a chroot and in a sandbox, on every platform.
+//! Compilers, language runtimes and tools of Debian: each script of `programs/` natively in a chroot and in a
+//! sandbox, on every platform.
 //!
-//! What does not behave the same is in [`EXCEPTIONS`] and [`LEFT_OUT`] with its reason; `README.md` has both as tables.
+//! What does not behave the same is in [`EXCEPTIONS`] and [`LEFT_OUT`] with its reason; `README.md` has both
+//! as tables.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,20 +21,7 @@ struct Exception {
     reason: &'static str,
 }
 
-const EXCEPTIONS: &[Exception] = &[
-    Exception {
-        program: "coreutils",
-        native: "10000 24",
-        sandbox: "10000 0",
-        reason: "blocks that fallocate(2) asks for are taken when they are written",
-    },
-    Exception {
-        program: "coreutils",
-        native: "10000 8",
-        sandbox: "10000 0",
-        reason: "the same after a hole was made",
-    },
-];
+const EXCEPTIONS: &[Exception] = &[];
 
 /// What the scripts leave out because it is not there, and why.
 const NOT_THERE: &[(&str, &str)] = &[
@@ -55,7 +44,8 @@ const NOT_THERE: &[(&str, &str)] = &[
     ),
 ];
 
-/// Stressors of `stress-ng` that do not run here, and why. The classes are those that the table of the README names.
+/// Stressors of `stress-ng` that do not run here, and why. The classes are those that the table of the README
+/// names.
 const LEFT_OUT: &[(&str, &str)] = &[
     ("cpu-online", "takes processors away from the machine"),
     ("fcntl", "two of it disturb each other, natively too"),
@@ -82,7 +72,8 @@ const LEFT_OUT: &[(&str, &str)] = &[
 
 const CLASSES: [&str; 6] = ["cpu", "vm", "filesystem", "pipe", "scheduler", "interrupt"];
 
-/// Scripts that need only what `rootfs/build` makes for other tests too. The rest runs with `VARVE_TEST_LONG=1`.
+/// Scripts that need only what `rootfs/build` makes for other tests too. The rest runs with
+/// `VARVE_TEST_LONG=1`.
 const SMALL: [&str; 9] = [
     "bash",
     "coreutils",
@@ -183,7 +174,10 @@ fn natively(tree: &Native, command: &[&str]) -> Output {
     let enter = "mount --make-rprivate / && cd \"$1\" && shift && mount -t proc proc proc && pivot_root . . && umount -l . && exec \"$@\"";
     native.args(["--mount", "--ipc", "--pid", "--fork", "--kill-child"]);
     native.args(["/bin/sh", "-c", enter, "sh"]);
+    // Whoever runs the tests in the background has these ignored, and a sandbox hands that to no program.
     native.arg(tree.dir()).args([
+        "/usr/bin/env",
+        "--default-signal=HUP,INT,QUIT",
         "/usr/bin/setpriv",
         "--bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,+net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap",
         "--inh-caps=-all",
@@ -271,7 +265,8 @@ fn programs_behave_as_they_do_natively() {
             println!("{name}: {native_time:.2} s natively, {time:.2} s on {platform}");
             let mut got_text = seen(&got);
             if got_text != expected {
-                // Programs that run side by side can come in another order on a busy machine, on either side: a difference must show twice.
+                // Programs that run side by side can come in another order on a busy machine, on either side:
+                // a difference must show twice.
                 println!("{name}: once more");
                 expected = natively().expect("it was mounted before").0;
                 got = sandbox(&varve, platform, &images, &command);

@@ -1,5 +1,5 @@
-//! Guest programs on KVM in a machine that QEMU emulates: an AMD processor with SVM, on which Debian's kernel uses nested paging or shadow paging.
-//! See `svm/run`.
+//! Guest programs on KVM in a machine that QEMU emulates: an AMD processor with SVM, on which Debian's kernel
+//! uses nested paging or shadow paging. See `svm/run`.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The code of the vDSO is what the assembler makes of its source.
+//! The code of the vDSO and of the first process of `--init` is what the assembler makes of its source.
 
 use std::fs;
 use std::path::Path;
@@ -8,18 +8,25 @@ use varve_conformance::{run, skip};
 
 #[test]
 fn the_code_is_what_the_assembler_makes() {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/src/vdso");
+    compare("vdso", "clock.S");
+    compare("task/init", "init.S");
+}
+
+fn compare(place: &str, source: &str) {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../core/src")
+        .join(place);
     let dir = tempfile::tempdir().unwrap();
-    let (object, binary) = (dir.path().join("clock.o"), dir.path().join("clock"));
+    let (object, binary) = (dir.path().join("object"), dir.path().join("binary"));
     if ["as", "objcopy"]
         .iter()
         .any(|name| Command::new(name).arg("--version").output().is_err())
     {
-        return skip("the code of the vDSO", "binutils are not installed");
+        return skip(source, "binutils are not installed");
     }
     for command in [
         Command::new("as")
-            .arg(sources.join("clock.S"))
+            .arg(sources.join(source))
             .arg("-o")
             .arg(&object),
         Command::new("objcopy")
@@ -43,6 +50,6 @@ fn the_code_is_what_the_assembler_makes() {
     let code = bytes.strip_prefix(&[0x50, 0xa0]).unwrap_or(&bytes);
     assert!(
         code == fs::read(binary).unwrap(),
-        "core/src/vdso/code.rs is not of clock.S"
+        "core/src/{place}/code.rs is not of {source}"
     );
 }

@@ -1,4 +1,5 @@
-//! What system calls cost in the core alone: calls a second on one processor, and allocations in each, on the in-memory host.
+//! What system calls cost in the core alone: calls a second on one processor, and allocations in each, on the
+//! in-memory host.
 //!
 //! `cargo bench -p varve-core --bench calls [NAME]`
 

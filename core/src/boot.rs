@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::machine::ImageId;
+use crate::syscall::CallSet;
 
 /// Most image layers one union may have.
 pub const MAX_LAYERS: usize = 500;
@@ -16,7 +17,8 @@ pub const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 pub struct BootConfig {
     /// What `/` is made of.
     pub root: Tree,
-    /// Further mounts, in the order they are made, after the standard ones (`/proc`, `/dev`, `/dev/shm`, `/tmp` stays in the root).
+    /// Further mounts, in the order they are made, after the standard ones (`/proc`, `/dev`, `/dev/shm`,
+    /// `/tmp` stays in the root).
     pub mounts: Vec<Mount>,
     /// The first program.
     pub init: Init,
@@ -34,20 +36,22 @@ pub struct BootConfig {
     pub seed: [u8; 32],
     /// Number of processors the program sees, at least 1.
     pub cpus: u32,
-    /// Most bytes of memory that the run may use, if that is less than the memory file holds: pages of programs and of files in memory, page tables,
-    /// contents of pipes. Past it the largest process is killed.
+    /// Most bytes of memory that the run may use, if that is less than the memory file holds: pages of
+    /// programs and of files in memory, page tables, contents of pipes. Past it the largest process is
+    /// killed.
     pub memory_limit: Option<u64>,
-    /// Most threads that there may be at a time, of all programs together, at least 1 and at most 16384; past it clone(2) gives `EAGAIN`. What the
-    /// host can run, or a user's limit (`pids.max`).
+    /// Most threads that there may be at a time, of all programs together, at least 1 and at most 16384; past
+    /// it clone(2) gives `EAGAIN`. What the host can run, or a user's limit (`pids.max`).
     pub threads_max: u32,
     /// What file descriptors 0, 1 and 2 are on the host.
     pub stdio: [Stdio; 3],
-    /// Emit an [`Output::Strace`](crate::event::Output::Strace) for every system call.
-    pub strace: bool,
+    /// Emit an [`Output::Strace`](crate::event::Output::Strace) for system calls. Changes nothing of the run.
+    pub strace: Option<Strace>,
     /// The text of `/proc/cpuinfo` for one processor, as the host shows it, without the `processor` line.
     pub cpuinfo: Vec<u8>,
-    /// Programs get functions that read the time without a system call. The host then hands in [`Input::Clock`](crate::event::Input::Clock),
-    /// and guests can read the processor's time stamp counter as the host does. The time that programs see is then not of the inputs alone.
+    /// Programs get functions that read the time without a system call. The host then hands in
+    /// [`Input::Clock`](crate::event::Input::Clock), and guests can read the processor's time stamp counter
+    /// as the host does. The time that programs see is then not of the inputs alone.
     pub vdso: bool,
 }
 
@@ -64,13 +68,14 @@ pub struct Tree {
     pub index: Option<MergedIndex>,
 }
 
-/// A merged index: an EROFS image of the whole tree that some layers make together, whose device table names these layers.
+/// A merged index: an EROFS image of the whole tree that some layers make together, whose device table names
+/// these layers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct MergedIndex {
     /// The image.
     pub image: ImageId,
-    /// SHA-256 of each layer's image, lowest first. An index whose device table (field `tag`, in hexadecimal) says otherwise belongs to other
-    /// layers: it is not used, and a line in the log says so.
+    /// SHA-256 of each layer's image, lowest first. An index whose device table (field `tag`, in hexadecimal)
+    /// says otherwise belongs to other layers: it is not used, and a line in the log says so.
     pub digests: Vec<[u8; 32]>,
 }
 
@@ -96,6 +101,39 @@ pub struct Mount {
     pub mode: u32,
 }
 
+/// What is traced, and how it is shown: the options of strace(1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Strace {
+    /// Which calls (`-e trace=`).
+    pub calls: CallSet,
+    /// Most bytes that are shown of a string that is no path (`-s`).
+    pub string_max: u32,
+    /// Show what descriptors name (`-y`).
+    pub paths: bool,
+    /// Show all fields and variables (`-v`).
+    pub full: bool,
+    /// Signals.
+    pub signals: bool,
+    /// How threads end.
+    pub exits: bool,
+    /// Make lines; else calls are only told of, to be counted.
+    pub lines: bool,
+}
+
+impl Default for Strace {
+    fn default() -> Strace {
+        Strace {
+            calls: CallSet::all(),
+            string_max: 32,
+            paths: false,
+            full: false,
+            signals: true,
+            exits: true,
+            lines: true,
+        }
+    }
+}
+
 /// The first program.
 #[derive(Clone, Debug)]
 pub enum Init {
@@ -104,8 +142,14 @@ pub enum Init {
         /// `argv`; the first one names the program.
         args: Vec<Vec<u8>>,
     },
-    /// Run no program: the first task gets one anonymous read-write mapping and its thread starts at address 0. Tests and fuzzers issue
-    /// system calls in its name.
+    /// Execute such a program as the child of a first process of the kernel's own, which hands signals on to
+    /// it, waits for all children, and ends as it does.
+    Supervised {
+        /// `argv`; the first one names the program.
+        args: Vec<Vec<u8>>,
+    },
+    /// Run no program: the first task gets one anonymous read-write mapping and its thread starts at address
+    /// 0. Tests and fuzzers issue system calls in its name.
     Bare {
         /// Page-aligned address of the mapping.
         addr: u64,
@@ -126,7 +170,8 @@ pub enum User {
         /// Supplementary groups.
         groups: Vec<u32>,
     },
-    /// As `docker run --user` writes it: `name|uid[:group|gid]`, looked up in the root's `/etc/passwd` and `/etc/group`.
+    /// As `docker run --user` writes it: `name|uid[:group|gid]`, looked up in the root's `/etc/passwd` and
+    /// `/etc/group`.
     Name(String),
 }
 
@@ -166,5 +211,7 @@ pub enum BootError {
         program: Vec<u8>,
         /// Why: `ENOENT` (status 127), others (status 126).
         errno: crate::abi::Errno,
+        /// The file is there: what is missing then is the interpreter or loader that it names.
+        found: bool,
     },
 }

@@ -1,6 +1,7 @@
-//! The hash behind [`Kernel::digest`](crate::Kernel::digest): FNV-1a over 64-bit words, the same on every machine.
+//! The hash behind [`Kernel::digest`](crate::Kernel::digest): FNV-1a over 64-bit words, the same on every
+//! machine.
 
-use core::hash::Hasher;
+use core::hash::{Hash, Hasher};
 
 /// A 64-bit FNV-1a hasher that takes words at a time. Not for hostile keys: nothing is looked up by it.
 #[derive(Clone, Debug)]
@@ -54,4 +55,12 @@ impl Hasher for Digest {
     fn finish(&self) -> u64 {
         self.0 ^ (self.0 >> 29)
     }
+}
+
+/// Something that is no part of the state: what is traced changes no digest.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Untold<T>(pub T);
+
+impl<T> Hash for Untold<T> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }

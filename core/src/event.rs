@@ -13,6 +13,9 @@ pub struct Now {
     pub mono: u64,
     /// `CLOCK_REALTIME` in nanoseconds since 1970.
     pub real: u64,
+    /// Nanoseconds from the time of the input before until all that came of it was done; 0 where nobody
+    /// knows.
+    pub spent: u64,
 }
 
 /// One operation of the host that was asked for by [`Output::Host`].
@@ -45,8 +48,9 @@ pub enum Input {
         /// Signal number, 1..=64.
         signal: u8,
     },
-    /// How to compute the time from the processor's counter from now on ([`BootConfig::vdso`](crate::boot::BootConfig::vdso)). `None`: that is
-    /// about to change; programs that ask meanwhile wait for the next such input, which must come at once.
+    /// How to compute the time from the processor's counter from now on
+    /// ([`BootConfig::vdso`](crate::boot::BootConfig::vdso)). `None`: that is about to change; programs that
+    /// ask meanwhile wait for the next such input, which must come at once.
     Clock(Option<ClockParameters>),
     /// The terminal on standard input changed its size.
     Resize {
@@ -57,8 +61,8 @@ pub enum Input {
     },
 }
 
-/// The time as a function of the time stamp counter: `CLOCK_MONOTONIC` is `mono + ((counter - tsc) * mult >> shift)` nanoseconds,
-/// `CLOCK_REALTIME` is `real_offset` more.
+/// The time as a function of the time stamp counter: `CLOCK_MONOTONIC` is
+/// `mono + ((counter - tsc) * mult >> shift)` nanoseconds, `CLOCK_REALTIME` is `real_offset` more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClockParameters {
     /// The counter at `mono`.
@@ -82,6 +86,7 @@ impl ClockParameters {
         Now {
             mono,
             real: mono.wrapping_add(self.real_offset),
+            spent: 0,
         }
     }
 }
@@ -164,7 +169,8 @@ pub enum Output {
     },
     /// End a thread, stopped or running; nothing more comes from it.
     EndThread(ThreadId),
-    /// Make a running thread trap with [`Trap::Interrupted`] soon. It may trap for another reason first; then no interruption follows.
+    /// Make a running thread trap with [`Trap::Interrupted`] soon. It may trap for another reason first; then
+    /// no interruption follows.
     Interrupt(ThreadId),
     /// Do something on the host that may take time; answered by [`Input::Completed`].
     Host {
@@ -181,15 +187,29 @@ pub enum Output {
     Deadline(Option<u64>),
     /// A line for the kernel's log.
     Log(Level, String),
-    /// A system call, decoded as strace(1) does, for a thread with this Linux tid.
+    /// A system call that has returned, decoded as strace(1) does, a signal, or the end of a thread. Not part
+    /// of the run: neither recorded nor compared.
     Strace {
-        /// Thread number as the program sees it.
+        /// Thread number as the first process sees it.
         tid: u32,
+        /// The call, if it is one.
+        call: Option<TracedCall>,
         /// One line without a newline.
         line: String,
     },
     /// The first process ended; the run is over. All threads have been ended before.
     Exit(ExitStatus),
+}
+
+/// A system call that was traced.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TracedCall {
+    /// Its number.
+    pub number: u64,
+    /// When the program made it.
+    pub entered: Now,
+    /// The error that it returned.
+    pub errno: Option<u16>,
 }
 
 /// How urgent a line of the kernel's log is.
@@ -201,6 +221,8 @@ pub enum Level {
     Info,
     /// Something is not supported or was refused.
     Warn,
+    /// A process was killed for want of memory: whoever sees a program vanish wants to know.
+    Killed,
     /// Something is broken: an image, the host.
     Error,
 }
@@ -212,6 +234,8 @@ pub enum ExitStatus {
     Exited(u8),
     /// A signal killed it.
     Signaled(u8),
+    /// The host could not run it any further.
+    Lost,
 }
 
 /// An operation on one of the host's standard streams.

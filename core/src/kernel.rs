@@ -1,23 +1,33 @@
-//! The kernel as a value: its parts, the one way in ([`Kernel::handle`]) and the one way out ([`Kernel::poll_output`]).
+//! The kernel as a value: its parts, the one way in ([`Kernel::handle`]) and the one way out
+//! ([`Kernel::poll_output`]).
 //!
-//! A system call that has to wait returns [`Stop::Block`] and parks its task on [`WaitKey`]s. Whoever changes what a key stands for calls
-//! [`Kernel::wake`]; the handler then runs again from its start with the same arguments and the [`Call`] it kept. Handlers therefore
-//! do nothing that cannot be repeated before they know that they will not block.
+//! A system call that has to wait returns [`Stop::Block`] and parks its task on [`WaitKey`]s. Whoever changes
+//! what a key stands for calls [`Kernel::wake`]; the handler then runs again from its start with the same
+//! arguments and the [`Call`] it kept. Handlers therefore do nothing that cannot be repeated before they know
+//! that they will not block.
 
 mod cx;
+mod held;
+pub(crate) mod steps;
+mod wait;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
 use smallvec::SmallVec;
 
 pub(crate) use cx::Cx;
+use steps::Steps;
+pub(crate) use wait::{Restart, Stop, SysResult, Wait, WaitKey, Waits};
 
 use crate::abi::Errno;
-use crate::boot::{BootConfig, BootError};
+use crate::boot::{BootConfig, BootError, Strace};
+use crate::digest::Untold;
 use crate::event::{HostCall, HostResult, Input, Level, Now, OpId, Output};
 use crate::ipc::Ipc;
 use crate::machine::{Regs, SpaceId, ThreadId, Trap};
@@ -25,15 +35,16 @@ use crate::mm::Mm;
 use crate::ns::Namespaces;
 use crate::port::Ports;
 use crate::syscall;
-use crate::syscall::futex::FutexKey;
+use crate::syscall::strace::tape::Tape;
 use crate::task::seccomp::{self, Seccomp};
-use crate::task::{Creds, Task, Tasks, cputime, process, signal};
-use crate::vfs::{FdTable, FileId, FsContext, Vfs, aio, epoll, ready};
+use crate::task::{Creds, Task, Tasks, cputime, ending, signal};
+use crate::vfs::{FdTable, FileId, FsContext, Vfs, aio};
 
 /// The application kernel.
 ///
-/// The host hands in every [`Input`] with [`handle`](Self::handle) and then drains [`poll_output`](Self::poll_output) until it gives
-/// `None`; handing in another input before that is a bug of the host and asserted.
+/// The host hands in every [`Input`] with [`handle`](Self::handle) and then drains
+/// [`poll_output`](Self::poll_output) until it gives `None`; handing in another input before that is a bug of
+/// the host and asserted.
 #[derive(Clone, Debug, Hash)]
 pub struct Kernel {
     pub(crate) system: System,
@@ -45,8 +56,11 @@ pub struct Kernel {
     pub(crate) waits: Waits,
     pub(crate) ops: Ops,
     pub(crate) barriers: syscall::memory::Barriers,
+    pub(crate) steps: Steps,
     outputs: VecDeque<Output>,
     deadline_sent: Option<u64>,
+    /// What the call whose handler runs reads and writes of its program's memory, if it is traced.
+    pub(crate) tape: Untold<Option<Box<Tape>>>,
 }
 
 /// What belongs to the whole system: its time and randomness.
@@ -64,124 +78,24 @@ pub(crate) struct System {
     pub rng: crate::rng::Rng,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: [u8; 16],
-    pub strace: bool,
+    /// What is traced.
+    pub strace: Untold<Option<Arc<Strace>>>,
+    /// Signals that the first process has been found to pass over, bit `n - 1` for signal `n`.
+    pub passed_over: u64,
+    /// The first process has every capability: settings of the system can be changed.
+    pub privileged: bool,
     /// How often threads waited, and how many tasks there have been.
     pub switches: u64,
     pub forks: u64,
     pub load: crate::task::load::Load,
+    pub accounting: cputime::Accounting,
+    /// The process that was asked for: the first one, or with `--init` its child.
+    pub program: u32,
+    /// The host could not run it, or the first process, any further.
+    pub lost: bool,
     /// Set once the first process has ended: nothing runs any more.
     pub over: bool,
 }
-
-/// What a parked task waits for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum WaitKey {
-    /// A change of a pipe: data, room, or an end closed. The number is the pipe's id.
-    Pipe(u64),
-    /// A change of a socket: bytes, room, connections.
-    Socket(crate::vfs::socket::SocketId),
-    /// A change of a System V semaphore set, or message queue.
-    Semaphores(crate::ipc::ObjectId),
-    Messages(crate::ipc::ObjectId),
-    /// A change of a POSIX message queue.
-    MessageQueue(crate::vfs::mqueue::QueueId),
-    /// Events of an asynchronous input and output context.
-    Aio(crate::vfs::aio::ContextId),
-    /// A change of an open file that is an event itself: a counter, timer or epoll instance.
-    File(FileId),
-    /// A signal came for a thread of this process or for the process (signalfd(2)).
-    Signals(u32),
-    /// This process or a thread of it ended, or was waited for (pidfd_open(2)).
-    Exit(u32),
-    /// A child of this thread group changed its state.
-    Child(u32),
-    /// The vfork child of this thread executed a program or ended.
-    Vfork(ThreadId),
-    /// A futex word.
-    Futex(FutexKey),
-    /// A host operation ended.
-    Op(OpId),
-    /// A lock on a file was released.
-    FileLock(crate::vfs::InodeRef),
-    /// A FIFO got its other end.
-    Fifo(crate::vfs::InodeRef),
-    /// Threads that ran have come by for the membarrier(2) call of this one.
-    Barrier(ThreadId),
-    /// Only a signal or the deadline ends this wait.
-    Signal(ThreadId),
-}
-
-/// What a system call that was interrupted by a signal does afterwards (signal(7)).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Restart {
-    /// Restarted if the handler has `SA_RESTART` (`ERESTARTSYS`).
-    IfAsked,
-    /// Restarted always, after any handler (`ERESTARTNOINTR`).
-    Always,
-    /// Restarted only if no handler ran (`ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK`); the call keeps its entry time.
-    IfNoHandler,
-    /// Always ends with `EINTR`.
-    Never,
-}
-
-/// Why a system call handler did not give a result.
-#[derive(Clone, Debug)]
-pub(crate) enum Stop {
-    /// It failed.
-    Errno(Errno),
-    /// It has to wait; it is run again later.
-    Block(Wait),
-    /// Registers were set by the handler (execve, rt_sigreturn) or the task has ended.
-    Done,
-}
-
-impl From<Errno> for Stop {
-    fn from(errno: Errno) -> Stop {
-        Stop::Errno(errno)
-    }
-}
-
-/// What a blocked system call waits for.
-#[derive(Clone, Debug, Hash)]
-pub(crate) struct Wait {
-    pub keys: SmallVec<[WaitKey; 2]>,
-    /// `CLOCK_MONOTONIC` time after which the handler is run again in any case.
-    pub deadline: Option<u64>,
-    pub restart: Restart,
-    /// Signals do not end this wait, except deadly ones (vfork, exec).
-    pub killable: bool,
-}
-
-impl Wait {
-    /// Waits for one key without a deadline; restarted after a handler with `SA_RESTART`.
-    pub(crate) fn on(key: WaitKey) -> Wait {
-        Wait {
-            keys: SmallVec::from_slice(&[key]),
-            deadline: None,
-            restart: Restart::IfAsked,
-            killable: false,
-        }
-    }
-
-    pub(crate) fn until(mut self, deadline: Option<u64>) -> Wait {
-        self.deadline = deadline;
-        self
-    }
-
-    pub(crate) fn restart(mut self, restart: Restart) -> Wait {
-        self.restart = restart;
-        self
-    }
-}
-
-impl<T> From<Wait> for Result<T, Stop> {
-    fn from(wait: Wait) -> Self {
-        Err(Stop::Block(wait))
-    }
-}
-
-/// What a system call handler returns: the value for the result register, or why there is none.
-pub(crate) type SysResult = Result<u64, Stop>;
 
 /// The system call a task is in. Kept while it is parked; gone when it returns to the program.
 #[derive(Clone, Debug, Hash)]
@@ -192,6 +106,14 @@ pub(crate) struct Call {
     pub entered: Now,
     /// For the handler's own use between runs: bytes done so far, or another small state.
     pub progress: u64,
+    /// A look at many files that is under way.
+    pub scan: Option<Box<syscall::poll::Scan>>,
+    /// It goes on making the content of a file of `proc` that it reads from the beginning.
+    pub goes_on: bool,
+    /// An execve(2) that has ended the other threads of its process, or is about to.
+    pub alone: bool,
+    /// How many paths this run of the handler has begun to walk.
+    pub walks: u32,
     /// Host operation that this call started and has not yet seen the result of.
     pub op: Option<OpId>,
     /// The host was asked to give `op` up.
@@ -200,23 +122,54 @@ pub(crate) struct Call {
     pub saved_mask: Option<u64>,
     /// What the call waits for now.
     pub wait: Option<Wait>,
-    /// Its arguments as text, while system calls are traced.
-    pub trace: Option<syscall::strace::Args>,
+    /// The files that its descriptors named when it looked them up.
+    pub files: CallFiles,
+    /// What is known of it, if it is traced.
+    pub trace: Untold<Option<Box<syscall::strace::Trace>>>,
 }
 
 impl Call {
     /// Whether nothing but its value is left of it when it ends.
     fn is_plain(&self) -> bool {
-        self.op.is_none() && self.saved_mask.is_none() && self.trace.is_none()
+        self.op.is_none() && self.saved_mask.is_none() && self.trace.0.is_none() && !self.files.kept
     }
 }
 
-/// Who waits for what, and until when.
+/// The files of a call's descriptors. A call that waits keeps them: what another thread does to a descriptor
+/// meanwhile is of no account to it (`fdget` of Linux).
 #[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct Waits {
-    queues: BTreeMap<WaitKey, VecDeque<ThreadId>>,
-    deadlines: BTreeSet<(u64, ThreadId)>,
-    ready: VecDeque<ThreadId>,
+pub(crate) struct CallFiles {
+    /// Descriptors and their files, in the order in which they were looked up; the first [`Self::MAX`].
+    found: SmallVec<[(i32, FileId); 4]>,
+    /// Whether the call has waited: there is a reference on each of the files.
+    kept: bool,
+}
+
+impl CallFiles {
+    /// Most files of one call that are kept; descriptors beyond are looked up anew when a call goes on.
+    const MAX: usize = 16;
+
+    /// The file that a descriptor named when the call first looked it up, once it has waited.
+    pub(crate) fn kept(&self, fd: i32) -> Option<FileId> {
+        if !self.kept {
+            return None;
+        }
+        let mut found = self.found.iter();
+        found.find(|(of, _)| *of == fd).map(|&(_, file)| file)
+    }
+
+    /// Notes what a descriptor names.
+    pub(crate) fn note(&mut self, fd: i32, file: FileId) {
+        if !self.kept && self.found.len() < Self::MAX {
+            self.found.push((fd, file));
+        }
+    }
+
+    /// The files on which the call holds a reference each.
+    pub(crate) fn held(&self) -> impl Iterator<Item = FileId> + '_ {
+        let held = if self.kept { &self.found[..] } else { &[] };
+        held.iter().map(|&(_, file)| file)
+    }
 }
 
 /// Host operations under way, and those that ended and were not yet looked at.
@@ -226,10 +179,38 @@ pub(crate) struct Ops {
     done: BTreeMap<OpId, Result<HostResult, Errno>>,
     /// Operations whose caller has gone: their results are dropped.
     orphans: BTreeSet<OpId>,
+    /// Bytes that go along with those under way.
+    under_way: BTreeMap<OpId, u64>,
+    bytes: u64,
+}
+
+impl Ops {
+    /// What goes along with an operation, beside itself.
+    const COST: u64 = 256;
+
+    /// The number of a new operation.
+    fn start(&mut self, call: &HostCall) -> OpId {
+        let op = OpId(self.next);
+        self.next += 1;
+        let data = match call {
+            HostCall::Write { data, .. } => data.len(),
+            _ => 0,
+        };
+        let bytes = data as u64 + Self::COST;
+        self.under_way.insert(op, bytes);
+        self.bytes += bytes;
+        op
+    }
+
+    /// Bytes that operations under way take.
+    fn held(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl Kernel {
-    /// Boots: mounts the file systems and makes the first process, ready to run. Drain [`poll_output`](Self::poll_output) afterwards.
+    /// Boots: mounts the file systems and makes the first process, ready to run. Drain
+    /// [`poll_output`](Self::poll_output) afterwards.
     ///
     /// # Errors
     /// A [`BootError`] that names the image, the option or the program that is at fault.
@@ -246,10 +227,16 @@ impl Kernel {
                 now,
                 rng,
                 boot_id,
-                strace: config.strace,
+                strace: Untold(config.strace.clone().map(Arc::new)),
+                privileged: config.capabilities & crate::ns::user::ALL_CAPS
+                    == crate::ns::user::ALL_CAPS,
+                passed_over: 0,
                 switches: 0,
                 forks: 1,
                 load: crate::task::load::Load::default(),
+                accounting: cputime::Accounting::default(),
+                program: crate::task::INIT,
+                lost: false,
                 over: false,
             },
             mm: Mm::new(ports.memory.frames(), config.memory_limit),
@@ -260,8 +247,10 @@ impl Kernel {
             waits: Waits::default(),
             ops: Ops::default(),
             barriers: syscall::memory::Barriers::default(),
+            steps: Steps::new(),
             outputs: VecDeque::with_capacity(64),
             deadline_sent: None,
+            tape: Untold(None),
         };
         if config.vdso {
             // Too little memory even for that: the first program will not fit either.
@@ -285,17 +274,28 @@ impl Kernel {
         if self.system.over {
             return;
         }
+        self.steps = match input {
+            Input::Tick => Steps::new(),
+            _ => Steps::of_one(),
+        };
         self.mm.frames.clean(ports.memory);
         // A host clock that steps back must not turn timers round.
+        let before = self.system.now.mono;
         self.system.now = Now {
-            mono: now.mono.max(self.system.now.mono),
+            mono: now.mono.max(before),
             real: now.real,
+            spent: 0,
         };
+        cputime::handled(self, now.spent.min(self.system.now.mono - before));
         crate::task::load::sample(self);
         match input {
             Input::Trap { thread, regs, trap } => self.trap(ports, thread, regs, trap),
             Input::Completed { op, result } => self.completed(op, result),
-            Input::Tick => {}
+            // Others that are ready must not hold up for ever what goes on by itself.
+            Input::Tick => {
+                ending::go_on(self, ports, steps::OTHERS / 2);
+                crate::vfs::mount::job::go_on(self, ports, steps::OTHERS);
+            }
             Input::Signal { signal } => signal::from_outside(self, signal),
             Input::Clock(clock) => crate::vdso::set_clock(self, ports, clock),
             Input::Resize { rows, cols } => {
@@ -310,7 +310,18 @@ impl Kernel {
 
     /// The next thing to do, or `None` when the input has been dealt with.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        /// Places that stay allocated.
+        const KEPT: usize = 1024;
+        let next = self.outputs.pop_front();
+        if next.is_none() && self.outputs.capacity() > KEPT {
+            self.outputs.shrink_to(KEPT);
+        }
+        next
+    }
+
+    /// Steps that the last input took: some 100 ns of work each. For tests and benchmarks.
+    pub fn steps(&self) -> u64 {
+        self.steps.spent()
     }
 
     /// A digest of the whole state: equal for equal runs, on every host.
@@ -320,12 +331,14 @@ impl Kernel {
         hasher.finish()
     }
 
-    /// Checks the invariants of all parts; the error names the first one that does not hold. For tests and fuzzers.
+    /// Checks the invariants of all parts; the error names the first one that does not hold. For tests and
+    /// fuzzers.
     ///
     /// # Errors
     /// A text that says what is wrong.
     pub fn check(&self) -> Result<(), String> {
         crate::task::check::check(self)?;
+        crate::ns::check_needed(self)?;
         crate::mm::check::check(self)?;
         crate::ipc::check(self)?;
         crate::vfs::check::check(self)
@@ -351,7 +364,8 @@ impl Kernel {
         .read_user(addr, buf)
     }
 
-    /// Copies bytes into user memory of a thread, for debuggers and tests. Drain the outputs before and afterwards.
+    /// Copies bytes into user memory of a thread, for debuggers and tests. Drain the outputs before and
+    /// afterwards.
     ///
     /// # Errors
     /// `ESRCH` if there is no such thread, `EFAULT`.
@@ -389,8 +403,11 @@ impl Kernel {
         }
         task.regs = regs;
         task.interrupting = false;
-        cputime::stop(self, thread);
+        cputime::trapped(self, thread, matches!(trap, Trap::Syscall));
         syscall::memory::passed(self, thread);
+        if ending::is_doomed(self, thread) {
+            return;
+        }
         let mut cx = Cx {
             k: self,
             p: ports,
@@ -405,11 +422,16 @@ impl Kernel {
                     args: regs.args(),
                     entered: now,
                     progress: 0,
+                    scan: None,
+                    goes_on: false,
+                    alone: false,
+                    walks: 0,
                     op: None,
                     cancelled: false,
                     saved_mask: None,
                     wait: None,
-                    trace: None,
+                    files: CallFiles::default(),
+                    trace: Untold(None),
                 };
                 cx.task_mut().call = Some(call);
                 cx.run_call();
@@ -417,15 +439,21 @@ impl Kernel {
             Trap::Fault { addr, access } => crate::mm::fault::user_fault(&mut cx, addr, access),
             Trap::Exception(exception) => signal::force_exception(&mut cx, exception),
             Trap::Interrupted => {}
+            Trap::Crowded => {
+                let space = cx.space();
+                crate::mm::map::take_from_host(cx.k, space);
+            }
             Trap::Lost => {
                 let tgid = cx.task().tgid;
-                process::end_group(cx.k, cx.p, tgid, u32::from(signal::SIGKILL));
+                cx.k.system.lost |= tgid == crate::task::INIT || tgid == cx.k.system.program;
+                ending::end_group(cx.k, cx.p, tgid, u32::from(signal::SIGKILL));
             }
         }
         self.settle(ports, thread);
     }
 
     fn completed(&mut self, op: OpId, result: Result<HostResult, Errno>) {
+        self.ops.bytes -= self.ops.under_way.remove(&op).unwrap_or(0);
         if self.ops.orphans.remove(&op) {
             return;
         }
@@ -448,9 +476,17 @@ impl Kernel {
             if task.running || task.call.is_some() || task.stopped || task.exited {
                 return;
             }
+            if ending::is_doomed(cx.k, thread) {
+                return;
+            }
             // Delivery can end the task, stop it, or run the interrupted call again.
             if !signal::deliver(&mut cx) {
                 break;
+            }
+            // Thousands of handlers may be entered, one in the other.
+            if cx.k.steps.left() == 0 {
+                cx.k.make_ready(thread);
+                return;
             }
         }
         let ready = self.tasks.get(thread).is_some_and(|task| {
@@ -481,44 +517,73 @@ impl Kernel {
         }
     }
 
-    /// Charges what the kernel holds for guests in objects of a size: tasks, areas, files and their names.
+    /// Charges what the kernel holds for guests in objects of its own.
     fn charge_objects(&mut self) {
-        /// A task with its kernel stack on the host, as Linux has it; a `struct vm_area_struct`.
-        const TASK_COST: u64 = 16 << 10;
-        const AREA_COST: u64 = 160;
-        let tasks = self.tasks.len() as u64 * TASK_COST;
-        let bytes = self.vfs.held() + tasks + self.mm.areas * AREA_COST;
+        let bytes = held::all(self).map(|(_, bytes)| bytes).sum();
         self.mm.charge_objects(bytes);
     }
 
-    /// Runs everything that became ready, until nothing is left to do before the next input.
+    /// What the kernel holds for guests beside their pages: kinds of objects and their bytes, about. All of
+    /// it counts as the run's memory. For tests.
+    pub fn held(&self) -> Vec<(&'static str, u64)> {
+        let between = crate::ipc::charged(self);
+        let objects = held::all(self);
+        objects
+            .chain([
+                ("bytes in pipes, sockets and message queues", between),
+                ("page tables", self.mm.table_bytes()),
+            ])
+            .collect()
+    }
+
+    /// Runs what became ready, until nothing is left to do before the next input or the steps of this one are
+    /// used up.
     fn settle_all(&mut self, ports: &mut Ports<'_>) {
         loop {
             let mono = self.system.now.mono;
-            while let Some(&(at, thread)) = self.waits.deadlines.first() {
-                if at > mono {
-                    break;
-                }
+            while let Some(&(at, thread)) = self.waits.deadlines.first()
+                && at <= mono
+                && self.steps.may_begin()
+            {
                 self.waits.deadlines.pop_first();
                 self.make_ready(thread);
+                self.steps.spend(1);
             }
             crate::task::timer::expire(self);
+            crate::vfs::mount::announce(self);
+            crate::ns::sweep(self, ports);
             aio::settle(self, ports);
-            let Some(thread) = self.waits.ready.pop_front() else {
-                self.charge_objects();
-                if self.mm.frames.is_over() && crate::mm::oom::make_room(self, ports) {
+            let next = match self.steps.may_begin() {
+                true => self.waits.ready.pop_front(),
+                false => None,
+            };
+            let Some(thread) = next else {
+                ending::go_on(self, ports, u64::MAX);
+                crate::vfs::mount::job::go_on(self, ports, u64::MAX);
+                crate::mm::reap::go_on(self, ports);
+                // Somebody may have waited for that.
+                if !self.waits.ready.is_empty() && self.steps.may_begin() {
                     continue;
                 }
+                self.charge_objects();
+                if self.mm.frames.is_short() && crate::mm::oom::make_room(self, ports) {
+                    self.steps.extend();
+                    continue;
+                }
+                self.mm.frames.answer();
                 break;
             };
+            self.steps.spend(steps::CALL);
             let Some(task) = self.tasks.get_mut(thread) else {
                 continue;
             };
             task.ready = false;
-            if task.running || task.exited || task.stopped {
+            let called = task.call.is_some();
+            let idle = task.running || task.exited || task.stopped;
+            if idle || ending::is_doomed(self, thread) {
                 continue;
             }
-            if task.call.is_some() {
+            if called {
                 self.unpark(thread);
                 Cx {
                     k: self,
@@ -532,99 +597,34 @@ impl Kernel {
         if self.system.over {
             return;
         }
-        let first = self.waits.deadlines.first().map(|&(at, _)| at);
-        let timer = crate::task::timer::next(self);
-        let deadline = match (first, timer) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let deadline = self.next_deadline();
         if deadline != self.deadline_sent {
             self.deadline_sent = deadline;
             self.emit(Output::Deadline(deadline));
         }
     }
 
-    /// Runs the parked tasks waiting for this key again, all of them, before the input is done.
-    pub(crate) fn wake(&mut self, key: WaitKey) {
-        self.notify(key, ready::ANY);
+    /// When the next input is wanted at the latest.
+    fn next_deadline(&mut self) -> Option<u64> {
+        let later = self.system.now.mono.saturating_add(1);
+        // One that has passed is left over from this input.
+        let first = self.waits.deadlines.first();
+        let first = first.map(|&(at, _)| at.max(later));
+        let timer = crate::task::timer::next(self).map(|at| at.max(later));
+        // What is left of this input goes on as soon as others had the kernel.
+        let rest = !self.waits.ready.is_empty()
+            || !ending::is_done(self)
+            || !crate::mm::reap::is_done(self)
+            || !crate::vfs::mount::job::is_done(self);
+        let rest = rest.then_some(later);
+        [first, timer, rest].into_iter().flatten().min()
     }
 
-    /// The same where it is known what came: poll events, which the files' watchers are told of (epoll(7)); 0 tells them nothing.
-    pub(crate) fn notify(&mut self, key: WaitKey, events: u16) {
-        if let WaitKey::Pipe(id) = key {
-            crate::vfs::pipe::charge(self, id);
-        }
-        self.wake_threads(key);
-        if events != 0 {
-            epoll::announce(self, key, events);
-            aio::announce(self, key, events);
-        }
-    }
-
-    /// Runs the parked tasks waiting for this key again; tells no watchers.
-    pub(crate) fn wake_threads(&mut self, key: WaitKey) {
-        let mut index = 0;
-        while let Some(thread) = self.waiter_at(key, index) {
-            self.make_ready(thread);
-            index += 1;
-        }
-    }
-
-    /// Puts a task that is not running into the ready queue: its call is run again, its signals are looked at.
-    pub(crate) fn make_ready(&mut self, thread: ThreadId) {
-        if let Some(task) = self.tasks.get_mut(thread)
-            && !task.running
-            && !task.ready
-            && !task.exited
-        {
-            task.ready = true;
-            self.waits.ready.push_back(thread);
-        }
-    }
-
-    fn park(&mut self, thread: ThreadId, wait: Wait) {
-        for &key in &wait.keys {
-            self.waits.queues.entry(key).or_default().push_back(thread);
-        }
-        if let Some(at) = wait.deadline {
-            self.waits.deadlines.insert((at, thread));
-        }
-        let Some(task) = self.tasks.get_mut(thread) else {
-            return;
-        };
-        task.switches += 1;
-        self.system.switches += 1;
-        if let Some(call) = task.call.as_mut() {
-            call.wait = Some(wait);
-        }
-    }
-
-    /// Takes a task out of all queues it waits in. Its call stays.
-    pub(crate) fn unpark(&mut self, thread: ThreadId) {
-        let Some(wait) = self
-            .tasks
-            .get_mut(thread)
-            .and_then(|task| task.call.as_mut())
-            .and_then(|call| call.wait.take())
-        else {
-            return;
-        };
-        for key in &wait.keys {
-            if let Some(queue) = self.waits.queues.get_mut(key) {
-                queue.retain(|&other| other != thread);
-                if queue.is_empty() {
-                    self.waits.queues.remove(key);
-                }
-            }
-        }
-        if let Some(at) = wait.deadline {
-            self.waits.deadlines.remove(&(at, thread));
-        }
-    }
-
-    /// Ends whatever a task was waiting for: it dies or its call was interrupted. A host operation under way is given up.
+    /// Ends whatever a task was waiting for: it dies or its call was interrupted. A host operation under way
+    /// is given up.
     pub(crate) fn abandon_call(&mut self, thread: ThreadId) -> Option<Call> {
         self.unpark(thread);
+        crate::vfs::lock::abandoned(self, thread);
         let mut call = self.tasks.get_mut(thread)?.call.take()?;
         if let Some(op) = call.op.take() {
             self.abandon_op(op);
@@ -632,83 +632,17 @@ impl Kernel {
         Some(call)
     }
 
+    /// Gives back the files that a call kept while it waited.
+    pub(crate) fn release_files(&mut self, ports: &mut Ports<'_>, call: &Call) {
+        for file in call.files.held() {
+            crate::vfs::file::put(self, ports, file);
+        }
+    }
+
     /// Gives up a host operation: its result is dropped.
     pub(crate) fn abandon_op(&mut self, op: OpId) {
         if self.ops.done.remove(&op).is_none() && self.ops.orphans.insert(op) {
             self.emit(Output::CancelHost(op));
         }
-    }
-
-    /// One of the tasks waiting for a key, by its place in the queue. Making it ready does not take it out.
-    pub(crate) fn waiter_at(&self, key: WaitKey, index: usize) -> Option<ThreadId> {
-        self.waits.queues.get(&key)?.get(index).copied()
-    }
-
-    /// Whether the queues and deadlines hold exactly what these parked tasks wait for; for invariant checks.
-    pub(crate) fn check_waits<'k>(
-        &self,
-        parked: impl Iterator<Item = (ThreadId, &'k Wait)>,
-    ) -> Result<(), String> {
-        let mut places = 0;
-        let mut deadlines = 0;
-        for (thread, wait) in parked {
-            places += wait.keys.len();
-            deadlines += usize::from(wait.deadline.is_some());
-            let queued = |key| self.waiters(key).any(|other| other == thread);
-            if let Some(key) = wait.keys.iter().find(|&&key| !queued(key)) {
-                return Err(format!("{thread:?} is not in the queue of {key:?}"));
-            }
-        }
-        let queued: usize = self.waits.queues.values().map(VecDeque::len).sum();
-        // A deadline that has passed is taken out before its task runs.
-        match queued == places && self.waits.deadlines.len() <= deadlines {
-            true => Ok(()),
-            false => Err(format!(
-                "{queued} places in queues, but {places} are waited in"
-            )),
-        }
-    }
-
-    /// The next futex word behind `after` that somebody sleeps on.
-    pub(crate) fn next_futex(&self, after: Option<FutexKey>) -> Option<FutexKey> {
-        use core::ops::Bound::{Excluded, Unbounded};
-        let from = match after {
-            Some(key) => Excluded(WaitKey::Futex(key)),
-            None => Unbounded,
-        };
-        self.waits
-            .queues
-            .range((from, Unbounded))
-            .find_map(|(key, _)| match key {
-                WaitKey::Futex(key) => Some(*key),
-                _ => None,
-            })
-    }
-
-    /// Lets a parked task wait for another key instead of one of its own.
-    pub(crate) fn move_waiter(&mut self, thread: ThreadId, from: WaitKey, to: WaitKey) {
-        let keys = self
-            .tasks
-            .get_mut(thread)
-            .and_then(|task| task.call.as_mut())
-            .and_then(|call| call.wait.as_mut());
-        let Some(key) = keys.and_then(|wait| wait.keys.iter_mut().find(|key| **key == from)) else {
-            return;
-        };
-        *key = to;
-        if let Some(queue) = self.waits.queues.get_mut(&from) {
-            if let Some(at) = queue.iter().position(|&other| other == thread) {
-                queue.remove(at);
-            }
-            if queue.is_empty() {
-                self.waits.queues.remove(&from);
-            }
-        }
-        self.waits.queues.entry(to).or_default().push_back(thread);
-    }
-
-    /// The tasks waiting for a key, longest first.
-    pub(crate) fn waiters(&self, key: WaitKey) -> impl Iterator<Item = ThreadId> + '_ {
-        self.waits.queues.get(&key).into_iter().flatten().copied()
     }
 }

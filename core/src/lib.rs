@@ -1,9 +1,9 @@
 //! The application kernel of varve: Linux system calls, tasks, memory management, VFS and layered images as
 //! a state machine.
 //!
-//! The crate is `no_std`, holds no `unsafe`, reads no clock, draws no randomness and calls the host only through
-//! the traits in [`port`]. A run is a function of the boot configuration ([`boot::BootConfig`]) and the ordered list of
-//! inputs ([`event::Input`]); what the kernel wants done comes out as [`event::Output`]s.
+//! The crate is `no_std`, holds no `unsafe`, reads no clock, draws no randomness and calls the host only
+//! through the traits in [`port`]. A run is a function of the boot configuration ([`boot::BootConfig`]) and
+//! the ordered list of inputs ([`event::Input`]); what the kernel wants done comes out as [`event::Output`]s.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ pub mod memhost;
 pub mod mm;
 mod ns;
 pub mod port;
+mod ranges;
 mod rng;
 pub mod stack;
 pub mod syscall;

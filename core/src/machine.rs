@@ -24,7 +24,8 @@ impl FrameNo {
     }
 }
 
-/// The general registers of a guest thread, in the order of the kernel's `struct user_regs_struct` (`sys/user.h`).
+/// The general registers of a guest thread, in the order of the kernel's `struct user_regs_struct`
+/// (`sys/user.h`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(C)]
 #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
@@ -94,6 +95,10 @@ pub enum Trap {
     Exception(Exception),
     /// A host stopped the thread because [`Output::Interrupt`](crate::event::Output::Interrupt) asked for it.
     Interrupted,
+    /// The host has no room for another mapping of the thread's address space. Nothing runs in that space
+    /// until the kernel has taken all pages away from the host (an
+    /// [`Output::Unmap`](crate::event::Output::Unmap) of all addresses); they come back as they are touched.
+    Crowded,
     /// The host lost the thread (its process was killed from outside).
     Lost,
 }

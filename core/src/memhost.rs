@@ -1,7 +1,10 @@
-//! The in-memory host: all ports over plain vectors, and a machine whose guests are sequences of system calls.
+//! The in-memory host: all ports over plain vectors, and a machine whose guests are sequences of system
+//! calls.
 //!
-//! It has the same boundary as the ptrace and KVM hosts. Time is a number, faults are injected by plain fields, every input is logged and a
-//! log can be replayed; [`Machine::record`] writes the [`journal`](crate::journal) that real hosts write. Tests, the fuzzer and the benchmark of the kernel itself run on it.
+//! It has the same boundary as the ptrace and KVM hosts. Time is a number, faults are injected by plain
+//! fields, every input is logged and a log can be replayed; [`Machine::record`] writes the
+//! [`journal`](crate::journal) that real hosts write. Tests, the fuzzer and the benchmark of the kernel
+//! itself run on it.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -15,13 +18,20 @@ use crate::boot::{BootConfig, BootError, Init, Stdio, Tree, User};
 use crate::event::{ExitStatus, HostCall, HostResult, Input, Level, Now, OpId, Output};
 use crate::journal::{Header, ImageNote, Recorder};
 use crate::machine::{Backing, FrameNo, ImageId, Prot, Regs, SpaceId, ThreadId, Trap};
-use crate::port::{Block, HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, Xstate};
+use crate::port::{
+    Block, HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, WordOffset, Xstate,
+};
 
 /// Frames in a vector; untouched ones cost nothing.
 #[derive(Clone, Debug, Default)]
 pub struct MemMemory {
     frames: Vec<Option<Box<[u8; PAGE_SIZE as usize]>>>,
     limit: u32,
+    /// What [`Memory::settled`] answers; nothing: guests see at once what outputs have done. Otherwise
+    /// whoever uses a frame anew that a guest may still reach is found out.
+    pub settled: Option<u64>,
+    /// Frames that were taken away from guests, each with the number of the last batch that did.
+    taken: BTreeMap<u32, u64>,
 }
 
 impl MemMemory {
@@ -34,6 +44,20 @@ impl MemMemory {
             let part = (PAGE_SIZE - within).min(end - at);
             each((at / PAGE_SIZE) as usize, within as usize, part as usize);
             at += part;
+        }
+    }
+
+    /// A frame is made ready for new use, or given back.
+    ///
+    /// # Panics
+    /// If a guest may still reach it.
+    fn used_anew(&self, index: usize) {
+        let batch = self.taken.get(&(index as u32));
+        if let (Some(settled), Some(&batch)) = (self.settled, batch) {
+            assert!(
+                batch < settled,
+                "frame {index} is used anew, but was taken from a guest in batch {batch}, and {settled} are in force"
+            );
         }
     }
 
@@ -80,11 +104,17 @@ impl Memory for MemMemory {
 
     fn zero(&mut self, offset: u64, len: u64) {
         MemMemory::parts(offset, len, |index, within, len| {
+            if len as u64 == PAGE_SIZE {
+                self.used_anew(index);
+            }
             self.frame(index)[within..within + len].fill(0)
         });
     }
 
     fn copy(&mut self, to: u64, from: u64, len: u64) {
+        if len == PAGE_SIZE {
+            self.used_anew((to / PAGE_SIZE) as usize);
+        }
         let mut done = 0;
         let mut buf = [0; PAGE_SIZE as usize];
         while done < len {
@@ -98,24 +128,29 @@ impl Memory for MemMemory {
 
     fn discard(&mut self, first: FrameNo, count: u32) {
         for index in first.0..first.0 + count {
+            self.used_anew(index as usize);
             if let Some(frame) = self.frames.get_mut(index as usize) {
                 *frame = None;
             }
         }
     }
 
-    fn load_u32(&self, offset: u64) -> u32 {
+    fn load_u32(&self, at: WordOffset) -> u32 {
         let mut word = [0; 4];
-        self.read(offset, &mut word);
+        self.read(at.get(), &mut word);
         u32::from_le_bytes(word)
     }
 
-    fn compare_exchange_u32(&mut self, offset: u64, old: u32, new: u32) -> u32 {
-        let found = self.load_u32(offset);
+    fn compare_exchange_u32(&mut self, at: WordOffset, old: u32, new: u32) -> u32 {
+        let found = self.load_u32(at);
         if found == old {
-            self.write(offset, &new.to_le_bytes());
+            self.write(at.get(), &new.to_le_bytes());
         }
         found
+    }
+
+    fn settled(&self) -> u64 {
+        self.settled.unwrap_or(u64::MAX)
     }
 }
 
@@ -251,6 +286,8 @@ impl<T: HostTree> MemHost<T> {
             memory: MemMemory {
                 frames: Vec::new(),
                 limit: frames,
+                settled: None,
+                taken: BTreeMap::new(),
             },
             images: MemImages(
                 images
@@ -302,7 +339,7 @@ pub fn bare(root: Tree) -> BootConfig {
         seed: [7; 32],
         cpus: 2,
         stdio: [Stdio::Stream; 3],
-        strace: false,
+        strace: None,
         cpuinfo: Vec::new(),
         vdso: false,
         capabilities: crate::boot::DEFAULT_CAPABILITIES,
@@ -325,6 +362,7 @@ pub fn empty_root() -> Tree {
 const START: Now = Now {
     mono: 0,
     real: 1_700_000_000_000_000_000,
+    spent: 0,
 };
 
 /// What the machine knows of a guest thread.
@@ -351,11 +389,14 @@ pub struct Machine<T = NoTree> {
     pub now: Now,
     /// Nanoseconds that pass with each input.
     pub tick: u64,
+    /// What handling each input takes, in nanoseconds, beside the tick.
+    pub spent: u64,
     /// All threads that have not ended.
     pub threads: BTreeMap<ThreadId, Thread>,
     /// The pages that the host would have mapped.
     pub pages: BTreeMap<(SpaceId, u64), (Backing, Prot)>,
-    /// What standard input still holds; reads past it wait until [`Machine::feed`], or see the end if `stdin_closed`.
+    /// What standard input still holds; reads past it wait until [`Machine::feed`], or see the end if
+    /// `stdin_closed`.
     pub stdin: VecDeque<u8>,
     /// Standard input has an end.
     pub stdin_closed: bool,
@@ -375,6 +416,9 @@ pub struct Machine<T = NoTree> {
     pub lines: Vec<String>,
     /// The tick that the kernel asked for.
     pub deadline: Option<u64>,
+    /// Called with `true` before the kernel is given an input, and with `false` after: to find out what it
+    /// does then.
+    pub watch: Option<fn(bool)>,
     waiting: VecDeque<(OpId, HostCall)>,
     /// Writes the journal of the run, if it is recorded.
     recorder: Option<Recorder<Vec<u8>>>,
@@ -390,7 +434,8 @@ impl<T: HostTree> Machine<T> {
         Ok(Machine::start(kernel, host, None))
     }
 
-    /// Boots a kernel and records the run; [`finish`](Machine::finish) gives the journal. Images have no digests in it.
+    /// Boots a kernel and records the run; [`finish`](Machine::finish) gives the journal. Images have no
+    /// digests in it.
     ///
     /// # Errors
     /// As [`Kernel::boot`].
@@ -432,6 +477,7 @@ impl<T: HostTree> Machine<T> {
             host,
             now: START,
             tick: 1000,
+            spent: 0,
             threads: BTreeMap::new(),
             pages: BTreeMap::new(),
             stdin: VecDeque::new(),
@@ -444,6 +490,7 @@ impl<T: HostTree> Machine<T> {
             last: Vec::new(),
             lines: Vec::new(),
             deadline: None,
+            watch: None,
             waiting: VecDeque::new(),
             recorder,
         };
@@ -459,8 +506,10 @@ impl<T: HostTree> Machine<T> {
 
     /// Hands in one input and executes the outputs, without host operations.
     pub fn input(&mut self, input: Input) {
-        self.now.mono += self.tick;
-        self.now.real += self.tick;
+        let passed = self.tick + self.spent;
+        self.now.mono += passed;
+        self.now.real += passed;
+        self.now.spent = self.spent;
         self.input_at(self.now, input);
     }
 
@@ -471,11 +520,14 @@ impl<T: HostTree> Machine<T> {
             state.runs = false;
         }
         self.log.push((now, input.clone()));
+        let watch = self.watch.unwrap_or(|_| {});
         let (kernel, ports) = (&mut self.kernel, &mut self.host.ports());
+        watch(true);
         match &mut self.recorder {
             None => kernel.handle(ports, now, input),
             Some(recorder) => recorder.handle(kernel, ports, now, input),
         }
+        watch(false);
         self.drain();
     }
 
@@ -511,6 +563,7 @@ impl<T: HostTree> Machine<T> {
     /// Lets time pass, with the ticks that the kernel asked for.
     pub fn advance(&mut self, nanos: u64) {
         let end = self.now.mono + nanos;
+        self.now.spent = 0;
         while let Some(at) = self.deadline.filter(|&at| at <= end) {
             let step = at.saturating_sub(self.now.mono);
             self.now.mono += step;
@@ -553,8 +606,8 @@ impl<T: HostTree> Machine<T> {
         result
     }
 
-    /// Runs a log of inputs on this freshly booted machine: equal logs give equal outputs and digests. Memory that the guest wrote by
-    /// itself (`poke`) has to be written again by the caller.
+    /// Runs a log of inputs on this freshly booted machine: equal logs give equal outputs and digests. Memory
+    /// that the guest wrote by itself (`poke`) has to be written again by the caller.
     pub fn replay(&mut self, log: &[(Now, Input)]) {
         for (now, input) in log {
             self.input_at(*now, input.clone());
@@ -575,10 +628,34 @@ impl<T: HostTree> Machine<T> {
         }
     }
 
+    /// Number of the last input, whose outputs have been executed.
+    pub fn batch(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    /// Notes that a page is no longer mapped where it was.
+    fn take_away(&mut self, backing: Backing) {
+        let batch = self.batch();
+        if let Backing::Memory(frame) = backing {
+            self.host.memory.taken.insert(frame.0, batch);
+        }
+    }
+
+    /// Unmaps pages of a space.
+    fn unmap(&mut self, space: SpaceId, addr: u64, len: u64) {
+        let range = (space, addr)..(space, addr.saturating_add(len));
+        let gone: Vec<_> = self.pages.range(range).map(|(&page, _)| page).collect();
+        for page in gone {
+            if let Some((backing, _)) = self.pages.remove(&page) {
+                self.take_away(backing);
+            }
+        }
+    }
+
     fn execute(&mut self, output: Output) {
         match output {
             Output::CreateSpace(_) => {}
-            Output::DropSpace(space) => self.pages.retain(|&(owner, _), _| owner != space),
+            Output::DropSpace(space) => self.unmap(space, 0, u64::MAX),
             Output::Map {
                 space,
                 addr,
@@ -594,17 +671,15 @@ impl<T: HostTree> Machine<T> {
                             offset: offset + page * PAGE_SIZE,
                         },
                     };
-                    self.pages
-                        .insert((space, addr + page * PAGE_SIZE), (backing, prot));
+                    let key = (space, addr + page * PAGE_SIZE);
+                    if let Some((old, _)) = self.pages.insert(key, (backing, prot))
+                        && old != backing
+                    {
+                        self.take_away(old);
+                    }
                 }
             }
-            Output::Unmap { space, addr, len } => {
-                let range = (space, addr)..(space, addr.saturating_add(len));
-                let gone: Vec<_> = self.pages.range(range).map(|(&page, _)| page).collect();
-                for page in gone {
-                    self.pages.remove(&page);
-                }
-            }
+            Output::Unmap { space, addr, len } => self.unmap(space, addr, len),
             Output::Protect {
                 space,
                 addr,
@@ -670,7 +745,8 @@ impl<T: HostTree> Machine<T> {
             }
             Output::Host { op, call, .. } => self.waiting.push_back((op, call)),
             Output::CancelHost(op) => {
-                // The operation is answered all the same, with EINTR: replace it by one that ends so at once. A write has been done.
+                // The operation is answered all the same, with EINTR: replace it by one that ends so at once.
+                // A write has been done.
                 let idle = |call: &HostCall| !matches!(call, HostCall::Write { .. });
                 if let Some(entry) = self
                     .waiting
@@ -688,12 +764,12 @@ impl<T: HostTree> Machine<T> {
                 let level = match level {
                     Level::Debug => "debug",
                     Level::Info => "info",
-                    Level::Warn => "warn",
+                    Level::Warn | Level::Killed => "warn",
                     Level::Error => "error",
                 };
                 self.lines.push(alloc::format!("{level}: {line}"));
             }
-            Output::Strace { tid, line } => self.lines.push(alloc::format!("[{tid}] {line}")),
+            Output::Strace { tid, line, .. } => self.lines.push(alloc::format!("[{tid}] {line}")),
             Output::Exit(status) => self.exit = Some(status),
         }
     }

@@ -1,23 +1,52 @@
 //! The ports: the only traits through which the core reaches its host.
 //!
-//! Calls through a port are synchronous, never wait and are arguments of [`Kernel::handle`](crate::Kernel::handle), not
-//! fields of the kernel, so that a kernel stays a value that can be cloned, hashed and compared.
+//! Calls through a port are synchronous, never wait and are arguments of
+//! [`Kernel::handle`](crate::Kernel::handle), not fields of the kernel, so that a kernel stays a value that
+//! can be cloned, hashed and compared.
 
 use alloc::vec::Vec;
 
 use crate::abi::Errno;
 use crate::machine::{FrameNo, ImageId, ThreadId};
 
+/// The offset in the memory file of a 4-byte word that is aligned: nothing else can be changed atomically.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WordOffset(u64);
+
+impl WordOffset {
+    /// `None` if there is no aligned word at this offset.
+    pub fn new(offset: u64) -> Option<WordOffset> {
+        offset.is_multiple_of(4).then_some(WordOffset(offset))
+    }
+
+    /// The first word of a frame.
+    pub fn of_frame(frame: FrameNo) -> WordOffset {
+        WordOffset(frame.offset())
+    }
+
+    /// The offset in bytes, a multiple of 4.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
 /// The memory file: frames of guest memory, addressed by byte offset.
 ///
-/// Offsets and lengths stay inside `[0, frames() * 4096)`; the core never asks for more, an implementation may panic there.
-/// Frames never touched before read as zeros. Guest threads may change the bytes at the same time; each call is one
-/// pass over them.
+/// Offsets and lengths stay inside `[0, frames() * 4096)`; the core never asks for more, an implementation
+/// may panic there. Frames never touched before read as zeros. Guest threads may change the bytes at the same
+/// time; each call is one pass over them.
 pub trait Memory {
     /// Number of frames the file can hold.
     fn frames(&self) -> u32;
     /// Copies bytes at `offset` into `buf`.
     fn read(&self, offset: u64, buf: &mut [u8]);
+    /// Adds `len` bytes at `offset` to the end of `to`. A host that can spare itself zeroing room for them
+    /// first does.
+    fn append(&self, offset: u64, len: usize, to: &mut Vec<u8>) {
+        let old = to.len();
+        to.resize(old + len, 0);
+        self.read(offset, &mut to[old..]);
+    }
     /// Copies `data` to `offset`.
     fn write(&mut self, offset: u64, data: &[u8]);
     /// Zeroes `len` bytes at `offset`.
@@ -26,10 +55,26 @@ pub trait Memory {
     fn copy(&mut self, to: u64, from: u64, len: u64);
     /// Gives `count` frames from `first` back to the host; they read as zeros afterwards.
     fn discard(&mut self, first: FrameNo, count: u32);
-    /// Atomically loads the 4-byte aligned word at `offset` (futex(2)).
-    fn load_u32(&self, offset: u64) -> u32;
-    /// Atomically replaces the 4-byte aligned word at `offset` by `new` if it is `old`; returns what was there.
-    fn compare_exchange_u32(&mut self, offset: u64, old: u32, new: u32) -> u32;
+    /// Atomically loads a word (futex(2)).
+    fn load_u32(&self, at: WordOffset) -> u32;
+    /// Atomically replaces a word by `new` if it is `old`; returns what was there.
+    fn compare_exchange_u32(&mut self, at: WordOffset, old: u32, new: u32) -> u32;
+    /// How many batches of outputs are in force: batch 0 are those of the boot, batch `n` those of the `n`-th
+    /// input. Batch `n` is when `n` is less than the answer: every guest thread that could reach what the
+    /// batch took away (by unmapping or replacing, with its space, because it was ended) has been seen
+    /// stopped since, as for all batches before. Frames that became free later are not used yet. The answer
+    /// never gets less. A host whose guests see at once what outputs have done need not say anything.
+    fn settled(&self) -> u64 {
+        u64::MAX
+    }
+    /// Copies bytes at `offset` into `buf` for people to look at, which is no part of the run: what the call
+    /// that is under way wrote there, or else (`written` false) read there, where that is all that is known.
+    /// `false` if it is not known.
+    fn glance(&self, offset: u64, buf: &mut [u8], written: bool) -> bool {
+        let _ = written;
+        self.read(offset, buf);
+        true
+    }
 }
 
 /// The bytes of one image file.
@@ -44,6 +89,11 @@ pub trait Block {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Errno>;
     /// The whole file where it is mapped into the host.
     fn slice(&self) -> Option<&[u8]>;
+    /// Fills `buf` from `offset` for people to look at, which is no part of the run. `false` if the bytes are
+    /// not known.
+    fn glance(&self, offset: u64, buf: &mut [u8]) -> bool {
+        self.read_at(offset, buf).is_ok()
+    }
     /// Whether guests may map the file as it is; else they get frames with copies of its pages.
     fn is_mappable(&self) -> bool {
         true
@@ -56,7 +106,8 @@ pub trait Images {
     fn image(&self, id: ImageId) -> Option<&dyn Block>;
 }
 
-/// A file or directory of a host directory tree. Given out by the port; valid until the run ends.
+/// A file or directory of a host directory tree. Given out by the port; a number until the run ends, also of
+/// a file that is gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub u64);
 
@@ -78,6 +129,8 @@ pub struct NodeAttr {
     pub ino: u64,
     /// Modification time: seconds and nanoseconds since the epoch.
     pub mtime: (i64, u32),
+    /// Whether it has a POSIX ACL, which is its extended attribute `system.posix_acl_access`.
+    pub acl: bool,
 }
 
 /// An entry of a directory of a host tree.
@@ -89,11 +142,15 @@ pub struct NodeEntry {
     pub kind: u8,
 }
 
-/// Read-only access to host directory trees. No call follows a symbolic link or leaves the tree it started in.
+/// Read-only access to host directory trees. No call follows a symbolic link or leaves the tree it started
+/// in.
+///
+/// A node that is not there any more, or no longer the same file, is `ESTALE`.
 pub trait HostTree {
     /// The root directory of tree number `tree` of the boot configuration.
     fn root(&mut self, tree: u32) -> Result<NodeId, Errno>;
-    /// The node called `name` (one component, not `.` or `..`) in directory `dir`.
+    /// The node called `name` (one component, not `.` or `..`) in directory `dir`: the same one each time as
+    /// long as it is the same file.
     fn lookup(&mut self, dir: NodeId, name: &[u8]) -> Result<NodeId, Errno>;
     /// Attributes of a node.
     fn attr(&mut self, node: NodeId) -> Result<NodeAttr, Errno>;
@@ -101,7 +158,9 @@ pub trait HostTree {
     fn read_dir(&mut self, dir: NodeId) -> Result<Vec<NodeEntry>, Errno>;
     /// Target of a symbolic link.
     fn read_link(&mut self, node: NodeId) -> Result<Vec<u8>, Errno>;
-    /// Opens a regular file for reading and mapping; the same id for the same node each time.
+    /// Opens a regular file for reading and mapping. The length of the image is what the file may come to
+    /// have, at least its size now; another image is given when it has grown beyond. Reading past the file's
+    /// end is `EIO`.
     fn open(&mut self, node: NodeId) -> Result<ImageId, Errno>;
     /// Names of the extended attributes of a node.
     fn list_xattr(&mut self, node: NodeId) -> Result<Vec<Vec<u8>>, Errno>;
@@ -109,8 +168,8 @@ pub trait HostTree {
     fn get_xattr(&mut self, node: NodeId, name: &[u8]) -> Result<Vec<u8>, Errno>;
 }
 
-/// The vector and floating-point state of guest threads, in the format of `XSAVE` (not compacted), as Linux puts it into a
-/// signal frame. Only called for a thread that is stopped.
+/// The vector and floating-point state of guest threads, in the format of `XSAVE` (not compacted), as Linux
+/// puts it into a signal frame. Only called for a thread that is stopped.
 pub trait Xstate {
     /// Size in bytes of the state on this host, 512 (FXSAVE only) or more.
     fn size(&self) -> usize;

@@ -5,7 +5,8 @@ use core::hash::{Hash, Hasher};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
-/// A deterministic source of random bytes for `getrandom`, `AT_RANDOM`, address space layout and random devices.
+/// A deterministic source of random bytes for `getrandom`, `AT_RANDOM`, address space layout and random
+/// devices.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(ChaCha20Rng);
 

@@ -1,7 +1,9 @@
-//! A stack of image layers, read-only and without a kernel around it: the same resolver that a sandbox uses, for tools and mounts.
+//! A stack of image layers, read-only and without a kernel around it: the same resolver that a sandbox uses,
+//! for tools and mounts.
 //!
-//! [`Stack`] is a value like the kernel: images are arguments of its calls. Inodes go by number, as in a sandbox. A merged directory's
-//! number is only known while it is referenced: [`Stack::lookup`] gives a reference, [`Stack::forget`] takes it back.
+//! [`Stack`] is a value like the kernel: images are arguments of its calls. Inodes go by number, as in a
+//! sandbox. A merged directory's number is only known while it is referenced: [`Stack::lookup`] gives a
+//! reference, [`Stack::forget`] takes it back.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,8 +13,11 @@ use crate::boot::{BootError, Layer, MergedIndex, Tree};
 use crate::event::Now;
 use crate::machine::{FrameNo, ImageId, ThreadId};
 use crate::mm::Frames;
-use crate::port::{HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, Xstate};
-use crate::vfs::filesystem::{FsCx, Ino, InodeOps, Source as FsSource};
+use crate::port::{
+    HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, WordOffset, Xstate,
+};
+use crate::vfs::acl::Acls;
+use crate::vfs::filesystem::{FsCx, Ino, InodeOps, Sought, Source as FsSource};
 use crate::vfs::union::UnionFs;
 
 pub use crate::imgfs::{Extent, Source};
@@ -26,7 +31,8 @@ const LAYER_SHIFT: u32 = 48;
 pub struct Inode(pub u64);
 
 impl Inode {
-    /// Position of the layer it is from, 0 the lowest; of a merged directory the topmost. In a stack with a merged index all are from 0, the index.
+    /// Position of the layer it is from, 0 the lowest; of a merged directory the topmost. In a stack with a
+    /// merged index all are from 0, the index.
     pub fn layer(self) -> usize {
         (self.0 >> LAYER_SHIFT).saturating_sub(1) as usize
     }
@@ -95,6 +101,8 @@ impl Stack {
         run: impl FnOnce(&mut UnionFs, &mut FsCx<'_, '_>) -> R,
     ) -> R {
         let mut no = (NoHost, NoHost, NoHost);
+        // Nobody asks here what somebody may do.
+        let mut acls = Acls::default();
         let mut ports = Ports {
             memory: &mut no.0,
             images,
@@ -104,6 +112,7 @@ impl Stack {
         let mut cx = FsCx {
             ports: &mut ports,
             frames: &mut self.frames,
+            acls: &mut acls,
             now: Now::default(),
         };
         run(&mut self.fs, &mut cx)
@@ -114,7 +123,8 @@ impl Stack {
         Inode(self.fs.root().0)
     }
 
-    /// What was found damaged since the last call, a line each, naming image, inode and field. Only the first few are kept.
+    /// What was found damaged since the last call, a line each, naming image, inode and field. Only the first
+    /// few are kept.
     pub fn take_faults(&mut self) -> Vec<String> {
         self.fs.take_faults()
     }
@@ -149,7 +159,8 @@ impl Stack {
         self.with(images, |fs, cx| fs.read_link(cx, Ino(inode.0)))
     }
 
-    /// Gives the entries of a directory behind `cookie` (0: all) until `each` returns `false`, without `.` and `..`, each name once.
+    /// Gives the entries of a directory behind `cookie` (0: all) until `each` returns `false`, without `.`
+    /// and `..`, each name once.
     ///
     /// # Errors
     /// `ENOTDIR`; damage.
@@ -182,7 +193,9 @@ impl Stack {
         inode: Inode,
         offset: u64,
     ) -> Result<Option<Extent>, Errno> {
-        let extent = self.with(images, |fs, cx| fs.extent(cx, Ino(inode.0), offset))?;
+        let extent = self.with(images, |fs, cx| {
+            fs.extent(cx, Ino(inode.0), offset, u64::MAX)
+        })?;
         let Some(extent) = extent else {
             return Ok(None);
         };
@@ -206,10 +219,15 @@ impl Stack {
         &mut self,
         images: &dyn Images,
         inode: Inode,
-        offset: u64,
+        mut offset: u64,
         data: bool,
     ) -> Result<u64, Errno> {
-        self.with(images, |fs, cx| fs.seek(cx, Ino(inode.0), offset, data))
+        loop {
+            match self.with(images, |fs, cx| fs.seek(cx, Ino(inode.0), offset, data))? {
+                Sought::At(at) => return Ok(at),
+                Sought::Later(at) => offset = at,
+            }
+        }
     }
 
     /// Fills `buf` with bytes of a regular file; gives how many there were.
@@ -279,10 +297,10 @@ impl Memory for NoHost {
     fn zero(&mut self, _: u64, _: u64) {}
     fn copy(&mut self, _: u64, _: u64, _: u64) {}
     fn discard(&mut self, _: FrameNo, _: u32) {}
-    fn load_u32(&self, _: u64) -> u32 {
+    fn load_u32(&self, _: WordOffset) -> u32 {
         0
     }
-    fn compare_exchange_u32(&mut self, _: u64, _: u32, _: u32) -> u32 {
+    fn compare_exchange_u32(&mut self, _: WordOffset, _: u32, _: u32) -> u32 {
         0
     }
 }

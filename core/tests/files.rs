@@ -1,8 +1,9 @@
 //! System calls on files, on the in-memory host: the answers must be those that Linux gave to the same calls.
 //!
-//! The files under `scenarios/` hold one call a line with its result behind ` = `: a number, or the name of an error. Arguments are
-//! numbers, constants joined by `|`, `"text"` (`"text"*9` repeats it), `{1,2}` (a vector of 64-bit words, `{i:1,2}` of 32-bit words) and
-//! `buf+N` (one buffer for the whole scenario). `show` looks into the buffer, `fill` writes to it, `== name` starts on an empty root.
+//! The files under `scenarios/` hold one call a line with its result behind ` = `: a number, or the name of
+//! an error. Arguments are numbers, constants joined by `|`, `"text"` (`"text"*9` repeats it), `{1,2}` (a
+//! vector of 64-bit words, `{i:1,2}` of 32-bit words) and `buf+N` (one buffer for the whole scenario). `show`
+//! looks into the buffer, `fill` writes to it, `== name` starts on an empty root.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,8 @@ struct Scenario {
 
 impl Scenario {
     fn new(constants: &BTreeMap<String, u64>) -> Scenario {
-        let config = memhost::bare(memhost::empty_root());
+        let mut config = memhost::bare(memhost::empty_root());
+        config.capabilities = u64::MAX;
         let machine = Machine::boot(config, MemHost::new(4096, Vec::new())).expect("boots");
         let thread = machine.first();
         let mut scenario = Scenario {
@@ -249,4 +251,9 @@ fn data() {
 #[test]
 fn attributes() {
     run(include_str!("scenarios/attr.txt"));
+}
+
+#[test]
+fn pipes_flags_and_notices() {
+    run(include_str!("scenarios/pipes.txt"));
 }

@@ -4,6 +4,7 @@ mod guest;
 
 use guest::*;
 use varve_core::machine::ThreadId;
+use varve_core::memhost::{BARE_ADDR, BARE_LEN};
 
 const FUTEX: u64 = 202;
 const MMAP: u64 = 9;
@@ -456,4 +457,171 @@ fn the_later_calls_do_the_same() {
     assert_eq!(call(&mut m, a, FUTEX_REQUEUE2, &[DATA + 0x400, 0, 0, 1]), 1);
     assert_eq!(call(&mut m, a, FUTEX_WAKE2, &[B, 1, 1, 2]), 1);
     assert_eq!(m.result(b), Some(0));
+}
+
+/// Addresses that are no words, and what Linux answers for them: odd in memory, across the end of memory,
+/// behind it, and the kernel's.
+const STRANGE: [u64; 7] = [
+    A + 1,
+    A + 2,
+    BARE_ADDR + BARE_LEN - 2,
+    BARE_ADDR + BARE_LEN,
+    0xffff_8000_0000_0000,
+    0xffff_8000_0000_0001,
+    1,
+];
+const NO_WORDS: [i64; 7] = [
+    -EINVAL, -EINVAL, -EINVAL, -EFAULT, -EFAULT, -EINVAL, -EINVAL,
+];
+
+#[test]
+fn only_aligned_addresses_of_users_are_words() {
+    let (mut m, a, []) = threads();
+    time(&mut m, a, 0);
+    let number = |op: u64| matches!(op, REQUEUE | CMP_REQUEUE | WAKE_OP | CMP_REQUEUE_PI);
+    // What each operation says of an aligned private word behind the end of memory, if that is not EFAULT: it
+    // does not touch it.
+    let untouched = |op: u64| matches!(op, WAKE | WAKE_BITSET | REQUEUE | WAKE_OP);
+    let ops = (WAIT..=LOCK_PI2).filter(|&op| op != 2 && op != UNLOCK_PI);
+    for (command, private) in ops.flat_map(|op| [(op, 0), (op, PRIVATE)]) {
+        let fourth = if number(command) { 1 } else { TIME };
+        for (addr, expected) in STRANGE.into_iter().zip(NO_WORDS) {
+            let behind = addr == BARE_ADDR + BARE_LEN && private != 0;
+            let expected = if behind && untouched(command) {
+                0
+            } else {
+                expected
+            };
+            // Bits to wake; nothing that a word before could forbid.
+            let last = if matches!(command, WAIT_BITSET | WAKE_BITSET) {
+                ANY
+            } else {
+                0
+            };
+            let rest = [1, fourth, B, last];
+            let result = op(&mut m, a, addr, command | private, &rest);
+            assert_eq!(result, expected, "{command} {private} {addr:#x}");
+        }
+        // The second word.
+        if number(command) || command == WAIT_REQUEUE_PI {
+            for (addr, expected) in STRANGE.into_iter().zip(NO_WORDS) {
+                let behind = addr == BARE_ADDR + BARE_LEN && private != 0;
+                let expected = match command {
+                    REQUEUE | CMP_REQUEUE if behind => 0,
+                    WAIT_REQUEUE_PI if behind => -ETIMEDOUT,
+                    _ => expected,
+                };
+                set(&mut m, a, B, 0);
+                let value = u64::from(command != WAIT_REQUEUE_PI);
+                let rest = [value, fourth, addr, 0];
+                let result = op(&mut m, a, B, command | private, &rest);
+                assert_eq!(result, expected, "{command} {private} second {addr:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unlock_looks_at_the_owner_before_it_looks_for_a_word() {
+    let (mut m, a, []) = threads();
+    let owner = tid(&mut m, a);
+    for private in [0, PRIVATE] {
+        for (addr, mine) in [
+            (A + 1, -EINVAL),
+            (A + 2, -EINVAL),
+            (A, 0),
+            (A + 4093, -EINVAL),
+        ] {
+            set(&mut m, a, addr, 0);
+            assert_eq!(op(&mut m, a, addr, UNLOCK_PI | private, &[]), -EPERM);
+            set(&mut m, a, addr, owner);
+            assert_eq!(op(&mut m, a, addr, UNLOCK_PI | private, &[]), mine);
+            set(&mut m, a, addr, 0);
+        }
+        for addr in &STRANGE[2..] {
+            assert_eq!(op(&mut m, a, *addr, UNLOCK_PI | private, &[]), -EFAULT);
+        }
+    }
+}
+
+#[test]
+fn the_later_calls_take_only_words_too() {
+    let (mut m, a, []) = threads();
+    // The structures themselves may lie anywhere.
+    let list = DATA + 0x401;
+    for (addr, expected) in STRANGE.into_iter().zip(NO_WORDS) {
+        let mut entries = |first: u64, second: u64| {
+            let words = [1, first, 2, 1, second, 2];
+            let bytes: Vec<u8> = words
+                .iter()
+                .flat_map(|word: &u64| word.to_le_bytes())
+                .collect();
+            m.poke(a, list, &bytes).unwrap();
+        };
+        entries(addr, A);
+        assert_eq!(call(&mut m, a, WAITV, &[list, 2, 0, 0, 0]), expected);
+        assert_eq!(call(&mut m, a, FUTEX_REQUEUE2, &[list, 0, 1, 1]), expected);
+        let mut entries = |first: u64, second: u64| {
+            let words = [0, first, 2, 1, second, 2];
+            let bytes: Vec<u8> = words
+                .iter()
+                .flat_map(|word: &u64| word.to_le_bytes())
+                .collect();
+            m.poke(a, list, &bytes).unwrap();
+        };
+        entries(A, addr);
+        assert_eq!(call(&mut m, a, FUTEX_REQUEUE2, &[list, 0, 1, 1]), expected);
+        assert_eq!(call(&mut m, a, FUTEX_WAKE2, &[addr, 1, 1, 2]), expected);
+        assert_eq!(
+            call(&mut m, a, FUTEX_WAIT2, &[addr, 1, 1, 2, 0, 0]),
+            expected
+        );
+    }
+}
+
+#[test]
+fn a_robust_list_ends_at_what_is_no_word() {
+    let (mut m, a, [b]) = threads();
+    let owner = tid(&mut m, b);
+    // Two entries, the word 16 bytes behind each; the first word of the second round is odd.
+    for odd in [0, 1] {
+        let (first, second) = (LIST + 0x40, LIST + 0x80);
+        for (addr, value) in [
+            (LIST, first),
+            (LIST + 8, 16 + odd),
+            (LIST + 16, 0),
+            (first, second),
+            (second, LIST),
+        ] {
+            m.poke(a, addr, &value.to_le_bytes()).unwrap();
+        }
+        set(&mut m, a, first + 16, owner);
+        set(&mut m, a, second + 16, owner);
+        let thread = if odd == 0 { b } else { thread(&mut m, a) };
+        let owner = tid(&mut m, thread);
+        for word in [first + 16 + odd, second + 16 + odd] {
+            set(&mut m, a, word, owner);
+        }
+        assert_eq!(call(&mut m, thread, SET_ROBUST, &[LIST, 24]), 0);
+        gone(&mut m, thread, EXIT, &[0]);
+        for at in [first + 16 + odd, second + 16 + odd] {
+            let expected = if odd == 0 { OWNER_DIED } else { owner };
+            assert_eq!(word(&mut m, a, at), expected, "{odd}");
+        }
+    }
+}
+
+#[test]
+fn the_word_of_a_thread_that_ends_is_cleared_at_any_address() {
+    const SET_TID_ADDRESS: u64 = 218;
+    let (mut m, a, [b]) = threads();
+    set(&mut m, a, A + 5, 77);
+    call(&mut m, b, SET_TID_ADDRESS, &[A + 5]);
+    gone(&mut m, b, EXIT, &[0]);
+    assert_eq!(word(&mut m, a, A + 5), 0);
+    for addr in STRANGE {
+        let c = thread(&mut m, a);
+        call(&mut m, c, SET_TID_ADDRESS, &[addr]);
+        gone(&mut m, c, EXIT, &[0]);
+    }
 }

@@ -571,7 +571,8 @@ fn look(
                 found.len() < 500
             });
             for (name, nid) in found {
-                // In a damaged directory a name may be out of the order that a lookup relies on: found or not, it does no harm.
+                // In a damaged directory a name may be out of the order that a lookup relies on: found or
+                // not, it does no harm.
                 let _ = fs.lookup(images, &inode, &name);
                 if queue.len() < limit {
                     queue.push(nid);
@@ -616,7 +617,8 @@ fn read_file(fs: &ImgFs, images: &MemImages, inode: &Inode) -> Result<(), ImgErr
     Ok(())
 }
 
-/// Where the metadata of an image is: superblock and device table, inodes with what follows them, directory blocks.
+/// Where the metadata of an image is: superblock and device table, inodes with what follows them, directory
+/// blocks.
 fn metadata(image: &[u8]) -> Vec<std::ops::Range<usize>> {
     let images = images(image.to_vec(), true);
     let fs = ImgFs::open(&images, IMAGE, &[]).unwrap();

@@ -188,7 +188,8 @@ fn message_queues_are_counted() {
     assert_eq!(free(&mut m), first);
 }
 
-/// What is to be undone belongs to a process and a set: the others keep theirs when one of the two is done with.
+/// What is to be undone belongs to a process and a set: the others keep theirs when one of the two is done
+/// with.
 #[test]
 fn undoing_is_by_process_and_set() {
     const SETVAL: u64 = 16;

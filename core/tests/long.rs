@@ -174,7 +174,7 @@ fn long_reads_and_writes_go_in_pieces_that_only_devices_are_interrupted_between(
     parks(&mut m, init, READV, &[zero, list, 1024]);
     m.advance(1);
     signal(&mut m);
-    assert_eq!(after_handler(&mut m, init), 48 << 20);
+    assert_eq!(after_handler(&mut m, init), 12 << 20);
 
     // Another process's memory.
     parks(

@@ -2,16 +2,19 @@
 
 mod guest;
 
+use guest::steps::call_in_pieces;
 use guest::{DATA, boot, call, fork, thread};
 use varve_core::event::{ExitStatus, Output};
 use varve_core::machine::{Access, Prot, ThreadId, Trap};
 use varve_core::memhost::{Machine, MemHost, bare, empty_root};
 
 const WRITE: u64 = 1;
+const OPEN: u64 = 2;
 const MMAP: u64 = 9;
 const PIPE: u64 = 22;
 const FORK: u64 = 57;
 const GETPPID: u64 = 110;
+const SETGROUPS: u64 = 116;
 const SENDTO: u64 = 44;
 const SOCKETPAIR: u64 = 53;
 const MSGGET: u64 = 68;
@@ -30,6 +33,8 @@ const PAGE: u64 = 4096;
 const PROT_WRITE: u64 = 2;
 /// `MAP_PRIVATE | MAP_ANONYMOUS`.
 const ANON: u64 = 0x22;
+/// `MAP_FIXED`.
+const FIXED: u64 = 0x10;
 
 #[test]
 fn a_barrier_waits_for_the_threads_that_run() {
@@ -181,6 +186,118 @@ fn what_the_kernel_holds_for_programs_is_counted() {
     }
 }
 
+/// Few pages, each with a table of its own, which a child of the process has again.
+fn spread(m: &mut Machine, thread: ThreadId, pages: u64) {
+    const TABLE: u64 = 512;
+    for number in 0..pages {
+        let at = 0x1000_0000 + number * TABLE * PAGE;
+        let fixed = [at, PAGE, RW, ANON | FIXED, u64::MAX, 0];
+        assert_eq!(call(m, thread, MMAP, &fixed), at as i64);
+        touch(m, thread, at, 1);
+    }
+}
+
+#[test]
+fn a_fork_that_needs_more_than_is_left_kills_and_succeeds() {
+    let mut m = limited(1000);
+    let first = m.first();
+    let large = fork(&mut m, first);
+    let own = map(&mut m, large, 500);
+    touch(&mut m, large, own, 500);
+    spread(&mut m, first, 200);
+    assert!(killed(&m).is_empty(), "{:?}", m.lines);
+    // The call goes on when there is room.
+    let child = call_in_pieces(&mut m, first, FORK, &[]).result;
+    assert_eq!(child, 3, "{:?}", m.lines);
+    assert_eq!(killed(&m).len(), 1, "{:?}", m.lines);
+    assert!(!m.threads.contains_key(&large));
+    m.kernel.check().unwrap();
+}
+
+#[test]
+fn a_fork_may_kill_its_own_process() {
+    let mut m = limited(1000);
+    let first = m.first();
+    let others: Vec<ThreadId> = (0..4).map(|_| fork(&mut m, first)).collect();
+    for &other in &others {
+        let own = map(&mut m, other, 100);
+        touch(&mut m, other, own, 100);
+    }
+    let large = fork(&mut m, first);
+    spread(&mut m, large, 260);
+    assert!(killed(&m).is_empty(), "{:?}", m.lines);
+    m.call(large, FORK, &[]);
+    assert_eq!(killed(&m).len(), 1, "{:?}", m.lines);
+    assert!(!m.threads.contains_key(&large));
+    // Nobody else had to go, and there is room again.
+    m.kernel.check().unwrap();
+    assert!(others.iter().all(|other| m.threads.contains_key(other)));
+    assert_eq!(call_in_pieces(&mut m, first, FORK, &[]).result, 7);
+}
+
+/// It ends in pieces, but nobody else has to go meanwhile.
+#[test]
+fn a_process_of_many_threads_is_killed_alone() {
+    const CLONE: u64 = 56;
+    let mut m = limited(6700);
+    let first = m.first();
+    let small = fork(&mut m, first);
+    let large = fork(&mut m, first);
+    let (at, own) = (map(&mut m, small, 20), map(&mut m, large, 500));
+    touch(&mut m, small, at, 20);
+    touch(&mut m, large, own, 500);
+    for _ in 0..1200 {
+        m.call(large, CLONE, &[guest::THREAD_FLAGS, 0, DATA, DATA, 0]);
+    }
+    spread(&mut m, first, 500);
+    assert!(killed(&m).is_empty(), "{:?}", m.lines);
+    let child = call_in_pieces(&mut m, first, FORK, &[]).result;
+    assert!(child > 0, "{:?}", m.lines);
+    assert_eq!(killed(&m).len(), 1, "{:?}", m.lines);
+    assert!(m.threads.contains_key(&small));
+    m.kernel.check().unwrap();
+}
+
+#[test]
+fn a_fork_fails_when_nobody_may_be_killed_for_it() {
+    let mut config = bare(empty_root());
+    config.memory_limit = Some(1000 * PAGE);
+    config.capabilities = u64::MAX;
+    let mut m = Machine::boot(config, MemHost::new(8192, Vec::new())).expect("the bare task boots");
+    let first = m.first();
+    m.poke(first, DATA, b"/proc/self/oom_score_adj\0-1000")
+        .unwrap();
+    let fd = call(&mut m, first, OPEN, &[DATA, 1, 0]) as u64;
+    assert_eq!(call(&mut m, first, WRITE, &[fd, DATA + 25, 5]), 5);
+    spread(&mut m, first, 450);
+    let forked = call_in_pieces(&mut m, first, FORK, &[]).result;
+    assert_eq!(forked, -ENOMEM, "{:?}", m.lines);
+    assert!(killed(&m).is_empty(), "{:?}", m.lines);
+    m.kernel.check().unwrap();
+}
+
+#[test]
+fn groups_that_are_inherited_count_once() {
+    const GROUPS_MAX: u64 = 65536;
+    let mut m = limited(1000);
+    let first = m.first();
+    let list = map(&mut m, first, GROUPS_MAX * 4 / PAGE);
+    assert_eq!(call(&mut m, first, SETGROUPS, &[GROUPS_MAX, list]), 0);
+    for _ in 0..30 {
+        fork(&mut m, first);
+    }
+    assert!(killed(&m).is_empty(), "{:?}", m.lines);
+    // Each has a list of its own now.
+    let all: Vec<ThreadId> = m.threads.keys().copied().collect();
+    for thread in all {
+        if m.threads.contains_key(&thread) {
+            m.call(thread, SETGROUPS, &[GROUPS_MAX, list]);
+            m.kernel.check().unwrap();
+        }
+    }
+    assert!(!killed(&m).is_empty(), "{:?}", m.lines);
+}
+
 #[test]
 fn files_in_memory_and_pipes_are_counted() {
     let mut m = limited(1000);
@@ -208,7 +325,12 @@ fn files_in_memory_and_pipes_are_counted() {
         if !m.threads.contains_key(&child) {
             break;
         }
-        assert_eq!(call(&mut m, child, PIPE, &[at]), 0);
+        // Making a pipe is counted too, so that the call itself may be the end of its process.
+        match m.call(child, PIPE, &[at]) {
+            Some(result) => assert_eq!(result, 0),
+            None => break,
+        }
+        m.kernel.check().unwrap();
         let end = m.peek(child, at + 4, 4).unwrap();
         let end = u64::from(u32::from_le_bytes(end.try_into().unwrap()));
         m.call(child, WRITE, &[end, at, 16 * PAGE]);
@@ -249,4 +371,44 @@ fn messages_are_counted() {
         }
         assert!(!m.threads.contains_key(&child), "{:?}", m.lines);
     }
+}
+
+#[test]
+fn unmapping_goes_as_far_as_linux_lets_programs_map() {
+    const MUNMAP: u64 = 11;
+    const END: u64 = 0x7fff_ffff_f000;
+    let mut m = boot();
+    let first = m.first();
+    for (addr, len, result) in [
+        (END - PAGE, PAGE, 0),
+        (END - 64 * PAGE, 64 * PAGE, 0),
+        (0, PAGE, 0),
+        (END, PAGE, -22),
+        (END - PAGE, 2 * PAGE, -22),
+        (0, END + 1, -22),
+        (0, 1 << 47, -22),
+        (1, PAGE, -22),
+        (0, 0, -22),
+    ] {
+        assert_eq!(
+            call(&mut m, first, MUNMAP, &[addr, len]),
+            result,
+            "{addr:#x} {len:#x}"
+        );
+    }
+}
+
+#[test]
+fn a_removed_segment_is_not_mapped_again() {
+    let mut m = boot();
+    let first = m.first();
+    let id = call(&mut m, first, 29, &[0, PAGE, 0o1700]) as u64;
+    let at = call(&mut m, first, 30, &[id, 0, 0]) as u64;
+    m.poke(first, at, b"x").unwrap();
+    assert_eq!(call(&mut m, first, 216, &[at, PAGE, 0, 0, 0]), 0);
+    assert_eq!(call(&mut m, first, 31, &[id, 0, 0]), 0);
+    for _ in 0..3 {
+        assert_eq!(call(&mut m, first, 216, &[at, PAGE, 0, 0, 0]), -22);
+    }
+    assert!(m.peek(first, at, 1).is_err());
 }

@@ -162,3 +162,46 @@ fn what_cannot_be_mounted_is_refused() {
     let error = refused(&|config| config.root.layers = vec![Layer::Image(ImageId(0)); 501]);
     assert!(matches!(error, BootError::Config(_)));
 }
+
+#[test]
+fn a_working_directory_may_go_up() {
+    for (cwd, at) in [
+        ("/work/../work/./dir/..", "/work"),
+        ("/../..", "/"),
+        ("/a/b/../c", "/a/c"),
+    ] {
+        let mut config = bare(empty_root());
+        config.cwd = cwd.into();
+        let mut machine = boot(config);
+        let thread = machine.first();
+        let len = machine.call(thread, 79, &[BUF, 100]).unwrap();
+        let text = machine.peek(thread, BUF, len as usize - 1).unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), at, "{cwd}");
+    }
+}
+
+#[test]
+fn a_link_to_what_lies_outside_the_root_shows_the_whole_path() {
+    let mut machine = boot(bare(empty_root()));
+    let thread = machine.first();
+    assert_eq!(with_path(&mut machine, MKDIR, "/n", &[0o755]), 0);
+    let proc = with_path(&mut machine, 2, "/proc", &[0]);
+    let file = with_path(&mut machine, 2, "/file", &[0o102, 0o644]);
+    assert!(proc >= 0 && file >= 0);
+    assert_eq!(with_path(&mut machine, 161, "/n", &[]), 0);
+    machine
+        .poke(thread, BUF, format!("self/fd/{file}\0").as_bytes())
+        .unwrap();
+    let len = machine.call(thread, 267, &[proc as u64, BUF, BUF + 100, 100]);
+    assert_eq!(
+        machine
+            .peek(thread, BUF + 100, len.unwrap() as usize)
+            .unwrap(),
+        b"/file"
+    );
+    let len = machine.call(thread, 79, &[BUF, 100]).unwrap();
+    assert_eq!(
+        machine.peek(thread, BUF, len as usize).unwrap(),
+        b"(unreachable)/\0"
+    );
+}

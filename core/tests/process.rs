@@ -352,3 +352,30 @@ fn forks_without_end_end_in_eagain() {
     assert_eq!((pid, word(&mut m, init, DATA)), (2, 9));
     assert!(call(&mut m, init, FORK, &[]) > 0, "there is room again");
 }
+
+/// An ended child is none that could stop or go on (`wait_task_zombie` of Linux).
+#[test]
+fn an_ended_child_does_not_stop() {
+    const WSTOPPED: u64 = 2;
+    let mut m = boot();
+    let init = m.first();
+    let child = fork(&mut m, init);
+    gone(&mut m, child, EXIT, &[3]);
+    for options in [
+        WSTOPPED,
+        WCONTINUED,
+        WSTOPPED | WCONTINUED,
+        WSTOPPED | WNOHANG,
+    ] {
+        let args = [P_ALL, 0, 0, options, 0];
+        assert_eq!(call(&mut m, init, WAITID, &args), -ECHILD);
+    }
+    let running = fork(&mut m, init);
+    assert_eq!(
+        call(&mut m, init, WAITID, &[P_ALL, 0, 0, WSTOPPED | WNOHANG, 0]),
+        0
+    );
+    parks(&mut m, init, WAITID, &[P_ALL, 0, 0, WSTOPPED, 0]);
+    gone(&mut m, running, EXIT, &[0]);
+    assert_eq!(m.result(init), Some(-ECHILD));
+}

@@ -696,3 +696,29 @@ fn interruptions_are_asked_for_once() {
     });
     assert!(!m.last.contains(&Output::Interrupt(child)));
 }
+
+/// What the first process passes over because it is the first one is said once for each signal; what others
+/// send it, too.
+#[test]
+fn the_first_process_says_what_it_ignores() {
+    const TERM: u64 = 15;
+    const ABRT: u64 = 6;
+    const CHLD: u64 = 17;
+    let mut m = boot();
+    let t = m.first();
+    let told = |m: &Guests, what: &str| {
+        let lines = m.lines.iter().filter(|line| line.contains(what));
+        lines.count()
+    };
+    for signal in [TERM, TERM, ABRT, CHLD] {
+        assert_eq!(call(&mut m, t, KILL, &[1, signal]), 0);
+    }
+    assert_eq!(told(&m, "the first process ignores SIGTERM"), 1);
+    assert_eq!(told(&m, "the first process ignores SIGABRT"), 1);
+    // Nobody acts on this one.
+    assert_eq!(told(&m, "SIGCHLD"), 0);
+    let child = fork(&mut m, t);
+    assert_eq!(call(&mut m, child, KILL, &[1, 10]), 0);
+    assert_eq!(told(&m, "the first process ignores SIGUSR1"), 1);
+    assert_eq!(told(&m, "the first process ignores"), 3);
+}

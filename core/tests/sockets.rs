@@ -1,7 +1,9 @@
-//! AF_UNIX sockets and asynchronous input and output on the in-memory host: waiting, files in messages, what is left behind.
+//! AF_UNIX sockets and asynchronous input and output on the in-memory host: waiting, files in messages, what
+//! is left behind.
 
 mod guest;
 
+use guest::steps::{call_in_pieces, settle_all};
 use guest::*;
 use varve_core::machine::ThreadId;
 use varve_core::memhost::{Machine, MemHost, bare, empty_root};
@@ -300,12 +302,14 @@ fn iocb(m: &mut Guests, t: ThreadId, at: u64, (opcode, fd): (u64, u64), (buf, le
     m.poke(t, at, &longs(&words)).unwrap();
 }
 
-/// Requests that tell the very counter that they wait for end one after the other, not inside each other; and there are so many at most.
+/// Requests that tell the very counter that they wait for end one after the other, not inside each other; and
+/// there are so many at most.
 #[test]
 fn polls_that_tell_what_they_wait_for() {
     const POLLS: u64 = 65536;
     const ARRAY_LEN: u64 = 1 << 20;
-    let mut m = boot();
+    let host = MemHost::new(1 << 14, Vec::new());
+    let mut m = Machine::boot(bare(empty_root()), host).unwrap();
     let t = m.first();
     let array = now(&mut m, t, "mmap", &[0, ARRAY_LEN, 3, 0x22, u64::MAX, 0]) as u64;
     m.poke(t, array, &longs(&vec![HEADER; ARRAY_LEN as usize / 8]))
@@ -317,15 +321,20 @@ fn polls_that_tell_what_they_wait_for() {
     m.poke(t, HEADER + 32, &0u64.to_le_bytes()).unwrap();
     m.poke(t, HEADER + 56, &(1 | counter << 32).to_le_bytes())
         .unwrap();
-    let submitted = now(&mut m, t, "io_submit", &[context, POLLS + 7, array]);
-    assert_eq!(submitted, POLLS as i64);
+    let args = [context, POLLS + 7, array];
+    let submitted = call_in_pieces(&mut m, t, IO_SUBMIT, &args);
+    assert_eq!(submitted.result, POLLS as i64);
     let more = now(&mut m, t, "io_submit", &[context, 1, array]);
     assert_eq!(more, -EAGAIN);
     m.poke(t, TEXT, &1u64.to_le_bytes()).unwrap();
     assert_eq!(now(&mut m, t, "write", &[counter, TEXT, 8]), 8);
+    let ends = settle_all(&mut m);
+    ends.in_pieces(50);
     assert_eq!(now(&mut m, t, "read", &[counter, TEXT, 8]), 8);
     assert_eq!(long(&mut m, t, TEXT), POLLS + 1);
 }
+
+const IO_SUBMIT: u64 = 209;
 
 /// What requests of one call move together is bounded as one read is.
 #[test]
@@ -419,7 +428,7 @@ fn all_messages_hold_so_many_files() {
     const FILES: u64 = 253;
     let mut config = bare(empty_root());
     config.capabilities = u64::MAX;
-    let mut m = Machine::boot(config, MemHost::new(4096, Vec::new())).unwrap();
+    let mut m = Machine::boot(config, MemHost::new(1 << 15, Vec::new())).unwrap();
     let t = m.first();
     let control = now(&mut m, t, "mmap", &[0, 4096, 3, 0x22, u64::MAX, 0]) as u64;
     let len = 16 + 4 * FILES;
@@ -454,7 +463,8 @@ fn closes_pay_for_the_search() {
     assert!((8..=12).contains(&closes), "{closes}");
 }
 
-/// Bytes that splice(2) takes out of a socket go into the pipe, also if they are fewer than the socket is to wait for.
+/// Bytes that splice(2) takes out of a socket go into the pipe, also if they are fewer than the socket is to
+/// wait for.
 #[test]
 fn a_splice_keeps_what_it_takes() {
     let mut m = boot();
@@ -487,7 +497,8 @@ fn an_error_after_a_message() {
     assert_eq!(now(&mut m, b, "recvmmsg", &[right, array, 1, 0, 0]), 1);
 }
 
-/// Who is connected to a datagram socket is told of room there if there was none, not of every message that goes.
+/// Who is connected to a datagram socket is told of room there if there was none, not of every message that
+/// goes.
 #[test]
 fn room_that_was_there_is_not_told() {
     let mut m = boot();
@@ -515,5 +526,72 @@ fn room_that_was_there_is_not_told() {
             assert_eq!(now(&mut m, t, "read", &[receiver, TEXT, 1]), 1);
         }
         assert_eq!(now(&mut m, t, "epoll_wait", &wait), told, "{messages}");
+    }
+}
+
+/// Time stands still while messages are taken, but each takes some of a timeout.
+#[test]
+fn a_timeout_ends_behind_a_message() {
+    let mut m = boot();
+    let t = m.first();
+    let [left, right] = pair(&mut m, t, DATAGRAM);
+    let array = thousand(&mut m, t, [0, 0]);
+    let at = DATA + 0x600;
+    for (timeout, received) in [([0, 0], 1), ([0, 1], 1), ([9, 0], 3)] {
+        for _ in 0..3 {
+            assert_eq!(now(&mut m, t, "write", &[left, TEXT, 1]), 1);
+        }
+        m.poke(t, at, &longs(&timeout)).unwrap();
+        assert_eq!(
+            now(&mut m, t, "recvmmsg", &[right, array, 3, 0, at]),
+            received
+        );
+        if received == 3 {
+            assert_eq!(long(&mut m, t, at), 8, "some of the time has gone");
+        }
+        while m.call(t, number("recvfrom"), &[right, TEXT, 1, DONTWAIT, 0, 0]) == Some(1) {}
+    }
+}
+
+/// Only a size that would not fit the option itself limits buffers that an administrator forces.
+#[test]
+fn forced_buffers() {
+    const SOL_SOCKET: u64 = 1;
+    const SNDBUF: u64 = 7;
+    const RCVBUF: u64 = 8;
+    const SNDBUFFORCE: u64 = 32;
+    const RCVBUFFORCE: u64 = 33;
+    let mut config = bare(empty_root());
+    config.capabilities = u64::MAX;
+    let mut m = Machine::boot(config, MemHost::new(4096, Vec::new())).unwrap();
+    let t = m.first();
+    let [fd, _] = pair(&mut m, t, STREAM);
+    let (value, len) = (DATA + 0x600, DATA + 0x608);
+    let cases = [
+        (4 << 20, 8 << 20, 8 << 20),
+        (i32::MAX, i32::MAX - 1, i32::MAX - 1),
+        (-5, 4608, 2304),
+    ];
+    for (asked, send, receive) in cases {
+        for (force, option, expected) in
+            [(SNDBUFFORCE, SNDBUF, send), (RCVBUFFORCE, RCVBUF, receive)]
+        {
+            m.poke(t, value, &i32::to_le_bytes(asked)).unwrap();
+            m.poke(t, len, &4u32.to_le_bytes()).unwrap();
+            assert_eq!(
+                now(&mut m, t, "setsockopt", &[fd, SOL_SOCKET, force, value, 4]),
+                0
+            );
+            assert_eq!(
+                now(
+                    &mut m,
+                    t,
+                    "getsockopt",
+                    &[fd, SOL_SOCKET, option, value, len]
+                ),
+                0
+            );
+            assert_eq!(word(&mut m, t, value) as i32, expected);
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 mod guest;
 
+use guest::steps::call_in_pieces;
 use guest::{
     CLONE, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT, EXIT_GROUP, FORK,
     GETPGID, GETPID, GETPPID, GETUID, Guests, KILL, Rng, SETGID, SETPGID, SETUID, WAIT4, boot,
     call, fork, gone,
 };
 use varve_core::machine::ThreadId;
+use varve_core::memhost::{Machine, MemHost, bare, empty_root};
 
 const READ: u64 = 0;
 const WRITE: u64 = 1;
@@ -60,12 +62,16 @@ fn texts<const N: usize>(m: &mut Guests, thread: ThreadId, texts: [&str; N]) -> 
 
 fn mount(m: &mut Guests, t: ThreadId, source: &str, target: &str, kind: &str, flags: u64) -> i64 {
     let [source, target, kind] = texts(m, t, [source, target, kind]);
-    call(m, t, MOUNT, &[source, target, kind, flags, 0])
+    let done = call_in_pieces(m, t, MOUNT, &[source, target, kind, flags, 0]);
+    m.kernel.check().unwrap();
+    done.result
 }
 
 fn path(m: &mut Guests, t: ThreadId, number: u64, name: &str, arg: u64) -> i64 {
     let [name] = texts(m, t, [name]);
-    call(m, t, number, &[name, arg, 0])
+    let done = call_in_pieces(m, t, number, &[name, arg, 0]);
+    m.kernel.check().unwrap();
+    done.result
 }
 
 fn write(m: &mut Guests, t: ThreadId, name: &str, text: &str) -> i64 {
@@ -77,6 +83,15 @@ fn write(m: &mut Guests, t: ThreadId, name: &str, text: &str) -> i64 {
     done
 }
 
+/// Gives user and group of a process that made a user namespace numbers in it, so that file systems of that
+/// know who makes files.
+fn map_own(m: &mut Guests, t: ThreadId, number: u64) {
+    let map = format!("{number} 0 1\n");
+    assert_eq!(write(m, t, "/proc/self/uid_map", &map), map.len() as i64);
+    assert_eq!(write(m, t, "/proc/self/setgroups", "deny"), 4);
+    assert_eq!(write(m, t, "/proc/self/gid_map", &map), map.len() as i64);
+}
+
 #[test]
 fn a_user_namespace_gives_mounts_of_ones_own() {
     let mut m = boot();
@@ -85,7 +100,7 @@ fn a_user_namespace_gives_mounts_of_ones_own() {
     assert_eq!(mount(&mut m, t, "none", "/a", "tmpfs", 0), EPERM);
     assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
     assert_eq!(call(&mut m, t, GETUID, &[]), 65534);
-    assert_eq!(write(&mut m, t, "/proc/self/uid_map", "7 0 1\n"), 6);
+    map_own(&mut m, t, 7);
     assert_eq!(call(&mut m, t, GETUID, &[]), 7);
     assert_eq!(mount(&mut m, t, "none", "/a", "tmpfs", 0), 0);
     assert_eq!(path(&mut m, t, MKDIR, "/a/b", 0o755), 0);
@@ -248,8 +263,8 @@ fn mounts_propagate_along_a_long_chain_of_slaves() {
         // Without a check of the whole kernel after each.
         let mount = |m: &mut Guests, source: &str, target: &str, flags: u64| {
             let [source, target] = texts(m, t, [source, target]);
-            let done = m.call(t, MOUNT, &[source, target, 0, flags, 0]);
-            assert_eq!(done, Some(0), "{target} {flags:#x}");
+            let done = call_in_pieces(m, t, MOUNT, &[source, target, 0, flags, 0]);
+            assert_eq!(done.result, 0, "{target} {flags:#x}");
         };
         path(&mut m, t, MKDIR, "/0", 0o755);
         path(&mut m, t, MKDIR, "/0/d", 0o755);
@@ -264,7 +279,8 @@ fn mounts_propagate_along_a_long_chain_of_slaves() {
             mount(&mut m, "", &to, MS_SHARED);
         }
         let [target, kind] = texts(&mut m, t, ["/0/d", "tmpfs"]);
-        assert_eq!(m.call(t, MOUNT, &[kind, target, kind, 0, 0]), Some(0));
+        let done = call_in_pieces(&mut m, t, MOUNT, &[kind, target, kind, 0, 0]);
+        assert_eq!(done.result, 0);
         let last = format!("/{}/d", LENGTH - 1);
         assert_eq!(path(&mut m, t, UMOUNT2, &last, 0), 0);
         assert_eq!(path(&mut m, t, UMOUNT2, "/0/d", 0), 0);
@@ -279,6 +295,7 @@ fn a_tree_that_is_mounted_does_not_propagate_into_itself() {
     let mut m = boot();
     let t = m.first();
     assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+    map_own(&mut m, t, 0);
     for dir in ["/a", "/b", "/t"] {
         assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
     }
@@ -309,9 +326,12 @@ fn a_tree_that_is_mounted_does_not_propagate_into_itself() {
 #[test]
 fn what_cannot_be_mounted_everywhere_is_mounted_nowhere() {
     const ENOSPC: i64 = -28;
-    let mut m = boot();
+    // Mounts take memory: 512 bytes each.
+    let host = MemHost::new(1 << 16, Vec::new());
+    let mut m = Machine::boot(bare(empty_root()), host).expect("the bare task boots");
     let t = m.first();
     assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+    map_own(&mut m, t, 0);
     for dir in ["/a", "/p", "/p/x", "/q"] {
         assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
     }
@@ -319,13 +339,14 @@ fn what_cannot_be_mounted_everywhere_is_mounted_nowhere() {
     assert_eq!(mount(&mut m, t, "", "/p", "", MS_SHARED), 0);
     assert_eq!(mount(&mut m, t, "/p", "/q", "", MS_BIND), 0);
     assert_eq!(mount(&mut m, t, "none", "/a", "tmpfs", 0), 0);
-    // Twice as many each time: 65536 at last, so that there is no room for as many again, let alone for two times as many.
+    // Twice as many each time: 65536 at last, so that there is no room for as many again, let alone for two
+    // times as many.
     for name in 0..16 {
         let place = format!("/a/{name}");
         let [source, target] = texts(&mut m, t, ["/a", &place]);
         assert_eq!(m.call(t, MKDIR, &[target, 0o755]), Some(0));
-        let done = m.call(t, MOUNT, &[source, target, 0, MS_BIND | MS_REC, 0]);
-        assert_eq!(done, Some(0));
+        let done = call_in_pieces(&mut m, t, MOUNT, &[source, target, 0, MS_BIND | MS_REC, 0]);
+        assert_eq!(done.result, 0);
     }
     assert_eq!(mount(&mut m, t, "/a", "/p/x", "", MS_BIND | MS_REC), ENOSPC);
     assert_eq!(
@@ -363,7 +384,8 @@ fn own_root(m: &mut Guests, parent: ThreadId, uid: u64) -> ThreadId {
     child
 }
 
-/// The file of a map judges who opened it, not only who writes to it: a privileged program may have been given it as its output.
+/// The file of a map judges who opened it, not only who writes to it: a privileged program may have been
+/// given it as its output.
 #[test]
 fn a_map_needs_the_rights_of_whoever_opened_its_file() {
     let mut m = boot();
@@ -586,6 +608,7 @@ fn mounts_are_taken_off_as_they_came() {
     let mut m = boot();
     let t = m.first();
     assert_eq!(call(&mut m, t, UNSHARE, &[CLONE_NEWUSER | CLONE_NEWNS]), 0);
+    map_own(&mut m, t, 0);
     for dir in ["/1", "/1/x", "/2", "/3"] {
         assert_eq!(path(&mut m, t, MKDIR, dir, 0o755), 0);
     }

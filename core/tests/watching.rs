@@ -258,7 +258,8 @@ fn sealed_files_stay_as_they_are() {
     assert_eq!(now(&mut m, a, "fcntl", &[fd, ADD, 0x10]), -EPERM);
     assert_eq!(now(&mut m, a, "fcntl", &[fd, GET]), 15);
     let file = open(&mut m, a, "/f", 0o102);
-    assert_eq!(now(&mut m, a, "fcntl", &[file, GET]), -EINVAL);
+    // As tmpfs has it: no seals, and none can be added.
+    assert_eq!(now(&mut m, a, "fcntl", &[file, GET]), 1);
     now(&mut m, a, "munmap", &[at, 4096]);
     now(&mut m, a, "close", &[fd]);
     now(&mut m, a, "close", &[plain]);
@@ -324,7 +325,8 @@ fn packets_are_read_one_at_a_time() {
     while now(&mut m, a, "write", &[write, BUF, 3000]) == 3000 {
         sent += 3000;
     }
-    assert!((60_000..=65_536).contains(&sent));
+    // Each takes a page.
+    assert_eq!(sent, 16 * 3000);
     assert_eq!(now(&mut m, a, "read", &[read, BUF, 1]), 1);
     assert_eq!(now(&mut m, a, "write", &[write, BUF, 3000]), 3000);
 }

@@ -1,4 +1,5 @@
-//! Valid images with parts changed: the reader, the full check and the merge answer with errors, never otherwise.
+//! Valid images with parts changed: the reader, the full check and the merge answer with errors, never
+//! otherwise.
 #![no_main]
 
 use std::sync::OnceLock;

@@ -1,5 +1,5 @@
-//! Any archive as an image: what `docker save` writes, an OCI archive, an OCI layout. The digests that documents name are put right, so that
-//! what is behind them is reached.
+//! Any archive as an image: what `docker save` writes, an OCI archive, an OCI layout. The digests that
+//! documents name are put right, so that what is behind them is reached.
 #![no_main]
 
 use std::sync::atomic::AtomicBool;
@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use varve_fuzz::scratch;
-use varve_image::oci::{ConvertOptions, Layout, Platform, Sha256Digest, Source, convert};
+use varve_image::oci::{ConvertOptions, Layout, Sha256Digest, Source, convert};
 
 /// The text of a document: pieces of real ones, or anything.
 #[derive(Arbitrary, Debug)]
@@ -117,10 +117,8 @@ fuzz_target!(|input: Input| {
     let layout = Layout::create(&dir.path().join("out")).unwrap();
     let stop = AtomicBool::new(false);
     let options = ConvertOptions {
-        name: "x".into(),
-        platform: Platform::default(),
         threads: 2,
-        stop: &stop,
+        ..ConvertOptions::new("x", &stop)
     };
     if convert(&source, &layout, &options, &()).is_err() {
         assert!(layout.images().unwrap().is_empty());

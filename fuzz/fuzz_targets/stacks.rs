@@ -87,6 +87,8 @@ struct Layer {
     tree: Tree,
     whiteouts: BTreeSet<String>,
     opaque: BTreeSet<String>,
+    /// Directories that have no entry of their own.
+    implied: BTreeSet<String>,
 }
 
 impl Layer {
@@ -101,6 +103,7 @@ impl Layer {
         match self.tree.get(dir) {
             None => {
                 self.tree.insert(dir.into(), Kind::Dir);
+                self.implied.insert(dir.into());
                 true
             }
             Some(kind) => *kind == Kind::Dir,
@@ -120,9 +123,29 @@ impl Layer {
             self.tree.retain(|other, _| !gone(other));
             self.whiteouts.retain(|other| !gone(other));
             self.opaque.retain(|other| !gone(other) && *other != path);
+            self.implied.retain(|other| !gone(other));
         }
+        self.implied.remove(&path);
         self.tree.insert(path, kind);
         true
+    }
+
+    /// Takes away the directories that are there only because of markers, and are removed by one.
+    fn finish(&mut self) {
+        let bare = |path: &String| {
+            let mut all = self.tree.keys().filter(|other| below(other, path));
+            self.implied.contains(path) && all.all(|other| self.implied.contains(other))
+        };
+        let removed: Vec<String> = self
+            .whiteouts
+            .iter()
+            .filter(|path| bare(path))
+            .cloned()
+            .collect();
+        for path in removed {
+            self.tree
+                .retain(|other, _| *other != path && !below(other, &path));
+        }
     }
 
     /// Lays the layer over a tree.
@@ -228,6 +251,7 @@ fn archive(entries: &[Entry]) -> Option<(Vec<u8>, Layer)> {
         header.set_cksum();
         tar.append_data(&mut header, path, &bytes[..]).unwrap();
     }
+    layer.finish();
     Some((tar.into_inner().unwrap(), layer))
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use libfuzzer_sys::fuzz_target;
 use varve_fuzz::scratch;
-use varve_image::oci::{ConvertOptions, Layout, Platform, Source, convert};
+use varve_image::oci::{ConvertOptions, Layout, Source, convert};
 
 fuzz_target!(|bytes: &[u8]| {
     let dir = scratch();
@@ -13,12 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     std::fs::write(&file, bytes).unwrap();
     let layout = Layout::create(&dir.path().join("out")).unwrap();
     let stop = AtomicBool::new(false);
-    let options = ConvertOptions {
-        name: "x".into(),
-        platform: Platform::default(),
-        threads: 1,
-        stop: &stop,
-    };
+    let options = ConvertOptions::new("x", &stop);
     if convert(&Source::Zar(vec![file]), &layout, &options, &()).is_err() {
         assert!(layout.images().unwrap().is_empty());
     }

@@ -1,8 +1,9 @@
 //! A stack of image layers as a read-only FUSE mount.
 //!
-//! [`Mount`] mounts a [`Stack`] and serves it with several threads. The tree is the core's: nothing is resolved here. As nothing in it ever
-//! changes, the kernel may keep all that it was told (entries, attributes, contents, link targets, names that are not there) without end, and
-//! need not tell of opening and closing. Inode numbers are those of the layer where there is one layer or a merged index.
+//! [`Mount`] mounts a [`Stack`] and serves it with several threads. The tree is the core's: nothing is
+//! resolved here. As nothing in it ever changes, the kernel may keep all that it was told (entries,
+//! attributes, contents, link targets, names that are not there) without end, and need not tell of opening
+//! and closing. Inode numbers are those of the layer where there is one layer or a merged index.
 #![forbid(unsafe_code)]
 
 mod nodes;
@@ -64,8 +65,8 @@ fn asked_for(options: &Options) -> Vec<MountOption> {
     list
 }
 
-/// Mounts with mount(2), which needs `CAP_SYS_ADMIN`; gives the device that requests come from. Device files and set-id bits mean nothing unless
-/// they are asked for: images are not trusted.
+/// Mounts with mount(2), which needs `CAP_SYS_ADMIN`; gives the device that requests come from. Device files
+/// and set-id bits mean nothing unless they are asked for: images are not trusted.
 fn mount_directly(dir: &Path, options: &Options) -> Result<OwnedFd, Errno> {
     let mode = OFlags::RDWR | OFlags::CLOEXEC;
     let device = rustix::fs::open(c"/dev/fuse", mode, Mode::empty())?;

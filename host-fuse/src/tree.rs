@@ -22,6 +22,8 @@ use crate::nodes::Nodes;
 
 /// How long the kernel may keep what it was told: nothing ever changes.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// For what could not be read: whoever asks gets the error, and whoever asks again.
+const NEVER: Duration = Duration::ZERO;
 const GENERATION: Generation = Generation(0);
 /// Entries of a directory that are read at a time.
 const BATCH: usize = 128;
@@ -408,14 +410,16 @@ impl Filesystem for Tree {
         let listed = self.list(dir, offset, &mut |state, entry| {
             let name = OsStr::from_bytes(&entry.name);
             let found = match entry.name.as_slice() {
-                // The kernel looks at the numbers of these only.
-                b"." | b".." => Ok(self.attr(
-                    entry.inode,
-                    &Attr {
+                // The kernel looks at the numbers of these only, and shows them.
+                b"." | b".." => {
+                    let dir = Attr {
                         mode: 0o040755,
                         ..Attr::default()
-                    },
-                )),
+                    };
+                    let mut attr = self.attr(entry.inode, &dir);
+                    attr.ino = INodeNo(self.nodes.shown(entry.inode));
+                    Ok(attr)
+                }
                 name if entry.kind == 4 => self.find(state, dir, name),
                 _ => state
                     .stack
@@ -425,12 +429,12 @@ impl Filesystem for Tree {
             let attr = match found {
                 Ok(attr) => attr,
                 Err(errno) => {
-                    // The name is there; whoever asks for the rest gets the error.
+                    // The name is there. The kernel must not keep anything of the rest: it would take it for
+                    // an empty file.
                     let _ = self.fault(state, errno);
                     let mut none = self.attr(entry.inode, &Attr::default());
                     none.kind = kind_of(entry.kind.into());
-                    none.ino = INodeNo(self.nodes.shown(entry.inode));
-                    return reply.add(INodeNo(0), entry.next, name, &FOREVER, &none, GENERATION);
+                    return reply.add(none.ino, entry.next, name, &NEVER, &none, GENERATION);
                 }
             };
             reply.add(attr.ino, entry.next, name, &FOREVER, &attr, GENERATION)

@@ -1,7 +1,7 @@
 //! The fixed area above [`TASK_SIZE`]: stubs, descriptor tables and one block per virtual CPU.
 //!
-//! It is the same in every address space. A guest can execute the page with the system call stub and nothing else of it, and can write none.
-//! Its addresses lie where no program may map anything.
+//! It is the same in every address space. A guest can execute the page with the system call stub and nothing
+//! else of it, and can write none. Its addresses lie where no program may map anything.
 //!
 //! | page | contents | guest |
 //! | --- | --- | --- |
@@ -48,7 +48,8 @@ pub(crate) const KERNEL_CODE: u16 = 0x10;
 pub(crate) const USER_CODE_32: u16 = 0x23;
 pub(crate) const USER_DATA: u16 = 0x2b;
 pub(crate) const USER_CODE: u16 = 0x33;
-/// What `MSR_STAR` holds: `syscall` loads kernel selectors from bits 32, `sysret` user selectors from bits 48.
+/// What `MSR_STAR` holds: `syscall` loads kernel selectors from bits 32, `sysret` user selectors from bits
+/// 48.
 pub(crate) const STAR: u64 = 0x23 << 48 | (KERNEL_CODE as u64) << 32;
 /// Selector of the task state segment; only the hidden part of the register counts.
 pub(crate) const TASK_STATE: u16 = 0x40;
@@ -181,8 +182,8 @@ impl Block {
     /// Where in the block an exception's frame lies: error code (if there is one), RIP, CS, RFLAGS, RSP, SS.
     pub(crate) const FRAME: Range<usize> = BLOCK as usize - 48..BLOCK as usize;
 
-    /// The task state segment: the stack for exceptions, and the ports. `stub_port`: user mode may write to [`SYSCALL_PORT`], because this
-    /// KVM enters the system call stub in user mode.
+    /// The task state segment: the stack for exceptions, and the ports. `stub_port`: user mode may write to
+    /// [`SYSCALL_PORT`], because this KVM enters the system call stub in user mode.
     pub(crate) fn task_state(self, stub_port: bool) -> Vec<u8> {
         let mut bytes = vec![0; TSS_LEN];
         bytes[4..12].copy_from_slice(&(self.address() + BLOCK).to_le_bytes());

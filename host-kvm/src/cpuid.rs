@@ -10,9 +10,11 @@ const HYPERVISOR: u32 = 1 << 31;
 const OSXSAVE: u32 = 1 << 27;
 /// Leaf 7, EBX: SMEP, INVPCID, SMAP, processor trace.
 const KERNEL_7_EBX: u32 = 1 << 7 | 1 << 10 | 1 << 20 | 1 << 25;
-/// Leaf 7, ECX: protection keys and OSPKE (the core has no pkey_alloc(2) yet), shadow stacks, five-level paging.
+/// Leaf 7, ECX: protection keys and OSPKE (the core has no pkey_alloc(2) yet), shadow stacks, five-level
+/// paging.
 const ABSENT_7_ECX: u32 = 1 << 3 | 1 << 4 | 1 << 7 | 1 << 16;
-/// Leaf 7, EDX: indirect branch tracking, and AMX, whose state a process must ask for (arch_prctl(2), `ARCH_REQ_XCOMP_PERM`).
+/// Leaf 7, EDX: indirect branch tracking, and AMX, whose state a process must ask for (arch_prctl(2),
+/// `ARCH_REQ_XCOMP_PERM`).
 const ABSENT_7_EDX: u32 = 1 << 20 | 1 << 22 | 1 << 24 | 1 << 25;
 /// Leaf 7, EBX: FSGSBASE.
 const FSGSBASE: u32 = 1;
@@ -75,7 +77,8 @@ pub(crate) fn features(mut cpuid: CpuId) -> Features {
         }
     }
     if let Some(components) = components {
-        // Page-table-based KVM does not speak of XSAVE in leaf 1, but programs see the processor's own `cpuid` there and use all of this.
+        // Page-table-based KVM does not speak of XSAVE in leaf 1, but programs see the processor's own
+        // `cpuid` there and use all of this.
         restrict_components(cpuid.as_mut_slice(), components);
         features.xstate_size = area_size(cpuid.as_slice(), components);
         features.xcr0 = has_xsave.then_some(components);

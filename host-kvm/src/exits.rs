@@ -19,7 +19,7 @@ impl Exits {
     pub(crate) fn count(&mut self, exit: &Exit) {
         match exit {
             Exit::Syscall => self.syscalls += 1,
-            Exit::Exception(PAGE_FAULT) => self.faults += 1,
+            Exit::Exception(PAGE_FAULT) | Exit::Missing => self.faults += 1,
             Exit::Exception(_) | Exit::Port => self.exceptions += 1,
             Exit::Asked => self.interruptions += 1,
         }

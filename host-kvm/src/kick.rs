@@ -1,14 +1,15 @@
 //! Getting a thread out of the guest from another one.
 //!
-//! Whoever wants that sets what it wants first, then `immediate_exit` of the virtual CPU, then sends a signal. A thread that is in the
-//! guest is got out by the signal, one that is about to enter finds `immediate_exit`, one that has not yet chosen its virtual CPU looks at
-//! what is wanted after it has. So no wish is lost.
+//! Whoever wants that sets what it wants first, then `immediate_exit` of the virtual CPU, then sends a
+//! signal. A thread that is in the guest is got out by the signal, one that is about to enter finds
+//! `immediate_exit`, one that has not yet chosen its virtual CPU looks at what is wanted after it has. So no
+//! wish is lost.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
-use varve_host::Interrupter;
+use varve_host::{Grace, Hold, Interrupter};
 
 use crate::vcpu::RunPage;
 
@@ -23,7 +24,8 @@ pub(crate) fn prepare() -> io::Result<()> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
     ONCE.call_once(|| {
-        // SAFETY: `sigaction` is plain data; zeros are an empty mask and no flags. Without SA_RESTART, so that KVM_RUN is interrupted.
+        // SAFETY: `sigaction` is plain data; zeros are an empty mask and no flags. Without SA_RESTART, so
+        // that KVM_RUN is interrupted.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
         // SAFETY: the handler touches nothing, so it may run anywhere.
@@ -38,17 +40,28 @@ pub(crate) fn prepare() -> io::Result<()> {
 struct Target {
     page: Arc<RunPage>,
     tid: libc::pid_t,
+    /// It has been killed, but may not have noticed.
+    hold: Option<Hold>,
 }
 
 /// What others want of a guest thread.
-#[derive(Default)]
 pub(crate) struct Bell {
+    grace: Arc<Grace>,
     interrupted: AtomicBool,
     killed: AtomicBool,
     target: Mutex<Option<Target>>,
 }
 
 impl Bell {
+    pub(crate) fn new(grace: Arc<Grace>) -> Bell {
+        Bell {
+            grace,
+            interrupted: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            target: Mutex::default(),
+        }
+    }
+
     fn target(&self) -> MutexGuard<'_, Option<Target>> {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -58,10 +71,11 @@ impl Bell {
         let page = page.clone();
         // SAFETY: no arguments, no memory.
         let tid = unsafe { libc::gettid() };
-        *self.target() = Some(Target { page, tid });
+        let hold = None;
+        *self.target() = Some(Target { page, tid, hold });
     }
 
-    /// It no longer uses it.
+    /// It no longer uses it, and never enters the guest again before it has attached anew.
     pub(crate) fn detach(&self) {
         *self.target() = None;
     }
@@ -99,6 +113,10 @@ impl Interrupter for Bell {
 
     fn kill(&self) {
         self.killed.store(true, Ordering::SeqCst);
+        // Its space may be dropped next: frames and page tables stay what they are until it has come by.
+        if let Some(target) = &mut *self.target() {
+            target.hold.get_or_insert_with(|| self.grace.hold());
+        }
         self.ring();
     }
 }

@@ -1,8 +1,9 @@
 //! Runs guest threads on KVM virtual CPUs.
 //!
-//! One virtual machine for each sandbox. It has no devices, no interrupts and no kernel: programs run in user mode of a virtual CPU, in page
-//! tables that this host writes, and every way out of user mode leads through a one-instruction stub to varve ([`area`]). Guest-physical
-//! memory is the memory file and the image files themselves.
+//! One virtual machine for each sandbox. It has no devices, no interrupts and no kernel: programs run in user
+//! mode of a virtual CPU, in page tables that this host writes, and every way out of user mode leads through
+//! a one-instruction stub to varve ([`area`]). Guest-physical memory is the memory file and the image files
+//! themselves.
 //!
 //! * `area` - the fixed pages above the guest's addresses: stubs, descriptor tables, task state
 //! * `window` - guest-physical ranges that are ranges of varve's memory
@@ -39,7 +40,7 @@ use std::time::Duration;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::{Cap, VmFd};
 use varve_core::machine::{Backing, Prot, SpaceId};
-use varve_host::{Backings, Platform, PlatformError};
+use varve_host::{Backings, Grace, Platform, PlatformError};
 
 use area::Block;
 use cpuid::Features;
@@ -68,6 +69,7 @@ pub(crate) struct Sandbox {
     vm: VmFd,
     memory: Mutex<Memory>,
     features: Features,
+    grace: Arc<Grace>,
     /// Of threads that have ended.
     exits: Mutex<Exits>,
     /// This KVM enters the system call stub in user mode, so that user mode must be let out through its port.
@@ -116,10 +118,12 @@ fn os_error(error: kvm_ioctls::Error) -> io::Error {
 }
 
 impl Kvm {
-    /// Makes a virtual machine over the files that guests map, and runs a few instructions in it to see that it works.
+    /// Makes a virtual machine over the files that guests map, and runs a few instructions in it to see that
+    /// it works.
     ///
     /// # Errors
-    /// There is no KVM, it may not be used, or guests do not run as they should: the error says what was tried and what came of it.
+    /// There is no KVM, it may not be used, or guests do not run as they should: the error says what was
+    /// tried and what came of it.
     pub fn new(backings: Arc<Backings>, limits: Limits) -> Result<Kvm, PlatformError> {
         let sandbox = Arc::new(Sandbox::new(backings, limits)?);
         let probe::Found { crossing, counter } =
@@ -132,7 +136,8 @@ impl Kvm {
         })
     }
 
-    /// The time that one system call of a guest spends in leaving it and coming back, as measured when the machine was made.
+    /// The time that one system call of a guest spends in leaving it and coming back, as measured when the
+    /// machine was made.
     pub fn crossing(&self) -> Duration {
         self.crossing
     }
@@ -194,12 +199,15 @@ impl Sandbox {
             .map_err(os_error)
             .map_err(failed("a virtual machine (KVM_CREATE_VM)"))?;
         let bits = features.address_bits;
-        let memory = Memory::new(&vm, backings, slots, bits).map_err(failed("guest memory"))?;
+        let grace = Arc::<Grace>::default();
+        let memory = Memory::new(&vm, backings, grace.clone(), slots, bits);
+        let memory = memory.map_err(failed("guest memory"))?;
         Ok(Sandbox {
             pool: Pool::new(vcpus),
             vm,
             memory: Mutex::new(memory),
             features,
+            grace,
             exits: Mutex::default(),
             stub_port: AtomicBool::new(true),
         })
@@ -224,7 +232,8 @@ impl Sandbox {
         }
     }
 
-    /// The floating-point state of a fresh program, as FXSAVE has it: all exceptions masked (`FCW` 0x37f, `MXCSR` 0x1f80).
+    /// The floating-point state of a fresh program, as FXSAVE has it: all exceptions masked (`FCW` 0x37f,
+    /// `MXCSR` 0x1f80).
     pub(crate) fn fresh_xstate(&self) -> Vec<u8> {
         let mut state = vec![0; self.features.xstate_size];
         state[..2].copy_from_slice(&0x37fu16.to_le_bytes());
@@ -242,6 +251,10 @@ impl Platform for Kvm {
 
     fn shares_counter(&self) -> bool {
         self.counter
+    }
+
+    fn grace(&self) -> &Arc<Grace> {
+        &self.sandbox.grace
     }
 
     fn create_space(&self, space: SpaceId) -> Result<(), PlatformError> {
@@ -267,7 +280,13 @@ impl Platform for Kvm {
         prot: Prot,
     ) -> Result<(), PlatformError> {
         self.change(space, |memory, vm, space| {
-            memory.map(vm, space.root, (addr, len), backing, prot, &space.ran)
+            let range = (addr, len);
+            let mapped = memory.map(vm, space.root, range, backing, prot, &space.ran);
+            if mapped.is_err() {
+                // Not what was there before, in any case.
+                memory.unmap(vm, space.root, range, &space.ran)?;
+            }
+            mapped
         })
     }
 

@@ -1,6 +1,7 @@
-//! The guest-physical memory of a sandbox: page tables, the memory file, images; and what KVM must forget when a mapping changes.
+//! The guest-physical memory of a sandbox: page tables, the memory file, images; and what KVM must forget
+//! when a mapping changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +11,7 @@ use kvm_ioctls::VmFd;
 use varve_core::abi::PAGE_SIZE;
 use varve_core::machine::{Access, Backing, FrameNo, ImageId, Prot};
 use varve_core::port::Images as _;
-use varve_host::Backings;
+use varve_host::{Backings, Grace};
 
 use crate::area::{self, Block};
 use crate::tables::{Full, Stale, TABLES_AT, Table, Tables};
@@ -38,6 +39,10 @@ pub(crate) struct Memory {
     frames: Window,
     files: Window,
     backings: Arc<Backings>,
+    grace: Arc<Grace>,
+    /// Trees of spaces that were dropped, each with its batch: a virtual CPU may still run in one until that
+    /// is in force.
+    dropped: VecDeque<(u64, Table)>,
     /// Where images were put in `files`: offset and length.
     placed: HashMap<ImageId, (u64, u64)>,
     /// Where the next image goes.
@@ -51,13 +56,15 @@ fn pages(len: u64) -> u64 {
 }
 
 impl Memory {
-    /// Lays out guest-physical memory. `slots`: as many as KVM gives; `address_bits`: as wide as its addresses are.
+    /// Lays out guest-physical memory. `slots`: as many as KVM gives; `address_bits`: as wide as its
+    /// addresses are.
     ///
     /// # Errors
     /// Guest memory is larger than what can be addressed, or the host has no room.
     pub(crate) fn new(
         vm: &VmFd,
         backings: Arc<Backings>,
+        grace: Arc<Grace>,
         slots: u32,
         address_bits: u32,
     ) -> io::Result<Memory> {
@@ -106,6 +113,8 @@ impl Memory {
             frames,
             files,
             backings,
+            grace,
+            dropped: VecDeque::new(),
             placed: HashMap::new(),
             next: 0,
             spare_slot,
@@ -159,9 +168,20 @@ impl Memory {
         Ok(root)
     }
 
-    /// Frees an address space in which nothing runs.
+    /// Frees an address space when nothing runs in it any more.
     pub(crate) fn drop_space(&mut self, root: Table) {
-        self.tables.drop_tree(root);
+        self.dropped.push_back((self.grace.batch(), root));
+        self.free_dropped();
+    }
+
+    /// Frees the trees of spaces that no virtual CPU can run in any more.
+    fn free_dropped(&mut self) {
+        while let Some(&(batch, root)) = self.dropped.front()
+            && batch < self.grace.settled()
+        {
+            self.dropped.pop_front();
+            self.tables.drop_tree(root);
+        }
     }
 
     /// Maps a range; `ran`: something may have run in the space.
@@ -245,8 +265,8 @@ impl Memory {
         self.tables.free_page(page);
     }
 
-    /// Does something that needs page tables. When there are none left those of dropped spaces come free, then those of the space itself,
-    /// whose pages the next faults bring back.
+    /// Does something that needs page tables. When there are none left those of dropped spaces come free,
+    /// then those of the space itself, whose pages the next faults bring back.
     fn with_room<T>(
         &mut self,
         vm: &VmFd,
@@ -256,6 +276,7 @@ impl Memory {
         if let Ok(done) = work(self) {
             return Ok(done);
         }
+        self.free_dropped();
         self.forget_all(vm)?;
         if let Ok(done) = work(self) {
             return Ok(done);
@@ -268,6 +289,12 @@ impl Memory {
             }
         }
         Err(io::Error::other("no room for page tables is left"))
+    }
+
+    /// Unmaps everything of a space: each access faults again, and the core is asked for the page.
+    pub(crate) fn drop_pages(&mut self, vm: &VmFd, root: Table) -> io::Result<()> {
+        self.tables.empty(root);
+        self.forget_all(vm)
     }
 
     /// Lets KVM see the page tables that were made.
@@ -353,8 +380,8 @@ impl Memory {
             memory_size,
             userspace_addr: self.tables.window.address(),
         };
-        // SAFETY: one page of this process's own, which the window keeps; no page table points to where it appears, and the slot is gone
-        // before this returns.
+        // SAFETY: one page of this process's own, which the window keeps; no page table points to where it
+        // appears, and the slot is gone before this returns.
         unsafe {
             vm.set_user_memory_region(region(PAGE_SIZE))?;
             vm.set_user_memory_region(region(0))?;

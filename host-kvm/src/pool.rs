@@ -1,14 +1,15 @@
 //! The pool of virtual CPUs: one for each guest thread that runs, fewer than there may be threads.
 //!
-//! A thread that parks leaves its virtual CPU here with its floating-point state in it and usually finds it again. When none is left, those
-//! of parked threads are taken (the state goes into memory), then threads that run are asked to take turns.
+//! A thread that parks leaves its virtual CPU here with its floating-point state in it and usually finds it
+//! again. When none is left, those of parked threads are taken (the state goes into memory), then threads
+//! that run are asked to take turns.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::area::Block;
+use crate::area::{Block, VCPUS_MAX};
 use crate::kick::Bell;
 use crate::vcpu::Vcpu;
 
@@ -33,6 +34,8 @@ struct State {
     /// Made so far, also those that were given up: a number is used once in a virtual machine.
     made: u32,
     given_up: u32,
+    /// Numbers of those that could not be made.
+    failed: Vec<Block>,
     /// With nothing in them that counts.
     free: Vec<Vcpu>,
     parked: BTreeMap<Ticket, Parked>,
@@ -80,10 +83,11 @@ impl Pool {
         Ticket(state.next_ticket)
     }
 
-    /// Takes a virtual CPU, waiting for one if need be. `None` if the bell says that the thread should stop instead.
+    /// Takes a virtual CPU, waiting for one if need be. `None` if the bell says that the thread should stop
+    /// instead.
     ///
     /// # Errors
-    /// One cannot be made, or the state of a parked thread cannot be saved.
+    /// The first one cannot be made, or the state of a parked thread cannot be saved.
     pub(crate) fn take(
         &self,
         ticket: Ticket,
@@ -101,13 +105,26 @@ impl Pool {
             state.running.insert(ticket, bell.clone());
             return Ok(Some(Taken::Other(vcpu)));
         }
-        if state.queue.is_empty() && state.made - state.given_up < self.max {
-            let block = Block(state.made);
-            state.made += 1;
+        if state.queue.is_empty()
+            && state.there() < self.max
+            && let Some(block) = state.number()
+        {
             drop(state);
-            let vcpu = make(block)?;
-            self.state().running.insert(ticket, bell.clone());
-            return Ok(Some(Taken::Other(vcpu)));
+            let made = make(block);
+            state = self.state();
+            match made {
+                Ok(vcpu) => {
+                    state.running.insert(ticket, bell.clone());
+                    return Ok(Some(Taken::Other(vcpu)));
+                }
+                // Whatever the host lacks now, those that are there go round; the next thread tries again.
+                Err(error) => {
+                    state.not_made(block, &error);
+                    if state.there() == 0 {
+                        return Err(error);
+                    }
+                }
+            }
         }
         state.queue.push_back(ticket);
         loop {
@@ -116,11 +133,18 @@ impl Pool {
                 self.news.notify_all();
                 return Ok(None);
             }
+            if state.there() == 0 {
+                // Those that were being made when this thread began to wait could not be made either.
+                state.queue.retain(|&other| other != ticket);
+                return Err(io::Error::other("no virtual CPU can be made"));
+            }
             if state.queue.front() == Some(&ticket)
                 && let Some(vcpu) = available(&mut state)
             {
                 state.queue.pop_front();
-                state.running.insert(ticket, bell.clone());
+                if vcpu.is_ok() {
+                    state.running.insert(ticket, bell.clone());
+                }
                 self.news.notify_all();
                 return vcpu.map(|vcpu| Some(Taken::Other(vcpu)));
             }
@@ -164,6 +188,14 @@ impl Pool {
         state.free.clear();
     }
 
+    /// The virtual CPU that the thread has just taken is of no use and is dropped.
+    pub(crate) fn lose(&self, ticket: Ticket) {
+        let mut state = self.state();
+        state.running.remove(&ticket);
+        state.given_up += 1;
+        self.news.notify_all();
+    }
+
     /// The thread is gone.
     pub(crate) fn forget(&self, ticket: Ticket, vcpu: Option<Vcpu>) {
         let mut state = self.state();
@@ -174,15 +206,46 @@ impl Pool {
     }
 }
 
+impl State {
+    /// How many virtual CPUs there are, with those that are being made.
+    fn there(&self) -> u32 {
+        self.made - self.given_up - self.failed.len() as u32
+    }
+
+    /// The number of a virtual CPU to be made.
+    fn number(&mut self) -> Option<Block> {
+        if let Some(block) = self.failed.pop() {
+            return Some(block);
+        }
+        let block = Block(self.made);
+        (self.made < VCPUS_MAX).then(|| {
+            self.made += 1;
+            block
+        })
+    }
+
+    /// A virtual CPU could not be made.
+    fn not_made(&mut self, block: Block, error: &io::Error) {
+        match error.raw_os_error() {
+            // KVM has it, but it was not got ready.
+            Some(libc::EEXIST) => self.given_up += 1,
+            _ => self.failed.push(block),
+        }
+    }
+}
+
 /// A virtual CPU that is free, or of a thread that is parked.
 fn available(state: &mut State) -> Option<io::Result<Vcpu>> {
     if let Some(vcpu) = state.free.pop() {
         return Some(Ok(vcpu));
     }
-    let (_, parked) = state.parked.pop_first()?;
+    let (ticket, parked) = state.parked.pop_first()?;
     let saved = match parked.vcpu.xstate() {
         Ok(saved) => saved,
-        Err(error) => return Some(Err(error)),
+        Err(error) => {
+            state.parked.insert(ticket, parked);
+            return Some(Err(error));
+        }
     };
     // What was written to the thread meanwhile is newer.
     parked
@@ -201,5 +264,34 @@ fn turn(state: &mut State) {
         bell.ring();
         let Ticket(number) = *ticket;
         state.turned = number;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the host lacked: the next thread tries again, and there are as many as there may be once it
+    /// works.
+    #[test]
+    fn virtual_cpus_that_could_not_be_made_take_no_room() {
+        let pool = Pool::new(2);
+        let bell = Arc::new(Bell::new(Arc::default()));
+        for attempt in 0..10 {
+            let ticket = pool.ticket();
+            let mut numbers = Vec::new();
+            let taken = pool.take(ticket, &bell, |Block(number)| {
+                numbers.push(number);
+                Err(io::Error::from_raw_os_error(match attempt {
+                    5 => libc::EEXIST,
+                    _ => libc::EMFILE,
+                }))
+            });
+            assert!(taken.is_err());
+            // A number that KVM knows already is not tried again.
+            assert_eq!(numbers, [u32::from(attempt > 5)]);
+            assert_eq!(pool.state().there(), 0);
+            assert!(!pool.is_wanted());
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Whether guests run as they should, and what it costs to leave them: a few instructions in a new virtual machine.
+//! Whether guests run as they should, and what it costs to leave them: a few instructions in a new virtual
+//! machine.
 
 use std::io;
 use std::sync::Arc;

@@ -1,10 +1,12 @@
 //! Guest page tables: four levels, one tree for each address space, in a window of their own.
 //!
-//! The hardware's entries are all that is kept. Accessed and dirty are set from the start, so that processors never write to a table.
+//! The hardware's entries are all that is kept. Accessed and dirty are set from the start, so that processors
+//! never write to a table.
 //!
-//! Under shadow paging KVM does not see that an entry changes: what it derived from a *leaf* goes when the mapping of the target is dropped
-//! ([`Stale::ranges`]); what it derived from the *shape* of a tree (which table an entry points to, a large page) only goes with everything
-//! else ([`Stale::all`]). So tables keep their place until their space is gone, and freed ones are not used again before that.
+//! Under shadow paging KVM does not see that an entry changes: what it derived from a *leaf* goes when the
+//! mapping of the target is dropped ([`Stale::ranges`]); what it derived from the *shape* of a tree (which
+//! table an entry points to, a large page) only goes with everything else ([`Stale::all`]). So tables keep
+//! their place until their space is gone, and freed ones are not used again before that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,7 +35,8 @@ const FREED_MAX: usize = 1024;
 /// Ranges that are forgotten one by one; more of them go with everything else.
 const RANGES_MAX: usize = 32;
 
-/// Guest-physical address of the window with the tables. The first 4 GiB stay empty: some of their addresses mean devices to KVM.
+/// Guest-physical address of the window with the tables. The first 4 GiB stay empty: some of their addresses
+/// mean devices to KVM.
 pub(crate) const TABLES_AT: u64 = 4 << 30;
 
 /// A table, by its page in the window.
@@ -261,8 +264,8 @@ impl Tables {
         }
     }
 
-    /// Unmaps everything of a tree but the fixed area, without which no virtual CPU that runs in it could leave the guest. Its tables can be
-    /// had again after everything was forgotten.
+    /// Unmaps everything of a tree but the fixed area, without which no virtual CPU that runs in it could
+    /// leave the guest. Its tables can be had again after everything was forgotten.
     pub(crate) fn empty(&mut self, root: Table) {
         self.empty_around_area(root, 4);
         self.stale.all = true;
@@ -290,7 +293,8 @@ impl Tables {
         self.stale = Stale::default();
     }
 
-    /// Maps a range onto guest-physical addresses. `ran`: virtual CPUs may have derived something from the tree.
+    /// Maps a range onto guest-physical addresses. `ran`: virtual CPUs may have derived something from the
+    /// tree.
     ///
     /// # Errors
     /// No table is left; part of the range may be mapped.

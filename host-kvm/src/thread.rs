@@ -21,10 +21,13 @@ pub struct Thread {
     space: Arc<Space>,
     ticket: Ticket,
     vcpu: Option<Vcpu>,
-    /// Floating-point state that is to go into the next virtual CPU: of the one that was given to another thread, or newer.
+    /// Floating-point state that is to go into the next virtual CPU: of the one that was given to another
+    /// thread, or newer.
     saved: Saved,
     bell: Arc<Bell>,
     exits: Exits,
+    /// Where the program stood when the host last had no page for it, and how often in a row.
+    missing: (u64, u32),
 }
 
 /// Why a program gets SIGSEGV without an address.
@@ -37,14 +40,16 @@ const GENERAL_PROTECTION: Trap = Trap::Exception(Exception {
 impl Thread {
     pub(crate) fn new(sandbox: Arc<Sandbox>, space: Arc<Space>) -> Thread {
         let ticket = sandbox.pool.ticket();
+        let bell = Arc::new(Bell::new(sandbox.grace.clone()));
         Thread {
             sandbox,
             space,
             ticket,
             vcpu: None,
             saved: Saved::default(),
-            bell: Arc::default(),
+            bell,
             exits: Exits::default(),
+            missing: (0, 0),
         }
     }
 
@@ -83,10 +88,16 @@ impl Thread {
                 (vcpu, Some(state))
             }
         };
-        if let Some(state) = state
-            && !vcpu.write_xstate(&state)?
-        {
-            vcpu.write_xstate(&sandbox.fresh_xstate())?;
+        let restored = match state {
+            None => Ok(true),
+            Some(state) => match vcpu.write_xstate(&state) {
+                Ok(false) => vcpu.write_xstate(&sandbox.fresh_xstate()),
+                result => result,
+            },
+        };
+        if let Err(error) = restored {
+            sandbox.pool.lose(self.ticket);
+            return Err(error);
         }
         self.bell.attach(vcpu.page());
         self.vcpu = Some(vcpu);
@@ -145,12 +156,31 @@ impl Thread {
                 self.before_port_instruction(regs);
                 Some(GENERAL_PROTECTION)
             }
+            Exit::Missing => {
+                self.ask_again(regs.rip)?;
+                None
+            }
             Exit::Exception(_) | Exit::Asked => None,
         })
     }
 
-    /// What a processor says of an instruction that page-table-based KVM does not know how to carry out: `int n` is a general protection fault
-    /// where programs may not use the vector.
+    /// A file of the host that the program maps was cut, and KVM does not say at which address: the core is
+    /// asked for all pages again.
+    fn ask_again(&mut self, rip: u64) -> io::Result<()> {
+        const TIMES_MAX: u32 = 16;
+        let (at, times) = self.missing;
+        self.missing = (rip, if at == rip { times + 1 } else { 1 });
+        if self.missing.1 > TIMES_MAX {
+            return Err(io::Error::other(format!(
+                "the host does not have a page that the program at {rip:#x} uses"
+            )));
+        }
+        let root = self.space.root;
+        self.sandbox.memory().drop_pages(&self.sandbox.vm, root)
+    }
+
+    /// What a processor says of an instruction that page-table-based KVM does not know how to carry out:
+    /// `int n` is a general protection fault where programs may not use the vector.
     fn as_on_hardware(&self, details: Details) -> Details {
         const INT: u8 = 0xcd;
         const UNDEFINED: u8 = 6;
@@ -174,7 +204,8 @@ impl Thread {
         }
     }
 
-    /// A fault on a page that permits the access was on its way when another thread mapped it, or the processor remembered what was there.
+    /// A fault on a page that permits the access was on its way when another thread mapped it, or the
+    /// processor remembered what was there.
     fn unless_spurious(&self, trap: Trap) -> Option<Trap> {
         if let Trap::Fault {
             addr,
@@ -193,7 +224,8 @@ impl Thread {
         Some(trap)
     }
 
-    /// A port instruction that a program may not use was carried out as far as leaving the guest; some kinds of KVM then stand behind it.
+    /// A port instruction that a program may not use was carried out as far as leaving the guest; some kinds
+    /// of KVM then stand behind it.
     fn before_port_instruction(&self, regs: &mut Regs) {
         const LONGEST: u64 = 4;
         let mut bytes = [0; 2 * LONGEST as usize];
@@ -230,6 +262,7 @@ impl GuestThread for Thread {
     fn run(&mut self, regs: &mut Regs) -> Result<Trap, PlatformError> {
         loop {
             if self.bell.is_killed() {
+                self.bell.detach();
                 return Ok(Trap::Lost);
             }
             if self.bell.take_interruption() {
@@ -283,7 +316,8 @@ impl GuestThread for Thread {
             Some(vcpu) => vcpu
                 .write_xstate(buf)
                 .map_err(failed("floating-point state")),
-            // It goes into the next virtual CPU. Waiting for one here could be waiting for threads that wait for the caller.
+            // It goes into the next virtual CPU. Waiting for one here could be waiting for threads that wait
+            // for the caller.
             None => {
                 *self.saved() = Some(buf.to_vec());
                 Ok(true)

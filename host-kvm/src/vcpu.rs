@@ -1,6 +1,7 @@
 //! One virtual CPU: into the guest with a thread's registers, and out of it again.
 //!
-//! [`Vcpu::load`] loads a guest context whole, [`Vcpu::leave`] stores it whole; nothing else touches guest registers.
+//! [`Vcpu::load`] loads a guest context whole, [`Vcpu::leave`] stores it whole; nothing else touches guest
+//! registers.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -40,7 +41,8 @@ const EFLAGS_CLEARED: u64 = 0x25_7fd5;
 /// DR6 without news.
 const DR6_INIT: u64 = 0xffff_0ff0;
 
-/// The page of a virtual CPU that KVM and varve share, mapped once more to ask it to leave the guest from other threads.
+/// The page of a virtual CPU that KVM and varve share, mapped once more to ask it to leave the guest from
+/// other threads.
 #[derive(Debug)]
 pub(crate) struct RunPage {
     base: NonNull<u8>,
@@ -108,6 +110,8 @@ pub(crate) enum Exit {
     Port,
     /// It was asked to.
     Asked,
+    /// A page is mapped that the host does not have any more: its file was cut.
+    Missing,
 }
 
 /// A virtual CPU.
@@ -167,7 +171,8 @@ fn code_segment(selector: u64) -> Option<kvm_segment> {
     }
 }
 
-/// Whether a virtual CPU can be given these registers: the instruction pointer of a processor has a limit, and there are two code segments.
+/// Whether a virtual CPU can be given these registers: the instruction pointer of a processor has a limit,
+/// and there are two code segments.
 pub(crate) fn can_run(regs: &Regs) -> bool {
     is_canonical(regs.rip) && code_segment(regs.cs).is_some()
 }
@@ -181,8 +186,8 @@ fn error(error: kvm_ioctls::Error) -> io::Error {
     io::Error::from_raw_os_error(error.errno())
 }
 
-/// Lets guests read the host's time stamp counter as it is, where KVM can do that (`KVM_VCPU_TSC_OFFSET`, Linux 5.16): it begins a new virtual
-/// machine's at 0. The probe finds out what they read in the end.
+/// Lets guests read the host's time stamp counter as it is, where KVM can do that (`KVM_VCPU_TSC_OFFSET`,
+/// Linux 5.16): it begins a new virtual machine's at 0. The probe finds out what they read in the end.
 fn show_counter(vcpu: &VcpuFd) -> io::Result<()> {
     const KVM_SET_DEVICE_ATTR: libc::c_ulong = 0x4018_aee1;
     const KVM_HAS_DEVICE_ATTR: libc::c_ulong = 0x4018_aee3;
@@ -194,7 +199,8 @@ fn show_counter(vcpu: &VcpuFd) -> io::Result<()> {
         addr: &raw const offset as u64,
     };
     let ioctl = |request| {
-        // SAFETY: both requests read the attribute, which lives, and the second one the 8 bytes that it points to, which live too.
+        // SAFETY: both requests read the attribute, which lives, and the second one the 8 bytes that it
+        // points to, which live too.
         match unsafe { libc::ioctl(vcpu.as_raw_fd(), request, &raw const attribute) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -338,6 +344,7 @@ impl Vcpu {
                 return Err(self.failure(text));
             }
             Err(failed) if failed.errno() == libc::EINTR => return Ok(self.asked()),
+            Err(failed) if failed.errno() == libc::EFAULT => return Ok(Exit::Missing),
             Err(failed) => {
                 let text = format!("KVM_RUN: {}", error(failed));
                 return Err(self.failure(text));
@@ -350,7 +357,8 @@ impl Vcpu {
         Ok(area::exception(port, rip).map_or(Exit::Port, Exit::Exception))
     }
 
-    /// Lets KVM finish a port instruction of the program's own, so that nothing of it is left for what runs next.
+    /// Lets KVM finish a port instruction of the program's own, so that nothing of it is left for what runs
+    /// next.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -369,7 +377,8 @@ impl Vcpu {
         io::Error::other(format!("{text}; rip {:#x}, rsp {:#x}", regs.rip, regs.rsp))
     }
 
-    /// The guest's registers after an exit from where the program stands, with `frame`: what the exception pushed.
+    /// The guest's registers after an exit from where the program stands, with `frame`: what the exception
+    /// pushed.
     pub(crate) fn leave(&mut self, exit: &Exit, frame: &[u8; 48]) -> (Regs, Option<Details>) {
         let sync = self.fd.sync_regs_mut();
         let (from, sregs) = (&sync.regs, &sync.sregs);
@@ -433,7 +442,7 @@ impl Vcpu {
                     cr2: sregs.cr2,
                 });
             }
-            Exit::Port | Exit::Asked => regs.cs = u64::from(sregs.cs.selector),
+            Exit::Port | Exit::Asked | Exit::Missing => regs.cs = u64::from(sregs.cs.selector),
         }
         regs.eflags = regs.eflags & EFLAGS_USER | EFLAGS_FIXED;
         (regs, details)
@@ -444,7 +453,8 @@ impl Vcpu {
         self.fd.sync_regs_mut().sregs.cs.selector & 3 == 3
     }
 
-    /// Whether it was stopped on the way to a stub's exit: the registers are not those of the program then, and [`run`](Self::run) should go on.
+    /// Whether it was stopped on the way to a stub's exit: the registers are not those of the program then,
+    /// and [`run`](Self::run) should go on.
     pub(crate) fn is_on_the_way_out(&mut self) -> io::Result<bool> {
         let end = area::AREA + u64::from(area::PAGES) * varve_core::abi::PAGE_SIZE;
         if (area::AREA..end).contains(&self.fd.sync_regs_mut().regs.rip) {
@@ -474,7 +484,8 @@ impl Vcpu {
             bytes[..part.len()].copy_from_slice(part);
             *word = u32::from_le_bytes(bytes);
         }
-        // SAFETY: the structure has the 4096 bytes that KVM reads: no component is enabled that would need more (see `cpuid`).
+        // SAFETY: the structure has the 4096 bytes that KVM reads: no component is enabled that would need
+        // more (see `cpuid`).
         match unsafe { self.fd.set_xsave(&state) } {
             Ok(()) => Ok(true),
             Err(failed) if failed.errno() == libc::EINVAL => Ok(false),

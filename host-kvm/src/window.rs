@@ -1,6 +1,7 @@
 //! Windows: ranges of guest-physical addresses that are ranges of this process's memory.
 //!
-//! KVM keeps some bytes for each page of a memory slot, so a window is given to it in chunks, each when it is first needed.
+//! KVM keeps some bytes for each page of a memory slot, so a window is given to it in chunks, each when it is
+//! first needed.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -42,7 +43,8 @@ unsafe impl Send for Window {}
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// Reserves the addresses for `len` bytes, a multiple of the page size. They cost nothing until they are touched.
+    /// Reserves the addresses for `len` bytes, a multiple of the page size. They cost nothing until they are
+    /// touched.
     pub(crate) fn reserve(kind: Kind, len: u64, gpa: u64, first_slot: u32) -> io::Result<Window> {
         let prot = match kind {
             Kind::Private => ProtFlags::READ | ProtFlags::WRITE,
@@ -136,8 +138,8 @@ impl Window {
                 memory_size: CHUNK.min(self.len - start),
                 userspace_addr: self.base.as_ptr() as u64 + start,
             };
-            // SAFETY: the addresses are this window's own mapping, which is dropped after the virtual machine is. Guests read and write it
-            // as they like; varve makes no references into it but atomics.
+            // SAFETY: the addresses are this window's own mapping, which is dropped after the virtual machine
+            // is. Guests read and write it as they like; varve makes no references into it but atomics.
             unsafe { vm.set_user_memory_region(region) }?;
             self.slots[chunk as usize] = true;
         }
@@ -147,7 +149,8 @@ impl Window {
     /// Makes KVM forget what it derived for a range: every virtual CPU looks it up anew. The contents stay.
     pub(crate) fn forget(&self, offset: u64, len: u64) {
         assert!(self.holds(offset, len));
-        // SAFETY: the range lies in this window's mapping, which is a shared one of a file: its contents live there.
+        // SAFETY: the range lies in this window's mapping, which is a shared one of a file: its contents live
+        // there.
         let result = unsafe {
             let at = self.base.as_ptr().add(offset as usize);
             rustix::mm::madvise(at.cast(), len as usize, Advice::LinuxDontNeed)
@@ -158,7 +161,8 @@ impl Window {
     /// Copies bytes in.
     pub(crate) fn write(&self, offset: u64, data: &[u8]) {
         assert!(!self.readonly && self.holds(offset, data.len() as u64));
-        // SAFETY: in bounds of this window's own mapping; `data` cannot overlap it, as no references into it are made.
+        // SAFETY: in bounds of this window's own mapping; `data` cannot overlap it, as no references into it
+        // are made.
         unsafe {
             let to = self.base.as_ptr().add(offset as usize);
             std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len());

@@ -57,7 +57,8 @@ fn start() -> Regs {
     }
 }
 
-/// Seven threads on two virtual CPUs count system calls while others spin without end; each finds its own vector register again.
+/// Seven threads on two virtual CPUs count system calls while others spin without end; each finds its own
+/// vector register again.
 #[test]
 fn more_threads_than_virtual_cpus_take_turns() {
     // 0: syscall; jmp 0    4: jmp 4
@@ -155,7 +156,8 @@ fn state_can_be_written_without_a_virtual_cpu() {
     }
 }
 
-/// A thread loads from a page without pause; once a change of the page is settled it sees the old one never again.
+/// A thread loads from a page without pause; once a change of the page is settled it sees the old one never
+/// again.
 #[test]
 fn running_threads_see_changes_of_pages() {
     // 0: mov rax, [rdi]; mov [rsi], rax; jmp 0
@@ -240,7 +242,8 @@ fn running_threads_see_changes_of_pages() {
     });
 }
 
-/// A guest that touches addresses all over takes more page tables than there are: pages that were mapped fault again, nothing else.
+/// A guest that touches addresses all over takes more page tables than there are: pages that were mapped
+/// fault again, nothing else.
 #[test]
 fn page_tables_run_out_and_come_back() {
     // 0: mov rax, [rdi]; syscall; jmp 0

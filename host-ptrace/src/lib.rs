@@ -1,15 +1,21 @@
 //! Runs guest threads as traced processes.
 //!
-//! A guest address space is the address space of a host process that holds nothing of the host but two pages of stub above
-//! [`TASK_SIZE`](varve_core::abi::TASK_SIZE). Guest threads run under `PTRACE_SYSEMU`: a system call stops the process before the host kernel does
-//! anything, so no guest system call reaches it. The tracer is the worker thread of the guest thread, on the same core.
+//! A guest address space is the address space of a host process that holds nothing of the host but two pages
+//! of stub above [`TASK_SIZE`](varve_core::abi::TASK_SIZE). Guest threads run under `PTRACE_SYSEMU`: a system
+//! call stops the process before the host kernel does anything, so no guest system call reaches it. The
+//! tracer is the worker thread of the guest thread, on the same core.
 //!
-//! * `stub` - the two pages: a loop that makes the system calls (`mmap` and the like) that page operations need
+//! * `stub` - the two pages: a loop that makes the system calls (`mmap` and the like) that page operations
+//!   need
+//! * `process` - a process as those see it who signal it
+//! * `areas` - what the host has mapped, as its kernel counts it
 //! * `tracee` - one traced process: making it, stopping it, its registers
 //! * `zygote` - the process that the others are copied from
 //! * `space` - page operations of an address space, queued until one of its threads runs
 //! * `thread` - a guest thread: run until the next trap
 
+mod areas;
+mod process;
 mod space;
 mod stub;
 mod thread;
@@ -20,9 +26,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use varve_core::machine::{Backing, Prot, SpaceId};
-use varve_host::{Backings, Platform, PlatformError};
+use varve_host::{Backings, Grace, Platform, PlatformError};
 
-use space::{Operation, Space};
+use space::{Limit, Operation, Space};
 use stub::Batch;
 pub use thread::Thread;
 use zygote::Zygote;
@@ -33,13 +39,16 @@ pub struct Ptrace {
     batch: Arc<Batch>,
     zygote: Arc<Zygote>,
     spaces: Mutex<HashMap<SpaceId, Arc<Space>>>,
+    grace: Arc<Grace>,
+    areas: Arc<Limit>,
     xstate_size: usize,
     cpus: Vec<usize>,
     next_cpu: std::sync::atomic::AtomicUsize,
 }
 
 impl Ptrace {
-    /// Prepares the host; makes the first traced process, by which it sees that this is allowed and how large the floating-point state is.
+    /// Prepares the host; makes the first traced process, by which it sees that this is allowed and how large
+    /// the floating-point state is.
     ///
     /// # Errors
     /// A host that does not permit ptrace: the error says what was refused.
@@ -51,6 +60,8 @@ impl Ptrace {
             batch,
             zygote: Arc::new(zygote),
             spaces: Mutex::new(HashMap::new()),
+            grace: Arc::default(),
+            areas: Arc::new(Limit::of_host()),
             xstate_size,
             cpus: tracee::allowed_cpus(),
             next_cpu: std::sync::atomic::AtomicUsize::new(0),
@@ -62,15 +73,14 @@ impl Ptrace {
         self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn space(&self, id: SpaceId) -> Arc<Space> {
-        self.spaces()
-            .entry(id)
-            .or_insert_with(|| Arc::new(Space::new()))
-            .clone()
+    fn space(&self, id: SpaceId) -> Result<Arc<Space>, PlatformError> {
+        let found = self.spaces().get(&id).cloned();
+        found.ok_or_else(|| failed("an address space")(std::io::ErrorKind::NotFound.into()))
     }
 
-    fn queue(&self, id: SpaceId, operation: Operation) {
-        self.space(id).queue(operation);
+    fn queue(&self, id: SpaceId, operation: Operation) -> Result<(), PlatformError> {
+        self.space(id)?.queue(operation);
+        Ok(())
     }
 }
 
@@ -90,16 +100,19 @@ impl Platform for Ptrace {
         true
     }
 
+    fn grace(&self) -> &Arc<Grace> {
+        &self.grace
+    }
+
     fn create_space(&self, space: SpaceId) -> Result<(), PlatformError> {
-        self.space(space);
+        let made = Arc::new(Space::new(self.grace.clone(), self.areas.clone()));
+        self.spaces().insert(space, made);
         Ok(())
     }
 
     fn drop_space(&self, space: SpaceId) {
         if let Some(space) = self.spaces().remove(&space) {
-            space
-                .dropped
-                .store(true, std::sync::atomic::Ordering::Relaxed);
+            space.drop_all();
         }
     }
 
@@ -119,13 +132,11 @@ impl Platform for Ptrace {
                 backing,
                 prot,
             },
-        );
-        Ok(())
+        )
     }
 
     fn unmap(&self, space: SpaceId, addr: u64, len: u64) -> Result<(), PlatformError> {
-        self.queue(space, Operation::Unmap { addr, len });
-        Ok(())
+        self.queue(space, Operation::Unmap { addr, len })
     }
 
     fn protect(
@@ -135,8 +146,7 @@ impl Platform for Ptrace {
         len: u64,
         prot: Prot,
     ) -> Result<(), PlatformError> {
-        self.queue(space, Operation::Protect { addr, len, prot });
-        Ok(())
+        self.queue(space, Operation::Protect { addr, len, prot })
     }
 
     fn new_thread(&self, space: SpaceId) -> Result<Thread, PlatformError> {
@@ -145,7 +155,7 @@ impl Platform for Ptrace {
             0 => None,
             count => Some(self.cpus[self.next_cpu.fetch_add(1, Ordering::Relaxed) % count]),
         };
-        let place = self.space(space);
+        let place = self.space(space)?;
         Thread::new(
             self.backings.clone(),
             self.batch.clone(),
@@ -157,11 +167,11 @@ impl Platform for Ptrace {
     }
 
     fn prepare_sibling(&self, parent: &mut Thread, space: SpaceId) -> Result<(), PlatformError> {
-        parent.leave_sibling(&self.space(space))
+        parent.leave_sibling(&self.space(space)?)
     }
 
     fn enter(&self, thread: &mut Thread, space: SpaceId) -> Result<(), PlatformError> {
-        thread.enter(self.space(space))
+        thread.enter(self.space(space)?)
     }
 
     fn xstate_size(&self) -> usize {

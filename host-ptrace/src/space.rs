@@ -1,14 +1,18 @@
 //! Page operations of an address space, queued in order until one of its threads is about to run.
+//!
+//! Nothing runs in a space whose operations are not all in force. What cannot be put in force is never
+//! dropped quietly: where the host has no room for another area, all that is queued is void, and the core has
+//! to take every page away (which always can be done) and begin anew.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use libc::pid_t;
 use varve_core::abi::TASK_SIZE;
 use varve_core::machine::{Backing, Prot};
-use varve_host::Backings;
+use varve_host::{Backings, Grace, Hold};
 
+use crate::areas::{Areas, follows};
+use crate::process::Process;
 use crate::stub::Call;
 
 /// A change of an address space.
@@ -31,47 +35,116 @@ pub(crate) enum Operation {
     },
 }
 
+/// Areas that the host keeps back in each process: the stub pages, and what a single operation needs for a
+/// moment.
+const AREAS_SPARE: usize = 64;
+/// Most areas of all spaces together, so that neither they nor what is noted of them here fill the host's
+/// memory.
+const AREAS_TOTAL: usize = 4 << 16;
+/// A space may always have so many.
+pub(crate) const AREAS_LEAST: usize = 1024;
+/// What the host has where it does not say (`vm.max_map_count`).
+const AREAS_USUAL: usize = 65530;
+
+/// How many areas there are in all spaces, and how many there may be.
+pub(crate) struct Limit {
+    /// In one space.
+    most: usize,
+    /// In all.
+    total: usize,
+    used: AtomicUsize,
+}
+
+impl Limit {
+    /// What the host allows.
+    pub(crate) fn of_host() -> Limit {
+        let setting = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+        let setting = setting.and_then(|text| text.trim().parse().ok());
+        let most: usize = setting.unwrap_or(AREAS_USUAL);
+        Limit {
+            most: most.saturating_sub(AREAS_SPARE).max(1),
+            total: AREAS_TOTAL,
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    /// Counts `new` instead of `old` areas of one space; whether they are too many.
+    fn count(&self, old: usize, new: usize) -> bool {
+        let used = match new >= old {
+            true => self.used.fetch_add(new - old, Ordering::Relaxed) + (new - old),
+            false => self.used.fetch_sub(old - new, Ordering::Relaxed) - (old - new),
+        };
+        new > self.most || used > self.total && new > AREAS_LEAST.min(self.most)
+    }
+}
+
+/// Whether a space can be run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// As soon as its operations are in force.
+    Sound,
+    /// When all its pages have been taken away.
+    Crowded,
+    /// Never again: it was dropped, or the host refused an operation for which there is room.
+    Gone,
+}
+
+/// Whether a thread may run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Begin {
+    /// It is noted as running.
+    Run,
+    /// Operations come first.
+    Flush,
+}
+
 /// What the threads of an address space share.
 pub(crate) struct Space {
     inner: Mutex<Inner>,
+    grace: Arc<Grace>,
+    limit: Arc<Limit>,
     /// Held while a thread carries out page operations: they share one page of calls.
     pub flushing: Mutex<()>,
     /// Threads that are in it on the host.
     pub threads: AtomicUsize,
-    /// The kernel has dropped it: what is still under way for it need not be done.
-    pub dropped: AtomicBool,
 }
 
-#[derive(Default)]
 struct Inner {
+    state: State,
     operations: Vec<Operation>,
     /// A thread has taken operations and not yet carried them all out.
     under_way: bool,
-    mapped: Ranges,
-    /// Processes that were made for new threads, waiting to be traced by the threads' workers. There may be several: a worker takes its time
-    /// to start, and the parent makes more threads meanwhile.
-    siblings: Vec<pid_t>,
+    areas: Areas,
+    /// Processes that were made for new threads, waiting to be traced by the threads' workers. There may be
+    /// several: a worker takes its time to start, and the parent makes more threads meanwhile.
+    siblings: Vec<Arc<Process>>,
     /// The page of calls that its processes have mapped.
     slot: Option<u32>,
-    /// Running processes, to be stopped when another thread changes pages.
-    running: Vec<pid_t>,
+    running: Vec<Running>,
 }
 
-impl Drop for Inner {
-    /// Threads that ended before their workers started leave processes that nobody traces: they would outlive the sandbox.
+/// A process that runs guest code, to be stopped when another thread changes pages.
+struct Running {
+    process: Arc<Process>,
+    /// It may not have noticed what has happened since it began to run.
+    hold: Option<Hold>,
+}
+
+impl Drop for Space {
+    /// Threads that ended before their workers started leave processes that nobody traces: they would outlive
+    /// the sandbox.
     fn drop(&mut self) {
-        for &pid in &self.siblings {
-            crate::tracee::kill(pid);
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for process in &inner.siblings {
+            process.kill();
+            crate::tracee::reap(process.pid);
         }
+        self.limit.count(inner.areas.len(), 0);
     }
 }
 
 impl Inner {
     fn push(&mut self, operation: Operation) {
-        // A guest thread of this space that runs now must not go on with the old pages.
-        for &pid in &self.running {
-            crate::tracee::kick(pid);
-        }
         if let Some(last) = self.operations.last_mut()
             && merge(last, &operation)
         {
@@ -79,133 +152,161 @@ impl Inner {
         }
         self.operations.push(operation);
     }
-}
 
-/// Which addresses are mapped: disjoint ranges, start to end.
-#[derive(Default)]
-struct Ranges(BTreeMap<u64, u64>);
-
-impl Ranges {
-    fn insert(&mut self, start: u64, end: u64) {
-        self.remove(start, end);
-        let (mut start, mut end) = (start, end);
-        if let Some((&before, &stop)) = self.0.range(..start).next_back()
-            && stop == start
-        {
-            self.0.remove(&before);
-            start = before;
-        }
-        if let Some(stop) = self.0.remove(&end) {
-            end = stop;
-        }
-        self.0.insert(start, end);
-    }
-
-    fn remove(&mut self, start: u64, end: u64) {
-        if let Some((&before, &stop)) = self.0.range(..start).next_back()
-            && stop > start
-        {
-            self.0.insert(before, start);
-            if stop > end {
-                self.0.insert(end, stop);
-                return;
-            }
-        }
-        while let Some((&first, &stop)) = self.0.range(start..end).next() {
-            self.0.remove(&first);
-            if stop > end {
-                self.0.insert(end, stop);
+    /// Nobody who runs now may have noticed what happens: they are held, and told to stop.
+    fn stop_running(&mut self, grace: &Arc<Grace>) {
+        for running in &mut self.running {
+            if running.hold.is_none() {
+                running.hold = Some(grace.hold());
+                running.process.kick();
             }
         }
     }
 
-    /// The mapped parts of a range.
-    fn parts(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        let before = self
-            .0
-            .range(..start)
-            .next_back()
-            .filter(|&(_, &stop)| stop > start);
-        let inside = self.0.range(start..end);
-        before
-            .into_iter()
-            .chain(inside)
-            .map(|(&first, &stop)| (first.max(start), stop.min(end)))
-            .collect()
+    /// Nothing of what is queued counts any more.
+    fn refuse(&mut self, state: State) {
+        if self.state != State::Gone {
+            self.state = state;
+        }
+        self.operations.clear();
     }
 }
 
 impl Space {
-    pub(crate) fn new() -> Space {
+    pub(crate) fn new(grace: Arc<Grace>, limit: Arc<Limit>) -> Space {
         Space {
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                state: State::Sound,
+                operations: Vec::new(),
+                under_way: false,
+                areas: Areas::default(),
+                siblings: Vec::new(),
+                slot: None,
+                running: Vec::new(),
+            }),
+            grace,
+            limit,
             flushing: Mutex::new(()),
             threads: AtomicUsize::new(0),
-            dropped: AtomicBool::new(false),
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Every change of it is a single push, take or store.
+        // Every change of it is whole before anything that could panic.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn queue(&self, operation: Operation) {
-        let mut inner = self.inner();
+        let inner = &mut *self.inner();
+        inner.stop_running(&self.grace);
+        let everything = Operation::Unmap {
+            addr: 0,
+            len: TASK_SIZE,
+        };
+        if operation == everything && inner.state == State::Crowded {
+            inner.state = State::Sound;
+        }
+        if inner.state != State::Sound {
+            return;
+        }
+        let before = inner.areas.len();
         match operation {
-            Operation::Map { addr, len, .. } => inner.mapped.insert(addr, addr + len),
-            Operation::Unmap { addr, len } => inner.mapped.remove(addr, addr + len),
+            _ if operation == everything => {
+                inner.operations.clear();
+                inner.operations.push(operation);
+                inner.areas.clear();
+            }
+            Operation::Map {
+                addr,
+                len,
+                backing,
+                prot,
+            } => {
+                inner.areas.map(addr, addr + len, backing, prot);
+                inner.push(operation);
+            }
+            Operation::Unmap { addr, len } => {
+                inner.areas.unmap(addr, addr + len);
+                inner.push(operation);
+            }
             Operation::Protect { addr, len, prot } => {
                 // mprotect(2) stops at the first hole, so it is asked for what is mapped only.
-                for (addr, end) in inner.mapped.parts(addr, addr + len) {
-                    inner.push(Operation::Protect {
-                        addr,
-                        len: end - addr,
-                        prot,
-                    });
+                for (addr, end) in inner.areas.protect(addr, addr + len, prot) {
+                    let len = end - addr;
+                    inner.push(Operation::Protect { addr, len, prot });
                 }
-                return;
             }
         }
-        inner.push(operation);
+        if self.limit.count(before, inner.areas.len()) {
+            inner.refuse(State::Crowded);
+        }
     }
 
-    /// Takes what is queued. The caller holds `flushing` and says [`done`](Self::done) when it has carried it out.
+    /// The kernel has dropped it: nothing runs in it any more, and those who still do are held.
+    pub(crate) fn drop_all(&self) {
+        let inner = &mut *self.inner();
+        inner.stop_running(&self.grace);
+        inner.refuse(State::Gone);
+        self.limit.count(inner.areas.len(), 0);
+        inner.areas.clear();
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.inner().state
+    }
+
+    /// Takes what is queued. The caller holds `flushing` and says [`done`](Self::done) when it has carried it
+    /// out.
     pub(crate) fn take(&self) -> Vec<Operation> {
         let mut inner = self.inner();
         inner.under_way = true;
         std::mem::take(&mut inner.operations)
     }
 
-    pub(crate) fn done(&self) {
-        self.inner().under_way = false;
+    /// What was taken is in force; or it is not, and never will be. `room`: the host could have had no room
+    /// for it.
+    pub(crate) fn done(&self, carried_out: Result<(), bool>) {
+        let mut inner = self.inner();
+        inner.under_way = false;
+        match carried_out {
+            Ok(()) => {}
+            // With few areas there is no point in beginning anew.
+            Err(true) if inner.areas.len() >= AREAS_LEAST => inner.refuse(State::Crowded),
+            Err(_) => inner.refuse(State::Gone),
+        }
     }
 
     /// Whether every operation has been carried out, also those that another thread has taken.
     pub(crate) fn is_clean(&self) -> bool {
         let inner = self.inner();
-        inner.operations.is_empty() && !inner.under_way
+        inner.state == State::Sound && inner.operations.is_empty() && !inner.under_way
     }
 
     /// Notes that a process of the space runs from now on, unless something is queued or under way.
-    pub(crate) fn begin_run(&self, pid: pid_t) -> bool {
+    pub(crate) fn begin_run(&self, process: &Arc<Process>) -> Begin {
         let mut inner = self.inner();
-        if !inner.operations.is_empty() || inner.under_way {
-            return false;
+        if inner.state != State::Sound || !inner.operations.is_empty() || inner.under_way {
+            return Begin::Flush;
         }
-        inner.running.push(pid);
-        true
+        let process = process.clone();
+        inner.running.push(Running {
+            process,
+            hold: None,
+        });
+        Begin::Run
     }
 
-    pub(crate) fn end_run(&self, pid: pid_t) {
-        self.inner().running.retain(|&other| other != pid);
+    /// It has been seen stopped.
+    pub(crate) fn end_run(&self, process: &Arc<Process>) {
+        let running = &mut self.inner().running;
+        running.retain(|other| !Arc::ptr_eq(&other.process, process));
     }
 
-    pub(crate) fn put_sibling(&self, pid: pid_t) {
-        self.inner().siblings.push(pid);
+    pub(crate) fn put_sibling(&self, process: Arc<Process>) {
+        self.inner().siblings.push(process);
     }
 
-    pub(crate) fn take_sibling(&self) -> Option<pid_t> {
+    pub(crate) fn take_sibling(&self) -> Option<Arc<Process>> {
         self.inner().siblings.pop()
     }
 
@@ -267,23 +368,6 @@ fn merge(last: &mut Operation, next: &Operation) -> bool {
     }
 }
 
-fn follows(first: Backing, len: u64, next: Backing) -> bool {
-    match (first, next) {
-        (Backing::Memory(a), Backing::Memory(b)) => a.offset() + len == b.offset(),
-        (
-            Backing::Image {
-                image: a,
-                offset: x,
-            },
-            Backing::Image {
-                image: b,
-                offset: y,
-            },
-        ) => a == b && x + len == y,
-        _ => false,
-    }
-}
-
 impl Operation {
     /// The system calls of the traced process that carry it out.
     ///
@@ -335,49 +419,174 @@ impl Operation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use varve_core::abi::PAGE_SIZE;
     use varve_core::machine::FrameNo;
 
-    #[test]
-    fn ranges_join_and_split() {
-        let mut ranges = Ranges::default();
-        ranges.insert(10, 20);
-        ranges.insert(20, 30);
-        ranges.insert(40, 50);
-        assert_eq!(ranges.parts(0, 100), [(10, 30), (40, 50)]);
-        ranges.remove(15, 45);
-        assert_eq!(ranges.parts(0, 100), [(10, 15), (45, 50)]);
-        assert_eq!(ranges.parts(12, 47), [(12, 15), (45, 47)]);
-        ranges.insert(0, 100);
-        assert_eq!(ranges.parts(0, 200), [(0, 100)]);
-        ranges.remove(20, 30);
-        assert_eq!(ranges.parts(0, 200), [(0, 20), (30, 100)]);
+    fn space(most: usize) -> Space {
+        let limit = Limit {
+            most,
+            total: usize::MAX,
+            used: AtomicUsize::new(0),
+        };
+        Space::new(Arc::default(), Arc::new(limit))
     }
+
+    /// A process that can be signalled.
+    fn bystander() -> (std::process::Child, Arc<Process>) {
+        let child = std::process::Command::new("sleep").arg("60").spawn();
+        let child = child.expect("sleep(1) is there");
+        let process = Process::new(child.id() as i32).unwrap();
+        (child, Arc::new(process))
+    }
+
+    fn map(page: u64, frame: u64) -> Operation {
+        Operation::Map {
+            addr: page * PAGE_SIZE,
+            len: PAGE_SIZE,
+            backing: Backing::Memory(FrameNo(frame as u32)),
+            prot: Prot::READ,
+        }
+    }
+
+    const EVERYTHING: Operation = Operation::Unmap {
+        addr: 0,
+        len: TASK_SIZE,
+    };
 
     /// A thread whose operation another one has taken must not run before it is carried out.
     #[test]
     fn nobody_runs_while_operations_are_under_way() {
-        let space = Space::new();
+        let (mut child, process) = bystander();
+        let space = space(10);
         space.queue(Operation::Unmap { addr: 0, len: 4096 });
-        assert!(!space.is_clean() && !space.begin_run(1));
+        assert!(!space.is_clean() && space.begin_run(&process) == Begin::Flush);
         assert_eq!(space.take().len(), 1);
-        assert!(!space.is_clean() && !space.begin_run(1));
-        space.done();
-        assert!(space.is_clean() && space.begin_run(1));
+        assert!(!space.is_clean() && space.begin_run(&process) == Begin::Flush);
+        space.done(Ok(()));
+        assert!(space.is_clean() && space.begin_run(&process) == Begin::Run);
+        space.end_run(&process);
+        process.kill();
+        child.wait().unwrap();
+        // Its number may be another's now.
+        process.kick();
+    }
+
+    /// What a thread that runs could overlook is not in force before it has been seen stopped, be it a page
+    /// or the whole space.
+    #[test]
+    fn who_runs_holds_what_happens() {
+        let (mut child, process) = bystander();
+        let space = space(10);
+        let settled = || space.grace.settled();
+        space.grace.begin(1);
+        assert_eq!(space.begin_run(&process), Begin::Run);
+        assert_eq!(settled(), 2);
+        space.queue(map(1, 1));
+        space.grace.begin(2);
+        space.queue(map(2, 1));
+        assert_eq!(settled(), 1);
+        assert!(!child.wait().unwrap().success(), "it was told to stop");
+        space.end_run(&process);
+        assert_eq!(settled(), 3);
+        space.take();
+        space.done(Ok(()));
+        assert_eq!(space.begin_run(&process), Begin::Run);
+        space.grace.begin(3);
+        space.drop_all();
+        assert_eq!(settled(), 3);
+        space.end_run(&process);
+        assert_eq!(settled(), 4);
+        assert_eq!(space.begin_run(&process), Begin::Flush);
+        assert_eq!(space.state(), State::Gone);
+    }
+
+    /// Past the host's limit nothing is carried out, and nobody runs until all pages have been taken away.
+    #[test]
+    fn a_crowded_space_is_emptied_first() {
+        let (mut child, process) = bystander();
+        let space = space(3);
+        for page in [1, 3, 5] {
+            space.queue(map(page, page));
+        }
+        assert_eq!(space.state(), State::Sound);
+        // Joins two.
+        space.queue(map(4, 4));
+        assert_eq!(space.state(), State::Sound);
+        space.queue(map(7, 7));
+        space.queue(map(9, 7));
+        assert_eq!(space.state(), State::Crowded);
+        assert!(space.take().is_empty());
+        space.done(Ok(()));
+        space.queue(Operation::Unmap {
+            addr: 0,
+            len: 1 << 30,
+        });
+        assert_eq!(space.begin_run(&process), Begin::Flush);
+        space.queue(EVERYTHING);
+        space.queue(map(7, 7));
+        assert_eq!(space.take(), [EVERYTHING, map(7, 7)]);
+        assert_eq!(space.begin_run(&process), Begin::Flush);
+        space.done(Ok(()));
+        assert_eq!(space.begin_run(&process), Begin::Run);
+        space.end_run(&process);
+        process.kill();
+        child.wait().unwrap();
+    }
+
+    /// Where there are so few areas that it cannot be for their number, an operation that the host refuses
+    /// ends the space.
+    #[test]
+    fn what_the_host_refuses_is_not_dropped() {
+        let space = space(1 << 20);
+        for page in 0..AREAS_LEAST as u64 + 1 {
+            space.queue(map(2 * page + 2, 1));
+        }
+        space.take();
+        space.queue(map(1, 1));
+        space.done(Err(true));
+        assert!(space.state() == State::Crowded && space.take().is_empty());
+        space.queue(EVERYTHING);
+        space.queue(map(1, 1));
+        assert_eq!(space.take().len(), 2);
+        space.done(Err(true));
+        assert_eq!(space.state(), State::Gone);
+        space.queue(EVERYTHING);
+        assert_eq!(space.state(), State::Gone);
+    }
+
+    #[test]
+    fn all_spaces_together_have_a_limit() {
+        let limit = Arc::new(Limit {
+            most: 10 * AREAS_LEAST,
+            total: 3 * AREAS_LEAST,
+            used: AtomicUsize::new(0),
+        });
+        let fill = |space: &Space, count: usize| {
+            for page in 0..count as u64 {
+                space.queue(map(2 * page, 1));
+            }
+            space.state()
+        };
+        let new = || Space::new(Arc::default(), limit.clone());
+        let (large, small) = (new(), new());
+        assert_eq!(fill(&large, 3 * AREAS_LEAST), State::Sound);
+        assert_eq!(fill(&small, AREAS_LEAST), State::Sound);
+        assert_eq!(fill(&small, AREAS_LEAST + 1), State::Crowded);
+        large.drop_all();
+        small.queue(EVERYTHING);
+        assert_eq!(fill(&small, AREAS_LEAST + 1), State::Sound);
+        drop((large, small));
+        assert_eq!(limit.used.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn neighbouring_maps_become_one() {
-        let space = Space::new();
-        let map = |page: u64| Operation::Map {
-            addr: page * 4096,
-            len: 4096,
-            backing: Backing::Memory(FrameNo(page as u32 + 7)),
-            prot: Prot::READ,
-        };
-        space.queue(map(1));
-        space.queue(map(2));
-        space.queue(map(4));
+        let space = space(10);
+        for page in [1, 2, 4] {
+            space.queue(map(page, page + 7));
+        }
         assert_eq!(space.take().len(), 2);
+        space.done(Ok(()));
         space.queue(Operation::Protect {
             addr: 0,
             len: 1 << 20,

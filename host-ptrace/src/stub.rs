@@ -19,6 +19,10 @@ pub(crate) const END: u64 = LIST + PAGE_SIZE;
 pub(crate) const SINGLE: u64 = CODE + 64;
 /// Address of `wrfsbase rdi; wrgsbase rsi; int3` in the code page.
 pub(crate) const BASES: u64 = CODE + 80;
+/// Where the stub stands when it is done: behind each `int3`.
+pub(crate) const ENDS: [u64; 3] = [CODE + LOOP.len() as u64, SINGLE + 3, BASES + 11];
+/// Where the host's kernel believes its library to be: in every process the same, and unmapped.
+pub(crate) const VDSO: u64 = END;
 /// Calls in one list.
 pub(crate) const CALLS_MAX: usize = PAGE_SIZE as usize / size_of::<Call>();
 /// Lists at one time: as many as there may be address spaces.
@@ -32,8 +36,8 @@ pub(crate) struct Call {
     pub args: [u64; 6],
 }
 
-/// The loop: `rbx` is the next call, `r12` how many are left. Ends at an `int3` with the last result in `rax`; a call that fails
-/// ends it early, with `r12` telling which.
+/// The loop: `rbx` is the next call, `r12` how many are left. Ends at an `int3` with the last result in
+/// `rax`; a call that fails ends it early, with `r12` telling which.
 #[rustfmt::skip]
 const LOOP: &[u8] = &[
     0x48, 0x8b, 0x03,                   // 00: mov rax, [rbx]
@@ -120,11 +124,23 @@ impl Batch {
     pub(crate) fn write(&self, slot: u32, calls: &[Call]) {
         assert!(calls.len() <= CALLS_MAX && slot as usize <= SLOTS);
         let offset = Batch::offset(slot) as usize;
-        // SAFETY: the page lies in the mapping, the calls fit into it, it is aligned, and nobody else writes there (see above).
+        // SAFETY: the page lies in the mapping, the calls fit into it, it is aligned, and nobody else writes
+        // there (see above).
         unsafe {
             let to = self.base.as_ptr().add(offset).cast::<Call>();
             std::ptr::copy_nonoverlapping(calls.as_ptr(), to, calls.len());
         }
+    }
+}
+
+impl Batch {
+    /// Wipes calls that have been made: they tell which files and frames the host has.
+    pub(crate) fn wipe(&self, slot: u32, count: usize) {
+        const NOTHING: [Call; CALLS_MAX] = [Call {
+            number: 0,
+            args: [0; 6],
+        }; CALLS_MAX];
+        self.write(slot, &NOTHING[..count.min(CALLS_MAX)]);
     }
 }
 

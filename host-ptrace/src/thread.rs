@@ -1,14 +1,15 @@
 //! A guest thread on the ptrace host.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use varve_core::machine::{Access, Exception, Regs, Trap};
 use varve_host::{Backings, GuestThread, Interrupter, PlatformError};
 
 use crate::failed;
-use crate::space::{Operation, Space};
+use crate::process::Process;
+use crate::space::{Begin, Operation, Space, State};
 use crate::stub::{self, Batch, CALLS_MAX, Call};
 use crate::tracee::{self, Stopped, Tracee};
 use crate::zygote::Zygote;
@@ -36,20 +37,27 @@ pub struct Thread {
 
 /// What others use to stop the thread.
 struct Bell {
-    pid: AtomicI32,
+    process: Mutex<Arc<Process>>,
     interrupted: AtomicBool,
     killed: AtomicBool,
+}
+
+impl Bell {
+    fn process(&self) -> MutexGuard<'_, Arc<Process>> {
+        // Only ever replaced whole.
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Interrupter for Bell {
     fn interrupt(&self) {
         self.interrupted.store(true, Ordering::SeqCst);
-        tracee::kick(self.pid.load(Ordering::SeqCst));
+        self.process().kick();
     }
 
     fn kill(&self) {
         self.killed.store(true, Ordering::SeqCst);
-        tracee::kill(self.pid.load(Ordering::SeqCst));
+        self.process().kill();
     }
 }
 
@@ -67,10 +75,10 @@ impl Thread {
         }
         let tracee = Thread::make_tracee(&batch, &zygote, &space)?;
         if let Some(cpu) = cpu {
-            tracee::pin(tracee.pid, cpu);
+            tracee::pin(tracee.process.pid, cpu);
         }
         let bell = Bell {
-            pid: AtomicI32::new(tracee.pid),
+            process: Mutex::new(tracee.process.clone()),
             interrupted: AtomicBool::new(false),
             killed: AtomicBool::new(false),
         };
@@ -93,15 +101,16 @@ impl Thread {
         Ok(thread)
     }
 
-    /// A process for a thread of the space, of which it is one from now on: the one a sibling left, or the first one. A left one has been
-    /// counted since it was made, so that the space is not given back while its worker is on the way.
+    /// A process for a thread of the space, of which it is one from now on: the one a sibling left, or the
+    /// first one. A left one has been counted since it was made, so that the space is not given back while
+    /// its worker is on the way.
     fn make_tracee(
         batch: &Batch,
         zygote: &Zygote,
         space: &Arc<Space>,
     ) -> Result<Tracee, PlatformError> {
-        if let Some(pid) = space.take_sibling() {
-            return Tracee::adopt(pid).map_err(|error| {
+        if let Some(process) = space.take_sibling() {
+            return Tracee::adopt(process).map_err(|error| {
                 space.threads.fetch_sub(1, Ordering::SeqCst);
                 failed("tracing a guest thread")(error)
             });
@@ -123,13 +132,13 @@ impl Thread {
     /// Makes the process of another thread of this thread's space, for its worker to take over.
     pub(crate) fn leave_sibling(&mut self, space: &Arc<Space>) -> Result<(), PlatformError> {
         if Arc::ptr_eq(space, &self.space) {
-            let pid = self
+            let process = self
                 .tracee
                 .clone_sibling()
                 .map_err(failed("a guest thread"))?;
             self.known = None;
             space.threads.fetch_add(1, Ordering::SeqCst);
-            space.put_sibling(pid);
+            space.put_sibling(process);
         }
         Ok(())
     }
@@ -149,17 +158,19 @@ impl Thread {
             if let Some(slot) = slot {
                 self.batch.write(slot, &[empty]);
             }
-            self.tracee
-                .batch(1)
-                .map_err(|(_, error)| failed("emptying an address space")(error))?;
+            let emptied = self.tracee.batch(1);
+            if let Some(slot) = slot {
+                self.batch.wipe(slot, 1);
+            }
+            emptied.map_err(|(_, error)| failed("emptying an address space")(error))?;
             self.space.set_slot(None);
             space.set_slot(slot);
             space.threads.fetch_add(1, Ordering::SeqCst);
         } else {
             self.tracee = Thread::make_tracee(&self.batch, &self.zygote, &space)?;
-            self.bell.pid.store(self.tracee.pid, Ordering::SeqCst);
+            *self.bell.process() = self.tracee.process.clone();
             if let Some(cpu) = self.cpu {
-                tracee::pin(self.tracee.pid, cpu);
+                tracee::pin(self.tracee.process.pid, cpu);
             }
         }
         self.leave();
@@ -177,10 +188,10 @@ impl Thread {
         }
     }
 
-    /// Carries out the page operations that are queued for the space.
-    fn flush(&mut self) -> Result<(), PlatformError> {
+    /// Carries out the page operations that are queued for the space. Tells whether it can be run then.
+    fn flush(&mut self) -> Result<State, PlatformError> {
         if self.space.is_clean() {
-            return Ok(());
+            return Ok(State::Sound);
         }
         let space = self.space.clone();
         let _alone = space
@@ -189,11 +200,18 @@ impl Thread {
             .unwrap_or_else(PoisonError::into_inner);
         let operations = space.take();
         let carried_out = self.carry_out(&operations);
-        space.done();
-        carried_out
+        let no_room = |error: &PlatformError| error.source.raw_os_error() == Some(libc::ENOMEM);
+        space.done(carried_out.as_ref().map(drop).map_err(no_room));
+        match (space.state(), carried_out) {
+            (State::Gone, Err(error)) => Err(error),
+            (state, _) => Ok(state),
+        }
     }
 
     fn carry_out(&mut self, operations: &[Operation]) -> Result<(), PlatformError> {
+        if operations.is_empty() {
+            return Ok(());
+        }
         let mut calls = Vec::with_capacity(operations.len());
         for operation in operations {
             operation.calls(&self.backings, &mut calls);
@@ -205,12 +223,12 @@ impl Thread {
         self.known = None;
         for part in calls.chunks(CALLS_MAX) {
             self.batch.write(slot, part);
-            self.tracee
-                .batch(part.len())
-                .map_err(|(index, source)| PlatformError {
-                    what: format!("page operation {:?}", part.get(index)),
-                    source,
-                })?;
+            let made = self.tracee.batch(part.len());
+            self.batch.wipe(slot, part.len());
+            made.map_err(|(index, source)| PlatformError {
+                what: format!("page operation {:?}", part.get(index)),
+                source,
+            })?;
         }
         Ok(())
     }
@@ -247,7 +265,8 @@ impl Thread {
             })
         };
         Ok(match signal {
-            // A call through the vsyscall page, which guests do not have. The host kernel has returned to its caller already.
+            // A call through the vsyscall page, which guests do not have. The host kernel has returned to its
+            // caller already.
             libc::SIGSYS if code == SYS_SECCOMP => {
                 regs.rip = addr;
                 regs.rsp = regs.rsp.wrapping_sub(8);
@@ -277,10 +296,11 @@ impl Thread {
     }
 }
 
-/// Whether the instruction that the thread stopped at was a 64-bit `syscall`: it leaves `rip` in `rcx` and the flags in `r11`.
+/// Whether the instruction that the thread stopped at was a 64-bit `syscall`: it leaves `rip` in `rcx` and
+/// the flags in `r11`.
 ///
-/// A 32-bit call (`int 0x80`, or any from a 32-bit code segment, which has another selector) that finds these values there looks the same; the program
-/// then gets the 64-bit call that it has set the registers up for.
+/// A 32-bit call (`int 0x80`, or any from a 32-bit code segment, which has another selector) that finds these
+/// values there looks the same; the program then gets the 64-bit call that it has set the registers up for.
 fn is_syscall(regs: &Regs) -> bool {
     regs.cs == USER_CS && regs.rcx == regs.rip && regs.r11 == regs.eflags
 }
@@ -306,18 +326,25 @@ impl GuestThread for Thread {
             if self.bell.killed.load(Ordering::SeqCst) {
                 return Ok(Trap::Lost);
             }
-            self.flush()?;
+            match self.flush()? {
+                State::Sound => {}
+                State::Crowded => {
+                    self.bell.interrupted.store(false, Ordering::SeqCst);
+                    return Ok(Trap::Crowded);
+                }
+                State::Gone => return Ok(Trap::Lost),
+            }
             self.set_regs(regs)
                 .map_err(failed("registers of a guest thread"))?;
             self.known = None;
             if self.bell.interrupted.swap(false, Ordering::SeqCst) {
                 return Ok(Trap::Interrupted);
             }
-            if !self.space.begin_run(self.tracee.pid) {
+            if self.space.begin_run(&self.tracee.process) == Begin::Flush {
                 continue;
             }
             let stopped = self.tracee.run_guest();
-            self.space.end_run(self.tracee.pid);
+            self.space.end_run(&self.tracee.process);
             let stopped = stopped.map_err(failed("running a guest thread"))?;
             if stopped == Stopped::Gone {
                 return Ok(Trap::Lost);

@@ -2,16 +2,16 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use libc::{c_int, c_long, c_void, pid_t};
 use varve_core::abi::PAGE_SIZE;
 use varve_core::machine::Regs;
 use varve_host::PlatformError;
 
+use crate::process::{KICK, Process};
 use crate::stub::{self, Batch, Call};
 
-/// The signal that stops a running process for varve's own ends. It never reaches the guest.
-const KICK: c_int = libc::SIGUSR1;
 /// Note type of the XSAVE area (`elf.h`).
 const NT_X86_XSTATE: usize = 0x202;
 /// Offset of `rax` in `struct user`.
@@ -39,7 +39,7 @@ pub(crate) const DIE_WITH_VARVE: Call = Call {
 /// A traced process of this host thread. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Tracee {
-    pub pid: pid_t,
+    pub process: Arc<Process>,
     gone: bool,
 }
 
@@ -58,25 +58,9 @@ pub(crate) enum Stopped {
     Gone,
 }
 
-/// Makes a running process of this sandbox stop soon.
-pub(crate) fn kick(pid: pid_t) {
-    send(pid, KICK);
-}
-
-/// Kills a process.
-pub(crate) fn kill(pid: pid_t) {
-    send(pid, libc::SIGKILL);
-}
-
-fn send(pid: pid_t, signal: c_int) {
-    // SAFETY: sends a signal, touches no memory. A process that is a zombie by now does not care; its number is not given out again before its
-    // tracer has waited for it.
-    unsafe { libc::kill(pid, signal) };
-}
-
 fn request(request: c_int, pid: pid_t, addr: usize, data: usize) -> io::Result<c_long> {
-    // SAFETY: the callers pass what the request needs: plain numbers, or pointers to live objects of the right size. The PEEK requests, whose
-    // results are not errors, are not used.
+    // SAFETY: the callers pass what the request needs: plain numbers, or pointers to live objects of the
+    // right size. The PEEK requests, whose results are not errors, are not used.
     let result =
         unsafe { libc::ptrace(request as _, pid, addr as *mut c_void, data as *mut c_void) };
     if result == -1 {
@@ -100,6 +84,25 @@ fn wait(pid: pid_t) -> io::Result<c_int> {
             return Err(error);
         }
     }
+}
+
+/// Waits for the end of a child of varve that was killed, is not traced, and that nobody else waits for.
+pub(crate) fn reap(pid: pid_t) {
+    while let Ok(status) = wait(pid) {
+        if !libc::WIFSTOPPED(status) {
+            break;
+        }
+    }
+}
+
+/// Where the vDSO of this process is: address and length.
+fn vdso() -> Option<(u64, u64)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with("[vdso]"))?;
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    let start = u64::from_str_radix(start, 16).ok()?;
+    let end = u64::from_str_radix(end, 16).ok()?;
+    Some((start, end - start))
 }
 
 /// The processors that varve may use.
@@ -128,8 +131,9 @@ impl Tracee {
         }
         let flags = libc::CLONE_FILES as u64 | libc::SIGCHLD as u64;
         let fd = batch.fd().as_raw_fd();
-        // SAFETY: a fork with a copy of this address space; the descriptors stay shared, which is what mapping files later needs. The child
-        // runs only `child`, which makes raw system calls and never returns, so no lock that another thread held matters.
+        // SAFETY: a fork with a copy of this address space; the descriptors stay shared, which is what
+        // mapping files later needs. The child runs only `child`, which makes raw system calls and never
+        // returns, so no lock that another thread held matters.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0u64, 0u64, 0u64, 0u64) } as pid_t;
         if pid == 0 {
             child(fd, Batch::offset(slot));
@@ -137,15 +141,34 @@ impl Tracee {
         if pid < 0 {
             return Err(crate::failed("a guest process")(io::Error::last_os_error()));
         }
-        let mut tracee = Tracee { pid, gone: false };
+        let mut tracee =
+            Tracee::new(pid).map_err(crate::failed("a descriptor of a guest process"))?;
         tracee
             .set_up()
             .map_err(crate::failed("tracing a guest process"))?;
         Ok(tracee)
     }
 
+    /// A process that was just made; it is ended if it cannot be had.
+    fn new(pid: pid_t) -> io::Result<Tracee> {
+        let process = Process::new(pid).inspect_err(|_| {
+            // SAFETY: sends a signal, touches no memory. It is a child that nobody has waited for, so the
+            // number is its own.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            reap(pid);
+        })?;
+        Ok(Tracee {
+            process: Arc::new(process),
+            gone: false,
+        })
+    }
+
+    fn pid(&self) -> pid_t {
+        self.process.pid
+    }
+
     fn set_up(&mut self) -> io::Result<()> {
-        let status = wait(self.pid)?;
+        let status = wait(self.pid())?;
         if !libc::WIFSTOPPED(status) {
             self.gone = true;
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -156,6 +179,16 @@ impl Tracee {
             number: libc::SYS_munmap as u64,
             args: [addr, len, 0, 0, 0, 0],
         };
+        // The host's kernel keeps in mind where its library is mapped, and sends 32-bit system calls that
+        // fail early back to there. It lies where varve's own does, which is none of the guest's business: it
+        // is moved to the same place in every run, then unmapped.
+        if let Some((start, len)) = vdso() {
+            const FLAGS: c_int = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            self.single(Call {
+                number: libc::SYS_mremap as u64,
+                args: [start, len, len, FLAGS as u64, stub::VDSO, 0],
+            })?;
+        }
         // Everything below the stub pages and everything above, up to what user space can have.
         const TOP: u64 = 0x7fff_ffff_f000;
         self.single(unmap(0, stub::CODE))?;
@@ -163,8 +196,8 @@ impl Tracee {
         Ok(())
     }
 
-    /// Takes back the restartable-sequences area that the C library registered for the worker: the host kernel writes to it whenever the
-    /// process is scheduled, and it is about to vanish.
+    /// Takes back the restartable-sequences area that the C library registered for the worker: the host
+    /// kernel writes to it whenever the process is scheduled, and it is about to vanish.
     fn forget_rseq(&mut self) -> io::Result<()> {
         const PTRACE_GET_RSEQ_CONFIGURATION: c_int = 0x420f;
         const RSEQ_FLAG_UNREGISTER: u64 = 1;
@@ -181,7 +214,7 @@ impl Tracee {
         let size = size_of::<Configuration>();
         request(
             PTRACE_GET_RSEQ_CONFIGURATION,
-            self.pid,
+            self.pid(),
             size,
             &raw mut found as usize,
         )?;
@@ -210,7 +243,7 @@ impl Tracee {
             | libc::PTRACE_O_TRACEVFORK;
         request(
             libc::PTRACE_SETOPTIONS as c_int,
-            self.pid,
+            self.pid(),
             0,
             options as usize,
         )
@@ -218,10 +251,13 @@ impl Tracee {
     }
 
     /// Starts to trace a process that was left stopped for this thread.
-    pub(crate) fn adopt(pid: pid_t) -> io::Result<Tracee> {
-        let tracee = Tracee { pid, gone: false };
-        request(libc::PTRACE_ATTACH as c_int, pid, 0, 0)?;
-        wait(pid)?;
+    pub(crate) fn adopt(process: Arc<Process>) -> io::Result<Tracee> {
+        let tracee = Tracee {
+            process,
+            gone: false,
+        };
+        request(libc::PTRACE_ATTACH as c_int, tracee.pid(), 0, 0)?;
+        wait(tracee.pid())?;
         tracee.set_options()?;
         Ok(tracee)
     }
@@ -233,7 +269,7 @@ impl Tracee {
             args: [(flags | libc::CLONE_PARENT) as u64, 0, 0, 0, 0, 0],
         };
         let pid = self.single(call)? as pid_t;
-        let mut child = Tracee { pid, gone: false };
+        let mut child = Tracee::new(pid)?;
         match child.wait()? {
             Stopped::Gone => Err(io::ErrorKind::BrokenPipe.into()),
             _ => Ok(child),
@@ -241,15 +277,15 @@ impl Tracee {
     }
 
     /// Leaves the process stopped and untraced, for another thread to [`adopt`](Self::adopt).
-    pub(crate) fn release(mut self) -> io::Result<pid_t> {
+    pub(crate) fn release(mut self) -> io::Result<Arc<Process>> {
         let stop = libc::SIGSTOP as usize;
-        request(libc::PTRACE_DETACH as c_int, self.pid, 0, stop)?;
+        request(libc::PTRACE_DETACH as c_int, self.pid(), 0, stop)?;
         self.gone = true;
-        Ok(self.pid)
+        Ok(self.process.clone())
     }
 
     /// Makes a process that shares this one's address space, for another thread to [`adopt`](Self::adopt).
-    pub(crate) fn clone_sibling(&mut self) -> io::Result<pid_t> {
+    pub(crate) fn clone_sibling(&mut self) -> io::Result<Arc<Process>> {
         let mut sibling = self.spawn(libc::CLONE_VM | libc::CLONE_FILES)?;
         sibling.single(DIE_WITH_VARVE)?;
         sibling.release()
@@ -277,7 +313,8 @@ impl Tracee {
         }
     }
 
-    /// Makes the first `count` calls of the list page; fails with the error of the first one that fails, and its index.
+    /// Makes the first `count` calls of the list page; fails with the error of the first one that fails, and
+    /// its index.
     pub(crate) fn batch(&mut self, count: usize) -> Result<(), (usize, io::Error)> {
         let fail = |error| (0, error);
         let regs = Regs {
@@ -307,15 +344,25 @@ impl Tracee {
         }
     }
 
-    /// Runs the stub until its `int3`; signals that come meanwhile are varve's own and are dropped.
+    /// Runs the stub until its `int3`; signals that come meanwhile are varve's own, or of somebody outside,
+    /// and are dropped.
     fn run_stub(&mut self, regs: &Regs) -> io::Result<Regs> {
         self.set_head(regs)?;
         loop {
-            request(libc::PTRACE_CONT as c_int, self.pid, 0, 0)?;
+            request(libc::PTRACE_CONT as c_int, self.pid(), 0, 0)?;
             match self.wait()? {
-                Stopped::Signal(libc::SIGTRAP) => return self.regs(),
+                Stopped::Signal(libc::SIGTRAP) => {
+                    let regs = self.regs()?;
+                    // Nowhere else has it met one; until then a SIGTRAP is somebody's who wants it to seem
+                    // so.
+                    if stub::ENDS.contains(&regs.rip) {
+                        return Ok(regs);
+                    }
+                }
                 Stopped::Gone => return Err(io::ErrorKind::BrokenPipe.into()),
-                Stopped::Signal(libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) => {
+                Stopped::Signal(libc::SIGSEGV | libc::SIGBUS | libc::SIGILL)
+                    if self.signal_info()?.1 > 0 =>
+                {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 Stopped::Signal(_) | Stopped::Kicked | Stopped::Other | Stopped::Syscall => {}
@@ -325,12 +372,12 @@ impl Tracee {
 
     /// Lets the process run guest code until it stops.
     pub(crate) fn run_guest(&mut self) -> io::Result<Stopped> {
-        request(libc::PTRACE_SYSEMU as c_int, self.pid, 0, 0)?;
+        request(libc::PTRACE_SYSEMU as c_int, self.pid(), 0, 0)?;
         self.wait()
     }
 
     fn wait(&mut self) -> io::Result<Stopped> {
-        let status = match wait(self.pid) {
+        let status = match wait(self.pid()) {
             Ok(status) => status,
             Err(error) => {
                 self.gone = true;
@@ -353,15 +400,16 @@ impl Tracee {
         let mut regs = Regs::default();
         request(
             libc::PTRACE_GETREGS as c_int,
-            self.pid,
+            self.pid(),
             0,
             &raw mut regs as usize,
         )?;
         Ok(regs)
     }
 
-    /// Sets all registers. A program gives itself segment bases in the kernel's half and selectors with other privilege bits, neither of
-    /// which a tracer can set: such bases are set by the process itself, such selectors are set with the bits of user mode.
+    /// Sets all registers. A program gives itself segment bases in the kernel's half and selectors with other
+    /// privilege bits, neither of which a tracer can set: such bases are set by the process itself, such
+    /// selectors are set with the bits of user mode.
     pub(crate) fn set_regs(&mut self, regs: &Regs) -> io::Result<()> {
         const USER_RPL: u64 = 3;
         let settable = |selector: u64| selector == 0 || selector & USER_RPL == USER_RPL;
@@ -372,7 +420,7 @@ impl Tracee {
                 .all(settable)
         {
             let at = &raw const *regs as usize;
-            return request(libc::PTRACE_SETREGS as c_int, self.pid, 0, at).map(drop);
+            return request(libc::PTRACE_SETREGS as c_int, self.pid(), 0, at).map(drop);
         }
         let selectors = |regs: &Regs| {
             [
@@ -392,7 +440,7 @@ impl Tracee {
                 };
                 request(
                     libc::PTRACE_POKEUSER as c_int,
-                    self.pid,
+                    self.pid(),
                     offset,
                     wanted as usize,
                 )?;
@@ -419,7 +467,7 @@ impl Tracee {
         };
         request(
             libc::PTRACE_SETREGSET as c_int,
-            self.pid,
+            self.pid(),
             NT_PRSTATUS,
             &raw mut iov as usize,
         )
@@ -429,7 +477,7 @@ impl Tracee {
     pub(crate) fn set_rax(&self, rax: u64) -> io::Result<()> {
         request(
             libc::PTRACE_POKEUSER as c_int,
-            self.pid,
+            self.pid(),
             USER_RAX,
             rax as usize,
         )
@@ -442,11 +490,12 @@ impl Tracee {
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         request(
             libc::PTRACE_GETSIGINFO as c_int,
-            self.pid,
+            self.pid(),
             0,
             &raw mut info as usize,
         )?;
-        // SAFETY: reads the union member that faults fill in; for other signals it is some bytes of the structure.
+        // SAFETY: reads the union member that faults fill in; for other signals it is some bytes of the
+        // structure.
         let addr = unsafe { info.si_addr() } as u64;
         Ok((info.si_signo, info.si_code, addr))
     }
@@ -459,7 +508,7 @@ impl Tracee {
         };
         request(
             libc::PTRACE_GETREGSET as c_int,
-            self.pid,
+            self.pid(),
             NT_X86_XSTATE,
             &raw mut iov as usize,
         )?;
@@ -473,7 +522,7 @@ impl Tracee {
         };
         request(
             libc::PTRACE_SETREGSET as c_int,
-            self.pid,
+            self.pid(),
             NT_X86_XSTATE,
             &raw mut iov as usize,
         )
@@ -484,21 +533,19 @@ impl Tracee {
 impl Drop for Tracee {
     fn drop(&mut self) {
         if !self.gone {
-            kill(self.pid);
-            while let Ok(status) = wait(self.pid) {
-                if !libc::WIFSTOPPED(status) {
-                    break;
-                }
-            }
+            self.process.kill();
+            reap(self.pid());
         }
     }
 }
 
-/// First address of the page of the old `vsyscall` interface, whose calls the host kernel would make without a word to the tracer.
+/// First address of the page of the old `vsyscall` interface, whose calls the host kernel would make without
+/// a word to the tracer.
 pub(crate) const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 
-/// Makes calls through the vsyscall page a SIGSYS, with a filter that lets everything else pass. It costs guests nothing: their system calls stop
-/// before a filter is asked. Where the host has no filters, a program can ask the host for the time and its processor there.
+/// Makes calls through the vsyscall page a SIGSYS, with a filter that lets everything else pass. It costs
+/// guests nothing: their system calls stop before a filter is asked. Where the host has no filters, a program
+/// can ask the host for the time and its processor there.
 fn refuse_vsyscalls(raw: impl Fn(c_long, [u64; 6]) -> c_long) {
     const SET_MODE_FILTER: u64 = 1;
     /// The filter holds no secret that a speculative load could find.
@@ -535,10 +582,12 @@ fn refuse_vsyscalls(raw: impl Fn(c_long, [u64; 6]) -> c_long) {
 
 /// What a new process does before it is emptied: raw system calls only. Never returns.
 fn child(fd: c_int, list_offset: u64) -> ! {
-    /// A raw system call. Whole registers are passed: a C `int` given to `syscall(3)` would leave the upper half undefined.
+    /// A raw system call. Whole registers are passed: a C `int` given to `syscall(3)` would leave the upper
+    /// half undefined.
     fn raw(number: c_long, args: [u64; 6]) -> c_long {
         let [a, b, c, d, e, f] = args;
-        // SAFETY: the calls below take numbers and one pointer to a live local; the mappings take addresses that nothing holds.
+        // SAFETY: the calls below take numbers and one pointer to a live local; the mappings take addresses
+        // that nothing holds.
         unsafe { libc::syscall(number, a, b, c, d, e, f) }
     }
     let map = |addr: u64, prot: c_int, offset: u64| {

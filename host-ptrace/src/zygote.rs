@@ -1,22 +1,22 @@
 //! The process that all guest processes are copied from.
 //!
-//! It holds the stub pages and nothing else, so a copy costs the same however large varve itself is, and does not stop varve's other threads, as a
-//! fork of varve would: that holds up every page fault and mapping of theirs. Only the host thread that traces it can tell it to copy itself: a thread of
-//! its own, asked through a channel. Guest processes are that thread's children, and die with it.
+//! It holds the stub pages and nothing else, so a copy costs the same however large varve itself is, and does
+//! not stop varve's other threads, as a fork of varve would: that holds up every page fault and mapping of
+//! theirs. Only the host thread that traces it can tell it to copy itself: a thread of its own, asked through
+//! a channel. Guest processes are that thread's children, and die with it.
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use libc::pid_t;
 use varve_core::abi::PAGE_SIZE;
 use varve_host::PlatformError;
 
 use crate::failed;
-use crate::space::Space;
+use crate::process::Process;
+use crate::space::{Space, State};
 use crate::stub::{self, Batch, Call};
 use crate::tracee::{self, DIE_WITH_VARVE, Tracee};
 
@@ -33,7 +33,7 @@ pub(crate) struct Zygote {
 struct Request {
     slot: u32,
     space: Arc<Space>,
-    answer: SyncSender<io::Result<pid_t>>,
+    answer: SyncSender<io::Result<Arc<Process>>>,
 }
 
 impl Zygote {
@@ -68,8 +68,8 @@ impl Zygote {
         Ok((zygote, size))
     }
 
-    /// A new process with the stub pages and this page of calls, stopped, for the calling thread to trace. Fails if the space has been dropped by the time
-    /// that it is its turn.
+    /// A new process with the stub pages and this page of calls, stopped, for the calling thread to trace.
+    /// Fails if the space has been dropped by the time that it is its turn.
     pub(crate) fn copy(&self, slot: u32, space: &Arc<Space>) -> Result<Tracee, PlatformError> {
         const WHAT: &str = "a guest process";
         let (answer, copied) = sync_channel(1);
@@ -87,10 +87,10 @@ impl Zygote {
             true => copied.recv().ok(),
             false => None,
         };
-        let pid = answer
+        let process = answer
             .unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
             .map_err(failed(WHAT))?;
-        Tracee::adopt(pid).map_err(failed("tracing a guest process"))
+        Tracee::adopt(process).map_err(failed("tracing a guest process"))
     }
 }
 
@@ -117,7 +117,8 @@ fn make(batch: &Batch, slot: u32) -> Result<(Tracee, usize), PlatformError> {
     Ok((tracee, size))
 }
 
-/// Copies the process for whoever asks, until nobody can ask any more. One that somebody killed from outside is made anew.
+/// Copies the process for whoever asks, until nobody can ask any more. One that somebody killed from outside
+/// is made anew.
 fn serve(batch: &Batch, own: u32, first: Tracee, requests: &Receiver<Request>) {
     let mut zygote = first;
     while let Ok(request) = requests.recv() {
@@ -126,7 +127,7 @@ fn serve(batch: &Batch, own: u32, first: Tracee, requests: &Receiver<Request>) {
             space,
             answer,
         } = request;
-        if space.dropped.load(Ordering::Relaxed) {
+        if space.state() == State::Gone {
             let _ = answer.send(Err(io::ErrorKind::NotFound.into()));
             continue;
         }
@@ -137,13 +138,14 @@ fn serve(batch: &Batch, own: u32, first: Tracee, requests: &Receiver<Request>) {
             zygote = again;
             copied = copy(batch, own, &mut zygote, slot);
         }
-        if let Err(SendError(Ok(pid))) = answer.send(copied) {
-            tracee::kill(pid);
+        if let Err(SendError(Ok(process))) = answer.send(copied) {
+            process.kill();
+            tracee::reap(process.pid);
         }
     }
 }
 
-fn copy(batch: &Batch, own: u32, zygote: &mut Tracee, slot: u32) -> io::Result<pid_t> {
+fn copy(batch: &Batch, own: u32, zygote: &mut Tracee, slot: u32) -> io::Result<Arc<Process>> {
     let mut child = zygote.spawn(libc::CLONE_FILES)?;
     let flags = libc::MAP_SHARED | libc::MAP_FIXED;
     let fd = batch.fd().as_raw_fd();
@@ -160,6 +162,8 @@ fn copy(batch: &Batch, own: u32, zygote: &mut Tracee, slot: u32) -> io::Result<p
     };
     // The new list comes last: it takes the place of the one that is being read.
     batch.write(own, &[DIE_WITH_VARVE, list]);
-    child.batch(2).map_err(|(_, error)| error)?;
+    let made = child.batch(2).map_err(|(_, error)| error);
+    batch.wipe(own, 2);
+    made?;
     child.release()
 }

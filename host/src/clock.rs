@@ -1,5 +1,5 @@
-//! The clock of a run: the host's, or, for guests that read the time themselves, a line through the processor's time stamp counter that
-//! follows it.
+//! The clock of a run: the host's, or, for guests that read the time themselves, a line through the
+//! processor's time stamp counter that follows it.
 
 use std::arch::x86_64::_rdtsc;
 use std::fs;
@@ -9,19 +9,24 @@ use varve_core::event::{ClockParameters, Now};
 
 /// Fractional bits of the nanoseconds in a tick.
 const SHIFT: u32 = 32;
-/// Nanoseconds from one look at the host's clock to the next: at first, and at most. Each is twice as long as the one before.
+/// Nanoseconds from one look at the host's clock to the next: at first, and at most. Each is twice as long as
+/// the one before.
 const FIRST_INTERVAL: u64 = 2_000_000;
 const LAST_INTERVAL: u64 = 1_000_000_000;
-/// Parts of a million by which the line may be steeper or flatter than the host's clock to come near it again.
+/// Parts of a million by which the line may be steeper or flatter than the host's clock to come near it
+/// again.
 const SLEW: i128 = 500;
 /// Nanoseconds by which wall-clock time may be wrong before it is set: the host's was set then.
 const REAL_STEP: u64 = 1_000_000;
-/// Nanoseconds that the line may be behind before it jumps: the machine slept, or nobody has looked for hours.
+/// Nanoseconds that the line may be behind before it jumps: the machine slept, or nobody has looked for
+/// hours.
 const JUMP: i128 = 100_000_000;
-/// Ticks by which processors may differ. A counter that is behind by more has been set back while the machine slept.
+/// Ticks by which processors may differ. A counter that is behind by more has been set back while the machine
+/// slept.
 const SKEW: u64 = 1 << 24;
 
-/// Whether the counter of this machine's processors goes on steadily and equally on all of them: the host's kernel relies on it itself.
+/// Whether the counter of this machine's processors goes on steadily and equally on all of them: the host's
+/// kernel relies on it itself.
 pub(crate) fn counter_is_steady() -> bool {
     let source = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
     fs::read_to_string(source).is_ok_and(|name| name.trim() == "tsc")
@@ -66,6 +71,7 @@ impl Clock {
         Now {
             mono: self.start.elapsed().as_nanos() as u64,
             real: real.as_nanos() as u64,
+            spent: 0,
         }
     }
 
@@ -84,8 +90,8 @@ impl Clock {
         best.map_or_else(|| try_one().1, |(_, point)| point)
     }
 
-    /// The time is to be computed from the counter, from the first look on: how fast that goes takes a while to learn, which passes anyway
-    /// while a sandbox starts.
+    /// The time is to be computed from the counter, from the first look on: how fast that goes takes a while
+    /// to learn, which passes anyway while a sandbox starts.
     pub(crate) fn begin_line(&mut self) {
         let seen = self.point();
         self.line = Some(Line {
@@ -122,8 +128,8 @@ impl Clock {
         })
     }
 
-    /// Compares the line with the host's clock and bends it towards that. Who computes with the old parameters after this has begun and
-    /// with the new ones then could see time go back.
+    /// Compares the line with the host's clock and bends it towards that. Who computes with the old
+    /// parameters after this has begun and with the new ones then could see time go back.
     pub(crate) fn look(&mut self) -> Option<ClockParameters> {
         let point = self.point();
         let line = self.line.as_mut()?;
@@ -169,8 +175,9 @@ impl Line {
         self.due = point.tsc.saturating_add(ticks).max(1);
     }
 
-    /// Nanoseconds in a tick since the last look, times `2^SHIFT`. What cannot be is not believed: one of the clocks stood still while the machine
-    /// slept. At first, when little time lies between two looks, that is little.
+    /// Nanoseconds in a tick since the last look, times `2^SHIFT`. What cannot be is not believed: one of the
+    /// clocks stood still while the machine slept. At first, when little time lies between two looks, that is
+    /// little.
     fn measured(&self, point: Point) -> u64 {
         let ticks = point.tsc.saturating_sub(self.seen.tsc).max(1);
         let passed = point.host.mono.saturating_sub(self.seen.host.mono);
@@ -190,8 +197,8 @@ impl Line {
 /// The time stamp counter of the processor that this runs on.
 #[must_use]
 pub fn counter() -> u64 {
-    // SAFETY: every x86-64 processor has the instruction, and user mode may execute it: Linux forbids that only to processes that ask for it
-    // (PR_SET_TSC).
+    // SAFETY: every x86-64 processor has the instruction, and user mode may execute it: Linux forbids that
+    // only to processes that ask for it (PR_SET_TSC).
     unsafe { _rdtsc() }
 }
 
@@ -227,7 +234,8 @@ mod tests {
 
     const START: u64 = 1_000_000_000_000;
 
-    /// A line after looks at a counter of 2 ticks a nanosecond, up to the longest interval. Gives the host's time too.
+    /// A line after looks at a counter of 2 ticks a nanosecond, up to the longest interval. Gives the host's
+    /// time too.
     fn settled() -> (Line, u64) {
         let mut line = Line {
             now: ClockParameters {
@@ -256,6 +264,7 @@ mod tests {
         Now {
             mono,
             real: mono + 5,
+            spent: 0,
         }
     }
 

@@ -1,7 +1,8 @@
 //! How many guest threads the host has room for.
 //!
-//! A guest thread costs the host a worker, on some platforms a process too, files and areas of memory; each of them has a limit somewhere. The
-//! kernel refuses guests what would not fit, so that no guest finds the host's end before its own.
+//! A guest thread costs the host a worker, on some platforms a process too, files and areas of memory; each
+//! of them has a limit somewhere. The kernel refuses guests what would not fit, so that no guest finds the
+//! host's end before its own.
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +15,13 @@ const NUMBERS_EACH: u64 = 2;
 const FILES_EACH: u64 = 2;
 /// Files of ours beside those of threads: images, memory, standard streams.
 const FILES_OWN: u64 = 256;
+/// Files of the host's trees: so many for looking, for reading and for mapping them each, where the limit
+/// allows it.
+const FILES_TREE: u64 = 512;
+const FILES_MAPPED: u64 = 16384;
+/// The part of all files that each of the first two may take, and the third.
+const SHARE_TREE: u64 = 16;
+const SHARE_MAPPED: u64 = 8;
 /// A stack and a signal stack, each with its guard, and what the allocator has for a thread.
 const AREAS_EACH: u64 = 6;
 const AREAS_OWN: u64 = 4096;
@@ -23,25 +31,61 @@ const LEAST: u64 = 16;
 /// What the host has, each as a limit and what of it is in use.
 #[derive(Debug, Default)]
 struct Room {
-    /// Processes and threads: `kernel.pid_max`, `kernel.threads-max`, `RLIMIT_NPROC`, `pids.max` of control groups.
+    /// Processes and threads: `kernel.pid_max`, `kernel.threads-max`, `RLIMIT_NPROC`, `pids.max` of control
+    /// groups.
     numbers: Vec<(u64, u64)>,
     files: u64,
     areas: u64,
 }
 
 impl Room {
-    /// Guest threads that fit. Of process numbers a sandbox takes half of what is free at most: it is not alone.
+    /// Guest threads that fit. Of process numbers a sandbox takes half of what is free at most: it is not
+    /// alone.
     fn threads(&self) -> u32 {
         let free = |(limit, used): &(u64, u64)| limit.saturating_sub(*used) / 2 / NUMBERS_EACH;
         let numbers = self.numbers.iter().map(free).min().unwrap_or(u64::MAX);
-        let files = self.files.saturating_sub(FILES_OWN) / FILES_EACH;
+        let trees = TreeLimits::of(self.files).sum();
+        let files = self.files.saturating_sub(FILES_OWN + trees) / FILES_EACH;
         let areas = self.areas.saturating_sub(AREAS_OWN) / AREAS_EACH;
         let threads = numbers.min(files).min(areas).max(LEAST);
         u32::try_from(threads).unwrap_or(u32::MAX)
     }
 }
 
-/// Guest threads that the host has room for now. Raises the limit of open files of this process as far as it may.
+/// How many files of the host's directory trees are kept open at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TreeLimits {
+    /// For looking at them.
+    pub paths: usize,
+    /// For reading them.
+    pub files: usize,
+    /// For mapping them into guests.
+    pub mapped: usize,
+}
+
+impl TreeLimits {
+    /// What fits into a limit of open files.
+    fn of(limit: u64) -> TreeLimits {
+        let share = |part: u64, most: u64| (limit / part).clamp(LEAST, most) as usize;
+        TreeLimits {
+            paths: share(SHARE_TREE, FILES_TREE),
+            files: share(SHARE_TREE, FILES_TREE),
+            mapped: share(SHARE_MAPPED, FILES_MAPPED),
+        }
+    }
+
+    fn sum(self) -> u64 {
+        (self.paths + self.files + self.mapped) as u64
+    }
+}
+
+/// What the trees may keep open. Raises the limit of open files of this process as far as it may.
+pub(crate) fn trees() -> TreeLimits {
+    TreeLimits::of(raise_files())
+}
+
+/// Guest threads that the host has room for now. Raises the limit of open files of this process as far as it
+/// may.
 pub(crate) fn threads() -> u32 {
     let number =
         |path: &Path| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
@@ -121,7 +165,7 @@ mod tests {
         };
         assert_eq!(room(&[(32768, 768), (200_000, 768)], 1 << 20, 65530), 8000);
         assert_eq!(room(&[(4 << 20, 500)], 1 << 20, 65530), 10239);
-        assert_eq!(room(&[(4 << 20, 500)], 1024, 65530), 384);
+        assert_eq!(room(&[(4 << 20, 500)], 1024, 65530), 256);
         assert_eq!(room(&[(4 << 20, 500), (512, 12)], 1 << 20, 65530), 125);
         assert_eq!(room(&[(100, 100)], 0, 0), 16);
     }

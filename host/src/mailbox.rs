@@ -1,4 +1,5 @@
-//! What the kernel has for one guest thread, from whichever worker took it out: a queue with a bell that can be polled for.
+//! What the kernel has for one guest thread, from whichever worker took it out: a queue with a bell that can
+//! be polled for.
 
 use std::collections::VecDeque;
 use std::io;
@@ -79,7 +80,8 @@ impl Mailbox {
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
     }
 
-    /// Whether an operation should be given up: it was cancelled (that letter is taken) or the thread is to end.
+    /// Whether an operation should be given up: it was cancelled (that letter is taken) or the thread is to
+    /// end.
     pub(crate) fn gives_up(&self, op: OpId) -> bool {
         let mut letters = self.letters();
         let cancelled = letters

@@ -9,7 +9,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use varve_core::abi::PAGE_SIZE;
 use varve_core::machine::FrameNo;
-use varve_core::port::Memory;
+use varve_core::port::{Memory, WordOffset};
 
 /// The memory file of one sandbox.
 #[derive(Debug)]
@@ -17,10 +17,13 @@ pub struct MemoryFile {
     fd: OwnedFd,
     base: NonNull<u8>,
     frames: u32,
+    /// What [`Memory::settled`] answers.
+    settled: u64,
 }
 
-// SAFETY: the mapping belongs to this value alone and lives as long as it does; all access goes through `&self` or `&mut self` with bounds
-// checked, by raw copies that make no references into it, so the guest's concurrent writes alias nothing.
+// SAFETY: the mapping belongs to this value alone and lives as long as it does; all access goes through
+// `&self` or `&mut self` with bounds checked, by raw copies that make no references into it, so the guest's
+// concurrent writes alias nothing.
 unsafe impl Send for MemoryFile {}
 // SAFETY: as above; shared access only reads.
 unsafe impl Sync for MemoryFile {}
@@ -35,17 +38,27 @@ impl MemoryFile {
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::SHARED | MapFlags::NORESERVE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists. The file's size is sealed, so no page of
-        // the mapping can vanish.
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists. The file's
+        // size is sealed, so no page of the mapping can vanish.
         let base =
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), len as usize, prot, flags, &fd, 0)? };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(MemoryFile { fd, base, frames })
+        Ok(MemoryFile {
+            fd,
+            base,
+            frames,
+            settled: u64::MAX,
+        })
     }
 
     /// The file, for mapping into guests.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// So many batches of outputs are in force.
+    pub(crate) fn set_settled(&mut self, settled: u64) {
+        self.settled = settled;
     }
 
     /// The address of `len` bytes at `offset`.
@@ -64,10 +77,10 @@ impl MemoryFile {
         unsafe { self.base.as_ptr().add(offset as usize) }
     }
 
-    fn word(&self, offset: u64) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4), "futex words are aligned");
-        let at = self.at(offset, 4).cast();
-        // SAFETY: in bounds and aligned; the mapping lives as long as `self`; guests change it as atomics may be.
+    fn word(&self, at: WordOffset) -> &AtomicU32 {
+        let at = self.at(at.get(), 4).cast();
+        // SAFETY: in bounds, and aligned as the type says in a mapping that begins with a page; the mapping
+        // lives as long as `self`; guests change it as atomics may be.
         unsafe { AtomicU32::from_ptr(at) }
     }
 }
@@ -87,9 +100,21 @@ impl Memory for MemoryFile {
 
     fn read(&self, offset: u64, buf: &mut [u8]) {
         let from = self.at(offset, buf.len() as u64);
-        // SAFETY: `from` is valid for the length, `buf` is ours and cannot overlap the private mapping. A guest may write at the same time:
-        // then bytes are old or new, and nobody relies on which.
+        // SAFETY: `from` is valid for the length, `buf` is ours and cannot overlap the private mapping. A
+        // guest may write at the same time: then bytes are old or new, and nobody relies on which.
         unsafe { std::ptr::copy_nonoverlapping(from, buf.as_mut_ptr(), buf.len()) }
+    }
+
+    fn append(&self, offset: u64, len: usize, to: &mut Vec<u8>) {
+        let from = self.at(offset, len as u64);
+        to.reserve(len);
+        // SAFETY: `from` is valid for the length, and so is what lies behind the bytes of `to`, for which
+        // room was just made; then they are initialised as far as the new length says. For writes of guests
+        // see `read`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, to.as_mut_ptr().add(to.len()), len);
+            to.set_len(to.len() + len);
+        }
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
@@ -118,15 +143,19 @@ impl Memory for MemoryFile {
         }
     }
 
-    fn load_u32(&self, offset: u64) -> u32 {
-        self.word(offset).load(Ordering::SeqCst)
+    fn load_u32(&self, at: WordOffset) -> u32 {
+        self.word(at).load(Ordering::SeqCst)
     }
 
-    fn compare_exchange_u32(&mut self, offset: u64, old: u32, new: u32) -> u32 {
-        let result =
-            self.word(offset)
-                .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
+    fn compare_exchange_u32(&mut self, at: WordOffset, old: u32, new: u32) -> u32 {
+        let result = self
+            .word(at)
+            .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
         result.unwrap_or_else(|found| found)
+    }
+
+    fn settled(&self) -> u64 {
+        self.settled
     }
 }
 
@@ -141,15 +170,19 @@ mod tests {
         let mut buf = [0; 13];
         memory.read(4090, &mut buf);
         assert_eq!(&buf, b"across a page");
+        let mut more = b"> ".to_vec();
+        memory.append(4090, 13, &mut more);
+        assert_eq!(&more, b"> across a page");
         memory.copy(8192, 4090, 13);
         memory.discard(FrameNo(0), 2);
         memory.read(4090, &mut buf);
         assert_eq!(buf, [0; 13]);
         memory.read(8192, &mut buf);
         assert_eq!(&buf, b"across a page");
-        assert_eq!(memory.compare_exchange_u32(4, 0, 7), 0);
-        assert_eq!(memory.compare_exchange_u32(4, 0, 9), 7);
-        assert_eq!(memory.load_u32(4), 7);
+        let word = WordOffset::new(4).unwrap();
+        assert_eq!(memory.compare_exchange_u32(word, 0, 7), 0);
+        assert_eq!(memory.compare_exchange_u32(word, 0, 9), 7);
+        assert_eq!(memory.load_u32(word), 7);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use varve_core::machine::{Backing, Prot, Regs, SpaceId, Trap};
 
+use crate::grace::Grace;
+
 /// Something that the platform could not do. It ends the guest thread, or the run where there is none yet.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {source}")]
@@ -16,25 +18,35 @@ pub struct PlatformError {
 
 /// An execution host.
 ///
-/// Page operations are asked for under the kernel lock, in order. [`settle`](Self::settle) ends a batch of them: they are in force for a guest
-/// thread of that space when it is run again, and a thread of the space that runs right now sees them soon. What a platform has mapped
-/// is a cache of what the core knows: it may drop pages (also when it lacks room), the next fault brings them back.
+/// Page operations are asked for under the kernel lock, in order. [`settle`](Self::settle) ends a row of
+/// them: they are in force for a guest thread of that space when it is run again, and a thread of the space
+/// that runs right now sees them soon. Until it has, the platform [holds](Grace::hold) the batch, as it does
+/// for threads that run in a space that is dropped: nobody gets the frames before.
+///
+/// What a platform has mapped is a cache of what the core knows. It may drop pages if it can tell what an
+/// access wants; the next fault brings them back. Where it lacks room for an operation nothing runs in that
+/// space any more: [`GuestThread::run`] gives [`Trap::Crowded`], and the core takes all pages away. An
+/// operation that fails otherwise takes pages away rather than leave what was there, or the space can no
+/// longer be run.
 pub trait Platform: Send + Sync + 'static {
     /// A guest thread as its worker holds it.
     type Thread: GuestThread;
 
     /// A short name, such as `ptrace`.
     fn name(&self) -> &'static str;
-    /// Whether guests read the same time stamp counter as the host: only then can they tell the time by themselves.
+    /// Whether guests read the same time stamp counter as the host: only then can they tell the time by
+    /// themselves.
     fn shares_counter(&self) -> bool {
         false
     }
+    /// Which batches of outputs are in force.
+    fn grace(&self) -> &Arc<Grace>;
     /// Makes an empty address space.
     ///
     /// # Errors
     /// The host has no room for it; threads cannot be made in it.
     fn create_space(&self, space: SpaceId) -> Result<(), PlatformError>;
-    /// Forgets an address space; no thread is left in it.
+    /// Forgets an address space. Its threads have been ended, but may not have been seen stopped.
     fn drop_space(&self, space: SpaceId);
     /// Maps pages, replacing what was there.
     ///
@@ -51,7 +63,7 @@ pub trait Platform: Send + Sync + 'static {
     /// Unmaps pages.
     ///
     /// # Errors
-    /// The host refuses something; nothing can be said of the pages.
+    /// The host refuses something; the pages are gone all the same.
     fn unmap(&self, space: SpaceId, addr: u64, len: u64) -> Result<(), PlatformError>;
     /// Changes the protection of pages that are mapped.
     ///
@@ -68,8 +80,8 @@ pub trait Platform: Send + Sync + 'static {
     }
     /// Makes a thread in a space. Called on the worker that will run it. Its floating-point state is fresh.
     fn new_thread(&self, space: SpaceId) -> Result<Self::Thread, PlatformError>;
-    /// Called on the worker of `parent` before [`new_thread`](Self::new_thread) is called on another one for the same space: a place where a
-    /// platform can do what only that worker may.
+    /// Called on the worker of `parent` before [`new_thread`](Self::new_thread) is called on another one for
+    /// the same space: a place where a platform can do what only that worker may.
     fn prepare_sibling(
         &self,
         parent: &mut Self::Thread,
@@ -95,7 +107,8 @@ pub trait GuestThread {
     fn write_xstate(&mut self, buf: &[u8]) -> Result<bool, PlatformError>;
     /// Sets the floating-point state of a fresh program.
     fn reset_xstate(&mut self) -> Result<(), PlatformError>;
-    /// Says that the thread will not run for a while, so that a platform can give what it runs on to others. Its state is kept.
+    /// Says that the thread will not run for a while, so that a platform can give what it runs on to others.
+    /// Its state is kept.
     fn park(&mut self) {}
     /// What other threads use to stop it.
     fn interrupter(&self) -> Arc<dyn Interrupter>;

@@ -40,7 +40,8 @@ impl Sink for LogFile {
     }
 }
 
-/// A run being recorded. After a failure to write nothing more reaches the file; the failure is told at the end of the run.
+/// A run being recorded. After a failure to write nothing more reaches the file; the failure is told at the
+/// end of the run.
 pub(crate) type RunRecorder = Recorder<LogFile>;
 
 /// Boots a kernel and begins the recording of its run.

@@ -1,31 +1,34 @@
 //! The run loop: workers, the kernel lock, the execution of outputs.
 
+mod lock;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use varve_core::Kernel;
 use varve_core::abi::Errno;
 use varve_core::boot::{BootConfig, BootError};
-use varve_core::event::{ExitStatus, Input, Level, OpId, Output};
+use varve_core::event::{ExitStatus, Input, Level, Now, OpId, Output, TracedCall};
 use varve_core::machine::{ImageId, Regs, SpaceId, ThreadId, Trap};
 use varve_core::port::{Ports, Xstate};
 
 use crate::backings::Backings;
 use crate::clock::{self, Clock};
 use crate::images::HostImage;
+use crate::lines::Lines;
 use crate::mailbox::{Letter, Mailbox};
 use crate::memory::MemoryFile;
 use crate::platform::{GuestThread, Interrupter, Platform, PlatformError};
 use crate::record::{self, Recording, RunRecorder};
 use crate::streams;
 use crate::tree::HostTrees;
+use lock::{Held, KernelLock};
 
 /// What a run needs from the host beside the boot configuration.
 pub struct HostSetup {
@@ -39,7 +42,8 @@ pub struct HostSetup {
     pub sink: Sink,
     /// Where the run is recorded, if it is.
     pub recording: Option<Recording>,
-    /// After so many inputs, and at the end, the kernel's own bookkeeping is checked. That costs time in proportion to all that there is.
+    /// After so many inputs, and at the end, the kernel's own bookkeeping is checked. That costs time in
+    /// proportion to all that there is.
     pub check_every: Option<NonZeroU32>,
 }
 
@@ -51,8 +55,23 @@ pub type Sink = Box<dyn FnMut(SinkLine<'_>) + Send>;
 pub enum SinkLine<'a> {
     /// Of the kernel's or the host's log.
     Log(Level, &'a str),
-    /// Of strace, for a thread.
-    Strace(u32, &'a str),
+    /// Of strace.
+    Strace(TraceLine<'a>),
+}
+
+/// A line of strace.
+#[derive(Clone, Copy, Debug)]
+pub struct TraceLine<'a> {
+    /// The thread, as the first process sees it.
+    pub tid: u32,
+    /// The call, if it is one and not a signal or an end.
+    pub call: Option<TracedCall>,
+    /// How long the call took, in nanoseconds.
+    pub spent: u64,
+    /// When it began, in nanoseconds since 1970.
+    pub at: u64,
+    /// The line; empty where calls are only counted.
+    pub text: &'a str,
 }
 
 /// Why a run failed.
@@ -79,14 +98,23 @@ fn boot_message(error: &BootError, image: Option<&str>) -> String {
             None => format!("image {number}: {reason}"),
         },
         BootError::Config(text) => text.clone(),
-        BootError::Exec { program, errno } => {
+        BootError::Exec {
+            program,
+            errno,
+            found,
+        } => {
             let why = match *errno {
-                Errno::ENOENT => "no such file".to_string(),
-                Errno::EACCES => "permission denied".to_string(),
-                Errno::ENOEXEC => "not a program for this machine".to_string(),
-                errno => errno.to_string(),
+                Errno::ENOENT if *found => "the interpreter or loader that it names is not there",
+                Errno::ENOENT => "no such file",
+                Errno::EACCES => "permission denied",
+                Errno::EISDIR => "is a directory",
+                Errno::ENOEXEC => "not a program for this machine",
+                errno => errno.message(),
             };
-            format!("{}: {why}", String::from_utf8_lossy(program))
+            match program.is_empty() {
+                true => format!("the program's name is empty: {why}"),
+                false => format!("{}: {why}", String::from_utf8_lossy(program)),
+            }
         }
     }
 }
@@ -109,14 +137,20 @@ struct Parked {
 struct State {
     kernel: Kernel,
     clock: Clock,
+    /// Nanoseconds from the last input's time until it had been dealt with.
+    spent: u64,
     memory: MemoryFile,
     tree: HostTrees,
     workers: BTreeMap<ThreadId, Worker>,
+    /// Whose host operations are under way.
+    operations: HashMap<OpId, ThreadId>,
     parked: HashMap<ThreadId, Parked>,
     deadline: Option<u64>,
     exit: Option<ExitStatus>,
     sink: Sink,
     recorder: Option<RunRecorder>,
+    /// Inputs so far: the number of the last batch of outputs.
+    batch: u64,
     check_every: Option<NonZeroU32>,
     /// Inputs since the last check.
     unchecked: u32,
@@ -133,13 +167,11 @@ struct State {
 pub(crate) struct Shared<P> {
     platform: P,
     backings: Arc<Backings>,
-    state: Mutex<State>,
-    /// Rings when the deadline changed or the run is over.
-    news: Condvar,
+    state: KernelLock<State>,
 }
 
-/// The floating-point port during one input: the trapping thread's own state is reached through its worker, that of others
-/// through copies.
+/// The floating-point port during one input: the trapping thread's own state is reached through its worker,
+/// that of others through copies.
 struct XstatePort<'a, T> {
     size: usize,
     own: Option<(ThreadId, &'a mut T)>,
@@ -218,7 +250,8 @@ impl<T: GuestThread> Xstate for XstatePort<'_, T> {
 /// Runs a sandbox to its end. `make` builds the platform over the files that guests map; it may log.
 ///
 /// # Errors
-/// [`RunError::Boot`] if the configuration, an image or the first program is at fault, [`RunError::Host`] if the host refuses something.
+/// [`RunError::Boot`] if the configuration, an image or the first program is at fault, [`RunError::Host`] if
+/// the host refuses something.
 pub fn run<P: Platform>(
     mut config: BootConfig,
     mut setup: HostSetup,
@@ -228,6 +261,9 @@ pub fn run<P: Platform>(
         let what = what.to_string();
         move |error: io::Error| RunError::Host(what, error)
     };
+    // Dropped last, when nothing can log any more: it writes what is left.
+    let lines = Lines::begin(setup.sink).map_err(host("the log's writer"))?;
+    setup.sink = lines.sink();
     let mut memory = MemoryFile::new(setup.frames).map_err(host("guest memory"))?;
     let fd = memory
         .fd()
@@ -240,7 +276,8 @@ pub fn run<P: Platform>(
         names.push(name);
     }
     let backings = Arc::new(Backings::new(fd, images));
-    let mut tree = HostTrees::new(setup.trees, backings.clone()).map_err(host("host directory"))?;
+    let mut tree = HostTrees::new(setup.trees, backings.clone(), crate::limits::trees())
+        .map_err(host("host directory"))?;
     let platform = make(backings.clone(), &mut setup.sink)
         .map_err(|error| RunError::Host(error.what, error.source))?;
     let mut clock = Clock::new();
@@ -288,17 +325,20 @@ pub fn run<P: Platform>(
     let shared = Arc::new(Shared {
         platform,
         backings,
-        state: Mutex::new(State {
+        state: KernelLock::new(State {
             kernel,
             clock,
+            spent: 0,
             memory,
             tree,
             workers: BTreeMap::new(),
+            operations: HashMap::new(),
             parked,
             deadline: None,
             exit: None,
             sink: setup.sink,
             recorder,
+            batch: 0,
             check_every: setup.check_every,
             unchecked: 0,
             broken: None,
@@ -306,7 +346,6 @@ pub fn run<P: Platform>(
             leaving: Vec::new(),
             unstarted: Vec::new(),
         }),
-        news: Condvar::new(),
     });
     crate::signals::forward(&shared).map_err(host("signals"))?;
     shared.drain(&mut shared.lock(), None);
@@ -345,11 +384,8 @@ fn lost((name, error): (String, io::Error)) -> RunError {
 }
 
 impl<P: Platform> Shared<P> {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A worker that panicked under the lock has left the kernel in a state nobody should go on with.
-        self.state
-            .lock()
-            .unwrap_or_else(|_: PoisonError<_>| std::process::abort())
+    fn lock(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 
     /// Hands in an input that belongs to no guest thread.
@@ -374,7 +410,7 @@ impl<P: Platform> Shared<P> {
                 check(state);
                 if state.broken.is_some() && state.exit.is_none() {
                     state.exit = Some(ExitStatus::Signaled(9));
-                    self.news.notify_all();
+                    self.state.ring();
                 }
             }
         }
@@ -398,7 +434,10 @@ impl<P: Platform> Shared<P> {
         mut own: Option<(ThreadId, &mut P::Thread)>,
         input: Input,
     ) {
-        let now = state.clock.now();
+        let now = Now {
+            spent: std::mem::take(&mut state.spent),
+            ..state.clock.now()
+        };
         {
             let State {
                 kernel,
@@ -408,6 +447,7 @@ impl<P: Platform> Shared<P> {
                 recorder,
                 ..
             } = state;
+            memory.set_settled(self.platform.grace().settled());
             let mut xstate = XstatePort {
                 size: self.platform.xstate_size(),
                 own: reborrow(&mut own),
@@ -424,10 +464,14 @@ impl<P: Platform> Shared<P> {
                 Some(recorder) => recorder.handle(kernel, &mut ports, now, input),
             }
         }
+        state.batch += 1;
+        self.platform.grace().begin(state.batch);
         self.drain(state, own);
+        state.spent = state.clock.now().mono.saturating_sub(now.mono);
     }
 
-    /// Executes all outputs, and tells the kernel of the threads that could not be started. `own` is the guest thread of this worker.
+    /// Executes all outputs, and tells the kernel of the threads that could not be started. `own` is the
+    /// guest thread of this worker.
     fn drain(self: &Arc<Self>, state: &mut State, mut own: Option<(ThreadId, &mut P::Thread)>) {
         self.execute(state, reborrow(&mut own));
         while let Some((thread, regs)) = state.unstarted.pop() {
@@ -513,23 +557,38 @@ impl<P: Platform> Shared<P> {
                     }
                 }
                 Output::Host { op, thread, call } => {
+                    state.operations.insert(op, thread);
                     post(state, own_id, thread, Letter::Host(op, call));
                 }
                 Output::CancelHost(op) => {
-                    // Whose operation it is only the mailboxes know; a cancellation that finds none is dropped there.
-                    for worker in state.workers.values() {
+                    // One that has ended meanwhile is not there any more.
+                    let thread = state.operations.remove(&op);
+                    if let Some(worker) = thread.and_then(|thread| state.workers.get(&thread)) {
                         worker.mailbox.post(Letter::Cancel(op), true);
                     }
                 }
                 Output::Deadline(at) => {
                     state.deadline = at;
-                    self.news.notify_all();
+                    self.state.ring();
                 }
                 Output::Log(level, line) => (state.sink)(SinkLine::Log(level, &line)),
-                Output::Strace { tid, line } => (state.sink)(SinkLine::Strace(tid, &line)),
+                Output::Strace { tid, call, line } => {
+                    let now = state.clock.now();
+                    let (mono, at) = call.map_or((now.mono, now.real), |call| {
+                        (call.entered.mono, call.entered.real)
+                    });
+                    let line = TraceLine {
+                        tid,
+                        call,
+                        spent: now.mono.saturating_sub(mono),
+                        at,
+                        text: &line,
+                    };
+                    (state.sink)(SinkLine::Strace(line));
+                }
                 Output::Exit(status) => {
                     state.exit = Some(status);
-                    self.news.notify_all();
+                    self.state.ring();
                 }
             }
         }
@@ -539,7 +598,8 @@ impl<P: Platform> Shared<P> {
         self.settle(state, &mut changed);
     }
 
-    /// Puts page operations in force, if there were any since the last time: before anything runs that must find them so.
+    /// Puts page operations in force, if there were any since the last time: before anything runs that must
+    /// find them so.
     fn settle(&self, state: &mut State, changed: &mut bool) {
         if std::mem::take(changed)
             && let Err(error) = self.platform.settle()
@@ -550,7 +610,6 @@ impl<P: Platform> Shared<P> {
 
     /// Ends the run because the host cannot go on: every guest thread is lost.
     fn give_up(&self, state: &mut State, error: &PlatformError) {
-        const SIGKILL: u8 = 9;
         (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
         for worker in std::mem::take(&mut state.workers).into_values() {
             worker.mailbox.post(Letter::End, true);
@@ -558,8 +617,8 @@ impl<P: Platform> Shared<P> {
                 interrupter.kill();
             }
         }
-        state.exit = Some(ExitStatus::Signaled(SIGKILL));
-        self.news.notify_all();
+        state.exit = Some(ExitStatus::Lost);
+        self.state.ring();
     }
 
     /// Sends ticks until the run is over; gives its status.
@@ -573,27 +632,17 @@ impl<P: Platform> Shared<P> {
                 self.bend_clock(&mut state, None);
             }
             let now = state.clock.now().mono;
-            state = match state.deadline {
+            match state.deadline {
                 Some(at) if at <= now => {
                     state.deadline = None;
                     self.handle(&mut state, None, Input::Tick);
-                    // Others may want the kernel: timers must not keep them out.
-                    drop(state);
-                    thread::yield_now();
-                    self.lock()
+                    // Whoever wants the kernel is next: timers and calls that go on in pieces must not keep
+                    // others out.
+                    state.give_way();
                 }
-                Some(at) => {
-                    let wait = Duration::from_nanos(at - now);
-                    self.news
-                        .wait_timeout(state, wait)
-                        .unwrap_or_else(|_| std::process::abort())
-                        .0
-                }
-                None => self
-                    .news
-                    .wait(state)
-                    .unwrap_or_else(|_| std::process::abort()),
-            };
+                Some(at) => state.wait(Some(Duration::from_nanos(at - now))),
+                None => state.wait(None),
+            }
         };
         let mut threads = std::mem::take(&mut state.threads);
         if state.broken.is_some() {

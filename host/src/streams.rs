@@ -1,5 +1,5 @@
-//! Host operations on the standard streams, done by the worker of the thread that asked, outside the kernel lock, and given up when its
-//! mailbox rings.
+//! Host operations on the standard streams, done by the worker of the thread that asked, outside the kernel
+//! lock, and given up when its mailbox rings.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -9,7 +9,8 @@ use rustix::io::Errno as HostErrno;
 use varve_core::abi::Errno;
 use varve_core::event::{HostCall, HostResult};
 
-/// Most bytes that one write to anything but a regular file takes: a pipe that polls writable has room for so many.
+/// Most bytes that one write to anything but a regular file takes: a pipe that polls writable has room for so
+/// many.
 const WRITE_MAX: usize = 4096;
 
 /// Does one operation. `rings` is readable when the operation should be given up, which gives `EINTR`.

@@ -1,8 +1,8 @@
 //! `varve build` beside `mkfs.erofs`, `mksquashfs` and `tar` on one tree: time, size, and the ratio of times.
 //!
 //! The tree is `VARVE_BENCH_TREE` or a copy of /usr/bin and the Python library. Each command runs once to
-//! warm the page cache, then `VARVE_BENCH_ROUNDS` times (5 by default) in turn with the others; the best time counts.
-//! Writes a table to standard output, and JSON to `VARVE_BENCH_JSON` if that is set.
+//! warm the page cache, then `VARVE_BENCH_ROUNDS` times (5 by default) in turn with the others; the best time
+//! counts. Writes a table to standard output, and JSON to `VARVE_BENCH_JSON` if that is set.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

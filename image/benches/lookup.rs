@@ -1,8 +1,10 @@
-//! What a look-up costs in stacks of 1, 10, 50 and 100 layers, through the union and through the merged index.
+//! What a look-up costs in stacks of 1, 10, 50 and 100 layers, through the union and through the merged
+//! index.
 //!
-//! Every layer has the same directories and files of its own; all files of the whole stack are looked up by their full paths, in an order
-//! that jumps between layers. Nanoseconds for one path of three names, best of several rounds taken in turn. Writes a table to standard
-//! output, and JSON to `VARVE_BENCH_JSON` if that is set.
+//! Every layer has the same directories and files of its own; all files of the whole stack are looked up by
+//! their full paths, in an order that jumps between layers. Nanoseconds for one path of three names, best of
+//! several rounds taken in turn. Writes a table to standard output, and JSON to `VARVE_BENCH_JSON` if that is
+//! set.
 
 use std::error::Error;
 use std::fs;

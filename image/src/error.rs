@@ -47,6 +47,16 @@ pub enum BuildError {
         /// What is wrong.
         reason: String,
     },
+    /// The layer would be larger than it may be.
+    #[error("{}", too_large(name, *max, *packed))]
+    TooLarge {
+        /// What it is made of.
+        name: String,
+        /// Most bytes.
+        max: u64,
+        /// Bytes of the source so far, where these make the limit.
+        packed: Option<u64>,
+    },
     /// The object cannot be expressed in an image.
     #[error("{path}: {reason}", path = Shown(path))]
     Unsupported {
@@ -58,6 +68,9 @@ pub enum BuildError {
     /// The layers cannot be opened as a stack.
     #[error("{0}")]
     Layers(String),
+    /// The caller wanted it to end.
+    #[error("interrupted")]
+    Interrupted,
     /// An option has no meaning.
     #[error("{0}")]
     Option(String),
@@ -88,6 +101,19 @@ impl BuildError {
             path: path.into(),
             reason: reason.into(),
         }
+    }
+}
+
+fn too_large(source: &str, max: u64, packed: Option<u64>) -> String {
+    let source = Shown(source.as_bytes());
+    match packed {
+        Some(packed) => format!(
+            "{source}: becomes more than {max} bytes of data, the most for {packed} packed ones; allow more with --max-size SIZE if it \
+             is not meant to fill the disk"
+        ),
+        None => format!(
+            "{source}: becomes more than {max} bytes of data, which is the limit (--max-size)"
+        ),
     }
 }
 

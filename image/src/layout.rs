@@ -1,8 +1,8 @@
 //! Gives every inode its place and writes the metadata.
 //!
-//! Order in the image: block 0, file data, then whole blocks of directories and long symlink targets, the pool of shared
-//! attributes, and last the inode zone with what is packed behind the inodes. The root is the first inode of the zone;
-//! the inodes of one directory lie together, so that listing it reads few pages.
+//! Order in the image: block 0, file data, then whole blocks of directories and long symlink targets, the
+//! pool of shared attributes, and last the inode zone with what is packed behind the inodes. The root is the
+//! first inode of the zone; the inodes of one directory lie together, so that listing it reads few pages.
 
 use crate::digest::ImageHasher;
 use crate::inode::{self, DataLayout, Inode, NO_BLOCK, SLOT};

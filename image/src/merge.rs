@@ -1,8 +1,9 @@
 //! The merged index: one metadata-only image of the tree that a stack of layers makes together.
 //!
-//! Its regular files are tables of chunks that point into the layers, which are the devices of its device table, lowest first; each slot is
-//! tagged with the SHA-256 of its layer. Bytes that no chunk can point to, because they do not lie on a block boundary there (tails that
-//! `mkfs.erofs` packs behind inodes), are copied into the index.
+//! Its regular files are tables of chunks that point into the layers, which are the devices of its device
+//! table, lowest first; each slot is tagged with the SHA-256 of its layer. Bytes that no chunk can point to,
+//! because they do not lie on a block boundary there (tails that `mkfs.erofs` packs behind inodes), are
+//! copied into the index.
 //!
 //! A file's link count is the number of its names in the merged tree.
 
@@ -48,23 +49,37 @@ pub(crate) struct Device {
 /// Writes the merged index of `layers`, lowest first, to `output`.
 ///
 /// # Errors
-/// A layer that is refused or damaged, with the path of what cannot be read; an index that cannot be written. Then nothing is left of it.
+/// A layer that is refused or damaged, with the path of what cannot be read; an index that cannot be written.
+/// Then nothing is left of it.
 pub fn merge(
     images: &dyn Images,
     layers: &[MergeLayer],
     output: &Path,
     progress: &mut dyn Progress,
 ) -> Result<BuildReport, BuildError> {
-    let (report, output) = write(images, layers, output, progress)?;
+    let (report, output) = write(images, layers, Output::create(output)?, progress)?;
     output.commit()?;
     Ok(report)
+}
+
+/// The SHA-256 digest of the file that a conversion makes as merged index of `layers`, lowest first: another
+/// one shows another tree.
+///
+/// # Errors
+/// As [`merge`]; the index is made in a temporary file.
+pub fn index_digest(images: &dyn Images, layers: &[MergeLayer]) -> Result<[u8; 32], BuildError> {
+    let temporary = std::env::temp_dir();
+    let (_, output) = write(images, layers, Output::nameless(&temporary)?, &mut ())?;
+    let appended = crate::verity::append(output.file(), &|| Ok(()));
+    let (_, digest, _) = appended.map_err(|e| BuildError::output(&temporary, e))?;
+    Ok(digest)
 }
 
 /// As [`merge`], but the index has no name yet.
 pub(crate) fn write(
     images: &dyn Images,
     layers: &[MergeLayer],
-    output: &Path,
+    output: Output,
     progress: &mut dyn Progress,
 ) -> Result<(BuildReport, Output), BuildError> {
     let ids: Vec<_> = layers.iter().map(|layer| layer.image).collect();
@@ -79,7 +94,7 @@ pub(crate) fn write(
         devices.push(Device { digest, blocks });
     }
     let options = BuildOptions::default();
-    let mut data = DataWriter::new(Output::create(output)?, &options, progress);
+    let mut data = DataWriter::new(output, &options, progress);
     data.reserve(layout::device_blocks(devices.len()));
     let root = stack.root();
     let attr = stack
@@ -108,14 +123,18 @@ pub(crate) fn open_failure(error: &varve_core::boot::BootError) -> String {
     match error {
         BootError::Image { image, reason } => format!("layer {}: {reason}", image.0),
         BootError::Config(reason) => reason.clone(),
-        BootError::Exec { errno, .. } => errno.to_string(),
+        BootError::Exec { errno, .. } => errno.message().to_string(),
     }
 }
 
 /// What a stack's fault is called: its own line on it, if there is one.
 fn damage(stack: &mut Stack, path: &[u8], errno: Errno) -> BuildError {
     let reason = match stack.take_faults().pop() {
-        Some(line) => line,
+        // Images of a conversion are its layers.
+        Some(line) => match line.strip_prefix("image ") {
+            Some(rest) => format!("layer {rest}"),
+            None => line,
+        },
         None => errno.to_string(),
     };
     BuildError::unsupported([b"/", path].concat(), reason)
@@ -150,12 +169,14 @@ impl Merge<'_, '_> {
         inode: Inode,
         attr: &StackAttr,
     ) -> Result<(), BuildError> {
+        self.data.check()?;
         let images = self.images;
         let kind = (attr.mode & 0o170000) as u16;
         self.dirs.truncate(depth);
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         let parent = self.dirs.last().copied();
-        // Directories of a damaged layer may share what is in them, and so be more than the layer has room for.
+        // Directories of a damaged layer may share what is in them, and so be more than the layer has room
+        // for.
         if let Some(reason) = self.tree.full() {
             return Err(BuildError::unsupported(path.to_vec(), reason));
         }

@@ -14,6 +14,13 @@ pub struct BuildOptions {
     pub order: Vec<Vec<u8>>,
     /// Volume name, at most 15 bytes.
     pub label: Option<String>,
+    /// Most bytes of data that the layer may hold, not counting holes and what is there twice. By default an
+    /// archive may become 256 times its own length, but 256 MiB in any case; a directory anything.
+    pub max_size: Option<u64>,
+    /// Go on past what cannot be read of a directory, and tell what that was ([`BuildReport::skipped`]).
+    ///
+    /// [`BuildReport::skipped`]: crate::BuildReport::skipped
+    pub skip_unreadable: bool,
 }
 
 /// Alignment of the data of files at least that large; smaller files are aligned to 4096 bytes.

@@ -29,15 +29,23 @@ pub struct BuildReport {
     pub image_bytes: u64,
     /// UUID of the image, derived from its content.
     pub uuid: [u8; 16],
-    /// One line for each thing of the source that the image does not hold, at most [`BuildReport::MAX_NOTES`].
+    /// One line for each thing of the source that the image does not hold, at most
+    /// [`BuildReport::MAX_NOTES`].
     pub notes: Vec<String>,
     /// Notes beyond that number.
     pub notes_dropped: u64,
+    /// Files and directories that could not be read and were passed over: their paths and why, at most
+    /// [`BuildReport::MAX_SKIPPED`].
+    pub skipped: Vec<(Vec<u8>, String)>,
+    /// How many they were.
+    pub skipped_count: u64,
 }
 
 impl BuildReport {
     /// Most lines kept in `notes`.
     pub const MAX_NOTES: usize = 100;
+    /// Most paths kept in `skipped`.
+    pub const MAX_SKIPPED: usize = 10_000;
 
     pub(crate) fn note(&mut self, line: String) {
         if self.notes.len() < Self::MAX_NOTES {
@@ -45,6 +53,13 @@ impl BuildReport {
         } else {
             self.notes_dropped += 1
         }
+    }
+
+    pub(crate) fn skip(&mut self, path: &[u8], reason: String) {
+        if self.skipped.len() < Self::MAX_SKIPPED {
+            self.skipped.push((path.to_vec(), reason));
+        }
+        self.skipped_count += 1;
     }
 }
 
@@ -61,6 +76,12 @@ pub enum Work {
 pub trait Progress {
     /// `done` of `total` units (`None` while unknown) of `what` are finished.
     fn advance(&mut self, what: Work, done: u64, total: Option<u64>);
+
+    /// Whether the build is to end with [`BuildError::Interrupted`](crate::BuildError::Interrupted); asked at
+    /// least once per object or mebibyte.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody listens.

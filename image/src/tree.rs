@@ -31,6 +31,27 @@ const TEXT_OVERHEAD: usize = 32;
 /// Most directories on the way to an object: a path of so many names of one letter is as long as Linux takes.
 pub(crate) const DEPTH_MAX: usize = 2048;
 
+/// Symbolic links followed on the way to one object.
+pub(crate) const LINKS_MAX: u32 = 40;
+
+/// What a path leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Node(NodeId),
+    /// Nothing of the layer: the path with the links that it does have followed, to be looked for below.
+    Missing(Vec<u8>),
+    /// Something of this name is no directory, or a link too many.
+    InTheWay(Vec<u8>),
+}
+
+/// The components of a path, the first one last.
+pub(crate) fn reversed(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|&byte| byte == b'/')
+        .rev()
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
 /// Index of a node in its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeId(pub(crate) u32);
@@ -156,7 +177,8 @@ pub(crate) struct Tree {
     pub(crate) nodes: Vec<Node>,
     /// Directories that the source did not describe, only what is in them.
     pub(crate) implied: BTreeSet<NodeId>,
-    /// Objects of the layers below that hard links of this one name, by path; empty files until they are looked up.
+    /// Objects of the layers below that hard links of this one name, by path; empty files until they are
+    /// looked up.
     pub(crate) borrowed: BTreeMap<Vec<u8>, NodeId>,
     /// What counts towards [`TEXT_MAX`], of replaced objects, too.
     text: usize,
@@ -200,7 +222,8 @@ impl Tree {
         }
     }
 
-    /// Why nothing more can be added; asked before each object, so that a hostile source cannot fill the memory.
+    /// Why nothing more can be added; asked before each object, so that a hostile source cannot fill the
+    /// memory.
     pub(crate) fn full(&self) -> Option<String> {
         if self.nodes.len() >= NODES_MAX {
             return Some(format!(
@@ -286,19 +309,94 @@ impl Tree {
             })
     }
 
+    /// Looks for the object at a path as an extraction would that has come so far: symbolic links on the way
+    /// are followed, the last one is not, and nothing is above the root.
+    pub(crate) fn follow(&self, path: &[u8]) -> Found {
+        let mut rest = reversed(path);
+        let mut trail: Vec<(NodeId, Vec<u8>)> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            match &*name {
+                b"" | b"." => continue,
+                b".." => {
+                    trail.pop();
+                    continue;
+                }
+                _ => {}
+            }
+            let at = trail.last().map_or(NodeId::ROOT, |(id, _)| *id);
+            let Some(directory) = self.directory(at) else {
+                let name = trail.pop().map(|(_, name)| name);
+                return Found::InTheWay(name.unwrap_or_default());
+            };
+            let Some(&child) = directory.entries.get(&*name) else {
+                let known = trail.into_iter().map(|(_, name)| name).chain([name]);
+                let all: Vec<_> = known.chain(rest.into_iter().rev()).collect();
+                return Found::Missing(all.join(&b'/'));
+            };
+            match &self.node(child).body {
+                Body::Symlink(target) if !rest.is_empty() => {
+                    links += 1;
+                    if links > LINKS_MAX {
+                        return Found::InTheWay(name);
+                    }
+                    if target.starts_with(b"/") {
+                        trail.clear();
+                    }
+                    rest.extend(reversed(target));
+                }
+                _ => trail.push((child, name)),
+            }
+        }
+        Found::Node(trail.last().map_or(NodeId::ROOT, |(id, _)| *id))
+    }
+
+    /// Puts one node in the place of others wherever a name leads to them.
+    pub(crate) fn unite(&mut self, others: &BTreeMap<NodeId, NodeId>) {
+        for node in &mut self.nodes {
+            if let Body::Directory(directory) = &mut node.body {
+                for id in directory.entries.values_mut() {
+                    if let Some(one) = others.get(id) {
+                        *id = *one;
+                    }
+                }
+            }
+        }
+    }
+
+    /// By node: whether it is a directory that has no entry of its own and holds nothing but such.
+    fn bare(&self) -> Vec<bool> {
+        let mut bare = vec![false; self.nodes.len()];
+        // What is in an implied directory was made after it, so that it comes first here.
+        for &id in self.implied.iter().rev() {
+            bare[id.index()] = self
+                .directory(id)
+                .is_some_and(|directory| directory.entries.values().all(|id| bare[id.index()]));
+        }
+        bare
+    }
+
     /// Writes whiteouts and opaque directories in overlayfs form.
     ///
-    /// A name that is both removed and present is present; if it is a directory it hides the lower one. A directory with
-    /// whiteouts gets an empty origin mark, without which the kernel's overlayfs lists them where only one layer has the directory.
+    /// A name that is both removed and present is present; if it is a directory it hides the lower one. One
+    /// that is only there because names below it are removed, too, is not. A directory with whiteouts gets an
+    /// empty origin mark, without which the kernel's overlayfs lists them where only one layer has the
+    /// directory.
     pub(crate) fn finish(&mut self) {
+        let bare = self.bare();
         for index in 0..self.nodes.len() {
             let Body::Directory(directory) = &mut self.nodes[index].body else {
                 continue;
             };
             for name in std::mem::take(&mut directory.whiteouts) {
-                let Body::Directory(directory) = &self.nodes[index].body else {
+                let Body::Directory(directory) = &mut self.nodes[index].body else {
                     continue;
                 };
+                if let Some(child) = directory.entries.get(&name)
+                    && bare.get(child.index()).is_some_and(|bare| *bare)
+                {
+                    directory.entries.remove(&name);
+                }
                 match directory.entries.get(&name) {
                     Some(&child) => {
                         if let Some(child) = self.directory_mut(child) {

@@ -13,11 +13,14 @@ use crate::tree::S_IFDIR;
 pub struct Item<'a> {
     /// 0 for where the walk started.
     pub depth: usize,
+    /// Whether its directory has no more names behind it.
+    pub last: bool,
     /// From where the walk started, without a leading slash; empty there.
     pub path: &'a [u8],
     /// The inode. A directory's stays valid while the walk is in it.
     pub inode: Inode,
-    /// Its attributes; or why they, or the rest of a directory that was met before, cannot be read. The walk goes on.
+    /// Its attributes; or why they, or the rest of a directory that was met before, cannot be read. The walk
+    /// goes on.
     pub attr: Result<Attr, Errno>,
 }
 
@@ -59,8 +62,8 @@ pub fn names(
     (names, read)
 }
 
-/// Walks from `start`, which the caller holds a reference on. A directory that is met twice, which only a damaged image has, is an error
-/// (`ELOOP`) where it is met again.
+/// Walks from `start`, which the caller holds a reference on. A directory that is met twice, which only a
+/// damaged image has, is an error (`ELOOP`) where it is met again.
 pub fn walk<E>(
     stack: &mut Stack,
     images: &dyn Images,
@@ -87,6 +90,7 @@ fn run<E>(
     let mut path = Vec::new();
     let mut seen = HashSet::new();
     let mut met = Some(start);
+    let mut last = true;
     loop {
         if let Some(inode) = met.take() {
             let depth = levels.len();
@@ -98,6 +102,7 @@ fn run<E>(
             let enter = dir && attr.is_ok();
             let item = Item {
                 depth,
+                last,
                 path: &path,
                 inode,
                 attr,
@@ -109,6 +114,7 @@ fn run<E>(
                     let attr = Err(errno);
                     let item = Item {
                         depth,
+                        last,
                         path: &path,
                         inode,
                         attr,
@@ -146,12 +152,14 @@ fn run<E>(
             path.push(b'/');
         }
         path.extend_from_slice(&name);
+        last = level.names.is_empty();
         let dir = level.dir;
         match stack.lookup(images, dir, &name) {
             Ok(inode) => met = Some(inode),
             Err(errno) => {
                 let item = Item {
                     depth: levels.len(),
+                    last,
                     path: &path,
                     inode: dir,
                     attr: Err(errno),

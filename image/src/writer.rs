@@ -1,9 +1,11 @@
-//! The data part of an image: copies each file once, stores equal ones once, leaves long runs of zeros as holes.
+//! The data part of an image: copies each file once, stores equal ones once, leaves long runs of zeros as
+//! holes.
 //!
-//! Every file is fingerprinted while it passes; a file of a known fingerprint is compared byte by byte with the stored one before
-//! it is dropped, so that the fingerprint need not resist an attacker.
+//! Every file is fingerprinted while it passes; a file of a known fingerprint is compared byte by byte with
+//! the stored one before it is dropped, so that the fingerprint need not resist an attacker.
 
 use crate::digest::{ContentHasher, Fingerprint};
+use crate::limit::Limit;
 use crate::output::Output;
 use crate::{BLOCK_SIZE, BuildError, BuildOptions, BuildReport, DataAlign, Progress, Work};
 use std::collections::HashMap;
@@ -30,7 +32,8 @@ pub(crate) struct Extent {
 pub(crate) trait Content {
     /// End of the hole that `at` lies in; `at` itself where there is data.
     fn hole_end(&mut self, at: u64) -> Result<u64, BuildError>;
-    /// Fills `buf` with the bytes from `at` on, holes as zeros. What [`Self::hole_end`] called a hole may be left out.
+    /// Fills `buf` with the bytes from `at` on, holes as zeros. What [`Self::hole_end`] called a hole may be
+    /// left out.
     fn read(&mut self, at: u64, buf: &mut [u8]) -> Result<(), BuildError>;
 }
 
@@ -46,6 +49,8 @@ pub(crate) struct DataWriter<'a> {
     end: u64,
     buf: Vec<u8>,
     compare: Vec<u8>,
+    /// How much may be written, where that is bounded.
+    limit: Option<Limit>,
     pub(crate) report: BuildReport,
     pub(crate) progress: &'a mut dyn Progress,
 }
@@ -65,12 +70,39 @@ impl<'a> DataWriter<'a> {
             end: BLOCK_SIZE,
             buf: vec![0; CHUNK],
             compare: vec![0; GRANULE],
+            limit: None,
             report: BuildReport::default(),
             progress,
         }
     }
 
-    /// Leaves room for `blocks` blocks at the front, the superblock's included. Called before anything is stored.
+    /// Bounds what is written from now on.
+    pub(crate) fn bound(&mut self, limit: Limit) {
+        self.limit = Some(limit);
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<(), BuildError> {
+        match &mut self.limit {
+            Some(limit) => limit.grow(bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets the part of a file that was stored before an error: what comes next takes its place.
+    pub(crate) fn forget_part(&mut self) -> Result<(), BuildError> {
+        self.output.set_len(self.end)
+    }
+
+    /// An error if the build is to end.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        match self.progress.is_stopped() {
+            true => Err(BuildError::Interrupted),
+            false => Ok(()),
+        }
+    }
+
+    /// Leaves room for `blocks` blocks at the front, the superblock's included. Called before anything is
+    /// stored.
     pub(crate) fn reserve(&mut self, blocks: u64) {
         self.first = blocks * BLOCK_SIZE;
         self.end = self.first;
@@ -82,6 +114,7 @@ impl<'a> DataWriter<'a> {
         size: u64,
         content: &mut dyn Content,
     ) -> Result<Option<ExtentId>, BuildError> {
+        self.check()?;
         if size == 0 {
             return Ok(None);
         }
@@ -136,6 +169,9 @@ impl<'a> DataWriter<'a> {
         // Whole blocks, so that the page cache need not clear the rest of the last one.
         let padded = len.next_multiple_of(BLOCK_SIZE as usize);
         self.buf[len..padded].fill(0);
+        let dense = dense_runs(&self.buf[..padded]).map(|(_, run)| run.len() as u64);
+        let dense = dense.sum();
+        self.grow(dense)?;
         for (offset, run) in dense_runs(&self.buf[..padded]) {
             self.output.write_at(start + offset as u64, run)?;
         }
@@ -155,7 +191,9 @@ impl<'a> DataWriter<'a> {
     ) -> Result<ExtentId, BuildError> {
         let mut hasher = ContentHasher::default();
         let mut at = 0;
+        let mut written = 0;
         while at < size {
+            self.check()?;
             let hole = content.hole_end(at)?.min(size);
             let dense = if hole == size {
                 size
@@ -170,6 +208,10 @@ impl<'a> DataWriter<'a> {
             let len = (CHUNK as u64 - at % CHUNK as u64).min(size - at) as usize;
             content.read(at, &mut self.buf[..len])?;
             for (offset, run) in dense_runs(&self.buf[..len]) {
+                if let Some(limit) = &mut self.limit {
+                    limit.grow(run.len() as u64)?;
+                }
+                written += run.len() as u64;
                 hasher.run(at + offset as u64, run);
                 self.output.write_at(start + at + offset as u64, run)?;
             }
@@ -181,6 +223,9 @@ impl<'a> DataWriter<'a> {
             self.output.set_len(start + size)?;
             if self.stored_equal(self.extents[twin.0 as usize].start, start, size)? {
                 self.output.set_len(self.end)?;
+                if let Some(limit) = &mut self.limit {
+                    limit.shrink(written);
+                }
                 return Ok(self.share(twin, size));
             }
         }
@@ -240,8 +285,8 @@ impl<'a> DataWriter<'a> {
 
     /// Ends the data part: only the extents of `live` stay, in that order.
     ///
-    /// A tar stream may replace entries it has already delivered, and cannot be asked for a file ahead of its turn. If that
-    /// left gaps or another order, the data moves to a new file once.
+    /// A tar stream may replace entries it has already delivered, and cannot be asked for a file ahead of its
+    /// turn. If that left gaps or another order, the data moves to a new file once.
     pub(crate) fn finish(mut self, live: &[ExtentId]) -> Result<FinishedData<'a>, BuildError> {
         let in_place = live.len() == self.extents.len() && live.is_sorted();
         if !in_place {

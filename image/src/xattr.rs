@@ -1,4 +1,5 @@
-//! Extended attributes on disk: prefix indexes, inline bodies, and the pool of attributes that several inodes share.
+//! Extended attributes on disk: prefix indexes, inline bodies, and the pool of attributes that several inodes
+//! share.
 
 use crate::BuildError;
 use crate::tree::Xattrs;

@@ -84,9 +84,12 @@ fn layer(members: Vec<Member>) -> Vec<u8> {
 
 /// Converts layers, lowest first; what the image shows.
 fn stacked(layers: Vec<Vec<Member>>) -> BTreeMap<String, (Attr, Vec<u8>)> {
+    stacked_tars(layers.into_iter().map(layer).collect())
+}
+
+fn stacked_tars(layers: Vec<Vec<u8>>) -> BTreeMap<String, (Attr, Vec<u8>)> {
     let temp = tempfile::tempdir().unwrap();
     let source = temp.path().join("source");
-    let layers: Vec<_> = layers.into_iter().map(layer).collect();
     oci_layout(&source, &layers, Pack::Gzip, |_| {});
     let converted = run(&Source::OciDir(source, None), &temp.path().join("out")).unwrap();
     for layer in &converted.image.layers {
@@ -145,7 +148,8 @@ fn a_whiteout_means_the_layers_below_only() {
         assert_eq!(names(&tree), ["", "d", "d/both"], "{order:?}");
         assert_eq!(tree["d/both"].1, b"new");
     }
-    // A directory that is taken away and made again in one layer shows nothing of the old one, in either order.
+    // A directory that is taken away and made again in one layer shows nothing of the old one, in either
+    // order.
     for first in [true, false] {
         let mut members = vec![file("d/.wh.sub", "")];
         let again = [dir("d/sub", 0o700, 3), file("d/sub/new", "")];
@@ -379,4 +383,190 @@ fn the_last_of_several_entries_with_one_name_counts() {
     assert_eq!((tree["d"].0.mode, tree["d"].0.uid), (0o040711, 2));
     assert_eq!(tree["was-dir"].0.mode, 0o120777);
     assert_eq!(tree["was-file"].0.mode, 0o040755);
+}
+
+#[test]
+fn a_marker_below_a_file_of_its_layer_says_nothing() {
+    for marker in ["x/.wh.foo", "x/.wh..wh..opq", "x/y/.wh.foo"] {
+        for first in [true, false] {
+            let mut members = vec![file("x", "now a file")];
+            members.insert(usize::from(first), file(marker, ""));
+            let tree = stacked(vec![vec![dir("x", 0o755, 1), file("x/foo", "")], members]);
+            assert_eq!(names(&tree), ["", "x"], "{marker}");
+            assert_eq!(tree["x"].1, b"now a file", "{marker}");
+        }
+    }
+}
+
+#[test]
+fn a_removed_directory_does_not_come_back_by_markers_in_it() {
+    let lower = || {
+        vec![
+            dir("x", 0o4711, 7),
+            dir("x/y", 0o700, 7),
+            file("x/y/foo", ""),
+            file("x/foo", ""),
+        ]
+    };
+    let markers = ["x/y/.wh.foo", "x/.wh.foo", "x/y/.wh..wh..opq", ".wh.x"];
+    for turn in 0..markers.len() {
+        let mut members: Vec<_> = markers.iter().map(|name| file(name, "")).collect();
+        members.rotate_left(turn);
+        let tree = stacked(vec![lower(), members]);
+        assert_eq!(names(&tree), [""], "{turn}");
+    }
+    // One that is made again for something in it is a new one, whose mode and owner nobody says.
+    for turn in 0..2 {
+        let mut members = vec![
+            file(".wh.x", ""),
+            file("x/y/new", "n"),
+            file("x/.wh.foo", ""),
+        ];
+        members.rotate_left(turn);
+        let tree = stacked(vec![lower(), members]);
+        assert_eq!(names(&tree), ["", "x", "x/y", "x/y/new"]);
+        for path in ["x", "x/y"] {
+            let attr = &tree[path].0;
+            assert_eq!((attr.mode, attr.uid, attr.gid), (0o040755, 0, 0), "{path}");
+        }
+    }
+    // In an opaque directory nothing of the old one is left; the directory itself is the old one.
+    let tree = stacked(vec![
+        lower(),
+        vec![file("x/.wh..wh..opq", ""), file("x/y/new", "n")],
+    ]);
+    assert_eq!(names(&tree), ["", "x", "x/y", "x/y/new"]);
+    let attr = |path: &str| (tree[path].0.mode, tree[path].0.uid);
+    assert_eq!((attr("x"), attr("x/y")), ((0o044711, 7), (0o040755, 0)));
+}
+
+#[test]
+fn hard_links_go_through_symbolic_links() {
+    // In the same layer.
+    let tree = stacked(vec![vec![
+        dir("a", 0o755, 1),
+        file("a/t", "T"),
+        symlink("l", "a"),
+        symlink("up", "a/../l"),
+        link("h", "l/t"),
+        link("i", "up/t"),
+        link("j", "l/../a/t"),
+        // The link itself, as the last one on the way is not followed.
+        link("k", "l"),
+    ]]);
+    for path in ["h", "i", "j", "a/t"] {
+        assert_eq!(
+            (tree[path].0.nlink, &tree[path].1[..]),
+            (4, &b"T"[..]),
+            "{path}"
+        );
+    }
+    assert_eq!(tree["k"].1, b"a");
+    // In the layers below, and from one into the other; two ways to one object are one object.
+    let lower = || {
+        vec![
+            dir("usr", 0o755, 1),
+            dir("usr/lib", 0o755, 1),
+            file("usr/lib/old", "old"),
+            symlink("lib", "usr/lib"),
+            symlink("far", "/lib/../lib"),
+            file("file", ""),
+        ]
+    };
+    let tree = stacked(vec![
+        lower(),
+        vec![
+            symlink("mine", "lib"),
+            link("one", "lib/old"),
+            link("two", "usr/lib/old"),
+            link("three", "mine/old"),
+            link("four", "far/old"),
+        ],
+    ]);
+    for path in ["one", "two", "three", "four", "usr/lib/old"] {
+        assert_eq!(
+            (tree[path].0.nlink, &tree[path].1[..]),
+            (5, &b"old"[..]),
+            "{path}"
+        );
+    }
+    assert_eq!(tree["lib"].1, b"usr/lib");
+    for (target, expected) in [
+        ("file/old", "file is not a directory in the layers below"),
+        ("lib/none", "which neither the layer holds"),
+        ("lib/old/x", "old is not a directory in the layers below"),
+    ] {
+        let text = refused(vec![lower(), vec![link("h", target)]]);
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains("EUCLEAN"), "{text}");
+    }
+    let text = refused(vec![vec![
+        symlink("a", "b"),
+        symlink("b", "a"),
+        link("h", "a/x"),
+    ]]);
+    assert!(text.contains("is not a directory"), "{text}");
+    let text = refused(vec![vec![file("f", ""), link("h", "f/x")]]);
+    assert!(text.contains("f on the way is not a directory"), "{text}");
+}
+
+/// containerd and Docker extract a layer into the upper directory of an overlayfs mount and do not look
+/// through links of the layers below.
+#[test]
+fn a_directory_over_a_link_of_a_lower_layer_takes_its_place() {
+    let tree = stacked(vec![
+        vec![
+            dir("usr", 0o755, 1),
+            dir("usr/lib", 0o2750, 5),
+            dir("usr/lib/sub", 0o700, 6),
+            file("usr/lib/old", "old"),
+            symlink("lib", "usr/lib"),
+            symlink("lost", "nowhere"),
+        ],
+        vec![file("lib/sub/new", "new"), file("lost/x", "x")],
+    ]);
+    let expected = [
+        "",
+        "lib",
+        "lib/sub",
+        "lib/sub/new",
+        "lost",
+        "lost/x",
+        "usr",
+        "usr/lib",
+        "usr/lib/old",
+        "usr/lib/sub",
+    ];
+    assert_eq!(names(&tree), expected);
+    // It takes after the directory that the link leads to.
+    let attr = |path: &str| (tree[path].0.mode, tree[path].0.uid);
+    assert_eq!(attr("lib"), (0o042750, 5));
+    assert_eq!(attr("lib/sub"), (0o040700, 6));
+    assert_eq!(attr("lost"), (0o040755, 0));
+}
+
+#[test]
+fn a_name_with_a_slash_behind_it_and_data_loses_neither_it_nor_what_follows() {
+    // A file by its type, which containerd makes a file.
+    let tree = stacked(vec![vec![
+        file("a/", "hello"),
+        file("c", "x"),
+        file("d/", ""),
+    ]]);
+    assert_eq!(names(&tree), ["", "a", "c", "d"]);
+    assert_eq!(
+        (&tree["a"].1[..], &tree["c"].1[..]),
+        (&b"hello"[..], &b"x"[..])
+    );
+    assert_eq!(tree["d"].0.mode, 0o040644);
+    // One of before there were types is a directory, and its data is passed over.
+    let mut tar = layer(vec![file("a/", "hello"), file("c", "x")]);
+    assert_eq!(tar[156], b'0');
+    tar[156] = 0;
+    tar[148..156].fill(b' ');
+    let sum: u32 = tar[..512].iter().map(|&byte| u32::from(byte)).sum();
+    tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let tree = stacked_tars(vec![tar]);
+    assert_eq!(names(&tree), ["", "a", "c"]);
+    assert_eq!((tree["a"].0.mode, &tree["c"].1[..]), (0o040644, &b"x"[..]));
 }

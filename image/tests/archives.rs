@@ -632,3 +632,26 @@ fn mutated_archives_never_panic() {
     }
     assert!(built > 100, "only {built} archives were accepted");
 }
+
+#[test]
+fn what_begins_with_zeros_is_an_archive_only_if_it_is_an_empty_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let build = |bytes: &[u8]| {
+        let output = temp.path().join("layer.img");
+        let options = BuildOptions::default();
+        varve_image::build_tar(&mut &bytes[..], "it", &output, &options, &mut ())
+            .map_err(|error| error.to_string())
+    };
+    for len in [512, 1024, 10240] {
+        build(&vec![0; len]).unwrap();
+    }
+    let text = build(&vec![0; 1 << 20]).unwrap_err();
+    assert!(text.contains("nothing but zeros"), "{text}");
+    let mut image = vec![0; 8192];
+    image[1024..1028].copy_from_slice(&0xe0f5_e1e2_u32.to_le_bytes());
+    let text = build(&image).unwrap_err();
+    assert!(text.contains("EROFS image"), "{text}");
+    image[1024] = 1;
+    let text = build(&image).unwrap_err();
+    assert!(text.contains("begins with zeros"), "{text}");
+}

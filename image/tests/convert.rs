@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use oci::*;
 use oracle::*;
 use serde_json::{Value, json};
 use varve_image::oci::{
-    ConvertOptions, Converted, ImageError, Layout, Platform, Sha256Digest, Source, convert,
-    export_docker_layers,
+    ConvertOptions, ConvertProgress, Converted, ImageError, Layout, Platform, Sha256Digest, Source,
+    convert,
 };
 
 fn layers() -> Vec<Vec<u8>> {
@@ -351,6 +351,35 @@ fn a_conversion_that_is_stopped_leaves_nothing() {
 }
 
 #[test]
+fn a_directory_is_left_as_soon_as_somebody_wants_the_end() {
+    struct StopAt<'a>(&'a AtomicBool, AtomicU64);
+    impl ConvertProgress for StopAt<'_> {
+        fn advance(&self, _: usize, done: u64) {
+            self.1.store(done, Ordering::Relaxed);
+            self.0.store(done > 1000, Ordering::Relaxed);
+        }
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    fs::create_dir(at("tree")).unwrap();
+    for number in 0..500 {
+        fs::write(
+            at("tree").join(number.to_string()),
+            format!("{number:0100}"),
+        )
+        .unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let options = ConvertOptions::new("x", &stop);
+    let layout = Layout::create(&at("out")).unwrap();
+    let progress = StopAt(&stop, AtomicU64::new(0));
+    let error = convert(&Source::Dir(at("tree")), &layout, &options, &progress).unwrap_err();
+    assert!(matches!(error, ImageError::Interrupted), "{error}");
+    assert!(progress.1.load(Ordering::Relaxed) < 2000);
+    assert!(blobs(&at("out")).is_empty());
+}
+
+#[test]
 fn the_image_for_this_machine_is_chosen() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("source");
@@ -378,10 +407,8 @@ fn the_image_for_this_machine_is_chosen() {
     let stop = AtomicBool::new(false);
     let layout = Layout::create(&temp.path().join("other")).unwrap();
     let options = ConvertOptions {
-        name: "x".into(),
         platform: "linux/riscv64".parse().unwrap(),
-        threads: 1,
-        stop: &stop,
+        ..ConvertOptions::new("x", &stop)
     };
     let error = convert(&source, &layout, &options, &()).unwrap_err();
     assert!(
@@ -578,27 +605,138 @@ fn plain_sources_become_images_of_one_layer() {
     assert_eq!(from_tar.image.config["os"], "linux");
 }
 
+/// Puts an image for a machine into a layout; its descriptor, which does not say for which.
+fn manifest_for(dir: &Path, architecture: &str, layers: &[Vec<u8>], docker: bool) -> Value {
+    let kinds = match docker {
+        true => [
+            "distribution.manifest.v2+json",
+            "container.image.v1+json",
+            "image.rootfs.diff.tar.zstd",
+        ]
+        .map(|end| format!("application/vnd.docker.{end}")),
+        false => ["manifest.v1+json", "config.v1+json", "layer.v1.tar+zstd"]
+            .map(|end| format!("application/vnd.oci.image.{end}")),
+    };
+    let mut config = config(layers);
+    config["architecture"] = architecture.into();
+    let config = with_type(put(dir, config.to_string().as_bytes()), &kinds[1]);
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|layer| with_type(put(dir, &pack(layer, Pack::Zstd).0), &kinds[2]))
+        .collect();
+    let manifest = json!({ "schemaVersion": 2, "config": config, "layers": layers });
+    with_type(put(dir, manifest.to_string().as_bytes()), &kinds[0])
+}
+
+fn layout_of(dir: &Path, manifests: &dyn Fn(&Path) -> Vec<Value>) -> Source {
+    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let index = json!({ "schemaVersion": 2, "manifests": manifests(dir) });
+    fs::write(dir.join("index.json"), index.to_string()).unwrap();
+    Source::OciDir(dir.to_owned(), None)
+}
+
 #[test]
-fn the_older_form_holds_the_layers_as_files() {
+fn an_image_is_found_among_what_tells_nothing_of_itself() {
     let temp = tempfile::tempdir().unwrap();
-    let source = temp.path().join("source");
-    oci_layout(&source, &layers(), Pack::Gzip, |_| {});
-    let converted = run(&Source::OciDir(source, None), &temp.path().join("out")).unwrap();
-    let path = temp.path().join("archive.tar");
-    let mut file = File::create(&path).unwrap();
-    export_docker_layers(&converted.image, Some("app:v1"), &mut file).unwrap();
-    // Docker's own form: an image FROM scratch whose one layer is an ordinary one.
-    let name = format!("docker-archive:{}:app:v1", path.display());
-    let outer = run(&parse(&name), &temp.path().join("outer")).unwrap();
-    assert_eq!(
-        outer.image.config["config"],
-        converted.image.config["config"]
+    let host = Platform::default().architecture;
+    let convert = |name: &str, manifests: &dyn Fn(&Path) -> Vec<Value>| {
+        let source = layout_of(&temp.path().join(name), manifests);
+        run(&source, &temp.path().join(format!("{name}.out")))
+    };
+    let ours = |dir: &Path| manifest_for(dir, &host, &layers()[..1], false);
+    // Indexes that do not say for which machines their images are, one inside the other.
+    let nest = |dir: &Path, list: Vec<Value>| {
+        let index = json!({ "schemaVersion": 2, "manifests": list });
+        let kind = "application/vnd.oci.image.index.v1+json";
+        with_type(put(dir, index.to_string().as_bytes()), kind)
+    };
+    let nested = convert("nested", &|dir| {
+        let other = manifest_for(dir, "s390x", &layers(), false);
+        vec![nest(
+            dir,
+            vec![nest(dir, vec![other]), nest(dir, vec![ours(dir)])],
+        )]
+    });
+    assert_eq!(nested.unwrap().made, 1);
+    // What is no image: an artifact, by its own word or its descriptor's, and an attestation of docker.
+    let beside = convert("beside", &|dir| {
+        let empty = with_type(put(dir, b"{}"), "application/vnd.oci.empty.v1+json");
+        let sbom = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/vnd.example.sbom",
+            "config": empty, "layers": [empty],
+        });
+        let sbom = with_type(put(dir, sbom.to_string().as_bytes()), MANIFEST);
+        let mut told = sbom.clone();
+        told["artifactType"] = "application/vnd.example.sbom".into();
+        let signature = json!({
+            "schemaVersion": 2,
+            "config": with_type(put(dir, b"{}"), "application/vnd.dev.sigstore.config"),
+            "layers": [empty],
+        });
+        let signature = with_type(put(dir, signature.to_string().as_bytes()), MANIFEST);
+        let mut attestation = manifest_for(dir, &host, &layers()[1..], false);
+        attestation["annotations"] = json!({ "vnd.docker.reference.type": "attestation-manifest" });
+        vec![sbom, told, signature, attestation, ours(dir)]
+    });
+    assert_eq!(beside.unwrap().made, 1);
+    let docker = convert("docker", &|dir| {
+        vec![manifest_for(dir, &host, &layers(), true)]
+    });
+    assert_eq!(docker.unwrap().made, 3);
+    // Several without a name go by their digests.
+    let two = |dir: &Path| vec![ours(dir), manifest_for(dir, &host, &layers()[..2], false)];
+    let error = convert("two", &two).unwrap_err().to_string();
+    let digests: Vec<_> = two(&temp.path().join("two"))
+        .iter()
+        .map(|descriptor| descriptor["digest"].as_str().unwrap()[7..19].to_owned())
+        .collect();
+    assert!(
+        digests.iter().all(|digits| error.contains(digits)),
+        "{error}"
     );
-    let tree = image_snapshot(&outer.image.layers[0].path);
-    let names: Vec<_> = tree.keys().map(|name| &name[..]).collect();
-    assert_eq!(names, [&b""[..], b"0.img", b"1.img", b"2.img"]);
-    for (number, layer) in converted.image.layers.iter().enumerate() {
-        let name = format!("{number}.img").into_bytes();
-        assert_eq!(tree[&name].content, layer.digest.0);
+    let named = Source::OciDir(temp.path().join("two"), Some(digests[1].clone()));
+    assert_eq!(run(&named, &temp.path().join("two.out")).unwrap().made, 2);
+    let error = convert("none", &|_| Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("no such image"), "{error}");
+}
+
+#[test]
+fn images_without_a_tag_go_by_the_digest_of_their_configuration() {
+    let temp = tempfile::tempdir().unwrap();
+    let at = |name: &str| temp.path().join(name);
+    let mut tar = tar::Builder::new(File::create(at("two.tar")).unwrap());
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    };
+    let all = layers();
+    let mut list = Vec::new();
+    for layers in [&all[..1], &all[..2]] {
+        let config = config(layers).to_string();
+        let name = format!("{}.json", Sha256Digest::of(config.as_bytes()).hex());
+        add(&name, config.as_bytes());
+        let names: Vec<_> = (0..layers.len())
+            .map(|number| format!("{number}.tar"))
+            .collect();
+        list.push(json!({ "Config": name, "RepoTags": null, "Layers": names }));
+    }
+    for (number, layer) in all.iter().enumerate() {
+        add(&format!("{number}.tar"), layer);
+    }
+    add("manifest.json", json!(list).to_string().as_bytes());
+    tar.into_inner().unwrap();
+    let source = |name: Option<&str>| Source::DockerArchive(at("two.tar"), name.map(str::to_owned));
+    let error = run(&source(None), &at("out")).unwrap_err().to_string();
+    let ids: Vec<_> = list
+        .iter()
+        .map(|one| one["Config"].as_str().unwrap()[..12].to_owned())
+        .collect();
+    assert!(ids.iter().all(|id| error.contains(id)), "{error}");
+    for (number, id) in ids.iter().enumerate() {
+        let converted = run(&source(Some(id)), &at(&format!("out{number}"))).unwrap();
+        assert_eq!(converted.made, number + 1);
     }
 }

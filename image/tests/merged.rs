@@ -10,9 +10,13 @@ use std::path::{Path, PathBuf};
 use oracle::*;
 use rustix::mount::MountFlags;
 use sha2::{Digest, Sha256};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use varve_core::abi::Errno;
 use varve_core::boot::MergedIndex;
 use varve_core::machine::ImageId;
 use varve_core::memhost::{MemBlock, MemImages};
+use varve_core::port::{Block, Images};
 use varve_core::stack::Stack;
 use varve_image::walk::{Next, walk};
 use varve_image::{MergeLayer, merge};
@@ -122,7 +126,8 @@ impl Layers {
     }
 }
 
-/// Turns a directory into one of the next layer: what random programs do to a tree, in the form of an unpacked OCI layer.
+/// Turns a directory into one of the next layer: what random programs do to a tree, in the form of an
+/// unpacked OCI layer.
 fn random_dir(random: &mut Rng, dir: &Path, depth: u64) {
     fs::create_dir_all(dir).unwrap();
     if depth > 0 && random.below(8) == 0 {
@@ -175,7 +180,8 @@ fn random_dir(random: &mut Rng, dir: &Path, depth: u64) {
     }
 }
 
-/// The layer of a directory, by this crate or, for one without markers, by `mkfs.erofs`, which packs tails behind inodes.
+/// The layer of a directory, by this crate or, for one without markers, by `mkfs.erofs`, which packs tails
+/// behind inodes.
 fn random_layer(random: &mut Rng, at: &Path, number: usize) -> PathBuf {
     let dir = at.join(format!("dir{number}"));
     random_dir(random, &dir, 0);
@@ -369,6 +375,139 @@ fn a_damaged_layer_gives_no_index() {
     let output = temp.path().join("index.img");
     let error = merge(&layers.images, &layers.layers, &output, &mut ()).unwrap_err();
     let text = error.to_string();
-    assert!(text.starts_with("/sub: image 0: "), "{text}");
+    assert!(text.starts_with("/sub: layer 0: "), "{text}");
     assert!(!output.exists());
+}
+
+/// A file that counts how often it is read.
+struct Counted(Vec<u8>, AtomicU64);
+
+impl Block for Counted {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        let at = offset as usize;
+        buf.copy_from_slice(self.0.get(at..at + buf.len()).ok_or(Errno::EIO)?);
+        Ok(())
+    }
+
+    fn slice(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+struct CountedImages(Vec<Counted>);
+
+impl Images for CountedImages {
+    fn image(&self, id: ImageId) -> Option<&dyn Block> {
+        self.0.get(id.0 as usize).map(|image| image as &dyn Block)
+    }
+}
+
+#[test]
+fn directories_read_in_turn_cost_what_they_cost_one_after_the_other() {
+    const DIRS: usize = 8;
+    const NAMES: usize = 600;
+    let temp = tempfile::tempdir().unwrap();
+    let mut images = CountedImages(Vec::new());
+    for (layer, letter) in ["a", "b"].iter().enumerate() {
+        let dir = temp.path().join(letter);
+        for number in 0..DIRS {
+            let sub = dir.join(format!("d{number}"));
+            fs::create_dir_all(&sub).unwrap();
+            for name in 0..NAMES {
+                fs::write(sub.join(format!("{letter}{name}")), "").unwrap();
+            }
+            // One that both have.
+            fs::write(sub.join("both"), *letter).unwrap();
+        }
+        let image = temp.path().join(format!("{layer}.img"));
+        build(&dir, &image);
+        images
+            .0
+            .push(Counted(fs::read(image).unwrap(), AtomicU64::new(0)));
+    }
+    let reads = |images: &CountedImages| -> u64 {
+        images
+            .0
+            .iter()
+            .map(|image| image.1.load(Ordering::Relaxed))
+            .sum()
+    };
+    let mut stack = Stack::open(&images, &[ImageId(0), ImageId(1)], None).unwrap();
+    let root = stack.root();
+    let dirs: Vec<_> = (0..DIRS)
+        .map(|number| {
+            stack
+                .lookup(&images, root, format!("d{number}").as_bytes())
+                .unwrap()
+        })
+        .collect();
+    // So many at a time, and where to go on.
+    let some = |stack: &mut Stack, dir, from: u64| {
+        let (mut count, mut next) = (0, from);
+        stack
+            .read_dir(
+                &images,
+                dir,
+                from,
+                &mut |entry: varve_core::stack::Entry<'_>| {
+                    (count, next) = (count + 1, entry.next);
+                    count < 50
+                },
+            )
+            .unwrap();
+        (count, next)
+    };
+    let before = reads(&images);
+    for &dir in &dirs {
+        let (mut all, mut from) = (0, 0);
+        loop {
+            let (count, next) = some(&mut stack, dir, from);
+            all += count;
+            if count == 0 {
+                break;
+            }
+            from = next;
+        }
+        assert_eq!(all, 2 * NAMES + 1);
+    }
+    let alone = reads(&images) - before;
+    let before = reads(&images);
+    let mut from = [0; DIRS];
+    let mut all = [0; DIRS];
+    for _ in 0..2 * NAMES / 50 + 3 {
+        for (at, &dir) in dirs.iter().enumerate() {
+            let (count, next) = some(&mut stack, dir, from[at]);
+            (all[at], from[at]) = (all[at] + count, next);
+        }
+    }
+    assert_eq!(all, [2 * NAMES + 1; DIRS]);
+    let in_turn = reads(&images) - before;
+    assert!(
+        in_turn < alone + alone / 2,
+        "{in_turn} reads, {alone} one after the other"
+    );
+}
+
+#[test]
+fn an_image_is_no_index_over_no_layers() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("dir");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("hidden"), "").unwrap();
+    build(&dir, &temp.path().join("layer.img"));
+    let layers = load(&[temp.path().join("layer.img")]);
+    let index = MergedIndex {
+        image: ImageId(0),
+        digests: Vec::new(),
+    };
+    let mut stack = Stack::open(&layers.images, &[], Some(index)).unwrap();
+    assert!(stack.take_faults()[0].contains("no layers"));
+    let root = stack.root();
+    let found = stack.lookup(&layers.images, root, b"hidden");
+    assert_eq!(found, Err(Errno::ENOENT));
 }

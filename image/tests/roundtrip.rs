@@ -347,6 +347,7 @@ fn options_move_align_and_clamp() {
         data_align: DataAlign::Kib64,
         order: vec![b"d/z".to_vec(), b"absent".to_vec(), b"/tiny".to_vec()],
         label: Some("layer".into()),
+        ..Default::default()
     };
     let image = temp.path().join("layer.img");
     varve_image::build_dir(&root, &image, &options, &mut ()).unwrap();

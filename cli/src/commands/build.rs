@@ -1,5 +1,6 @@
 //! `varve build`.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -8,9 +9,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use varve_image::{BuildOptions, BuildReport, DataAlign, build_dir, build_tar, build_tar_file};
+use varve_image::{BuildOptions, BuildReport, DataAlign, build_dir, build_tar};
 
+use super::convert::{print_skipped, size, skipped_json};
+use crate::output::{count, finish};
 use crate::progress::Report;
+use crate::text;
+use crate::whole::Target;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -36,6 +41,13 @@ pub(crate) struct Arguments {
     /// Name of the volume, at most 15 bytes.
     #[arg(long)]
     label: Option<String>,
+    /// Most bytes of data of the layer (8g), holes and equal files not counted. By default an archive becomes
+    /// at most 256 times its length, but 256 MiB in any case; a directory anything.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
+    /// Go on past files and directories that cannot be read, and list them.
+    #[arg(long)]
+    skip_unreadable: bool,
     /// Print what was built as JSON.
     #[arg(long)]
     json: bool,
@@ -43,6 +55,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn build(arguments: &Arguments) -> Result<u8> {
     discard_on_signals()?;
+    let output = &output_file(&arguments.output)?;
     let order = match &arguments.order {
         Some(file) => read_order(file)?,
         None => Vec::new(),
@@ -52,10 +65,12 @@ pub(crate) fn build(arguments: &Arguments) -> Result<u8> {
         data_align: arguments.data_align,
         order,
         label: arguments.label.clone(),
+        max_size: arguments.max_size,
+        skip_unreadable: arguments.skip_unreadable,
     };
     let started = Instant::now();
     let mut progress = Report::new();
-    let (source, output) = (&arguments.source, &arguments.output);
+    let source = &arguments.source;
     let report = if source.as_os_str() == "-" {
         if io::stdin().is_terminal() {
             bail!("standard input is a terminal: pipe a tar stream into `varve build - -o IMAGE`");
@@ -68,43 +83,60 @@ pub(crate) fn build(arguments: &Arguments) -> Result<u8> {
             &mut progress,
         )
     } else {
-        let kind = std::fs::metadata(source).with_context(|| source.display().to_string())?;
-        if kind.is_dir() {
+        // What is looked at is what is read.
+        let shown = || source.display().to_string();
+        let mut file = File::open(source).with_context(shown)?;
+        if file.metadata().with_context(shown)?.is_dir() {
             build_dir(source, output, &options, &mut progress)
         } else {
-            build_tar_file(source, output, &options, &mut progress)
+            build_tar(&mut file, &shown(), output, &options, &mut progress)
         }
     };
     progress.finish();
     let report = report?;
-    let mut err = io::stderr();
     for note in &report.notes {
-        let _ = writeln!(err, "varve: note: {note}");
+        text::say(format_args!("note: {note}"));
     }
     if report.notes_dropped > 0 {
         let left = report.notes_dropped;
-        let _ = writeln!(err, "varve: note: {left} more notes were left out");
+        text::say(format_args!("note: {left} more notes were left out"));
     }
+    print_skipped(&report.skipped, report.skipped_count);
     let text = match arguments.json {
-        true => serde_json::to_string_pretty(&json(output, &report))?,
+        true => text::json_pretty(&json(output, &report)),
         false => format!(
-            "{}: {} files, {} directories, {} symbolic links, {} others, {} whiteouts; {} bytes ({} bytes shared) in {:.2} s",
-            output.display(),
-            report.files,
-            report.directories,
-            report.symlinks,
-            report.others,
-            report.whiteouts,
-            report.image_bytes,
-            report.shared_bytes,
+            "{}: {}, {}, {}, {}, {}; {} ({} shared) in {:.2} s",
+            text::path(output),
+            count(report.files, "file"),
+            count(report.directories, "directory"),
+            count(report.symlinks, "symbolic link"),
+            count(report.others, "other"),
+            count(report.whiteouts, "whiteout"),
+            count(report.image_bytes, "byte"),
+            count(report.shared_bytes, "byte"),
             started.elapsed().as_secs_f64()
         ),
     };
-    writeln!(io::stdout(), "{text}").context("standard output")?;
+    finish(writeln!(io::stdout(), "{text}"))?;
     Ok(0)
 }
 
-/// An unfinished image is removed when varve is told to stop. A limit on the size of files is an error of the write, not the end.
+/// The file that an image gets. It is not written front to back, so it can be nothing but a regular file.
+pub(crate) fn output_file(output: &Path) -> Result<PathBuf> {
+    if output.as_os_str() == "-" {
+        bail!("an image is no stream: name a file (`./-` for one of that name)");
+    }
+    match Target::of(output)?.name() {
+        Some(file) => Ok(file.to_owned()),
+        None => bail!(
+            "cannot write {}: exists and is not a regular file",
+            text::path(output)
+        ),
+    }
+}
+
+/// An unfinished image is removed when varve is told to stop. A limit on the size of files is an error of the
+/// write, not the end.
 pub(crate) fn discard_on_signals() -> Result<()> {
     use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
@@ -149,5 +181,7 @@ fn json(output: &Path, report: &BuildReport) -> serde_json::Value {
         "image_bytes": report.image_bytes,
         "uuid": uuid,
         "notes": report.notes,
+        "skipped": skipped_json(&report.skipped),
+        "skipped_count": report.skipped_count,
     })
 }

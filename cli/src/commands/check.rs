@@ -7,19 +7,19 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use varve_core::imgfs::ImgFs;
 use varve_core::machine::ImageId;
 use varve_host::HostImage;
-use varve_image::{CheckReport, check};
+use varve_image::{CheckReport, MergeLayer, check, index_digest};
 
 use crate::output::print;
-use crate::stacks::{MappedImages, StackFile, StackFiles, StoreArguments, is_image};
+use crate::stacks::{MappedImages, StackFile, StackFiles, StoreArguments};
+use crate::text;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "An image: the digests of its layers and index, that the index belongs to the layers, and the structure of each: every inode, entry,
-attribute and extent, link counts, what lies over what, the bytes behind the ends of files. A layer file: its structure. The exit status
-is 0 if all is well, 1 if something is wrong."
+    after_help = "An image: the digests of its layers and index, that the index shows the tree of the layers (it is made again and \
+        compared), and the structure of each: every inode, entry, attribute and extent, link counts, what lies over what, the bytes \
+        behind the ends of files. A layer file: its structure. The exit status is 0 if all is well, 1 if something is wrong."
 )]
 pub(crate) struct Arguments {
     /// Images of the store, directories that hold one, or layer files.
@@ -53,8 +53,10 @@ impl Found {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut found = Vec::new();
     for operand in &arguments.operands {
-        if is_image(operand) {
-            let image = arguments.store.image(operand)?;
+        if arguments.store.is_image(operand) {
+            let mut image = arguments.store.image(operand)?;
+            // Also one that is not used, because nobody knows where it is from.
+            image.index = image.named_index.clone();
             let mut expected: Vec<_> = image.layers.iter().map(|layer| layer.digest.0).collect();
             let index = image.index.clone();
             expected.extend(index.map(|index| index.digest.0));
@@ -82,14 +84,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
                 let devices: &[ImageId] = if number < count { &[] } else { &layers };
                 let mut report = check(&images, id, devices).map_err(|e| e.to_string());
                 if number >= count
-                    && let (Some(digests), Ok(index)) =
-                        (&digests, ImgFs::open(&images, id, devices))
-                    && !index.device_digests().eq(digests.iter().copied().map(Some))
+                    && report.is_ok()
+                    && let Some(digests) = &digests
+                    && let Err(reason) = shows_the_layers(&images, digests, expected[number])
                 {
-                    report = Err(
-                        "the index was made for other layers, so it is not used; convert again"
-                            .into(),
-                    );
+                    report = Err(reason);
                 }
                 found[first + number].structure = report;
             }
@@ -107,11 +106,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     print(|out| match arguments.json {
         true => {
             let list: Vec<_> = found.iter().map(json_of).collect();
-            writeln!(out, "{:#}", Value::from(list))
+            writeln!(out, "{}", text::json_pretty(&Value::from(list)))
         }
         false => found.iter().try_for_each(|found| text_of(out, found)),
     })?;
     Ok(if good { 0 } else { 1 })
+}
+
+/// Whether the merged index with this digest is the one that the layers make.
+fn shows_the_layers(
+    images: &MappedImages,
+    layers: &[[u8; 32]],
+    index: [u8; 32],
+) -> Result<(), String> {
+    let layers: Vec<_> = layers
+        .iter()
+        .enumerate()
+        .map(|(number, &digest)| MergeLayer {
+            image: ImageId(number as u32),
+            digest,
+        })
+        .collect();
+    if layers.is_empty() {
+        return Err("an index over no layers, so it is not used".into());
+    }
+    match index_digest(images, &layers) {
+        Ok(digest) if digest == index => Ok(()),
+        Ok(_) => {
+            Err("the index does not show the tree of the layers; `varve convert --again SRC NAME` makes it again".into())
+        }
+        Err(error) => Err(format!("the layers give no index: {error}")),
+    }
 }
 
 /// Reads a file and compares its digest.
@@ -132,7 +157,7 @@ fn digest(file: &mut std::fs::File, expected: [u8; 32]) -> Result<(), String> {
     }
     let hex: String = actual.iter().map(|byte| format!("{byte:02x}")).collect();
     Err(format!(
-        "its content has the digest sha256:{hex}: it is damaged or was tampered with; convert the image again"
+        "its content has the digest sha256:{hex}: it is damaged or was tampered with; `varve convert --again SRC NAME` makes it again"
     ))
 }
 
@@ -149,25 +174,27 @@ fn json_of(found: &Found) -> Value {
         "names": structure.ok().map(|report| report.names),
         "bytes": structure.ok().map(|report| report.bytes),
         "error": structure.err(),
-        "faults": structure.ok().map(|report| report.faults.iter().map(|fault| json!({
-            "path": fault.path.as_ref().map(|path| String::from_utf8_lossy(path)),
-            "inode": fault.nid,
-            "reason": fault.reason,
-        })).collect::<Vec<_>>()),
+        "faults": structure.ok().map(|report| report.faults.iter().map(|fault| {
+            let mut value = json!({ "path": null, "inode": fault.nid, "reason": fault.reason });
+            if let Some(path) = &fault.path {
+                text::put(&mut value, "path", path);
+            }
+            value
+        }).collect::<Vec<_>>()),
         "more_faults": structure.ok().map(|report| report.more_faults),
     })
 }
 
 fn text_of(out: &mut dyn Write, found: &Found) -> io::Result<()> {
-    let name = &found.name;
+    let name = text::shown(&found.name);
     if let Some(Err(reason)) = &found.digest {
-        writeln!(out, "{name}: {reason}")?;
+        writeln!(out, "{name}: {}", text::shown(reason))?;
     }
     match &found.structure {
-        Err(reason) => writeln!(out, "{name}: {reason}"),
+        Err(reason) => writeln!(out, "{name}: {}", text::shown(reason)),
         Ok(report) => {
             for fault in &report.faults {
-                writeln!(out, "{name}: {fault}")?;
+                writeln!(out, "{name}: {}", text::shown(&fault.to_string()))?;
             }
             if report.more_faults > 0 {
                 writeln!(out, "{name}: {} more faults", report.more_faults)?;

@@ -1,35 +1,48 @@
 //! `varve convert`: images people have become images of varve.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use varve_image::oci::{
-    ConvertOptions, ConvertProgress, Converted, ImageError, Layout, Platform, Source, convert,
-    export_docker_layers,
-};
+use varve_image::oci::{ConvertOptions, Converted, ImageError, Layout, Platform, Source, convert};
 
+use super::export::{self, Packed};
+use crate::mounts::parse_size;
+use crate::output::{count, finish, sum};
+use crate::progress::Bars;
 use crate::stacks::StoreArguments;
+use crate::text;
 
 /// What is written.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// A directory in OCI image-layout form.
     Oci,
-    /// An archive for `docker load`: an image FROM scratch that holds the layers as files 0.img, 1.img, ...
+    /// An archive for `docker load`: an image FROM scratch, each layer of which holds one layer file (0.img,
+    /// 1.img, ...).
     DockerLayers,
 }
 
+/// What layers are.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Layers {
+    /// Images that varve runs.
+    Erofs,
+    /// Tar archives that every other tool takes.
+    Tar,
+}
+
 #[derive(clap::Args)]
-#[command(after_help = "SRC is one of:
+#[command(
+    override_usage = "varve convert [OPTIONS] <SRC>... <DST>",
+    after_help = "SRC is one of:
   oci:DIR[:REF]              an OCI image layout
   oci-archive:FILE[:REF]     the same in a tar archive
   docker-archive:FILE[:REF]  what `docker save` writes
@@ -38,33 +51,107 @@ enum Format {
   tar:FILE or a file         one layer, plain, gzip or zstd
   zar:FILE...                images of the zar tool, lowest first
   erofs:FILE...              EROFS images, lowest first
+  NAME, store:NAME           an image of the store
 
-DST is a name in the image store (debian, debian:12, store:team/debian), or a directory: a path with a `/` in it, or oci:DIR[:REF].")]
+DST is a name in the image store (debian, debian:12, store:team/debian), or a directory: a path with a `/` in it, or oci:DIR[:REF].
+For other tools, DST is oci:DIR[:REF] with --layers tar, oci-archive:FILE[:REF], or docker-archive:FILE[:TAG]; FILE may be `-`, standard output. \
+oci-archive:FILE with --layers erofs takes an image of varve to another machine. An image is on the disk when convert ends."
+)]
 pub(crate) struct Arguments {
-    /// What to convert, see below.
-    #[arg(required = true, value_name = "SRC", num_args = 1..)]
-    source: Vec<OsString>,
-    /// Where to put it: a name in the store, or a directory.
-    #[arg(required = true, value_name = "DST")]
-    target: OsString,
+    /// What to convert, and last where to put it: a name in the store, or a directory; see below.
+    // One argument, so that options may stand between.
+    #[arg(required = true, value_name = "SRC... DST", num_args = 1..)]
+    operands: Vec<OsString>,
     /// Form of what is written.
     #[arg(long, value_enum, default_value = "oci")]
-    format: Format,
+    pub(super) format: Format,
+    /// What the layers are: by default what varve runs, in an archive what other tools run.
+    #[arg(long, value_enum)]
+    pub(super) layers: Option<Layers>,
+    /// How tar layers are packed in an OCI layout or archive.
+    #[arg(long, value_enum, default_value = "gzip")]
+    pub(super) compress: Packed,
     /// Which image of several: OS/ARCH[/VARIANT].
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
     /// Layers converted at the same time; by default as many as there are processors.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Make everything again and look at the bytes of what is there: `check` tells when a blob rotted on the
+    /// disk.
+    #[arg(long)]
+    again: bool,
+    /// Most bytes of data of a layer (8g), holes not counted. By default all layers together become at most
+    /// 256 times what the source takes, but 256 MiB in any case.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
+    /// Go on past files and directories that cannot be read, and list them.
+    #[arg(long)]
+    skip_unreadable: bool,
     /// Print what was made as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
-    store: StoreArguments,
+    pub(super) store: StoreArguments,
+}
+
+impl Arguments {
+    pub(super) fn source(&self) -> &[OsString] {
+        self.operands.split_last().map_or(&[], |(_, source)| source)
+    }
+
+    pub(super) fn target(&self) -> &OsStr {
+        self.operands.last().map_or(OsStr::new(""), |last| last)
+    }
+}
+
+/// A size of the command line.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.to_string())
+}
+
+/// What is to be converted; an image of the store by its name, too. What goes out to other tools is an image:
+/// its name is the store's, whatever lies in the working directory.
+fn source(arguments: &Arguments, goes_out: bool) -> Result<Source> {
+    let Some((first, rest)) = arguments.source().split_first() else {
+        bail!("SRC is missing");
+    };
+    let bytes = first.as_bytes();
+    let named = match bytes.starts_with(b"store:") {
+        true => rest.is_empty(),
+        false if bytes.contains(&b'/') || !rest.is_empty() => false,
+        false => {
+            let is_there = std::fs::symlink_metadata(first).is_ok();
+            let unknown = Source::parse(first, rest).is_err();
+            (unknown || goes_out && is_there) && has_image(arguments, first)
+        }
+    };
+    if !named {
+        return Source::parse(first, rest).map_err(|error| match error {
+            ImageError::Io { error, .. }
+                if error.kind() == io::ErrorKind::NotFound && !bytes.contains(&b'/') =>
+            {
+                let shown = text::os(first);
+                anyhow!("{shown}: there is no such file or directory here, and no such image in the store")
+            }
+            error => error.into(),
+        });
+    }
+    let image = arguments.store.image(first)?;
+    let name = image.name.unwrap_or_else(|| image.digest.to_string());
+    Ok(Source::OciDir(arguments.store.dir()?, Some(name)))
+}
+
+fn has_image(arguments: &Arguments, name: &OsStr) -> bool {
+    let store = arguments.store.open().ok().flatten();
+    let found = store
+        .zip(name.to_str())
+        .map(|(store, name)| store.image(Some(name)));
+    found.is_some_and(|found| found.is_ok())
 }
 
 /// A directory and the name of the image in it.
-fn target(text: &OsStr, store: &StoreArguments) -> Result<(PathBuf, String)> {
+pub(super) fn target(text: &OsStr, store: &StoreArguments) -> Result<(PathBuf, String)> {
     let bytes = text.as_bytes();
     if bytes.is_empty() {
         bail!("DST is empty: name an image of the store or a directory");
@@ -78,6 +165,9 @@ fn target(text: &OsStr, store: &StoreArguments) -> Result<(PathBuf, String)> {
             Some(name) => checked_name(OsStr::from_bytes(name))?,
             None => "latest".into(),
         };
+        if dir.is_empty() {
+            bail!("oci: names no directory: oci:DIR[:REF]");
+        }
         return Ok((OsStr::from_bytes(dir).into(), name));
     }
     let in_store = bytes.strip_prefix(b"store:");
@@ -93,7 +183,7 @@ fn target(text: &OsStr, store: &StoreArguments) -> Result<(PathBuf, String)> {
 }
 
 /// The characters that names of images have.
-fn checked_name(name: &OsStr) -> Result<String> {
+pub(super) fn checked_name(name: &OsStr) -> Result<String> {
     let text = name.to_string_lossy();
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte);
     let starts = text
@@ -107,23 +197,37 @@ fn checked_name(name: &OsStr) -> Result<String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
-    let stop = stop_on_signals()?;
-    let Some((first, rest)) = arguments.source.split_first() else {
-        bail!("SRC is missing");
-    };
-    let source = Source::parse(first, rest)?;
+    let (stop, signal) = stop_on_signals()?;
+    match (run_until(arguments, &stop), signal.load(Ordering::Relaxed)) {
+        // Ended by a signal: as a shell tells it.
+        (Err(error), signal @ 1..) => {
+            text::say(crate::message(&error));
+            Ok(128 + signal)
+        }
+        (done, _) => done,
+    }
+}
+
+fn run_until(arguments: &Arguments, stop: &AtomicBool) -> Result<u8> {
+    if arguments.source().is_empty() {
+        bail!("SRC and DST are needed: `varve convert [OPTIONS] SRC... DST`");
+    }
+    let form = export::form(arguments)?;
+    let source = source(arguments, form.is_some())?;
     let started = Instant::now();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut options = ConvertOptions {
-        name: String::new(),
         platform: arguments.platform.clone().unwrap_or_default(),
         threads: arguments.jobs.unwrap_or(processors).max(1),
-        stop: &stop,
+        again: arguments.again,
+        max_size: arguments.max_size,
+        skip_unreadable: arguments.skip_unreadable,
+        ..ConvertOptions::new("", stop)
     };
-    if arguments.format == Format::DockerLayers {
-        return docker_layers(arguments, &source, options);
+    if let Some(form) = &form {
+        return export::run(arguments, &source, form, options);
     }
-    let (dir, name) = target(&arguments.target, &arguments.store)?;
+    let (dir, name) = target(arguments.target(), &arguments.store)?;
     options.name = name;
     let fresh = !dir.exists();
     let layout = Layout::create(&dir)?;
@@ -133,8 +237,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         layout.remove_if_empty();
     }
     let converted = converted?;
-    print_notes(&converted.notes);
-    let size: u64 = converted.image.layers.iter().map(|layer| layer.size).sum();
+    print_notes(&converted);
+    let size = sum(converted.image.layers.iter().map(|layer| layer.size));
     let mut out = io::stdout();
     let written = if arguments.json {
         let layers = converted.image.layers.iter();
@@ -154,196 +258,112 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
                 "size": index.size,
             })),
             "notes": converted.notes,
+            "skipped": skipped_json(&converted.skipped),
+            "skipped_count": converted.skipped_count,
         });
-        writeln!(out, "{}", serde_json::to_string_pretty(&value)?)
+        writeln!(out, "{}", text::json_pretty(&value))
     } else {
         writeln!(
             out,
-            "{} in {}: {}, {} layers made, {} there before, {size} bytes in {:.2} s",
+            "{} in {}: {}, {} made, {} there before, {} in {:.2} s",
             options.name,
-            dir.display(),
+            text::path(&dir),
             converted.image.digest,
-            converted.made,
+            count(converted.made as u64, "layer"),
             converted.reused,
+            count(size, "byte"),
             started.elapsed().as_secs_f64()
         )
     };
-    written.context("standard output")?;
+    finish(written)?;
     Ok(0)
 }
 
-fn print_notes(notes: &[String]) {
-    for note in notes {
-        let _ = writeln!(io::stderr(), "varve: note: {note}");
+pub(super) fn print_notes(converted: &Converted) {
+    for note in &converted.notes {
+        text::say(format_args!("note: {note}"));
+    }
+    print_skipped(&converted.skipped, converted.skipped_count);
+}
+
+/// Most unreadable files that are told one by one.
+const SKIPPED: usize = 100;
+
+/// Tells what could not be read and was passed over, because that was wanted.
+pub(super) fn print_skipped(skipped: &[(Vec<u8>, String)], count: u64) {
+    for (path, reason) in skipped.iter().take(SKIPPED) {
+        text::say(format_args!("left out: {}: {reason}", text::shown(path)));
+    }
+    if count > 0 {
+        let more = count.saturating_sub(SKIPPED as u64);
+        let more = match more {
+            0 => String::new(),
+            more => format!(", {more} of them not listed here"),
+        };
+        let files = match count {
+            1 => "1 file or directory could not be read and is".to_owned(),
+            count => format!("{count} files or directories could not be read and are"),
+        };
+        text::say(format_args!("warning: {files} not in the image{more}"));
     }
 }
 
-fn run_convert(
+pub(super) fn skipped_json(skipped: &[(Vec<u8>, String)]) -> serde_json::Value {
+    let list = skipped.iter().map(|(path, reason)| {
+        let mut value = json!({ "reason": reason });
+        text::put(&mut value, "path", path);
+        value
+    });
+    list.collect()
+}
+
+pub(super) fn run_convert(
     source: &Source,
     layout: &Layout,
     options: &ConvertOptions<'_>,
 ) -> Result<Converted, ImageError> {
-    let bars = Bars::new();
+    let bars = Bars::new("converted");
     let converted = convert(source, layout, options, &bars);
     bars.clear();
     converted
 }
 
-/// The layers are made in a directory that goes away, and end up in one archive.
-fn docker_layers(
-    arguments: &Arguments,
-    source: &Source,
-    mut options: ConvertOptions<'_>,
-) -> Result<u8> {
-    let target = Path::new(&arguments.target);
-    let near = match target.parent() {
-        Some(dir) if arguments.target != "-" && dir != Path::new("") => dir.to_owned(),
-        _ if arguments.target == "-" => std::env::temp_dir(),
-        _ => ".".into(),
-    };
-    let work = tempfile::Builder::new()
-        .prefix(".varve-")
-        .tempdir_in(&near)
-        .with_context(|| near.display().to_string())?;
-    let layout = Layout::create(&work.path().join("image"))?;
-    options.name = "latest".into();
-    let converted = run_convert(source, &layout, &options)?;
-    print_notes(&converted.notes);
-    let tag = source.name().filter(|name| name.contains(':'));
-    if arguments.target == "-" {
-        export_docker_layers(&converted.image, tag, &mut io::stdout().lock())?;
-        return Ok(0);
-    }
-    let mut file = tempfile::NamedTempFile::new_in(&near).context("a temporary file")?;
-    export_docker_layers(&converted.image, tag, &mut file)?;
-    if options.stop.load(Ordering::Relaxed) {
-        return Err(ImageError::Interrupted.into());
-    }
-    file.persist(target)
-        .map_err(|e| e.error)
-        .with_context(|| target.display().to_string())?;
-    let layers = converted.image.layers.len();
-    writeln!(
-        io::stdout(),
-        "{}: {layers} layers for `docker load`",
-        target.display()
-    )
-    .context("standard output")?;
-    Ok(0)
+/// So long the work may take to end in order.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The temporary directory, which goes when the work is not ended in order.
+pub(super) fn under_work() -> std::sync::MutexGuard<'static, Option<PathBuf>> {
+    static UNDER_WORK: Mutex<Option<PathBuf>> = Mutex::new(None);
+    UNDER_WORK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Told to stop, varve ends the work in order; told again, at once.
-pub(crate) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+/// Told to stop, varve ends the work in order; told again, or if that takes long, at once.
+fn stop_on_signals() -> Result<(Arc<AtomicBool>, Arc<AtomicU8>)> {
     use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
+    let told = Arc::new(AtomicU8::new(0));
+    let (wanted, number) = (stop.clone(), told.clone());
     let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
-        for signal in signals.forever() {
-            if flag.swap(true, Ordering::Relaxed) {
-                varve_image::discard_unfinished();
-                std::process::exit(128 + signal);
+        let end = |signal: i32| {
+            varve_image::discard_unfinished();
+            if let Some(dir) = under_work().take() {
+                let _ = std::fs::remove_dir_all(dir);
             }
+            std::process::exit(128 + signal);
+        };
+        for signal in signals.forever() {
+            if wanted.load(Ordering::Relaxed) {
+                end(signal);
+            }
+            number.store(signal as u8, Ordering::Relaxed);
+            wanted.store(true, Ordering::Relaxed);
+            std::thread::spawn(move || {
+                std::thread::sleep(GRACE);
+                end(signal);
+            });
         }
     });
-    Ok(stop)
-}
-
-/// A bar for each layer that is being converted and one for all on a terminal, lines elsewhere.
-struct Bars {
-    multi: Option<MultiProgress>,
-    layers: Mutex<Layers>,
-}
-
-#[derive(Default)]
-struct Layers {
-    bars: Vec<Option<ProgressBar>>,
-    names: Vec<String>,
-    total: Option<ProgressBar>,
-}
-
-impl Bars {
-    fn new() -> Bars {
-        let multi = io::stderr()
-            .is_terminal()
-            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
-        Bars {
-            multi,
-            layers: Mutex::new(Layers::default()),
-        }
-    }
-
-    fn layers(&self) -> std::sync::MutexGuard<'_, Layers> {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn clear(&self) {
-        if let Some(multi) = &self.multi {
-            let _ = multi.clear();
-        }
-    }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-impl ConvertProgress for Bars {
-    fn begin(&self, layer: usize, name: &str, total: Option<u64>) {
-        let name = name.rsplit('/').next().unwrap_or(name);
-        let short: String = name.chars().take(16).collect();
-        let mut layers = self.layers();
-        if layers.bars.len() <= layer {
-            layers.bars.resize(layer + 1, None);
-            layers.names.resize(layer + 1, String::new());
-        }
-        layers.names[layer] = name.into();
-        let Some(multi) = &self.multi else { return };
-        if layers.total.is_none() {
-            let bar = multi.add(ProgressBar::new(0));
-            bar.set_style(style(
-                "all layers       {bar:40} {bytes}/{total_bytes} {bytes_per_sec}",
-            ));
-            layers.total = Some(bar);
-        }
-        let bar = multi.insert(0, ProgressBar::new(total.unwrap_or_default()));
-        bar.set_style(style("{msg:16} {bar:40} {bytes}/{total_bytes}"));
-        bar.set_message(short);
-        if let (Some(all), Some(total)) = (&layers.total, total) {
-            all.inc_length(total);
-        }
-        layers.bars[layer] = Some(bar);
-    }
-
-    fn advance(&self, layer: usize, done: u64) {
-        if self.multi.is_none() {
-            return;
-        }
-        let layers = self.layers();
-        if let Some(Some(bar)) = layers.bars.get(layer) {
-            let before = bar.position();
-            bar.set_position(done);
-            if let Some(all) = &layers.total {
-                all.inc(done.saturating_sub(before));
-            }
-        }
-    }
-
-    fn end(&self, layer: usize, reused: bool) {
-        let mut layers = self.layers();
-        match layers.bars.get_mut(layer).and_then(Option::take) {
-            Some(bar) => {
-                if let (Some(all), Some(len)) = (&layers.total, bar.length()) {
-                    all.inc(len.saturating_sub(bar.position()));
-                }
-                bar.finish_and_clear();
-            }
-            None => {
-                let how = if reused { "there before" } else { "converted" };
-                let name = layers.names.get(layer).map_or("", String::as_str);
-                let _ = writeln!(io::stderr(), "varve: layer {}: {name}: {how}", layer + 1);
-            }
-        }
-    }
+    Ok((stop, told))
 }

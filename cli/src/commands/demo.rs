@@ -1,26 +1,40 @@
 //! `varve demo`: three layers out of this machine's own files, and a shell pipeline over them.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
-use std::fs::File;
-use std::io;
+use std::fmt::Write as _;
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
-use varve_core::boot::{BootConfig, Init, Stdio, Tree, User};
+use varve_core::boot::{BootConfig, Init, Stdio, Strace, Tree, User};
 use varve_core::imgfs::ImgFs;
 use varve_core::machine::ImageId;
 use varve_core::memhost::{MemBlock, MemImages};
+use varve_host::SinkLine;
 use varve_image::{BuildOptions, build_tar};
 
 use super::run::{Sources, cpuinfo, cpus, default_frames, seed, start};
+use crate::output::{Colour, Colours, count, human};
 use crate::platform::PlatformName;
 use crate::programs;
+use crate::stop::Stop;
+use crate::text;
+use crate::whole::Whole;
 
 /// The programs of the lowest layer.
 const PROGRAMS: &[&str] = &["sh", "ls", "cat", "grep", "sort"];
+
+/// Prints a line.
+macro_rules! tell {
+    ($($what:tt)*) => {
+        writeln!(io::stdout(), $($what)*).context("standard output")
+    };
+}
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -28,6 +42,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
+
+/// The status of a program that wrote to a pipe without a reader.
+const SIGPIPE: u8 = 128 + 13;
 
 /// What the sandbox runs; its status is checked.
 const SCRIPT: &str = r#"#!/bin/sh
@@ -41,11 +58,34 @@ echo "written in the sandbox" > /data/written && echo "  /data/written: $(cat /d
 echo changed >> /data/kept && echo "  /data/kept was changed: $(cat /data/kept | sort | grep -c .) lines"
 "#;
 
-/// Lines that `ls /data /opt/app` prints at the end: two headings, three files of the layers and the written one.
+/// Lines that `ls /data /opt/app` prints at the end: two headings, three files of the layers and the written
+/// one.
 const LISTED: usize = 6;
 
 pub(crate) fn demo(arguments: &Arguments) -> Result<u8> {
-    let temporary = tempfile::tempdir().context("a temporary directory")?;
+    // What lies in the temporary directory goes before varve does.
+    let stop = Stop::on_signals()?;
+    match (show(arguments, &stop), stop.signal()) {
+        (_, Some(signal)) => Ok(128 + signal),
+        // Whoever looked on has seen enough.
+        (Err(error), None) if is_closed(&error) => Ok(0),
+        (result, None) => result,
+    }
+}
+
+/// Whether an error is that nobody reads the output any more.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error
+        .chain()
+        .any(|part| part.downcast_ref().is_some_and(closed))
+}
+
+fn show(arguments: &Arguments, stop: &Stop) -> Result<u8> {
+    let temporary = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .context("a temporary directory")?;
     let dir = match &arguments.keep {
         Some(dir) => {
             std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
@@ -53,36 +93,62 @@ pub(crate) fn demo(arguments: &Arguments) -> Result<u8> {
         }
         None => temporary.path(),
     };
-    println!("1. Building three layers in {}", dir.display());
+    let colours = Colours::of_stdout();
+    let heading = |text: &str| -> Result<()> {
+        let mut out = io::stdout();
+        let done = colours.paint(&mut out, Colour::Heading, |out| write!(out, "{text}"));
+        done.and_then(|()| writeln!(out)).context("standard output")
+    };
+    heading(&format!("1. Building three layers in {}", text::path(dir)))?;
     let images = [base(dir)?, changes(dir)?, top(dir)?];
     let before = digests(&images)?;
+    stop.check()?;
 
-    println!("\n2. Which layer each file comes from");
-    print_origins(&images)?;
+    heading("\n2. Which layer each file comes from")?;
+    print_origins(&images, colours)?;
 
-    println!("\n3. Running a shell pipeline in the sandbox on all three");
-    let start_time = run(&images, &["/bin/sh", "-c", ":"])?;
-    let run_time = run(&images, &["/bin/report"])?;
-
-    println!("\n4. Afterwards");
+    heading("\n3. Running a shell pipeline in the sandbox on all three")?;
+    stop.check()?;
+    let run_time = run(&images, &["/bin/report"], None)?;
     if digests(&images)? != before {
         bail!("an image was changed");
     }
-    println!("  the images are what they were, byte for byte: every write went to memory");
-    println!(
-        "  a shell that does nothing, from start to end: {}",
-        milliseconds(start_time)
-    );
-    println!(
-        "  the pipeline above, from start to end:        {}",
-        milliseconds(run_time)
-    );
-    if let Some(dir) = &arguments.keep {
-        println!("  the images are kept in {}; try", dir.display());
-        println!(
-            "    varve do --layer {0}/0.img --layer {0}/1.img --layer {0}/2.img -- /bin/sh",
-            dir.display()
-        );
+    tell!("  afterwards the images are what they were, byte for byte")?;
+    tell!("  from start to end {}", milliseconds(run_time))?;
+    stop.check()?;
+
+    heading("\n4. How long a shell takes that does nothing")?;
+    timeline(&images, colours)?;
+
+    heading("\nNext")?;
+    let own = match &arguments.keep {
+        Some(dir) => {
+            let dir = text::path(dir);
+            format!("varve do --layer {dir}/0.img --layer {dir}/1.img -- /bin/sh")
+        }
+        None => "varve demo --keep DIR".into(),
+    };
+    let kept = match &arguments.keep {
+        Some(_) => "a shell in two of the layers of this demonstration",
+        None => "the same, and its layers stay in DIR",
+    };
+    for (command, what) in [
+        ("varve do -- sh", "a shell here: it writes to memory"),
+        ("varve do --strace -- ls", "every system call of a program"),
+        ("varve build DIR -o layer.img", "a layer of your own"),
+        (
+            "varve convert docker-archive:FILE NAME",
+            "an image of `docker save`",
+        ),
+        ("varve do --image NAME", "and its program"),
+        (&*own, kept),
+    ] {
+        write!(io::stdout(), "  ").context("standard output")?;
+        let done = colours.paint(&mut io::stdout(), Colour::Program, |out| {
+            write!(out, "{command:<38}")
+        });
+        done.context("standard output")?;
+        tell!(" {what}")?;
     }
     Ok(0)
 }
@@ -91,8 +157,56 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
-/// Runs a program over the images; fails if it does.
-fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
+/// Cells of the timeline.
+const CELLS: u64 = 20;
+
+/// Runs a shell that does nothing and shows where the time goes, as its system calls tell.
+fn timeline(images: &[PathBuf], colours: Colours) -> Result<()> {
+    let now = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_nanos() as u64)
+    };
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let begun = now();
+    run(images, &["/bin/sh", "-c", ":"], Some(calls.clone()))?;
+    let ended = now();
+    let calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+    // The first is the one that starts the shell, which no program makes.
+    let first = calls.get(1).copied().unwrap_or(ended).clamp(begun, ended);
+    let last = calls.last().copied().unwrap_or(ended).clamp(first, ended);
+    let made = count((calls.len() as u64).saturating_sub(1), "system call");
+    let all = (ended - begun).max(1);
+    for (what, from, to, colour) in [
+        (
+            "layers opened, kernel booted, shell loaded",
+            begun,
+            first,
+            Colour::Directory,
+        ),
+        (&*format!("{made} of the shell"), first, last, Colour::Added),
+        ("everything taken down", last, ended, Colour::Changed),
+    ] {
+        let cell = |at: u64| u128::from(at - begun) * u128::from(CELLS) / u128::from(all);
+        let (left, right) = (cell(from) as usize, cell(to) as usize);
+        let (left, right) = (left.min(CELLS as usize - 1), right.max(left + 1));
+        let bar = format!("{}{}", " ".repeat(left), "█".repeat(right - left));
+        let time = milliseconds(Duration::from_nanos(to - from));
+        write!(io::stdout(), "  {time:>9}  ").context("standard output")?;
+        let done = colours.paint(&mut io::stdout(), colour, |out| {
+            write!(out, "{bar:<width$}", width = CELLS as usize)
+        });
+        done.context("standard output")?;
+        tell!("  {what}")?;
+    }
+    tell!(
+        "  {:>9}  from start to end",
+        milliseconds(Duration::from_nanos(ended - begun))
+    )
+}
+
+/// Runs a program over the images; fails if it does. `calls` takes when each system call began, in
+/// nanoseconds since 1970.
+fn run(images: &[PathBuf], args: &[&str], calls: Option<Arc<Mutex<Vec<u64>>>>) -> Result<Duration> {
     let mut sources = Sources::default();
     let layers = images
         .iter()
@@ -122,7 +236,10 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
         memory_limit: None,
         threads_max: u32::MAX,
         stdio: [Stdio::Null, Stdio::Stream, Stdio::Stream],
-        strace: false,
+        strace: calls.is_some().then(|| Strace {
+            lines: false,
+            ..Strace::default()
+        }),
         cpuinfo: cpuinfo(),
         vdso: true,
         capabilities: varve_core::boot::DEFAULT_CAPABILITIES,
@@ -134,12 +251,21 @@ fn run(images: &[PathBuf], args: &[&str]) -> Result<Duration> {
         sources,
         default_frames(),
         platform,
-        Box::new(|_| {}),
+        Box::new(move |line| {
+            if let (SinkLine::Strace(line), Some(calls)) = (line, &calls)
+                && line.call.is_some()
+            {
+                let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+                calls.push(line.at);
+            }
+        }),
         None,
         None,
     )?;
     match status {
         0 => Ok(started.elapsed()),
+        // A program in it wrote to a pipe that nobody reads.
+        SIGPIPE => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         status => bail!(
             "{} ended with status {status} in the sandbox",
             args.join(" ")
@@ -188,13 +314,16 @@ impl Layer {
             &BuildOptions::default(),
             &mut (),
         )?;
-        println!(
-            "  {name}: {} files, {} whiteouts, {} opaque directories, {} KiB",
-            report.files,
-            report.whiteouts,
-            report.opaque,
-            report.image_bytes / 1024
-        );
+        let mut text = format!("  {name}: {}", count(report.files, "file"));
+        for (number, what) in [
+            (report.whiteouts, "whiteout"),
+            (report.opaque, "opaque directory"),
+        ] {
+            if number > 0 {
+                text += &format!(", {}", count(number, what));
+            }
+        }
+        tell!("{text}, {}", human(report.image_bytes))?;
         Ok(image)
     }
 }
@@ -217,7 +346,7 @@ fn base(dir: &Path) -> Result<PathBuf> {
         dirs.extend(library.parent().and_then(Path::to_str));
     }
     let list: Vec<&str> = dirs.into_iter().collect();
-    std::fs::write(dir.join("0.dirs"), list.join(":"))?;
+    Whole::write(&dir.join("0.dirs"), list.join(":").as_bytes())?;
     layer.add("/etc/motd", 0o644, b"layer 0\n")?;
     layer.add("/data/deleted", 0o644, b"hidden by a whiteout in layer 2\n")?;
     layer.add("/data/kept", 0o644, b"from layer 0\n")?;
@@ -265,7 +394,7 @@ fn digests(images: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Prints for some paths which layer shows them: the highest that has them, unless one above it hides them.
-fn print_origins(images: &[PathBuf]) -> Result<()> {
+fn print_origins(images: &[PathBuf], colours: Colours) -> Result<()> {
     let blocks = images.iter().map(|path| {
         Ok(MemBlock {
             bytes: std::fs::read(path)?,
@@ -286,7 +415,15 @@ fn print_origins(images: &[PathBuf]) -> Result<()> {
         "/opt/app/hidden",
         "/opt/app/shown",
     ] {
-        println!("  {path:<18} {}", origin(&layers, &files, path)?);
+        let origin = origin(&layers, &files, path)?;
+        let colour = match origin.starts_with("layer") {
+            true => Colour::Added,
+            false => Colour::Deleted,
+        };
+        write!(io::stdout(), "  {path:<18} ").context("standard output")?;
+        let done = colours.paint(&mut io::stdout(), colour, |out| write!(out, "{origin}"));
+        done.context("standard output")?;
+        tell!("")?;
     }
     Ok(())
 }

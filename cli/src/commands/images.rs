@@ -1,14 +1,17 @@
-//! `varve images`, `varve rmi`, `varve prune`, `varve inspect`: what is in the image store.
+//! `varve images`, `varve rmi`, `varve prune`: what is in the image store.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use varve_image::oci::{ContainerImage, Layout, Pruned};
+use unicode_width::UnicodeWidthStr;
+use varve_image::oci::{ContainerImage, Pruned, Stored};
 
-use crate::output::{human, print};
+use crate::age;
+use crate::output::{count, cut, finish, human, print, short_digest, sum, terminal_width};
 use crate::stacks::StoreArguments;
+use crate::text::{json_pretty, say, shown};
 
 #[derive(clap::Args)]
 pub(crate) struct ListArguments {
@@ -18,6 +21,9 @@ pub(crate) struct ListArguments {
     /// Print the digests only.
     #[arg(short, long)]
     quiet: bool,
+    /// Print whole digests.
+    #[arg(long)]
+    no_trunc: bool,
     #[command(flatten)]
     store: StoreArguments,
 }
@@ -43,80 +49,179 @@ pub(crate) struct PruneArguments {
     store: StoreArguments,
 }
 
-#[derive(clap::Args)]
-pub(crate) struct InspectArguments {
-    /// Images: names in the store, or directories.
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<OsString>,
-    /// Print everything as JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    store: StoreArguments,
+/// Bytes of an image's layers.
+pub(super) fn size(image: &ContainerImage) -> u64 {
+    sum(image.layers.iter().map(|layer| layer.size))
 }
 
-/// The layout of the store; `None` while there is none.
-fn store(arguments: &StoreArguments) -> Result<Option<Layout>> {
-    let dir = arguments.dir()?;
-    match dir.join("oci-layout").exists() {
-        true => Ok(Some(Layout::open(&dir)?)),
-        false => Ok(None),
+/// When an image was made, in seconds since 1970, if it tells; Go's zero time tells nothing.
+pub(super) fn created(image: &ContainerImage) -> Option<i64> {
+    let text = image.config.get("created").and_then(Value::as_str)?;
+    age::parse(text).filter(|time| *time >= 0)
+}
+
+/// The time now, in seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as i64)
+}
+
+/// How wide the columns of names and digests are.
+struct Columns {
+    name: usize,
+    digest: usize,
+    /// Longer names are cut off.
+    cut: bool,
+}
+
+impl Columns {
+    /// The cells of the other columns and those between all of them.
+    const OTHERS: usize = 1 + 1 + 6 + 1 + 10 + 1 + 6;
+    /// So that a table of ordinary names is as wide as a terminal.
+    const NAME: usize = 32;
+    /// Of a name at least so much is seen.
+    const NAME_MIN: usize = 12;
+
+    /// Columns for names of at most so many cells on such a terminal, if it is one.
+    fn of(names: usize, terminal: Option<usize>, whole: bool) -> Columns {
+        let all = Columns {
+            name: names.max(Self::NAME),
+            digest: if whole { 71 } else { 19 },
+            cut: false,
+        };
+        let room = match terminal {
+            Some(width) if !whole => width.saturating_sub(Self::OTHERS),
+            _ => return all,
+        };
+        if all.name + all.digest <= room {
+            return all;
+        }
+        // First the digest gets shorter, then the names.
+        let name = names.max(Self::NAME_MIN);
+        let digest = room.saturating_sub(name).clamp(6, 19);
+        let digest = if digest < 19 { digest.min(12) } else { digest };
+        let name = name.min(room.saturating_sub(digest).max(Self::NAME_MIN));
+        Columns {
+            name,
+            digest,
+            cut: true,
+        }
     }
 }
 
-fn size(image: &ContainerImage) -> u64 {
-    image.layers.iter().map(|layer| layer.size).sum()
+/// What a listing shows of an image, and no more: a hostile layout can list many large ones.
+struct Row {
+    name: Option<String>,
+    digest: String,
+    /// Or why it cannot be read.
+    image: Result<Facts, String>,
+}
+
+struct Facts {
+    layers: usize,
+    size: u64,
+    created: Option<i64>,
+    /// As the configuration has it.
+    text: Value,
+}
+
+impl Row {
+    /// Longest time that is kept as text.
+    const TIME_MAX: usize = 64;
+
+    fn of(stored: Stored) -> Row {
+        let facts = |image: ContainerImage| {
+            let text = image.config.get("created").and_then(Value::as_str);
+            let text = text.filter(|text| text.len() <= Self::TIME_MAX);
+            Facts {
+                layers: image.layers.len(),
+                size: size(&image),
+                created: created(&image),
+                text: text.into(),
+            }
+        };
+        Row {
+            name: stored.name,
+            digest: stored.digest,
+            image: stored.image.map(facts),
+        }
+    }
 }
 
 pub(crate) fn list(arguments: &ListArguments) -> Result<u8> {
-    let images = match store(&arguments.store)? {
-        Some(store) => store.images()?,
-        None => Vec::new(),
-    };
+    let mut images = Vec::new();
+    if let Some(store) = arguments.store.open()? {
+        store.each_image(|stored| images.push(Row::of(stored)))?;
+    }
+    images.sort_by(|a, b| (&a.name, &a.digest).cmp(&(&b.name, &b.digest)));
     let mut status = 0;
     print(|out| {
         if arguments.json {
             let list: Vec<_> = images
                 .iter()
-                .map(|stored| match &stored.image {
-                    Ok(image) => json!({
-                        "name": stored.name,
-                        "digest": stored.digest.to_string(),
-                        "layers": image.layers.len(),
-                        "size": size(image),
-                        "created": image.config.get("created"),
+                .map(|row| match &row.image {
+                    Ok(facts) => json!({
+                        "name": row.name,
+                        "digest": row.digest,
+                        "layers": facts.layers,
+                        "size": facts.size,
+                        "created": facts.text,
                     }),
                     Err(error) => json!({
-                        "name": stored.name,
-                        "digest": stored.digest.to_string(),
+                        "name": row.name,
+                        "digest": row.digest,
                         "error": error,
                     }),
                 })
                 .collect();
-            return writeln!(out, "{:#}", Value::from(list));
+            return writeln!(out, "{}", json_pretty(&Value::from(list)));
         }
+        let names = images
+            .iter()
+            .map(|stored| shown(stored.name.as_deref().unwrap_or("<none>")).to_string());
+        let names = names.map(|name| name.width()).max().unwrap_or(0);
+        let columns = Columns::of(names, terminal_width(), arguments.no_trunc);
+        let (wide, digits, now) = (columns.name, columns.digest, now());
         if !arguments.quiet {
             writeln!(
                 out,
-                "{:<32} {:<19} {:>6} {:>8}",
-                "NAME", "DIGEST", "LAYERS", "SIZE"
+                "{:<wide$} {:<digits$} {:>6} {:>10} {:>6}",
+                "NAME", "DIGEST", "LAYERS", "AGE", "SIZE"
             )?;
         }
         for stored in &images {
-            let digest: String = stored.digest.to_string().chars().take(19).collect();
+            let digest = match arguments.no_trunc {
+                true => stored.digest.clone(),
+                false => short_digest(&stored.digest, digits),
+            };
             if arguments.quiet {
                 writeln!(out, "{}", stored.digest)?;
                 continue;
             }
-            let name = stored.name.as_deref().unwrap_or("<none>");
+            let name = shown(stored.name.as_deref().unwrap_or("<none>")).to_string();
+            let name = match columns.cut {
+                true => cut(&name, wide),
+                false => name,
+            };
+            // Two letters may take one cell, and one letter two.
+            let wide = wide.saturating_sub(name.width()) + name.chars().count();
             match &stored.image {
-                Ok(image) => {
-                    let (layers, size) = (image.layers.len(), human(size(image)));
-                    writeln!(out, "{name:<32} {digest} {layers:>6} {size:>8}")?;
+                Ok(facts) => {
+                    let (layers, size) = (facts.layers, human(facts.size));
+                    let age = facts.created;
+                    let age = age.map_or("-".into(), |then| age::since(then, now));
+                    writeln!(
+                        out,
+                        "{name:<wide$} {digest:<digits$} {layers:>6} {age:>10} {size:>6}"
+                    )?;
                 }
                 Err(error) => {
                     status = 1;
-                    writeln!(out, "{name:<32} {digest} damaged: {error}")?;
+                    writeln!(
+                        out,
+                        "{name:<wide$} {digest:<digits$} damaged: {}",
+                        shown(error)
+                    )?;
                 }
             }
         }
@@ -126,7 +231,7 @@ pub(crate) fn list(arguments: &ListArguments) -> Result<u8> {
 }
 
 pub(crate) fn remove(arguments: &RemoveArguments) -> Result<u8> {
-    let Some(store) = store(&arguments.store)? else {
+    let Some(store) = arguments.store.open()? else {
         bail!(
             "there is no image store at {}",
             arguments.store.dir()?.display()
@@ -135,135 +240,80 @@ pub(crate) fn remove(arguments: &RemoveArguments) -> Result<u8> {
     let mut status = 0;
     let mut list = Vec::new();
     for name in &arguments.images {
-        match store.remove(name) {
+        let removed = store.remove(name);
+        if let Ok(pruned) = &removed {
+            print_warnings(pruned);
+        }
+        match removed {
             Ok(pruned) if arguments.json => {
                 list.push(json!({ "name": name, "files": pruned.blobs, "bytes": pruned.bytes }))
             }
-            Ok(pruned) => writeln!(
+            // Nobody need read it for the rest to be removed.
+            Ok(pruned) => finish(writeln!(
                 io::stdout(),
-                "{name}: removed, {} files and {} freed",
-                pruned.blobs,
+                "{}: removed, {} and {} freed",
+                shown(name),
+                count(pruned.blobs, "file"),
                 human(pruned.bytes)
-            )
-            .context("standard output")?,
+            ))?,
             Err(error) => {
                 status = 1;
-                let _ = writeln!(io::stderr(), "varve: {error}");
+                say(error);
             }
         }
     }
     if arguments.json {
-        print(|out| writeln!(out, "{:#}", Value::from(list)))?;
+        print(|out| writeln!(out, "{}", json_pretty(&Value::from(list))))?;
     }
     Ok(status)
 }
 
+fn print_warnings(pruned: &Pruned) {
+    for line in &pruned.warnings {
+        say(format_args!("passed over: {line}"));
+    }
+}
+
 pub(crate) fn prune(arguments: &PruneArguments) -> Result<u8> {
-    let pruned = match store(&arguments.store)? {
+    let pruned = match arguments.store.open()? {
         Some(store) => store.prune()?,
         None => Pruned::default(),
     };
+    print_warnings(&pruned);
     print(|out| match arguments.json {
         true => {
             let value = json!({ "files": pruned.blobs, "bytes": pruned.bytes });
-            writeln!(out, "{value:#}")
+            writeln!(out, "{}", json_pretty(&value))
         }
-        false => writeln!(out, "{} files, {} freed", pruned.blobs, human(pruned.bytes)),
+        false => writeln!(
+            out,
+            "{}, {} freed",
+            count(pruned.blobs, "file"),
+            human(pruned.bytes)
+        ),
     })?;
     Ok(0)
 }
 
-pub(crate) fn inspect(arguments: &InspectArguments) -> Result<u8> {
-    let images = arguments
-        .images
-        .iter()
-        .map(|name| arguments.store.image(name))
-        .collect::<Result<Vec<_>>>()?;
-    print(|out| {
-        if arguments.json {
-            let list: Vec<_> = images.iter().map(json_of).collect();
-            return writeln!(out, "{:#}", Value::from(list));
-        }
-        for (number, image) in images.iter().enumerate() {
-            if number > 0 {
-                writeln!(out)?;
-            }
-            text_of(out, image)?;
-        }
-        Ok(())
-    })?;
-    Ok(0)
-}
+#[cfg(test)]
+mod tests {
+    use super::Columns;
 
-fn json_of(image: &ContainerImage) -> Value {
-    let layer = |layer: &varve_image::oci::Layer| {
-        json!({
-            "digest": layer.digest.to_string(),
-            "diff_id": layer.diff_id,
-            "size": layer.size,
-            "file": layer.path.display().to_string(),
-        })
-    };
-    json!({
-        "name": image.name,
-        "digest": image.digest.to_string(),
-        "size": size(image),
-        "layers": image.layers.iter().map(layer).collect::<Vec<_>>(),
-        "index": image.index.as_ref().map(layer),
-        "annotations": image.manifest.annotations(),
-        "config": image.config,
-    })
-}
-
-fn text_of(out: &mut dyn Write, image: &ContainerImage) -> io::Result<()> {
-    let text = |value: Option<&Value>| match value {
-        Some(Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-        None => String::new(),
-    };
-    writeln!(
-        out,
-        "Name:       {}",
-        image.name.as_deref().unwrap_or("<none>")
-    )?;
-    writeln!(out, "Digest:     {}", image.digest)?;
-    let platform = ["os", "architecture"].map(|key| text(image.config.get(key)));
-    writeln!(out, "Platform:   {}", platform.join("/"))?;
-    for (name, value) in [
-        ("Created", image.config.get("created")),
-        ("Author", image.config.get("author")),
-        ("Entrypoint", image.setting("Entrypoint")),
-        ("Command", image.setting("Cmd")),
-        ("User", image.setting("User")),
-        ("Directory", image.setting("WorkingDir")),
-        ("Ports", image.setting("ExposedPorts")),
-        ("Volumes", image.setting("Volumes")),
-        ("Stop signal", image.setting("StopSignal")),
-    ] {
-        let value = text(value.filter(|value| !value.is_null()));
-        if !value.is_empty() {
-            writeln!(out, "{:<12}{value}", format!("{name}:"))?;
+    #[test]
+    fn a_table_fits_where_it_can() {
+        for (names, terminal, expected) in [
+            (10, Some(80), (32, 19)),
+            (10, None, (32, 19)),
+            (40, None, (40, 19)),
+            (40, Some(80), (40, 12)),
+            (10, Some(60), (12, 19)),
+            (13, Some(50), (13, 11)),
+            (60, Some(50), (18, 6)),
+            (60, Some(20), (12, 6)),
+        ] {
+            let columns = Columns::of(names, terminal, false);
+            let found = (columns.name, columns.digest);
+            assert_eq!(found, expected, "{names} {terminal:?}");
         }
-    }
-    for variable in image.list("Env") {
-        writeln!(out, "Env:        {variable}")?;
-    }
-    if let Some(Value::Object(labels)) = image.setting("Labels") {
-        for (key, value) in labels {
-            writeln!(out, "Label:      {key}={}", text(Some(value)))?;
-        }
-    }
-    writeln!(
-        out,
-        "Size:       {} in {} layers",
-        human(size(image)),
-        image.layers.len()
-    )?;
-    for layer in &image.layers {
-        writeln!(out, "  {} {:>8}", layer.digest, human(layer.size))?;
-    }
-    match &image.index {
-        Some(index) => writeln!(out, "Index:      {} {:>8}", index.digest, human(index.size)),
-        None => writeln!(out, "Index:      none"),
     }
 }

@@ -2,19 +2,21 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use varve_core::machine::ImageId;
 use varve_host::HostImage;
 use varve_image::{MergeLayer, merge};
 
-use crate::output::print;
+use crate::output::{count, print};
 use crate::progress::Report;
 use crate::stacks::MappedImages;
+use crate::text;
 
 #[derive(clap::Args)]
 #[command(
@@ -35,11 +37,16 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     super::build::discard_on_signals()?;
+    let output = super::build::output_file(&arguments.output)?;
     let started = Instant::now();
     let mut images = MappedImages(Vec::new());
     let mut layers = Vec::new();
     for (number, path) in arguments.layers.iter().enumerate() {
         let shown = || path.display().to_string();
+        let meta = std::fs::metadata(path).with_context(shown)?;
+        if !meta.is_file() && !meta.file_type().is_block_device() {
+            bail!("{}: is no image file", text::path(path));
+        }
         let mut file = File::open(path).with_context(shown)?;
         let mut hasher = Sha256::new();
         let mut buf = vec![0; 1 << 20];
@@ -56,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         images.0.push(HostImage::open(file).with_context(shown)?);
     }
     let mut progress = Report::new();
-    let report = merge(&images, &layers, &arguments.output, &mut progress);
+    let report = merge(&images, &layers, &output, &mut progress);
     progress.finish();
     let report = report.map_err(|error| {
         let text = error.to_string();
@@ -81,16 +88,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
                 "bytes_copied": report.bytes_out,
                 "image_bytes": report.image_bytes,
             });
-            writeln!(out, "{value:#}")
+            writeln!(out, "{}", crate::text::json_pretty(&value))
         }
         false => writeln!(
             out,
-            "{}: {} files and {} directories of {} layers; {} bytes in {:.2} s",
-            arguments.output.display(),
-            report.files,
-            report.directories,
-            layers.len(),
-            report.image_bytes,
+            "{}: {} and {} of {}; {} in {:.2} s",
+            crate::text::path(&arguments.output),
+            count(report.files, "file"),
+            count(report.directories, "directory"),
+            count(layers.len() as u64, "layer"),
+            count(report.image_bytes, "byte"),
             started.elapsed().as_secs_f64()
         ),
     })

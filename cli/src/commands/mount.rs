@@ -1,7 +1,7 @@
 //! `varve mount` and `varve umount`: a stack as a directory of the host, through FUSE.
 //!
-//! In the background the mount is served by another process of the same program, which says on its standard output when it serves; only then
-//! the first one ends.
+//! In the background the mount is served by another process of the same program, which says on its standard
+//! output when it serves; only then the first one ends.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
@@ -18,6 +18,7 @@ use varve_host_fuse::{Log, Mount, Options};
 
 use crate::FAILED;
 use crate::stacks::{StackFiles, StoreArguments, named};
+use crate::{files, text};
 
 /// What the process in the background says when it serves.
 const READY: &[u8] = b"ready\n";
@@ -25,13 +26,13 @@ const READY: &[u8] = b"ready\n";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
+#[command(override_usage = "varve mount [OPTIONS] <IMAGE|LAYER>... <DIR>")]
 pub(crate) struct MountArguments {
-    /// An image (a name in the store, or a directory that holds one), or layer files, lowest first.
-    #[arg(required = true, value_name = "IMAGE|LAYER", num_args = 1..)]
-    source: Vec<OsString>,
-    /// Where to mount it.
-    #[arg(required = true, value_name = "DIR")]
-    dir: PathBuf,
+    /// An image (a name in the store, or a directory that holds one), or layer files, lowest first; last the
+    /// directory where to mount it.
+    // One argument, so that options may stand between.
+    #[arg(required = true, value_name = "IMAGE|LAYER... DIR", num_args = 1..)]
+    operands: Vec<OsString>,
     /// Serve from this process, until it is told to stop or the directory is unmounted.
     #[arg(short, long)]
     foreground: bool,
@@ -50,7 +51,8 @@ pub(crate) struct MountArguments {
     /// Check each block of the image against its Merkle tree when it is first touched.
     #[arg(long)]
     verify: bool,
-    /// Append lines about damage to this file; without it they go to standard error, or nowhere in the background.
+    /// Append lines about damage to this file; without it they go to standard error, or nowhere in the
+    /// background.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Say when the mount is there, then let go of the terminal.
@@ -70,11 +72,24 @@ pub(crate) struct UmountArguments {
     lazy: bool,
 }
 
+impl MountArguments {
+    fn source(&self) -> &[OsString] {
+        self.operands.split_last().map_or(&[], |(_, source)| source)
+    }
+
+    fn dir(&self) -> &Path {
+        self.operands.last().map_or(Path::new(""), Path::new)
+    }
+}
+
 pub(crate) fn mount(arguments: &MountArguments) -> Result<u8> {
-    let found = std::fs::canonicalize(&arguments.dir)
+    if arguments.source().is_empty() {
+        bail!("an image and a directory are needed: `varve mount [OPTIONS] IMAGE|LAYER... DIR`");
+    }
+    let found = std::fs::canonicalize(arguments.dir())
         .and_then(|dir| Ok((std::fs::metadata(&dir)?.is_dir(), dir)));
     let (is_dir, dir) = found.map_err(|error| {
-        let shown = arguments.dir.display();
+        let shown = arguments.dir().display();
         match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
             Some(rustix::io::Errno::NOTCONN) => anyhow!(
                 "{shown}: the process of an earlier mount was killed; `varve umount {shown}` cleans it up"
@@ -87,7 +102,7 @@ pub(crate) fn mount(arguments: &MountArguments) -> Result<u8> {
     }
     // The process in the background was asked before.
     if !arguments.notify && is_mounted(&dir)? {
-        let shown = arguments.dir.display();
+        let shown = arguments.dir().display();
         bail!("{shown}: an image is mounted there already; `varve umount {shown}` takes it away");
     }
     if !Path::new("/dev/fuse").exists() {
@@ -137,10 +152,10 @@ fn background(dir: &Path) -> Result<u8> {
 }
 
 fn files(arguments: &MountArguments) -> Result<StackFiles> {
-    if let [one] = arguments.source.as_slice() {
+    if let [one] = arguments.source() {
         return StackFiles::open(one, &arguments.store);
     }
-    let parts = arguments.source.iter().flat_map(|operand| {
+    let parts = arguments.source().iter().flat_map(|operand| {
         let parts = operand.as_bytes().split(|&byte| byte == b',');
         parts.map(|part| PathBuf::from(OsStr::from_bytes(part)))
     });
@@ -149,12 +164,12 @@ fn files(arguments: &MountArguments) -> Result<StackFiles> {
 
 fn serve(arguments: &MountArguments, dir: &Path) -> Result<u8> {
     let mut files = files(arguments)?;
-    files.verify = arguments.verify;
+    files.verify = arguments.verify.then(Default::default);
     let opened = files.stack(!arguments.no_index)?;
     let log = log(arguments, opened.names)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut options = Options {
-        name: arguments.source[0].to_string_lossy().replace(',', "+"),
+        name: arguments.source()[0].to_string_lossy().replace(',', "+"),
         allow_other: arguments.allow_other,
         threads: arguments.threads.unwrap_or(processors.clamp(1, 8)),
         mount: arguments.options.clone(),
@@ -174,23 +189,25 @@ fn serve(arguments: &MountArguments, dir: &Path) -> Result<u8> {
     read_ahead(dir);
     let target = dir.to_owned();
     std::thread::spawn(move || {
-        for (count, signal) in signals.forever().enumerate() {
-            // Told again, it ends, whoever still uses the mount.
-            if count > 0 {
-                std::process::exit(128 + signal);
-            }
-            let gone = unmount(&target, false).or_else(|_| unmount(&target, true));
-            if let Err(error) = gone {
-                let _ = writeln!(io::stderr(), "varve: {error:#}");
-                std::process::exit(FAILED.into());
-            }
+        let Some(signal) = signals.forever().next() else {
+            return;
+        };
+        if unmount(&target, false).is_ok() {
+            return;
         }
+        // It ends, whoever still uses the mount: their files become errors.
+        if let Err(error) = unmount(&target, true) {
+            text::say(crate::message(&error));
+        }
+        std::process::exit(128 + signal);
     });
     if arguments.notify {
         let mut out = io::stdout();
-        out.write_all(READY)
-            .and_then(|()| out.flush())
-            .context("standard output")?;
+        if let Err(error) = out.write_all(READY).and_then(|()| out.flush()) {
+            // Who asked for the mount was ended meanwhile: it does not want it any more.
+            unmount(dir, true)?;
+            return Err(error).context("standard output");
+        }
         let null = OpenOptions::new().write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;
@@ -219,19 +236,18 @@ fn explain(error: &io::Error, dir: &Path) -> anyhow::Error {
 
 fn log(arguments: &MountArguments, names: Vec<String>) -> Result<Log> {
     let file = match &arguments.log {
-        Some(path) => {
-            let mut options = OpenOptions::new();
-            let file = options.create(true).append(true).open(path);
-            Some(file.with_context(|| path.display().to_string())?)
-        }
+        Some(path) => Some(files::append(path)?),
         None => None,
     };
     Ok(Box::new(move |line| {
-        let line = format!("varve: {}\n", named(&names, line));
+        let line = named(&names, line);
         // A line that cannot be written is lost: there is nobody left to tell.
         let _ = match &file {
-            Some(file) => (&*file).write_all(line.as_bytes()),
-            None => io::stderr().write_all(line.as_bytes()),
+            Some(file) => (&*file).write_all(format!("varve: {}\n", text::shown(&line)).as_bytes()),
+            None => {
+                text::say(line);
+                Ok(())
+            }
         };
     }))
 }
@@ -254,7 +270,7 @@ pub(crate) fn umount(arguments: &UmountArguments) -> Result<u8> {
     let mut status = 0;
     for dir in &arguments.dirs {
         if let Err(error) = umount_one(dir, arguments.lazy) {
-            let _ = writeln!(io::stderr(), "varve: {}", crate::message(&error));
+            text::say(crate::message(&error));
             status = 1;
         }
     }

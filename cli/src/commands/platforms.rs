@@ -9,6 +9,7 @@ use varve_host::{PlatformError, crossing};
 use varve_host_kvm::{Kvm, Limits};
 use varve_host_ptrace::Ptrace;
 
+use crate::output::finish;
 use crate::platform::{CROSSING_MAX, has_hardware_virtualisation};
 
 #[derive(clap::Args)]
@@ -58,11 +59,8 @@ pub(crate) fn platforms(arguments: &Arguments) -> Result<u8> {
         true => print_json(&mut out, &tried, chosen),
         false => print(&mut out, &tried, chosen),
     };
-    match result {
-        // Whoever read the list has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(u8::from(chosen.is_none())),
-    }
+    finish(result)?;
+    Ok(u8::from(chosen.is_none()))
 }
 
 fn print(out: &mut impl Write, tried: &[Tried], chosen: Option<usize>) -> io::Result<()> {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use varve_core::event::{ExitStatus, Input, Output};
+use varve_core::event::{ExitStatus, HostCall, HostResult, Input, Now, OpId, Output, TracedCall};
 use varve_core::journal::{Header, ImageNote, Replay, ReplayError, Source, Step};
-use varve_core::machine::{Regs, ThreadId, Trap};
+use varve_core::machine::{Regs, Trap};
 use varve_core::port::Block;
 use varve_core::syscall::TABLE;
-use varve_host::{HostImage, Sink, SinkLine};
+use varve_host::{HostImage, Sink, SinkLine, TraceLine};
 
 use crate::stacks::MappedImages;
 use crate::{layers, log, output, recording};
@@ -25,9 +25,9 @@ const BUFFER: usize = 1 << 18;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "No program runs: what guests and the host did is in the log. The images of the run must be there as they were, at their paths then
-or where --layer and --image-dir say. The exit status is 0 if every output and every digest is equal, 1 at the first difference, 125 if
-the log is damaged or an image is missing."
+    after_help = "No program runs: what guests and the host did is in the log. The images of the run must be there as they were, at their paths then \
+        or where --layer and --image-dir say. The exit status is 0 if every output and every digest is equal, 1 at the first difference, 125 if \
+        the log is damaged or an image is missing."
 )]
 pub(crate) struct Arguments {
     /// The log that `varve do --record` wrote.
@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// Print every input.
     #[arg(long)]
     inputs: bool,
+    /// Write what the program wrote to its standard output and error, and nothing else.
+    #[arg(long, conflicts_with_all = ["inputs", "json"])]
+    output: bool,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -74,16 +77,17 @@ struct Counts {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let name = arguments.log_file.display().to_string();
     let file = File::open(&arguments.log_file).with_context(|| name.clone())?;
+    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+        bail!("{name}: is a directory, not a log of a run");
+    }
     let source = LogFile(BufReader::with_capacity(BUFFER, file));
     let mut replay = Replay::open(source).with_context(|| name.clone())?;
     let images = images(arguments, replay.header()).with_context(|| name.clone())?;
-    let mut sink = arguments.log.sink()?;
-    let mut calls = RawCalls::default();
-    let recorded_strace = replay.header().config.strace;
-    if arguments.log.strace && !recorded_strace {
-        let line = "the run was recorded without --strace: arguments are shown as numbers";
-        sink(SinkLine::Log(varve_core::event::Level::Warn, line));
+    if let Some(strace) = arguments.log.strace()? {
+        replay.trace(strace);
     }
+    let mut traces = Traces::new(arguments.log.sink()?);
+    let mut writes = Writes::default();
     let mut counts = Counts::default();
     let mut refused = None;
     let result = loop {
@@ -92,41 +96,50 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         };
-        counts.outputs += replay.outputs().len() as u64;
         match &step {
-            Step::Boot | Step::Poke | Step::Peek => {}
+            Step::Boot => traces.begin(replay.header().booted),
+            Step::Poke | Step::Peek => {}
             Step::Refused(error) => refused = Some(format!("{error:?}")),
             Step::Input(now, input) => {
                 counts.inputs += 1;
+                traces.begin(*now);
                 if arguments.inputs {
                     let line = format!("{:>8} {:>16} {}", counts.inputs, now.mono, shown(input));
                     output::finish(writeln!(std::io::stdout(), "{line}"))?;
                 }
-                if let Input::Trap {
-                    thread,
-                    regs,
-                    trap: Trap::Syscall,
-                } = input
-                {
-                    counts.system_calls += 1;
-                    calls.enter(*thread, regs);
+                match input {
+                    Input::Trap {
+                        trap: Trap::Syscall,
+                        ..
+                    } => counts.system_calls += 1,
+                    Input::Completed { op, result } if arguments.output => {
+                        writes.done(*op, result)?;
+                    }
+                    _ => {}
                 }
             }
         }
         for out in replay.outputs() {
+            counts.outputs += u64::from(!matches!(out, Output::Strace { .. }));
             match out {
-                Output::Log(level, line) => sink(SinkLine::Log(*level, line)),
-                Output::Strace { tid, line } if arguments.log.strace => {
-                    sink(SinkLine::Strace(*tid, line));
+                Output::Log(level, line) => (traces.sink)(SinkLine::Log(*level, line)),
+                Output::Strace { tid, call, line } => {
+                    traces.waiting.push((*tid, *call, line.clone()))
                 }
-                other => calls.leave(other, arguments.log.strace && !recorded_strace, &mut sink),
+                Output::Host {
+                    op,
+                    call: HostCall::Write { stream, data },
+                    ..
+                } if arguments.output => writes.begin(*op, *stream, data),
+                _ => {}
             }
         }
     };
+    traces.end();
     let digest = replay.kernel().map(varve_core::Kernel::digest);
     if arguments.json {
         print_json(&replay, &counts, digest, refused.as_deref(), &result)?;
-    } else if result.is_ok() {
+    } else if result.is_ok() && !arguments.output {
         print(&replay, &counts, digest, refused.as_deref())?;
     }
     let status = match &result {
@@ -143,7 +156,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         if *version != env!("CARGO_PKG_VERSION") {
             text += &format!(" (recorded by varve {version}, whose state may differ)");
         }
-        let _ = writeln!(std::io::stderr(), "varve: {text}");
+        crate::text::say(text);
     }
     Ok(status)
 }
@@ -165,6 +178,7 @@ fn print(
     match replay.exit() {
         Some(ExitStatus::Exited(status)) => text += &format!("exited with status {status}\n"),
         Some(ExitStatus::Signaled(signal)) => text += &format!("killed by signal {signal}\n"),
+        Some(ExitStatus::Lost) => text += "the host could not run it any further\n",
         None => {}
     }
     if let Some(digest) = digest {
@@ -199,6 +213,7 @@ fn print_json(
     let exit = match replay.exit() {
         Some(ExitStatus::Exited(status)) => json!({ "status": status }),
         Some(ExitStatus::Signaled(signal)) => json!({ "signal": signal }),
+        Some(ExitStatus::Lost) => json!({ "lost": true }),
         None => Value::Null,
     };
     let report = json!({
@@ -214,7 +229,7 @@ fn print_json(
         "difference": difference,
         "error": error,
     });
-    output::print(|out| writeln!(out, "{report:#}"))
+    output::print(|out| writeln!(out, "{}", crate::text::json_pretty(&report)))
 }
 
 /// An input on one line.
@@ -244,40 +259,81 @@ fn call(regs: &Regs) -> String {
     format!("{name}({})", args.join(", "))
 }
 
-/// System calls as their registers show them, for logs without strace's lines.
-#[derive(Default)]
-struct RawCalls(BTreeMap<ThreadId, Regs>);
+/// Lines on calls, until the next input says how long the last one took.
+struct Traces {
+    sink: Sink,
+    waiting: Vec<(u32, Option<TracedCall>, String)>,
+    /// The time of the last input.
+    now: Now,
+}
 
-impl RawCalls {
-    fn enter(&mut self, thread: ThreadId, regs: &Regs) {
-        self.0.insert(thread, *regs);
+impl Traces {
+    fn new(sink: Sink) -> Traces {
+        Traces {
+            sink,
+            waiting: Vec::new(),
+            now: Now::default(),
+        }
     }
 
-    fn leave(&mut self, out: &Output, print: bool, sink: &mut Sink) {
-        let (thread, after) = match out {
-            Output::Resume { thread, regs } => (thread, Some(regs)),
-            Output::EndThread(thread) => (thread, None),
-            _ => return,
-        };
-        let Some(before) = self.0.remove(thread) else {
-            return;
-        };
-        if !print {
-            return;
-        }
-        let value = match after {
-            // A signal handler, another program or a restart: this is not the call's result.
-            Some(after) if after.rip == before.rip => match after.rax as i64 {
-                value @ -4095..0 => format!(
-                    "-1 {}",
-                    varve_core::abi::Errno::from_number(-value as i32).name()
+    /// An input comes.
+    fn begin(&mut self, now: Now) {
+        self.print(now.spent);
+        self.now = now;
+    }
+
+    fn print(&mut self, spent: u64) {
+        for (tid, call, line) in self.waiting.drain(..) {
+            let (waited, at) = match call {
+                Some(call) => (
+                    self.now.mono.saturating_sub(call.entered.mono),
+                    call.entered.real,
                 ),
-                value => format!("{value:#x}"),
-            },
-            _ => "?".to_string(),
+                None => (0, self.now.real),
+            };
+            (self.sink)(SinkLine::Strace(TraceLine {
+                tid,
+                call,
+                spent: waited + spent,
+                at,
+                text: &line,
+            }));
+        }
+    }
+
+    fn end(mut self) {
+        self.print(0);
+    }
+}
+
+/// What the program wrote to its standard streams, written again when it had been.
+#[derive(Default)]
+struct Writes(BTreeMap<OpId, (u8, Vec<u8>)>);
+
+impl Writes {
+    fn begin(&mut self, op: OpId, stream: u8, data: &[u8]) {
+        self.0.insert(op, (stream, data.to_vec()));
+    }
+
+    fn done(
+        &mut self,
+        op: OpId,
+        result: &Result<HostResult, varve_core::abi::Errno>,
+    ) -> Result<()> {
+        let Some((stream, data)) = self.0.remove(&op) else {
+            return Ok(());
         };
-        let line = format!("{} = {value}", call(&before));
-        sink(SinkLine::Strace(thread.0, &line));
+        let Ok(HostResult::Count(count)) = result else {
+            return Ok(());
+        };
+        let data = &data[..data.len().min(*count as usize)];
+        match stream {
+            2 => std::io::stderr().write_all(data).context("standard error"),
+            _ => {
+                let mut out = std::io::stdout();
+                output::finish(out.write_all(data).and_then(|()| out.flush()))
+            }
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::num::NonZeroU32;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use varve_core::abi::{Errno, PAGE_SIZE};
@@ -15,45 +16,59 @@ use varve_core::boot::{
 use varve_core::event::ExitStatus;
 use varve_core::machine::ImageId;
 use varve_host::{HostImage, HostSetup, Recording, RunError, Sink};
+use varve_image::CheckedBlocks;
 use varve_image::oci::ContainerImage;
 
+use crate::FAILED;
 use crate::environment::Environment;
 use crate::mounts::{MountKind, MountOption, parse_size};
 use crate::platform::{Host, PlatformName};
 use crate::stacks::{StackFile, StackFiles, StoreArguments};
-use crate::{capabilities, layers, log, recording};
+use crate::{capabilities, host_view, layers, log, recording, text};
 
 /// The program could not be executed, or was not found: exit statuses of `docker run`.
 const CANNOT_EXECUTE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+/// Longest name of a host (`__NEW_UTS_LEN`).
+const HOSTNAME_MAX: usize = 64;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A layer: an image file, or a directory that is built on the fly. Lowest first. Without layers the sandbox sees the host's own root,
-    /// read-only, under an in-memory overlay.
+    /// A layer: an image file, or a directory that is built once. Lowest first; with --image on top of it.
+    /// Without layers and image the sandbox sees the host's own root under an in-memory overlay: it reads
+    /// everything that the caller may read, but for /home, /root and /run (see --show), and writes nothing.
     #[arg(long = "layer", value_name = "FILE")]
     layers: Vec<PathBuf>,
-    /// An image: a name in the store, or a directory that holds one. Its environment, user, working directory and program are taken unless they
-    /// are given.
-    #[arg(long, value_name = "IMAGE", conflicts_with = "layers")]
+    /// An image: a name in the store, or a directory that holds one. Its environment, user, working directory
+    /// and program are taken unless they are given.
+    #[arg(long, value_name = "IMAGE")]
     image: Option<OsString>,
-    /// Check each block of the image against its Merkle tree when it is first touched: for images on storage that is not trusted.
+    /// Check each block of the image against its Merkle tree when it is first touched: for images on storage
+    /// that is not trusted.
     #[arg(long, requires = "image")]
     verify: bool,
     /// The program, instead of the image's entrypoint; empty for none.
     #[arg(long, value_name = "PROGRAM", requires = "image")]
     entrypoint: Option<OsString>,
     #[command(flatten)]
+    host_view: host_view::Arguments,
+    #[command(flatten)]
     store: StoreArguments,
     /// What runs the program.
     #[arg(long, value_enum, default_value = "auto", env = "VARVE_PLATFORM")]
     platform: PlatformName,
-    /// Set a variable: NAME=value, or NAME to pass the caller's on.
+    /// Set a variable: NAME=value, or NAME to pass the caller's on. Over the host's own root, PATH, HOME,
+    /// USER, LOGNAME, SHELL, TERM, COLORTERM, NO_COLOR, LANG, LANGUAGE, LC_* and TZ are passed on without
+    /// being asked for.
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// Set the variables of a file, one on each line.
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
+    /// Run the program as the child of a small first process, which hands signals on to it and waits for what
+    /// it leaves behind, as `docker run --init` does. Needs nothing of the image.
+    #[arg(long)]
+    init: bool,
     /// Working directory in the sandbox; made if it is missing.
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -69,15 +84,16 @@ pub(crate) struct Arguments {
     /// Mount something: type=tmpfs,dst=DIR[,size=SIZE][,mode=MODE] or type=imgfs,src=IMAGE,dst=DIR[,rw].
     #[arg(long, value_name = "SPEC")]
     mount: Vec<String>,
-    /// Most memory that the sandbox may use, as `docker run` takes it (64m, 2g); past it the largest process in it is killed. By default what the
-    /// machine has.
+    /// Most memory that the sandbox may use, as `docker run` takes it (64m, 2g); past it the largest process
+    /// in it is killed. By default what the machine has.
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Most threads that the sandbox may have at a time, those of all processes together, as `docker run` takes it (-1: no limit). The host's own
-    /// limits hold too.
+    /// Most threads that the sandbox may have at a time, those of all processes together, as `docker run`
+    /// takes it (-1: no limit). The host's own limits hold too.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
-    /// Check the kernel's own bookkeeping after every N inputs and at the end; status 125 if it is wrong. For finding bugs of varve.
+    /// Check the kernel's own bookkeeping after every N inputs and at the end; status 125 if it is wrong. For
+    /// finding bugs of varve.
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "4294967295")]
     check_kernel: Option<NonZeroU32>,
     #[command(flatten)]
@@ -115,7 +131,7 @@ impl Sources {
         let verify = stack.verify;
         let mut add = |file: StackFile| -> Result<ImageId> {
             self.digests.push(file.digest);
-            self.images.push(file.image(verify)?);
+            self.images.push(file.image(verify.as_ref())?);
             Ok(ImageId(self.images.len() as u32 - 1))
         };
         let mut layers = Vec::with_capacity(stack.layers.len());
@@ -175,6 +191,9 @@ pub(crate) fn start(
     let make = |backings, sink: &mut Sink| Host::make(platform, backings, sink);
     match varve_host::run(config, setup, make) {
         Ok(ExitStatus::Exited(status)) => Ok(status),
+        Ok(ExitStatus::Lost) => {
+            bail!("the program was ended because the host could not run it any further")
+        }
         Ok(ExitStatus::Signaled(signal)) => Ok(128 + signal),
         Err(error) => {
             let status = match &error {
@@ -185,10 +204,18 @@ pub(crate) fn start(
                     },
                     _,
                 ) => NOT_FOUND,
+                // The host has no more of something: that is not the program's fault.
+                RunError::Boot(
+                    BootError::Exec {
+                        errno: Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN,
+                        ..
+                    },
+                    _,
+                ) => FAILED,
                 RunError::Boot(BootError::Exec { .. }, _) => CANNOT_EXECUTE,
                 _ => return Err(error.into()),
             };
-            let _ = writeln!(std::io::stderr(), "varve: {error}");
+            text::say(error);
             Ok(status)
         }
     }
@@ -240,17 +267,46 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
             arguments.layers.len()
         );
     }
+    if arguments.hostname.len() > HOSTNAME_MAX {
+        bail!(
+            "--hostname {}: at most {HOSTNAME_MAX} bytes",
+            text::shown(&arguments.hostname)
+        );
+    }
     let over_host = arguments.layers.is_empty() && arguments.image.is_none();
     let image = match &arguments.image {
         Some(name) => Some(arguments.store.image(name)?),
         None => None,
     };
     let args = command(arguments, image.as_ref())?;
+    let mut memory_limit = memory_limit(arguments)?;
+    // What was checked is kept, and counts as memory of the sandbox.
+    let checked = arguments.verify.then(|| match memory_limit {
+        Some(limit) => CheckedBlocks::within(limit),
+        None => CheckedBlocks::default(),
+    });
+    if let Some(checked) = &checked {
+        memory_limit = memory_limit.map(|limit| limit - checked.most_bytes());
+    }
     let (layers, index) = match &image {
         Some(image) => {
             let mut stack = StackFiles::of_image(image.clone())?;
-            stack.verify = arguments.verify;
-            sources.add_stack(stack)?
+            stack.verify = checked.map(Arc::new);
+            if !arguments.layers.is_empty() {
+                // It is one of the image's own layers alone.
+                stack.index = None;
+            }
+            let (mut layers, index) = sources.add_stack(stack)?;
+            for path in &arguments.layers {
+                layers.push(sources.add_layer(path)?);
+            }
+            if layers.len() > MAX_LAYERS {
+                let count = layers.len();
+                bail!(
+                    "{count} layers with those of the image; at most {MAX_LAYERS} can be stacked"
+                );
+            }
+            (layers, index)
         }
         None if over_host => (vec![sources.add_tree(Path::new("/"))?], None),
         None => {
@@ -259,7 +315,13 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
             (layers.collect::<Result<_>>()?, None)
         }
     };
-    let mut mounts = Vec::new();
+    let mut mounts = match over_host {
+        true => host_view(arguments, sources)?,
+        false if arguments.host_view.is_asked() => {
+            bail!("--show: the host's own directories are there only without --layer and --image")
+        }
+        false => Vec::new(),
+    };
     for text in &arguments.mount {
         mounts.push(mount(&MountOption::parse(text)?, sources)?);
     }
@@ -281,15 +343,14 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         env.add(text)?;
     }
     let cwd = match &arguments.workdir {
-        Some(dir) if dir.starts_with('/') => dir.clone().into_bytes(),
+        Some(dir) if dir.starts_with('/') => clean(dir),
         Some(dir) => bail!("--workdir {dir}: the path is not absolute"),
         None if over_host => {
             std::env::current_dir().map_or(b"/".to_vec(), |dir| dir.into_os_string().into_vec())
         }
         None => match image.as_ref().and_then(|image| image.text("WorkingDir")) {
-            Some(dir) if dir.starts_with('/') => dir.as_bytes().to_vec(),
-            // Docker takes it from the root.
-            Some(dir) => format!("/{dir}").into_bytes(),
+            // Docker takes one without a slash from the root.
+            Some(dir) => clean(dir),
             None => b"/".to_vec(),
         },
     };
@@ -312,7 +373,10 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
             index,
         },
         mounts,
-        init: Init::Exec { args },
+        init: match arguments.init {
+            true => Init::Supervised { args },
+            false => Init::Exec { args },
+        },
         env: env.into_vars(),
         cwd,
         user,
@@ -320,18 +384,47 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         seed: seed()?,
         cpus: cpus(),
         stdio,
-        strace: arguments.log.strace,
+        strace: arguments.log.strace()?,
         cpuinfo: cpuinfo(),
         // A recorded run takes the time from its inputs alone.
         vdso: !arguments.recording.is_asked(),
         capabilities: arguments.capabilities.set()?,
-        memory_limit: memory_limit(arguments)?,
+        memory_limit,
         threads_max: threads_max(arguments)?,
     })
 }
 
-/// The program and its arguments, as `docker run` puts them together: entrypoint, then what is given or else the image's `Cmd`. Another
-/// entrypoint than the image's does away with its `Cmd`.
+/// A path from the root without `.` and `..`, which are resolved by name, as Docker does it.
+fn clean(dir: &str) -> Vec<u8> {
+    let mut names = Vec::new();
+    for name in dir.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/")).into_bytes()
+}
+
+/// The mounts that leave parts of the host out.
+fn host_view(arguments: &Arguments, sources: &mut Sources) -> Result<Vec<Mount>> {
+    let cwd = match &arguments.workdir {
+        Some(dir) => Path::new(dir).canonicalize().unwrap_or_default(),
+        None => std::env::current_dir().unwrap_or_default(),
+    };
+    let view = arguments.host_view.view(&cwd)?;
+    if view.hides(&cwd) {
+        let dir = text::path(&cwd);
+        text::say(format_args!(
+            "{dir} is empty in the sandbox; `--show {dir}` shows it"
+        ));
+    }
+    view.mounts(|path| sources.add_tree(path))
+}
+
+/// The program and its arguments, as `docker run` puts them together: entrypoint, then what is given or else
+/// the image's `Cmd`. Another entrypoint than the image's does away with its `Cmd`.
 fn command(arguments: &Arguments, image: Option<&ContainerImage>) -> Result<Vec<Vec<u8>>> {
     let texts = |key| {
         let list = image.map(|image| image.list(key)).unwrap_or_default();

@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::output::finish;
+use crate::whole::Whole;
 
 #[derive(clap::Args)]
 pub(crate) struct CompletionArguments {
@@ -19,7 +20,8 @@ pub(crate) struct CompletionArguments {
 
 #[derive(clap::Args)]
 pub(crate) struct ManArguments {
-    /// Write the pages of all commands to this directory; without it the page of varve itself goes to standard output.
+    /// Write the pages of all commands to this directory; without it the page of varve itself goes to
+    /// standard output.
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -58,5 +60,6 @@ fn pages(command: Command, name: &str, dir: &Path) -> Result<()> {
     let title: &'static str = Box::leak(name.to_owned().into_boxed_str());
     Man::new(command.name(title).bin_name(name.replace('-', " "))).render(&mut page)?;
     let path = dir.join(format!("{name}.1"));
-    std::fs::write(&path, page).with_context(|| path.display().to_string())
+    // Through no link that somebody else may have put there.
+    Whole::write(&path, &page)
 }

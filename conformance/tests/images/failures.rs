@@ -319,7 +319,7 @@ fn whoever_waits_for_a_daemon_can_stop() {
     stream.read_exact(&mut request).unwrap();
     ok(Command::new("kill").arg("-INT").arg(child.id().to_string()));
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(125));
+    assert_eq!(output.status.code(), Some(130));
     assert!(
         output.stderr.ends_with(b"varve: interrupted\n"),
         "{output:?}"

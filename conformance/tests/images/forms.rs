@@ -118,7 +118,7 @@ fn stacks_are_looked_into() {
     assert_eq!(names, "/srv/sub:\n\n/media:\nnew\n");
     let long = fixture.ok(&[&"ls", &"-lh", &image, &"srv/data"]);
     assert!(
-        long.starts_with("-rw-r--r--   2  1000   100        69K 2023-11-14 22:13 /srv/data"),
+        long.starts_with("-rw-r--r-- 2 1000 users 69K 2023-11-14 22:13 /srv/data"),
         "{long}"
     );
     assert_eq!(

@@ -1,5 +1,7 @@
-//! A Debian image of six layers, made with other people's tools: converted from every form, run, looked into and mounted.
+//! A Debian image of six layers, made with other people's tools: converted from every form, run, looked into
+//! and mounted.
 
+mod back;
 mod failures;
 mod forms;
 mod mounts;

@@ -90,7 +90,8 @@ fn damage_is_an_error_of_one_file() {
     let mut bytes = fs::read(&image).unwrap();
     let text = ok(&mut small.command(&["stat", "--json", "layer.img", "/large"])).stdout;
     let value: Value = serde_json::from_slice(&text).unwrap();
-    // The start block of that file points far behind the image; the layer is written with the metadata in its last block.
+    // The start block of that file points far behind the image; the layer is written with the metadata in its
+    // last block.
     let nid = value[0]["inode"].as_u64().unwrap() as usize;
     let meta = u32::from_le_bytes(bytes[1024 + 0x28..][..4].try_into().unwrap()) as usize;
     let at = meta * 4096 + nid * 32 + 0x10;
@@ -108,6 +109,87 @@ fn damage_is_an_error_of_one_file() {
     assert!(log.starts_with("varve: damaged.img: "), "{log}");
     assert!(log.contains(&format!("inode {nid}")), "{log}");
     ok(&mut small.command(&["umount", "mnt"]));
+}
+
+#[test]
+fn what_cannot_be_read_is_no_empty_file() {
+    if !can_mount() {
+        return;
+    }
+    let small = Small::new();
+    let point = small.mount_point();
+    let text = ok(&mut small.command(&["stat", "--json", "layer.img", "/sub/file"])).stdout;
+    let value: Value = serde_json::from_slice(&text).unwrap();
+    let nid = value[0]["inode"].as_u64().unwrap() as usize;
+    let mut bytes = fs::read(small.dir.path().join("layer.img")).unwrap();
+    let meta = u32::from_le_bytes(bytes[1024 + 0x28..][..4].try_into().unwrap()) as usize;
+    let at = meta * 4096 + nid * 32;
+    // The data layout of its inode (erofs_fs.h: i_format) is compression of the legacy form, then one that is
+    // none: neither attributes nor contents can be known.
+    use nix::errno::Errno;
+    for (layout, errno, words) in [
+        (1, Errno::EOPNOTSUPP, "Operation not supported"),
+        (7, Errno::EIO, "Input/output error"),
+    ] {
+        bytes[at] = bytes[at] & !0b1110 | layout << 1;
+        fs::write(small.dir.path().join("odd.img"), &bytes).unwrap();
+        ok(&mut small.command(&["mount", "odd.img", "mnt"]));
+        let file = point.join("sub/file");
+        for round in 0..3 {
+            let listed = run(Command::new("ls").arg("-l").arg(point.join("sub")));
+            let text = String::from_utf8_lossy(&listed.stderr).into_owned();
+            assert!(text.contains(words), "{layout}, round {round}: {listed:?}");
+            let errno = Some(errno as i32);
+            let found = fs::symlink_metadata(&file).map(|meta| meta.len());
+            assert_eq!(found.unwrap_err().raw_os_error(), errno, "round {round}");
+            let found = fs::read(&file);
+            assert_eq!(found.unwrap_err().raw_os_error(), errno, "round {round}");
+        }
+        let copy = small.dir.path().join(format!("copy{layout}"));
+        let copied = run(Command::new("cp").arg("-r").arg(&point).arg(copy));
+        assert!(!copied.status.success(), "{copied:?}");
+        assert_eq!(fs::read(point.join("large")).unwrap().len(), 300_000);
+        ok(&mut small.command(&["umount", "mnt"]));
+    }
+}
+
+#[test]
+fn directories_list_the_numbers_that_stat_shows() {
+    if !can_mount() {
+        return;
+    }
+    let small = Small::new();
+    let point = small.mount_point();
+    let upper = small.dir.path().join("upper");
+    fs::create_dir_all(upper.join("sub")).unwrap();
+    fs::write(upper.join("sub/more"), "more\n").unwrap();
+    ok(&mut small.command(&["build", "upper", "-o", "upper.img"]));
+    for layers in [&["layer.img"][..], &["layer.img", "upper.img"]] {
+        ok(&mut small.command(&[&["mount"], layers, &["mnt"]].concat()));
+        for dir in [point.clone(), point.join("sub")] {
+            let file = File::open(&dir).unwrap();
+            let mut list = rustix::fs::Dir::read_from(&file).unwrap();
+            let mut seen = 0;
+            while let Some(entry) = list.read() {
+                let entry = entry.unwrap();
+                let name = entry.file_name().to_str().unwrap().to_owned();
+                // What lies above the root is the host's.
+                if name == ".." && dir == point {
+                    continue;
+                }
+                let meta = fs::symlink_metadata(dir.join(&name)).unwrap();
+                assert_eq!(
+                    entry.ino(),
+                    meta.ino(),
+                    "{}/{name} of {layers:?}",
+                    dir.display()
+                );
+                seen += 1;
+            }
+            assert!(seen >= 3, "{}", dir.display());
+        }
+        ok(&mut small.command(&["umount", "mnt"]));
+    }
 }
 
 #[test]

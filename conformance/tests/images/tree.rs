@@ -101,7 +101,8 @@ fn the_tree_is_the_same_everywhere() {
         .arg(&bundle));
     let mut theirs = snapshot(&bundle.join("rootfs"));
     let mut ours = expected.clone();
-    // It leaves the root as its own, and gives directories the time of the last file put in if no layer describes them.
+    // It leaves the root as its own, and gives directories the time of the last file put in if no layer
+    // describes them.
     for tree in [&mut theirs, &mut ours] {
         for path in ["", "srv"] {
             tree.remove(path.as_bytes());

@@ -1,8 +1,8 @@
-//! The core of varve in a program that has neither the standard library nor libc: it boots a kernel on an in-memory machine, runs some
-//! system calls, prints their results and exits with the status of the guest.
+//! The core of varve in a program that has neither the standard library nor libc: it boots a kernel on an
+//! in-memory machine, runs some system calls, prints their results and exits with the status of the guest.
 //!
-//! That it links shows that the core needs `core` and `alloc` alone. All that a host owes it is here: memory, a panic handler, and the
-//! functions that compiled code calls for copying.
+//! That it links shows that the core needs `core` and `alloc` alone. All that a host owes it is here: memory,
+//! a panic handler, and the functions that compiled code calls for copying.
 #![no_std]
 #![no_main]
 
@@ -156,7 +156,8 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u
         // SAFETY: copying upwards reads each byte before it is overwritten.
         return unsafe { memcpy(to, from, len) };
     }
-    // SAFETY: the caller promises both ranges; copying downwards reads each byte first, and the direction flag is cleared again.
+    // SAFETY: the caller promises both ranges; copying downwards reads each byte first, and the direction
+    // flag is cleared again.
     unsafe {
         asm!("std", "rep movsb", "cld", inout("rcx") len => _, inout("rdi") to.add(len).sub(1) => _, inout("rsi") from.add(len).sub(1) => _, options(nostack));
     }

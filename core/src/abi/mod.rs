@@ -14,7 +14,8 @@ pub const PAGE_SHIFT: u32 = 12;
 pub const PATH_MAX: usize = 4096;
 /// Longest name of one path component in bytes (`NAME_MAX`).
 pub const NAME_MAX: usize = 255;
-/// One past the highest address a program may map. Two pages below what Linux allows: a host keeps its stub up there.
+/// One past the highest address a program may map. Two pages below what Linux allows: a host keeps its stub
+/// up there.
 pub const TASK_SIZE: u64 = 0x7fff_fff0_0000;
 /// One past the highest address a program may map or use as a segment base under Linux (`TASK_SIZE_MAX`).
 pub(crate) const LINUX_TASK_SIZE: u64 = 0x7fff_ffff_f000;

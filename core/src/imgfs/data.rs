@@ -38,7 +38,8 @@ pub enum Source {
 }
 
 impl ImgFs {
-    /// Where the bytes of a file, directory or link from `offset` on are; `None` at or behind its end. What it gives is inside the image.
+    /// Where the bytes of a file, directory or link from `offset` on are; `None` at or behind its end. What
+    /// it gives is inside the image.
     ///
     /// # Errors
     /// A chunk that is outside of its device.
@@ -109,7 +110,8 @@ impl ImgFs {
         }))
     }
 
-    /// Where chunk number `index` starts. The table and all bytes of the chunk that belong to the file are inside.
+    /// Where chunk number `index` starts. The table and all bytes of the chunk that belong to the file are
+    /// inside.
     fn chunk(
         &self,
         images: &dyn Images,
@@ -166,7 +168,8 @@ impl ImgFs {
         }
     }
 
-    /// Which file an address on a device is in, and how many bytes follow there. Device 0 is the image with its devices behind it.
+    /// Which file an address on a device is in, and how many bytes follow there. Device 0 is the image with
+    /// its devices behind it.
     fn place(
         &self,
         images: &dyn Images,
@@ -257,8 +260,8 @@ impl ImgFs {
         Ok(done)
     }
 
-    /// Whether the page with a file's end can be mapped where it is: whole in an image file, page-aligned there, with zeros behind the
-    /// end. True for a file of whole pages.
+    /// Whether the page with a file's end can be mapped where it is: whole in an image file, page-aligned
+    /// there, with zeros behind the end. True for a file of whole pages.
     ///
     /// # Errors
     /// As [`extent`](Self::extent), and files that cannot be read.

@@ -185,8 +185,8 @@ impl ImgFs {
         Ok(None)
     }
 
-    /// Gives the entries behind `position` (0: all) with their own positions until `each` returns `false`, in the order of their names,
-    /// without `.` and `..`. Positions are below 2^46.
+    /// Gives the entries behind `position` (0: all) with their own positions until `each` returns `false`, in
+    /// the order of their names, without `.` and `..`. Positions are below 2^46.
     ///
     /// # Errors
     /// A directory that breaks the format, names that are not in order among them.
@@ -201,7 +201,8 @@ impl ImgFs {
         let mut index = (position & ((1 << INDEX_BITS) - 1)) as usize;
         // Positions below 2^46: no directory of more blocks lies in a file.
         let end = self.dir_blocks(dir).min(1 << (46 - INDEX_BITS));
-        // Names go up over the whole directory: without that, a few blocks that are there many times would have no end.
+        // Names go up over the whole directory: without that, a few blocks that are there many times would
+        // have no end.
         let mut last = LastName::default();
         let first = position >> INDEX_BITS;
         if index == 0

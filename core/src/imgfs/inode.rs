@@ -44,7 +44,8 @@ pub(super) enum Layout {
     Hole,
     /// The blocks but the last one from `start` on, the last one at `tail`.
     Inline { start: u64, tail: u64 },
-    /// Chunks of `1 << bits` bytes, their places in a table at this offset with entries of 8 bytes (`wide`) or 4.
+    /// Chunks of `1 << bits` bytes, their places in a table at this offset with entries of 8 bytes (`wide`)
+    /// or 4.
     Chunks { table: u64, bits: u32, wide: bool },
 }
 
@@ -89,7 +90,8 @@ pub(super) const ONLY_HEAD: u32 = 12;
 const _: () = assert!(size_of::<Compact>() == 32 && size_of::<Extended>() == 64);
 
 impl ImgFs {
-    /// The bytes of the image that belong to an inode itself: its fields, its attributes, and the tail or the chunks behind them.
+    /// The bytes of the image that belong to an inode itself: its fields, its attributes, and the tail or the
+    /// chunks behind them.
     pub fn metadata(&self, inode: &Inode) -> Range<u64> {
         let start = self.meta.saturating_add(inode.nid.saturating_mul(32));
         let attributes = inode.xattrs.0.saturating_add(u64::from(inode.xattrs.1));
@@ -111,7 +113,8 @@ impl ImgFs {
     /// The inode with this number.
     ///
     /// # Errors
-    /// A number or a field that points outside of the image, a type or a layout that does not exist or is not supported.
+    /// A number or a field that points outside of the image, a type or a layout that does not exist or is not
+    /// supported.
     pub fn inode(&self, images: &dyn Images, nid: u64) -> Result<Inode, ImgError> {
         let outside = self.damaged(nid, "the inode is not inside the image");
         let at = nid
@@ -171,7 +174,8 @@ impl ImgFs {
             return Err(self.damaged(nid, "i_mtime_nsec is not below a second"));
         }
         let body = at + header; // inside the file
-        // A count of 1 is a head without entries: the data is behind it, but whoever asks for the attributes gets an error, as on Linux.
+        // A count of 1 is a head without entries: the data is behind it, but whoever asks for the attributes
+        // gets an error, as on Linux.
         inode.xattrs = match icount {
             0 => (body, 0),
             n => (body, ONLY_HEAD + 4 * (u32::from(n) - 1)),

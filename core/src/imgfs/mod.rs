@@ -1,11 +1,13 @@
 //! The reader of imgfs layers: uncompressed EROFS images over the [`Block`] port.
 //!
-//! An image is untrusted. Every offset, length, count and name is checked before it is used, in 64 bits and with overflow checks, and
-//! nothing is allocated or walked in proportion to a number from the image. Each value is read once. Errors name the inode and the field.
+//! An image is untrusted. Every offset, length, count and name is checked before it is used, in 64 bits and
+//! with overflow checks, and nothing is allocated or walked in proportion to a number from the image. Each
+//! value is read once. Errors name the inode and the field.
 //!
-//! [`ImgFs`] is an opened image, [`Inode`] a checked inode. File data is never copied here: [`ImgFs::extent`] says where it is.
-//! Read: FLAT_PLAIN, FLAT_INLINE and CHUNK_BASED inodes, device tables, shared and inline extended attributes, long prefixes, blocks of 512
-//! to 65536 bytes. Refused: compression, 48-bit addresses, fragments, the metabox, any feature that is not known.
+//! [`ImgFs`] is an opened image, [`Inode`] a checked inode. File data is never copied here: [`ImgFs::extent`]
+//! says where it is. Read: FLAT_PLAIN, FLAT_INLINE and CHUNK_BASED inodes, device tables, shared and inline
+//! extended attributes, long prefixes, blocks of 512 to 65536 bytes. Refused: compression, 48-bit addresses,
+//! fragments, the metabox, any feature that is not known.
 
 mod data;
 mod dir;
@@ -64,8 +66,8 @@ struct Device {
 }
 
 impl ImgFs {
-    /// Opens an image. `devices` are the files of its device table in the order of the slots; none at all if their bytes follow in the image
-    /// file itself, or if it has no such table.
+    /// Opens an image. `devices` are the files of its device table in the order of the slots; none at all if
+    /// their bytes follow in the image file itself, or if it has no such table.
     ///
     /// # Errors
     /// What is wrong with it, or which feature is not supported.
@@ -87,6 +89,12 @@ impl ImgFs {
         self.root_nid
     }
 
+    /// Bytes of the image.
+    #[expect(clippy::len_without_is_empty, reason = "no image is empty")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Bytes in a block: 512 to 65536.
     pub fn block_size(&self) -> u64 {
         1 << self.block_bits
@@ -102,7 +110,8 @@ impl ImgFs {
         self.uuid
     }
 
-    /// The SHA-256 digests by which the slots of the device table name their files; `None` for a tag that is none.
+    /// The SHA-256 digests by which the slots of the device table name their files; `None` for a tag that is
+    /// none.
     pub fn device_digests(&self) -> impl ExactSizeIterator<Item = Option<[u8; 32]>> + '_ {
         self.devices.iter().map(|device| device.digest)
     }

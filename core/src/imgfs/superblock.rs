@@ -158,8 +158,8 @@ pub(super) fn open(
             "extra_devices is another number than that of the files given",
         ));
     }
-    // Bounds are those of the file; but a file that lost its end should not get as far as to a program. With a device table the field
-    // may count blocks elsewhere, and some writers leave it 0.
+    // Bounds are those of the file; but a file that lost its end should not get as far as to a program. With
+    // a device table the field may count blocks elsewhere, and some writers leave it 0.
     if count == 0 && u64::from(sb.blocks.get()) << fs.block_bits > fs.len {
         return Err(damaged(
             "blocks: the file is shorter than that, it was cut off",

@@ -75,8 +75,9 @@ impl ImgFs {
         Ok(found)
     }
 
-    /// Full names of all attributes, in the order of the image; its own first, then shared ones. Names longer than any program can ask for
-    /// are left out, and the list ends behind 64 KiB, which is more than any program can be given.
+    /// Full names of all attributes, in the order of the image; its own first, then shared ones. Names longer
+    /// than any program can ask for are left out, and the list ends behind 64 KiB, which is more than any
+    /// program can be given.
     ///
     /// # Errors
     /// Attributes that break the format.

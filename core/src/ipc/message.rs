@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Object, ObjectId, Perm};
+use super::{Object, ObjectId, Perm, limits};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::kernel::{Cx, WaitKey};
@@ -105,23 +105,31 @@ impl Queue {
 
 /// Makes a queue. `ENOSPC`.
 pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, flags: u32) -> Result<i32, Errno> {
+    let limits = &super::objects(cx).limits;
+    let most = limits.get(limits::QUEUES) as usize;
+    let bytes_max = limits.get(limits::QUEUE_BYTES);
     let queue = Queue {
         perm: Perm::new(cx.creds(), key, flags),
         messages: VecDeque::new(),
         bytes: 0,
-        bytes_max: QUEUE_BYTES,
+        bytes_max,
         sent: 0,
         received: 0,
         changed: super::seconds(cx.k),
         sender: 0,
         receiver: 0,
     };
-    super::objects_mut(cx).queues.add(queue, QUEUES_MAX)
+    let id = super::objects_mut(cx)
+        .queues
+        .add(queue, most.min(QUEUES_MAX))?;
+    cx.k.ipc.objects += 1;
+    Ok(id)
 }
 
 /// Removes a queue; those who wait for it are told.
 pub(crate) fn remove(k: &mut Kernel, id: ObjectId) -> Result<(), Errno> {
     let queue = k.ns.ipc_mut(id.ns).queues.remove(id.id)?;
+    k.ipc.objects -= 1;
     forget(k, &queue);
     k.wake(WaitKey::Messages(id));
     Ok(())

@@ -1,6 +1,7 @@
-//! System V inter-process communication (sysvipc(7)): the objects of three kinds and what they have in common: numbers, keys, owners,
-//! permissions.
+//! System V inter-process communication (sysvipc(7)): the objects of three kinds and what they have in
+//! common: numbers, keys, owners, permissions.
 
+pub(crate) mod limits;
 pub(crate) mod message;
 pub(crate) mod semaphore;
 pub(crate) mod shm;
@@ -8,6 +9,7 @@ pub(crate) mod shm;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use core::ops::Bound::{Excluded, Unbounded};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -46,7 +48,17 @@ pub(crate) struct ObjectId {
 pub(crate) struct Objects {
     pub segments: Table<shm::Segment>,
     pub sets: Table<semaphore::Set>,
+    /// How many semaphores all the sets have, and pages all the segments.
+    semaphores: usize,
+    pages: u64,
     pub queues: Table<message::Queue>,
+    pub limits: limits::Limits,
+}
+
+impl Objects {
+    fn len(&self) -> usize {
+        self.segments.len() + self.sets.len() + self.queues.len()
+    }
 }
 
 /// What is kept of the objects of all namespaces together.
@@ -55,11 +67,28 @@ pub(crate) struct Ipc {
     /// Segments by their files.
     files: BTreeMap<FileId, ObjectId>,
     undo: semaphore::Undo,
-    /// Number of semaphores.
+    /// Number of objects, and of semaphores.
+    objects: usize,
     semaphores: usize,
     /// Bytes and number of messages.
     message_bytes: u64,
     messages: u64,
+}
+
+impl Ipc {
+    /// What the kernel holds for objects beside messages, by kind, in bytes.
+    pub(crate) fn held(&self) -> [(&'static str, u64); 2] {
+        const OBJECT_COST: u64 = 384;
+        const SEMAPHORE_COST: u64 = size_of::<semaphore::Semaphore>() as u64;
+        let objects = self.objects as u64 * OBJECT_COST;
+        [
+            (
+                "System V objects",
+                objects + self.semaphores as u64 * SEMAPHORE_COST,
+            ),
+            ("adjustments of semaphores", self.undo.held()),
+        ]
+    }
 }
 
 /// Key, owner and permissions of an object.
@@ -183,7 +212,8 @@ pub(crate) trait Object {
     fn perm_mut(&mut self) -> &mut Perm;
 }
 
-/// The objects of one kind, by their place; numbers are given out in order, each one once until all have been.
+/// The objects of one kind, by their place; numbers are given out in order, each one once until all have
+/// been.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Table<T> {
     objects: BTreeMap<u32, T>,
@@ -221,6 +251,13 @@ impl<T: Object> Table<T> {
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (i32, &T)> {
         let objects = self.objects.iter();
         objects.map(|(&place, object)| (number(object.perm().seq, place), object))
+    }
+
+    /// The object behind a place: its own place and number.
+    pub(crate) fn behind(&self, last: Option<u32>) -> Option<(u32, i32, &T)> {
+        let from = last.map_or(Unbounded, Excluded);
+        let (&place, object) = self.objects.range((from, Unbounded)).next()?;
+        Some((place, number(object.perm().seq, place), object))
     }
 
     /// Adds an object: its number. `ENOSPC`.
@@ -291,8 +328,8 @@ impl<T: Object> Table<T> {
         self.objects.remove(&place).ok_or(Errno::EINVAL)
     }
 
-    /// What a key and flags stand for (`ipcget` of Linux): the number of an object, or `None`: one is to be made. `EEXIST`, `ENOENT`,
-    /// `EACCES`, and what `fits` says of the one that is there.
+    /// What a key and flags stand for (`ipcget` of Linux): the number of an object, or `None`: one is to be
+    /// made. `EEXIST`, `ENOENT`, `EACCES`, and what `fits` says of the one that is there.
     pub(crate) fn find(
         &self,
         cx: &Cx<'_, '_>,
@@ -347,12 +384,12 @@ pub(crate) fn objects_mut<'k>(cx: &'k mut Cx<'_, '_>) -> &'k mut Objects {
 
 /// A namespace has gone: nobody is in it, and none of its segments is attached.
 pub(crate) fn end_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, objects: Objects) {
+    k.ipc.objects -= objects.len();
     for segment in objects.segments.iter() {
         k.ipc.files.remove(&segment.file);
         crate::vfs::file::put(k, p, segment.file);
     }
-    let sets = objects.sets.iter();
-    k.ipc.semaphores -= sets.map(|set| set.semaphores.len()).sum::<usize>();
+    k.ipc.semaphores -= objects.semaphores;
     k.ipc.undo.forget_namespace(ns);
     for queue in objects.queues.iter() {
         message::forget(k, queue);
@@ -379,9 +416,17 @@ pub(crate) fn charged(k: &Kernel) -> u64 {
 /// Whether counts are sums of what is there; for invariant checks.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let (mut semaphores, mut messages, mut bytes) = (0, 0, 0);
-    for (_, objects) in k.ns.ipc_namespaces() {
+    for (ns, objects) in k.ns.ipc_namespaces() {
         let sets = objects.sets.iter();
-        semaphores += sets.map(|set| set.semaphores.len()).sum::<usize>();
+        let own = sets.map(|set| set.semaphores.len()).sum::<usize>();
+        if own != objects.semaphores {
+            return Err(format!("{ns:?} has {own} semaphores"));
+        }
+        let pages = objects.segments.iter().map(shm::Segment::pages);
+        if pages.sum::<u64>() != objects.pages {
+            return Err(format!("the pages of segments of {ns:?} are counted wrong"));
+        }
+        semaphores += own;
         messages += objects.queues.iter().map(message::Queue::len).sum::<u64>();
         let queues = objects.queues.iter();
         bytes += queues.map(message::Queue::counted).sum::<u64>();
@@ -391,6 +436,10 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         return Err(format!(
             "{counted:?} semaphores, messages and bytes are counted, not {semaphores}, {messages}, {bytes}"
         ));
+    }
+    let objects = k.ns.ipc_namespaces().map(|(_, objects)| objects.len());
+    if objects.sum::<usize>() != k.ipc.objects {
+        return Err(format!("{} objects are counted wrong", k.ipc.objects));
     }
     k.ipc.undo.check()?;
     shm::check(k)

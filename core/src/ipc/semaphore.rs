@@ -1,7 +1,7 @@
 //! Semaphore sets (semget(2), semop(2)).
 //!
-//! A call that cannot be made waits for the set, and is tried again as a whole whenever something in the set changes. What a process has
-//! to undo is kept by set and process.
+//! A call that cannot be made waits for the set, and is tried again as a whole whenever something in the set
+//! changes. What a process has to undo is kept by set and process.
 
 use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -63,6 +63,12 @@ pub(crate) struct Undo {
 }
 
 impl Undo {
+    /// Bytes that all adjustments take.
+    pub(super) fn held(&self) -> u64 {
+        const PROCESS_COST: u64 = 192;
+        self.processes.len() as u64 * PROCESS_COST + (self.count * size_of::<i32>()) as u64
+    }
+
     /// Takes out what a process has to undo in a set.
     fn take(&mut self, set: ObjectId, pid: u32) -> Option<Vec<i32>> {
         let adjustments = self.adjustments.remove(&(set, pid))?;
@@ -120,7 +126,9 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, count: u32, flags: u32) -> R
     if count == 0 {
         return Err(Errno::EINVAL);
     }
-    if cx.k.ipc.semaphores + count as usize > ALL_MAX {
+    let [_, all, _, sets] = super::objects(cx).limits.semaphores();
+    let own = super::objects(cx).semaphores as u64;
+    if cx.k.ipc.semaphores + count as usize > ALL_MAX || own + u64::from(count) > all {
         return Err(Errno::ENOSPC);
     }
     let set = Set {
@@ -129,14 +137,21 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, count: u32, flags: u32) -> R
         operated: 0,
         changed: super::seconds(cx.k),
     };
-    let id = super::objects_mut(cx).sets.add(set, SETS_MAX)?;
+    let id = super::objects_mut(cx)
+        .sets
+        .add(set, SETS_MAX.min(sets as usize))?;
+    super::objects_mut(cx).semaphores += count as usize;
+    cx.k.ipc.objects += 1;
     cx.k.ipc.semaphores += count as usize;
     Ok(id)
 }
 
 /// Removes a set; those who wait for it are told.
 pub(crate) fn remove(k: &mut Kernel, id: ObjectId) -> Result<(), Errno> {
-    let set = k.ns.ipc_mut(id.ns).sets.remove(id.id)?;
+    let objects = k.ns.ipc_mut(id.ns);
+    let set = objects.sets.remove(id.id)?;
+    objects.semaphores -= set.semaphores.len();
+    k.ipc.objects -= 1;
     k.ipc.semaphores -= set.semaphores.len();
     k.ipc.undo.forget(id, id);
     k.wake(WaitKey::Semaphores(id));
@@ -260,30 +275,35 @@ pub(crate) fn set_values(
 
 /// A process has ended or left its namespace: what it asked to be undone is.
 pub(crate) fn undo(k: &mut Kernel, tgid: u32) {
+    while undo_one(k, tgid) {}
+}
+
+/// The same for one set; `false` if there is none.
+pub(crate) fn undo_one(k: &mut Kernel, tgid: u32) -> bool {
     let now = super::seconds(k);
-    loop {
-        let first = ObjectId {
-            ns: NsId(0),
-            id: i32::MIN,
-        };
-        let mut own = k.ipc.undo.processes.range((tgid, first)..);
-        let next = own.next().filter(|&&(pid, _)| pid == tgid);
-        let Some(&(pid, id)) = next else {
-            return;
-        };
-        let Some(undo) = k.ipc.undo.take(id, pid) else {
-            return;
-        };
-        let Ok(set) = k.ns.ipc_mut(id.ns).sets.get_mut(id.id) else {
-            continue;
-        };
-        for (semaphore, adjustment) in set.semaphores.iter_mut().zip(undo) {
-            if adjustment != 0 {
-                let value = (semaphore.value + adjustment).clamp(0, VALUE_MAX);
-                *semaphore = Semaphore { value, pid };
-            }
+    let first = ObjectId {
+        ns: NsId(0),
+        id: i32::MIN,
+    };
+    let mut own = k.ipc.undo.processes.range((tgid, first)..);
+    let next = own.next().filter(|&&(pid, _)| pid == tgid);
+    let Some(&(pid, id)) = next else {
+        return false;
+    };
+    let Some(undo) = k.ipc.undo.take(id, pid) else {
+        return false;
+    };
+    k.steps.spend(8 + undo.len() as u64 / 32);
+    let Ok(set) = k.ns.ipc_mut(id.ns).sets.get_mut(id.id) else {
+        return true;
+    };
+    for (semaphore, adjustment) in set.semaphores.iter_mut().zip(undo) {
+        if adjustment != 0 {
+            let value = (semaphore.value + adjustment).clamp(0, VALUE_MAX);
+            *semaphore = Semaphore { value, pid };
         }
-        set.operated = now;
-        k.wake(WaitKey::Semaphores(id));
     }
+    set.operated = now;
+    k.wake(WaitKey::Semaphores(id));
+    true
 }

@@ -1,19 +1,20 @@
-//! Shared memory segments (shmget(2)): nameless files of the internal tmpfs, as shared anonymous mappings are. The segment has one
-//! reference on its file, every area that it is attached in another one: their number is what `shm_nattch` tells.
+//! Shared memory segments (shmget(2)): nameless files of the internal tmpfs, as shared anonymous mappings
+//! are. The segment has one reference on its file, every area that it is attached in another one: their
+//! number is what `shm_nattch` tells.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Object, ObjectId, Objects, Perm};
+use super::{Object, ObjectId, Objects, Perm, limits};
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::Cx;
 use crate::machine::SpaceId;
 use crate::mm::{shared, space};
-use crate::ns::{self, NsId};
+use crate::ns;
 use crate::port::Ports;
-use crate::vfs::{FileId, InodeRef, file, inode};
+use crate::vfs::{FileId, file, inode};
 
 /// Limits (`/proc/sys/kernel/shmmax`, `shmall` in pages, `shmmni`).
 pub(crate) const SIZE_MAX: u64 = u64::MAX - (1 << 24);
@@ -61,35 +62,34 @@ impl Segment {
 
 /// Pages of all segments of a namespace.
 pub(crate) fn pages(objects: &Objects) -> u64 {
-    objects.segments.iter().map(Segment::pages).sum()
+    objects.pages
 }
 
-/// Pages that hold something, of each segment of a namespace.
-pub(crate) fn resident(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId) -> Result<Vec<u64>, Errno> {
+/// Pages of a segment that hold something.
+pub(crate) fn resident(k: &mut Kernel, p: &mut Ports<'_>, segment: FileId) -> u64 {
     /// Of `st_blocks`.
     const BLOCK_SIZE: u64 = 512;
-    let files = k.ns.ipc(ns).segments.iter();
-    let inodes = files.filter_map(|segment| file::at(k, segment.file).inode);
-    let inodes: Vec<InodeRef> = inodes.collect();
-    let pages = inodes.into_iter().map(|inode| {
-        let attr = inode::attr(k, p, inode)?;
-        Ok(attr.blocks * BLOCK_SIZE / PAGE_SIZE)
-    });
-    pages.collect()
+    let attr = file::at(k, segment)
+        .inode
+        .map(|inode| inode::attr(k, p, inode));
+    let blocks = attr.and_then(Result::ok).map_or(0, |attr| attr.blocks);
+    blocks * BLOCK_SIZE / PAGE_SIZE
 }
 
 /// Makes a segment. `EINVAL`, `ENOSPC`, `ENOMEM`.
 pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, size: u64, flags: u32) -> Result<i32, Errno> {
-    if size == 0 || size > SIZE_MAX {
+    let objects = super::objects(cx);
+    let limits = &objects.limits;
+    if size == 0 || size > limits.get(limits::SEGMENT_SIZE) {
         return Err(Errno::EINVAL);
     }
+    let most = limits.get(limits::SEGMENTS).min(SEGMENTS_MAX as u64) as usize;
     let pages = size.div_ceil(PAGE_SIZE);
-    let objects = super::objects(cx);
     if pages.checked_mul(PAGE_SIZE).is_none()
         || self::pages(objects)
             .checked_add(pages)
-            .is_none_or(|sum| sum > PAGES_MAX)
-        || objects.segments.len() >= SEGMENTS_MAX
+            .is_none_or(|sum| sum > limits.get(limits::SEGMENT_PAGES))
+        || objects.segments.len() >= most
     {
         return Err(Errno::ENOSPC);
     }
@@ -114,6 +114,8 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, size: u64, flags: u32) -> Re
         Ok(id) => {
             let object = super::object(cx, id);
             cx.k.ipc.files.insert(file, object);
+            super::objects_mut(cx).pages += pages;
+            cx.k.ipc.objects += 1;
             Ok(id)
         }
         Err(errno) => {
@@ -136,7 +138,10 @@ pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) -> Result<
 }
 
 fn destroy(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) {
-    if let Ok(segment) = k.ns.ipc_mut(id.ns).segments.remove(id.id) {
+    let objects = k.ns.ipc_mut(id.ns);
+    if let Ok(segment) = objects.segments.remove(id.id) {
+        objects.pages -= segment.pages();
+        k.ipc.objects -= 1;
         k.ipc.files.remove(&segment.file);
         file::put(k, p, segment.file);
     }
@@ -147,8 +152,14 @@ pub(crate) fn of_file(k: &Kernel, file: FileId) -> Option<ObjectId> {
     k.ipc.files.get(&file).copied()
 }
 
-/// A reference on a file was given back, and others stay: a segment was detached. The last detach ends one that was removed, and may
-/// have kept a namespace.
+/// Whether a file is a segment that was removed and is attached only once more.
+pub(crate) fn is_last_attach(k: &Kernel, file: FileId) -> bool {
+    let segment = of_file(k, file).and_then(|id| k.ns.ipc(id.ns).segments.get(id.id).ok());
+    segment.is_some_and(|segment| segment.perm.mode & DESTROYED != 0 && segment.attaches(k) == 1)
+}
+
+/// A reference on a file was given back, and others stay: a segment was detached. The last detach ends one
+/// that was removed, and may have kept a namespace.
 pub(crate) fn reference_dropped(k: &mut Kernel, p: &mut Ports<'_>, file: FileId) {
     if k.ipc.files.is_empty() {
         return;
@@ -167,17 +178,20 @@ pub(crate) fn reference_dropped(k: &mut Kernel, p: &mut Ports<'_>, file: FileId)
         destroy(k, p, id);
     }
     if !k.ns.has_tasks(id.ns) {
+        k.ns.let_go(id.ns);
         ns::sweep(k, p);
     }
 }
 
-/// A process is about to leave a space: if nobody else uses it, the process was the last to detach what is attached there.
+/// A process is about to leave a space: if nobody else uses it, the process was the last to detach what is
+/// attached there.
 pub(crate) fn leaving(k: &mut Kernel, space: SpaceId, tgid: u32) {
     if k.ipc.files.is_empty() || space::users(k, space) > 1 {
         return;
     }
-    let areas = k.mm.space(space).vmas.values();
-    let segments = areas.filter_map(|vma| of_file(k, vma.file()?));
+    let areas = k.mm.mapped.memory(space);
+    let vmas = &k.mm.space(space).vmas;
+    let segments = areas.filter_map(|start| of_file(k, vmas.get(&start)?.file()?));
     let segments: Vec<ObjectId> = segments.collect();
     for id in segments {
         if let Ok(segment) = k.ns.ipc_mut(id.ns).segments.get_mut(id.id) {
@@ -186,13 +200,10 @@ pub(crate) fn leaving(k: &mut Kernel, space: SpaceId, tgid: u32) {
     }
 }
 
-/// The namespaces that attached segments keep.
-pub(crate) fn attached(k: &Kernel) -> impl Iterator<Item = NsId> + '_ {
-    let attached = |file| file::at(k, file).refs() > 1;
-    let files = k.ipc.files.iter();
-    files
-        .filter(move |&(&file, _)| attached(file))
-        .map(|(_, id)| id.ns)
+/// Whether a segment of these is attached, which keeps their namespace.
+pub(crate) fn is_attached(k: &Kernel, objects: &Objects) -> bool {
+    let mut segments = objects.segments.iter();
+    segments.any(|segment| file::at(k, segment.file).refs() > 1)
 }
 
 /// Files that segments hold; for invariant checks.

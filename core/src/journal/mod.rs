@@ -1,24 +1,28 @@
 //! The journal: a log of one run from which the run can be made again, on any host.
 //!
-//! A run is a function of the boot configuration, the ordered inputs, and what the ports answered. Guests write their memory without telling anybody,
-//! and directories of the host change, so the answers are recorded too: everything that a port call returns, in order. Image files are
-//! named by length and digest; their bytes are not in the journal, only the reads of them that failed.
+//! A run is a function of the boot configuration, the ordered inputs, and what the ports answered. Guests
+//! write their memory without telling anybody, and directories of the host change, so the answers are
+//! recorded too: everything that a port call returns, in order. Image files are named by length and digest;
+//! their bytes are not in the journal, only the reads of them that failed.
 //!
-//! * [`Recorder`] stands between a host and the kernel: it writes inputs, hands the kernel ports that note what they answer, and notes what came out
-//! * [`Replay`] reads a journal, runs a kernel on it without guests, and compares: outputs one by one, all port calls with their arguments (so every
-//!   byte that the kernel writes to guest memory), and the digest of the state
+//! * [`Recorder`] stands between a host and the kernel: it writes inputs, hands the kernel ports that note
+//!   what they answer, and notes what came out
+//! * [`Replay`] reads a journal, runs a kernel on it without guests, and compares: outputs one by one, all
+//!   port calls with their arguments (so every byte that the kernel writes to guest memory), and the digest
+//!   of the state
 //! * `wire` is how values are written, `stream` how the bytes are cut into chunks that are checked
 //!
 //! # Format
 //!
-//! Eight bytes [`MAGIC`], the version (`u32`, little-endian), then chunks: length of the payload (`u32`, 1 to [`CHUNK_MAX`]), a check sum (`u64`)
-//! over the number of the chunk and its payload, the payload. The payloads together are one stream of records: a [`Header`], then for
-//! the boot and each input a tag with the input, the answers of ports, the outputs, and a mark with digests; an end record is the last
-//! thing. A stream that stops before it was cut off. Numbers are LEB128, signed ones in zigzag form; registers are differences to the last
-//! ones of the same thread.
+//! Eight bytes [`MAGIC`], the version (`u32`, little-endian), then chunks: length of the payload (`u32`, 1 to
+//! [`CHUNK_MAX`]), a check sum (`u64`) over the number of the chunk and its payload, the payload. The
+//! payloads together are one stream of records: a [`Header`], then for the boot and each input a tag with the
+//! input, the answers of ports, the outputs, and a mark with digests; an end record is the last thing. A
+//! stream that stops before it was cut off. Numbers are LEB128, signed ones in zigzag form; registers are
+//! differences to the last ones of the same thread.
 //!
-//! A journal is not trusted by its reader: whatever is in it, reading ends in a value or a [`LogError`], and what is kept in memory is bounded by
-//! what was really read.
+//! A journal is not trusted by its reader: whatever is in it, reading ends in a value or a [`LogError`], and
+//! what is kept in memory is bounded by what was really read.
 
 mod play;
 mod ports;
@@ -41,7 +45,7 @@ use crate::event::{Now, Output};
 /// The first bytes of a journal.
 pub const MAGIC: [u8; 8] = *b"varvelog";
 /// The version of the format that is written and the only one that is read.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 6;
 /// Most bytes of payload that one chunk holds.
 pub const CHUNK_MAX: usize = 64 << 10;
 
@@ -100,6 +104,7 @@ mod tag {
     pub const EXCHANGE: u8 = 34;
     pub const IMAGE_FAILED: u8 = 35;
     pub const FILE_READ: u8 = 36;
+    pub const SETTLED: u8 = 37;
     pub const ROOT: u8 = 40;
     pub const LOOKUP: u8 = 41;
     pub const ATTR: u8 = 42;
@@ -130,6 +135,7 @@ mod tag {
             EXCHANGE => "an exchange of a futex word",
             IMAGE_FAILED => "a failed read of an image",
             FILE_READ => "a read of a host file",
+            SETTLED => "how many batches of outputs are in force",
             ROOT => "the root of a host tree",
             LOOKUP => "a look-up in a host directory",
             ATTR => "attributes of a host file",

@@ -8,16 +8,18 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
 
-use super::ports::{Blocks, Calls};
+use super::ports::{Blocks, Calls, Seen};
 use super::stream::{LogError, Reader, Source};
 use super::wire::{Inputs, Wire};
 use super::{Header, ImageNote, kind, kind_name, output_digest, tag};
 use crate::Kernel;
 use crate::abi::Errno;
-use crate::boot::BootError;
+use crate::boot::{BootError, Strace};
 use crate::event::{ExitStatus, Input, Now, Output};
 use crate::machine::{FrameNo, ImageId, ThreadId};
-use crate::port::{Block, HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, Xstate};
+use crate::port::{
+    Block, HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, WordOffset, Xstate,
+};
 
 /// Most characters of an output that a message shows.
 const SHOWN_MAX: usize = 400;
@@ -26,8 +28,9 @@ const PEEK_MAX: u32 = 16 << 20;
 
 /// A run that is made again from its journal.
 ///
-/// [`next`](Self::next) does one step: the boot first, then input after input. The kernel runs on the in-memory side of every port: memory, host trees
-/// and floating-point state answer out of the journal, image files are given by the caller.
+/// [`next`](Self::next) does one step: the boot first, then input after input. The kernel runs on the
+/// in-memory side of every port: memory, host trees and floating-point state answer out of the journal, image
+/// files are given by the caller.
 pub struct Replay<R> {
     header: Header,
     tape: RefCell<Tape<R>>,
@@ -118,6 +121,7 @@ struct Tape<R> {
     image_failure: Option<(u64, Errno)>,
     /// Files of host trees: length, and whether guests could map them.
     opened: BTreeMap<ImageId, (u64, bool)>,
+    seen: Seen,
 }
 
 enum Failure {
@@ -250,6 +254,7 @@ impl<R: Source> Replay<R> {
                 image_reads: 0,
                 image_failure: None,
                 opened: BTreeMap::new(),
+                seen: Seen::default(),
             }),
             kernel: None,
             number: 0,
@@ -258,6 +263,12 @@ impl<R: Source> Replay<R> {
             exit: None,
             ended: false,
         })
+    }
+
+    /// Traces the run, from its boot on, whether it was traced then or not.
+    pub fn trace(&mut self, strace: Strace) {
+        self.header.config.strace = Some(strace);
+        self.tape.get_mut().seen.on = true;
     }
 
     /// What the run started from.
@@ -280,7 +291,8 @@ impl<R: Source> Replay<R> {
         self.kernel.as_ref()
     }
 
-    /// Does one step on the given image files, which are those of [`Header::images`] by number. `None`: the run is over and all was equal.
+    /// Does one step on the given image files, which are those of [`Header::images`] by number. `None`: the
+    /// run is over and all was equal.
     ///
     /// # Errors
     /// The journal is damaged, or the run went another way. Nothing more can be done then.
@@ -402,6 +414,9 @@ impl<R: Source> Replay<R> {
         }
         for index in 0..self.outputs.len() {
             let output = &self.outputs[index];
+            if let Output::Strace { .. } = output {
+                continue;
+            }
             let reader = &mut self.tape.get_mut().reader;
             let found = reader.byte()?;
             if found != tag::OUTPUT {
@@ -442,7 +457,10 @@ impl<R: Source> Replay<R> {
             let recorded = tape.reader.byte()?;
             let what = format!(
                 "{} outputs, the log has a {} behind them",
-                self.outputs.len(),
+                self.outputs
+                    .iter()
+                    .filter(|output| !matches!(output, Output::Strace { .. }))
+                    .count(),
                 kind_name(recorded)
             );
             return Err(self.different(what));
@@ -487,7 +505,11 @@ impl<R: Source> Replay<R> {
     /// Calls into the kernel with ports that answer out of the journal.
     fn with<T>(&self, images: &dyn Images, call: impl FnOnce(&mut Ports<'_>) -> T) -> T {
         let tape = &self.tape;
-        tape.borrow_mut().image_reads = 0;
+        {
+            let mut tape = tape.borrow_mut();
+            tape.image_reads = 0;
+            tape.seen.clear();
+        }
         let size = self.header.xstate_size as usize;
         call(&mut Ports {
             memory: &mut PlayedMemory {
@@ -529,11 +551,13 @@ impl<R: Source> Memory for PlayedMemory<'_, R> {
         let tape = &mut *self.tape.borrow_mut();
         tape.calls.call(tag::READ, &[offset]);
         tape.bytes(tag::READ, buf);
+        tape.seen.read(offset, buf);
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
-        let calls = &mut self.tape.borrow_mut().calls;
-        calls.call_with(tag::WRITE, &[offset], data);
+        let tape = &mut *self.tape.borrow_mut();
+        tape.calls.call_with(tag::WRITE, &[offset], data);
+        tape.seen.wrote(offset, data);
     }
 
     fn zero(&mut self, offset: u64, len: u64) {
@@ -542,8 +566,9 @@ impl<R: Source> Memory for PlayedMemory<'_, R> {
     }
 
     fn copy(&mut self, to: u64, from: u64, len: u64) {
-        let calls = &mut self.tape.borrow_mut().calls;
-        calls.call(tag::COPY, &[to, from, len]);
+        let tape = &mut *self.tape.borrow_mut();
+        tape.calls.call(tag::COPY, &[to, from, len]);
+        tape.seen.copied(to, from, len);
     }
 
     fn discard(&mut self, first: FrameNo, count: u32) {
@@ -551,18 +576,28 @@ impl<R: Source> Memory for PlayedMemory<'_, R> {
         calls.call(tag::DISCARD, &[first.0.into(), count.into()]);
     }
 
-    fn load_u32(&self, offset: u64) -> u32 {
+    fn load_u32(&self, at: WordOffset) -> u32 {
         let tape = &mut *self.tape.borrow_mut();
-        tape.calls.call(tag::LOAD, &[offset]);
+        tape.calls.call(tag::LOAD, &[at.get()]);
         tape.value(tag::LOAD).unwrap_or(0)
     }
 
-    fn compare_exchange_u32(&mut self, offset: u64, old: u32, new: u32) -> u32 {
+    fn compare_exchange_u32(&mut self, at: WordOffset, old: u32, new: u32) -> u32 {
         let tape = &mut *self.tape.borrow_mut();
-        let args = [offset, old.into(), new.into()];
+        let args = [at.get(), old.into(), new.into()];
         tape.calls.call(tag::EXCHANGE, &args);
         // Who tries until it works comes to an end without an answer, too.
         tape.value(tag::EXCHANGE).unwrap_or(old)
+    }
+
+    fn settled(&self) -> u64 {
+        let tape = &mut *self.tape.borrow_mut();
+        tape.calls.call(tag::SETTLED, &[]);
+        tape.value(tag::SETTLED).unwrap_or(0)
+    }
+
+    fn glance(&self, offset: u64, buf: &mut [u8], written: bool) -> bool {
+        self.tape.borrow().seen.glance(offset, buf, written)
     }
 }
 
@@ -635,7 +670,18 @@ impl<R: Source> Block for PlayedBlock<'_, R> {
             }
             Ok(result)
         });
-        result.unwrap_or(Err(Errno::EIO))
+        let result = result.unwrap_or(Err(Errno::EIO));
+        if result.is_ok() {
+            tape.seen.read_file(self.id, offset, buf);
+        }
+        result
+    }
+
+    fn glance(&self, offset: u64, buf: &mut [u8]) -> bool {
+        match self.file {
+            Some(file) => file.read_at(offset, buf).is_ok(),
+            None => self.tape.borrow().seen.glance_file(self.id, offset, buf),
+        }
     }
 
     fn slice(&self) -> Option<&[u8]> {

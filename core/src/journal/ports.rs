@@ -1,6 +1,7 @@
 //! What the recording and the replaying ports share.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::cell::OnceCell;
 use core::hash::Hasher;
 
@@ -32,7 +33,111 @@ impl Calls {
     }
 }
 
-/// Blocks that stand in for those of images. The port gives out references to them, so they are made on first use and stay.
+/// What the kernel read and wrote during one input, for people who look on: all that a replay has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Somebody looks on.
+    pub on: bool,
+    reads: Vec<(u64, Vec<u8>)>,
+    writes: Vec<(u64, Vec<u8>)>,
+    /// Parts of files, by image and offset.
+    files: Vec<(ImageId, u64, Vec<u8>)>,
+}
+
+impl Seen {
+    /// Bytes that are kept of a piece, and pieces of each kind.
+    const PIECE_MAX: usize = 4096;
+    const PIECES_MAX: usize = 1024;
+
+    pub(crate) fn new(on: bool) -> Seen {
+        Seen {
+            on,
+            ..Seen::default()
+        }
+    }
+
+    /// The next input begins.
+    pub(crate) fn clear(&mut self) {
+        self.reads.clear();
+        self.writes.clear();
+        self.files.clear();
+    }
+
+    pub(crate) fn read(&mut self, offset: u64, bytes: &[u8]) {
+        if self.on && self.reads.len() < Self::PIECES_MAX {
+            let bytes = &bytes[..bytes.len().min(Self::PIECE_MAX)];
+            self.reads.push((offset, bytes.to_vec()));
+        }
+    }
+
+    pub(crate) fn wrote(&mut self, offset: u64, bytes: &[u8]) {
+        if self.on && self.writes.len() < Self::PIECES_MAX {
+            let bytes = &bytes[..bytes.len().min(Self::PIECE_MAX)];
+            self.writes.push((offset, bytes.to_vec()));
+        }
+    }
+
+    /// Bytes that were copied are known if they were known before.
+    pub(crate) fn copied(&mut self, to: u64, from: u64, len: u64) {
+        if !self.on {
+            return;
+        }
+        let mut bytes = alloc::vec![0; len.min(Self::PIECE_MAX as u64) as usize];
+        if self.glance(from, &mut bytes, true) {
+            self.wrote(to, &bytes);
+        }
+    }
+
+    pub(crate) fn read_file(&mut self, image: ImageId, offset: u64, bytes: &[u8]) {
+        if self.on && self.files.len() < Self::PIECES_MAX {
+            let bytes = &bytes[..bytes.len().min(Self::PIECE_MAX)];
+            self.files.push((image, offset, bytes.to_vec()));
+        }
+    }
+
+    /// See [`Memory::glance`](crate::port::Memory::glance).
+    pub(crate) fn glance(&self, offset: u64, buf: &mut [u8], written: bool) -> bool {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let hit =
+                |piece: &&(u64, Vec<u8>)| at >= piece.0 && at - piece.0 < piece.1.len() as u64;
+            let read = self.reads.iter().find(hit);
+            let wrote = self.writes.iter().rev().find(hit);
+            let found = match written {
+                true => wrote.or(read),
+                false => read.or(wrote),
+            };
+            let Some((start, bytes)) = found else {
+                return false;
+            };
+            let part = &bytes[(at - start) as usize..];
+            let len = part.len().min(buf.len() - done);
+            buf[done..done + len].copy_from_slice(&part[..len]);
+            done += len;
+        }
+        true
+    }
+
+    /// The bytes of a part of a file, if that was read.
+    pub(crate) fn glance_file(&self, image: ImageId, offset: u64, buf: &mut [u8]) -> bool {
+        let found = self.files.iter().find(|(of, start, bytes)| {
+            let end = start + bytes.len() as u64;
+            *of == image && offset >= *start && offset + buf.len() as u64 <= end
+        });
+        match found {
+            Some((_, start, bytes)) => {
+                let skip = (offset - start) as usize;
+                buf.copy_from_slice(&bytes[skip..skip + buf.len()]);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Blocks that stand in for those of images. The port gives out references to them, so they are made on first
+/// use and stay.
 pub(crate) struct Blocks<B> {
     first: OnceCell<Box<Entry<B>>>,
 }

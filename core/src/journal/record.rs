@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use super::ports::{Blocks, Calls};
+use super::ports::{Blocks, Calls, Seen};
 use super::stream::{Sink, Writer};
 use super::wire::{Inputs, Wire};
 use super::{Header, kind, output_digest, tag};
@@ -12,12 +12,15 @@ use crate::abi::Errno;
 use crate::boot::BootError;
 use crate::event::{Input, Now, Output};
 use crate::machine::{FrameNo, ImageId, ThreadId};
-use crate::port::{Block, HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, Xstate};
+use crate::port::{
+    Block, HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, WordOffset, Xstate,
+};
 
 /// Writes the journal of a run.
 ///
-/// A host calls [`boot`](Self::boot) instead of [`Kernel::boot`] and [`handle`](Self::handle) instead of [`Kernel::handle`], shows every output that
-/// it drains to [`output`](Self::output), and says when it has drained them all ([`settled`](Self::settled)).
+/// A host calls [`boot`](Self::boot) instead of [`Kernel::boot`] and [`handle`](Self::handle) instead of
+/// [`Kernel::handle`], shows every output that it drains to [`output`](Self::output), and says when it has
+/// drained them all ([`settled`](Self::settled)).
 #[derive(Clone, Debug)]
 pub struct Recorder<S> {
     tape: RefCell<Tape<S>>,
@@ -36,6 +39,7 @@ struct Tape<S> {
     images: u32,
     /// Reads of them during this input.
     image_reads: u64,
+    seen: Seen,
 }
 
 impl<S: Sink> Tape<S> {
@@ -47,7 +51,8 @@ impl<S: Sink> Tape<S> {
 }
 
 impl<S: Sink> Recorder<S> {
-    /// Boots a kernel and begins its journal. Where the kernel cannot start the journal says so and is complete.
+    /// Boots a kernel and begins its journal. Where the kernel cannot start the journal says so and is
+    /// complete.
     pub fn boot(
         sink: S,
         header: &Header,
@@ -61,6 +66,7 @@ impl<S: Sink> Recorder<S> {
                 calls: Calls::default(),
                 images: header.images.len() as u32,
                 image_reads: 0,
+                seen: Seen::new(header.config.strace.is_some()),
             }),
             inputs: Inputs::new(header.booted),
             number: 0,
@@ -128,6 +134,9 @@ impl<S: Sink> Recorder<S> {
 
     /// Sees an output that was drained.
     pub fn output(&mut self, output: &Output) {
+        if let Output::Strace { .. } = output {
+            return;
+        }
         let writer = &mut self.tape.get_mut().writer;
         writer.byte(tag::OUTPUT);
         writer.byte(kind(output).0);
@@ -168,7 +177,11 @@ impl<S: Sink> Recorder<S> {
     /// Calls into the kernel with ports that note what they answer.
     fn with<T>(&mut self, ports: &mut Ports<'_>, call: impl FnOnce(&mut Ports<'_>) -> T) -> T {
         let tape = &self.tape;
-        tape.borrow_mut().image_reads = 0;
+        {
+            let mut tape = tape.borrow_mut();
+            tape.image_reads = 0;
+            tape.seen.clear();
+        }
         let images: &dyn Images = ports.images;
         let mut memory = RecordedMemory {
             inner: &mut *ports.memory,
@@ -213,11 +226,13 @@ impl<S: Sink> Memory for RecordedMemory<'_, S> {
         tape.calls.call(tag::READ, &[offset]);
         tape.writer.byte(tag::READ);
         tape.writer.bytes(buf);
+        tape.seen.read(offset, buf);
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
-        let calls = &mut self.tape.borrow_mut().calls;
-        calls.call_with(tag::WRITE, &[offset], data);
+        let tape = &mut *self.tape.borrow_mut();
+        tape.calls.call_with(tag::WRITE, &[offset], data);
+        tape.seen.wrote(offset, data);
         self.inner.write(offset, data);
     }
 
@@ -228,8 +243,9 @@ impl<S: Sink> Memory for RecordedMemory<'_, S> {
     }
 
     fn copy(&mut self, to: u64, from: u64, len: u64) {
-        let calls = &mut self.tape.borrow_mut().calls;
-        calls.call(tag::COPY, &[to, from, len]);
+        let tape = &mut *self.tape.borrow_mut();
+        tape.calls.call(tag::COPY, &[to, from, len]);
+        tape.seen.copied(to, from, len);
         self.inner.copy(to, from, len);
     }
 
@@ -239,21 +255,35 @@ impl<S: Sink> Memory for RecordedMemory<'_, S> {
         self.inner.discard(first, count);
     }
 
-    fn load_u32(&self, offset: u64) -> u32 {
-        let value = self.inner.load_u32(offset);
+    fn load_u32(&self, at: WordOffset) -> u32 {
+        let value = self.inner.load_u32(at);
         let mut tape = self.tape.borrow_mut();
-        tape.calls.call(tag::LOAD, &[offset]);
+        tape.calls.call(tag::LOAD, &[at.get()]);
         tape.answer(tag::LOAD, &value);
         value
     }
 
-    fn compare_exchange_u32(&mut self, offset: u64, old: u32, new: u32) -> u32 {
-        let found = self.inner.compare_exchange_u32(offset, old, new);
+    fn compare_exchange_u32(&mut self, at: WordOffset, old: u32, new: u32) -> u32 {
+        let found = self.inner.compare_exchange_u32(at, old, new);
         let mut tape = self.tape.borrow_mut();
-        let args = [offset, old.into(), new.into()];
+        let args = [at.get(), old.into(), new.into()];
         tape.calls.call(tag::EXCHANGE, &args);
         tape.answer(tag::EXCHANGE, &found);
         found
+    }
+
+    fn settled(&self) -> u64 {
+        let batch = self.inner.settled();
+        let mut tape = self.tape.borrow_mut();
+        tape.calls.call(tag::SETTLED, &[]);
+        tape.answer(tag::SETTLED, &batch);
+        batch
+    }
+
+    fn glance(&self, offset: u64, buf: &mut [u8], written: bool) -> bool {
+        // What the kernel did not look at (a call failed before) can still be shown now; a replay cannot.
+        self.tape.borrow().seen.glance(offset, buf, written)
+            || self.inner.glance(offset, buf, written)
     }
 }
 
@@ -308,8 +338,19 @@ impl<S: Sink> Block for RecordedBlock<'_, S> {
         tape.answer(tag::FILE_READ, &result);
         if result.is_ok() {
             tape.writer.bytes(buf);
+            tape.seen.read_file(self.id, offset, buf);
         }
         result
+    }
+
+    fn glance(&self, offset: u64, buf: &mut [u8]) -> bool {
+        match self.given {
+            true => self.inner.read_at(offset, buf).is_ok(),
+            false => {
+                self.tape.borrow().seen.glance_file(self.id, offset, buf)
+                    || self.inner.glance(offset, buf)
+            }
+        }
     }
 
     fn slice(&self) -> Option<&[u8]> {

@@ -63,6 +63,7 @@ fn header() -> Header {
         booted: Now {
             mono: 5,
             real: u64::MAX,
+            spent: 0,
         },
         images: vec![ImageNote {
             name: b"/x/y.img".to_vec(),
@@ -112,6 +113,7 @@ fn inputs() -> Vec<Input> {
         trap(1, Trap::Exception(exception)),
         trap(2, Trap::Interrupted),
         trap(2, Trap::Lost),
+        trap(3, Trap::Crowded),
         // As large as several chunks.
         completed(Ok(HostResult::Data(vec![7; 3 * CHUNK_MAX + 1]))),
         completed(Ok(HostResult::Data(Vec::new()))),
@@ -141,6 +143,7 @@ fn what_is_written_is_read_back() {
     let now = |index: u64| Now {
         mono: index * 1000 % 7000,
         real: u64::MAX - index,
+        spent: index * 77,
     };
     for (index, input) in inputs().iter().enumerate() {
         written.put(&mut writer, now(index as u64), input);
@@ -274,8 +277,8 @@ fn sealed(payload: &[u8]) -> Vec<u8> {
     writer.finish()
 }
 
-/// Whoever can write to a log can give it the right check sums. Then what it says is something else, and that is found, unless it is about bytes that
-/// the kernel read and did not look at.
+/// Whoever can write to a log can give it the right check sums. Then what it says is something else, and that
+/// is found, unless it is about bytes that the kernel read and did not look at.
 #[test]
 fn a_forged_log_ends_in_an_error() {
     let (_, log) = record(1);

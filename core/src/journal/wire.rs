@@ -211,16 +211,16 @@ narrow! {
     i32: signed "a number of more than 32 bits";
 }
 
-/// Structures field by field, in this order.
+/// Structures field by field, in this order, but for one that is no part of a run.
 macro_rules! structures {
-    ($($type:ident { $($field:tt),* })*) => {
+    ($($type:ident { $($field:tt),* } $([without $left:ident])?)*) => {
         $(impl Wire for $type {
             fn put<S: Sink>(&self, to: &mut Writer<S>) {
                 $(self.$field.put(to);)*
             }
 
             fn get<R: Source>(from: &mut Reader<R>) -> Result<$type, LogError> {
-                Ok($type { $($field: Wire::get(from)?),* })
+                Ok($type { $($field: Wire::get(from)?,)* $($left: Default::default())? })
             }
         })*
     };
@@ -232,15 +232,15 @@ structures! {
     ImageId { 0 }
     OpId { 0 }
     NodeId { 0 }
-    Now { mono, real }
+    Now { mono, real, spent }
     Exception { signal, code, addr }
-    NodeAttr { mode, uid, gid, nlink, size, rdev, dev, ino, mtime }
+    NodeAttr { mode, uid, gid, nlink, size, rdev, dev, ino, mtime, acl }
     NodeEntry { name, kind }
     MergedIndex { image, digests }
     Tree { layers, read_only, upper_limit, index }
     Mount { target, source, tree, mode }
     ImageNote { name, len, sha256, mapped, mappable }
-    BootConfig { root, mounts, init, env, cwd, user, capabilities, hostname, seed, cpus, stdio, strace, cpuinfo, vdso, memory_limit, threads_max }
+    BootConfig { root, mounts, init, env, cwd, user, capabilities, hostname, seed, cpus, stdio, cpuinfo, vdso, memory_limit, threads_max } [without strace]
     Header { varve, platform, config, booted, images, frames, xstate_size, digest_every }
 }
 
@@ -374,6 +374,10 @@ impl Wire for Init {
                 to.byte(0);
                 args.put(to);
             }
+            Init::Supervised { args } => {
+                to.byte(2);
+                args.put(to);
+            }
             Init::Bare { addr, len } => {
                 to.byte(1);
                 addr.put(to);
@@ -398,6 +402,9 @@ impl Wire for Init {
                     false => Err(from.wrong("memory of the first task")),
                 }
             }
+            2 => Ok(Init::Supervised {
+                args: from.value()?,
+            }),
             _ => Err(from.wrong("a kind of first program")),
         }
     }
@@ -531,6 +538,7 @@ impl Wire for Trap {
             }
             Trap::Interrupted => to.byte(6),
             Trap::Lost => to.byte(7),
+            Trap::Crowded => to.byte(8),
         }
     }
 
@@ -550,6 +558,7 @@ impl Wire for Trap {
             }
             6 => return Ok(Trap::Interrupted),
             7 => return Ok(Trap::Lost),
+            8 => return Ok(Trap::Crowded),
             _ => return Err(from.wrong("a kind of trap")),
         };
         let addr = from.value()?;
@@ -579,6 +588,7 @@ impl Inputs {
         // The difference between the clocks changes little.
         let ahead = |now: Now| now.real.wrapping_sub(now.mono);
         to.signed(ahead(now).wrapping_sub(ahead(last)) as i64);
+        to.number(now.spent);
         self.last = now;
     }
 
@@ -587,7 +597,8 @@ impl Inputs {
         let mono = last.mono.wrapping_add(from.signed()? as u64);
         let ahead = last.real.wrapping_sub(last.mono);
         let real = ahead.wrapping_add(from.signed()? as u64).wrapping_add(mono);
-        self.last = Now { mono, real };
+        let spent = from.number()?;
+        self.last = Now { mono, real, spent };
         Ok(self.last)
     }
 

@@ -1,5 +1,6 @@
 //! What a system call's handler works with: the kernel, the ports and the task that calls.
 
+use super::steps::STEPS;
 use super::*;
 
 /// What a system call handler works with: the kernel, the ports, and who is calling.
@@ -61,21 +62,44 @@ impl<'p> Cx<'_, 'p> {
         self.now().mono >= entered.saturating_add(timeout)
     }
 
-    /// Leaves a long call, so that others get on, and comes back to it with this progress. A handler that runs meanwhile lets it start over.
+    /// Leaves a long call, so that others get on, and comes back to it with this progress. A handler that
+    /// runs meanwhile lets it start over.
     pub(crate) fn pause(&mut self, progress: u64) -> SysResult {
         self.call().progress = progress;
         self.others_first().restart(Restart::Always).into()
     }
 
+    /// The same for calls that signals do not interrupt, but for deadly ones.
+    pub(crate) fn give_way(&mut self, progress: u64) -> Stop {
+        self.call().progress = progress;
+        let mut wait = self.others_first();
+        wait.killable = true;
+        Stop::Block(wait)
+    }
+
+    /// Counts work on many things: see [`steps`](super::steps).
+    pub(crate) fn spend(&mut self, steps: u64) {
+        self.k.steps.spend(steps);
+    }
+
+    /// Whether the steps of this input are used up.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.k.steps.left() == 0
+    }
+
     /// A wait that is over as soon as others had the kernel.
-    pub(crate) fn others_first(&self) -> Wait {
+    pub(crate) fn others_first(&mut self) -> Wait {
+        // A piece takes about as long, whatever was counted of it.
+        let left = self.k.steps.left();
+        self.spend(left.min(STEPS / 2));
         let later = self.now().mono.saturating_add(1);
         Wait::on(WaitKey::Signal(self.thread)).until(Some(later))
     }
 
-    /// Asks the host for an operation and blocks until it has ended; then gives its result. Called again when the handler is run
-    /// again. A signal makes the host give the operation up, but the call is not interrupted before the host has said what became of
-    /// it: bytes may have been moved already. `EINTR` of an operation that was given up never reaches the caller.
+    /// Asks the host for an operation and blocks until it has ended; then gives its result. Called again when
+    /// the handler is run again. A signal makes the host give the operation up, but the call is not
+    /// interrupted before the host has said what became of it: bytes may have been moved already. `EINTR` of
+    /// an operation that was given up never reaches the caller.
     pub(crate) fn host(&mut self, call: HostCall) -> Result<HostResult, Stop> {
         let interrupted = signal::interrupts(self.k, self.thread, false);
         if let Some(op) = self.call().op {
@@ -97,8 +121,7 @@ impl<'p> Cx<'_, 'p> {
                 }
             }
         }
-        let op = OpId(self.k.ops.next);
-        self.k.ops.next += 1;
+        let op = self.k.ops.start(&call);
         let thread = self.thread;
         self.k.emit(Output::Host { op, thread, call });
         let call = self.call();
@@ -120,33 +143,88 @@ impl<'p> Cx<'_, 'p> {
             let call = self.call();
             (call.number, call.args)
         };
-        if self.k.system.strace && self.call().trace.is_none() {
-            let trace = syscall::strace::enter(self, number, &args);
-            self.call().trace = Some(trace);
+        if self.k.system.strace.0.is_some() {
+            self.begin_trace(number, &args);
         }
+        self.call().walks = 0;
         let result = syscall::dispatch(self, number, &args);
         let thread = self.thread;
+        if self.k.tape.0.is_some() {
+            self.keep_trace();
+        }
+        if !matches!(result, Err(Stop::Errno(Errno::LATER))) {
+            crate::vfs::walk::forget(self.k, self.p, thread);
+            crate::mm::fork::abandon(self.k, self.p, thread);
+            crate::vfs::fdtable::abandon_copy(self.k, self.p, thread);
+            if !matches!(result, Err(Stop::Block(_))) {
+                crate::vfs::mount::job::abandon(self.k, self.p, thread);
+                crate::mm::fork::let_go(self.k, thread);
+            }
+        }
         match result {
             Ok(value) => {
                 self.task_mut().io.count(number, value);
                 self.finish_call(value);
             }
+            // A walk of a path, deep inside the handler, has used up its steps.
+            Err(Stop::Errno(Errno::LATER)) => {
+                let mut wait = self.others_first();
+                wait.killable = true;
+                self.stop_for(wait);
+            }
             Err(Stop::Errno(errno)) => self.finish_call(errno.as_result()),
             Err(Stop::Done) => {
-                if let Some(trace) = self.k.abandon_call(thread).and_then(|call| call.trace) {
-                    syscall::strace::exit(self, number, &args, trace, None);
+                if let Some(mut call) = self.k.abandon_call(thread) {
+                    self.k.release_files(self.p, &call);
+                    if let Some(trace) = call.trace.0.take() {
+                        let result = syscall::strace::result_of_done(self, number);
+                        syscall::strace::exit(self, &call, *trace, result);
+                    }
                 }
             }
-            Err(Stop::Block(wait)) => {
-                let under_way = self.call().op.is_some();
-                if !under_way && signal::interrupts(self.k, thread, wait.killable) {
-                    let task = self.task_mut();
-                    task.interrupted = task.call.take().map(|call| (call, wait.restart));
-                    // settle() delivers the signal and decides between EINTR and restart.
-                } else {
-                    self.k.park(thread, wait);
-                }
-            }
+            Err(Stop::Block(wait)) => self.stop_for(wait),
+        }
+    }
+
+    /// Begins to trace the current call, or goes on with it.
+    fn begin_trace(&mut self, number: u64, args: &[u64; 6]) {
+        if self.call().trace.0.is_none() {
+            self.call().trace.0 = syscall::strace::enter(self, number, args);
+        } else if let Some(trace) = &mut self.call().trace.0
+            && let Some(tape) = &mut trace.tape
+        {
+            tape.rewind();
+        }
+        let trace = self.call().trace.0.as_mut();
+        self.k.tape.0 = trace.and_then(|trace| trace.tape.take());
+    }
+
+    /// Puts back what the handler has read and written.
+    fn keep_trace(&mut self) {
+        let thread = self.thread;
+        let mut tape = self.k.tape.0.take();
+        if let Some(tape) = &mut tape {
+            tape.resolve(self.p);
+        }
+        let task = self.k.tasks.get_mut(thread);
+        let call = task.and_then(|task| task.call.as_mut());
+        if let Some(trace) = call.and_then(|call| call.trace.0.as_mut()) {
+            trace.tape = tape;
+        }
+    }
+
+    /// Parks the task, unless a signal ends the wait at once.
+    fn stop_for(&mut self, wait: Wait) {
+        let thread = self.thread;
+        self.keep_files();
+        let under_way = self.call().op.is_some();
+        if !under_way && signal::interrupts(self.k, thread, wait.killable) {
+            crate::vfs::lock::leave(self.k, thread);
+            let task = self.task_mut();
+            task.interrupted = task.call.take().map(|call| (call, wait.restart));
+            // settle() delivers the signal and decides between EINTR and restart.
+        } else {
+            self.k.park(thread, wait);
         }
     }
 
@@ -167,8 +245,8 @@ impl<'p> Cx<'_, 'p> {
         }
     }
 
-    /// Ends a call that the task is no longer in (it was interrupted) with a value for the program. A signal mask that was set for the call
-    /// alone holds until the handler has been entered.
+    /// Ends a call that the task is no longer in (it was interrupted) with a value for the program. A signal
+    /// mask that was set for the call alone holds until the handler has been entered.
     pub(crate) fn end_call(&mut self, mut call: Call, value: u64) {
         if let Some(mask) = call.saved_mask {
             self.task_mut().saved_mask = Some(mask);
@@ -178,12 +256,29 @@ impl<'p> Cx<'_, 'p> {
             self.k.abandon_op(op);
         }
         self.task_mut().regs.rax = value;
-        if let Some(trace) = call.trace {
-            syscall::strace::exit(self, call.number, &call.args, trace, Some(value));
+        self.k.release_files(self.p, &call);
+        if let Some(trace) = call.trace.0.take() {
+            syscall::strace::exit(self, &call, *trace, Some(value));
         }
     }
 
-    /// Goes back into a call that a signal without a handler interrupted: it keeps its entry time and progress.
+    /// Takes references on the files that the current call works on, because it waits now.
+    fn keep_files(&mut self) {
+        if self.call().files.kept {
+            return;
+        }
+        let mut found = core::mem::take(&mut self.call().files.found);
+        let table = self.fds();
+        // What the handler itself closed is not looked for again.
+        found.retain(|(fd, file)| table.get(*fd).is_some_and(|slot| slot.file == *file));
+        for &(_, file) in &found {
+            crate::vfs::file::get(self.k, file);
+        }
+        self.call().files = CallFiles { found, kept: true };
+    }
+
+    /// Goes back into a call that a signal without a handler interrupted: it keeps its entry time and
+    /// progress.
     pub(crate) fn resume_call(&mut self, call: Call) {
         self.task_mut().call = Some(call);
         self.run_call();

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use core::ops::Deref;
 
+use super::gaps::Gaps;
 use super::vma::{VmFlags, Vma};
 use crate::machine::Prot;
 
@@ -19,6 +20,8 @@ pub(crate) struct Sizes {
     pub code: u64,
     /// Locked memory (`VmLck`, `RLIMIT_MEMLOCK`).
     pub locked: u64,
+    /// Sealed memory (mseal(2)).
+    pub sealed: u64,
 }
 
 impl Sizes {
@@ -32,6 +35,7 @@ impl Sizes {
             stack: if_so(stack),
             code: if_so(vma.prot.contains(Prot::EXEC) && !vma.prot.contains(Prot::WRITE) && !stack),
             locked: if_so(vma.flags.contains(VmFlags::LOCKED)),
+            sealed: if_so(vma.flags.contains(VmFlags::SEALED)),
         }
     }
 
@@ -42,14 +46,17 @@ impl Sizes {
             stack: each(self.stack, other.stack),
             code: each(self.code, other.code),
             locked: each(self.locked, other.locked),
+            sealed: each(self.sealed, other.sealed),
         }
     }
 }
 
-/// Areas by their starts. They are read as the map that they are; changes go through here, because sums are kept.
+/// Areas by their starts. They are read as the map that they are; changes go through here, because sums are
+/// kept.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Areas {
     map: BTreeMap<u64, Vma>,
+    gaps: Gaps,
     sizes: Sizes,
     /// Most bytes that there have been (`VmPeak`).
     peak: u64,
@@ -70,21 +77,46 @@ impl Areas {
         self.sizes = self.sizes.zip(Sizes::of(start, &vma), |a, b| a + b);
         self.peak = self.peak.max(self.sizes.total);
         self.map.insert(start, vma);
+        self.gaps.added(&self.map, start, vma.end);
     }
 
     pub(crate) fn remove(&mut self, start: u64) -> Option<Vma> {
         let old = self.map.remove(&start)?;
         self.sizes = self.sizes.zip(Sizes::of(start, &old), |a, b| a - b);
+        self.gaps.removed(&self.map, start, old.end);
         Some(old)
     }
 
-    /// Changes the area that starts there, if there is one.
+    /// Changes what the area is that starts there, if there is one, but not its end.
     pub(crate) fn change(&mut self, start: u64, change: impl FnOnce(&mut Vma)) {
-        if let Some(&vma) = self.map.get(&start) {
-            let mut vma = vma;
-            change(&mut vma);
-            self.insert(start, vma);
+        if let Some(vma) = self.map.get_mut(&start) {
+            let old = Sizes::of(start, vma);
+            change(vma);
+            self.sizes = self.sizes.zip(old, |a, b| a - b);
+            self.sizes = self.sizes.zip(Sizes::of(start, vma), |a, b| a + b);
         }
+    }
+
+    /// The end of the highest gap of `len` bytes or more below an address, or else the start of the lowest
+    /// area there.
+    pub(super) fn highest_gap(&self, len: u64, from: u64) -> u64 {
+        self.gaps.highest(&self.map, len, from)
+    }
+
+    /// The start of the lowest gap of `len` bytes or more from an address on, or else the end of the highest
+    /// area.
+    pub(super) fn lowest_gap(&self, len: u64, from: u64) -> u64 {
+        self.gaps.lowest(&self.map, len, from)
+    }
+
+    /// Whether the gaps are known rightly. For the check of invariants.
+    pub(crate) fn knows_its_gaps(&self) -> bool {
+        self.gaps.is_right(&self.map)
+    }
+
+    /// The areas alone.
+    pub(super) fn into_map(self) -> BTreeMap<u64, Vma> {
+        self.map
     }
 
     pub(crate) fn sizes(&self) -> Sizes {

@@ -4,14 +4,15 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
+use super::shared;
 use super::space::Space;
 use crate::Kernel;
 use crate::abi::{PAGE_SIZE, TASK_SIZE};
 use crate::machine::{FrameNo, Prot};
 use crate::vfs::filesystem::Filesystem;
 
-/// Whether frames have as many references as page tables and files hold, and whether areas and page tables agree. Valid between two
-/// inputs. The text says what does not.
+/// Whether frames have as many references as page tables and files hold, and whether areas and page tables
+/// agree. Valid between two inputs. The text says what does not.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let mut held: BTreeMap<FrameNo, u32> = BTreeMap::new();
     for fs in &k.vfs.filesystems {
@@ -31,6 +32,12 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             }
         }
     }
+    for frame in k.mm.ended.iter().flat_map(|remains| remains.frames()) {
+        *held.entry(frame).or_default() += 1;
+    }
+    for frame in k.mm.frames.left_for_later() {
+        *held.entry(frame).or_default() += 1;
+    }
     for (frame, &count) in &held {
         let kept = k.mm.frames.count(*frame);
         if kept != count {
@@ -42,19 +49,23 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         return Err(format!("{used} frames are in use, {} are held", held.len()));
     }
     k.mm.frames.check()?;
-    let tables: u64 =
-        k.mm.spaces
-            .values()
-            .map(|space| space.pages.table_bytes())
-            .sum();
-    let held = tables + crate::ipc::charged(k) + k.mm.objects;
+    let held = k.mm.table_bytes() + crate::ipc::charged(k) + k.mm.objects;
     let charged = k.mm.frames.charged();
     let counted: u64 = k.mm.spaces.values().map(|space| space.counted()).sum();
+    let counted = counted
+        + k.mm
+            .ended
+            .iter()
+            .map(|remains| remains.counted)
+            .sum::<u64>();
     if counted != k.mm.areas || !k.vfs.is_counted() {
         return Err("areas or inodes are not counted rightly".into());
     }
     if held != charged || !k.vfs.pipes.is_charged() {
         return Err(format!("{charged} bytes are charged, {held} are held"));
+    }
+    if !super::mapped::is_right(k) {
+        return Err("areas of files are not known rightly".into());
     }
     for (id, space) in &k.mm.spaces {
         areas(space).map_err(|text| format!("{id:?}: {text}"))?;
@@ -64,6 +75,8 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             .iter()
             .filter(|task| task.space == *id && !task.exited)
             .count();
+        let copies = k.mm.copies.values().filter(|copy| copy.child == *id);
+        let users = users + copies.count();
         if space.users() as usize != users {
             return Err(format!(
                 "{id:?} has {} users, {users} tasks run in it",
@@ -92,7 +105,7 @@ fn areas(space: &Space) -> Result<(), String> {
         }
         before = vma.end;
     }
-    if !space.knows_its_gaps() {
+    if !space.vmas.knows_its_gaps() {
         return Err("there is room where none is said to be".into());
     }
     match space.vmas.adds_up() && space.pages.adds_up() {
@@ -106,8 +119,17 @@ fn pages(k: &Kernel, space: &Space) -> Result<(), String> {
         let Some((_, vma)) = space.find(page * PAGE_SIZE) else {
             return Err(format!("page {page:#x} lies in no area: {pte:?}"));
         };
-        if pte.writable() && !vma.prot.contains(Prot::WRITE) {
+        // Pages follow a change of protection in pieces.
+        let changing = k.mm.changing.values();
+        let follows = changing
+            .flat_map(|id| k.mm.spaces.get(id))
+            .any(|other| core::ptr::eq(other, space));
+        if pte.writable() && !vma.prot.contains(Prot::WRITE) && !follows {
             return Err(format!("page {page:#x} is writable in a read-only area"));
+        }
+        let of_memory = vma.file().is_some_and(|file| shared::is_of(k, file));
+        if pte.is_memory() != (of_memory && pte.frame().is_none()) {
+            return Err(format!("page {page:#x} is taken for another kind: {pte:?}"));
         }
         if pte.frame().is_some_and(|_| vma.shared) {
             return Err(format!("page {page:#x} is private in a shared area"));

@@ -1,7 +1,9 @@
 //! Page faults: of guest threads, and of the kernel on their behalf.
 
+use super::frames::Place;
 use super::map;
 use super::pages::Pte;
+use super::shared;
 use super::space::{Fresh, Spurious};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
 use crate::Kernel;
@@ -16,7 +18,8 @@ use crate::vfs::inode;
 
 /// Pages mapped around a fault on frames that are there.
 const AROUND: u64 = 16;
-/// Fewest pages of anonymous memory made at one fault, most where touches are scattered and memory is limited, and most of all.
+/// Fewest pages of anonymous memory made at one fault, most where touches are scattered and memory is
+/// limited, and most of all.
 const FRESH_MIN: u64 = 16;
 const FRESH_SCATTERED: u64 = 64;
 const FRESH_MAX: u64 = 512;
@@ -27,8 +30,8 @@ const BELOW_STACK_POINTER: u64 = 65536;
 /// Pages kept free below a growing stack.
 const STACK_GUARD: u64 = 256 * PAGE_SIZE;
 
-/// How often in a row an access that a host says it could not make, though it should, is tried again. A host that cannot map a page at all
-/// must not keep a program busy for ever.
+/// How often in a row an access that a host says it could not make, though it should, is tried again. A host
+/// that cannot map a page at all must not keep a program busy for ever.
 const SPURIOUS_MAX: u32 = 64;
 
 /// Why a fault cannot be resolved.
@@ -66,11 +69,12 @@ pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>)
     let bad = match result {
         Ok(true) => {
             cx.k.mm.space_mut(id).spurious = None;
+            cx.task_mut().faults += 1;
             return;
         }
         Ok(false) => {
-            // The page is mapped as it should be. Either another thread was faster or the host dropped it, and it goes on now; or the
-            // access is one that the mapping forbids, and it faults again at once.
+            // The page is mapped as it should be. Either another thread was faster or the host dropped it,
+            // and it goes on now; or the access is one that the mapping forbids, and it faults again at once.
             let space = cx.k.mm.space_mut(id);
             let times = match space.spurious {
                 Some(last) if (last.thread, last.addr, last.rip) == (thread, addr, regs.rip) => {
@@ -104,6 +108,8 @@ pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>)
         Bad::Unmapped => (g::SIGSEGV, g::SEGV_MAPERR),
         Bad::Forbidden => (g::SIGSEGV, g::SEGV_ACCERR),
         Bad::Beyond => (g::SIGBUS, g::BUS_ADRERR),
+        // Once more when frames that are free can be used.
+        Bad::NoMemory if cx.k.mm.frames.is_waiting() => return,
         // Once more when somebody has made room for it.
         Bad::NoMemory if super::oom::make_room(cx.k, cx.p) => return,
         Bad::NoMemory => (g::SIGKILL, g::SI_KERNEL),
@@ -117,8 +123,9 @@ pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>)
     crate::task::signal::force_page_fault(cx, exception, error);
 }
 
-/// The processor's error code for a fault. What kind of access it was is guessed where the host does not know: a fetch is at `rip` or, for the
-/// rest of an instruction, at the start of the next page; and a mapping that allows reading was not read.
+/// The processor's error code for a fault. What kind of access it was is guessed where the host does not
+/// know: a fetch is at `rip` or, for the rest of an instruction, at the start of the next page; and a mapping
+/// that allows reading was not read.
 fn error_code(cx: &Cx<'_, '_>, addr: u64, access: Option<Access>, bad: Bad) -> u64 {
     const PRESENT: u64 = 1;
     const WRITE: u64 = 2;
@@ -192,13 +199,13 @@ fn grow_stack(k: &mut Kernel, id: SpaceId, addr: u64, limits: Growth) -> Result<
     {
         return Err(Bad::Unmapped);
     }
-    let space = k.mm.space_mut(id);
-    space.vmas.remove(start);
-    space.vmas.insert(new, vma);
+    super::mapped::take(k, id, start);
+    super::mapped::put(k, id, new, vma);
     Ok(())
 }
 
-/// Makes a page of the space usable for an access; `hint`: it is probably a write. `Ok(false)`: there was nothing to do.
+/// Makes a page of the space usable for an access; `hint`: it is probably a write. `Ok(false)`: there was
+/// nothing to do.
 fn resolve(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -285,11 +292,29 @@ fn emit(k: &mut Kernel, id: SpaceId, page: u64, count: u64, frame: FrameNo, prot
     });
 }
 
+/// Where a private page lies.
+fn place(k: &Kernel, id: SpaceId, page: u64) -> Place {
+    let pages = &k.mm.space(id).pages;
+    let (first, last) = Place::around(page);
+    // Not by what is shared with another process: its neighbours are not free.
+    let known = |page: u64| {
+        let frame = pages.get(page).frame()?;
+        (k.mm.frames.count(frame) == 1).then_some((page, frame))
+    };
+    Place {
+        index: page,
+        before: (first..page).rev().find_map(known),
+        after: (page + 1..=last).find_map(known),
+        block: false,
+    }
+}
+
 fn no_memory(_: Errno) -> Bad {
     Bad::NoMemory
 }
 
-/// A frame of the space's own at a page, mapped for writing (or for reading where the area forbids that, as a debugger's write would need).
+/// A frame of the space's own at a page, mapped for writing (or for reading where the area forbids that, as a
+/// debugger's write would need).
 fn make_writable(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -316,21 +341,25 @@ fn make_writable(
             Errno::ENOMEM => Bad::NoMemory,
             _ => Bad::Beyond,
         })?;
-        k.mm.pages(id, |pages| pages.set(page, Pte::file(true)));
+        inode::stored(k, p, inode);
+        let memory = shared::is_of(k, file);
+        k.mm.pages(id, |pages| pages.set(page, Pte::file(true, memory)));
         emit(k, id, page, 1, frame, host_rights(vma.prot, true));
         return Ok(());
     }
     let frame = match (pte.frame(), vma.behind) {
         (Some(frame), _) if k.mm.frames.count(frame) == 1 => frame,
         (Some(old), _) => {
-            let new = k.mm.frames.alloc_to_fill().map_err(no_memory)?;
+            let place = place(k, id, page);
+            let new = k.mm.frames.alloc_beside_to_fill(place).map_err(no_memory)?;
             p.memory.copy(new.offset(), old.offset(), PAGE_SIZE);
             k.mm.frames.put(old);
             new
         }
         (None, Behind::Anonymous(_)) => return fresh(k, p, id, start, vma, page),
         (None, Behind::File { file, offset }) => {
-            copy_file_page(k, p, file, offset + page * PAGE_SIZE - start)?
+            let place = place(k, id, page);
+            copy_file_page(k, p, file, offset + page * PAGE_SIZE - start, place)?
         }
     };
     let pte = Pte::private(frame).mapped(true);
@@ -339,12 +368,39 @@ fn make_writable(
     Ok(())
 }
 
+/// The frame of its own that a private area gets at an address, also where its program may not write.
+pub(crate) fn own_page(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: SpaceId,
+    addr: u64,
+) -> Result<FrameNo, Errno> {
+    let (start, vma) = k.mm.space(id).find(addr).ok_or(Errno::EFAULT)?;
+    let page = addr / PAGE_SIZE;
+    if vma.shared {
+        return Err(Errno::EFAULT);
+    }
+    if !k.mm.space(id).pages.get(page).writable() {
+        make_writable(k, p, id, start, vma, page).map_err(|bad| match bad {
+            Bad::NoMemory => Errno::ENOMEM,
+            _ => Errno::EFAULT,
+        })?;
+    }
+    let pte = k.mm.space(id).pages.get(page);
+    if !vma.prot.contains(Prot::WRITE) {
+        // The host has it without that right.
+        k.mm.pages(id, |pages| pages.set(page, pte.mapped(false)));
+    }
+    pte.frame().ok_or(Errno::EFAULT)
+}
+
 /// A private copy of a page of a file.
 fn copy_file_page(
     k: &mut Kernel,
     p: &mut Ports<'_>,
     file: crate::vfs::FileId,
     offset: u64,
+    place: Place,
 ) -> Result<FrameNo, Bad> {
     let inode = k
         .vfs
@@ -355,7 +411,7 @@ fn copy_file_page(
         Errno::ENOMEM => Bad::NoMemory,
         _ => Bad::Beyond,
     })?;
-    let frame = k.mm.frames.alloc_to_fill().map_err(no_memory)?;
+    let frame = k.mm.frames.alloc_beside_to_fill(place).map_err(no_memory)?;
     match run.first {
         Page::Frame(from) => p.memory.copy(frame.offset(), from.offset(), PAGE_SIZE),
         Page::Image { image, offset } => {
@@ -378,8 +434,9 @@ fn copy_file_page(
     Ok(frame)
 }
 
-/// How many pages a first touch of anonymous memory makes. They cost the host nothing until they are touched themselves; but they count, so with a
-/// limit there are few where touches are scattered, twice as many each time where one follows the other, and fewer when memory is short.
+/// How many pages a first touch of anonymous memory makes. They cost the host nothing until they are touched
+/// themselves; but they count, so with a limit there are few where touches are scattered, twice as many each
+/// time where one follows the other, and fewer when memory is short.
 fn window(k: &Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> u64 {
     let (used, limit) = k.mm.frames.usage();
     let left = u64::from(limit.saturating_sub(used));
@@ -529,7 +586,8 @@ fn map_hole(
         Page::Frame(frame) => Backing::Memory(frame),
         Page::Image { image, offset } => Backing::Image { image, offset },
     };
-    k.mm.pages(id, |pages| pages.set(page, Pte::file(false)));
+    let memory = shared::is_of(k, file);
+    k.mm.pages(id, |pages| pages.set(page, Pte::file(false, memory)));
     let (addr, prot) = (page * PAGE_SIZE, host_rights(vma.prot, false));
     k.emit(Output::Map {
         space: id,

@@ -1,17 +1,22 @@
 //! The frame allocator: which frames of the memory file are used, how often.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::machine::FrameNo;
 use crate::port::Memory;
 
-/// Freed frames that are kept to be used again: the host need not find memory for them anew. More are given back to it.
+/// Freed frames that are kept to be used again: the host need not find memory for them anew. More are given
+/// back to it.
 const KEPT_MAX: u32 = 1024;
-/// Frames that the kernel itself may take above the limit, so that a system call can write its result; the balance is restored before the next
-/// input.
+/// Frames that the kernel itself may take above the limit, so that a system call can write its result; the
+/// balance is restored before the next input.
 pub(crate) const RESERVE: u32 = 1024;
+/// Frames of a block in which neighbouring pages find their places.
+const BLOCK: u32 = 16;
+/// Frames of a file that are given back at once.
+const AT_ONCE: usize = 256;
 /// How many free runs are looked at for one that is long enough.
 const RUNS_TRIED: usize = 32;
 
@@ -26,6 +31,9 @@ pub(crate) struct Frames {
     charged: u64,
     /// The reserve may be taken now.
     urgent: bool,
+    /// Bytes that a call has asked for and that did not fit; and whether no room could be made for such a one.
+    wanted: u64,
+    refused: bool,
     /// References of each frame below `fresh`.
     counts: Vec<u32>,
     /// Frames that were given back and read as zeros again: first one and number.
@@ -35,7 +43,15 @@ pub(crate) struct Frames {
     kept_len: u32,
     /// Frames that became free while this input was handled: the host may still have them mapped.
     freed: Vec<FrameNo>,
+    /// Frames that became free earlier, each with the number of the input, in that order: a guest thread may
+    /// still reach them, because the host has not seen it stopped since.
+    quarantine: VecDeque<(u64, FrameNo)>,
+    /// Number of the input that is handled; the boot is 0.
+    batch: u64,
     used: u32,
+    /// Frames that files let go of, too many to be given back at once; and how many.
+    let_go: VecDeque<BTreeMap<u64, FrameNo>>,
+    owed: u32,
 }
 
 impl Frames {
@@ -46,12 +62,18 @@ impl Frames {
             limit: limit.unwrap_or(total).min(total),
             charged: 0,
             urgent: false,
+            wanted: 0,
+            refused: false,
             counts: Vec::new(),
             free: BTreeMap::new(),
             kept: BTreeMap::new(),
             kept_len: 0,
             freed: Vec::new(),
+            quarantine: VecDeque::new(),
+            batch: 0,
             used: 0,
+            let_go: VecDeque::new(),
+            owed: 0,
         }
     }
 
@@ -65,12 +87,82 @@ impl Frames {
         self.alloc_run(memory, 1).map(|(first, _)| first)
     }
 
-    /// A frame that the caller writes whole, with one reference. `ENOMEM`.
-    pub(crate) fn alloc_to_fill(&mut self) -> Result<FrameNo, Errno> {
-        Ok(self.take(1)?.first)
+    /// A zeroed frame where hosts can join its page to the neighbours, if there is one. `ENOMEM`.
+    pub(crate) fn alloc_beside(
+        &mut self,
+        memory: &mut dyn Memory,
+        place: Place,
+    ) -> Result<FrameNo, Errno> {
+        let run = self.take_beside(place)?;
+        if !run.zeroed {
+            memory.zero(run.first.offset(), PAGE_SIZE);
+        }
+        Ok(run.first)
     }
 
-    /// Up to `count` (at least 1) consecutive zeroed frames with one reference each: the first one and how many. `ENOMEM`.
+    /// The same, for a caller that writes the frame whole.
+    pub(crate) fn alloc_beside_to_fill(&mut self, place: Place) -> Result<FrameNo, Errno> {
+        Ok(self.take_beside(place)?.first)
+    }
+
+    /// One frame where the frames of neighbouring pages want it to be. Where they have none, or it is taken,
+    /// the page gets its place in a block that was never used, whose other frames are free: the neighbours
+    /// find theirs there, in whatever order they come.
+    fn take_beside(&mut self, place: Place) -> Result<Run, Errno> {
+        self.make_room();
+        if self.room() == 0 {
+            return Err(Errno::ENOMEM);
+        }
+        let from = |(other, FrameNo(frame)): (u64, FrameNo)| {
+            u32::try_from((u64::from(frame) + place.index).checked_sub(other)?).ok()
+        };
+        let neighbours = [place.before, place.after].into_iter().flatten();
+        let wanted = neighbours.filter_map(from);
+        if let Some(run) = wanted.filter_map(|frame| self.take_at(frame)).next() {
+            return Ok(run);
+        }
+        let block = self.fresh().next_multiple_of(BLOCK);
+        if place.block
+            && block
+                .checked_add(BLOCK)
+                .is_some_and(|end| end <= self.total)
+        {
+            let first = self.fresh();
+            let end = block + BLOCK;
+            self.counts.resize(end as usize, 0);
+            free_run(&mut self.free, first, end - first);
+            let frame = block + (place.index % u64::from(BLOCK)) as u32;
+            if let Some(run) = self.take_at(frame) {
+                return Ok(run);
+            }
+        }
+        self.take(1)
+    }
+
+    /// One certain frame, if it can be had.
+    fn take_at(&mut self, frame: u32) -> Option<Run> {
+        let zeroed = if frame == self.fresh() && frame < self.total {
+            self.counts.push(0);
+            true
+        } else if cut_at(&mut self.kept, frame) {
+            self.kept_len -= 1;
+            false
+        } else if cut_at(&mut self.free, frame) {
+            true
+        } else {
+            return None;
+        };
+        self.counts[frame as usize] = 1;
+        self.used += 1;
+        Some(Run {
+            first: FrameNo(frame),
+            len: 1,
+            zeroed,
+        })
+    }
+
+    /// Up to `count` (at least 1) consecutive zeroed frames with one reference each: the first one and how
+    /// many. `ENOMEM`.
     pub(crate) fn alloc_run(
         &mut self,
         memory: &mut dyn Memory,
@@ -85,11 +177,13 @@ impl Frames {
 
     /// Up to `count` consecutive frames with one reference each.
     fn take(&mut self, count: u32) -> Result<Run, Errno> {
+        self.make_room();
         let count = count.max(1).min(self.room());
         if count == 0 {
             return Err(Errno::ENOMEM);
         }
-        // What was used lately is there; what was never used is next; then the longest beginning of what there is.
+        // What was used lately is there; what was never used is next; then the longest beginning of what
+        // there is.
         let (first, len, zeroed) = if let Some(first) = cut(&mut self.kept, count, count) {
             (first.0, count, false)
         } else if let Some(first) = cut(&mut self.free, count, count) {
@@ -124,7 +218,8 @@ impl Frames {
         *count += 1;
     }
 
-    /// Drops a reference; the last one frees the frame (its bytes are discarded before it is given out again).
+    /// Drops a reference; the last one frees the frame (its bytes are discarded before it is given out
+    /// again).
     pub(crate) fn put(&mut self, frame: FrameNo) {
         let count = &mut self.counts[frame.0 as usize];
         assert!(*count > 0, "a free frame is given back");
@@ -135,14 +230,59 @@ impl Frames {
         }
     }
 
+    /// Drops a reference to each of the frames of a file: at once, or by and by if they are many.
+    pub(crate) fn put_all(&mut self, frames: BTreeMap<u64, FrameNo>) {
+        if frames.len() <= AT_ONCE {
+            frames.into_values().for_each(|frame| self.put(frame));
+            return;
+        }
+        self.owed = self.owed.saturating_add(frames.len() as u32);
+        self.let_go.push_back(frames);
+    }
+
+    /// Drops references that were left for later, some at a time; gives how many.
+    pub(crate) fn put_some(&mut self) -> u64 {
+        let Some(mut frames) = self.let_go.pop_front() else {
+            return 0;
+        };
+        let mut count = 0;
+        while count < AT_ONCE
+            && let Some((_, frame)) = frames.pop_first()
+        {
+            self.put(frame);
+            count += 1;
+        }
+        self.owed = self.owed.saturating_sub(count as u32);
+        if !frames.is_empty() {
+            self.let_go.push_front(frames);
+        }
+        count as u64
+    }
+
+    /// Whether references are left for later.
+    pub(crate) fn owes(&self) -> bool {
+        !self.let_go.is_empty()
+    }
+
+    /// The frames of which references are left for later, for invariant checks.
+    pub(crate) fn left_for_later(&self) -> impl Iterator<Item = FrameNo> + '_ {
+        self.let_go.iter().flat_map(BTreeMap::values).copied()
+    }
+
     /// Number of references.
     pub(crate) fn count(&self, frame: FrameNo) -> u32 {
         self.counts.get(frame.0 as usize).copied().unwrap_or(0)
     }
 
-    /// Frames in use, with what the kernel needs for itself, and how many may be.
+    /// Frames in use, with what the kernel needs for itself, and how many may be. What files have let go of
+    /// is free.
     pub(crate) fn usage(&self) -> (u32, u32) {
-        (self.used.saturating_add(self.kernel_frames()), self.limit)
+        (self.taken().saturating_sub(self.owed), self.limit)
+    }
+
+    /// Frames that are not free, with what the kernel needs for itself.
+    fn taken(&self) -> u32 {
+        self.used.saturating_add(self.kernel_frames())
     }
 
     /// Frames of the memory file.
@@ -155,11 +295,12 @@ impl Frames {
         self.limit < self.total
     }
 
-    /// Whether so little is left of a limit that files in memory must leave it to programs: nothing could be started any more to remove them.
+    /// Whether so little is left of a limit that files in memory must leave it to programs: nothing could be
+    /// started any more to remove them.
     pub(crate) fn is_scarce(&self) -> bool {
         /// The part of the limit that is left to programs.
         const PART: u32 = 32;
-        self.is_limited() && self.room() <= self.limit / PART
+        self.is_limited() && self.room().saturating_add(self.owed) <= self.limit / PART
     }
 
     /// Frames that are referred to.
@@ -171,16 +312,50 @@ impl Frames {
         u32::try_from(self.charged.div_ceil(PAGE_SIZE)).unwrap_or(u32::MAX)
     }
 
+    /// What was left for later must be done when frames are wanted and there are none.
+    fn make_room(&mut self) {
+        while self.room() == 0 && self.put_some() > 0 {}
+    }
+
     /// How many more frames may be taken.
     fn room(&self) -> u32 {
         let reserve = if self.urgent { RESERVE } else { 0 };
         let most = self.limit.saturating_add(reserve).min(self.total);
-        most.saturating_sub(self.usage().0)
+        most.saturating_sub(self.taken())
+    }
+
+    /// Whether little is left, so that what can be freed is to be freed at once.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.room().saturating_add(self.owed) <= self.limit / 4
     }
 
     /// Whether so many bytes more of the kernel's own fit.
-    pub(crate) fn fits(&self, bytes: u64) -> bool {
-        bytes.div_ceil(PAGE_SIZE) <= u64::from(self.room())
+    fn fits(&self, bytes: u64) -> bool {
+        bytes.div_ceil(PAGE_SIZE) <= u64::from(self.room().saturating_add(self.owed))
+    }
+
+    /// Asks for room for so many bytes more of the kernel's own. `LATER` if it has to be made, which happens
+    /// before the next input; `ENOMEM` if it was tried and nothing is left that could be given up.
+    pub(crate) fn want(&mut self, bytes: u64) -> Result<(), Errno> {
+        if self.fits(bytes) {
+            return Ok(());
+        }
+        if core::mem::take(&mut self.refused) {
+            return Err(Errno::ENOMEM);
+        }
+        self.wanted = self.wanted.max(bytes);
+        Err(Errno::LATER)
+    }
+
+    /// Whether room has to be made: more is used than may be, or somebody has asked for what does not fit.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_over() || (self.wanted > 0 && !self.fits(self.wanted))
+    }
+
+    /// Room was made for who has asked for it, as far as it could be.
+    pub(crate) fn answer(&mut self) {
+        self.refused = self.wanted > 0 && !self.fits(self.wanted);
+        self.wanted = 0;
     }
 
     /// Notes that the kernel holds `new` instead of `old` bytes for guests.
@@ -198,16 +373,34 @@ impl Frames {
         self.urgent = urgent;
     }
 
-    /// Whether more is used than may be.
-    pub(crate) fn is_over(&self) -> bool {
-        self.usage().0 > self.limit
+    /// Whether frames are free that a guest thread may still reach: they can be had soon.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.quarantine.is_empty()
     }
 
-    /// Makes frames that became free ready to be used again, and gives those that are too many back to the host. Called before an input is handled:
-    /// the host has executed the outputs by which it unmapped them.
+    /// Whether more is used than may be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.taken() > self.limit
+    }
+
+    /// Makes frames that became free ready to be used again, and gives those that are too many back to the
+    /// host. Called before an input is handled: the host has executed the outputs by which it unmapped them,
+    /// and says how many of them guests can no longer overlook.
     pub(crate) fn clean(&mut self, memory: &mut dyn Memory) {
-        if self.freed.is_empty() {
+        let batch = self.batch;
+        self.batch += 1;
+        if self.freed.is_empty() && self.quarantine.is_empty() {
             return;
+        }
+        let settled = memory.settled();
+        if settled <= batch || !self.quarantine.is_empty() {
+            let freed = self.freed.drain(..).map(|frame| (batch, frame));
+            self.quarantine.extend(freed);
+            let reached = self
+                .quarantine
+                .partition_point(|&(batch, _)| batch < settled);
+            let frames = self.quarantine.drain(..reached).map(|(_, frame)| frame);
+            self.freed.extend(frames);
         }
         self.freed.sort_unstable();
         let mut rest = self.freed.as_slice();
@@ -231,6 +424,32 @@ impl Frames {
     }
 }
 
+/// Where a page lies for which a frame is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    /// The page's number.
+    pub index: u64,
+    /// The nearest pages before and behind it that have frames, of those [`around`](Self::around).
+    pub before: Option<(u64, FrameNo)>,
+    pub after: Option<(u64, FrameNo)>,
+    /// It may begin a block that leaves room for its neighbours.
+    pub block: bool,
+}
+
+impl Place {
+    /// The first and the last page that a page is placed by: those whose places are in the same block, and
+    /// its neighbours.
+    pub(crate) fn around(index: u64) -> (u64, u64) {
+        let block = u64::from(BLOCK);
+        let first = index / block * block;
+        let last = first.saturating_add(block - 1);
+        (
+            first.min(index.saturating_sub(1)),
+            last.max(index.saturating_add(1)),
+        )
+    }
+}
+
 /// Frames that were taken.
 struct Run {
     first: FrameNo,
@@ -251,13 +470,33 @@ fn cut(runs: &mut BTreeMap<u32, u32>, least: u32, most: u32) -> Option<(u32, u32
     Some((first, got))
 }
 
+/// Takes one frame out of the runs.
+fn cut_at(runs: &mut BTreeMap<u32, u32>, frame: u32) -> bool {
+    let Some((&first, len)) = runs.range_mut(..=frame).next_back() else {
+        return false;
+    };
+    if frame - first >= *len {
+        return false;
+    }
+    let rest = *len - (frame - first) - 1;
+    *len = frame - first;
+    if first == frame {
+        runs.remove(&first);
+    }
+    if rest > 0 {
+        runs.insert(frame + 1, rest);
+    }
+    true
+}
+
 impl Frames {
     /// Whether used, free and waiting frames add up; for invariant checks.
     pub(crate) fn check(&self) -> Result<(), alloc::string::String> {
         let counted = self.counts.iter().filter(|&&count| count > 0).count();
         let sum = |runs: &BTreeMap<u32, u32>| runs.values().map(|&len| u64::from(len)).sum::<u64>();
         let (free, kept) = (sum(&self.free), sum(&self.kept));
-        let all = counted as u64 + free + kept + self.freed.len() as u64;
+        let waiting = self.freed.len() + self.quarantine.len();
+        let all = counted as u64 + free + kept + waiting as u64;
         let free_runs = self.free.iter().chain(&self.kept).all(|(&first, &len)| {
             let run = self
                 .counts
@@ -270,9 +509,9 @@ impl Frames {
             && free_runs;
         right.then_some(()).ok_or_else(|| {
             alloc::format!(
-                "{counted} frames counted, {} noted; {free} free, {kept} kept, {} freed of {}",
+                "{counted} frames counted, {} noted; {free} free, {kept} kept, {} waiting of {}",
                 self.used,
-                self.freed.len(),
+                waiting,
                 self.fresh()
             )
         })
@@ -334,7 +573,7 @@ mod tests {
         }
         frames.check().unwrap();
         assert!(seen.starts_with(&[0, 500]), "{seen:?}");
-        assert_eq!(frames.alloc_to_fill().unwrap(), FrameNo(3001));
+        assert_eq!(frames.take(1).unwrap().first, FrameNo(3001));
     }
 
     #[test]
@@ -354,6 +593,77 @@ mod tests {
         assert!(frames.is_over());
         frames.charge(PAGE_SIZE + 1, 0);
         assert_eq!(frames.usage().0, 8 + RESERVE);
+    }
+
+    /// The frames of the pages 1..=n of a file, as they are written in an order, and how many areas a host
+    /// makes of them.
+    fn areas(frames: &mut Frames, order: impl Iterator<Item = u64>) -> usize {
+        let mut pages = BTreeMap::new();
+        for index in order {
+            let (first, last) = Place::around(index);
+            let known = |(&index, &frame): (&u64, &FrameNo)| (index, frame);
+            let place = Place {
+                index,
+                before: pages.range(first..index).next_back().map(known),
+                after: pages.range(index + 1..=last).next().map(known),
+                block: true,
+            };
+            let frame = frames.alloc_beside_to_fill(place).unwrap();
+            assert!(frames.count(frame) == 1 && pages.insert(index, frame).is_none());
+        }
+        let joined = |(&index, &FrameNo(frame)): (&u64, &FrameNo)| {
+            pages.get(&(index + 1)) == Some(&FrameNo(frame + 1))
+        };
+        pages.len() - pages.iter().filter(|&page| joined(page)).count()
+    }
+
+    #[test]
+    fn neighbouring_pages_get_neighbouring_frames_in_any_order() {
+        const PAGES: u64 = 8000;
+        let frames = || Frames::new(1 << 20, None);
+        assert_eq!(areas(&mut frames(), 1..PAGES), 1);
+        let most = PAGES as usize / BLOCK as usize + 1;
+        assert!(areas(&mut frames(), (1..PAGES).rev()) <= most);
+        let scattered = (0..PAGES).map(|n| 1 + n * 2741 % PAGES);
+        assert!(areas(&mut frames(), scattered) <= most + most / 2);
+        // Among others' pages, too.
+        let mut mixed = frames();
+        for _ in 0..50 {
+            assert!(areas(&mut mixed, (1..100).rev()) <= 8);
+            mixed.take(3).unwrap();
+        }
+        mixed.check().unwrap();
+        // When there is no room for blocks, whatever is left.
+        let mut short = Frames::new(40, None);
+        areas(&mut short, (1..=40).map(|n| 20 * n));
+        assert!(short.take_beside(Place::default()).is_err());
+        short.check().unwrap();
+    }
+
+    /// Frames that guests may still reach are nobody's.
+    #[test]
+    fn freed_frames_wait_until_their_batch_is_in_force() {
+        let memory = &mut MemHost::new(64, Vec::new()).memory;
+        memory.settled = Some(0);
+        let mut frames = Frames::new(64, None);
+        frames.alloc_run(memory, 60).unwrap();
+        for batch in 0..3 {
+            frames.put(FrameNo(batch));
+            frames.clean(memory);
+        }
+        frames.check().unwrap();
+        assert!(frames.is_waiting());
+        assert_eq!(frames.alloc_run(memory, 64).unwrap(), (FrameNo(60), 4));
+        assert_eq!(frames.alloc(memory), Err(Errno::ENOMEM));
+        memory.settled = Some(2);
+        frames.clean(memory);
+        frames.check().unwrap();
+        assert_eq!(frames.alloc_run(memory, 64).unwrap(), (FrameNo(0), 2));
+        assert_eq!(frames.alloc(memory), Err(Errno::ENOMEM));
+        memory.settled = Some(3);
+        frames.clean(memory);
+        assert!(!frames.is_waiting());
+        assert_eq!(frames.alloc(memory).unwrap(), FrameNo(2));
     }
 
     #[test]

@@ -2,19 +2,22 @@
 
 use alloc::vec::Vec;
 
+use super::mapped;
 use super::pages::Pte;
+use super::shared;
 use super::space::{self, MAP_COUNT_MAX};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
 use crate::Kernel;
-use crate::abi::{Errno, PAGE_SIZE};
+use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::event::Output;
 use crate::machine::{Backing, Prot, SpaceId};
 use crate::port::Ports;
 use crate::vfs::filesystem::{Page, Source};
 use crate::vfs::{file, inode};
 
-/// Runs of file pages that are mapped before they are asked for; the rest comes with faults.
+/// Runs of file pages, and pages, that are mapped before they are asked for; the rest comes with faults.
 const RUNS_MAX: usize = 32;
+const PAGES_MAX: u64 = 4096;
 
 /// Rounds up to a whole page; `None` past the end of the numbers.
 pub(crate) fn page_up(addr: u64) -> Option<u64> {
@@ -23,7 +26,7 @@ pub(crate) fn page_up(addr: u64) -> Option<u64> {
 
 /// Adds an area in a free range, takes over its file reference, and maps what can be mapped at once.
 pub(crate) fn insert(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, vma: Vma) {
-    k.mm.space_mut(id).vmas.insert(start, vma);
+    mapped::put(k, id, start, vma);
     if vma.file().is_some() {
         map_file_pages(k, p, id, start, start, vma.end);
     }
@@ -32,11 +35,11 @@ pub(crate) fn insert(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64,
 
 /// Moves the end of an area up to `end`; what lies between is free.
 pub(crate) fn grow(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
-    let vmas = &mut k.mm.space_mut(id).vmas;
-    let Some(old) = vmas.get(&start).map(|vma| vma.end) else {
+    let Some(&vma) = k.mm.space(id).vmas.get(&start) else {
         return;
     };
-    vmas.change(start, |vma| vma.end = end);
+    let old = vma.end;
+    mapped::put(k, id, start, Vma { end, ..vma });
     map_file_pages(k, p, id, start, old, end);
     join(k, p, id, start, end);
 }
@@ -50,20 +53,15 @@ pub(crate) fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, e
     };
     let mut at = first;
     while at < end {
-        let vmas = &mut k.mm.space_mut(id).vmas;
+        let vmas = &k.mm.space(id).vmas;
         let Some(&first) = vmas.get(&at) else { return };
         let Some((&next, &second)) = vmas.range(at + 1..=end).next() else {
             return;
         };
         if first.end == next && first.joins(at, &second) {
-            vmas.remove(next);
-            vmas.insert(
-                at,
-                Vma {
-                    end: second.end,
-                    ..first
-                },
-            );
+            let end = second.end;
+            mapped::take(k, id, next);
+            mapped::put(k, id, at, Vma { end, ..first });
             if let Some(file) = second.file() {
                 file::put(k, p, file);
             }
@@ -95,17 +93,16 @@ fn cut(k: &mut Kernel, id: SpaceId, at: u64) {
     if let Some(file) = vma.file() {
         file::get(k, file);
     }
-    let vmas = &mut k.mm.space_mut(id).vmas;
-    vmas.insert(start, Vma { end: at, ..vma });
-    vmas.insert(at, vma.tail(start, at));
+    mapped::put(k, id, start, Vma { end: at, ..vma });
+    mapped::put(k, id, at, vma.tail(start, at));
 }
 
-/// Whether a range may be unmapped. `EPERM` if part of it is sealed, `ENOMEM` if there would be too many areas: only a hole in the middle of
-/// one makes more of them.
+/// Whether a range may be unmapped. `EPERM` if part of it is sealed, `ENOMEM` if there would be too many
+/// areas: only a hole in the middle of one makes more of them.
 pub(crate) fn may_unmap(k: &Kernel, id: SpaceId, start: u64, end: u64) -> Result<(), Errno> {
     let space = k.mm.space(id);
     let mut areas = space.overlapping(start, end);
-    if areas.any(|(_, vma)| vma.flags.contains(VmFlags::SEALED)) {
+    if space.vmas.sizes().sealed > 0 && areas.any(|(_, vma)| vma.flags.contains(VmFlags::SEALED)) {
         return Err(Errno::EPERM);
     }
     let hole = space
@@ -129,20 +126,25 @@ pub(crate) fn unmap(
         return Ok(());
     }
     may_unmap(k, id, start, end)?;
+    remove(k, p, id, start, end);
+    Ok(())
+}
+
+/// Unmaps a range that may be unmapped.
+pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
     cut(k, id, start);
     cut(k, id, end);
     discard(k, id, start, end);
     while let Some((&at, &vma)) = k.mm.space(id).vmas.range(start..end).next() {
-        let space = k.mm.space_mut(id);
-        space.vmas.remove(at);
-        space.removed(vma.end);
+        mapped::take(k, id, at);
+        k.steps.spend(4);
         if let Some(file) = vma.file() {
+            k.steps.spend(4);
             file::put(k, p, file);
         }
     }
     let (first, end) = (start / PAGE_SIZE, end / PAGE_SIZE);
     k.mm.pages(id, |pages| pages.shrink(first, end));
-    Ok(())
 }
 
 /// What a change of areas does where nothing is mapped. Either way it is `ENOMEM` in the end.
@@ -154,8 +156,9 @@ pub(crate) enum Holes {
     Pass,
 }
 
-/// Changes flags or policy of the areas in a range, which are cut at its ends. The first error of `each` ends it; what lies before has changed.
-/// `ENOMEM` if part of the range is not mapped, or if there would be too many areas.
+/// Changes flags or policy of the areas in a range, which are cut at its ends. The first error of `each` ends
+/// it; what lies before has changed. `ENOMEM` if part of the range is not mapped, or if there would be too
+/// many areas.
 pub(crate) fn change(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -174,6 +177,7 @@ pub(crate) fn change(
             break;
         }
         let (from, stop) = (first.max(at), vma.end.min(end));
+        k.steps.spend(4);
         let mut new = vma;
         result = each(&mut new);
         if result.is_ok() && new != vma {
@@ -200,17 +204,20 @@ pub(crate) fn discard(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
         return;
     };
     let mut on_host: Option<(u64, u64)> = None;
+    let mut count = 0;
     space
         .pages
         .each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
             if let Some(frame) = pte.frame() {
                 frames.put(frame);
             }
+            count += 1;
             if pte.on_host() {
                 on_host = Some((on_host.map_or(page, |(first, _)| first), page + 1));
             }
             *pte = Pte::default();
         });
+    k.steps.spend(count / 4);
     if let Some((first, last)) = on_host {
         let (addr, len) = (first * PAGE_SIZE, (last - first) * PAGE_SIZE);
         k.emit(Output::Unmap {
@@ -219,6 +226,19 @@ pub(crate) fn discard(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
             len,
         });
     }
+}
+
+/// Takes all pages of a space away from the host, which has no room for more mappings of it: they come back
+/// as they are touched.
+pub(crate) fn take_from_host(k: &mut Kernel, id: SpaceId) {
+    let space = k.mm.space_mut(id);
+    space.spurious = None;
+    space.pages.lose_host();
+    k.emit(Output::Unmap {
+        space: id,
+        addr: 0,
+        len: TASK_SIZE,
+    });
 }
 
 /// Drops the host's mappings of file pages in a range; private copies stay.
@@ -244,48 +264,17 @@ pub(crate) fn drop_file_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64)
     }
 }
 
-/// Changes the protection of a range. `ENOMEM` if part of it is not mapped or there is not as much memory (what lies before has changed), `EACCES`
-/// if a mapping never gets that, `EPERM` if it is sealed. `data_limit` is `RLIMIT_DATA`.
-pub(crate) fn protect(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    id: SpaceId,
-    (start, end): (u64, u64),
-    prot: Prot,
-    data_limit: u64,
-) -> Result<(), Errno> {
-    let mut at = start;
-    let mut result = Ok(());
-    while at < end {
-        let Some((first, vma)) = k.mm.space(id).overlapping(at, end).next() else {
-            break;
-        };
-        if first > at {
-            break;
-        }
-        let stop = vma.end.min(end);
-        result = protect_area(k, id, vma, (at, stop), prot, data_limit);
-        if result.is_err() {
-            break;
-        }
-        at = stop;
-    }
-    join(k, p, id, start, end);
-    if result.is_ok() && at < end {
-        result = Err(Errno::ENOMEM);
-    }
-    result
-}
-
-/// Changes the protection of part of an area.
-fn protect_area(
+/// Changes the protection of part of an area; `true` if its pages must follow ([`protect_pages`]). `EACCES`
+/// if the mapping never gets that, `EPERM` if it is sealed, `ENOMEM` if there is not as much memory or there
+/// would be too many areas. `data_limit` is `RLIMIT_DATA`.
+pub(crate) fn protect_area(
     k: &mut Kernel,
     id: SpaceId,
     vma: Vma,
     (at, stop): (u64, u64),
     prot: Prot,
     data_limit: u64,
-) -> Result<(), Errno> {
+) -> Result<bool, Errno> {
     if !vma.max.contains(prot) {
         return Err(Errno::EACCES);
     }
@@ -293,7 +282,7 @@ fn protect_area(
         return Err(Errno::EPERM);
     }
     if vma.prot == prot {
-        return Ok(());
+        return Ok(false);
     }
     let mut new = Vma { prot, ..vma };
     let len = stop - at;
@@ -312,18 +301,53 @@ fn protect_area(
     split(k, id, stop)?;
     let set = |vma: &mut Vma| (vma.prot, vma.flags) = (new.prot, new.flags);
     k.mm.space_mut(id).vmas.change(at, set);
-    protect_pages(k, id, at, stop, prot);
-    Ok(())
+    Ok(true)
 }
 
-/// Linux's heuristic (`vm.overcommit_memory` 0): so much memory at once is more than the machine has. A limit does not count, as with memory
-/// control groups: it is about what is used.
+/// Linux's heuristic (`vm.overcommit_memory` 0): so much memory at once is more than the machine has. A limit
+/// does not count, as with memory control groups: it is about what is used.
 pub(crate) fn overcommits(k: &Kernel, len: u64) -> bool {
     len / PAGE_SIZE > u64::from(k.mm.frames.total())
 }
 
-/// Brings the host in step with a new protection of a range.
-fn protect_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64, prot: Prot) {
+/// Shared pages of files in a range are written back: the next store to one is seen again. Private ones stay
+/// as they are.
+pub(crate) fn written_back(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
+    let mut areas = Vec::new();
+    for (at, vma) in k.mm.space(id).overlapping(start, end) {
+        if vma.shared && vma.file().is_some() && vma.prot.contains(Prot::WRITE) {
+            areas.push((at.max(start), vma.end.min(end), vma.prot));
+        }
+    }
+    for (start, end, prot) in areas {
+        let mut clean = Vec::new();
+        let pages = &mut k.mm.space_mut(id).pages;
+        pages.each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
+            if pte.on_host() && pte.writable() && pte.frame().is_none() {
+                *pte = pte.mapped(false);
+                clean.push(page);
+            }
+        });
+        k.steps.spend(clean.len() as u64 / 4);
+        for (first, count) in space::runs(&clean) {
+            let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
+            k.emit(Output::Protect {
+                space: id,
+                addr,
+                len,
+                prot: host_rights(prot, false),
+            });
+        }
+    }
+}
+
+/// Brings the host in step with a new protection of a range, or of the beginning of it; gives where to go on.
+pub(crate) fn protect_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64, prot: Prot) -> u64 {
+    /// Tables of pages that are dealt with at once.
+    const LEAVES: usize = 4;
+    let pages = &k.mm.space(id).pages;
+    let next = pages.boundary(start / PAGE_SIZE, end / PAGE_SIZE, LEAVES);
+    let end = next.map_or(end, |page| page * PAGE_SIZE);
     let mut plain = Vec::new();
     let mut writable = Vec::new();
     k.mm.space_mut(id)
@@ -339,6 +363,7 @@ fn protect_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64, prot: Prot) 
                 plain.push(page);
             }
         });
+    k.steps.spend((plain.len() + writable.len()) as u64 / 4);
     for (pages, write) in [(plain, false), (writable, true)] {
         let prot = host_rights(prot, write);
         for (first, count) in space::runs(&pages) {
@@ -351,9 +376,11 @@ fn protect_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64, prot: Prot) 
             });
         }
     }
+    end
 }
 
-/// Maps pages of a file area that lie in images or frames already, between two addresses, without the right to write.
+/// Maps pages of a file area that lie in images or frames already, between two addresses, without the right
+/// to write.
 pub(crate) fn map_file_pages(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -375,12 +402,13 @@ pub(crate) fn map_file_pages(
         return;
     };
     let mut at = from;
+    let mut left = PAGES_MAX;
     for _ in 0..RUNS_MAX {
-        if at >= to {
+        if at >= to || left == 0 {
             return;
         }
         let pos = offset + (at - start);
-        let skip = match inode::extent(k, p, inode, pos) {
+        let skip = match inode::extent(k, p, inode, pos, PAGE_SIZE) {
             Ok(Some(extent)) if extent.source == Source::Zero => extent.len / PAGE_SIZE * PAGE_SIZE,
             Ok(Some(_)) => 0,
             _ => return,
@@ -389,24 +417,35 @@ pub(crate) fn map_file_pages(
             at += skip;
             continue;
         }
-        let max = (to - at) / PAGE_SIZE;
+        let max = ((to - at) / PAGE_SIZE).min(left);
         let Ok(run) = inode::page_run(k, p, inode, pos / PAGE_SIZE, max) else {
             return;
         };
         let count = run.count.min(max);
-        map_absent(k, id, at, count, run.first, host_rights(vma.prot, false));
+        let pte = Pte::file(false, shared::is_of(k, file));
+        let prot = host_rights(vma.prot, false);
+        map_absent(k, id, at, count, pte, run.first, prot);
         at += count * PAGE_SIZE;
+        left -= count;
     }
 }
 
 /// Maps a run of file pages where no page is yet.
-fn map_absent(k: &mut Kernel, id: SpaceId, addr: u64, count: u64, first: Page, prot: Prot) {
+fn map_absent(
+    k: &mut Kernel,
+    id: SpaceId,
+    addr: u64,
+    count: u64,
+    pte: Pte,
+    first: Page,
+    prot: Prot,
+) {
     let base = addr / PAGE_SIZE;
     let mut absent = Vec::new();
     k.mm.pages(id, |pages| {
         for page in base..base + count {
             if pages.get(page).is_none() {
-                pages.set(page, Pte::file(false));
+                pages.set(page, pte);
                 absent.push(page);
             }
         }
@@ -431,16 +470,9 @@ fn map_absent(k: &mut Kernel, id: SpaceId, addr: u64, count: u64, first: Page, p
     }
 }
 
-/// Moves pages to another place of the same length (mremap(2)); the target is free. `keep`: the old area stays, empty.
-pub(crate) fn relocate(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    id: SpaceId,
-    from: u64,
-    len: u64,
-    to: u64,
-    new_len: u64,
-) {
+/// Adds the area to which what lies from `from` on is moved (mremap(2)): `new_len` bytes at `to`, where
+/// nothing is.
+pub(crate) fn begin_move(k: &mut Kernel, id: SpaceId, from: u64, to: u64, new_len: u64) {
     let Some((start, vma)) = k.mm.space(id).find(from) else {
         return;
     };
@@ -451,30 +483,41 @@ pub(crate) fn relocate(
     if let Some(file) = moved.file() {
         file::get(k, file);
     }
+    mapped::put(k, id, to, moved);
+}
+
+/// Moves the pages of a range to a place of the same length.
+pub(crate) fn move_pages(k: &mut Kernel, id: SpaceId, (start, end): (u64, u64), to: u64) {
+    // Somebody may have touched the new place already.
+    discard(k, id, to, to + (end - start));
     let mut private = Vec::new();
     let mut on_host = false;
     let pages = &mut k.mm.space_mut(id).pages;
-    pages.each_mut(from / PAGE_SIZE, (from + len) / PAGE_SIZE, |page, pte| {
+    pages.each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
         on_host |= pte.on_host();
         if pte.frame().is_some() {
             private.push((page, pte.unmapped()));
         }
         *pte = Pte::default();
     });
-    let shift = |page: u64| page - from / PAGE_SIZE + to / PAGE_SIZE;
-    for (page, pte) in private {
-        if page < (from + len.min(new_len)) / PAGE_SIZE {
-            k.mm.pages(id, |pages| pages.set(shift(page), pte));
-        } else if let Some(frame) = pte.frame() {
-            k.mm.frames.put(frame);
+    k.steps.spend(private.len() as u64 / 2);
+    let shift = |page: u64| page - start / PAGE_SIZE + to / PAGE_SIZE;
+    k.mm.pages(id, |pages| {
+        for (page, pte) in private {
+            pages.set(shift(page), pte);
         }
-    }
+    });
     if on_host {
         k.emit(Output::Unmap {
             space: id,
-            addr: from,
-            len,
+            addr: start,
+            len: end - start,
         });
     }
-    insert(k, p, id, to, moved);
+}
+
+/// All pages have been moved to an area: what can be mapped at once is.
+pub(crate) fn end_move(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, to: u64, new_len: u64) {
+    map_file_pages(k, p, id, to, to, to + new_len);
+    join(k, p, id, to, to + new_len);
 }

@@ -1,15 +1,20 @@
-//! Memory: frames of the memory file, address spaces with their VMAs and pages, faults, and the way to user memory.
+//! Memory: frames of the memory file, address spaces with their VMAs and pages, faults, and the way to user
+//! memory.
 //!
-//! The core's page tables are the truth; what the host has mapped is a cache of it, noted in each entry. Everything that changes what a page
-//! is emits the `Map`, `Unmap` or `Protect` that keeps the host in step.
+//! The core's page tables are the truth; what the host has mapped is a cache of it, noted in each entry.
+//! Everything that changes what a page is emits the `Map`, `Unmap` or `Protect` that keeps the host in step.
 
 pub(crate) mod areas;
 pub(crate) mod check;
 pub(crate) mod fault;
+pub(crate) mod fork;
 pub(crate) mod frames;
+mod gaps;
 pub(crate) mod map;
+pub(crate) mod mapped;
 pub(crate) mod oom;
 pub(crate) mod pages;
+pub(crate) mod reap;
 pub(crate) mod shared;
 pub(crate) mod space;
 pub(crate) mod user;
@@ -18,8 +23,7 @@ pub(crate) mod vma;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+use alloc::collections::{BTreeMap, VecDeque};
 
 pub(crate) use frames::Frames;
 use pages::Pages;
@@ -27,9 +31,12 @@ pub(crate) use space::Space;
 
 use crate::Kernel;
 use crate::abi::PAGE_SIZE;
-use crate::machine::SpaceId;
+use crate::machine::{SpaceId, ThreadId};
 use crate::port::Ports;
 use crate::vfs::InodeRef;
+
+/// The last page that a file can have.
+const LAST_PAGE: u64 = (1 << 52) - 1;
 
 /// All memory management state.
 #[derive(Clone, Debug, Hash)]
@@ -37,7 +44,15 @@ pub(crate) struct Mm {
     /// The frames of the memory file.
     pub frames: Frames,
     pub spaces: BTreeMap<SpaceId, Space>,
+    /// Where files are mapped.
+    pub mapped: mapped::Mapped,
     next_space: u32,
+    /// Copies that are being made for children.
+    pub copies: BTreeMap<ThreadId, fork::Copy>,
+    /// Spaces whose areas calls of these threads change in pieces.
+    pub changing: BTreeMap<ThreadId, SpaceId>,
+    /// Spaces that have ended and are not taken apart yet.
+    pub ended: VecDeque<reap::Remains>,
     /// Areas of all spaces, as far as they were counted ([`space::count_areas`]).
     pub areas: u64,
     /// What is charged for the kernel's other objects.
@@ -55,7 +70,11 @@ impl Mm {
         Mm {
             frames: Frames::new(frames, limit),
             spaces: BTreeMap::new(),
+            mapped: mapped::Mapped::default(),
             next_space: 1,
+            copies: BTreeMap::new(),
+            changing: BTreeMap::new(),
+            ended: VecDeque::new(),
             areas: 0,
             objects: 0,
             shared: None,
@@ -69,7 +88,20 @@ impl Mm {
         self.objects = bytes;
     }
 
+    /// Bytes of all page tables.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        let tables = self.spaces.values();
+        let ended = self.ended.iter().map(|remains| remains.table_bytes());
+        let own = tables.map(|space| space.pages.table_bytes());
+        own.chain(ended).sum()
+    }
+
     /// An address space that is known to be there.
+    /// Whether a space is still there.
+    pub(crate) fn has_space(&self, id: SpaceId) -> bool {
+        self.spaces.contains_key(&id)
+    }
+
     pub(crate) fn space(&self, id: SpaceId) -> &Space {
         self.spaces.get(&id).expect("space is referenced") // INVARIANT: ids are kept only by users of the space
     }
@@ -90,6 +122,13 @@ impl Mm {
     }
 }
 
+/// A file was cut: its pages from this one on are gone from all address spaces, private copies with them.
+pub(crate) fn pages_cut(k: &mut Kernel, inode: InodeRef, first_page: u64) {
+    for (id, start, end) in mapped::places(k, inode, first_page, LAST_PAGE) {
+        map::discard(k, id, start, end);
+    }
+}
+
 /// Drops the mappings of these pages of a file in all address spaces: they have moved.
 pub(crate) fn pages_moved(
     k: &mut Kernel,
@@ -98,10 +137,8 @@ pub(crate) fn pages_moved(
     first_page: u64,
     count: u64,
 ) {
-    let ids: Vec<SpaceId> = k.mm.spaces.keys().copied().collect();
-    for id in ids {
-        for (start, end) in k.mm.space(id).of_inode(&k.vfs, inode, first_page, count) {
-            map::drop_file_pages(k, id, start, end);
-        }
+    let last = first_page.saturating_add(count.max(1) - 1).min(LAST_PAGE);
+    for (id, start, end) in mapped::places(k, inode, first_page, last) {
+        map::drop_file_pages(k, id, start, end);
     }
 }

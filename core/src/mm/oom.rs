@@ -1,34 +1,38 @@
-//! What happens when the memory that the run may use is used up: what can be read again is dropped, then a process is killed (as the memory
-//! controller of Linux does it, `mm/oom_kill.c`).
+//! What happens when the memory that the run may use is used up: what can be read again is dropped, then a
+//! process is killed (as the memory controller of Linux does it, `mm/oom_kill.c`).
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{pages_moved, space};
+use super::{pages_moved, reap, space};
 use crate::Kernel;
 use crate::abi::PAGE_SIZE;
 use crate::event::Level;
 use crate::machine::SpaceId;
 use crate::port::Ports;
-use crate::task::{INIT, process, signal};
+use crate::task::{INIT, ending, signal};
 use crate::vfs::filesystem::Filesystem;
 use crate::vfs::{FsId, InodeRef};
 
 /// A process with this `oom_score_adj` is never killed.
 const EXEMPT: i16 = -1000;
 
-/// Frames that must be free again for a process to get on: with fewer they are read in and dropped again for ever.
+/// Frames that must be free again for a process to get on: with fewer they are read in and dropped again for
+/// ever.
 const ENOUGH: usize = 64;
 
 /// Makes room in memory; `false` if there is nobody left who could be killed.
 pub(crate) fn make_room(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    if ending::make_room(k, p) || reap::make_room(k, p) {
+        return true;
+    }
     let dropped = drop_cached(k, p);
     dropped >= ENOUGH || kill(k, p) || dropped > 0
 }
 
-/// Drops frames that hold what files of lower layers have; they are read again. Only images that cannot be mapped have any, and
-/// the ends of files that are no whole page. Gives how many.
+/// Drops frames that hold what files of lower layers have; they are read again. Only images that cannot be
+/// mapped have any, and the ends of files that are no whole page. Gives how many.
 fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>) -> usize {
     let mut dropped = 0;
     for index in 0..k.vfs.filesystems.len() {
@@ -48,7 +52,8 @@ fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>) -> usize {
     dropped
 }
 
-/// Kills the process that uses most memory, and those that share it. The first process is the last one to go, because the run ends with it.
+/// Kills the process that uses most memory, and those that share it. The first process is the last one to go,
+/// because the run ends with it.
 fn kill(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     let Some(victim) = victim(k) else {
         return false;
@@ -61,7 +66,7 @@ fn kill(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     };
     let id = task.space;
     let line = epitaph(k, victim, id);
-    k.log(Level::Warn, line);
+    k.log(Level::Killed, line);
     let sharing: Vec<u32> = k
         .tasks
         .groups()
@@ -69,7 +74,7 @@ fn kill(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
         .filter(|&tgid| space_of(k, tgid) == Some(id))
         .collect();
     for tgid in sharing {
-        process::end_group(k, p, tgid, u32::from(signal::SIGKILL));
+        ending::end_group(k, p, tgid, u32::from(signal::SIGKILL));
     }
     true
 }
@@ -80,7 +85,8 @@ fn space_of(k: &Kernel, tgid: u32) -> Option<SpaceId> {
     Some(k.tasks.get(thread)?.space)
 }
 
-/// The process to kill: what it uses in pages, moved by `oom_score_adj` in thousandths of all there is. The youngest of equals.
+/// The process to kill: what it uses in pages, moved by `oom_score_adj` in thousandths of all there is. The
+/// youngest of equals.
 fn victim(k: &Kernel) -> Option<u32> {
     let (_, total) = k.mm.frames.usage();
     let badness = |tgid: u32| {

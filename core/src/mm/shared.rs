@@ -4,7 +4,6 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::boot::Tree;
-use crate::machine::Prot;
 use crate::port::Ports;
 use crate::vfs::file::{self, File, FileKind};
 use crate::vfs::filesystem::{Filesystem, NewNode, SetAttr, Time};
@@ -20,7 +19,8 @@ pub(crate) fn shared_memory(k: &mut Kernel, p: &mut Ports<'_>, len: u64) -> Resu
 /// Most bytes of the name of a memory file (`MFD_NAME_MAX_LEN`).
 pub(crate) const NAME_MAX: usize = 249;
 
-/// A nameless file of `len` zero bytes, open for reading and writing, with one reference. `name` is what `/proc/PID/fd` shows.
+/// A nameless file of `len` zero bytes, open for reading and writing, with one reference. `name` is what
+/// `/proc/PID/fd` shows.
 pub(crate) fn memory_file(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -35,6 +35,7 @@ pub(crate) fn memory_file(
         uid,
         gid,
         rdev: 0,
+        flags: 0,
         target: b"",
     };
     let ino = inode::create_unnamed(k, p, fs, &node)?;
@@ -62,22 +63,16 @@ pub(crate) fn memory_file(
     opened
 }
 
-/// Whether a file is mapped shared somewhere, and may be written there.
-pub(crate) fn is_mapped_for_writing(k: &Kernel, inode: InodeRef) -> bool {
-    let mut areas = k.mm.spaces.values().flat_map(|space| space.vmas.values());
-    areas.any(|vma| {
-        vma.shared
-            && vma.max.contains(Prot::WRITE)
-            && vma
-                .file()
-                .and_then(|id| k.vfs.file(id))
-                .is_some_and(|file| file.inode == Some(inode))
-    })
-}
-
 /// Whether a mount is the internal one of memory files, whose paths are only their names.
 pub(crate) fn is_mount(k: &Kernel, mount: MountId) -> bool {
     k.mm.shared.is_some_and(|(_, shared)| shared == mount)
+}
+
+/// Whether an open file is such memory.
+pub(crate) fn is_of(k: &Kernel, file: FileId) -> bool {
+    k.vfs
+        .file(file)
+        .is_some_and(|file| is_mount(k, file.path.mount))
 }
 
 /// The internal tmpfs and its mount, made when they are first needed.
@@ -92,7 +87,8 @@ fn tmpfs(k: &mut Kernel, p: &mut Ports<'_>) -> Result<(FsId, MountId), Errno> {
         index: None,
     };
     let now = Time::from_nanos(k.system.now.real);
-    let fs = UnionFs::new(p, &tree, 0o700, now).map_err(|_| Errno::ENOMEM)?;
+    let mut fs = UnionFs::new(p, &tree, 0o700, now).map_err(|_| Errno::ENOMEM)?;
+    fs.set_memory();
     let fs = k.vfs.add_filesystem(Filesystem::Union(fs));
     let root = inode::root(k, fs)?;
     let attr = inode::attr(k, p, InodeRef { fs, ino: root })?;

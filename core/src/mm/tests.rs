@@ -1,7 +1,7 @@
 //! Random sequences of memory calls, touches and forks against a model that keeps one value for each page.
 //!
-//! The machine plays the host: a touch goes through the page it has mapped or traps until it has one. After every step what the host has
-//! mapped must never give more than the model allows.
+//! The machine plays the host: a touch goes through the page it has mapped or traps until it has one. After
+//! every step what the host has mapped must never give more than the model allows.
 
 extern crate std;
 
@@ -95,8 +95,9 @@ impl Test {
             upper_limit: None,
             index: None,
         });
-        let machine = Machine::boot(config, tree.host(8192)).unwrap();
+        let mut machine = Machine::boot(config, tree.host(8192)).unwrap();
         let first = machine.first();
+        machine.host.memory.settled = Some(1);
         let mut test = Test {
             machine,
             random: Random(seed),
@@ -612,10 +613,31 @@ impl Test {
         self.processes.remove(process);
     }
 
+    /// The host has no room for another mapping: it is left with none, and nothing else changes.
+    fn crowd(&mut self, process: usize) {
+        let (thread, space) = (self.processes[process].thread, self.space(process));
+        let regs = self.machine.threads[&thread].regs;
+        self.machine.trap(thread, regs, Trap::Crowded);
+        assert!(!self.machine.pages.keys().any(|&(owner, _)| owner == space));
+        assert_eq!(self.machine.threads[&thread].regs, regs);
+        assert!(self.machine.threads[&thread].runs);
+    }
+
     fn resize(&mut self) {
         let pages = self.random.below(FILES[0].1 + 8);
         assert_eq!(self.call(0, g::__NR_ftruncate, &[3, pages * PAGE_SIZE]), 0);
         self.objects[0].resize(pages as usize, 0);
+        // Private copies of what was cut off are gone as well.
+        let entries = self.processes.iter_mut();
+        for entry in entries.flat_map(|process| process.pages.values_mut()) {
+            if let Value::Object {
+                object: 0, index, ..
+            } = entry.origin
+                && index >= pages
+            {
+                entry.value = entry.origin;
+            }
+        }
     }
 
     /// The program writes a file with pwrite(2).
@@ -638,6 +660,17 @@ impl Test {
 
     fn step(&mut self) {
         let process = self.random.below(self.processes.len() as u64) as usize;
+        // Guests run on for a while with what was taken from them; the machine watches that nobody else gets
+        // it.
+        if self.random.chance(20) {
+            let batches = self.machine.batch() + 1;
+            let late = self.random.below(10);
+            let settled = &mut self.machine.host.memory.settled;
+            *settled = (*settled).max(Some(batches.saturating_sub(late)));
+        }
+        if self.random.chance(3) {
+            self.crowd(process);
+        }
         self.last = self.random.below(100);
         match self.last {
             0..15 => self.map(process),

@@ -1,5 +1,5 @@
-//! User memory as system calls reach it: a software walk of the address space, faults resolved on the way, bytes copied through the
-//! [`Memory`](crate::port::Memory) port.
+//! User memory as system calls reach it: a software walk of the address space, faults resolved on the way,
+//! bytes copied through the [`Memory`](crate::port::Memory) port.
 
 use alloc::vec::Vec;
 
@@ -12,9 +12,62 @@ use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE, PATH_MAX, TASK_SIZE};
 use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId};
-use crate::port::Ports;
+use crate::port::{Ports, WordOffset};
 use crate::vfs::filesystem::{Page, Source};
 use crate::vfs::{InodeRef, inode};
+
+/// The address of a 4-byte word of user memory that is aligned. Who uses a word as a word, not as four bytes,
+/// makes this of its address first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WordAddr(u64);
+
+impl WordAddr {
+    /// Checks an address. `EINVAL` if it is not aligned, `EFAULT` if it is no user address.
+    pub(crate) fn new(addr: u64) -> Result<WordAddr, Errno> {
+        if !addr.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        match addr < TASK_SIZE {
+            true => Ok(WordAddr(addr)),
+            false => Err(Errno::EFAULT),
+        }
+    }
+
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Where the word is in the memory file, ready to be changed. `EFAULT`.
+    pub(crate) fn for_writing(
+        self,
+        k: &mut Kernel,
+        p: &mut Ports<'_>,
+        space: SpaceId,
+    ) -> Result<WordOffset, Errno> {
+        match run(k, p, space, self.0, 4, true)?.source {
+            // Pages and frames begin alike, so that a word of one is a word of the other.
+            Source::Memory(offset) => WordOffset::new(offset).ok_or(Errno::EFAULT),
+            Source::Image { .. } | Source::Zero => Err(Errno::EFAULT),
+        }
+    }
+
+    /// The word's value. `EFAULT`.
+    pub(crate) fn load(
+        self,
+        k: &mut Kernel,
+        p: &mut Ports<'_>,
+        space: SpaceId,
+    ) -> Result<u32, Errno> {
+        if let Source::Memory(offset) = run(k, p, space, self.0, 4, false)?.source
+            && let Some(at) = WordOffset::new(offset)
+        {
+            return Ok(p.memory.load_u32(at));
+        }
+        let mut word = [0; 4];
+        read_in(k, p, space, self.0, &mut word)?;
+        Ok(u32::from_le_bytes(word))
+    }
+}
 
 /// A run of user memory that has been faulted in.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +221,9 @@ pub(crate) fn read_in(
         }
         done += run.len as usize;
     }
+    if let Some(tape) = &mut k.tape.0 {
+        tape.read(id, addr, buf);
+    }
     Ok(())
 }
 
@@ -188,6 +244,9 @@ pub(crate) fn write_in(
         };
         p.memory.write(offset, &data[done..done + run.len as usize]);
         done += run.len as usize;
+    }
+    if let Some(tape) = &mut k.tape.0 {
+        tape.wrote(id, addr, data);
     }
     Ok(())
 }
@@ -224,7 +283,8 @@ impl Cx<'_, '_> {
         self.write_user(addr, value.as_bytes())
     }
 
-    /// Calls `each` for bytes from `addr` on until a NUL, at most `max` with it. `None`: there was none so far.
+    /// Calls `each` for bytes from `addr` on until a NUL, at most `max` with it. `None`: there was none so
+    /// far.
     fn scan(
         &mut self,
         addr: u64,
@@ -251,7 +311,8 @@ impl Cx<'_, '_> {
         Ok(None)
     }
 
-    /// Reads a path: at most `PATH_MAX` bytes with the NUL, which is not part of the result. `ENAMETOOLONG`, `EFAULT`.
+    /// Reads a path: at most `PATH_MAX` bytes with the NUL, which is not part of the result. `ENAMETOOLONG`,
+    /// `EFAULT`.
     pub(crate) fn read_path(&mut self, addr: u64) -> Result<SmallVec<[u8; 256]>, Errno> {
         let mut path = SmallVec::new();
         match self.scan(addr, PATH_MAX, |part| path.extend_from_slice(part))? {
@@ -269,10 +330,14 @@ impl Cx<'_, '_> {
         }
     }
 
-    /// The run of user memory at `addr`, at most `len` bytes and at least 1, for reading (`write` false) or writing by the kernel.
-    /// Valid until the address space or a file changes. `EFAULT`.
+    /// The run of user memory at `addr`, at most `len` bytes and at least 1, for reading (`write` false) or
+    /// writing by the kernel. Valid until the address space or a file changes. `EFAULT`.
     pub(crate) fn user_run(&mut self, addr: u64, len: u64, write: bool) -> Result<UserRun, Errno> {
         let id = self.space();
-        run(self.k, self.p, id, addr, len, write)
+        let run = run(self.k, self.p, id, addr, len, write)?;
+        if let Some(tape) = &mut self.k.tape.0 {
+            tape.run(addr, run.source, run.len, write);
+        }
+        Ok(run)
     }
 }

@@ -23,12 +23,14 @@ pub(crate) enum Name {
 }
 
 bitflags::bitflags! {
-    /// What an area is beside its protection, with the bits of Linux's `vm_flags`: in their order `/proc/PID/smaps` shows them.
+    /// What an area is beside its protection, with the bits of Linux's `vm_flags`: in their order
+    /// `/proc/PID/smaps` shows them.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
     pub(crate) struct VmFlags: u64 {
         /// Grows downwards when it is touched below its start (`MAP_GROWSDOWN`).
         const GROWS_DOWN = 1 << 8;
-        /// Locked: counts as `VmLck`. Nothing is ever swapped, so that is all but a few errors of other calls.
+        /// Locked: counts as `VmLck`. Nothing is ever swapped, so that is all but a few errors of other
+        /// calls.
         const LOCKED = 1 << 13;
         /// `MADV_SEQUENTIAL` and `MADV_RANDOM`.
         const SEQUENTIAL = 1 << 15;
@@ -67,7 +69,8 @@ pub(crate) struct Policy {
     pub nodes: u64,
 }
 
-/// The rights that a host gives to a page of an area: x86 lets everything be read that is mapped at all; written only with `write`.
+/// The rights that a host gives to a page of an area: x86 lets everything be read that is mapped at all;
+/// written only with `write`.
 pub(crate) fn host_rights(prot: Prot, write: bool) -> Prot {
     match prot.is_empty() {
         true => prot,

@@ -3,14 +3,15 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Body, Kind, NsId, Set, change, pid, sweep, user};
+use super::{Body, Kind, NsId, Set, change, pid, sweep_all, user};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::Cx;
+use crate::kernel::{Cx, Stop};
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::task::Creds;
+use crate::vfs::mount::job::{self, Founding, Job};
 use crate::vfs::mount::{PathRef, get_path, put_path, tree};
 use crate::vfs::{FsContextId, MountId, fdtable};
 
@@ -23,47 +24,79 @@ pub(crate) const FLAGS: u32 = g::CLONE_NEWNS
     | g::CLONE_NEWPID
     | g::CLONE_NEWNET;
 
-/// What was made: the namespaces, the credentials to use from now on, and the copies of mounts by what they are copies of.
-#[derive(Clone, Debug)]
+/// What was made: the namespaces, the credentials to use from now on, and the copies of mounts by what they
+/// are copies of.
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Made {
     pub set: Set,
     pub creds: Creds,
     pub mounts: BTreeMap<MountId, MountId>,
 }
 
+/// Begins to make the namespaces that `flags` ask for: the user namespace, and the mount namespace with
+/// copies of all mounts of the caller's, which may take several inputs. [`make`] makes the others. `EPERM`,
+/// `ENOSPC`.
+pub(crate) fn prepare(cx: &mut Cx<'_, '_>, flags: u32) -> Result<(), Stop> {
+    if flags & g::CLONE_NEWNS == 0 {
+        return Ok(());
+    }
+    job::prepare(cx, |cx, _| {
+        let begun = begin(cx, flags).and_then(|made| found(cx, made));
+        if begun.is_err() {
+            sweep_all(cx.k, cx.p);
+        }
+        begun.map(Some)
+    })
+}
+
 /// Makes the namespaces that `flags` ask for; no task is in them yet. `EPERM`, `ENOSPC`.
 pub(crate) fn make(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
+    let begun = match job::take(cx)? {
+        Some(made) => Ok(*made),
+        None => begin(cx, flags),
+    };
+    let made = begun.and_then(|made| make_others(cx, flags, made));
+    if made.is_err() {
+        sweep_all(cx.k, cx.p);
+    }
+    made
+}
+
+/// Makes the user namespace, if one is asked for, and looks whether the others may be made.
+fn begin(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
     let task = cx.task();
     let mut made = Made {
         set: task.ns,
         creds: task.creds.clone(),
         mounts: BTreeMap::new(),
     };
-    let result = make_all(cx, flags, &mut made);
-    if result.is_err() {
-        sweep(cx.k, cx.p);
-    }
-    result.map(|()| made)
-}
-
-fn make_all(cx: &mut Cx<'_, '_>, flags: u32, made: &mut Made) -> Result<(), Errno> {
-    let has = |kind: Kind| flags & kind.flag() != 0;
-    if has(Kind::User) {
+    if flags & g::CLONE_NEWUSER != 0 {
         if is_chrooted(cx) {
             return Err(Errno::EPERM);
         }
         user::create(cx.k, &mut made.creds)?;
     }
-    if flags & FLAGS & !g::CLONE_NEWUSER == 0 {
-        return Ok(());
-    }
     let owner = made.creds.user_ns;
-    if !user::capable(cx.k, &made.creds, owner, g::CAP_SYS_ADMIN) {
-        return Err(Errno::EPERM);
+    let others = flags & FLAGS & !g::CLONE_NEWUSER != 0;
+    match !others || user::capable(cx.k, &made.creds, owner, g::CAP_SYS_ADMIN) {
+        true => Ok(made),
+        false => Err(Errno::EPERM),
     }
-    if has(Kind::Mount) {
-        made.set.mount = copy_mounts(cx, owner, &mut made.mounts)?;
-    }
+}
+
+/// Makes the mount namespace. One of another user namespace is less privileged.
+fn found(cx: &mut Cx<'_, '_>, mut made: Made) -> Result<Job, Errno> {
+    let old = cx.task().ns.mount;
+    let root = cx.k.ns.root(old).ok_or(Errno::EINVAL)?;
+    let owner = made.creds.user_ns;
+    let less = cx.k.ns.owner(old) != owner;
+    made.set.mount = cx.k.ns.add(owner, Body::Mount(None))?;
+    Ok(Job::Namespace(Founding::new(made, root, less).into()))
+}
+
+fn make_others(cx: &mut Cx<'_, '_>, flags: u32, mut made: Made) -> Result<Made, Errno> {
+    let has = |kind: Kind| flags & kind.flag() != 0;
+    let owner = made.creds.user_ns;
     if has(Kind::Uts) {
         let uts = cx.k.ns.uts(made.set.uts).clone();
         made.set.uts = cx.k.ns.add(owner, Body::Uts(uts))?;
@@ -84,7 +117,7 @@ fn make_all(cx: &mut Cx<'_, '_>, flags: u32, made: &mut Made) -> Result<(), Errn
     if has(Kind::Net) {
         made.set.net = cx.k.ns.add(owner, Body::Net)?;
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Whether the root directory of the caller is not that of its mount namespace.
@@ -100,32 +133,8 @@ fn top(k: &Kernel, ns: NsId) -> Option<PathRef> {
     Some(tree::topmost(k, PathRef { mount, dentry }))
 }
 
-/// A mount namespace with a copy of all mounts of the caller's. One of another user namespace is less privileged.
-fn copy_mounts(
-    cx: &mut Cx<'_, '_>,
-    owner: NsId,
-    copies: &mut BTreeMap<MountId, MountId>,
-) -> Result<NsId, Errno> {
-    let old = cx.task().ns.mount;
-    let root = cx.k.ns.root(old).ok_or(Errno::EINVAL)?;
-    let less = cx.k.ns.owner(old) != owner;
-    let ns = cx.k.ns.add(owner, Body::Mount(None))?;
-    let how = if less {
-        tree::Copy::Less
-    } else {
-        tree::Copy::Peer
-    };
-    let dentry = cx.k.vfs.mounts.at(root).root;
-    let (made, map) = tree::copy(cx.k, cx.p, (root, dentry), true, true, how)?;
-    if less {
-        tree::lock(cx.k, made);
-    }
-    tree::become_root(cx.k, made, ns);
-    *copies = map;
-    Ok(ns)
-}
-
-/// Moves root and working directory of a context, which one task has for itself, over to copies of the mounts they are in.
+/// Moves root and working directory of a context, which one task has for itself, over to copies of the mounts
+/// they are in.
 pub(crate) fn follow(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -159,7 +168,7 @@ fn set_places(
 }
 
 /// Gives the caller namespaces and other things of its own (unshare(2)).
-pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Errno> {
+pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Stop> {
     const OTHERS: u32 = g::CLONE_THREAD
         | g::CLONE_FS
         | g::CLONE_SIGHAND
@@ -168,7 +177,7 @@ pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Errno> {
         | g::CLONE_SYSVSEM;
     let mut flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
     if flags & !(FLAGS | OTHERS | g::CLONE_NEWTIME) != 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     for (one, with) in [
         (g::CLONE_NEWUSER, g::CLONE_THREAD | g::CLONE_FS),
@@ -182,16 +191,20 @@ pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Errno> {
     }
     let threads = cx.group().threads.len();
     if flags & g::CLONE_THREAD != 0 && threads > 1 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let space = cx.space();
     if flags & g::CLONE_VM != 0 && crate::mm::space::users(cx.k, space) > 1 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     // As without CONFIG_TIME_NS.
     if flags & g::CLONE_NEWTIME != 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
+    if flags & g::CLONE_FILES != 0 {
+        fdtable::prepare_unshare(cx)?;
+    }
+    prepare(cx, flags)?;
     let made = match flags & FLAGS {
         0 => None,
         _ => Some(make(cx, flags)?),
@@ -228,10 +241,11 @@ fn enter(cx: &mut Cx<'_, '_>, made: Made) {
     let user = made.creds.user_ns;
     if user != cx.creds().user_ns {
         let old = cx.creds().user_ns;
-        cx.task_mut().creds = Creds {
+        let creds = Creds {
             user_ns: old,
             ..made.creds
         };
+        cx.k.tasks.set_creds(cx.thread, creds);
     }
     let context = cx.task().fs;
     follow(cx.k, cx.p, context, &made.mounts);
@@ -291,10 +305,10 @@ fn join_all(cx: &mut Cx<'_, '_>, all: &[NsId]) -> Result<(), Errno> {
     let (old, user) = (cx.creds().clone(), creds.user_ns);
     if user != old.user_ns {
         if !user::is_owned_by(cx.k, user, &old) {
-            cx.group_mut().dumpable = false;
+            crate::mm::space::hide(cx.k, cx.space());
         }
         let user_ns = old.user_ns;
-        cx.task_mut().creds = Creds { user_ns, ..creds };
+        cx.k.tasks.set_creds(cx.thread, Creds { user_ns, ..creds });
     }
     if let Some(top) = top {
         let context = cx.task().fs;

@@ -1,4 +1,5 @@
-//! Maps of user and group numbers between a user namespace and the whole system (user_namespaces(7), "User and group ID mappings").
+//! Maps of user and group numbers between a user namespace and the whole system (user_namespaces(7), "User
+//! and group ID mappings").
 
 use alloc::format;
 use alloc::string::String;
@@ -9,7 +10,8 @@ use crate::abi::Errno;
 /// Most lines a map may have (`UID_GID_MAP_MAX_EXTENTS`).
 const EXTENTS_MAX: usize = 340;
 
-/// A run of numbers: `count` from `inside` on are those from `outside` on. In a namespace, `outside` is a number of the whole system.
+/// A run of numbers: `count` from `inside` on are those from `outside` on. In a namespace, `outside` is a
+/// number of the whole system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(crate) struct Extent {
     pub inside: u32,
@@ -20,7 +22,11 @@ pub(crate) struct Extent {
 /// A map of numbers. Without extents nothing is mapped.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
 pub(crate) struct Map {
-    pub extents: Vec<Extent>,
+    /// In the order in which they were written.
+    extents: Vec<Extent>,
+    /// Their places in the order of their numbers inside, and outside.
+    by_inside: Vec<u16>,
+    by_outside: Vec<u16>,
 }
 
 fn shift(from: u32, to: u32, count: u32, id: u32) -> Option<u32> {
@@ -29,6 +35,42 @@ fn shift(from: u32, to: u32, count: u32, id: u32) -> Option<u32> {
 }
 
 impl Map {
+    /// No number is in two of the runs, inside or outside; there are [`EXTENTS_MAX`] at most.
+    fn new(extents: Vec<Extent>) -> Map {
+        let sorted = |key: fn(&Extent) -> u32| {
+            let mut all: Vec<u16> = (0..).take(extents.len()).collect();
+            all.sort_unstable_by_key(|&at| key(&extents[usize::from(at)]));
+            all
+        };
+        Map {
+            by_inside: sorted(|one| one.inside),
+            by_outside: sorted(|one| one.outside),
+            extents,
+        }
+    }
+
+    /// The last run, in one of the orders, that begins no later than a number.
+    fn last(&self, order: &[u16], first: fn(&Extent) -> u32, id: u32) -> Option<&Extent> {
+        let extent = |&at: &u16| &self.extents[usize::from(at)];
+        let after = order.partition_point(|at| first(extent(at)) <= id);
+        order.get(after.checked_sub(1)?).map(extent)
+    }
+
+    /// Its runs, in the order in which they were written.
+    pub(crate) fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    /// How many runs there are.
+    pub(crate) fn len(&self) -> usize {
+        self.extents.len()
+    }
+
+    /// Whether nothing is mapped.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.extents.is_empty()
+    }
+
     /// Every number stands for itself.
     pub(crate) fn identical() -> Map {
         let all = Extent {
@@ -36,21 +78,19 @@ impl Map {
             outside: 0,
             count: u32::MAX,
         };
-        Map {
-            extents: Vec::from([all]),
-        }
+        Map::new(Vec::from([all]))
     }
 
     /// The number outside of one inside.
     pub(crate) fn outward(&self, id: u32) -> Option<u32> {
-        let mut all = self.extents.iter();
-        all.find_map(|one| shift(one.inside, one.outside, one.count, id))
+        let one = self.last(&self.by_inside, |one| one.inside, id)?;
+        shift(one.inside, one.outside, one.count, id)
     }
 
     /// The number inside of one outside.
     pub(crate) fn inward(&self, id: u32) -> Option<u32> {
-        let mut all = self.extents.iter();
-        all.find_map(|one| shift(one.outside, one.inside, one.count, id))
+        let one = self.last(&self.by_outside, |one| one.outside, id)?;
+        shift(one.outside, one.inside, one.count, id)
     }
 
     /// Reads lines of three numbers: first inside, first outside, count. `EINVAL`.
@@ -87,10 +127,11 @@ impl Map {
             }
             extents.push(one);
         }
-        Ok(Map { extents })
+        Ok(Map::new(extents))
     }
 
-    /// The same map with the numbers outside of another one's outside. `None` if that does not map them all in one run.
+    /// The same map with the numbers outside of another one's outside. `None` if that does not map them all
+    /// in one run.
     pub(crate) fn through(&self, parent: &Map) -> Option<Map> {
         let mut extents = Vec::with_capacity(self.extents.len());
         for one in &self.extents {
@@ -104,7 +145,7 @@ impl Map {
                 ..*one
             });
         }
-        Some(Map { extents })
+        Some(Map::new(extents))
     }
 
     /// As `/proc/PID/uid_map` shows it to a reader whose own map is `reader`.
@@ -140,6 +181,19 @@ mod tests {
         let inner = Map::parse(b"0 2 3").unwrap().through(&outer).unwrap();
         assert_eq!(inner.outward(0), Some(1002));
         assert_eq!(inner.show(&outer), "         0          2          3\n");
+        // Runs are found whatever order they were written in.
+        let mixed = Map::parse(b"20 7000 5\n0 8000 5\n10 6000 5").unwrap();
+        for (inside, outside) in [(0, 8000), (14, 6004), (24, 7004)] {
+            assert_eq!(mixed.outward(inside), Some(outside));
+            assert_eq!(mixed.inward(outside), Some(inside));
+        }
+        for none in [5, 9, 15, 19, 25] {
+            assert_eq!(mixed.outward(none), None);
+        }
+        assert_eq!(
+            (mixed.inward(5999), mixed.inward(6005), mixed.inward(8005)),
+            (None, None, None)
+        );
         // A run may not be torn apart.
         assert_eq!(Map::parse(b"0 9 2").unwrap().through(&outer), None);
         assert_eq!(Map::identical().outward(u32::MAX), None);

@@ -1,14 +1,16 @@
 //! Namespaces (namespaces(7)): what a task sees of users, mounts, names and the like.
 //!
-//! A namespace is named by the number that its link in `/proc/PID/ns` shows. It lives while a task is in it, somebody holds its file, or a
-//! living namespace hangs on it: its user namespace, its parent. Tasks are counted; the rest is found out by [`sweep`] when the last task
-//! of one has gone, so nothing needs references of its own.
+//! A namespace is named by the number that its link in `/proc/PID/ns` shows. It lives while a task is in it,
+//! somebody holds its file, or a living namespace hangs on it: its user namespace, its parent. Tasks are
+//! counted; the rest is found out by [`sweep`] when the last task of one has gone, so nothing needs
+//! references of its own.
 
 pub(crate) mod enter;
 pub(crate) mod map;
 pub(crate) mod pid;
 pub(crate) mod user;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,6 +19,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::ipc;
+use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::{DentryId, MountId, dentry};
@@ -40,8 +43,8 @@ const IPC: NsId = NsId(0xefff_ffff);
 const DYNAMIC_FIRST: u32 = 0xf000_0000;
 pub(crate) const LOWEST: u32 = MOUNT.0;
 
-/// Most namespaces of one kind (`/proc/sys/user/max_*_namespaces`).
-pub(crate) const MAX_OF_KIND: usize = 4096;
+/// Most namespaces of one kind, the first one among them.
+const MAX_OF_KIND: usize = 4096;
 
 /// What a namespace is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -87,7 +90,7 @@ impl Kind {
 #[derive(Clone, Debug, Hash)]
 pub(crate) enum Body {
     Cgroup,
-    Ipc(ipc::Objects),
+    Ipc(Box<ipc::Objects>),
     /// Its root mount; `None` before there is one.
     Mount(Option<MountId>),
     Net,
@@ -101,12 +104,17 @@ pub(crate) enum Body {
 pub(crate) struct Uts {
     pub hostname: Vec<u8>,
     pub domainname: Vec<u8>,
+    /// How often each was set.
+    pub host_changes: u64,
+    pub domain_changes: u64,
 }
 
 #[derive(Clone, Debug, Hash)]
 struct Namespace {
     /// Tasks in it.
     tasks: u32,
+    /// Namespaces that belong to it or lie below it, and tasks in it that have ended and are not reaped.
+    pins: u32,
     /// The user namespace it belongs to; of a user namespace, its parent (the first one is its own).
     owner: NsId,
     body: Body,
@@ -157,6 +165,16 @@ impl Set {
 pub(crate) struct Namespaces {
     all: BTreeMap<NsId, Namespace>,
     next: u32,
+    /// Lines of the maps of user namespaces, and numbers of tasks in PID namespaces.
+    extents: u64,
+    numbers: u64,
+    /// The PID namespaces, below the first one, in which a number of the first has another one.
+    nested: BTreeMap<u32, Vec<NsId>>,
+    counts: BTreeMap<Kind, usize>,
+    /// How many of a kind there may be if that was set.
+    most: BTreeMap<Kind, usize>,
+    /// Those that somebody has let go of, or that nobody has taken yet: nothing may need them.
+    let_go: BTreeSet<NsId>,
 }
 
 impl Namespaces {
@@ -165,6 +183,7 @@ impl Namespaces {
         let uts = Uts {
             hostname,
             domainname: b"(none)".to_vec(),
+            ..Uts::default()
         };
         let bodies = [
             (MOUNT, Body::Mount(None)),
@@ -173,13 +192,43 @@ impl Namespaces {
             (PID, Body::Pid(PidNs::default())),
             (USER, Body::User(UserNs::first())),
             (UTS, Body::Uts(uts)),
-            (IPC, Body::Ipc(ipc::Objects::default())),
+            (IPC, Body::Ipc(Box::default())),
         ];
+        let extents = bodies.iter().map(|(_, body)| body.extents()).sum();
         let all = bodies.map(|(id, body)| (id, Namespace::new(USER, body)));
         Namespaces {
             all: all.into_iter().collect(),
             next: DYNAMIC_FIRST,
+            extents,
+            numbers: 0,
+            nested: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            most: BTreeMap::new(),
+            let_go: BTreeSet::new(),
         }
+    }
+
+    /// Somebody does not need a namespace any longer: [`sweep`] looks whether anybody does.
+    pub(crate) fn let_go(&mut self, id: NsId) {
+        self.let_go.insert(id);
+    }
+
+    fn pin(&mut self, id: NsId) {
+        self.at_mut(id).pins += 1;
+    }
+
+    fn unpin(&mut self, id: NsId) {
+        self.at_mut(id).pins -= 1;
+        self.let_go(id);
+    }
+
+    /// Bytes that all namespaces take.
+    pub(crate) fn held(&self) -> u64 {
+        const COST: u64 = 1024;
+        const EXTENT_COST: u64 = 16;
+        const NUMBER_COST: u64 = 32;
+        let lists = self.extents * EXTENT_COST + self.numbers * NUMBER_COST;
+        self.all.len() as u64 * COST + lists
     }
 
     fn at(&self, id: NsId) -> &Namespace {
@@ -202,15 +251,7 @@ impl Namespaces {
 
     /// What it is about.
     pub(crate) fn kind(&self, id: NsId) -> Kind {
-        match self.at(id).body {
-            Body::Cgroup => Kind::Cgroup,
-            Body::Ipc(_) => Kind::Ipc,
-            Body::Mount(_) => Kind::Mount,
-            Body::Net => Kind::Net,
-            Body::Pid(_) => Kind::Pid,
-            Body::User(_) => Kind::User,
-            Body::Uts(_) => Kind::Uts,
-        }
+        self.at(id).body.kind()
     }
 
     /// The user namespace that it belongs to; of a user namespace, its parent.
@@ -263,7 +304,7 @@ impl Namespaces {
     /// The IPC namespaces and what is in them.
     pub(crate) fn ipc_namespaces(&self) -> impl Iterator<Item = (NsId, &ipc::Objects)> {
         self.all.iter().filter_map(|(&id, ns)| match &ns.body {
-            Body::Ipc(objects) => Some((id, objects)),
+            Body::Ipc(objects) => Some((id, &**objects)),
             _ => None,
         })
     }
@@ -296,26 +337,50 @@ impl Namespaces {
         }
     }
 
+    /// How many namespaces of a kind may be made (`/proc/sys/user/max_*_namespaces`). Of all users together:
+    /// Linux counts those of each user for itself.
+    pub(crate) fn most(&self, kind: Kind) -> usize {
+        self.most.get(&kind).copied().unwrap_or(MAX_OF_KIND)
+    }
+
+    /// Sets [`Self::most`]. Those that are there stay.
+    pub(crate) fn set_most(&mut self, kind: Kind, most: usize) {
+        self.most.insert(kind, most);
+    }
+
     /// Makes a namespace in which no task is yet. `ENOSPC`.
     fn add(&mut self, owner: NsId, body: Body) -> Result<NsId, Errno> {
         let id = NsId(self.next);
-        self.all.insert(id, Namespace::new(owner, body));
-        let kind = self.kind(id);
-        let count = self.all.keys().filter(|&&other| self.kind(other) == kind);
-        // Numbers are not used again: u32::MAX - DYNAMIC_FIRST of them are enough for a run, or else there is no room.
-        if count.count() > MAX_OF_KIND || self.next == u32::MAX {
-            self.all.remove(&id);
+        let kind = body.kind();
+        let most = self.most(kind).min(MAX_OF_KIND - 1);
+        let count = self.counts.entry(kind).or_default();
+        // Numbers are not used again: u32::MAX - DYNAMIC_FIRST of them are enough for a run, or else there is
+        // no room.
+        if *count >= most || self.next == u32::MAX {
             return Err(Errno::ENOSPC);
         }
+        *count += 1;
         self.next += 1;
+        for above in pinned_by(owner, &body) {
+            self.pin(above);
+        }
+        self.all.insert(id, Namespace::new(owner, body));
+        self.let_go(id);
         Ok(id)
     }
 
-    /// The PID namespaces below the first one.
-    pub(crate) fn pid_namespaces(&self) -> impl Iterator<Item = NsId> + '_ {
-        let all = self.all.iter();
-        all.filter(|(id, ns)| **id != PID && matches!(ns.body, Body::Pid(_)))
-            .map(|(&id, _)| id)
+    /// Takes a namespace away that nothing needs.
+    fn remove(&mut self, id: NsId) -> Option<Namespace> {
+        let ns = self.all.remove(&id)?;
+        if let Some(count) = self.counts.get_mut(&ns.body.kind()) {
+            *count -= 1;
+        }
+        self.extents -= ns.body.extents();
+        self.numbers -= ns.body.numbers();
+        for above in pinned_by(ns.owner, &ns.body) {
+            self.unpin(above);
+        }
+        Some(ns)
     }
 
     /// The files of namespaces that are held here, for invariant checks.
@@ -340,6 +405,14 @@ impl Namespaces {
                 *counts.entry(id).or_default() += 1;
             }
         }
+        let sum = |of: fn(&Body) -> u64| self.all.values().map(|ns| of(&ns.body)).sum::<u64>();
+        if (self.extents, self.numbers) != (sum(Body::extents), sum(Body::numbers)) {
+            return Err(alloc::format!(
+                "{} extents and {} numbers are counted wrong",
+                self.extents,
+                self.numbers
+            ));
+        }
         for (id, ns) in &self.all {
             let expected = counts.remove(id).unwrap_or(0);
             if ns.tasks != expected {
@@ -356,10 +429,50 @@ impl Namespaces {
     }
 }
 
+/// The namespaces that one with this owner keeps.
+fn pinned_by(owner: NsId, body: &Body) -> impl Iterator<Item = NsId> + use<> {
+    let parent = match body {
+        Body::Pid(pid) => pid.parent,
+        _ => None,
+    };
+    [owner].into_iter().chain(parent)
+}
+
+impl Body {
+    fn kind(&self) -> Kind {
+        match self {
+            Body::Cgroup => Kind::Cgroup,
+            Body::Ipc(_) => Kind::Ipc,
+            Body::Mount(_) => Kind::Mount,
+            Body::Net => Kind::Net,
+            Body::Pid(_) => Kind::Pid,
+            Body::User(_) => Kind::User,
+            Body::Uts(_) => Kind::Uts,
+        }
+    }
+
+    /// Lines of maps beyond those that the first namespaces have.
+    fn extents(&self) -> u64 {
+        match self {
+            Body::User(user) => user.extents(),
+            _ => 0,
+        }
+    }
+
+    /// Numbers of tasks, groups and sessions.
+    fn numbers(&self) -> u64 {
+        match self {
+            Body::Pid(pid) => pid.len(),
+            _ => 0,
+        }
+    }
+}
+
 impl Namespace {
     fn new(owner: NsId, body: Body) -> Namespace {
         Namespace {
             tasks: 0,
+            pins: 0,
             owner,
             body,
             dentry: None,
@@ -380,25 +493,33 @@ pub(crate) fn joined(k: &mut Kernel, set: &Set, user: NsId) {
 
 /// A task that was in these namespaces has left them.
 pub(crate) fn left(k: &mut Kernel, p: &mut Ports<'_>, set: &Set, user: NsId) {
-    let mut empty = false;
     for id in set.all().into_iter().chain([user]) {
         let ns = k.ns.at_mut(id);
         ns.tasks -= 1;
-        empty |= ns.tasks == 0;
+        if ns.tasks == 0 {
+            k.ns.let_go(id);
+        }
     }
-    if empty {
-        sweep(k, p);
+    sweep(k, p);
+}
+
+/// A task ends that stays until it is reaped.
+pub(crate) fn pin_ended(k: &mut Kernel, thread: ThreadId) {
+    for id in k.tasks.get(thread).map(kept_by).into_iter().flatten() {
+        k.ns.pin(id);
+    }
+}
+
+/// A task that has ended is about to be reaped.
+pub(crate) fn unpin_ended(k: &mut Kernel, thread: ThreadId) {
+    let task = k.tasks.get(thread).filter(|task| task.exited);
+    for id in task.map(kept_by).into_iter().flatten() {
+        k.ns.unpin(id);
     }
 }
 
 /// Changes a task's namespaces and user namespace.
-pub(crate) fn change(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    task: crate::machine::ThreadId,
-    set: Set,
-    user: NsId,
-) {
+pub(crate) fn change(k: &mut Kernel, p: &mut Ports<'_>, task: ThreadId, set: Set, user: NsId) {
     let Some(task) = k.tasks.get_mut(task) else {
         return;
     };
@@ -428,70 +549,95 @@ pub(crate) fn dentry_of(k: &mut Kernel, id: NsId) -> Option<DentryId> {
     Some(path.dentry)
 }
 
-/// Takes away every namespace that nothing needs any more; with a mount namespace its mounts, with an IPC namespace its
-/// objects.
+/// Takes away the namespaces that nothing needs any more; with a mount namespace its mounts, with an IPC
+/// namespace its objects.
 pub(crate) fn sweep(k: &mut Kernel, p: &mut Ports<'_>) {
-    loop {
-        let gone = unneeded(k);
-        if gone.is_empty() {
-            return;
+    while let Some(id) = k.ns.let_go.pop_last() {
+        if is_needed(k, id) {
+            continue;
         }
-        for id in gone {
-            let Some(ns) = k.ns.all.remove(&id) else {
-                continue;
-            };
-            if let Some(id) = ns.dentry {
-                dentry::put(k, p, id);
-            }
-            match ns.body {
-                Body::Mount(Some(root)) => crate::vfs::mount::drop_namespace(k, p, id, root),
-                Body::Ipc(objects) => ipc::end_namespace(k, p, id, objects),
-                _ => {}
-            }
+        let Some(ns) = k.ns.remove(id) else {
+            continue;
+        };
+        if let Some(id) = ns.dentry {
+            dentry::put(k, p, id);
+        }
+        match ns.body {
+            Body::Mount(Some(root)) => crate::vfs::mount::drop_namespace(k, p, id, root),
+            Body::Ipc(objects) => ipc::end_namespace(k, p, id, *objects),
+            _ => {}
         }
     }
 }
 
-/// The namespaces that a task keeps beyond its end, until it is reaped: its number and its credentials are still asked for.
+/// The same where namespaces were made that nobody has come to be in.
+pub(crate) fn sweep_all(k: &mut Kernel, p: &mut Ports<'_>) {
+    let idle = k.ns.all.iter().filter(|(_, ns)| ns.tasks == 0);
+    let idle: Vec<NsId> = idle.map(|(&id, _)| id).collect();
+    k.ns.let_go.extend(idle);
+    sweep(k, p);
+}
+
+/// Whether somebody needs a namespace: a task, another namespace, who holds its file, a file system, an
+/// attached segment.
+fn is_needed(k: &Kernel, id: NsId) -> bool {
+    let Some(ns) = k.ns.all.get(&id) else {
+        return true;
+    };
+    let held = |dentry| k.vfs.dentries.refs(dentry) > 1;
+    id.0 < DYNAMIC_FIRST
+        || ns.tasks > 0
+        || ns.pins > 0
+        || ns.dentry.is_some_and(held)
+        || k.vfs.owns_filesystem(id)
+        || k.vfs.mounts.jobs.namespaces().any(|made| made == id)
+        || matches!(&ns.body, Body::Ipc(objects) if ipc::shm::is_attached(k, objects))
+}
+
+/// The namespaces that a task keeps beyond its end, until it is reaped: its number and its credentials are
+/// still asked for.
 fn kept_by(task: &Task) -> [NsId; 2] {
     [task.ns.pid, task.creds.user_ns]
 }
 
-/// Whether namespaces may be there for a task alone that has ended.
-pub(crate) fn waits_for(k: &Kernel, task: &Task) -> bool {
-    kept_by(task)
+/// Whether everything that is there is needed, and what namespaces keep is counted rightly; for invariant
+/// checks.
+pub(crate) fn check_needed(k: &Kernel) -> Result<(), String> {
+    let ended = k.tasks.iter().filter(|task| task.exited);
+    let ended: Vec<NsId> = ended.flat_map(kept_by).collect();
+    let mut pins: BTreeMap<NsId, u32> = BTreeMap::new();
+    for (id, ns) in &k.ns.all {
+        let above = pinned_by(ns.owner, &ns.body).filter(|_| id.0 >= DYNAMIC_FIRST);
+        above.for_each(|above| *pins.entry(above).or_default() += 1);
+    }
+    ended
         .iter()
-        .any(|id| k.ns.all.get(id).is_some_and(|ns| ns.tasks == 0))
-}
-
-fn unneeded(k: &Kernel) -> Vec<NsId> {
-    let mut needed: BTreeSet<NsId> = BTreeSet::new();
-    let mut open: Vec<NsId> = Set::FIRST.all().to_vec();
-    open.push(USER);
+        .for_each(|&id| *pins.entry(id).or_default() += 1);
     for (&id, ns) in &k.ns.all {
-        let held = ns
-            .dentry
-            .is_some_and(|dentry| k.vfs.dentries.refs(dentry) > 1);
-        if ns.tasks > 0 || held {
-            open.push(id);
+        let expected = pins.get(&id).copied().unwrap_or(0);
+        if ns.pins != expected {
+            return Err(alloc::format!(
+                "{id:?} has {} pins, not {expected}",
+                ns.pins
+            ));
+        }
+        if !is_needed(k, id) && !k.ns.let_go.contains(&id) {
+            return Err(alloc::format!("nobody needs {id:?}"));
         }
     }
-    open.extend(k.vfs.filesystem_owners());
-    open.extend(k.tasks.iter().flat_map(kept_by));
-    open.extend(ipc::shm::attached(k));
-    while let Some(id) = open.pop() {
-        if needed.insert(id)
-            && let Some(ns) = k.ns.all.get(&id)
-        {
-            open.push(ns.owner);
-            if let Body::Pid(pid) = &ns.body {
-                open.extend(pid.parent);
+    let mut nested = 0;
+    for (number, all) in &k.ns.nested {
+        for &id in all {
+            nested += u64::from(k.ns.exists(id));
+            if k.ns.exists(id) && pid::show(k, id, *number) == 0 {
+                return Err(alloc::format!("{number} has no number in {id:?}"));
             }
         }
     }
-    k.ns.all
-        .keys()
-        .copied()
-        .filter(|id| !needed.contains(id))
-        .collect()
+    match nested == k.ns.numbers {
+        true => Ok(()),
+        false => Err(alloc::format!(
+            "{nested} numbers in PID namespaces are known"
+        )),
+    }
 }

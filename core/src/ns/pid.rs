@@ -1,7 +1,8 @@
-//! PID namespaces (pid_namespaces(7)): processes and threads have a number in each namespace from their own up to the first one.
+//! PID namespaces (pid_namespaces(7)): processes and threads have a number in each namespace from their own
+//! up to the first one.
 //!
-//! The kernel names tasks, process groups and sessions by their numbers in the first namespace; system calls translate where programs see or
-//! say them.
+//! The kernel names tasks, process groups and sessions by their numbers in the first namespace; system calls
+//! translate where programs see or say them.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ use super::{Body, NsId, PID};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::kernel::Cx;
-use crate::task::{INIT, PID_MAX, Tasks};
+use crate::task::{INIT, PID_MAX};
 
 /// Deepest nesting (`MAX_PID_NS_LEVEL`).
 const LEVEL_MAX: u32 = 32;
@@ -47,6 +48,13 @@ pub(super) fn create(k: &mut Kernel, owner: NsId, parent: NsId) -> Result<NsId, 
     k.ns.add(owner, Body::Pid(body))
 }
 
+impl PidNs {
+    /// How many numbers it has given.
+    pub(super) fn len(&self) -> u64 {
+        self.outer.len() as u64
+    }
+}
+
 fn at(k: &Kernel, id: NsId) -> Option<&PidNs> {
     match &k.ns.all.get(&id)?.body {
         Body::Pid(ns) => Some(ns),
@@ -73,7 +81,7 @@ fn line(k: &Kernel, id: NsId) -> Vec<NsId> {
 }
 
 /// Whether a namespace is another one or lies below it.
-pub(super) fn is_within(k: &Kernel, id: NsId, above: NsId) -> bool {
+pub(crate) fn is_within(k: &Kernel, id: NsId, above: NsId) -> bool {
     above == PID || line(k, id).contains(&above)
 }
 
@@ -102,7 +110,8 @@ pub(crate) fn find(k: &Kernel, ns: NsId, number: u32) -> Option<u32> {
     }
 }
 
-/// The numbers of a task from a namespace down to the innermost in which it has one (`NSpid` in `/proc/PID/status`).
+/// The numbers of a task from a namespace down to the innermost in which it has one (`NSpid` in
+/// `/proc/PID/status`).
 pub(crate) fn numbers(k: &Kernel, from: NsId, own: NsId, number: u32) -> Vec<u32> {
     let mut all: Vec<NsId> = line(k, own);
     all.push(PID);
@@ -124,7 +133,8 @@ pub(crate) fn init(k: &Kernel, ns: NsId) -> u32 {
     at(k, ns).and_then(|ns| ns.init).unwrap_or(INIT)
 }
 
-/// Whether processes can be made in a namespace: not after its first one has ended (`ENOMEM`; a number is lost all the same, as in Linux).
+/// Whether processes can be made in a namespace: not after its first one has ended (`ENOMEM`; a number is
+/// lost all the same, as in Linux).
 pub(crate) fn check_open(k: &mut Kernel, ns: NsId) -> Result<(), Errno> {
     let line = line(k, ns);
     if !line.iter().any(|&id| at(k, id).is_none_or(|ns| ns.closed)) {
@@ -145,7 +155,11 @@ pub(crate) fn has_init(k: &Kernel, ns: NsId) -> bool {
 
 /// Gives a new task a number in its PID namespace and in those above; the first process becomes `init`.
 pub(crate) fn add(k: &mut Kernel, ns: NsId, number: u32) {
-    for id in line(k, ns) {
+    let line = line(k, ns);
+    if !line.is_empty() {
+        k.ns.nested.insert(number, line.clone());
+    }
+    for id in line {
         let Some(ns) = at_mut(k, id) else {
             continue;
         };
@@ -164,57 +178,78 @@ pub(crate) fn add(k: &mut Kernel, ns: NsId, number: u32) {
         if own == 1 {
             ns.init = Some(number);
         }
+        k.ns.numbers += 1;
     }
 }
 
-/// Tasks have ended, or processes left their groups or sessions: those of their numbers that now name nothing go from all namespaces below the
-/// first one, where the numbers are the kernel's own.
+/// Tasks have ended, or processes left their groups or sessions: those of their numbers that now name nothing
+/// go from all namespaces below the first one, where the numbers are the kernel's own.
 pub(crate) fn remove(k: &mut Kernel, numbers: &[u32]) {
-    let nested: Vec<NsId> = k.ns.pid_namespaces().collect();
-    if nested.is_empty() {
-        return;
-    }
-    for number in unused(&k.tasks, numbers) {
-        for &id in &nested {
+    for &number in numbers {
+        let used = k.tasks.by_tid(number).is_some() || k.tasks.names_group(number);
+        if used || k.ns.nested.is_empty() {
+            continue;
+        }
+        for id in k.ns.nested.remove(&number).unwrap_or_default() {
             if let Some(ns) = at_mut(k, id)
                 && let Some(own) = ns.outer.remove(&number)
             {
                 ns.inner.remove(&own);
+                k.ns.numbers -= 1;
             }
         }
     }
 }
 
-/// Those of some numbers that are of no task, process group or session.
-fn unused(tasks: &Tasks, numbers: &[u32]) -> Vec<u32> {
-    let mut unused = numbers.to_vec();
-    unused.retain(|&number| tasks.by_tid(number).is_none());
-    for group in tasks.groups().filter_map(|tgid| tasks.group(tgid)) {
-        unused.retain(|number| ![group.pgid, group.sid].contains(number));
-        if unused.is_empty() {
-            break;
-        }
-    }
-    unused
+/// The first process of a namespace ends: nothing can be made there any more. `false` if it is not the first
+/// process of one below the first.
+pub(crate) fn close(k: &mut Kernel, tgid: u32) -> bool {
+    let ns = k.tasks.leader(tgid).map(|task| task.ns.pid);
+    let ns = ns.and_then(|id| at_mut(k, id));
+    let Some(ns) = ns.filter(|ns| ns.init == Some(tgid)) else {
+        return false;
+    };
+    ns.closed = true;
+    true
 }
 
-/// The first process of a namespace ends: nothing can be made there any more. Gives the other processes in it.
-pub(crate) fn close(k: &mut Kernel, tgid: u32) -> Vec<u32> {
-    let Some(id) = k.tasks.leader(tgid).map(|task| task.ns.pid) else {
-        return Vec::new();
-    };
-    let tasks = &k.tasks;
-    let Some(Body::Pid(ns)) = k.ns.all.get_mut(&id).map(|ns| &mut ns.body) else {
-        return Vec::new();
-    };
-    if ns.init != Some(tgid) {
-        return Vec::new();
+/// The next number, from one on, that the PID namespace of a process sees: of a task, group or session.
+pub(crate) fn number_from(k: &Kernel, tgid: u32, first: u32) -> Option<u32> {
+    let ns = at(k, k.tasks.leader(tgid)?.ns.pid)?;
+    ns.outer.range(first..).next().map(|(&number, _)| number)
+}
+
+/// The processes that a namespace sees from one of its numbers on, ascending: their numbers there and in the
+/// first one.
+pub(crate) fn processes(k: &Kernel, ns: NsId, first: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
+    let all = (ns == PID).then(|| k.tasks.groups_from(first).map(|tgid| (tgid, tgid)));
+    let nested = at(k, ns).filter(|_| ns != PID);
+    let nested = nested
+        .into_iter()
+        .flat_map(move |ns| ns.inner.range(first..));
+    let nested = nested.map(|(&own, &number)| (own, number));
+    let nested = nested.filter(|&(_, number)| k.tasks.group_exists(number));
+    all.into_iter().flatten().chain(nested)
+}
+
+/// The same for the threads of a process.
+pub(crate) fn threads(
+    k: &Kernel,
+    ns: NsId,
+    tgid: u32,
+    first: u32,
+) -> impl Iterator<Item = (u32, u32)> + '_ {
+    let group = k.tasks.group(tgid);
+    let all = group.filter(|_| ns == PID).into_iter();
+    let all = all.flat_map(move |group| group.threads.range(first..));
+    let all = all.map(|(&tid, _)| (tid, tid));
+    let mut nested: Vec<(u32, u32)> = Vec::new();
+    if ns != PID {
+        let shown = k.tasks.threads(tgid).map(|tid| (show(k, ns, tid), tid));
+        nested.extend(shown.filter(|&(own, _)| own > 0 && own >= first));
+        nested.sort_unstable();
     }
-    ns.closed = true;
-    let inside = ns.outer.keys().copied();
-    inside
-        .filter(|&other| other != tgid && tasks.group_exists(other))
-        .collect()
+    all.chain(nested)
 }
 
 impl Cx<'_, '_> {

@@ -1,7 +1,7 @@
 //! User namespaces (user_namespaces(7)): numbers of users and groups, and what capabilities are about.
 //!
-//! Credentials, inodes and everything else in the kernel have the numbers of the first user namespace; system calls translate where
-//! programs see or say them.
+//! Credentials, inodes and everything else in the kernel have the numbers of the first user namespace; system
+//! calls translate where programs see or say them.
 
 use alloc::string::String;
 
@@ -63,6 +63,12 @@ pub(crate) enum Numbers {
 }
 
 impl UserNs {
+    /// Lines of its maps.
+    pub(super) fn extents(&self) -> u64 {
+        let maps = [&self.uids, &self.gids, &self.projects];
+        maps.iter().map(|map| map.len() as u64).sum()
+    }
+
     pub(crate) fn map(&self, of: Numbers) -> &Map {
         match of {
             Numbers::Users => &self.uids,
@@ -89,7 +95,8 @@ fn show(k: &Kernel, ns: NsId, of: Numbers, id: u32) -> u32 {
     }
 }
 
-/// The user that a namespace means by a number. `u32::MAX` is none (and stays: it stands for "leave it"). `EINVAL`.
+/// The user that a namespace means by a number. `u32::MAX` is none (and stays: it stands for "leave it").
+/// `EINVAL`.
 pub(crate) fn take_uid(k: &Kernel, ns: NsId, uid: u32) -> Result<u32, Errno> {
     take(k, ns, Numbers::Users, uid)
 }
@@ -152,8 +159,8 @@ impl Cx<'_, '_> {
     }
 }
 
-/// Makes a child of the user namespace of `creds` and puts them into it, with all capabilities (`create_user_ns()`). The caller counts the
-/// task.
+/// Makes a child of the user namespace of `creds` and puts them into it, with all capabilities
+/// (`create_user_ns()`). The caller counts the task.
 pub(crate) fn create(k: &mut Kernel, creds: &mut Creds) -> Result<NsId, Errno> {
     let parent = creds.user_ns;
     let user = k.ns.user(parent);
@@ -189,8 +196,8 @@ pub(super) fn enter(creds: &mut Creds, ns: NsId) {
     creds.securebits = 0;
 }
 
-/// Whether a user namespace, or one above it, was made by the user of these credentials in their own one: entering it gives them nothing that
-/// they did not have (`cred_cap_issubset()`).
+/// Whether a user namespace, or one above it, was made by the user of these credentials in their own one:
+/// entering it gives them nothing that they did not have (`cred_cap_issubset()`).
 pub(super) fn is_owned_by(k: &Kernel, ns: NsId, creds: &Creds) -> bool {
     let mut at = ns;
     while at != USER {
@@ -214,7 +221,8 @@ pub(crate) fn show_map(k: &Kernel, reader: ThreadId, ns: NsId, of: Numbers) -> S
     }
 }
 
-/// Who opened the file of a map: writes need the rights of both (a program with more rights may have been given the file as its output).
+/// Who opened the file of a map: writes need the rights of both (a program with more rights may have been
+/// given the file as its output).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Opener {
     pub creds: Creds,
@@ -243,7 +251,7 @@ pub(crate) fn set_map(
     if at != 0 || text.len() > LENGTH_MAX {
         return Err(Errno::EINVAL);
     }
-    if !cx.k.ns.user(ns).map(of).extents.is_empty() {
+    if !cx.k.ns.user(ns).map(of).is_empty() {
         return Err(Errno::EPERM);
     }
     if of != Numbers::Projects && !capable(cx.k, creds, ns, g::CAP_SYS_ADMIN) {
@@ -255,6 +263,8 @@ pub(crate) fn set_map(
     }
     let new = new.through(cx.k.ns.user(parent).map(of));
     let new = new.ok_or(Errno::EPERM)?;
+    // It had none before.
+    cx.k.ns.extents += new.len() as u64;
     let user = cx.k.ns.user_mut(ns);
     match of {
         Numbers::Users => user.uids = new,
@@ -264,8 +274,8 @@ pub(crate) fn set_map(
     Ok(())
 }
 
-/// Whether this map may be set (`new_idmap_permitted()`): one's own number alone, or any if opener and writer have `CAP_SETUID` or `CAP_SETGID`
-/// in the parent.
+/// Whether this map may be set (`new_idmap_permitted()`): one's own number alone, or any if opener and writer
+/// have `CAP_SETUID` or `CAP_SETGID` in the parent.
 fn is_permitted(
     k: &Kernel,
     creds: &Creds,
@@ -281,7 +291,7 @@ fn is_permitted(
         Numbers::Groups => g::CAP_SETGID,
         Numbers::Projects => return true,
     };
-    let maps_root = new.extents.iter().any(|one| one.outside == 0);
+    let maps_root = new.extents().iter().any(|one| one.outside == 0);
     if of == Numbers::Users && maps_root {
         let may = match creds.user_ns == ns {
             true => user.could_setfcap,
@@ -291,7 +301,7 @@ fn is_permitted(
             return false;
         }
     }
-    if let [one] = new.extents[..]
+    if let [one] = new.extents()[..]
         && one.count == 1
         && user.owner == creds.euid
     {
@@ -313,7 +323,7 @@ pub(crate) fn set_setgroups(k: &mut Kernel, ns: NsId, text: &[u8]) -> Result<(),
     let user = k.ns.user_mut(ns);
     match word {
         b"allow" if user.setgroups => Ok(()),
-        b"deny" if user.gids.extents.is_empty() || !user.setgroups => {
+        b"deny" if user.gids.is_empty() || !user.setgroups => {
             user.setgroups = false;
             Ok(())
         }
@@ -325,11 +335,11 @@ pub(crate) fn set_setgroups(k: &mut Kernel, ns: NsId, text: &[u8]) -> Result<(),
 /// Whether setgroups(2) may be used at all in a namespace.
 pub(crate) fn allows_setgroups(k: &Kernel, ns: NsId) -> bool {
     let user = k.ns.user(ns);
-    user.setgroups && !user.gids.extents.is_empty()
+    user.setgroups && !user.gids.is_empty()
 }
 
-/// The parent of a user namespace, or what another one belongs to, if it is `own` or below it (`NS_GET_PARENT`, `NS_GET_USERNS`).
-/// `EPERM`.
+/// The parent of a user namespace, or what another one belongs to, if it is `own` or below it
+/// (`NS_GET_PARENT`, `NS_GET_USERNS`). `EPERM`.
 pub(crate) fn above(k: &Kernel, own: NsId, ns: NsId) -> Result<NsId, Errno> {
     let above = k.ns.owner(ns);
     if k.ns.kind(ns) == Kind::User && ns == USER {

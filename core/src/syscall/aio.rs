@@ -6,12 +6,13 @@ use super::args::*;
 use super::file;
 use super::poll::take_mask;
 use crate::abi::raw::general as g;
-use crate::abi::{Errno, PAGE_SIZE};
+use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::Prot;
 use crate::mm::map;
+use crate::mm::shared;
 use crate::mm::space::MAP_COUNT_MAX;
-use crate::mm::vma::{Behind, Name, Vma};
+use crate::mm::vma::{Behind, VmFlags, Vma};
 use crate::task::signal;
 use crate::vfs::aio::{self, ContextId, Event, Poll};
 use crate::vfs::file::{at, get};
@@ -53,24 +54,14 @@ struct Iocb {
     tell: i32,
 }
 
-/// `struct aio_ring` without events: with a magic number of 0 libaio does not read it.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Ring {
-    id: u32,
-    entries: u32,
-    head: u32,
-    tail: u32,
-    magic: u32,
-    compatible: u32,
-    incompatible: u32,
-    length: u32,
-}
-
-fn context(cx: &Cx<'_, '_>, addr: u64) -> ContextId {
-    ContextId {
-        space: cx.space(),
-        addr,
+/// The context of an address: what begins there must be its ring. `EINVAL`.
+fn context(cx: &mut Cx<'_, '_>, addr: u64) -> Result<ContextId, Errno> {
+    let space = cx.space();
+    let id = ContextId { space, addr };
+    let number = cx.read_obj(addr).map_err(|_| Errno::EINVAL)?;
+    match aio::get(cx.k, id)?.has_number(number) {
+        true => Ok(id),
+        false => Err(Errno::EINVAL),
     }
 }
 
@@ -81,49 +72,53 @@ pub(super) fn io_setup(cx: &mut Cx<'_, '_>, nr_events: Uint, ctxp: Addr) -> SysR
     }
     aio::check_room(cx.k, nr_events.0)?;
     let space = cx.space();
+    let size = aio::ring_size(cx.k, nr_events.0);
     let limit = cx.rlimit(g::RLIMIT_AS);
     let areas = cx.k.mm.space_mut(space);
-    if areas.total() + PAGE_SIZE > limit || areas.vmas.len() >= MAP_COUNT_MAX {
+    if areas.total() + size > limit || areas.vmas.len() >= MAP_COUNT_MAX {
         return Err(Errno::ENOMEM.into());
     }
-    let start = areas.gap(PAGE_SIZE)?;
-    let rights = Prot::READ | Prot::WRITE;
-    let behind = Behind::Anonymous(Name::None);
-    let vma = Vma::private(start + PAGE_SIZE, rights, behind);
-    map::insert(cx.k, cx.p, space, start, vma);
-    let ring = Ring {
-        id: 0,
-        entries: 0,
-        head: 0,
-        tail: 0,
-        magic: 0,
-        compatible: 0,
-        incompatible: 0,
-        length: size_of::<Ring>() as u32,
+    let start = areas.gap(size)?;
+    let owner = (cx.creds().fsuid, cx.creds().fsgid);
+    let file = shared::memory_file(cx.k, cx.p, b"[aio]", 0o600, owner, size);
+    let file = file.map_err(|_| Errno::ENOMEM)?;
+    // A program that unmapped the ring of another context cannot name that one any more.
+    let id = ContextId { space, addr: start };
+    let _ = aio::remove(cx.k, cx.p, id);
+    crate::vfs::file::get(cx.k, file);
+    if let Err(errno) = aio::add(cx.k, cx.p, id, nr_events.0, file) {
+        crate::vfs::file::put(cx.k, cx.p, file);
+        return Err(match errno {
+            Errno::ENOSPC => Errno::ENOMEM,
+            errno => errno,
+        }
+        .into());
+    }
+    let vma = Vma {
+        shared: true,
+        flags: VmFlags::empty(),
+        ..Vma::private(
+            start + size,
+            Prot::READ | Prot::WRITE,
+            Behind::File { file, offset: 0 },
+        )
     };
-    let told = cx
-        .write_obj(start, &ring)
-        .map_err(|_| Errno::ENOMEM)
-        .and_then(|()| cx.write_obj(ctxp.0, &start));
-    if let Err(errno) = told {
-        map::unmap(cx.k, cx.p, space, start, start + PAGE_SIZE)?;
+    map::insert(cx.k, cx.p, space, start, vma);
+    if let Err(errno) = cx.write_obj(ctxp.0, &start) {
+        aio::remove(cx.k, cx.p, id)?;
+        map::unmap(cx.k, cx.p, space, start, start + size)?;
         return Err(errno.into());
     }
-    // A program that unmapped the page of another context cannot name that one any more.
-    let id = context(cx, start);
-    let _ = aio::remove(cx.k, cx.p, id);
-    aio::add(cx.k, id, nr_events.0);
     Ok(0)
 }
 
 pub(super) fn io_destroy(cx: &mut Cx<'_, '_>, ctx: Hex) -> SysResult {
-    let id = context(cx, ctx.0);
+    let id = context(cx, ctx.0)?;
+    let size = aio::get(cx.k, id)?.ring_size();
     aio::remove(cx.k, cx.p, id)?;
-    // The program may have put something else there: then it stays.
-    let there = cx.k.mm.space(id.space).find(ctx.0);
-    if there.is_some_and(|(_, vma)| vma.file().is_none() && !vma.shared) {
-        map::unmap(cx.k, cx.p, id.space, ctx.0, ctx.0 + PAGE_SIZE)?;
-    }
+    // As in Linux whatever lies there goes, and it is no matter if it cannot.
+    let end = ctx.0.saturating_add(size).min(TASK_SIZE);
+    let _ = map::unmap(cx.k, cx.p, id.space, ctx.0, end);
     Ok(0)
 }
 
@@ -131,7 +126,7 @@ pub(super) fn io_submit(cx: &mut Cx<'_, '_>, ctx: Hex, nr: Ulong, iocbpp: Addr) 
     if (nr.0 as i64) < 0 {
         return Err(Errno::EINVAL.into());
     }
-    let id = context(cx, ctx.0);
+    let id = context(cx, ctx.0)?;
     let count = nr.0.min(aio::get(cx.k, id)?.room());
     // A request may wait, as for a pipe: then this many before it are done, and this is how far it is itself.
     let word = cx.call().progress;
@@ -140,6 +135,9 @@ pub(super) fn io_submit(cx: &mut Cx<'_, '_>, ctx: Hex, nr: Ulong, iocbpp: Addr) 
     // One call moves no more bytes than a read(2): the rest is for the next one.
     let mut left = MAX_RW;
     while done < count && left > 0 {
+        if cx.is_spent() && cx.call().progress == 0 && done > word >> 32 {
+            return Err(cx.give_way(done << 32));
+        }
         let submitted = cx
             .read_obj(iocbpp.0.wrapping_add(done * 8))
             .map_err(Stop::Errno)
@@ -148,6 +146,8 @@ pub(super) fn io_submit(cx: &mut Cx<'_, '_>, ctx: Hex, nr: Ulong, iocbpp: Addr) 
             Ok(moved) => {
                 done += 1;
                 left = left.saturating_sub(moved);
+                // What was moved in pieces has had inputs of its own.
+                cx.spend(8 + moved.min(4 << 20) / PAGE_SIZE);
             }
             Err(Stop::Block(wait)) => {
                 cx.call().progress |= done << 32;
@@ -167,7 +167,7 @@ fn submit(cx: &mut Cx<'_, '_>, id: ContextId, request: u64) -> Result<u64, Stop>
     if iocb.reserved != 0 || (iocb.bytes as i64) < 0 {
         return Err(Errno::EINVAL.into());
     }
-    if aio::get(cx.k, id)?.is_full() {
+    if aio::is_full(cx.k, cx.p, id)? {
         return Err(Errno::EAGAIN.into());
     }
     let file = fdtable::get(cx, iocb.fd)?;
@@ -183,9 +183,10 @@ fn submit(cx: &mut Cx<'_, '_>, id: ContextId, request: u64) -> Result<u64, Stop>
     let result = match iocb.opcode {
         PREAD | PREADV | PWRITE | PWRITEV => match transfer(cx, file, &iocb) {
             // What a signal ends is this request, not those that were made before it.
-            Err(Stop::Block(wait)) if is_interrupted(cx, &wait) => {
-                -i64::from(Errno::EINTR.number())
-            }
+            Err(Stop::Block(wait)) if is_interrupted(cx, &wait) => match cx.call().progress {
+                0 => -i64::from(Errno::EINTR.number()),
+                moved => moved as i64,
+            },
             result => result?,
         },
         FSYNC | FDSYNC => {
@@ -227,7 +228,6 @@ fn is_interrupted(cx: &mut Cx<'_, '_>, wait: &Wait) -> bool {
 fn transfer(cx: &mut Cx<'_, '_>, id: FileId, iocb: &Iocb) -> Result<i64, Stop> {
     let writes = matches!(iocb.opcode, PWRITE | PWRITEV);
     let mut how = file::how_of(iocb.rw_flags)?;
-    how.at_once = true;
     let file = at(cx.k, id);
     let allowed = match writes {
         true => file.writable(),
@@ -290,7 +290,7 @@ pub(super) fn io_cancel(cx: &mut Cx<'_, '_>, ctx: Hex, iocb: Addr, _result: Addr
     if key != KEY {
         return Err(Errno::EINVAL.into());
     }
-    let id = context(cx, ctx.0);
+    let id = context(cx, ctx.0)?;
     aio::cancel(cx.k, cx.p, id, iocb.0)?;
     // It ends as any other, with an event.
     Err(Errno::EINPROGRESS.into())
@@ -305,8 +305,8 @@ fn read_events(
     timeout: Option<u64>,
     restart: Restart,
 ) -> SysResult {
-    let id = context(cx, ctx.0);
-    let ready = aio::get(cx.k, id)?.ready();
+    let id = context(cx, ctx.0)?;
+    let ready = aio::ready(cx.k, cx.p, id)?;
     if min > max || min < 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -324,17 +324,15 @@ fn read_events(
     }
     let mut done = 0;
     while done < max as u64 {
-        let context = aio::get(cx.k, id)?;
-        let Some(&event) = context.events().next() else {
+        let Some(words) = aio::first(cx.k, cx.p, id)? else {
             break;
         };
-        let words = [event.data, event.request, event.result as u64, 0];
         match cx.write_obj(at.wrapping_add(done * 32), &words) {
             Ok(()) => {}
             Err(_) if done > 0 => break,
             Err(errno) => return Err(errno.into()),
         }
-        aio::consume(cx.k, id, 1);
+        aio::consume(cx.k, cx.p, id)?;
         done += 1;
     }
     Ok(done)

@@ -1,5 +1,5 @@
-//! Typed arguments: a raw register becomes one of these once, at the edge. The type also tells strace how to print it and the fuzzer how
-//! to make one.
+//! Typed arguments: a raw register becomes one of these once, at the edge. The type also tells strace how to
+//! print it and the fuzzer how to make one.
 
 /// How an argument is printed and generated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

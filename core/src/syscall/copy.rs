@@ -4,16 +4,15 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::args::*;
-use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
 use crate::event::{HostCall, HostResult};
 use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
 use crate::vfs::device::Device;
 use crate::vfs::pipe::PipeId;
 use crate::vfs::socket::SocketId;
 use crate::vfs::{
-    FileId, FileKind, InodeRef, caller, fdtable, file, inode, inotify, perm::Who, pipe, ready, rw,
-    socket,
+    FileId, FileKind, InodeRef, caller, fdtable, file, inode, inotify, pipe, rw, socket,
 };
 
 /// Most bytes moved in one step.
@@ -30,36 +29,43 @@ fn read_offset(cx: &mut Cx<'_, '_>, addr: Addr) -> Result<Option<u64>, Errno> {
     Ok(Some(u64::try_from(offset).map_err(|_| Errno::EINVAL)?))
 }
 
+/// Lengths that are negative as signed numbers are refused (`rw_verify_area` of Linux). `EINVAL`.
+fn check_length(len: u64) -> Result<(), Errno> {
+    match i64::try_from(len) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Errno::EINVAL),
+    }
+}
+
 /// Bytes of a file with positions, at most a chunk; empty at its end.
 fn read_chunk(cx: &mut Cx<'_, '_>, id: FileId, at: u64, len: u64) -> Result<Vec<u8>, Errno> {
     let file = file::at(cx.k, id);
-    let mut buf = vec![0; len.min(CHUNK) as usize];
-    let got = match (&file.kind, file.inode) {
-        (FileKind::Regular, Some(inode)) => rw::read_inode(cx.k, cx.p, inode, at, &mut buf)?,
+    let len = len.min(CHUNK);
+    let buf = match (&file.kind, file.inode) {
+        (FileKind::Regular, Some(inode)) => rw::read_bytes(cx.k, cx.p, inode, at, len)?,
         (FileKind::Proc(_), Some(inode)) => {
-            let content = inode::content(cx.k, cx.p, Who::Task(cx.thread), inode)?;
-            let rest = content.get(at as usize..).unwrap_or_default();
-            let got = rest.len().min(buf.len());
-            buf[..got].copy_from_slice(&rest[..got]);
-            got
+            rw::with_shown(cx, id, inode, (at, len), false, |_, bytes| {
+                Ok(bytes.to_vec())
+            })?
         }
-        (FileKind::Device(Device::Null), _) => 0,
-        (FileKind::Device(Device::Random), _) => {
+        // It can only be read by programs.
+        (FileKind::Device(Device::Null), _) => return Err(Errno::EINVAL),
+        (FileKind::Device(Device::Random | Device::Urandom), _) => {
+            let mut buf = vec![0; len as usize];
             cx.k.system.rng.fill(&mut buf);
-            buf.len()
+            buf
         }
-        (FileKind::Device(_), _) => buf.len(),
+        (FileKind::Device(_), _) => vec![0; len as usize],
         _ => return Err(Errno::EINVAL),
     };
-    buf.truncate(got);
-    if got > 0 {
+    if !buf.is_empty() {
         inotify::file_event(cx.k, cx.p, id, inotify::ACCESS);
     }
     Ok(buf)
 }
 
-/// Writes bytes of the kernel to a file: how many. `Block` when nothing can be written now; `data` is not looked at while a host
-/// operation is under way.
+/// Writes bytes of the kernel to a file: how many. `Block` when nothing can be written now; `data` is not
+/// looked at while a host operation is under way.
 fn write_chunk(
     cx: &mut Cx<'_, '_>,
     id: FileId,
@@ -85,16 +91,6 @@ fn write_chunk(
             }
             Ok(done)
         }
-        (&FileKind::Pipe(pipe), _) => {
-            let room = pipe_room(cx, pipe, no_wait)?;
-            let len = data.len().min(room);
-            if let Some(pipe) = cx.k.vfs.pipes.get_mut(pipe) {
-                pipe.data.extend(&data[..len]);
-                pipe.wrote(len, false);
-            }
-            cx.k.notify(WaitKey::Pipe(pipe.0), ready::IN);
-            Ok(len as u64)
-        }
         (&FileKind::Socket(socket), _) => socket::write_bytes(cx, socket, &data, no_wait),
         (&FileKind::HostStream(stream), _) => match cx.host(HostCall::Write { stream, data }) {
             Ok(HostResult::Count(count)) => Ok(count),
@@ -111,35 +107,106 @@ fn write_chunk(
     }
 }
 
-/// Room in a pipe that is written to, at least 1; waits for it.
-fn pipe_room(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<usize, Stop> {
+/// Waits until a pipe that is written to has a free slot: bytes that fit in its free slots.
+fn pipe_room(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, Stop> {
     let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
     if pipe.readers == 0 {
         caller::raise(cx, g::SIGPIPE);
         return Err(Errno::EPIPE.into());
     }
-    match pipe.room() {
+    match pipe.ring.room_from(0) {
         0 if no_wait => Err(Errno::EAGAIN.into()),
         0 => Wait::on(WaitKey::Pipe(id.0)).into(),
-        room => Ok(room),
+        room => Ok(room as u64),
     }
 }
 
-/// Bytes at the front of a pipe, at least 1 and at most `max`, without taking them out; 0 at its end. Waits for them.
-fn pipe_filled(cx: &mut Cx<'_, '_>, id: PipeId, max: u64, no_wait: bool) -> Result<usize, Stop> {
+/// Bytes in a pipe, at least 1; 0 at its end. Waits for them.
+fn pipe_filled(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, Stop> {
     let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
-    match pipe.data.len() {
+    match pipe.ring.len() {
         0 if pipe.writers == 0 => Ok(0),
         0 if no_wait => Err(Errno::EAGAIN.into()),
         0 => Wait::on(WaitKey::Pipe(id.0)).into(),
-        len => Ok(len.min(max.min(CHUNK) as usize)),
+        len => Ok(len as u64),
     }
 }
 
-fn pipe_front(cx: &Cx<'_, '_>, id: PipeId, len: usize) -> Vec<u8> {
+/// The first bytes of a pipe, at most a chunk.
+fn pipe_front(cx: &Cx<'_, '_>, id: PipeId, len: u64) -> Vec<u8> {
     let pipe = cx.k.vfs.pipes.get(id);
-    pipe.map(|pipe| pipe.data.iter().take(len).copied().collect())
+    pipe.map(|pipe| pipe.ring.copy(len.min(CHUNK) as usize))
         .unwrap_or_default()
+}
+
+/// Fills a pipe from a file with positions, as far as there are free slots: how many bytes. Pages of a regular
+/// file are lent as they are, other bytes are copied into pages of their own.
+fn fill_pipe(
+    cx: &mut Cx<'_, '_>,
+    input: FileId,
+    at: u64,
+    to: PipeId,
+    len: u64,
+    no_wait: bool,
+) -> SysResult {
+    let room = pipe_room(cx, to, no_wait)?;
+    let file = file::at(cx.k, input);
+    let regular = matches!(file.kind, FileKind::Regular);
+    let at_once = matches!(file.kind, FileKind::Proc(_));
+    let start = match regular && file.flags & g::O_DIRECT == 0 {
+        true => at % PAGE_SIZE,
+        false => 0,
+    };
+    let most = len.min(room - start).min(rw::PIECE);
+    let mut done = 0;
+    while done < most {
+        // Chunks end with a page.
+        let chunk = CHUNK - (start + done) % PAGE_SIZE;
+        match read_chunk(cx, input, at + done, chunk.min(most - done)) {
+            Ok(bytes) if bytes.is_empty() => break,
+            Ok(bytes) => {
+                pipe::append(cx.k, to, &bytes, start + done);
+                done += bytes.len() as u64;
+            }
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+        if at_once {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// Empties a pipe into a file that takes bytes at once, up to `len`: how many.
+fn drain_pipe(
+    cx: &mut Cx<'_, '_>,
+    from: PipeId,
+    output: FileId,
+    at: Option<u64>,
+    len: u64,
+) -> SysResult {
+    let most = len.min(rw::PIECE);
+    let mut done = 0;
+    while done < most {
+        let chunk = pipe_front(cx, from, most - done);
+        let wanted = chunk.len() as u64;
+        if wanted == 0 {
+            break;
+        }
+        let at = at.map(|at| at + done);
+        let moved = match write_chunk(cx, output, at, chunk, true) {
+            Ok(moved) => moved,
+            Err(_) if done > 0 => break,
+            Err(stop) => return Err(stop),
+        };
+        pipe::consume(cx.k, from, moved);
+        done += moved;
+        if moved < wanted {
+            break;
+        }
+    }
+    Ok(done)
 }
 
 pub(super) fn sendfile(
@@ -166,15 +233,30 @@ pub(super) fn sendfile(
         .into());
     }
     let start = given.unwrap_or(from.offset);
+    check_length(count.0)?;
+    rw::check_range(from, start, count.0)?;
     let output = fdtable::get(cx, out_fd.0)?;
     let to = file::at(cx.k, output);
     if !to.writable() {
         return Err(Errno::EBADF.into());
     }
+    rw::check_range(to, to.offset, count.0)?;
     if to.flags & g::O_APPEND != 0 {
         return Err(Errno::EINVAL.into());
     }
     let count = count.0.min(rw::MAX_RW);
+    let (kind, no_wait) = (&to.kind, to.flags & g::O_NONBLOCK != 0);
+    if let &FileKind::Pipe(pipe) = kind {
+        if count == 0 {
+            return Ok(0);
+        }
+        let moved = fill_pipe(cx, input, start, pipe, count, no_wait)?;
+        match given {
+            Some(_) => cx.write_obj(offset.0, &(start + moved))?,
+            None => file::at_mut(cx.k, input).offset = start + moved,
+        }
+        return Ok(moved);
+    }
     let mut done = cx.call().progress;
     let piece = done.saturating_add(rw::PIECE);
     let mut result = Ok(());
@@ -253,26 +335,35 @@ pub(super) fn splice(
             if from == to {
                 return Err(Errno::EINVAL.into());
             }
-            let moved = duplicate(cx, (input, from), (output, to), len.0, no_wait)?;
-            consume(cx, from, moved);
-            Ok(moved)
+            pass(cx, (input, from), (output, to), len.0, no_wait, true)
         }
         (Some(from), None) => {
             if file::at(cx.k, output).flags & g::O_APPEND != 0 {
                 return Err(Errno::EINVAL.into());
             }
             let at = read_offset(cx, off_out)?;
+            let to = file::at(cx.k, output);
+            check_length(len.0)?;
+            rw::check_range(to, at.unwrap_or(to.offset), len.0)?;
             let no_wait_in = no_wait || file::at(cx.k, input).flags & g::O_NONBLOCK != 0;
+            let at_once = matches!(to.kind, FileKind::Regular | FileKind::Device(_));
             let mut chunk = Vec::new();
             if cx.call().op.is_none() {
-                let filled = pipe_filled(cx, from, len.0, no_wait_in)?;
-                if filled == 0 {
+                if pipe_filled(cx, from, no_wait_in)? == 0 {
                     return Ok(0);
                 }
-                chunk = pipe_front(cx, from, filled);
+                if !at_once {
+                    chunk = pipe_front(cx, from, len.0);
+                }
             }
-            let moved = write_chunk(cx, output, at, chunk, no_wait)?;
-            consume(cx, from, moved);
+            let moved = match at_once {
+                true => drain_pipe(cx, from, output, at, len.0)?,
+                false => {
+                    let moved = write_chunk(cx, output, at, chunk, no_wait)?;
+                    pipe::consume(cx.k, from, moved);
+                    moved
+                }
+            };
             if let Some(at) = at {
                 cx.write_obj(off_out.0, &(at + moved))?;
             }
@@ -293,13 +384,11 @@ pub(super) fn splice(
                 }
                 return splice_socket(cx, (input, socket), to, len.0, no_wait_out);
             }
-            let room = pipe_room(cx, to, no_wait_out)? as u64;
-            let at = given.unwrap_or(file::at(cx.k, input).offset);
-            let chunk = read_chunk(cx, input, at, len.0.min(room))?;
-            let moved = match chunk.is_empty() {
-                true => 0,
-                false => write_chunk(cx, output, None, chunk, true)?,
-            };
+            let from = file::at(cx.k, input);
+            let at = given.unwrap_or(from.offset);
+            check_length(len.0)?;
+            rw::check_range(from, at, len.0)?;
+            let moved = fill_pipe(cx, input, at, to, len.0, no_wait_out)?;
             match given {
                 Some(_) => cx.write_obj(off_in.0, &(at + moved))?,
                 None => file::at_mut(cx.k, input).offset = at + moved,
@@ -321,7 +410,7 @@ fn splice_stream(
     // The room may shrink while the host reads: what was read is kept all the same.
     let len = match cx.call().op {
         Some(_) => 0,
-        None => len.min(CHUNK).min(pipe_room(cx, to, no_wait)? as u64),
+        None => len.min(CHUNK).min(pipe_room(cx, to, no_wait)?),
     };
     let call = HostCall::Read {
         stream,
@@ -330,11 +419,7 @@ fn splice_stream(
     let HostResult::Data(data) = cx.host(call)? else {
         return Err(Errno::EIO.into());
     };
-    if let Some(pipe) = cx.k.vfs.pipes.get_mut(to) {
-        pipe.data.extend(&data);
-        pipe.wrote(data.len(), false);
-    }
-    cx.k.notify(WaitKey::Pipe(to.0), ready::IN);
+    pipe::append(cx.k, to, &data, 0);
     Ok(data.len() as u64)
 }
 
@@ -346,43 +431,28 @@ fn splice_socket(
     len: u64,
     no_wait: bool,
 ) -> SysResult {
-    let room = pipe_room(cx, to, no_wait)? as u64;
+    let room = pipe_room(cx, to, no_wait)?;
     let no_wait_in = no_wait || file::at(cx.k, input).flags & g::O_NONBLOCK != 0;
     let data = socket::read_bytes(cx, socket, len.min(CHUNK).min(room), no_wait_in)?;
-    if let Some(pipe) = cx.k.vfs.pipes.get_mut(to) {
-        pipe.data.extend(&data);
-        pipe.wrote(data.len(), false);
-    }
-    cx.k.notify(WaitKey::Pipe(to.0), ready::IN);
+    pipe::append(cx.k, to, &data, 0);
     Ok(data.len() as u64)
 }
 
-fn consume(cx: &mut Cx<'_, '_>, id: PipeId, len: u64) {
-    let mut was_full = false;
-    if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
-        was_full = pipe.room() < pipe::PIPE_BUF;
-        pipe.take(len as usize);
-    }
-    pipe::drained(cx.k, id, was_full);
-}
-
-/// Copies bytes from the front of one pipe to the end of another.
-fn duplicate(
+/// Moves (`leave`) or copies buffers from one pipe to the end of another.
+fn pass(
     cx: &mut Cx<'_, '_>,
     (input, from): (FileId, PipeId),
     (output, to): (FileId, PipeId),
     len: u64,
     no_wait: bool,
+    leave: bool,
 ) -> SysResult {
-    let flag = |cx: &Cx<'_, '_>, id| no_wait || file::at(cx.k, id).flags & g::O_NONBLOCK != 0;
-    let (no_wait_in, no_wait_out) = (flag(cx, input), flag(cx, output));
-    let filled = pipe_filled(cx, from, len, no_wait_in)?;
-    if filled == 0 {
-        return Ok(0);
-    }
-    let room = pipe_room(cx, to, no_wait_out)?;
-    let chunk = pipe_front(cx, from, filled.min(room));
-    write_chunk(cx, output, None, chunk, true)
+    let flags = file::at(cx.k, input).flags | file::at(cx.k, output).flags;
+    let no_wait = no_wait || flags & g::O_NONBLOCK != 0;
+    pipe_filled(cx, from, no_wait)?;
+    // At its end too it is the other pipe that says what this gives.
+    pipe_room(cx, to, no_wait)?;
+    Ok(pipe::pass(cx.k, from, to, len.min(rw::PIECE), leave))
 }
 
 pub(super) fn tee(cx: &mut Cx<'_, '_>, fd_in: Fd, fd_out: Fd, len: Size, flags: Hex) -> SysResult {
@@ -401,7 +471,7 @@ pub(super) fn tee(cx: &mut Cx<'_, '_>, fd_in: Fd, fd_out: Fd, len: Size, flags: 
     match (&from.kind, &to.kind) {
         (&FileKind::Pipe(from), &FileKind::Pipe(to)) if from != to => {
             let no_wait = flags.0 & SPLICE_F_NONBLOCK != 0;
-            duplicate(cx, (input, from), (output, to), len.0, no_wait)
+            pass(cx, (input, from), (output, to), len.0, no_wait, false)
         }
         _ => Err(Errno::EINVAL.into()),
     }
@@ -428,9 +498,9 @@ pub(super) fn copy_file_range(
 ) -> SysResult {
     let input = fdtable::get(cx, fd_in.0)?;
     let output = fdtable::get(cx, fd_out.0)?;
-    // A negative position runs over with any length.
+    // A negative position runs over where the length takes it past its end.
     let overflow = |errno| match errno {
-        Errno::EINVAL => Errno::EOVERFLOW,
+        Errno::EINVAL if len.0 > 0 => Errno::EOVERFLOW,
         errno => errno,
     };
     let given_in = read_offset(cx, off_in).map_err(overflow)?;
@@ -446,14 +516,15 @@ pub(super) fn copy_file_range(
     }
     let start_in = given_in.unwrap_or(source.offset);
     let start_out = given_out.unwrap_or(target.offset);
-    let limit = i64::MAX as u64;
-    if start_in.checked_add(len.0).is_none_or(|end| end > limit)
-        || start_out.checked_add(len.0).is_none_or(|end| end > limit)
-    {
+    if start_in.checked_add(len.0).is_none() || start_out.checked_add(len.0).is_none() {
         return Err(Errno::EOVERFLOW.into());
     }
     let size = inode::attr(cx.k, cx.p, from)?.size;
     let len = len.0.min(rw::MAX_RW).min(size.saturating_sub(start_in));
+    if len > 0 && start_out >= i64::MAX as u64 {
+        return Err(Errno::EFBIG.into());
+    }
+    let len = len.min(i64::MAX as u64 - start_out.min(i64::MAX as u64));
     if from == to && start_in < start_out + len && start_out < start_in + len {
         return Err(Errno::EINVAL.into());
     }
@@ -508,22 +579,15 @@ pub(super) fn vmsplice(
         return Ok(0);
     }
     // The pages are copied, so that it does not matter whether the program gives them away.
-    match writes {
-        true => {
-            let room = pipe_room(cx, pipe, no_wait)?;
-            iov.limit(room as u64);
-        }
-        false => {
-            pipe_filled(cx, pipe, u64::MAX, no_wait)?;
-        }
+    if writes {
+        pipe_room(cx, pipe, no_wait)?;
+        return Ok(pipe::lend(cx, pipe, &mut iov)?);
     }
+    pipe_filled(cx, pipe, no_wait)?;
     let how = rw::How {
         no_wait: true,
         at_once: true,
         ..rw::How::default()
     };
-    match writes {
-        true => rw::write(cx, id, &mut iov, how),
-        false => rw::read(cx, id, &mut iov, how),
-    }
+    rw::read(cx, id, &mut iov, how)
 }

@@ -11,7 +11,7 @@ use crate::vfs::mount::{PathRef, get_path, put_path};
 use crate::vfs::names;
 use crate::vfs::perm::{self, CAP_SYS_CHROOT, MAY_EXEC, Who};
 use crate::vfs::walk::{self, Flags};
-use crate::vfs::{FileKind, fdtable, file, inode};
+use crate::vfs::{FileKind, fdtable, file, inode, inotify};
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 
@@ -57,6 +57,44 @@ impl Layout {
         }
         true
     }
+
+    /// The bytes of the first entries that `put` takes (an entry, and where it is), and the position behind
+    /// the last of them; `None` if there is no such entry. The layouts have position and length in the same
+    /// places.
+    fn fitting(
+        self,
+        buf: &[u8],
+        mut put: impl FnMut(&[u8], usize) -> bool,
+    ) -> Option<(usize, u64)> {
+        /// Where the name is in `struct linux_dirent64`.
+        const NAME_AT: usize = 19;
+        let mut fitting = None;
+        let mut at = 0;
+        while let Some((head, _)) = buf
+            .get(at..)
+            .and_then(|rest| rest.split_first_chunk::<18>())
+        {
+            let mut next = [0; 8];
+            next.copy_from_slice(&head[8..16]);
+            let len = usize::from(u16::from_le_bytes([head[16], head[17]]));
+            let end = at + len;
+            // What fills an entry up behind its name need not fit.
+            let used = match self {
+                Layout::Old => len,
+                Layout::New => {
+                    let name = buf.get(at + NAME_AT..end).unwrap_or_default();
+                    let zero = name.iter().position(|&byte| byte == 0);
+                    zero.map_or(len, |zero| NAME_AT + zero + 1)
+                }
+            };
+            if !buf.get(at..at + used).is_some_and(|entry| put(entry, at)) {
+                break;
+            }
+            fitting = Some((end, u64::from_le_bytes(next)));
+            at = end;
+        }
+        fitting
+    }
 }
 
 fn read_entries(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint, layout: Layout) -> SysResult {
@@ -70,7 +108,8 @@ fn read_entries(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint, layout: La
     if cx.k.vfs.dentries.is_deleted(path.dentry) {
         return Err(Errno::ENOENT.into());
     }
-    let max = (count.0 as usize).min(DENTS_MAX);
+    // Linux keeps the size as a signed number: into a negative one nothing fits.
+    let max = i32::try_from(count.0).map_or(0, |count| (count as usize).min(DENTS_MAX));
     let mut buf = Vec::new();
     let mut next = offset;
     let mut full = false;
@@ -110,9 +149,17 @@ fn read_entries(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint, layout: La
     if buf.is_empty() && full {
         return Err(Errno::EINVAL.into());
     }
-    cx.write_user(dirp.0, &buf)?;
+    let mut given = buf.len();
+    if let Err(errno) = cx.write_user(dirp.0, &buf) {
+        // As many entries as there is memory for.
+        let fitting = layout.fitting(&buf, |entry, at| {
+            cx.write_user(dirp.0.wrapping_add(at as u64), entry).is_ok()
+        });
+        (given, next) = fitting.ok_or(errno)?;
+    }
     file::at_mut(cx.k, id).offset = next;
-    Ok(buf.len() as u64)
+    inotify::file_event(cx.k, cx.p, id, inotify::ACCESS);
+    Ok(given as u64)
 }
 
 /// What `..` of a directory shows.
@@ -158,10 +205,19 @@ pub(super) fn getcwd(cx: &mut Cx<'_, '_>, buf: Addr, size: Size) -> SysResult {
     Ok(path.len() as u64)
 }
 
+/// Whether the caller may search a directory.
+fn check_search(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<(), Errno> {
+    let who = Who::Task(cx.thread);
+    if let Some(inode) = cx.k.vfs.dentries.inode(path.dentry) {
+        inode::check_enter(cx.k, who, inode)?;
+    }
+    let attr = walk::dir_attr(cx.k, cx.p, path.dentry)?;
+    perm::permission(cx.k, who, &attr, MAY_EXEC)
+}
+
 /// Makes a path, whose reference it takes over, the working directory, if it may be.
 fn enter(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<(), Errno> {
-    let checked = walk::dir_attr(cx.k, cx.p, path.dentry)
-        .and_then(|attr| perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_EXEC));
+    let checked = check_search(cx, path);
     let out = match checked {
         Ok(()) => core::mem::replace(&mut cx.fs_context().cwd, path),
         Err(_) => path,
@@ -191,12 +247,10 @@ pub(super) fn fchdir(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
 pub(super) fn chroot(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
     let path = cx.read_path(path.0)?;
     let path = walk::resolve(cx, CWD, &path, Flags::FOLLOW | Flags::DIRECTORY)?;
-    let checked = walk::dir_attr(cx.k, cx.p, path.dentry)
-        .and_then(|attr| perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_EXEC))
-        .and_then(|()| match cx.creds().has(CAP_SYS_CHROOT) {
-            true => Ok(()),
-            false => Err(Errno::EPERM),
-        });
+    let checked = check_search(cx, path).and_then(|()| match cx.creds().has(CAP_SYS_CHROOT) {
+        true => Ok(()),
+        false => Err(Errno::EPERM),
+    });
     let out = match checked {
         Ok(()) => core::mem::replace(&mut cx.fs_context().root, path),
         Err(_) => path,

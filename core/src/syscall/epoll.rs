@@ -60,7 +60,7 @@ pub(super) fn epoll_ctl(cx: &mut Cx<'_, '_>, epfd: Fd, op: Int, fd: Fd, event: A
     let (mut events, data) = (event.events, event.data);
     let outer = fdtable::get(cx, epfd.0)?;
     let inner = fdtable::get(cx, fd.0)?;
-    if !ready::can_wait(file::at(cx.k, inner)) {
+    if !ready::can_wait(cx.k, file::at(cx.k, inner)) {
         return Err(Errno::EPERM.into());
     }
     if outer == inner || !is_epoll(cx, outer) {
@@ -156,9 +156,13 @@ fn collect(cx: &mut Cx<'_, '_>, id: FileId, at: u64, max: u64) -> Result<u64, Er
     let mut told = 0;
     // Items that are listed again meanwhile are not looked at twice.
     for _ in 0..epoll::listed(cx.k, id) {
-        if told == max {
+        if told == max || told > 0 && cx.is_spent() {
             break;
         }
+        if cx.is_spent() {
+            return Err(Errno::LATER);
+        }
+        cx.spend(2);
         let Some(event) = epoll::next(cx.k, cx.thread, id) else {
             continue;
         };

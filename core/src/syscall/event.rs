@@ -197,7 +197,7 @@ pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: Hex) -> SysRes
     if let Some(inode) = file::at(cx.k, id).inode {
         cx.k.vfs.seals.add(inode, seals);
     }
-    file::at_mut(cx.k, id).opener = owner.0;
+    file::at_mut(cx.k, id).opener = cx.task().committed;
     file::at_mut(cx.k, id).flags |= O_LARGEFILE;
     Ok(fdtable::install(cx, id, flags & CLOEXEC != 0)? as u64)
 }
@@ -230,7 +230,8 @@ pub(super) fn io_uring_register(
     _arg: Addr,
     _nr_args: Uint,
 ) -> SysResult {
-    /// One past the highest `IORING_REGISTER_` operation of Linux 6.12, with the bit for a number that is no descriptor.
+    /// One past the highest `IORING_REGISTER_` operation of Linux 6.12, with the bit for a number that is no
+    /// descriptor.
     const OPERATIONS: u32 = 31;
     const REGISTERED_RING: u32 = 1 << 31;
     if opcode.0 & !REGISTERED_RING >= OPERATIONS || opcode.0 & REGISTERED_RING != 0 {

@@ -5,11 +5,17 @@ use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::boot::Stdio;
 use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
+use crate::vfs::device::Device;
+use crate::vfs::fasync::{Owner, Recipient};
 use crate::vfs::file::{self, File};
-use crate::vfs::lock::{self, Owner, Record};
+use crate::vfs::lock::{self, Record};
 use crate::vfs::mount::{get_path, put_path};
 use crate::vfs::perm::CAP_SYS_RESOURCE;
-use crate::vfs::{FileId, FileKind, caller, fdtable, inode, inotify, pipe, rw, seal, socket};
+use crate::vfs::pidfd::PidFd;
+use crate::vfs::{
+    FileId, FileKind, InodeRef, caller, dnotify, fasync, fdtable, inode, inotify, lease, pipe, rw,
+    seal, socket,
+};
 
 /// Last byte of all files.
 const OFFSET_MAX: u64 = i64::MAX as u64;
@@ -107,22 +113,30 @@ pub(super) fn close_range(cx: &mut Cx<'_, '_>, first: Uint, last: Uint, flags: H
         return Err(Errno::EINVAL.into());
     }
     if flags.0 & UNSHARE != 0 {
+        fdtable::prepare_unshare(cx)?;
         fdtable::unshare(cx);
     }
-    let fds: alloc::vec::Vec<i32> = cx
-        .fds()
-        .iter()
-        .map(|(fd, _)| fd)
-        .filter(|&fd| (first.0..=last.0).contains(&(fd as u32)))
-        .collect();
-    for fd in fds {
-        if flags.0 & CLOEXEC == 0 {
-            fdtable::close(cx, fd)?;
-        } else if let Some(slot) = cx.fds().get_mut(fd) {
-            slot.cloexec = true;
+    let mut at = first.0.max(cx.call().progress as u32);
+    loop {
+        if cx.is_spent() {
+            return Err(cx.give_way(u64::from(at)));
         }
+        let open = cx.fds().iter_from(at).map(|(fd, _)| fd);
+        let fds = open.take_while(|&fd| fd as u32 <= last.0).take(64);
+        let fds: smallvec::SmallVec<[i32; 64]> = fds.collect();
+        let Some(&end) = fds.last() else {
+            return Ok(0);
+        };
+        cx.spend(4 * fds.len() as u64);
+        for fd in fds {
+            if flags.0 & CLOEXEC == 0 {
+                fdtable::close(cx, fd)?;
+            } else if let Some(slot) = cx.fds().get_mut(fd) {
+                slot.cloexec = true;
+            }
+        }
+        at = end as u32 + 1;
     }
-    Ok(0)
 }
 
 pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysResult {
@@ -158,17 +172,38 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
             Ok(0)
         }
         g::F_GETFL => Ok(u64::from(file::at(cx.k, id).flags)),
-        g::F_SETFL => set_flags(cx, id, arg.0 as u32),
+        g::F_SETFL => set_flags(cx, (fd, id), arg.0 as u32),
         g::F_GETLK
         | g::F_SETLK
         | g::F_SETLKW
         | g::F_OFD_GETLK
         | g::F_OFD_SETLK
-        | g::F_OFD_SETLKW => record_lock(cx, id, cmd.0, arg.0),
-        g::F_GETOWN => Ok(file::at(cx.k, id).owner as i64 as u64),
+        | g::F_OFD_SETLKW => record_lock(cx, (fd, id), cmd.0, arg.0),
+        g::F_GETOWN => {
+            let (kind, number) = owner_of(cx, id);
+            let number = i64::from(number);
+            Ok(if kind == F_OWNER_PGRP {
+                -number
+            } else {
+                number
+            } as u64)
+        }
         g::F_SETOWN => {
-            file::at_mut(cx.k, id).owner = arg.0 as i32;
+            let (kind, number) = match arg.0 as i32 {
+                i32::MIN => return Err(Errno::EINVAL.into()),
+                number @ 0.. => (F_OWNER_PID, number),
+                number => (F_OWNER_PGRP, -number),
+            };
+            set_owner(cx, id, kind, number as u32)
+        }
+        g::F_GETOWN_EX => {
+            let (kind, number) = owner_of(cx, id);
+            cx.write_obj(arg.0, &[kind, number])?;
             Ok(0)
+        }
+        g::F_SETOWN_EX => {
+            let [kind, number]: [u32; 2] = cx.read_obj(arg.0)?;
+            set_owner(cx, id, kind, number)
         }
         g::F_GETSIG => Ok(file::at(cx.k, id).signal as u64),
         g::F_SETSIG => {
@@ -184,28 +219,86 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
             };
             if cmd.0 == g::F_GETPIPE_SZ {
                 let pipe = cx.k.vfs.pipes.get(pipe).ok_or(Errno::EBADF)?;
-                return Ok(pipe.capacity as u64);
+                return Ok(pipe.ring.capacity() as u64);
             }
             let privileged = cx.creds().capable(CAP_SYS_RESOURCE);
             let asked = arg.0 & 0xffff_ffff;
             Ok(pipe::set_capacity(cx.k, pipe, asked, privileged)?)
+        }
+        g::F_NOTIFY => {
+            dnotify::set(cx, id, fd.0, arg.0 as u32)?;
+            Ok(0)
         }
         g::F_GET_SEALS => Ok(u64::from(seal::get(cx.k, id)?)),
         g::F_ADD_SEALS => {
             seal::add(cx.k, cx.p, id, arg.0 as u32)?;
             Ok(0)
         }
-        g::F_GETLEASE => Ok(u64::from(g::F_UNLCK)),
-        g::F_SETLEASE => match arg.0 as u32 {
-            // As if somebody had the file open in the way of the lease.
-            g::F_RDLCK | g::F_WRLCK | g::F_UNLCK => Err(Errno::EAGAIN.into()),
-            _ => Err(Errno::EINVAL.into()),
-        },
+        g::F_GETLEASE => Ok(u64::from(lease::get(cx.k, id))),
+        g::F_SETLEASE => {
+            lease::set(cx, id, fd.0, arg.0 as u32)?;
+            Ok(0)
+        }
         _ => Err(Errno::EINVAL.into()),
     }
 }
 
-fn set_flags(cx: &mut Cx<'_, '_>, id: FileId, flags: u32) -> SysResult {
+/// Kinds of `struct f_owner_ex`.
+const F_OWNER_TID: u32 = 0;
+const F_OWNER_PID: u32 = 1;
+const F_OWNER_PGRP: u32 = 2;
+
+/// Kind and number of who is told of a file's events, 0 if nobody is left of it.
+fn owner_of(cx: &Cx<'_, '_>, id: FileId) -> (u32, u32) {
+    match file::at(cx.k, id).owner.map(|recipient| recipient.owner) {
+        Some(Owner::Task(task)) => {
+            let kind = if task.thread.is_some() {
+                F_OWNER_TID
+            } else {
+                F_OWNER_PID
+            };
+            let number = task
+                .process(cx.k)
+                .map_or(0, |tgid| task.thread.unwrap_or(tgid));
+            (kind, cx.shown_pid(number))
+        }
+        Some(Owner::Group(pgid)) => (F_OWNER_PGRP, cx.shown_pid(pgid)),
+        None => (F_OWNER_PID, 0),
+    }
+}
+
+/// Says who is told of a file's events: number 0 is nobody. `EINVAL`, `ESRCH`.
+fn set_owner(cx: &mut Cx<'_, '_>, id: FileId, kind: u32, number: u32) -> SysResult {
+    let owner = match (kind, number) {
+        (F_OWNER_TID | F_OWNER_PID | F_OWNER_PGRP, 0) => None,
+        (F_OWNER_TID, number) => {
+            let tid = cx.meant_pid(number).ok_or(Errno::ESRCH)?;
+            Some(Owner::Task(
+                PidFd::of_thread(cx.k, tid).ok_or(Errno::ESRCH)?,
+            ))
+        }
+        (F_OWNER_PID, number) => {
+            let tid = cx.meant_pid(number).ok_or(Errno::ESRCH)?;
+            cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?;
+            // A thread that leads no process is no process: nobody is told.
+            PidFd::of_process(cx.k, tid).map(Owner::Task)
+        }
+        (F_OWNER_PGRP, number) => {
+            let pgid = cx.meant_pid(number).ok_or(Errno::ESRCH)?;
+            let known = cx.k.tasks.group_members(pgid).next().is_some()
+                || cx.k.tasks.by_tid(pgid).is_some();
+            known
+                .then_some(Some(Owner::Group(pgid)))
+                .ok_or(Errno::ESRCH)?
+        }
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let recipient = owner.map(|owner| Recipient::named_by(cx, owner));
+    file::at_mut(cx.k, id).owner = recipient;
+    Ok(0)
+}
+
+fn set_flags(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), flags: u32) -> SysResult {
     let file = file::at(cx.k, id);
     if flags & g::O_NOATIME != 0 && file.flags & g::O_NOATIME == 0 {
         let inode = file::inode_of(cx.k, id)?;
@@ -214,12 +307,20 @@ fn set_flags(cx: &mut Cx<'_, '_>, id: FileId, flags: u32) -> SysResult {
             return Err(Errno::EPERM.into());
         }
     }
-    let file = file::at_mut(cx.k, id);
-    // FASYNC is not kept: SIGIO is never sent.
+    let file = file::at(cx.k, id);
+    if (flags ^ file.flags) & g::O_APPEND != 0
+        && let (FileKind::Regular, Some(inode)) = (&file.kind, file.inode)
+    {
+        let attr = inode::attr(cx.k, cx.p, inode)?;
+        crate::vfs::flags::check_append(&attr)?;
+    }
+    let file = file::at(cx.k, id);
     let settable = SETFL_FLAGS & !g::FASYNC;
     if flags & g::O_DIRECT != 0 && !matches!(file.kind, FileKind::Regular | FileKind::Pipe(_)) {
         return Err(Errno::EINVAL.into());
     }
+    fasync::set(cx.k, id, fd.0, flags & g::FASYNC != 0);
+    let file = file::at_mut(cx.k, id);
     file.flags = file.flags & !settable | flags & settable;
     Ok(0)
 }
@@ -244,7 +345,11 @@ struct Flock {
     end_pad: u32,
 }
 
-fn record_lock(cx: &mut Cx<'_, '_>, id: FileId, cmd: u32, addr: u64) -> SysResult {
+fn record_lock(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), cmd: u32, addr: u64) -> SysResult {
+    let thread = cx.thread;
+    if let Some((inode, Some(record))) = lock::granted(cx.k, thread) {
+        return record_locked(cx, (fd, id), inode, &record);
+    }
     let mut flock: Flock = cx.read_obj(addr)?;
     let of_file = matches!(cmd, g::F_OFD_GETLK | g::F_OFD_SETLK | g::F_OFD_SETLKW);
     if of_file && flock.pid != 0 {
@@ -269,8 +374,8 @@ fn record_lock(cx: &mut Cx<'_, '_>, id: FileId, cmd: u32, addr: u64) -> SysResul
     let first = u64::try_from(first).map_err(|_| Errno::EINVAL)?;
     let last = u64::try_from(last).map_err(|_| Errno::EINVAL)?;
     let (owner, pid) = match of_file {
-        true => (Owner::File(id), -1),
-        false => (Owner::Process(cx.task().files), cx.task().tgid as i32),
+        true => (lock::Owner::File(id), -1),
+        false => (lock::Owner::Process(cx.task().files), cx.task().tgid as i32),
     };
     let wanted = Record {
         owner,
@@ -322,13 +427,30 @@ fn record_lock(cx: &mut Cx<'_, '_>, id: FileId, cmd: u32, addr: u64) -> SysResul
         return Err(Errno::EBADF.into());
     }
     match lock::set(cx.k, inode, wanted) {
-        Ok(()) => Ok(0),
+        Ok(()) => record_locked(cx, (fd, id), inode, &wanted),
         Err(Errno::EAGAIN) if matches!(cmd, g::F_SETLKW | g::F_OFD_SETLKW) => {
             lock::wait(cx.k, cx.thread, inode, &wanted)?;
             Wait::on(WaitKey::FileLock(inode)).into()
         }
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// A record lock has been set.
+fn record_locked(
+    cx: &mut Cx<'_, '_>,
+    (fd, id): (Fd, FileId),
+    inode: InodeRef,
+    record: &Record,
+) -> SysResult {
+    // Locks of a process go with any descriptor of the file; this one may have been closed while the call
+    // waited (`fcntl_setlk` of Linux).
+    let open = cx.fds().get(fd.0).is_some_and(|slot| slot.file == id);
+    if !open && matches!(record.owner, lock::Owner::Process(_)) {
+        lock::clear(cx.k, inode, record);
+        return Err(Errno::EBADF.into());
+    }
+    Ok(0)
 }
 
 pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
@@ -338,7 +460,8 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
     const UNLOCK: u64 = 8;
     /// Mandatory locks of old: Linux says yes and does nothing.
     const MANDATORY: u64 = 32;
-    if operation.0 & MANDATORY != 0 {
+    let thread = cx.thread;
+    if operation.0 & MANDATORY != 0 || lock::granted(cx.k, thread).is_some() {
         return Ok(0);
     }
     let wanted = match operation.0 & 0xffff_ffff & !NO_WAIT {
@@ -355,14 +478,31 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
             Ok(0)
         }
         Err(Errno::EAGAIN) if operation.0 & NO_WAIT == 0 => {
+            lock::wait_whole(cx.k, thread, inode, id, wanted == Some(true));
             Wait::on(WaitKey::FileLock(inode)).into()
         }
         Err(errno) => Err(errno.into()),
     }
 }
 
+/// Asks for the bits of entropy (random(4)), and what Linux answers once its generator is ready.
+const RNDGETENTCNT: u32 = 0x8004_5200;
+const ENTROPY: i32 = 256;
+
 pub(super) fn ioctl(cx: &mut Cx<'_, '_>, fd: Fd, request: Hex, arg: Addr) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
+    let done = ioctl_of(cx, (fd, id), request, arg);
+    let general = matches!(request.0 as u32, i::FIOQSIZE | i::FIOASYNC);
+    match &file::at(cx.k, id).kind {
+        // It has requests of its own, and this answer to others (`ep_eventpoll_ioctl()`).
+        FileKind::Epoll(_) if !general && matches!(done, Err(Stop::Errno(Errno::ENOTTY))) => {
+            Err(Errno::EINVAL.into())
+        }
+        _ => done,
+    }
+}
+
+fn ioctl_of(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), request: Hex, arg: Addr) -> SysResult {
     let dentry = file::at(cx.k, id).path.dentry;
     if let Some(ns) = crate::vfs::anon::namespace_at(cx.k, dentry)
         && let Some(done) = super::namespace::ioctl(cx, ns, request.0 as u32, arg.0)
@@ -385,7 +525,12 @@ pub(super) fn ioctl(cx: &mut Cx<'_, '_>, fd: Fd, request: Hex, arg: Addr) -> Sys
             Ok(0)
         }
         i::FIOASYNC => {
-            let _: i32 = cx.read_obj(arg.0)?;
+            let on: i32 = cx.read_obj(arg.0)?;
+            let change = (on != 0) != (file::at(cx.k, id).flags & g::FASYNC != 0);
+            if change && !fasync::is_able(cx.k, id) {
+                return Err(Errno::ENOTTY.into());
+            }
+            fasync::set(cx.k, id, fd.0, on != 0);
             Ok(0)
         }
         i::FIONREAD => {
@@ -398,6 +543,24 @@ pub(super) fn ioctl(cx: &mut Cx<'_, '_>, fd: Fd, request: Hex, arg: Addr) -> Sys
             cx.write_obj(arg.0, &bytes)?;
             Ok(0)
         }
+        request if let FileKind::Socket(_) = file::at(cx.k, id).kind => {
+            if let Some(done) = super::fileattr::ioctl(cx, id, request, arg) {
+                return done;
+            }
+            let answer = super::socket_device::ioctl(cx, request, arg);
+            answer.unwrap_or(Err(Errno::ENOTTY.into()))
+        }
+        // How much there is of what /dev/random gives: it is always full.
+        RNDGETENTCNT
+            if matches!(
+                file::at(cx.k, id).kind,
+                FileKind::Device(Device::Random | Device::Urandom)
+            ) =>
+        {
+            cx.write_obj(arg.0, &ENTROPY)?;
+            Ok(0)
+        }
+        request if let Some(done) = super::fileattr::ioctl(cx, id, request, arg) => done,
         request => match terminal_of(cx, id) {
             Some((rows, cols)) => terminal_ioctl(cx, request, arg, rows, cols),
             None => Err(Errno::ENOTTY.into()),
@@ -411,7 +574,7 @@ fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i32, Stop> {
     let bytes = match (&file.kind, file.inode) {
         (FileKind::Pipe(pipe), _) => {
             let pipe = cx.k.vfs.pipes.get(*pipe).ok_or(Errno::EBADF)?;
-            pipe.data.len() as i64
+            pipe.ring.len() as i64
         }
         (FileKind::Inotify(instance), _) => inotify::available(instance) as i64,
         (&FileKind::Socket(socket), _) => socket::unix::input(cx.k, socket)? as i64,
@@ -441,8 +604,8 @@ fn terminal_of(cx: &Cx<'_, '_>, id: FileId) -> Option<(u16, u16)> {
     }
 }
 
-/// `struct termios` of the kernel: c_iflag, c_oflag, c_cflag, c_lflag, c_line and 19 control characters of a terminal in its
-/// usual state.
+/// `struct termios` of the kernel: c_iflag, c_oflag, c_cflag, c_lflag, c_line and 19 control characters of a
+/// terminal in its usual state.
 const TERMIOS: [u8; 36] = {
     let mut bytes = [0; 36];
     let words: [u32; 4] = [0x4500, 0x5, 0xbf, 0x8a3b];

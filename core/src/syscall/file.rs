@@ -1,15 +1,15 @@
 //! Opening, reading and writing files.
 
 use super::args::*;
-use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::{Cx, SysResult};
 use crate::vfs::filesystem::SetAttr;
 use crate::vfs::open::{self, How};
 use crate::vfs::perm::{self, MAY_WRITE, Who};
 use crate::vfs::rw::{self, Iov};
 use crate::vfs::walk::Flags;
-use crate::vfs::{FileId, FileKind, fdtable, file, inode, inotify, mount};
+use crate::vfs::{FileId, FileKind, fdtable, file, flags, inode, inotify, lease, mount};
 
 /// `RWF_` flags that have a meaning here; the others are `EOPNOTSUPP`.
 const RWF_HINTS: u32 = g::RWF_HIPRI | g::RWF_DSYNC | g::RWF_SYNC;
@@ -303,7 +303,7 @@ pub(super) fn sync_file_range(
         return Err(Errno::EINVAL.into());
     }
     match file::at(cx.k, id).kind {
-        FileKind::Regular | FileKind::Directory | FileKind::Device(_) => Ok(0),
+        FileKind::Regular | FileKind::Directory => Ok(0),
         _ => Err(Errno::ESPIPE.into()),
     }
 }
@@ -354,6 +354,9 @@ pub(super) fn truncate(cx: &mut Cx<'_, '_>, path: Path, length: Offset) -> SysRe
     }
     mount::want_write(cx.k, path.mount)?;
     perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_WRITE)?;
+    flags::check_append(&attr)?;
+    cx.k.vfs.writers.check_write(inode)?;
+    lease::break_for(cx, inode, true, false)?;
     set_size(cx, path.dentry, inode, &attr, size)
 }
 
@@ -365,6 +368,7 @@ pub(super) fn ftruncate(cx: &mut Cx<'_, '_>, fd: Fd, length: Offset) -> SysResul
         (FileKind::Regular, Some(inode)) if file.writable() => {
             let dentry = file.path.dentry;
             let attr = inode::attr(cx.k, cx.p, inode)?;
+            flags::check_append(&attr)?;
             set_size(cx, dentry, inode, &attr, size)
         }
         _ => Err(Errno::EINVAL.into()),
@@ -417,12 +421,22 @@ pub(super) fn fallocate(
         (FileKind::Directory, _) => return Err(Errno::EISDIR.into()),
         _ => return Err(Errno::ENODEV.into()),
     };
+    let attr = inode::attr(cx.k, cx.p, inode)?;
+    if what != 0 {
+        flags::check_append(&attr)?;
+    }
+    if attr.flags & flags::IMMUTABLE != 0 {
+        return Err(Errno::EPERM.into());
+    }
+    // As in Linux tmpfs cannot do that, what lies under an overlay can.
+    if what == FALLOC_ZERO_RANGE && inode::is_tmpfs(cx.k, inode.fs) {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
     let (offset, len) = (offset.0 as u64, len.0 as u64);
     let end = offset + len;
     if end > i64::MAX as u64 {
         return Err(Errno::EFBIG.into());
     }
-    let attr = inode::attr(cx.k, cx.p, inode)?;
     if !keep && end > attr.size {
         rw::check_size(cx, &attr, end)?;
         cx.k.vfs.seals.check_size(inode, &attr, end)?;
@@ -430,17 +444,25 @@ pub(super) fn fallocate(
     if what != 0 {
         cx.k.vfs.seals.check_punch(inode)?;
     }
-    match what {
-        // Pages are made when they are written; only a limit that is full already is noticed here.
-        0 => {}
-        _ => inode::punch_hole(cx.k, cx.p, inode, offset, len)?,
+    if what != 0 && cx.call().progress == 0 {
+        inode::punch_hole(cx.k, cx.p, inode, offset, len)?;
+    }
+    if what != FALLOC_PUNCH_HOLE {
+        /// Pages made before others have the kernel.
+        const PIECE: u64 = 2048;
+        let done = cx.call().progress;
+        let first = offset / PAGE_SIZE + done;
+        let count = end.div_ceil(PAGE_SIZE).saturating_sub(first);
+        let made = inode::allocate(cx.k, cx.p, inode, (first, count), PIECE)?;
+        if made < count {
+            return cx.pause(done + made);
+        }
     }
     let grow = !keep && end > attr.size;
     let set = SetAttr {
-        mode: perm::clear_set_id(cx.k, Who::Task(cx.thread), &attr, false),
         size: grow.then_some(end),
         mtime: Some(crate::vfs::filesystem::Time::from_nanos(cx.now().real)),
-        ..SetAttr::default()
+        ..perm::after_write(cx.k, Who::Task(cx.thread), &attr)
     };
     inode::set_attr(cx.k, cx.p, inode, &set)?;
     inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);

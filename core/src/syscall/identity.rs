@@ -6,9 +6,11 @@ use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::mm::space;
 use crate::ns::user;
 use crate::task::Creds;
 use crate::task::creds::{self, CAP_LAST};
+use crate::task::groups::Groups;
 
 /// Stands for "leave it" in calls that set several ids, and is no id itself.
 const KEEP: u32 = u32::MAX;
@@ -60,17 +62,13 @@ fn taken_gid(cx: &Cx<'_, '_>, gid: Id) -> Result<Id, Errno> {
 
 /// Gives the current task new credentials (`commit_creds()`).
 fn commit(cx: &mut Cx<'_, '_>, new: Creds) {
-    let old = cx.creds();
-    let sensitive = old.euid != new.euid
-        || old.egid != new.egid
-        || old.fsuid != new.fsuid
-        || old.fsgid != new.fsgid
-        || new.cap_permitted & !old.cap_permitted != 0;
-    let task = cx.task_mut();
-    task.creds = new;
+    let sensitive = cx.creds().is_exceeded_by(&new);
+    if *cx.creds() != new {
+        cx.k.tasks.set_creds(cx.thread, new);
+    }
     if sensitive {
-        task.death_signal = 0;
-        cx.group_mut().dumpable = false;
+        cx.task_mut().death_signal = 0;
+        space::hide(cx.k, cx.space());
     }
 }
 
@@ -282,6 +280,9 @@ pub(super) fn getgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult
     Ok(count as u64)
 }
 
+/// Groups that are read from the program at once.
+const GROUPS_AT_ONCE: usize = 256;
+
 pub(super) fn setgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult {
     let ns = cx.creds().user_ns;
     if !cx.creds().has(g::CAP_SETGID) || !user::allows_setgroups(cx.k, ns) {
@@ -292,15 +293,32 @@ pub(super) fn setgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult
         .filter(|&count| count <= NGROUPS_MAX)
         .ok_or(Errno::EINVAL)?;
     let mut groups = Vec::with_capacity(count);
-    for index in 0..count as u64 {
-        let group: u32 = cx.read_obj(list.0.wrapping_add(4 * index))?;
-        if group == KEEP {
-            return Err(Errno::EINVAL.into());
+    let mut bytes = [0; GROUPS_AT_ONCE * size_of::<u32>()];
+    while groups.len() < count {
+        let at = list.0.wrapping_add(4 * groups.len() as u64);
+        let bytes = &mut bytes[..4 * GROUPS_AT_ONCE.min(count - groups.len())];
+        // What comes before the first byte that cannot be read is judged first.
+        let read = match cx.read_user(at, bytes) {
+            Ok(()) => bytes.len(),
+            Err(_) => {
+                cx.read_user(at, &mut bytes[..4])?;
+                4
+            }
+        };
+        for group in bytes[..read].chunks_exact(4) {
+            let group = u32::from_le_bytes([group[0], group[1], group[2], group[3]]);
+            if group == KEEP {
+                return Err(Errno::EINVAL.into());
+            }
+            groups.push(user::take_gid(cx.k, ns, group)?);
         }
-        groups.push(user::take_gid(cx.k, ns, group)?);
     }
-    groups.sort_unstable();
-    cx.task_mut().creds.groups = groups;
+    let groups = Groups::new(cx.k.tasks.next_commit(), groups);
+    let creds = Creds {
+        groups,
+        ..cx.creds().clone()
+    };
+    cx.k.tasks.set_creds(cx.thread, creds);
     Ok(0)
 }
 
@@ -308,8 +326,8 @@ const CAP_VERSION_1: u32 = 0x1998_0330;
 const CAP_VERSION_2: u32 = 0x2007_1026;
 const CAP_VERSION_3: u32 = 0x2008_0522;
 
-/// Reads the header of capget(2) and capset(2): how many 32-bit words a set has, and the thread. An unknown version is answered with the
-/// newest one.
+/// Reads the header of capget(2) and capset(2): how many 32-bit words a set has, and the thread. An unknown
+/// version is answered with the newest one.
 fn cap_header(cx: &mut Cx<'_, '_>, header: Addr) -> Result<Option<(usize, i32)>, Errno> {
     let [version, pid]: [u32; 2] = cx.read_obj(header.0)?;
     match version {

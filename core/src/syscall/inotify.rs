@@ -36,7 +36,7 @@ fn create(cx: &mut Cx<'_, '_>, flags: u32) -> SysResult {
     let opened = ready::open(cx, kind.clone(), Anon::Inotify, status);
     let id = match (opened, kind) {
         (Err(errno), FileKind::Inotify(instance)) => {
-            inotify::release(cx.k, cx.p, None, &instance);
+            inotify::uncount(cx.k, instance.uid());
             return Err(errno.into());
         }
         (opened, _) => opened?,
@@ -99,6 +99,7 @@ pub(super) fn inotify_add_watch(
 fn may_watch(cx: &mut Cx<'_, '_>, path: crate::vfs::PathRef) -> Result<(), Errno> {
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
+    inode::check_enter(cx.k, Who::Task(cx.thread), inode)?;
     perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_READ)
 }
 

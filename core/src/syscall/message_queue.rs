@@ -7,10 +7,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::ipc::message::{
-    self as msg, MESSAGE_MAX, Message, QUEUE_BYTES, QUEUES_MAX, Queue, Wanted,
-};
-use crate::ipc::{self, IPC_NOWAIT, PermRecord, READ, WRITE};
+use crate::ipc::message::{self as msg, Message, Queue, Wanted};
+use crate::ipc::{self, IPC_NOWAIT, PermRecord, READ, WRITE, limits};
 use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
 
 const MSG_NOERROR: u32 = 0o10000;
@@ -78,7 +76,8 @@ pub(super) fn msgsnd(
     msgflg: Hex,
 ) -> SysResult {
     let kind: i64 = cx.read_obj(msgp.0)?;
-    if msgsz.0 > MESSAGE_MAX || msqid.0 < 0 || kind < 1 {
+    let most = ipc::objects(cx).limits.get(limits::MESSAGE_SIZE);
+    if msgsz.0 > most || msqid.0 < 0 || kind < 1 {
         return Err(Errno::EINVAL.into());
     }
     let mut text = vec![0; msgsz.0 as usize];
@@ -129,6 +128,10 @@ pub(super) fn msgrcv(
     if found.text.len() as u64 > msgsz.0 && flags & MSG_NOERROR == 0 {
         return Err(Errno::E2BIG.into());
     }
+    // A copy is made whole (`copy_msg` of Linux).
+    if copies && found.text.len() as u64 > msgsz.0 {
+        return Err(Errno::EINVAL.into());
+    }
     let message = match copies {
         true => found.clone(),
         false => {
@@ -151,9 +154,11 @@ pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: Int, buf: Addr) -> Sy
         IPC_INFO | MSG_INFO => {
             let queues = &ipc::objects(cx).queues;
             let highest = queues.highest();
-            let most = QUEUE_BYTES as u32;
+            let limits = &ipc::objects(cx).limits;
+            let most = limits.get(limits::QUEUE_BYTES) as u32;
+            let most_queues = limits.get(limits::QUEUES) as u32;
             let (pool, map, all) = match cmd.0 {
-                IPC_INFO => (QUEUES_MAX as u32 * (most / 1024), most, most),
+                IPC_INFO => (most_queues.saturating_mul(most / 1024), most, most),
                 _ => (
                     queues.len() as u32,
                     queues.iter().map(|queue| queue.len() as u32).sum(),
@@ -163,9 +168,9 @@ pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: Int, buf: Addr) -> Sy
             let words = [
                 pool,
                 map,
-                MESSAGE_MAX as u32,
+                limits.get(limits::MESSAGE_SIZE) as u32,
                 most,
-                QUEUES_MAX as u32,
+                most_queues,
                 16,
                 all,
                 0xffff,
@@ -200,7 +205,8 @@ pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: Int, buf: Addr) -> Sy
         IPC_SET => {
             let new: Record = cx.read_obj(buf.0)?;
             ipc::objects(cx).queues.get(id)?.perm.check_owner(cx)?;
-            if new.bytes_max > QUEUE_BYTES && !cx.creds().capable(g::CAP_SYS_RESOURCE) {
+            let most = ipc::objects(cx).limits.get(limits::QUEUE_BYTES);
+            if new.bytes_max > most && !cx.creds().capable(g::CAP_SYS_RESOURCE) {
                 return Err(Errno::EPERM.into());
             }
             let now = ipc::seconds(cx.k);

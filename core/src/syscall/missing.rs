@@ -1,78 +1,141 @@
-//! Names of the system calls that are not in the table, for the line that the log gets when a program makes one.
+//! System calls that Linux has, or had, and that are not here: `ENOSYS`, and a line in the log.
 
-/// Numbers and names as in `arch/x86/entry/syscalls/syscall_64.tbl` of Linux, by number.
-const NAMES: &[(u16, &str)] = &[
-    (134, "uselib"),
-    (156, "_sysctl"),
-    (174, "create_module"),
-    (177, "get_kernel_syms"),
-    (178, "query_module"),
-    (180, "nfsservctl"),
-    (181, "getpmsg"),
-    (182, "putpmsg"),
-    (183, "afs_syscall"),
-    (184, "tuxcall"),
-    (185, "security"),
-    (205, "set_thread_area"),
-    (211, "get_thread_area"),
-    (212, "lookup_dcookie"),
-    (214, "epoll_ctl_old"),
-    (215, "epoll_wait_old"),
-    (236, "vserver"),
-    (301, "fanotify_mark"),
-    (303, "name_to_handle_at"),
-    (304, "open_by_handle_at"),
-    (428, "open_tree"),
-    (429, "move_mount"),
-    (430, "fsopen"),
-    (431, "fsconfig"),
-    (432, "fsmount"),
-    (433, "fspick"),
-    (442, "mount_setattr"),
-    (444, "landlock_create_ruleset"),
-    (445, "landlock_add_rule"),
-    (446, "landlock_restrict_self"),
-    (448, "process_mrelease"),
-    (457, "statmount"),
-    (458, "listmount"),
-    (459, "lsm_get_self_attr"),
-    (460, "lsm_set_self_attr"),
-    (461, "lsm_list_modules"),
-    (463, "setxattrat"),
-    (464, "getxattrat"),
-    (465, "listxattrat"),
-    (466, "removexattrat"),
-    (467, "open_tree_attr"),
-    (468, "file_getattr"),
-    (469, "file_setattr"),
-];
+use alloc::format;
 
-/// The name of a system call that Linux has and the table has not.
-pub(super) fn name(number: u64) -> Option<&'static str> {
-    let number = u16::try_from(number).ok()?;
-    let at = NAMES
-        .binary_search_by_key(&number, |(other, _)| *other)
-        .ok()?;
-    Some(NAMES[at].1)
+use super::args::*;
+use super::table;
+use crate::abi::Errno;
+use crate::event::Level;
+use crate::kernel::{Cx, SysResult};
+
+/// Calls of any arguments.
+macro_rules! not_there {
+    ($($name:ident($($kind:ident),*);)*) => {$(
+        pub(super) fn $name(cx: &mut Cx<'_, '_> $(, _: $kind)*) -> SysResult {
+            let number = cx.call().number;
+            not_there(cx, number)
+        }
+    )*};
+}
+
+not_there! {
+    uselib(Path);
+    _sysctl(Addr);
+    create_module(Str, Size);
+    get_kernel_syms(Addr);
+    query_module(Str, Int, Addr, Size, Addr);
+    nfsservctl(Int, Addr, Addr);
+    getpmsg();
+    putpmsg();
+    afs_syscall();
+    tuxcall();
+    security();
+    set_thread_area(Addr);
+    get_thread_area(Addr);
+    lookup_dcookie(Hex, Addr, Size);
+    epoll_ctl_old();
+    epoll_wait_old();
+    vserver();
+    fanotify_mark(Fd, Hex, Hex, DirFd, Path);
+    name_to_handle_at(DirFd, Path, Addr, Addr, AtFlags);
+    open_by_handle_at(Fd, Addr, OpenFlags);
+    open_tree(DirFd, Path, Hex);
+    move_mount(DirFd, Path, DirFd, Path, Hex);
+    fsopen(Str, Hex);
+    fsconfig(Fd, Uint, Str, Addr, Int);
+    fsmount(Fd, Hex, Hex);
+    fspick(DirFd, Path, Hex);
+    mount_setattr(DirFd, Path, AtFlags, Addr, Size);
+    landlock_create_ruleset(Addr, Size, Hex);
+    landlock_add_rule(Fd, Int, Addr, Hex);
+    landlock_restrict_self(Fd, Hex);
+    process_mrelease(Fd, Hex);
+    statmount(Addr, Addr, Size, Hex);
+    listmount(Addr, Addr, Size, Hex);
+    lsm_get_self_attr(Uint, Addr, Addr, Hex);
+    lsm_set_self_attr(Uint, Addr, Size, Hex);
+    lsm_list_modules(Addr, Addr, Hex);
+    setxattrat(DirFd, Path, AtFlags, Str, Addr, Size);
+    getxattrat(DirFd, Path, AtFlags, Str, Addr, Size);
+    listxattrat(DirFd, Path, AtFlags, Addr, Size);
+    removexattrat(DirFd, Path, AtFlags, Str);
+    open_tree_attr(DirFd, Path, Hex, Addr, Size);
+    file_getattr(DirFd, Path, Addr, Size, AtFlags);
+    file_setattr(DirFd, Path, Addr, Size, AtFlags);
+    listns(Addr, Addr, Size, Hex);
+    rseq_slice_yield();
+}
+
+/// What a call of that number gets which nothing here answers.
+pub(super) fn not_there(cx: &mut Cx<'_, '_>, number: u64) -> SysResult {
+    let name = table::find(number).map_or("unknown", |entry| entry.name);
+    cx.log(
+        Level::Warn,
+        format!("system call {number} ({name}) is not supported"),
+    );
+    Err(Errno::ENOSYS.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::syscall::table;
+    use crate::syscall::Support;
+    use crate::syscall::system::RELEASE;
+
+    /// The last number of `arch/x86/entry/syscalls/syscall_64.tbl` in Linux 7.0.
+    const LAST: u64 = 471;
 
     #[test]
-    fn a_call_is_either_in_the_table_or_among_the_missing() {
-        assert!(NAMES.is_sorted_by(|(a, _), (b, _)| a < b));
-        for (number, name) in NAMES {
-            assert!(table::find(u64::from(*number)).is_none(), "{name}");
+    fn every_call_of_linux_is_in_the_table_once() {
+        for number in (0..335).chain(424..=LAST) {
+            assert!(table::find(number).is_some(), "{number}");
         }
-        for number in (0..335).chain(424..470) {
-            assert!(
-                table::find(number).is_some() || name(number).is_some(),
-                "{number}"
-            );
+        assert!(table::TABLE.iter().all(|entry| entry.number <= LAST));
+        let mut names: alloc::vec::Vec<_> = table::TABLE.iter().map(|entry| entry.name).collect();
+        names.sort_unstable();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+    }
+
+    #[test]
+    fn what_is_not_whole_says_what_is_not_there() {
+        for entry in table::TABLE {
+            match entry.support {
+                Support::Full => {}
+                Support::Partial(what) => assert!(!what.is_empty(), "{}", entry.name),
+                // The answer first, then the reason.
+                Support::Refused(what) | Support::Missing(what) => {
+                    assert!(
+                        what.starts_with('E') && what.contains(' ') || what == "ENOSYS",
+                        "{}: {what}",
+                        entry.name
+                    );
+                }
+            }
         }
-        assert_eq!((name(214), name(500)), (Some("epoll_ctl_old"), None));
+    }
+
+    /// Programs take the release for what they may call.
+    #[test]
+    fn the_release_is_none_that_has_a_call_which_is_missing() {
+        /// Calls that no kernel from a release on can be built without, the first of each group.
+        const SINCE: [(u64, (u32, u32)); 7] = [
+            (428, (5, 2)),
+            (442, (5, 12)),
+            (448, (5, 15)),
+            (457, (6, 8)),
+            (463, (6, 13)),
+            (467, (6, 15)),
+            (468, (6, 17)),
+        ];
+        let mut parts = RELEASE.split(['.', '-']).map(str::parse::<u32>);
+        let release = (
+            parts.next().unwrap().unwrap(),
+            parts.next().unwrap().unwrap(),
+        );
+        for (number, since) in SINCE {
+            let entry = table::find(number).unwrap();
+            let missing = matches!(entry.support, Support::Missing(_));
+            assert!(!missing || release < since, "{}", entry.name);
+        }
     }
 }

@@ -11,6 +11,7 @@ mod epoll;
 mod event;
 mod fd;
 mod file;
+mod fileattr;
 pub(crate) mod futex;
 mod identity;
 mod inotify;
@@ -22,7 +23,7 @@ mod mount;
 mod mqueue;
 mod namespace;
 mod pidfd;
-mod poll;
+pub(crate) mod poll;
 mod prctl;
 mod process;
 mod refused;
@@ -33,6 +34,7 @@ mod shm;
 mod signal;
 mod socket;
 mod socket_address;
+mod socket_device;
 mod socket_message;
 mod socket_option;
 mod stat;
@@ -41,23 +43,24 @@ mod time;
 mod timer;
 mod xattr;
 
-use alloc::format;
-
 use args::ArgKind;
+use strace::{Form, Outcome};
 
-use crate::abi::Errno;
-use crate::event::Level;
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
+use crate::mm::fork;
 
+pub use strace::{CLASSES, CallSet};
 pub use table::TABLE;
 
 /// A parameter of a system call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Param {
     /// Its name in the manual page.
     pub name: &'static str,
     /// Its type.
     pub kind: ArgKind,
+    /// How strace shows it.
+    pub(crate) form: Form,
 }
 
 /// How much of a system call is there.
@@ -67,7 +70,9 @@ pub enum Support {
     Full,
     /// Less; the text says what is missing.
     Partial(&'static str),
-    /// Answers `ENOSYS`; the text says what is missing. Entries of this kind exist only while the call is being built.
+    /// Nothing, on purpose: what it answers, and why.
+    Refused(&'static str),
+    /// Nothing yet: what it answers, and what is missing or does it.
     Missing(&'static str),
 }
 
@@ -79,20 +84,45 @@ pub struct Entry {
     pub name: &'static str,
     /// Parameters in order.
     pub params: &'static [Param],
+    /// How strace shows its result.
+    pub(crate) outcome: Outcome,
     /// What is supported.
     pub support: Support,
     pub(crate) handler: fn(&mut Cx<'_, '_>, &[u64; 6]) -> SysResult,
 }
 
-/// Builds the table from lines `number name(param: Type, ...) => family::handler, Support;`.
+/// The form of a parameter, or of a result.
+macro_rules! form {
+    () => {
+        Form::Kind
+    };
+    (result) => {
+        Outcome::Number
+    };
+    ($name:ident) => {
+        forms::$name
+    };
+    (result $name:ident) => {
+        forms::$name
+    };
+}
+use form;
+
+/// Builds the table from lines `number name(param: Type, ...) => family::handler, Support;`. Behind `as`
+/// stands what strace shows a parameter as, behind `->` what it shows the result as.
 macro_rules! entries {
-    ($($number:literal $name:ident($($param:ident: $type:ident),*) => $family:ident::$handler:ident, $support:expr;)*) => {
-        /// All system calls that the kernel knows, by number in ascending order.
+    ($($number:literal $name:ident($($param:ident: $type:ident $(as $form:ident)?),*) $(-> $outcome:ident)? => $family:ident::$handler:ident, $support:expr;)*) => {
+        /// All system calls that Linux has, by number in ascending order.
         pub static TABLE: &[Entry] = &[$(
             Entry {
                 number: $number,
                 name: stringify!($name),
-                params: &[$(Param { name: stringify!($param), kind: <$type as Arg>::KIND }),*],
+                params: &[$(Param {
+                    name: stringify!($param),
+                    kind: <$type as Arg>::KIND,
+                    form: form!($($form)?),
+                }),*],
+                outcome: form!(result $($outcome)?),
                 support: $support,
                 handler: |cx, _args| {
                     let mut _regs = _args.iter().copied();
@@ -128,15 +158,16 @@ use entries;
 
 /// Runs the handler of a system call. Unknown numbers are `ENOSYS` with one line in the log.
 pub(crate) fn dispatch(cx: &mut Cx<'_, '_>, number: u64, args: &[u64; 6]) -> SysResult {
+    let (thread, space) = (cx.thread, cx.space());
+    if (!cx.k.mm.copies.is_empty() || !cx.k.mm.changing.is_empty())
+        && fork::holds_up(cx.k, thread, space, number)
+    {
+        let mut wait = Wait::on(WaitKey::Space(space)).restart(Restart::Always);
+        wait.killable = true;
+        return wait.into();
+    }
     match table::find(number) {
         Some(entry) => (entry.handler)(cx, args),
-        None => {
-            let name = missing::name(number).unwrap_or("unknown");
-            cx.log(
-                Level::Warn,
-                format!("system call {number} ({name}) is not supported"),
-            );
-            Err(Errno::ENOSYS.into())
-        }
+        None => missing::not_there(cx, number),
     }
 }

@@ -2,18 +2,23 @@
 
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::Tree;
 use crate::kernel::{Cx, SysResult};
-use crate::ns::{Kind, NsId};
+use crate::ns::{self, Kind, NsId};
 use crate::vfs::MountId;
 use crate::vfs::filesystem::{Filesystem, Time};
-use crate::vfs::mount::options::{self, Tmpfs};
-use crate::vfs::mount::propagation::{self, Type};
+use crate::vfs::mount::job::{self, Binding, Job, Showing, Typing};
+use crate::vfs::mount::options::{self, Parameter, Tmpfs};
+use crate::vfs::mount::place::{Own, Placing};
+use crate::vfs::mount::propagation::Type;
+use crate::vfs::mount::unmount::Unmounting;
 use crate::vfs::mount::{self, MountFlags, PathRef, put_path, tree};
-use crate::vfs::proc::ProcFs;
+use crate::vfs::proc::{self, ProcFs};
 use crate::vfs::sysfs::SysFs;
 use crate::vfs::union::UnionFs;
 use crate::vfs::walk::{self, Flags};
@@ -78,30 +83,59 @@ pub(super) fn mount(
     flags: Hex,
     data: Addr,
 ) -> SysResult {
-    let name = read_text(cx, fs_type.0)?;
-    let source = read_text(cx, source.0)?;
-    let data = read_data(cx, data.0)?;
-    let target = cx.read_path(target.0)?;
-    let target = walk::resolve(cx, CWD, &target, Flags::FOLLOW)?;
-    let mut flags = flags.0 as u32;
-    if flags & MAGIC_MASK == MAGIC {
-        flags &= !MAGIC_MASK;
-    }
-    let done = may_mount(cx).and_then(|()| match flags {
-        _ if flags & g::MS_REMOUNT != 0 => remount(cx, target, flags, &data),
-        _ if flags & g::MS_BIND != 0 => bind(cx, target, &source, flags & g::MS_REC != 0),
-        _ if flags & PROPAGATION != 0 => set_propagation(cx, target, flags),
-        _ if flags & g::MS_MOVE != 0 => move_mount(cx, target, &source),
-        _ => new_mount(cx, target, &source, &name, flags, &data),
-    });
-    put_path(cx.k, cx.p, target);
-    done?;
+    job::run(cx, |cx, places| {
+        let name = read_text(cx, fs_type.0)?;
+        let source = read_text(cx, source.0)?;
+        let data = read_data(cx, data.0)?;
+        let target = cx.read_path(target.0)?;
+        let target = walk::resolve(cx, CWD, &target, Flags::FOLLOW)?;
+        places.push(target);
+        let mut flags = flags.0 as u32;
+        if flags & MAGIC_MASK == MAGIC {
+            flags &= !MAGIC_MASK;
+        }
+        may_mount(cx)?;
+        match flags {
+            _ if flags & g::MS_REMOUNT != 0 => remount(cx, target, flags, &data),
+            _ if flags & g::MS_BIND != 0 => {
+                let source = find_source(cx, places, &source)?;
+                bind(cx, target, source, flags & g::MS_REC != 0).map(Some)
+            }
+            _ if flags & PROPAGATION != 0 => set_propagation(cx, target, flags).map(Some),
+            _ if flags & g::MS_MOVE != 0 => {
+                let source = find_source(cx, places, &source)?;
+                own_root(cx, source)?;
+                let placing = Placing::move_to(source.mount, target, own(cx));
+                Ok(Some(Job::Place(placing.into())))
+            }
+            _ => new_mount(cx, target, &source, &name, flags, &data).map(Some),
+        }
+    })?;
     Ok(0)
+}
+
+/// The caller's mount namespace.
+fn own(cx: &Cx<'_, '_>) -> Own {
+    Own::new(cx.k, cx.task().ns.mount)
+}
+
+/// What is to be mounted elsewhere.
+fn find_source(
+    cx: &mut Cx<'_, '_>,
+    places: &mut SmallVec<[PathRef; 2]>,
+    source: &[u8],
+) -> Result<PathRef, Errno> {
+    if source.is_empty() {
+        return Err(Errno::EINVAL);
+    }
+    let source = walk::resolve(cx, CWD, source, Flags::FOLLOW)?;
+    places.push(source);
+    Ok(source)
 }
 
 const PROPAGATION: u32 = g::MS_SHARED | g::MS_PRIVATE | g::MS_SLAVE | g::MS_UNBINDABLE;
 
-fn set_propagation(cx: &mut Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(), Errno> {
+fn set_propagation(cx: &mut Cx<'_, '_>, path: PathRef, flags: u32) -> Result<Job, Errno> {
     let to = match flags & !(g::MS_REC | g::MS_SILENT) {
         g::MS_SHARED => Type::Shared,
         g::MS_PRIVATE => Type::Private,
@@ -110,18 +144,17 @@ fn set_propagation(cx: &mut Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(),
         _ => return Err(Errno::EINVAL),
     };
     own_root(cx, path)?;
-    let all = match flags & g::MS_REC {
-        0 => Vec::from([path.mount]),
-        _ => tree::all(cx.k, path.mount),
-    };
-    for id in all {
-        propagation::set(cx.k, id, to);
-    }
-    Ok(())
+    let recurse = flags & g::MS_REC != 0;
+    Ok(Job::SetType(Typing::new(path.mount, recurse, to)))
 }
 
 /// Changes flags of one mount (with `MS_BIND`), or of the file system behind it.
-fn remount(cx: &mut Cx<'_, '_>, path: PathRef, flags: u32, data: &[u8]) -> Result<(), Errno> {
+fn remount(
+    cx: &mut Cx<'_, '_>,
+    path: PathRef,
+    flags: u32,
+    data: &[u8],
+) -> Result<Option<Job>, Errno> {
     own_root(cx, path)?;
     let mount = cx.k.vfs.mounts.at(path.mount);
     let fs = mount.fs;
@@ -136,137 +169,145 @@ fn remount(cx: &mut Cx<'_, '_>, path: PathRef, flags: u32, data: &[u8]) -> Resul
     }
     let old = cx.k.vfs.mounts.at(path.mount).flags;
     let locks_out = (new - old).contains(MountFlags::READ_ONLY);
-    if locks_out && cx.k.vfs.is_written(|mount| mount == path.mount) {
+    if locks_out && cx.k.vfs.writers_through(path.mount) > 0 {
         return Err(Errno::EBUSY);
     }
+    let mut shown = None;
     if flags & g::MS_BIND == 0 {
         let owner = cx.k.vfs.filesystem_owner(fs);
         if !cx.capable_in(owner, g::CAP_SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
         let read_only = flags & g::MS_RDONLY != 0;
-        let mounts = &cx.k.vfs.mounts;
-        if locks_out && cx.k.vfs.is_written(|mount| mounts.at(mount).fs == fs) {
+        if locks_out && cx.k.vfs.writers_of(fs) > 0 {
             return Err(Errno::EBUSY);
         }
-        let tmpfs = match cx.k.vfs.mounts.at(path.mount).fs_type {
-            "tmpfs" => Some(Tmpfs::parse(cx.k, cx.creds().user_ns, (0, 0), data)?),
+        let is_tmpfs = cx.k.vfs.mounts.at(path.mount).fs_type == "tmpfs";
+        let new = match cx.k.vfs.filesystem(fs) {
+            Filesystem::Union(union) if is_tmpfs => {
+                let old = union.options();
+                Some(old.parse(cx.k, cx.creds().user_ns, data, true)?)
+            }
             _ => None,
         };
+        remount_own(cx, path.mount, read_only, data)?;
+        shown = new.as_ref().map(Tmpfs::show);
         if let Filesystem::Union(union) = cx.k.vfs.filesystem_mut(fs) {
-            union.set_read_only(read_only)?;
-            if let Some(options) =
-                tmpfs.filter(|_| names(data, b"size") || names(data, b"nr_blocks"))
-            {
-                union.set_limit(options.size)?;
+            if let Some(new) = new {
+                union.reconfigure(new)?;
             }
+            union.set_read_only(read_only)?;
         }
     }
     cx.k.vfs.mounts.at_mut(path.mount).flags = new;
+    cx.k.vfs.mounts.touch(path.mount);
+    let showing = shown.map(|options| Showing {
+        fs,
+        options: options.into(),
+        from: 0,
+    });
+    Ok(showing.map(Job::Show))
+}
+
+/// Changes the options of a file system of the kernel's own. `EINVAL`.
+fn remount_own(
+    cx: &mut Cx<'_, '_>,
+    id: MountId,
+    read_only: bool,
+    data: &[u8],
+) -> Result<(), Errno> {
+    let fs = cx.k.vfs.mounts.at(id).fs;
+    match *cx.k.vfs.filesystem(fs) {
+        Filesystem::Proc(ProcFs { options, .. }) => {
+            let options = proc::Options {
+                read_only,
+                ..options
+            };
+            let options = options.parse(cx.k, cx.creds().user_ns, data)?;
+            // An instance stays that of its namespace.
+            if pids_parameters(data).next().is_some() {
+                return Err(Errno::EBUSY);
+            }
+            if let Filesystem::Proc(proc) = cx.k.vfs.filesystem_mut(fs) {
+                proc.options = options;
+            }
+        }
+        Filesystem::Sys(SysFs::Devices) => options::none(data)?,
+        Filesystem::Sys(SysFs::Cgroup) => {
+            let shown = options::cgroup2(data)?;
+            cx.k.vfs.mounts.set_options(id, shown);
+        }
+        _ => {}
+    }
     Ok(())
 }
 
-fn names(data: &[u8], key: &[u8]) -> bool {
-    let mut options = data.split(|&byte| byte == b',');
-    options.any(|option| {
-        option
-            .strip_prefix(key)
-            .is_some_and(|rest| rest.first() == Some(&b'='))
-    })
-}
-
-fn bind(cx: &mut Cx<'_, '_>, target: PathRef, source: &[u8], recurse: bool) -> Result<(), Errno> {
-    if source.is_empty() {
-        return Err(Errno::EINVAL);
-    }
-    let source = walk::resolve(cx, CWD, source, Flags::FOLLOW)?;
-    let copied = copy_for_bind(cx, source, recurse);
-    put_path(cx.k, cx.p, source);
-    let copied = copied?;
-    graft(cx, copied, target)
-}
-
-/// Mounts a tree, whose reference it takes over, in the caller's namespace. `EINVAL` in another one.
-fn graft(cx: &mut Cx<'_, '_>, root: MountId, target: PathRef) -> Result<(), Errno> {
-    let ns = cx.k.vfs.mounts.at(target.mount).ns;
-    if ns.is_some() && !is_own(cx, target.mount) {
-        tree::drop_tree(cx.k, cx.p, root);
-        return Err(Errno::EINVAL);
-    }
-    tree::graft(cx.k, cx.p, root, target)
-}
-
-fn copy_for_bind(cx: &mut Cx<'_, '_>, source: PathRef, recurse: bool) -> Result<MountId, Errno> {
-    let k = &*cx.k;
-    let old = k.vfs.mounts.at(source.mount);
-    let namespace = crate::vfs::anon::namespace_at(k, source.dentry);
-    let is_namespace = namespace.is_some();
-    let below = |id: MountId| {
-        let child = k.vfs.mounts.at(id);
-        child.locked
-            && child
-                .on
-                .is_some_and(|on| k.vfs.dentries.is_below(on.dentry, source.dentry))
-    };
-    if old.unbindable
-        || !is_own(cx, source.mount) && !is_namespace
-        || !recurse && k.vfs.mounts.children(source.mount).any(below)
+/// Mounts what another place shows. `EINVAL` for what is of another namespace or unbindable.
+fn bind(
+    cx: &mut Cx<'_, '_>,
+    target: PathRef,
+    source: PathRef,
+    recurse: bool,
+) -> Result<Job, Errno> {
+    let namespace = crate::vfs::anon::namespace_at(cx.k, source.dentry);
+    if cx.k.vfs.mounts.at(source.mount).unbindable
+        || !is_own(cx, source.mount) && namespace.is_none()
     {
         return Err(Errno::EINVAL);
     }
     // A mount namespace that its own mount kept would never end (`mnt_ns_loop()`).
-    let loops = |ns: NsId| k.ns.kind(ns) == Kind::Mount && cx.task().ns.mount >= ns;
+    let loops = |ns: NsId| cx.k.ns.kind(ns) == Kind::Mount && cx.task().ns.mount >= ns;
     if namespace.is_some_and(loops) {
         return Err(Errno::EINVAL);
     }
-    if is_namespace {
-        return mount::of_file(cx.k, source, "nsfs");
+    may_graft(cx, target)?;
+    if namespace.is_some() {
+        let made = mount::of_file(cx.k, source, "nsfs")?;
+        let placing = Placing::graft(made, target, own(cx));
+        return Ok(Job::Place(placing.into()));
     }
-    let place = (source.mount, source.dentry);
-    let (root, _) = tree::copy(cx.k, cx.p, place, recurse, false, tree::Copy::Peer)?;
-    cx.k.vfs.mounts.at_mut(root).locked = false;
-    Ok(root)
+    let binding = Binding::new(source, recurse, target, own(cx));
+    Ok(Job::Bind(binding.into()))
 }
 
-fn move_mount(cx: &mut Cx<'_, '_>, target: PathRef, source: &[u8]) -> Result<(), Errno> {
-    if source.is_empty() {
-        return Err(Errno::EINVAL);
+/// `EINVAL` for a place in another namespace.
+fn may_graft(cx: &Cx<'_, '_>, target: PathRef) -> Result<(), Errno> {
+    let ns = cx.k.vfs.mounts.at(target.mount).ns;
+    match ns.is_none() || is_own(cx, target.mount) {
+        true => Ok(()),
+        false => Err(Errno::EINVAL),
     }
-    let source = walk::resolve(cx, CWD, source, Flags::FOLLOW)?;
-    // It will hang on top of what hangs there, so that is what must not be below it.
-    let target = tree::topmost(cx.k, target);
-    let moved = check_move(cx, source, target)
-        .and_then(|()| tree::move_to(cx.k, cx.p, source.mount, target));
-    put_path(cx.k, cx.p, source);
-    moved
 }
 
-fn check_move(cx: &Cx<'_, '_>, source: PathRef, target: PathRef) -> Result<(), Errno> {
-    own_root(cx, source)?;
-    let mounts = &cx.k.vfs.mounts;
-    let moved = mounts.at(source.mount);
-    let parent = moved.on.ok_or(Errno::EINVAL)?.mount;
-    let is_shared = |id| mounts.at(id).peers.is_some();
-    let unbindable = || {
-        tree::all(cx.k, source.mount)
-            .into_iter()
-            .any(|id| mounts.at(id).unbindable)
-    };
-    if !is_own(cx, target.mount)
-        || moved.locked
-        || is_shared(parent)
-        || is_shared(target.mount) && unbindable()
-    {
-        return Err(Errno::EINVAL);
-    }
-    let mut at = Some(target.mount);
-    while let Some(id) = at {
-        if id == source.mount {
-            return Err(Errno::ELOOP);
+/// Paths of the PID namespaces that are given for an instance of `proc`.
+fn pids_parameters(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    options::parameters(data).filter_map(|parameter| match parameter {
+        Parameter::Other(b"pidns", path) => Some(path.unwrap_or_default()),
+        _ => None,
+    })
+}
+
+/// The PID namespace of a new instance of `proc`: the caller's, or the one at or below it that `pidns=`
+/// names. `EINVAL`, `EPERM`, errors of the walk.
+fn named_pids(cx: &mut Cx<'_, '_>, data: &[u8], own: NsId) -> Result<NsId, Errno> {
+    let mut pids = own;
+    for path in pids_parameters(data) {
+        if path.is_empty() {
+            return Err(Errno::EINVAL);
         }
-        at = mounts.at(id).on.map(|on| on.mount);
+        let place = walk::resolve(cx, DirFd(g::AT_FDCWD), path, Flags::FOLLOW)?;
+        let found = crate::vfs::anon::namespace_at(cx.k, place.dentry);
+        put_path(cx.k, cx.p, place);
+        let is_pids = |&ns: &NsId| cx.k.ns.kind(ns) == Kind::Pid;
+        pids = found.filter(is_pids).ok_or(Errno::EINVAL)?;
+        if !cx.capable_in(cx.k.ns.owner(pids), g::CAP_SYS_ADMIN) {
+            return Err(Errno::EPERM);
+        }
+        if !ns::pid::is_within(cx.k, pids, own) {
+            return Err(Errno::EINVAL);
+        }
     }
-    Ok(())
+    Ok(pids)
 }
 
 fn new_mount(
@@ -276,14 +317,18 @@ fn new_mount(
     name: &[u8],
     flags: u32,
     data: &[u8],
-) -> Result<(), Errno> {
+) -> Result<Job, Errno> {
     if name.is_empty() {
         return Err(Errno::EINVAL);
     }
     // What a file system tells of belongs to whoever owns that.
     let ns = cx.task().ns;
+    let pids = match name {
+        b"proc" => named_pids(cx, data, ns.pid)?,
+        _ => ns.pid,
+    };
     let owner = match name {
-        b"proc" => cx.k.ns.owner(ns.pid),
+        b"proc" => cx.k.ns.owner(pids),
         b"sysfs" => cx.k.ns.owner(ns.net),
         b"cgroup2" => cx.k.ns.owner(ns.cgroup),
         _ => cx.creds().user_ns,
@@ -297,67 +342,67 @@ fn new_mount(
     let (fs, fs_type) = match name {
         b"tmpfs" => {
             let creds = (cx.creds().fsuid, cx.creds().fsgid);
-            let options = Tmpfs::parse(cx.k, owner, creds, data)?;
+            let options = Tmpfs {
+                uid: creds.0,
+                gid: creds.1,
+                ..Tmpfs::default()
+            };
+            let options = options.parse(cx.k, owner, data, false)?;
             shown = options.show();
-            let mut fs = tmpfs(cx, &options)?;
-            fs.set_read_only(flags.contains(MountFlags::READ_ONLY))?;
+            let mut fs = tmpfs(cx, options)?;
+            let read_only = flags.contains(MountFlags::READ_ONLY);
+            fs.set_read_only(options::read_only(data, read_only))?;
             (Filesystem::Union(fs), "tmpfs")
         }
-        b"proc" => (Filesystem::Proc(ProcFs { pids: ns.pid }), "proc"),
-        b"sysfs" => (Filesystem::Sys(SysFs::Devices), "sysfs"),
-        b"cgroup2" => (Filesystem::Sys(SysFs::Cgroup), "cgroup2"),
+        b"proc" => {
+            let options = proc::Options {
+                read_only: flags.contains(MountFlags::READ_ONLY),
+                ..proc::Options::DEFAULT
+            };
+            let options = options.parse(cx.k, cx.creds().user_ns, data)?;
+            (Filesystem::Proc(ProcFs { pids, options }), "proc")
+        }
+        b"sysfs" => {
+            options::none(data)?;
+            (Filesystem::Sys(SysFs::Devices), "sysfs")
+        }
+        b"cgroup2" => {
+            shown = options::cgroup2(data)?;
+            (Filesystem::Sys(SysFs::Cgroup), "cgroup2")
+        }
         _ => return Err(Errno::ENODEV),
     };
-    let hidden = matches!(fs_type, "proc" | "sysfs" | "cgroup2")
-        && cx.creds().user_ns != crate::ns::USER
-        && !is_visible(cx, fs_type, flags);
-    if hidden {
-        return Err(Errno::EPERM);
-    }
+    may_graft(cx, target)?;
     let fs = cx.k.vfs.add_filesystem_of(fs, owner);
     let made = match mount::make(cx.k, cx.p, fs, flags, source, fs_type) {
         Ok(made) => made,
         Err(errno) => {
-            cx.k.vfs.remove_filesystem(fs, &mut cx.k.mm.frames);
+            cx.k.vfs.remove_filesystem(fs);
             return Err(errno);
         }
     };
-    cx.k.vfs.mounts.at_mut(made).options = shown;
-    graft(cx, made, target)
+    cx.k.vfs.mounts.set_options(made, shown);
+    // What tells of the kernel must be seen already where privileges are less.
+    let placing = match matches!(fs_type, "proc" | "sysfs" | "cgroup2")
+        && cx.creds().user_ns != crate::ns::USER
+    {
+        true => Placing::graft_visible(made, target, own(cx), (fs_type, flags)),
+        false => Placing::graft(made, target, own(cx)),
+    };
+    Ok(Job::Place(placing.into()))
 }
 
-fn tmpfs(cx: &mut Cx<'_, '_>, options: &Tmpfs) -> Result<UnionFs, Errno> {
+fn tmpfs(cx: &mut Cx<'_, '_>, options: Tmpfs) -> Result<UnionFs, Errno> {
     let tree = Tree {
         layers: Vec::new(),
         read_only: false,
-        upper_limit: options.size,
+        upper_limit: options.bytes(cx.k),
         index: None,
     };
     let now = Time::from_nanos(cx.now().real);
     let mut fs = UnionFs::new(cx.p, &tree, options.mode, now).map_err(|_| Errno::EINVAL)?;
-    fs.set_owner(options.uid, options.gid, options.inodes);
+    fs.configure(options);
     Ok(fs)
-}
-
-/// A file system that tells of the kernel is mounted in a less privileged namespace only where it can be seen already, with no part
-/// hidden (`mount_too_revealing()`).
-fn is_visible(cx: &Cx<'_, '_>, fs_type: &str, flags: MountFlags) -> bool {
-    let mounts = &cx.k.vfs.mounts;
-    mounts
-        .of_namespace(cx.task().ns.mount)
-        .into_iter()
-        .any(|id| {
-            let mount = mounts.at(id);
-            let locked = mount.locked_flags & MountFlags::READ_ONLY;
-            let whole = cx.k.vfs.dentries.at(mount.root).parent == mount.root;
-            // What hangs on places that are made to be mounted on hides nothing.
-            let hides =
-                |child: MountId| mounts.at(child).locked && mounts.at(child).fs_type != "cgroup2";
-            mount.fs_type == fs_type
-                && whole
-                && flags.contains(locked)
-                && !mounts.children(id).any(hides)
-        })
 }
 
 pub(super) fn umount2(cx: &mut Cx<'_, '_>, target: Path, flags: Hex) -> SysResult {
@@ -366,39 +411,26 @@ pub(super) fn umount2(cx: &mut Cx<'_, '_>, target: Path, flags: Hex) -> SysResul
     if flags & !KNOWN != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let path = cx.read_path(target.0)?;
-    let follow = match flags & g::UMOUNT_NOFOLLOW {
-        0 => Flags::FOLLOW,
-        _ => Flags::empty(),
-    };
-    let found = walk::resolve(cx, CWD, &path, follow)?;
-    // Also what hangs on the working directory.
-    let path = tree::topmost(cx.k, found);
-    let expiring = cx.k.vfs.mounts.at(path.mount).expiring;
-    let checked = check_umount(cx, path, flags);
-    // Holding the path is no use of the mount.
-    put_path(cx.k, cx.p, found);
-    checked?;
-    let mount = path.mount;
-    if flags & g::MNT_EXPIRE != 0 {
-        if tree::is_busy(cx.k, mount, 0) {
-            return Err(Errno::EBUSY.into());
-        }
-        if !was_expiring(cx, mount, expiring) {
-            return Err(Errno::EAGAIN.into());
-        }
-    }
-    if flags & g::MNT_DETACH == 0 && tree::is_busy(cx.k, mount, 0) {
-        return Err(Errno::EBUSY.into());
-    }
-    tree::unmount(cx.k, cx.p, mount);
+    job::run(cx, |cx, _| {
+        let path = cx.read_path(target.0)?;
+        let follow = match flags & g::UMOUNT_NOFOLLOW {
+            0 => Flags::FOLLOW,
+            _ => Flags::empty(),
+        };
+        let found = walk::resolve(cx, CWD, &path, follow)?;
+        // Also what hangs on the working directory.
+        let path = tree::topmost(cx.k, found);
+        let marked = cx.k.vfs.mounts.at(path.mount).expiring;
+        let checked = check_umount(cx, path, flags);
+        // Holding the path is no use of the mount.
+        put_path(cx.k, cx.p, found);
+        checked?;
+        let lazy = flags & g::MNT_DETACH != 0;
+        let expire = (flags & g::MNT_EXPIRE != 0).then_some(marked);
+        let unmounting = Unmounting::new(path.mount, lazy, expire);
+        Ok(Some(Job::Unmount(unmounting.into())))
+    })?;
     Ok(0)
-}
-
-/// Marks a mount as expiring; `true` if it was already, and nobody has used it since.
-fn was_expiring(cx: &mut Cx<'_, '_>, mount: MountId, before: bool) -> bool {
-    cx.k.vfs.mounts.at_mut(mount).expiring = true;
-    before
 }
 
 fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(), Errno> {
@@ -427,6 +459,7 @@ fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(), Errno>
 
 pub(super) fn pivot_root(cx: &mut Cx<'_, '_>, new_root: Path, put_old: Path) -> SysResult {
     may_mount(cx)?;
+    job::wait_for_others(cx)?;
     let new = cx.read_path(new_root.0)?;
     let flags = Flags::FOLLOW | Flags::DIRECTORY;
     let new = walk::resolve(cx, CWD, &new, flags)?;

@@ -149,7 +149,8 @@ pub(super) fn mq_notify(cx: &mut Cx<'_, '_>, mqdes: Fd, sevp: Addr) -> SysResult
         let tgid = cx.task().tgid;
         let signal = match kind {
             g::SIGEV_NONE => 0,
-            g::SIGEV_SIGNAL if (1..=u32::from(SIGNALS)).contains(&signal) => signal as u8,
+            // Signal 0 is none, as SIGEV_NONE.
+            g::SIGEV_SIGNAL if signal <= u32::from(SIGNALS) => signal as u8,
             // SIGEV_THREAD comes with a netlink socket, and there is none.
             g::SIGEV_THREAD => return Err(Errno::EBADF.into()),
             _ => return Err(Errno::EINVAL.into()),

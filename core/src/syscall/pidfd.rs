@@ -26,7 +26,8 @@ pub(super) fn process_of(cx: &mut Cx<'_, '_>, fd: i32) -> Result<(FileId, PidFd)
     }
 }
 
-/// What a signal can be sent to: also the directory of a process in `/proc`, as it was before there were such descriptors.
+/// What a signal can be sent to: also the directory of a process in `/proc`, as it was before there were such
+/// descriptors.
 fn target_of(cx: &mut Cx<'_, '_>, fd: i32) -> Result<PidFd, Errno> {
     let id = fdtable::get(cx, fd)?;
     let file = file::at(cx.k, id);
@@ -38,6 +39,10 @@ fn target_of(cx: &mut Cx<'_, '_>, fd: i32) -> Result<PidFd, Errno> {
     }
     process_of(cx, fd).map(|(_, pid)| pid)
 }
+
+/// `PIDFD_SELF_THREAD`, `PIDFD_SELF_THREAD_GROUP`: no descriptors, but the caller.
+const SELF_THREAD: i32 = -10000;
+const SELF_THREAD_GROUP: i32 = -10001;
 
 pub(super) fn pidfd_open(cx: &mut Cx<'_, '_>, pid: Pid, flags: Hex) -> SysResult {
     let flags = flags.0 as u32;
@@ -73,7 +78,12 @@ pub(super) fn pidfd_send_signal(
     if !matches!(flags, 0 | TO_THREAD | TO_PROCESS | TO_GROUP) {
         return Err(Errno::EINVAL.into());
     }
-    let pid = target_of(cx, pidfd.0)?;
+    let (tid, tgid) = (cx.task().tid, cx.task().tgid);
+    let pid = match pidfd.0 {
+        SELF_THREAD => PidFd::of_thread(cx.k, tid).ok_or(Errno::ESRCH)?,
+        SELF_THREAD_GROUP => PidFd::of_process(cx.k, tgid).ok_or(Errno::ESRCH)?,
+        fd => target_of(cx, fd)?,
+    };
     let to_thread = flags == TO_THREAD || flags == 0 && pid.thread.is_some();
     let info = match info.0 {
         0 => {

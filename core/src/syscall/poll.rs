@@ -1,11 +1,12 @@
 //! Waiting for file descriptors.
 
-use alloc::vec;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
 use super::args::*;
+use super::system::STICKY_TIMEOUTS;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::event::{HostCall, HostResult};
@@ -20,122 +21,194 @@ const SELECT_EX: u16 = g::POLLPRI as u16;
 
 const SEC: u64 = 1_000_000_000;
 
-/// One descriptor and what is asked of it.
-#[derive(Clone, Copy)]
-struct Asked {
-    file: FileId,
-    events: u16,
-}
+/// Descriptors that are looked at between two looks at the steps that are left.
+const CHUNK: u32 = 512;
+/// Most files that a call waits for one by one. One that looks at more waits for anything at all.
+const KEYS_MAX: usize = 4096;
+/// A call that waits for anything looks again after this time, in nanoseconds, so that it does not do so for
+/// each change there is.
+const AGAIN: u64 = 1_000_000;
 
-/// One look at many files: what they are ready for, and what to wait for.
-#[derive(Default)]
-struct Look {
+/// A look at many files: what was found so far, and what to wait for. It goes on where it was when the steps
+/// of an input are used up.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Scan {
+    /// Descriptors or entries that were looked at.
+    at: u32,
+    /// Entries or bits that are ready.
+    ready: u64,
+    /// Results that select(2) writes at the end.
+    bits: [Vec<u8>; 3],
     keys: SmallVec<[WaitKey; 2]>,
-    /// First stream whose input was asked for.
+    /// There are more keys than can be waited for.
+    too_many: bool,
+    /// First stream whose input was asked for, and what the host says it is ready for.
     stream: Option<u8>,
-    any: bool,
+    host: Option<(u8, u16)>,
+    /// What [`Waits::changes`](crate::kernel::Waits) was when it began.
+    changes: u64,
+    /// It was left off in between, so that files may have changed after they were looked at.
+    in_pieces: bool,
 }
 
-impl Look {
+impl Scan {
     /// What a file is ready for, of what is asked.
-    fn at(&mut self, cx: &Cx<'_, '_>, asked: Asked, host: &[(u8, u16)]) -> u16 {
-        let mut now = ready::of(cx.k, cx.thread, asked.file, 0);
-        if let FileKind::HostStream(stream) = file::at(cx.k, asked.file).kind {
-            match host.iter().find(|&&(of, _)| of == stream) {
-                Some(&(_, host)) => now |= host,
-                None if asked.events & IN != 0 && self.stream.is_none() => {
-                    self.stream = Some(stream);
-                }
-                None => {}
+    fn look(&mut self, cx: &Cx<'_, '_>, id: FileId, events: u16) -> u16 {
+        let mut now = ready::of(cx.k, cx.thread, id, 0);
+        if let FileKind::HostStream(stream) = file::at(cx.k, id).kind {
+            match self.host {
+                Some((of, host)) if of == stream => now |= host,
+                _ if events & IN != 0 && self.stream.is_none() => self.stream = Some(stream),
+                _ => {}
             }
         }
-        self.keys.extend(ready::key(cx.k, cx.thread, asked.file));
-        let ready = now & (asked.events | ERR | HUP | NVAL);
-        self.any |= ready != 0;
-        ready
+        if self.ready == 0 && !self.too_many {
+            self.keys.extend(ready::key(cx.k, cx.thread, id));
+            if self.keys.len() > 2 * KEYS_MAX {
+                self.sort_keys();
+            }
+        }
+        now & (events | ERR | HUP | NVAL)
+    }
+
+    /// Leaves each key once.
+    fn sort_keys(&mut self) {
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        if self.keys.len() > KEYS_MAX {
+            self.too_many = true;
+            self.keys = SmallVec::new();
+        }
+    }
+
+    fn again(&mut self, cx: &Cx<'_, '_>, host: Option<(u8, u16)>) {
+        *self = Scan {
+            host,
+            changes: cx.k.waits.changes,
+            ..Scan::default()
+        };
     }
 }
 
-/// Looks at files until one is ready or the time is over. `look` looks at all of them and keeps what it found; its last run counts.
+/// Looks at `count` files until one is ready or the time is over. `chunk` looks at those between two numbers.
 fn wait_ready(
     cx: &mut Cx<'_, '_>,
     timeout: Option<u64>,
-    mut look: impl FnMut(&Cx<'_, '_>, &mut Look, &[(u8, u16)]),
-) -> Result<(), Stop> {
-    let mut first = Look::default();
-    look(cx, &mut first, &[]);
-    if first.any {
-        return Ok(());
-    }
-    let mut timeout = timeout;
-    let mut keys = first.keys;
-    if let Some(stream) = first.stream {
-        // The host needs a moment to tell.
-        timeout = timeout.map(|timeout| timeout.max(rw::STREAM_GRACE));
-        let events = g::POLLIN as u16;
-        match cx.host(HostCall::Poll { stream, events }) {
-            Ok(HostResult::Ready(ready)) => {
-                let ready = if ready & IN != 0 { ready | IN } else { ready };
-                look(cx, &mut Look::default(), &[(stream, ready)]);
-                return Ok(());
+    count: u32,
+    mut chunk: impl FnMut(&mut Cx<'_, '_>, &mut Scan, u32, u32) -> Result<(), Errno>,
+) -> Result<Scan, Stop> {
+    let mut scan = match cx.call().scan.take() {
+        Some(scan) => *scan,
+        None => {
+            let mut scan = Scan::default();
+            scan.again(cx, None);
+            scan
+        }
+    };
+    loop {
+        let begun = scan.at;
+        while scan.at < count {
+            if cx.is_spent() && scan.at > begun {
+                scan.in_pieces = true;
+                cx.call().scan = Some(Box::new(scan));
+                return Err(cx.give_way(0));
             }
-            Ok(_) => return Err(Errno::EIO.into()),
-            Err(Stop::Block(wait)) => keys.extend(wait.keys),
-            Err(stop) => return Err(stop),
+            let end = count.min(scan.at + CHUNK);
+            let from = scan.at;
+            chunk(cx, &mut scan, from, end)?;
+            cx.spend(u64::from(end - scan.at));
+            scan.at = end;
+        }
+        if scan.ready > 0 || scan.host.is_some() {
+            return Ok(scan);
+        }
+        let mut timeout = timeout;
+        scan.sort_keys();
+        let mut keys = core::mem::take(&mut scan.keys);
+        if let Some(stream) = scan.stream {
+            // The host needs a moment to tell.
+            timeout = timeout.map(|timeout| timeout.max(rw::STREAM_GRACE));
+            let events = g::POLLIN as u16;
+            match cx.host(HostCall::Poll { stream, events }) {
+                Ok(HostResult::Ready(ready)) => {
+                    let ready = if ready & IN != 0 { ready | IN } else { ready };
+                    scan.again(cx, Some((stream, ready)));
+                    continue;
+                }
+                Ok(_) => return Err(Errno::EIO.into()),
+                Err(Stop::Block(wait)) => keys.extend(wait.keys),
+                Err(stop) => return Err(stop),
+            }
+        }
+        if timeout.is_some_and(|timeout| cx.expired(timeout)) {
+            return Ok(scan);
+        }
+        let entered = cx.call().entered.mono;
+        let mut deadline = timeout.map(|timeout| entered.saturating_add(timeout));
+        if scan.too_many {
+            keys.push(WaitKey::Anything);
+        }
+        if scan.in_pieces && scan.changes != cx.k.waits.changes {
+            // It may have been a file that was looked at before.
+            let again = cx.now().mono.saturating_add(AGAIN);
+            deadline = Some(deadline.map_or(again, |deadline| deadline.min(again)));
+            keys.clear();
+        }
+        if keys.is_empty() {
+            keys.push(WaitKey::Signal(cx.thread));
+        }
+        let wait = Wait::on_all(keys).until(deadline);
+        return wait.restart(Restart::IfNoHandler).into();
+    }
+}
+
+/// Looks at entries of poll(2), and tells each what was found.
+fn poll_entries(
+    cx: &mut Cx<'_, '_>,
+    scan: &mut Scan,
+    addr: u64,
+    (from, to): (u32, u32),
+) -> Result<(), Errno> {
+    let mut bytes = [0; CHUNK as usize * 8];
+    let bytes = &mut bytes[..(to - from) as usize * 8];
+    let addr = addr.wrapping_add(u64::from(from) * 8);
+    cx.read_user(addr, bytes)?;
+    for (index, entry) in bytes.as_chunks::<8>().0.iter().enumerate() {
+        let [a, b, c, d, e, f, old @ ..] = *entry;
+        let fd = i32::from_le_bytes([a, b, c, d]);
+        let events = u16::from_le_bytes([e, f]);
+        let found = match fd {
+            ..0 => 0,
+            fd => match fdtable::get_any(cx, fd) {
+                Ok(file) => {
+                    let found = scan.look(cx, file, events);
+                    if found & ERR != 0 {
+                        ready::told(cx.k, cx.thread, file);
+                    }
+                    found
+                }
+                Err(_) => NVAL,
+            },
+        };
+        scan.ready += u64::from(found != 0);
+        // Only revents is written: another thread may change the rest meanwhile.
+        // The first and the last are written in any case: it is an error if they cannot be.
+        let edge = index == 0 || index + 1 == (to - from) as usize;
+        if edge || found != u16::from_le_bytes(old) {
+            cx.write_obj(addr.wrapping_add(index as u64 * 8 + 6), &found)?;
         }
     }
-    if timeout.is_some_and(|timeout| cx.expired(timeout)) {
-        return Ok(());
-    }
-    let entered = cx.call().entered.mono;
-    if keys.is_empty() {
-        keys.push(WaitKey::Signal(cx.thread));
-    }
-    Err(Stop::Block(Wait {
-        keys,
-        deadline: timeout.map(|timeout| entered.saturating_add(timeout)),
-        restart: Restart::IfNoHandler,
-        killable: false,
-    }))
+    Ok(())
 }
 
 fn poll_fds(cx: &mut Cx<'_, '_>, addr: u64, count: u32, timeout: Option<u64>) -> SysResult {
     if count > fdtable::limit(cx) {
         return Err(Errno::EINVAL.into());
     }
-    let mut bytes = vec![0; count as usize * 8];
-    cx.read_user(addr, &mut bytes)?;
-    let mut asked: Vec<Result<Asked, u16>> = Vec::with_capacity(count as usize);
-    for entry in bytes.as_chunks::<8>().0 {
-        let fd = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
-        let events = u16::from_le_bytes([entry[4], entry[5]]);
-        asked.push(match fd {
-            ..0 => Err(0),
-            fd => match fdtable::get_any(cx, fd) {
-                Ok(file) => Ok(Asked { file, events }),
-                Err(_) => Err(NVAL),
-            },
-        });
-    }
-    let mut found = vec![0u16; asked.len()];
-    wait_ready(cx, timeout, |cx, look, host| {
-        for (asked, found) in asked.iter().zip(&mut found) {
-            *found = match *asked {
-                Ok(asked) => look.at(cx, asked, host),
-                Err(ready) => {
-                    look.any |= ready != 0;
-                    ready
-                }
-            };
-        }
+    let scan = wait_ready(cx, timeout, count, |cx, scan, from, to| {
+        poll_entries(cx, scan, addr, (from, to))
     })?;
-    let mut ready = 0;
-    // Only revents is written: another thread may change the rest meanwhile.
-    for (index, found) in found.iter().enumerate() {
-        ready += u64::from(*found != 0);
-        cx.write_obj(addr.wrapping_add(index as u64 * 8 + 6), found)?;
-    }
-    Ok(ready)
+    Ok(scan.ready)
 }
 
 pub(super) fn poll(cx: &mut Cx<'_, '_>, fds: Addr, nfds: Uint, timeout: Int) -> SysResult {
@@ -164,7 +237,8 @@ pub(super) fn read_span(
 
 /// Tells the program how much of a time span is left, as Linux does; where it cannot be written it stays.
 fn write_left(cx: &mut Cx<'_, '_>, addr: u64, timeout: Option<u64>, per_sec: u64) {
-    if let Some(timeout) = timeout {
+    let sticky = cx.task().personality & STICKY_TIMEOUTS != 0;
+    if let Some(timeout) = timeout.filter(|_| !sticky) {
         let passed = cx.now().mono.saturating_sub(cx.call().entered.mono);
         let left = timeout.saturating_sub(passed);
         let span = [left / SEC, left % SEC / (SEC / per_sec)];
@@ -200,78 +274,66 @@ pub(super) fn ppoll(
     Ok(ready)
 }
 
-/// One set of descriptors of select(2).
-struct FdSet {
-    addr: u64,
-    bits: Vec<u8>,
-}
+/// What select(2) asks of its three sets.
+const ASKED: [u16; 3] = [SELECT_IN, SELECT_OUT, SELECT_EX];
 
-impl FdSet {
-    fn read(cx: &mut Cx<'_, '_>, addr: u64, bytes: usize) -> Result<FdSet, Errno> {
-        let mut bits = Vec::new();
-        if addr != 0 {
-            bits.resize(bytes, 0);
-            cx.read_user(addr, &mut bits)?;
+/// Looks at the descriptors between two numbers, which are multiples of 64 or the last, in the sets of
+/// select(2).
+fn select_chunk(
+    cx: &mut Cx<'_, '_>,
+    scan: &mut Scan,
+    addrs: [Addr; 3],
+    (from, to): (u32, u32),
+) -> Result<(), Errno> {
+    const BYTES: usize = CHUNK as usize / 8;
+    let first = from as usize / 8;
+    let len = (to - from).div_ceil(64) as usize * 8;
+    let mut sets = [[0u8; BYTES]; 3];
+    for (set, addr) in sets.iter_mut().zip(addrs) {
+        if addr.0 != 0 {
+            cx.read_user(addr.0.wrapping_add(first as u64), &mut set[..len])?;
         }
-        Ok(FdSet { addr, bits })
     }
-
-    fn has(&self, fd: usize) -> bool {
-        self.bits
-            .get(fd / 8)
-            .is_some_and(|byte| byte >> (fd % 8) & 1 == 1)
+    for fd in from..to {
+        let (byte, bit) = ((fd - from) as usize / 8, 1u8 << (fd % 8));
+        let mut events = 0;
+        for (set, asked) in sets.iter().zip(ASKED) {
+            events |= if set[byte] & bit != 0 { asked } else { 0 };
+        }
+        if events == 0 {
+            continue;
+        }
+        let file = fdtable::get(cx, fd as i32)?;
+        let found = scan.look(cx, file, events);
+        if found & ERR != 0 {
+            ready::told(cx.k, cx.thread, file);
+        }
+        for (index, asked) in ASKED.into_iter().enumerate() {
+            if sets[index][byte] & bit != 0 && found & asked != 0 {
+                let bits = &mut scan.bits[index];
+                bits.resize(bits.len().max(first + byte + 1), 0);
+                bits[first + byte] |= bit;
+                scan.ready += 1;
+            }
+        }
     }
+    Ok(())
 }
 
 fn select_fds(cx: &mut Cx<'_, '_>, nfds: i32, addrs: [Addr; 3], timeout: Option<u64>) -> SysResult {
-    let count = usize::try_from(nfds).map_err(|_| Errno::EINVAL)?;
+    let count = u32::try_from(nfds).map_err(|_| Errno::EINVAL)?;
     // Descriptors past the end of the table are not looked at.
-    let count = count.min(cx.fds().span().next_multiple_of(64));
-    let bytes = count.div_ceil(64) * 8;
-    let sets = [
-        FdSet::read(cx, addrs[0].0, bytes)?,
-        FdSet::read(cx, addrs[1].0, bytes)?,
-        FdSet::read(cx, addrs[2].0, bytes)?,
-    ];
-    let mut asked: Vec<(usize, Asked)> = Vec::new();
-    for fd in 0..count {
-        let mut events = 0;
-        for (set, mask) in sets.iter().zip([SELECT_IN, SELECT_OUT, SELECT_EX]) {
-            events |= if set.has(fd) { mask } else { 0 };
-        }
-        if events != 0 {
-            let file = fdtable::get(cx, fd as i32)?;
-            asked.push((fd, Asked { file, events }));
-        }
-    }
-    let mut found = vec![0u16; asked.len()];
-    wait_ready(cx, timeout, |cx, look, host| {
-        let mut any = false;
-        for ((fd, asked), found) in asked.iter().zip(&mut found) {
-            *found = look.at(cx, *asked, host);
-            let counts = sets
-                .iter()
-                .zip([SELECT_IN, SELECT_OUT, SELECT_EX])
-                .any(|(set, mask)| set.has(*fd) && *found & mask != 0);
-            any |= counts;
-        }
-        look.any = any;
+    let count = count.min(cx.fds().span().next_multiple_of(64) as u32);
+    let mut scan = wait_ready(cx, timeout, count, |cx, scan, from, to| {
+        select_chunk(cx, scan, addrs, (from, to))
     })?;
-    let mut ready = 0;
-    for (set, mask) in sets.iter().zip([SELECT_IN, SELECT_OUT, SELECT_EX]) {
-        if set.addr == 0 {
-            continue;
+    for (addr, bits) in addrs.into_iter().zip(&mut scan.bits) {
+        if addr.0 != 0 {
+            bits.resize(count.div_ceil(64) as usize * 8, 0);
+            cx.write_user(addr.0, bits)?;
         }
-        let mut bits = vec![0; set.bits.len()];
-        for ((fd, _), found) in asked.iter().zip(&found) {
-            if set.has(*fd) && found & mask != 0 {
-                bits[fd / 8] |= 1 << (fd % 8);
-                ready += 1;
-            }
-        }
-        cx.write_user(set.addr, &bits)?;
     }
-    Ok(ready)
+    Ok(scan.ready)
 }
 
 pub(super) fn select(

@@ -60,16 +60,27 @@ pub(super) fn prctl(
                 return Err(Errno::EPERM.into());
             }
             cx.task_mut().creds.cap_bounding &= !(1 << capability(arg)?);
+            cx.k.tasks.renew(cx.thread);
             Ok(0)
         }
-        p::PR_CAP_AMBIENT => ambient(cx, arg as u32, arg3.0, arg4.0 == 0 && arg5.0 == 0),
+        p::PR_CAP_AMBIENT => {
+            let done = ambient(cx, arg as u32, arg3.0, arg4.0 == 0 && arg5.0 == 0);
+            renewed(cx, done)
+        }
         p::PR_GET_SECUREBITS => Ok(u64::from(cx.creds().securebits)),
-        p::PR_SET_SECUREBITS => set_securebits(cx, arg),
+        p::PR_SET_SECUREBITS => {
+            let done = set_securebits(cx, arg);
+            renewed(cx, done)
+        }
         p::PR_GET_KEEPCAPS => Ok(u64::from(cx.creds().securebits & SECBIT_KEEP_CAPS != 0)),
-        p::PR_SET_KEEPCAPS => set_keep_caps(cx, arg),
-        p::PR_GET_DUMPABLE => Ok(u64::from(cx.group().dumpable)),
+        p::PR_SET_KEEPCAPS => {
+            let done = set_keep_caps(cx, arg);
+            renewed(cx, done)
+        }
+        p::PR_GET_DUMPABLE => Ok(u64::from(cx.k.mm.space(cx.space()).access.dumpable)),
         p::PR_SET_DUMPABLE if arg <= 1 => {
-            cx.group_mut().dumpable = arg == 1;
+            let space = cx.space();
+            cx.k.mm.space_mut(space).access.dumpable = arg == 1;
             Ok(0)
         }
         p::PR_GET_SECCOMP => Ok(super::seccomp::mode(cx)),
@@ -116,18 +127,32 @@ pub(super) fn prctl(
             Ok(0)
         }
         p::PR_GET_AUXV if arg4.0 == 0 && arg5.0 == 0 => auxv(cx, arg, arg3.0),
-        p::PR_SET_TSC | p::PR_SET_MM => {
-            let option = option.0;
-            cx.log(
-                Level::Warn,
-                format!("prctl: option {option} with {arg:#x} is not supported"),
-            );
-            Err(Errno::EINVAL.into())
-        }
-        // PR_SET_VMA (names of anonymous mappings) is refused as by a kernel without CONFIG_ANON_VMA_NAME, the control of speculation
-        // as by one without mitigations, what other architectures have as by x86.
+        p::PR_SET_MM => set_mm(cx, arg as u32, arg4.0, arg5.0),
+        p::PR_SET_TSC => not_supported(cx, option.0, arg),
+        // PR_SET_VMA (names of anonymous mappings) is refused as by a kernel without CONFIG_ANON_VMA_NAME,
+        // the control of speculation as by one without mitigations, what other architectures have as by x86.
         _ => Err(Errno::EINVAL.into()),
     }
+}
+
+fn not_supported(cx: &mut Cx<'_, '_>, option: i32, arg: u64) -> SysResult {
+    cx.log(
+        Level::Warn,
+        format!("prctl: option {option} with {arg:#x} is not supported"),
+    );
+    Err(Errno::EINVAL.into())
+}
+
+/// `PR_SET_MM`: where a program says its parts lie. Nobody needs it but who may; for them it is missing.
+fn set_mm(cx: &mut Cx<'_, '_>, what: u32, arg4: u64, arg5: u64) -> SysResult {
+    let whole = [p::PR_SET_MM_MAP, p::PR_SET_MM_MAP_SIZE].contains(&what);
+    if arg5 != 0 || arg4 != 0 && what != p::PR_SET_MM_AUXV && !whole {
+        return Err(Errno::EINVAL.into());
+    }
+    if !whole && !cx.creds().capable(g::CAP_SYS_RESOURCE) {
+        return Err(Errno::EPERM.into());
+    }
+    not_supported(cx, p::PR_SET_MM as i32, u64::from(what))
 }
 
 fn set_name(cx: &mut Cx<'_, '_>, at: u64) -> SysResult {
@@ -182,6 +207,14 @@ fn ambient(cx: &mut Cx<'_, '_>, what: u32, cap: u64, rest_zero: bool) -> SysResu
         }
         _ => Err(Errno::EINVAL.into()),
     }
+}
+
+/// The result of a call that gives the task new credentials unless it fails.
+fn renewed(cx: &mut Cx<'_, '_>, done: SysResult) -> SysResult {
+    if done.is_ok() {
+        cx.k.tasks.renew(cx.thread);
+    }
+    done
 }
 
 fn set_securebits(cx: &mut Cx<'_, '_>, bits: u64) -> SysResult {

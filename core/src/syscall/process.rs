@@ -12,7 +12,8 @@ use crate::event::Level;
 use crate::kernel::{Cx, Stop, SysResult};
 use crate::task::PID_MAX;
 use crate::task::clone::{self, CloneArgs};
-use crate::task::process::{end_group, end_thread, exited};
+use crate::task::ending::{end_group, end_thread};
+use crate::task::process::exited;
 use crate::task::signal::{SIGCHLD, SIGNALS, SigInfo};
 use crate::task::wait::{Children, Waited, wait};
 use crate::vfs::{FileId, file};
@@ -147,7 +148,8 @@ pub(super) fn clone3(cx: &mut Cx<'_, '_>, args: Addr, size: Size) -> SysResult {
     clone::clone(cx, args)
 }
 
-/// Checks the thread numbers that a program chooses: one for each process namespace it is in. `EFAULT`, `EINVAL`.
+/// Checks the thread numbers that a program chooses: one for each process namespace it is in. `EFAULT`,
+/// `EINVAL`.
 fn check_tids(cx: &mut Cx<'_, '_>, args: &Clone3) -> Result<(), Errno> {
     const NAMESPACES: u64 = 1;
     if args.set_tid_size > NAMESPACES {
@@ -175,6 +177,9 @@ pub(super) fn execveat(
     execute(cx, dirfd, path, argv, envp, flags.0)
 }
 
+/// `AT_EXECVE_CHECK`: only says whether the file could be executed.
+const CHECK: u32 = 0x10000;
+
 fn execute(
     cx: &mut Cx<'_, '_>,
     dirfd: DirFd,
@@ -183,37 +188,73 @@ fn execute(
     envp: Addr,
     flags: u32,
 ) -> SysResult {
-    let path = cx.read_path(path.0)?;
-    let file = crate::vfs::open::open_exec(cx, dirfd, &path, flags)?;
-    let done = enter(cx, file, dirfd, &path, argv.0, envp.0);
-    crate::vfs::file::put(cx.k, cx.p, file);
-    match done {
-        Ok(()) => Err(Stop::Done),
-        Err(stop) => Err(stop),
+    /// In the progress: the new program is there, and descriptors from this one on are still to be closed.
+    const ENTERED: u64 = 1 << 32;
+    let progress = cx.call().progress;
+    if progress & ENTERED != 0 {
+        return close_on_exec(cx, ENTERED);
     }
+    let done = open_and_enter(cx, (dirfd, path), (argv.0, envp.0), flags);
+    done.map_err(|stop| crate::task::exec::stopped(cx, stop))?;
+    if flags & CHECK != 0 {
+        return Ok(0);
+    }
+    cx.call().progress = ENTERED;
+    close_on_exec(cx, ENTERED)
+}
+
+/// Opens a program and enters it, or only looks whether it could be.
+fn open_and_enter(
+    cx: &mut Cx<'_, '_>,
+    (dirfd, path): (DirFd, Path),
+    strings: (u64, u64),
+    flags: u32,
+) -> Result<(), Stop> {
+    let path = cx.read_path(path.0)?;
+    let file = file::open_exec(cx, dirfd, &path, flags & !CHECK)?;
+    let done = enter(cx, file, (dirfd, &path), strings, flags & CHECK != 0);
+    file::close_exec(cx.k, cx.p, file);
+    done
+}
+
+/// Closes what the new program does not get, from the descriptor on that the progress names above `entered`.
+fn close_on_exec(cx: &mut Cx<'_, '_>, entered: u64) -> SysResult {
+    let mut next = Some((cx.call().progress & !entered) as u32);
+    while let Some(from) = next {
+        if cx.is_spent() {
+            return Err(cx.give_way(entered | u64::from(from)));
+        }
+        next = crate::vfs::fdtable::close_on_exec(cx, from);
+    }
+    Err(Stop::Done)
 }
 
 fn enter(
     cx: &mut Cx<'_, '_>,
     file: FileId,
-    dirfd: DirFd,
-    path: &[u8],
-    argv: u64,
-    envp: u64,
+    (dirfd, path): (DirFd, &[u8]),
+    (argv, envp): (u64, u64),
+    check: bool,
 ) -> Result<(), Stop> {
     let mut room = arg_limit(cx);
     let argv = read_strings(cx, argv, &mut room)?;
     let envp = read_strings(cx, envp, &mut room)?;
+    if check {
+        return Ok(());
+    }
+    let by_path = path.starts_with(b"/") || dirfd.0 == g::AT_FDCWD;
+    let table = cx.k.vfs.fd_table(cx.task().files);
+    let stays = by_path || table.get(dirfd.0).is_some_and(|slot| !slot.cloexec);
     let name = match path {
-        [b'/', ..] => path.to_vec(),
-        _ if dirfd.0 == g::AT_FDCWD => path.to_vec(),
+        path if by_path => path.to_vec(),
         [] => format!("/dev/fd/{}", dirfd.0).into_bytes(),
         _ => [format!("/dev/fd/{}/", dirfd.0).as_bytes(), path].concat(),
     };
-    crate::task::exec::execve(cx, file, &name, argv, envp)
+    crate::task::exec::execve(cx, file, (&name, stays), argv, envp)
 }
 
-/// Bytes that arguments and environment may have with their pointers (execve(2), "Limits on size of arguments and environment").
+/// Bytes that arguments and environment may have with their pointers (execve(2), "Limits on size of arguments
+/// and environment").
 fn arg_limit(cx: &Cx<'_, '_>) -> u64 {
     const STACK_LIMIT: u64 = 8 << 20;
     const ARG_MAX: u64 = 128 << 10;
@@ -259,14 +300,6 @@ pub(super) fn exit_group(cx: &mut Cx<'_, '_>, status: Int) -> SysResult {
     Err(Stop::Done)
 }
 
-/// `struct rusage`, of which only the user time is known.
-fn rusage(cpu_time: u64) -> [i64; 18] {
-    let mut usage = [0; 18];
-    usage[0] = (cpu_time / 1_000_000_000) as i64;
-    usage[1] = (cpu_time % 1_000_000_000 / 1000) as i64;
-    usage
-}
-
 pub(super) fn wait4(
     cx: &mut Cx<'_, '_>,
     pid: Pid,
@@ -294,7 +327,7 @@ pub(super) fn wait4(
         cx.write_obj(wstatus.0, &waited.status)?;
     }
     if usage.0 != 0 {
-        cx.write_obj(usage.0, &rusage(waited.cpu_time))?;
+        cx.write_obj(usage.0, &waited.usage.rusage())?;
     }
     Ok(u64::from(waited.pid))
 }
@@ -336,7 +369,7 @@ pub(super) fn waitid(
     if let Some(waited) = waited
         && usage.0 != 0
     {
-        cx.write_obj(usage.0, &rusage(waited.cpu_time))?;
+        cx.write_obj(usage.0, &waited.usage.rusage())?;
     }
     if infop.0 != 0 {
         write_waited(cx, infop.0, waited)?;
@@ -356,7 +389,7 @@ fn write_waited(cx: &mut Cx<'_, '_>, at: u64, waited: Option<Waited>) -> Result<
             waited.pid,
             waited.uid,
             waited.si_status() as i32,
-            0,
+            [0, 0],
         )
         .to_bytes(),
         None => [0; 128],
@@ -432,10 +465,9 @@ pub(super) fn setpgid(cx: &mut Cx<'_, '_>, pid: Pid, pgid: Pid) -> SysResult {
     {
         return Err(Errno::EPERM.into());
     }
-    if let Some(group) = cx.k.tasks.group_mut(target) {
-        let left = core::mem::replace(&mut group.pgid, pgid);
-        crate::ns::pid::remove(cx.k, &[left]);
-    }
+    let (left, sid) = (group.pgid, group.sid);
+    cx.k.tasks.set_group(target, pgid, sid);
+    crate::ns::pid::remove(cx.k, &[left]);
     Ok(0)
 }
 
@@ -460,10 +492,9 @@ pub(super) fn setsid(cx: &mut Cx<'_, '_>) -> SysResult {
     if cx.group().sid == tgid || cx.k.tasks.group_members(tgid).next().is_some() {
         return Err(Errno::EPERM.into());
     }
-    let group = cx.group_mut();
+    let group = cx.group();
     let left = [group.sid, group.pgid];
-    group.sid = tgid;
-    group.pgid = tgid;
+    cx.k.tasks.set_group(tgid, tgid, tgid);
     crate::ns::pid::remove(cx.k, &left);
     Ok(u64::from(cx.shown_pid(tgid)))
 }

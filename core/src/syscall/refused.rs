@@ -1,5 +1,5 @@
-//! System calls that need a privilege which nobody in a sandbox has, or that look at more than a container's default seccomp profile lets:
-//! they are refused as Docker refuses them.
+//! System calls that need a privilege which nobody in a sandbox has, or that look at more than a container's
+//! default seccomp profile lets: they are refused as Docker refuses them. The table says why, call by call.
 
 use super::args::*;
 use crate::abi::Errno;
@@ -48,8 +48,8 @@ pub(super) fn modify_ldt(_cx: &mut Cx<'_, '_>, _: Int, _: Addr, _: Size) -> SysR
     Err(Errno::ENOSYS.into())
 }
 
-/// As a kernel without `CONFIG_RSEQ`: the host preempts threads and moves them between processors without telling, so that nobody could
-/// abort a critical section in time.
+/// As a kernel without `CONFIG_RSEQ`: the host preempts threads and moves them between processors without
+/// telling, so that nobody could abort a critical section in time.
 pub(super) fn rseq(_cx: &mut Cx<'_, '_>, _: Addr, _: Uint, _: Int, _: Hex) -> SysResult {
     Err(Errno::ENOSYS.into())
 }

@@ -1,7 +1,7 @@
 //! Scheduling: policies, priorities, processors.
 //!
-//! The host schedules guest threads. What programs set is checked, kept and shown as under Linux, and has no effect. Real-time policies need
-//! a limit or a capability that nobody in a sandbox has.
+//! The host schedules guest threads. What programs set is checked, kept and shown as under Linux, and has no
+//! effect. Real-time policies need a limit or a capability that nobody in a sandbox has.
 
 use alloc::vec::Vec;
 
@@ -46,6 +46,13 @@ fn task<'c>(cx: &'c Cx<'_, '_>, thread: ThreadId) -> Result<&'c Task, Errno> {
 fn owns(cx: &Cx<'_, '_>, task: &Task) -> bool {
     let euid = cx.creds().euid;
     euid == task.creds.euid || euid == task.creds.uid
+}
+
+/// Whether the caller has what a task of its user may have got from a program: the capabilities of that task,
+/// or `CAP_SYS_NICE` over it (`cap_safe_nice()`).
+fn is_safe(cx: &Cx<'_, '_>, task: &Task) -> bool {
+    task.creds.cap_permitted & !cx.creds().cap_permitted == 0
+        || cx.capable_in(task.creds.user_ns, g::CAP_SYS_NICE)
 }
 
 /// Whether `RLIMIT_NICE` of a task lets it have this nice value.
@@ -103,7 +110,7 @@ fn set(cx: &mut Cx<'_, '_>, thread: ThreadId, wanted: Wanted) -> SysResult {
             && !nice_allowed(cx, target, target.nice))
         || !owns(cx, target)
         || (now.reset_on_fork && !reset_on_fork);
-    if privileged && !cx.creds().capable(g::CAP_SYS_NICE) {
+    if privileged && !cx.creds().capable(g::CAP_SYS_NICE) || !is_safe(cx, target) {
         return Err(Errno::EPERM.into());
     }
     if policy == g::SCHED_DEADLINE {
@@ -338,7 +345,8 @@ pub(super) fn sched_setaffinity(cx: &mut Cx<'_, '_>, pid: Pid, len: Size, mask: 
     cx.read_user(mask.0, &mut word[..len])?;
     let thread = thread(cx, pid.0)?;
     let target = task(cx, thread)?;
-    if !owns(cx, target) && !cx.creds().capable(g::CAP_SYS_NICE) {
+    let may = owns(cx, target) || cx.capable_in(target.creds.user_ns, g::CAP_SYS_NICE);
+    if !may || !is_safe(cx, target) {
         return Err(Errno::EPERM.into());
     }
     let affinity = u64::from_le_bytes(word) & all_cpus(cx.k.system.cpus);
@@ -374,7 +382,7 @@ enum Kind {
 fn threads(cx: &Cx<'_, '_>, kind: Kind, who: i32) -> Vec<ThreadId> {
     let who = who as u32;
     let tasks = &cx.k.tasks;
-    let all = tasks.iter().filter(|task| !task.exited);
+    let lives = |id: &ThreadId| tasks.get(*id).is_some_and(|task| !task.exited);
     match kind {
         Kind::Thread if who == 0 => alloc::vec![cx.thread],
         Kind::Thread => cx.meant_thread(who).into_iter().collect(),
@@ -383,19 +391,21 @@ fn threads(cx: &Cx<'_, '_>, kind: Kind, who: i32) -> Vec<ThreadId> {
                 0 => Some(cx.group().pgid),
                 who => cx.meant_pid(who),
             };
-            let group = |task: &Task| tasks.group(task.tgid).map(|group| group.pgid);
-            all.filter(|task| pgid.is_some() && group(task) == pgid)
-                .map(|task| task.id)
-                .collect()
+            let members = pgid.into_iter().flat_map(|pgid| tasks.group_members(pgid));
+            let mut all: Vec<ThreadId> = members
+                .flat_map(|tgid| tasks.thread_ids(tgid))
+                .filter(lives)
+                .collect();
+            all.sort_unstable();
+            all
         }
         Kind::User => {
             let uid = match who {
                 0 => Ok(cx.creds().uid),
                 who => crate::ns::user::take_uid(cx.k, cx.creds().user_ns, who),
             };
-            all.filter(|task| uid == Ok(task.creds.uid))
-                .map(|task| task.id)
-                .collect()
+            let all = uid.into_iter().flat_map(|uid| tasks.of_user(uid));
+            all.filter(lives).collect()
         }
     }
 }
@@ -426,13 +436,16 @@ pub(super) fn setpriority(cx: &mut Cx<'_, '_>, which: Int, who: Int, prio: Int) 
             continue;
         };
         let privileged = cx.creds().capable(g::CAP_SYS_NICE);
-        let own = [target.creds.uid, target.creds.euid].contains(&cx.creds().euid);
-        if !own && !privileged {
+        if !owns(cx, target) && !cx.capable_in(target.creds.user_ns, g::CAP_SYS_NICE) {
             result = Err(Errno::EPERM);
             continue;
         }
         if nice < target.nice && !nice_allowed(cx, target, nice) && !privileged {
             result = Err(Errno::EACCES);
+            continue;
+        }
+        if !is_safe(cx, target) {
+            result = Err(Errno::EPERM);
             continue;
         }
         if result == Err(Errno::ESRCH) {
@@ -479,7 +492,7 @@ pub(super) fn ioprio_set(cx: &mut Cx<'_, '_>, which: Int, who: Int, ioprio: Int)
             continue;
         };
         let own = [cx.creds().uid, cx.creds().euid].contains(&target.creds.uid);
-        if !own && !nice {
+        if !own && !nice || !is_safe(cx, target) {
             return Err(Errno::EPERM.into());
         }
         if let Some(task) = cx.k.tasks.get_mut(thread) {

@@ -9,9 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::args::*;
 use super::poll::read_span;
 use crate::abi::Errno;
-use crate::ipc::semaphore::{
-    self as sem, ALL_MAX, OPERATIONS_MAX, Operation, Outcome, SET_MAX, SETS_MAX, Set, VALUE_MAX,
-};
+use crate::ipc::semaphore::{self as sem, OPERATIONS_MAX, Operation, Outcome, Set, VALUE_MAX};
 use crate::ipc::{self, IPC_NOWAIT, PermRecord, READ, WRITE};
 use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
 
@@ -49,7 +47,7 @@ struct Record {
 pub(super) fn semget(cx: &mut Cx<'_, '_>, key: Int, nsems: Int, semflg: Hex) -> SysResult {
     let count = u32::try_from(nsems.0)
         .ok()
-        .filter(|&count| count <= SET_MAX)
+        .filter(|&count| u64::from(count) <= ipc::objects(cx).limits.semaphores()[0])
         .ok_or(Errno::EINVAL)?;
     let flags = semflg.0 as u32;
     let table = &ipc::objects(cx).sets;
@@ -87,7 +85,7 @@ fn operate(cx: &mut Cx<'_, '_>, id: i32, sops: u64, count: u64, timeout: Option<
     if count == 0 || id < 0 {
         return Err(Errno::EINVAL.into());
     }
-    if count > OPERATIONS_MAX {
+    if count > ipc::objects(cx).limits.semaphores()[2].min(OPERATIONS_MAX) {
         return Err(Errno::E2BIG.into());
     }
     let mut operations: SmallVec<[Operation; 4]> = SmallVec::new();
@@ -157,7 +155,8 @@ pub(super) fn semctl(
     match cmd.0 {
         IPC_INFO | SEM_INFO => {
             let sets = &ipc::objects(cx).sets;
-            let all = ALL_MAX as u32;
+            let limits = ipc::objects(cx).limits.semaphores();
+            let [of_set, all, operations, most_sets] = limits.map(|limit| limit as u32);
             let (size, adjust) = match cmd.0 {
                 IPC_INFO => (20, VALUE_MAX as u32),
                 _ => (
@@ -166,13 +165,12 @@ pub(super) fn semctl(
                 ),
             };
             let highest = sets.highest();
-            let operations = OPERATIONS_MAX as u32;
             let words = [
                 all,
-                SETS_MAX as u32,
+                most_sets,
                 all,
                 all,
-                SET_MAX,
+                of_set,
                 operations,
                 operations,
                 size,

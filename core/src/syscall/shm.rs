@@ -1,19 +1,22 @@
 //! System V shared memory (shmget(2), shmop(2), shmctl(2)).
 
+use alloc::vec::Vec;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::args::*;
 use super::memory::place;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::ipc::shm::{self, LOCKED, PAGES_MAX, SEGMENTS_MAX, SIZE_MAX, Segment};
+use crate::ipc::limits;
+use crate::ipc::shm::{self, LOCKED, Segment};
 use crate::ipc::{self, PermRecord, READ, WRITE};
 use crate::kernel::{Cx, SysResult};
 use crate::machine::Prot;
 use crate::mm::map::{self, page_up};
 use crate::mm::space::MAP_COUNT_MAX;
 use crate::mm::vma::{Behind, Vma};
-use crate::vfs::file;
+use crate::vfs::{FileId, file};
 
 const SHM_HUGETLB: u32 = 0o4000;
 const SHM_RDONLY: u64 = 0o10000;
@@ -137,7 +140,8 @@ pub(super) fn shmdt(cx: &mut Cx<'_, '_>, shmaddr: Addr) -> SysResult {
         return Err(Errno::EINVAL.into());
     }
     let space = cx.space();
-    // The first area from there on that belongs to a segment attached at this address says which one; all of its areas go.
+    // The first area from there on that belongs to a segment attached at this address says which one; all of
+    // its areas go.
     let areas = cx.k.mm.space(space).vmas.range(addr..);
     let found = areas.filter_map(|(&start, vma)| match vma.behind {
         Behind::File { file, offset } if offset == start - addr => {
@@ -190,12 +194,14 @@ pub(super) fn shmctl(cx: &mut Cx<'_, '_>, shmid: Int, cmd: Int, buf: Addr) -> Sy
     }
     match cmd.0 {
         IPC_INFO => {
+            let now = &ipc::objects(cx).limits;
+            let segments = now.get(limits::SEGMENTS);
             let limits = [
-                SIZE_MAX,
+                now.get(limits::SEGMENT_SIZE),
                 1,
-                SEGMENTS_MAX as u64,
-                SEGMENTS_MAX as u64,
-                PAGES_MAX,
+                segments,
+                segments,
+                now.get(limits::SEGMENT_PAGES),
             ];
             let mut words = [0; 9];
             words[..limits.len()].copy_from_slice(&limits);
@@ -204,7 +210,13 @@ pub(super) fn shmctl(cx: &mut Cx<'_, '_>, shmid: Int, cmd: Int, buf: Addr) -> Sy
         }
         SHM_INFO => {
             let ns = ipc::namespace(cx);
-            let resident: u64 = shm::resident(cx.k, cx.p, ns)?.iter().sum();
+            let segments = cx.k.ns.ipc(ns).segments.iter();
+            let files: Vec<FileId> = segments.map(|segment| segment.file).collect();
+            cx.spend(files.len() as u64);
+            let pages = files
+                .into_iter()
+                .map(|file| shm::resident(cx.k, cx.p, file));
+            let resident: u64 = pages.sum();
             let objects = ipc::objects(cx);
             let (count, pages) = (objects.segments.len() as u64, shm::pages(objects));
             let words = [count, pages, resident, 0, 0, 0];

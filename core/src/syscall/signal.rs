@@ -244,8 +244,8 @@ pub(super) fn signal_process(
     }
 }
 
-/// What a signal that the caller sends says to a task in these namespaces. One from a PID namespace above acts on the first process of a
-/// namespace as on any other, if it is SIGKILL or SIGSTOP.
+/// What a signal that the caller sends says to a task in these namespaces. One from a PID namespace above
+/// acts on the first process of a namespace as on any other, if it is SIGKILL or SIGSTOP.
 fn seen_by(cx: &Cx<'_, '_>, pids: NsId, users: NsId, info: SigInfo) -> SigInfo {
     let task = cx.task();
     if pids == task.ns.pid && users == task.creds.user_ns {
@@ -298,9 +298,24 @@ pub(super) fn kill(cx: &mut Cx<'_, '_>, pid: Pid, sig: Sig) -> SysResult {
     if targets.is_empty() {
         return Err(Errno::ESRCH.into());
     }
+    /// In the progress, above the next process: one could be signalled.
+    const ANY: u64 = 1 << 32;
+    let progress = cx.call().progress;
+    let next = progress as u32;
     let info = own_info(cx, number(sig)?, g::SI_USER as i32);
-    let mut result = Err(Errno::EPERM);
-    for tgid in targets {
+    let mut result = match progress & ANY {
+        0 => Err(Errno::EPERM),
+        _ => Ok(0),
+    };
+    // The own one comes last: the others are to be signalled even if that ends the call.
+    let others = targets.iter().filter(|&&tgid| tgid != own && tgid >= next);
+    let last = targets.iter().filter(|&&tgid| tgid == own);
+    for &tgid in others.chain(last) {
+        if cx.is_spent() && tgid != own && tgid > next {
+            let any = if result.is_ok() { ANY } else { 0 };
+            return Err(cx.give_way(u64::from(tgid) | any));
+        }
+        cx.spend(8);
         if signal_process(cx, tgid, info).is_ok() {
             result = Ok(0);
         }
@@ -360,7 +375,8 @@ pub(super) fn tgkill(cx: &mut Cx<'_, '_>, tgid: Pid, tid: Pid, sig: Sig) -> SysR
     signal_thread(cx, thread, signal, info)
 }
 
-/// Reads the `siginfo_t` of a queued signal. Only the kernel may say that a signal comes from the kernel or from kill(2), except to itself.
+/// Reads the `siginfo_t` of a queued signal. Only the kernel may say that a signal comes from the kernel or
+/// from kill(2), except to itself.
 pub(super) fn read_info(
     cx: &mut Cx<'_, '_>,
     signal: u8,

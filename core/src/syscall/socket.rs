@@ -1,5 +1,5 @@
-//! Sockets: making, naming and connecting them (socket(2), bind(2), connect(2)). Of the address families there is AF_UNIX; others end as on a
-//! Linux without them.
+//! Sockets: making, naming and connecting them (socket(2), bind(2), connect(2)). Of the address families
+//! there is AF_UNIX; others end as on a Linux without them.
 
 use alloc::format;
 
@@ -12,7 +12,8 @@ use crate::kernel::{Cx, SysResult};
 use crate::vfs::socket::{self, SocketId, option::BACKLOG_MAX, unix};
 use crate::vfs::{FileId, FileKind, fdtable, file};
 
-/// Bits of the socket type proper (`SOCK_TYPE_MASK`), one past the highest type (`SOCK_MAX`), number of families (`NPROTO`).
+/// Bits of the socket type proper (`SOCK_TYPE_MASK`), one past the highest type (`SOCK_MAX`), number of
+/// families (`NPROTO`).
 const TYPE_MASK: u32 = 0xf;
 const TYPES: u32 = 11;
 const FAMILIES: u32 = 46;

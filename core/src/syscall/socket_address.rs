@@ -1,4 +1,5 @@
-//! Addresses, message headers and control messages in user memory, whatever the address family (recvmsg(2), cmsg(3)).
+//! Addresses, message headers and control messages in user memory, whatever the address family (recvmsg(2),
+//! cmsg(3)).
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -26,7 +27,8 @@ pub(super) fn read_address(cx: &mut Cx<'_, '_>, addr: u64, len: i32) -> Result<A
     Ok(address)
 }
 
-/// Copies an address to the program, as much of it as it has room for; its whole length goes where that was (`move_addr_to_user`).
+/// Copies an address to the program, as much of it as it has room for; its whole length goes where that was
+/// (`move_addr_to_user`).
 pub(super) fn write_address(
     cx: &mut Cx<'_, '_>,
     address: &[u8],

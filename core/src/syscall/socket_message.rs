@@ -1,4 +1,5 @@
-//! Messages: sending and receiving them with their addresses and control messages (send(2), recv(2), unix(7)).
+//! Messages: sending and receiving them with their addresses and control messages (send(2), recv(2),
+//! unix(7)).
 
 use alloc::vec::Vec;
 
@@ -119,7 +120,8 @@ fn read_controls(cx: &mut Cx<'_, '_>, bytes: &[u8], message: &mut Outgoing) -> R
     Ok(())
 }
 
-/// Who a program means by credentials that it says are its own (`scm_check_creds`). `EINVAL`, `EPERM`, `ESRCH`.
+/// Who a program means by credentials that it says are its own (`scm_check_creds`). `EINVAL`, `EPERM`,
+/// `ESRCH`.
 fn meant_credentials(cx: &Cx<'_, '_>, pid: u32, uid: u32, gid: u32) -> Result<Cred, Errno> {
     let task = cx.task();
     let creds = &task.creds;
@@ -166,8 +168,8 @@ pub(super) fn sendmmsg(
     })
 }
 
-/// Goes through the messages of a call, from the one that it was at when it waited: how many. What stops it is told only if there were none;
-/// `each` says whether to go on.
+/// Goes through the messages of a call, from the one that it was at when it waited: how many. What stops it
+/// is told only if there were none; `each` says whether to go on.
 fn many(
     cx: &mut Cx<'_, '_>,
     count: u32,
@@ -328,6 +330,14 @@ fn put_files(cx: &mut Cx<'_, '_>, room: &mut ControlRoom, files: Vec<FileId>, cl
     room.left -= step;
 }
 
+/// Nanoseconds since the call was made. Time stands still while it takes messages, so that each of those
+/// taken in this run counts for what it takes at least.
+fn passed(cx: &mut Cx<'_, '_>, messages: u32) -> u64 {
+    const MESSAGE_TIME: u64 = 100;
+    let waited = cx.now().mono.saturating_sub(cx.call().entered.mono);
+    waited.saturating_add(u64::from(messages) * MESSAGE_TIME)
+}
+
 pub(super) fn recvmmsg(
     cx: &mut Cx<'_, '_>,
     fd: Fd,
@@ -346,6 +356,7 @@ pub(super) fn recvmmsg(
     if Progress::of(cx).messages == 0 {
         socket::at_mut(cx.k, id).take_error()?;
     }
+    let begun = Progress::of(cx).messages;
     let count = many(cx, vlen.0.min(MESSAGES_MAX), |cx, index, done| {
         let at = msgvec.0.wrapping_add(u64::from(index) * MMSG_SIZE);
         let mut how = flags & !WAIT_FOR_ONE;
@@ -365,11 +376,11 @@ pub(super) fn recvmmsg(
         }
         received?;
         // The time is looked at after each message only, as in Linux.
-        Ok(span.is_none_or(|span| !cx.expired(span)))
+        Ok(span.is_none_or(|span| span > passed(cx, index + 1 - begun)))
     })?;
     if let Some(span) = span {
-        let passed = cx.now().mono.saturating_sub(cx.call().entered.mono);
-        let left = span.saturating_sub(passed);
+        let received = (count as u32).saturating_sub(begun);
+        let left = span.saturating_sub(passed(cx, received));
         cx.write_obj(timeout.0, &[left / NANOS as u64, left % NANOS as u64])?;
     }
     Ok(count)

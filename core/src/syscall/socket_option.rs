@@ -71,16 +71,13 @@ pub(super) fn setsockopt(
             options.receive_buffer = (size * 2).max(RECEIVE_BUFFER_MIN);
         }
         n::SO_SNDBUFFORCE => {
-            let size = value.max(0) as u32;
-            options.send_buffer = size.min(BUFFER_MAX).saturating_mul(2).max(SEND_BUFFER_MIN);
+            let size = value.clamp(0, i32::MAX / 2) as u32;
+            options.send_buffer = (size * 2).max(SEND_BUFFER_MIN);
             cx.k.wake(WaitKey::Socket(id));
         }
         n::SO_RCVBUFFORCE => {
-            let size = value.max(0) as u32;
-            options.receive_buffer = size
-                .min(BUFFER_MAX)
-                .saturating_mul(2)
-                .max(RECEIVE_BUFFER_MIN);
+            let size = value.clamp(0, i32::MAX / 2) as u32;
+            options.receive_buffer = (size * 2).max(RECEIVE_BUFFER_MIN);
         }
         n::SO_PRIORITY => {
             if !(0..=PRIORITY_MAX).contains(&value) && !is_admin {

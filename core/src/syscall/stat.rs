@@ -10,11 +10,14 @@ use crate::ns::user;
 use crate::task::Creds;
 use crate::task::creds::zero;
 use crate::vfs::filesystem::{Attr, InodeRef, SetAttr, Time};
+use crate::vfs::inode::FsKind;
 use crate::vfs::mount::{self, MountFlags, PathRef};
 use crate::vfs::perm::{self, CAP_CHOWN, MAY_EXEC, MAY_WRITE, Who};
 use crate::vfs::walk::Flags;
-use crate::vfs::{FsId, anon, fdtable, file, inode, inotify};
+use crate::vfs::{FsId, anon, fdtable, file, flags, inode, inotify};
 
+/// Attributes that statx(2) knows of for every file.
+const ATTRIBUTES: u32 = g::STATX_ATTR_MOUNT_ROOT | g::STATX_ATTR_AUTOMOUNT | g::STATX_ATTR_DAX;
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 const NOFOLLOW: u32 = g::AT_SYMLINK_NOFOLLOW;
 const EMPTY: u32 = g::AT_EMPTY_PATH;
@@ -155,7 +158,7 @@ fn look(
 fn stat_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, addr: Addr, flags: Flags) -> SysResult {
     let path = cx.read_path(path.0)?;
     let (_, inode) = look(cx, at, &path, flags)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = inode::shown_attr(cx.k, cx.p, Who::Task(cx.thread), inode)?;
     write_stat(cx, addr.0, inode, &attr)
 }
 
@@ -170,7 +173,7 @@ pub(super) fn lstat(cx: &mut Cx<'_, '_>, path: Path, statbuf: Addr) -> SysResult
 pub(super) fn fstat(cx: &mut Cx<'_, '_>, fd: Fd, statbuf: Addr) -> SysResult {
     let id = fdtable::get_any(cx, fd.0)?;
     let inode = file::inode_of(cx.k, id)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = inode::shown_attr(cx.k, cx.p, Who::Task(cx.thread), inode)?;
     write_stat(cx, statbuf.0, inode, &attr)
 }
 
@@ -213,19 +216,24 @@ pub(super) fn statx(
         false => cx.read_path(path.0)?,
     };
     let (path, inode) = look(cx, dirfd, &path, Flags::from_at(flags.0))?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = inode::shown_attr(cx.k, cx.p, Who::Task(cx.thread), inode)?;
     let time = |time: Time| StatxTime {
         sec: time.sec,
         nsec: time.nsec,
         pad: 0,
     };
     let is_root = cx.k.vfs.mounts.at(path.mount).root == path.dentry;
+    // They have the numbers that they have in the inode.
+    let attributes = match inode::kind(cx.k, inode.fs) {
+        FsKind::Union => flags::IMMUTABLE | flags::APPEND | flags::NODUMP,
+        _ => 0,
+    };
     let statx = Statx {
         mask: g::STATX_BASIC_STATS | g::STATX_BTIME | g::STATX_MNT_ID,
         block_size: BLOCK as u32,
         attributes: match is_root {
-            true => u64::from(g::STATX_ATTR_MOUNT_ROOT),
-            false => 0,
+            true => u64::from(g::STATX_ATTR_MOUNT_ROOT | attr.flags & attributes),
+            false => u64::from(attr.flags & attributes),
         },
         nlink: attr.nlink,
         uid: user::show_uid(cx.k, cx.creds().user_ns, attr.uid),
@@ -235,7 +243,7 @@ pub(super) fn statx(
         ino: inode.ino.0,
         size: attr.size,
         blocks: attr.blocks,
-        attributes_mask: u64::from(g::STATX_ATTR_MOUNT_ROOT),
+        attributes_mask: u64::from(ATTRIBUTES | attributes),
         atime: time(attr.atime),
         btime: time(attr.btime),
         ctime: time(attr.ctime),
@@ -291,6 +299,7 @@ fn may_access(
     if mode & MAY_EXEC != 0 && kind == g::S_IFREG && mount.flags.contains(MountFlags::NOEXEC) {
         return Err(Errno::EACCES.into());
     }
+    inode::check_enter(cx.k, who, inode)?;
     perm::permission(cx.k, who, &attr, mode)?;
     if mode & MAY_WRITE != 0 && matches!(kind, g::S_IFREG | g::S_IFDIR | g::S_IFLNK) {
         mount::want_write(cx.k, path.mount)?;
@@ -373,6 +382,7 @@ fn apply(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, set: &SetAttr) -> 
 fn change_mode(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, mode: u32) -> SysResult {
     mount::want_write(cx.k, path.mount)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
+    flags::check_change(&attr)?;
     let who = Who::Task(cx.thread);
     if !who.owns(cx.k, &attr) {
         return Err(Errno::EPERM.into());
@@ -436,6 +446,7 @@ fn change_owner(
 ) -> SysResult {
     mount::want_write(cx.k, path.mount)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
+    flags::check_change(&attr)?;
     let who = Who::Task(cx.thread);
     let ns = cx.creds().user_ns;
     let (owner, group) = (
@@ -454,11 +465,14 @@ fn change_owner(
         }
     }
     let set = SetAttr {
-        mode: perm::clear_set_id(cx.k, who, &attr, true),
         uid,
         gid,
-        ..SetAttr::default()
+        ..perm::after_chown(cx.k, who, &attr)
     };
+    // To take set-id bits away is the owner's to do, also along with a change that is allowed.
+    if set.mode.is_some() && !who.owns(cx.k, &attr) {
+        return Err(Errno::EPERM.into());
+    }
     apply(cx, path, inode, &set)
 }
 
@@ -549,6 +563,11 @@ fn change_times(
     mount::want_write(cx.k, path.mount)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
     let who = Who::Task(cx.thread);
+    match stamps == [Stamp::Now; 2] {
+        true if attr.flags & flags::IMMUTABLE != 0 => return Err(Errno::EPERM.into()),
+        true => {}
+        false => flags::check_change(&attr)?,
+    }
     if !who.owns(cx.k, &attr) {
         // To now may set who may write; all else is the owner's.
         if stamps != [Stamp::Now; 2] {
@@ -651,10 +670,7 @@ fn write_statfs(cx: &mut Cx<'_, '_>, path: PathRef, addr: Addr) -> SysResult {
     }
     let sizes = inode::statfs(cx.k, fs);
     let statfs = Statfs {
-        magic: match anon::namespace_at(cx.k, path.dentry) {
-            Some(_) => u64::from(g::NSFS_MAGIC),
-            None => sizes.magic,
-        },
+        magic: anon::magic(cx.k, path.dentry).unwrap_or(sizes.magic),
         block_size: sizes.block_size,
         blocks: sizes.blocks,
         free: sizes.free,

@@ -4,18 +4,22 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::args::*;
-use crate::abi::layout::{Rlimit, Rusage, Sysinfo, Timeval, Tms, Utsname};
+use crate::Kernel;
+use crate::abi::layout::{Rlimit, Sysinfo, Tms, Utsname};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::event::Level;
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::{Cx, SysResult, WaitKey};
+use crate::machine::Prot;
 use crate::task::cputime;
+use crate::vfs::ready;
 
-/// `sysname`, `release`, `version` and `machine` of uname(2). The release is that of the kernel whose behaviour is followed.
+/// `sysname`, `release`, `version` and `machine` of uname(2). Calls behave as in newer kernels, but the
+/// release is that of the newest one of which no call is missing: programs take it for what they may call.
 pub(crate) const SYSNAME: &str = "Linux";
-pub(crate) const RELEASE: &str = "6.12.0-varve";
+pub(crate) const RELEASE: &str = "5.1.0-varve";
 /// The release for programs that know only 2.6 (`UNAME26`): 60 and the second number is the third.
-const RELEASE_26: &str = "2.6.72-varve";
+const RELEASE_26: &str = "2.6.61-varve";
 pub(crate) const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC varve";
 pub(crate) const MACHINE: &str = "x86_64";
 
@@ -59,15 +63,34 @@ pub(super) fn uname(cx: &mut Cx<'_, '_>, buf: Addr) -> SysResult {
 pub(super) fn sethostname(cx: &mut Cx<'_, '_>, name: Str, len: Size) -> SysResult {
     let text = read_name(cx, name, len)?;
     let uts = cx.task().ns.uts;
-    cx.k.ns.uts_mut(uts).hostname = text;
+    set_uts(cx.k, uts, Some(text), None);
     Ok(0)
 }
 
 pub(super) fn setdomainname(cx: &mut Cx<'_, '_>, name: Str, len: Size) -> SysResult {
     let text = read_name(cx, name, len)?;
     let uts = cx.task().ns.uts;
-    cx.k.ns.uts_mut(uts).domainname = text;
+    set_uts(cx.k, uts, None, Some(text));
     Ok(0)
+}
+
+/// Gives a UTS namespace other names, and tells who waits for that.
+pub(crate) fn set_uts(
+    k: &mut Kernel,
+    id: crate::ns::NsId,
+    host: Option<Vec<u8>>,
+    domain: Option<Vec<u8>>,
+) {
+    let uts = k.ns.uts_mut(id);
+    if let Some(host) = host {
+        uts.hostname = host;
+        uts.host_changes += 1;
+    }
+    if let Some(domain) = domain {
+        uts.domainname = domain;
+        uts.domain_changes += 1;
+    }
+    k.notify(WaitKey::Uts(id), ready::PRI | ready::ERR);
 }
 
 /// A name that the caller may give its UTS namespace.
@@ -191,47 +214,26 @@ pub(super) fn prlimit64(
 
 pub(super) fn getrusage(cx: &mut Cx<'_, '_>, who: Int, usage: Addr) -> SysResult {
     let tgid = cx.task().tgid;
-    let time = match who.0 {
-        0 => cputime::of_process(cx.k, tgid),
-        -1 => cputime::of_children(cx.k, tgid),
-        1 => cx.task().cpu_time,
+    let used = match who.0 {
+        0 => crate::task::usage::of_process(cx.k, tgid),
+        -1 => crate::task::usage::of_children(cx.k, tgid),
+        1 => crate::task::usage::of_thread(cx.k, cx.thread),
         _ => return Err(Errno::EINVAL.into()),
     };
-    let rss = cx.k.mm.space(cx.space()).pages.peak() * PAGE_SIZE;
-    cx.write_obj(usage.0, &rusage(time, rss))?;
+    cx.write_obj(usage.0, &used.rusage())?;
     Ok(0)
-}
-
-/// Resource usage as wait4(2) and getrusage(2) report it: time in user mode, in nanoseconds, and resident bytes.
-pub(crate) fn rusage(time: u64, rss: u64) -> Rusage {
-    Rusage {
-        utime: Timeval::from_nanos(time),
-        stime: Timeval::from_nanos(0),
-        maxrss: (rss / 1024) as i64,
-        ixrss: 0,
-        idrss: 0,
-        isrss: 0,
-        minflt: 0,
-        majflt: 0,
-        nswap: 0,
-        inblock: 0,
-        oublock: 0,
-        msgsnd: 0,
-        msgrcv: 0,
-        nsignals: 0,
-        nvcsw: 0,
-        nivcsw: 0,
-    }
 }
 
 pub(super) fn times(cx: &mut Cx<'_, '_>, buf: Addr) -> SysResult {
     let tgid = cx.task().tgid;
     if buf.0 != 0 {
+        let own = cputime::of_process(cx.k, tgid);
+        let children = crate::task::usage::of_children(cx.k, tgid).cpu;
         let tms = Tms {
-            utime: (cputime::of_process(cx.k, tgid) / TICK) as i64,
-            stime: 0,
-            cutime: (cputime::of_children(cx.k, tgid) / TICK) as i64,
-            cstime: 0,
+            utime: (own.user / TICK) as i64,
+            stime: (own.system / TICK) as i64,
+            cutime: (children.user / TICK) as i64,
+            cstime: (children.system / TICK) as i64,
         };
         cx.write_obj(buf.0, &tms)?;
     }
@@ -244,6 +246,24 @@ const PER_LINUX32: u32 = 8;
 const UNAME26: u32 = 0x0002_0000;
 /// Programs are placed where they would be without randomness.
 pub(crate) const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
+/// What can be read can be executed, in mappings that are made or changed.
+const READ_IMPLIES_EXEC: u32 = 0x0040_0000;
+/// Calls that wait do not tell how much of their time is left.
+pub(crate) const STICKY_TIMEOUTS: u32 = 0x0400_0000;
+/// Without meaning for 64-bit programs on x86: `FDPIC_FUNCPTRS`, `ADDR_LIMIT_32BIT`, `SHORT_INODE`,
+/// `WHOLE_SECONDS`, `ADDR_LIMIT_3GB`.
+const MEANINGLESS: u32 = 0x0b88_0000;
+/// What a program starts without, as every 64-bit one does.
+pub(crate) const NOT_INHERITED: u32 = READ_IMPLIES_EXEC;
+
+/// The rights of a mapping that is asked for with these, if `may_execute`.
+pub(crate) fn implied_rights(cx: &Cx<'_, '_>, prot: Prot, may_execute: bool) -> Prot {
+    let implied = cx.task().personality & READ_IMPLIES_EXEC != 0;
+    match implied && may_execute && prot.contains(Prot::READ) {
+        true => prot | Prot::EXEC,
+        false => prot,
+    }
+}
 
 pub(super) fn personality(cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
     const QUERY: u32 = 0xffff_ffff;
@@ -252,9 +272,10 @@ pub(super) fn personality(cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
     if new == QUERY {
         return Ok(u64::from(old));
     }
-    let known = [0, PER_LINUX32].contains(&(new & PER_MASK))
-        && new & !(PER_MASK | UNAME26 | ADDR_NO_RANDOMIZE) == 0;
-    if !known {
+    // ADDR_COMPAT_LAYOUT and MMAP_PAGE_ZERO ask for another address space.
+    const KNOWN: u32 =
+        PER_MASK | UNAME26 | ADDR_NO_RANDOMIZE | READ_IMPLIES_EXEC | STICKY_TIMEOUTS | MEANINGLESS;
+    if new & !KNOWN != 0 {
         cx.log(
             Level::Warn,
             format!("personality: {new:#x} is not supported"),

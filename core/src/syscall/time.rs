@@ -29,11 +29,12 @@ pub(super) fn read_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<u64, Errno> {
     }
 }
 
-/// The clock of processor time that a number means: `CLOCK_PROCESS_CPUTIME_ID`, `CLOCK_THREAD_CPUTIME_ID`, or `!pid << 3 | per-thread << 2 |
-/// kind` (clock_getcpuclockid(3)). `EINVAL`; `None` for other clocks.
+/// The clock of processor time that a number means: `CLOCK_PROCESS_CPUTIME_ID`, `CLOCK_THREAD_CPUTIME_ID`, or
+/// `!pid << 3 | per-thread << 2 | kind` (clock_getcpuclockid(3)). `EINVAL`; `None` for other clocks.
 pub(super) fn cpu_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<Option<CpuClock>, Errno> {
     const PER_THREAD: i32 = 4;
     const KIND: i32 = 3;
+    const VIRTUAL: i32 = 1;
     let task = cx.task();
     let own = CpuClock::Process(task.tgid);
     match u32::try_from(clock) {
@@ -58,12 +59,16 @@ pub(super) fn cpu_clock(cx: &Cx<'_, '_>, clock: i32) -> Result<Option<CpuClock>,
             false => Err(Errno::EINVAL),
         };
     }
-    match id {
-        0 => Ok(Some(own)),
-        id if id == task.tid => Ok(Some(own)),
-        id if cx.k.tasks.group_exists(id) => Ok(Some(CpuClock::Process(id))),
-        _ => Err(Errno::EINVAL),
-    }
+    let tgid = match id {
+        0 => task.tgid,
+        id if id == task.tid => task.tgid,
+        id if cx.k.tasks.group_exists(id) => id,
+        _ => return Err(Errno::EINVAL),
+    };
+    Ok(Some(match clock & KIND {
+        VIRTUAL => CpuClock::User(tgid),
+        _ => CpuClock::Process(tgid),
+    }))
 }
 
 pub(super) fn sched_yield(_cx: &mut Cx<'_, '_>) -> SysResult {
@@ -79,7 +84,8 @@ pub(super) fn nanosleep(cx: &mut Cx<'_, '_>, req: Addr, rem: Addr) -> SysResult 
     sleep_for(cx, timeout, rem)
 }
 
-/// Sleeps until `timeout` nanoseconds after the call's entry; a signal's handler ends it with `EINTR` and the rest in `rem`.
+/// Sleeps until `timeout` nanoseconds after the call's entry; a signal's handler ends it with `EINTR` and the
+/// rest in `rem`.
 fn sleep_for(cx: &mut Cx<'_, '_>, timeout: u64, rem: Addr) -> SysResult {
     let end = cx.call().entered.mono.saturating_add(timeout);
     let now = cx.now().mono;

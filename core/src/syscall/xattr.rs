@@ -9,10 +9,10 @@ use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
 use crate::task::file_caps;
 use crate::vfs::filesystem::Attr;
-use crate::vfs::mount::{self, MountId};
+use crate::vfs::mount::{self, PathRef};
 use crate::vfs::perm::{self, CAP_SETFCAP, CAP_SYS_ADMIN, MAY_READ, MAY_WRITE, Who};
 use crate::vfs::walk::Flags;
-use crate::vfs::{InodeRef, fdtable, file, inode};
+use crate::vfs::{InodeRef, fdtable, file, flags, inode, inotify};
 
 /// Longest name (`XATTR_NAME_MAX`), largest value (`XATTR_SIZE_MAX`) and list of names (`XATTR_LIST_MAX`).
 const NAME_MAX: usize = 255;
@@ -26,7 +26,7 @@ enum Target {
 }
 
 impl Target {
-    fn find(self, cx: &mut Cx<'_, '_>) -> Result<(InodeRef, MountId), Errno> {
+    fn find(self, cx: &mut Cx<'_, '_>) -> Result<(InodeRef, PathRef), Errno> {
         let path = match self {
             Target::Path(path, flags) => {
                 let path = cx.read_path(path.0)?;
@@ -39,7 +39,7 @@ impl Target {
             }
         };
         let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
-        Ok((inode, path.mount))
+        Ok((inode, path))
     }
 }
 
@@ -51,14 +51,24 @@ fn read_name(cx: &mut Cx<'_, '_>, addr: Str) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// `xattr_permission` and the checks of security modules; also whether there is anything that keeps such names.
-fn check(cx: &Cx<'_, '_>, attr: &Attr, name: &[u8], writes: bool) -> Result<(), Errno> {
+/// `xattr_permission` and the checks of security modules; also whether there is anything that keeps such
+/// names.
+fn check(
+    cx: &Cx<'_, '_>,
+    inode: InodeRef,
+    attr: &Attr,
+    name: &[u8],
+    writes: bool,
+) -> Result<(), Errno> {
     let who = Who::Task(cx.thread);
     let (missing, mask) = match writes {
         true => (Errno::EPERM, MAY_WRITE),
         false => (Errno::ENODATA, MAY_READ),
     };
     let kind = attr.mode & g::S_IFMT;
+    if writes {
+        flags::check_change(attr)?;
+    }
     if let Some(name) = name.strip_prefix(b"security.") {
         if name.is_empty() {
             return Err(Errno::EINVAL);
@@ -69,7 +79,7 @@ fn check(cx: &Cx<'_, '_>, attr: &Attr, name: &[u8], writes: bool) -> Result<(), 
         };
         let capable = match needed {
             CAP_SETFCAP => who.capable_over(cx.k, attr, needed),
-            _ => who.capable(cx.k, needed),
+            _ => cx.capable_in(cx.k.vfs.filesystem_owner(inode.fs), needed),
         };
         return match !writes || capable {
             true => Ok(()),
@@ -86,6 +96,9 @@ fn check(cx: &Cx<'_, '_>, attr: &Attr, name: &[u8], writes: bool) -> Result<(), 
         };
     }
     let Some(name) = name.strip_prefix(b"user.") else {
+        if !name.starts_with(b"system.") {
+            perm::permission(cx.k, who, attr, mask)?;
+        }
         return Err(Errno::EOPNOTSUPP);
     };
     if !matches!(kind, g::S_IFREG | g::S_IFDIR) {
@@ -120,19 +133,20 @@ fn set(
     }
     let mut bytes = vec![0; size.0 as usize];
     cx.read_user(value.0, &mut bytes)?;
-    let (inode, mount) = target.find(cx)?;
-    mount::want_write(cx.k, mount)?;
+    let (inode, path) = target.find(cx)?;
+    mount::want_write(cx.k, path.mount)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
     let caps = name == file_caps::NAME && !bytes.is_empty();
     if caps {
         file_caps::check(&bytes)?;
     }
-    check(cx, &attr, &name, true)?;
+    check(cx, inode, &attr, &name, true)?;
     if caps {
         let owner = cx.k.vfs.filesystem_owner(inode.fs);
         bytes = file_caps::stored(cx.k, cx.creds(), owner, &bytes)?;
     }
     inode::set_xattr(cx.k, cx.p, inode, &name, &bytes, flags as u32)?;
+    inotify::happened(cx.k, cx.p, path.dentry, inotify::ATTRIB);
     Ok(0)
 }
 
@@ -140,7 +154,7 @@ fn get(cx: &mut Cx<'_, '_>, target: Target, name: Str, (value, size): (Addr, Siz
     let name = read_name(cx, name)?;
     let (inode, _) = target.find(cx)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
-    check(cx, &attr, &name, false)?;
+    check(cx, inode, &attr, &name, false)?;
     let mut bytes = inode::get_xattr(cx.k, cx.p, inode, &name)?;
     if name == file_caps::NAME {
         let owner = cx.k.vfs.filesystem_owner(inode.fs);
@@ -178,11 +192,12 @@ fn list(cx: &mut Cx<'_, '_>, target: Target, addr: Addr, size: Size) -> SysResul
 
 fn remove(cx: &mut Cx<'_, '_>, target: Target, name: Str) -> SysResult {
     let name = read_name(cx, name)?;
-    let (inode, mount) = target.find(cx)?;
-    mount::want_write(cx.k, mount)?;
+    let (inode, path) = target.find(cx)?;
+    mount::want_write(cx.k, path.mount)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
-    check(cx, &attr, &name, true)?;
+    check(cx, inode, &attr, &name, true)?;
     inode::remove_xattr(cx.k, cx.p, inode, &name)?;
+    inotify::happened(cx.k, cx.p, path.dentry, inotify::ATTRIB);
     Ok(0)
 }
 

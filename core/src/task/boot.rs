@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::process::Process;
 use super::sched::{Scheduling, all_cpus};
 use super::signal::{Actions, AltStack, Fault, Pending, USER_CS, USER_DS};
-use super::{Creds, INIT, Task};
+use super::{Creds, INIT, Task, init};
 use crate::Kernel;
 use crate::abi::raw::{general as g, prctl};
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
@@ -48,12 +48,13 @@ pub(crate) fn start_init(
     let home = become_user(&mut cx, &config.user, config.capabilities)?;
     enter_dir(&mut cx, &config.cwd)?;
     match &config.init {
-        Init::Exec { args } => {
+        Init::Exec { args } | Init::Supervised { args } => {
             let mut env = config.env.clone();
             if !env.iter().any(|entry| entry.starts_with(b"HOME=")) {
                 env.push([b"HOME=", home.as_slice()].concat());
             }
-            start_program(&mut cx, args, env)?;
+            let supervised = matches!(config.init, Init::Supervised { .. });
+            start_program(&mut cx, args, env, supervised)?;
         }
         &Init::Bare { addr, len } => start_bare(&mut cx, addr, len)?,
     }
@@ -71,12 +72,12 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
     let tid = k
         .tasks
         .new_tid()
-        .map_err(|errno| config_error(errno.name()))?;
+        .map_err(|errno| config_error(errno.message()))?;
     let id = k.tasks.new_thread();
     let sighand = k.tasks.new_sighand(Actions::new());
     let mut group = Process::new(tid, id, sighand, k.system.now);
     group.threads.insert(tid, id);
-    k.tasks.groups.insert(tid, group);
+    k.tasks.add_group(group);
     k.tasks.insert(Task {
         id,
         tid,
@@ -86,6 +87,7 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         files,
         fs,
         creds: Creds::new(0, 0, Vec::new()),
+        committed: 0,
         ns: crate::ns::Set::FIRST,
         comm: *b"init\0\0\0\0\0\0\0\0\0\0\0",
         nice: 0,
@@ -96,6 +98,7 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         ready: false,
         stopped: false,
         exited: false,
+        ending: None,
         fresh: true,
         call: None,
         interrupted: None,
@@ -113,8 +116,10 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         timer_slack: TIMER_SLACK,
         default_timer_slack: TIMER_SLACK,
         mce_kill: prctl::PR_MCE_KILL_DEFAULT as u8,
-        cpu_time: 0,
+        cpu_time: Default::default(),
         resumed: 0,
+        crossing: 0,
+        faults: 0,
         io: super::io::Io::default(),
         switches: 0,
         cpu_sleep: None,
@@ -157,7 +162,7 @@ fn start_bare(cx: &mut Cx<'_, '_>, addr: u64, len: u64) -> Result<(), BootError>
 fn enter_dir(cx: &mut Cx<'_, '_>, path: &[u8]) -> Result<(), BootError> {
     let dir = walk::resolve(cx, CWD, path, Flags::FOLLOW | Flags::DIRECTORY).map_err(|errno| {
         let path = String::from_utf8_lossy(path);
-        BootError::Config(format!("working directory {path}: {errno}"))
+        BootError::Config(format!("working directory {path}: {}", errno.message()))
     })?;
     let old = core::mem::replace(&mut cx.fs_context().cwd, dir);
     put_path(cx.k, cx.p, old);
@@ -168,6 +173,7 @@ fn start_program(
     cx: &mut Cx<'_, '_>,
     args: &[Vec<u8>],
     env: Vec<Vec<u8>>,
+    supervised: bool,
 ) -> Result<(), BootError> {
     let program = args
         .first()
@@ -175,25 +181,64 @@ fn start_program(
     let failed = |errno| BootError::Exec {
         program: program.clone(),
         errno,
+        found: true,
     };
-    let (file, name) = find_program(cx, program, &env).map_err(failed)?;
-    let done = super::exec::execve(cx, file, &name, args.to_vec(), env);
-    file::put(cx.k, cx.p, file);
+    let (mut file, name) = find_program(cx, program, &env).map_err(|errno| BootError::Exec {
+        program: program.clone(),
+        errno,
+        found: false,
+    })?;
+    let mut args = args.to_vec();
+    if supervised {
+        open::close_exec(cx.k, cx.p, file);
+        // It finds the name of the program in its auxiliary vector.
+        file = init::open(cx).map_err(failed)?;
+        args.splice(..0, [init::NAME.to_vec(), b"--".to_vec()]);
+    }
+    let traced = cx.k.system.strace.0.is_some();
+    let shown = traced.then(|| (args.clone(), env.clone()));
+    let done = super::exec::execve(cx, file, (&name, true), args, env);
+    open::close_exec(cx.k, cx.p, file);
     match done {
-        Ok(()) | Err(Stop::Done) => Ok(()),
+        Ok(()) | Err(Stop::Done) => {
+            if supervised {
+                // Its first child, which it starts before anything else.
+                cx.k.system.program = INIT + 1;
+                cx.task_mut().comm = init::COMM;
+            }
+            if let Some((args, env)) = shown {
+                let name = if supervised { init::NAME } else { &name };
+                crate::syscall::strace::first(cx, name, &args, &env);
+            }
+            Ok(())
+        }
         Err(Stop::Errno(errno)) => Err(failed(errno)),
         Err(Stop::Block(_)) => Err(failed(Errno::EAGAIN)),
     }
 }
 
-/// Opens the program; a name without a slash is looked for in `PATH`. The error is `ENOENT` only if nothing of that name was found.
+fn is_dir(cx: &mut Cx<'_, '_>, path: &[u8]) -> bool {
+    match walk::resolve(cx, CWD, path, Flags::FOLLOW | Flags::DIRECTORY) {
+        Ok(place) => {
+            put_path(cx.k, cx.p, place);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Opens the program; a name without a slash is looked for in `PATH`. The error is `ENOENT` only if nothing
+/// of that name was found.
 fn find_program(
     cx: &mut Cx<'_, '_>,
     program: &[u8],
     env: &[Vec<u8>],
 ) -> Result<(FileId, Vec<u8>), Errno> {
     if program.contains(&b'/') {
-        let file = open::open_exec(cx, CWD, program, 0)?;
+        let file = match open::open_exec(cx, CWD, program, 0) {
+            Err(Errno::EACCES) if is_dir(cx, program) => Err(Errno::EISDIR),
+            opened => opened,
+        }?;
         return Ok((file, program.to_vec()));
     }
     if program.is_empty() {
@@ -232,7 +277,8 @@ fn become_user(cx: &mut Cx<'_, '_>, user: &User, capabilities: u64) -> Result<Ve
         }
     };
     let known = capabilities & crate::ns::user::ALL_CAPS;
-    cx.task_mut().creds = creds.with_capabilities(known);
+    let creds = creds.with_capabilities(known);
+    cx.k.tasks.set_creds(cx.thread, creds);
     Ok(match home {
         Some(home) if !home.is_empty() => home.to_vec(),
         _ => b"/".to_vec(),
@@ -323,23 +369,42 @@ fn group_entries(text: &[u8]) -> impl Iterator<Item = GroupEntry<'_>> {
     })
 }
 
-/// What `name|uid[:group|gid]` means, as `docker run --user` does: ids that are in no file are taken as they are, names must be found.
+/// A number of a user or group as `docker run --user` takes it: what looks like one is one, and never the
+/// name of a line, which would let an image's files say whom a number means. `None` for names; an error for
+/// numbers that nobody can have.
+fn number(text: &str, of: &str) -> Result<Option<u32>, String> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match decimal(text.as_bytes()) {
+        None => Err(format!(
+            "{of} {text}: numbers go from 0 to {}",
+            u32::MAX - 1
+        )),
+        id => Ok(id),
+    }
+}
+
+/// What `name|uid[:group|gid]` means, as `docker run --user` does: ids that are in no file are taken as they
+/// are, names must be found.
 fn look_up<'a>(
     spec: &str,
     passwd: &'a [u8],
     group: &[u8],
 ) -> Result<(Creds, Option<&'a [u8]>), String> {
     let (user_arg, group_arg) = spec.split_once(':').unwrap_or((spec, ""));
-    let id = decimal(user_arg.as_bytes());
-    let entry = match user_arg {
-        "" => passwd_entries(passwd).find(|entry| entry.uid == 0),
-        name => passwd_entries(passwd)
-            .find(|entry| entry.name == name.as_bytes() || Some(entry.uid) == id),
+    let id = match user_arg {
+        "" => Some(0),
+        text => number(text, "user")?,
     };
+    let entry = passwd_entries(passwd).find(|entry| match id {
+        Some(id) => entry.uid == id,
+        None => entry.name == user_arg.as_bytes(),
+    });
     let (uid, mut gid) = match (&entry, id) {
         (Some(entry), _) => (entry.uid, entry.gid),
         (None, Some(id)) => (id, 0),
-        (None, None) if user_arg.is_empty() => (0, 0),
         (None, None) => return Err(format!("user {user_arg}: not in /etc/passwd")),
     };
     let mut groups = Vec::new();
@@ -356,7 +421,7 @@ fn look_up<'a>(
                 .collect();
         }
     } else {
-        let id = decimal(group_arg.as_bytes());
+        let id = number(group_arg, "group")?;
         let found = group_entries(group)
             .find(|group| match id {
                 Some(id) => group.gid == id,
@@ -380,7 +445,7 @@ mod tests {
     const GROUP: &[u8] = b"root:x:0:\nwww:x:34:\nlog:x:4:web,other\nssl:x:101:web\n";
 
     fn ids(spec: &str) -> Result<(u32, u32, Vec<u32>), String> {
-        look_up(spec, PASSWD, GROUP).map(|(creds, _)| (creds.uid, creds.gid, creds.groups))
+        look_up(spec, PASSWD, GROUP).map(|(creds, _)| (creds.uid, creds.gid, creds.groups.to_vec()))
     }
 
     #[test]
@@ -390,6 +455,47 @@ mod tests {
         assert_eq!(ids("1000"), Ok((1000, 0, vec![])));
         assert_eq!(ids(""), Ok((0, 0, vec![])));
         assert!(ids("nobody").is_err());
+    }
+
+    #[test]
+    fn numbers_are_never_names() {
+        const PASSWD: &[u8] = b"1000:x:0:0::/root:\n-1:x:0:0::/:\n4294967296:x:0:0::/:\n\
+            +7:x:0:0::/:\nwrong:x:4294967296:0::/:\nminus:x:-1:0::/:\n0x10:x:5:6::/:\n9:x:9:9::/:\n";
+        const GROUP: &[u8] = b"1000:x:0:1000\n8:x:0:\nwheel:x:10:1000,9\nlarge:x:4294967296:9\n";
+        let ids = |spec: &str| {
+            look_up(spec, PASSWD, GROUP)
+                .map(|(creds, _)| (creds.uid, creds.gid, creds.groups.to_vec()))
+        };
+        assert_eq!(ids("1000"), Ok((1000, 0, vec![])));
+        assert_eq!(ids("01000"), Ok((1000, 0, vec![])));
+        assert_eq!(ids("+7"), Ok((7, 0, vec![])));
+        assert_eq!(ids("9"), Ok((9, 9, vec![10])));
+        assert_eq!(ids("9:8"), Ok((9, 8, vec![])));
+        assert_eq!(ids("1000:1000"), Ok((1000, 1000, vec![])));
+        assert_eq!(ids("4294967294"), Ok((4294967294, 0, vec![])));
+        // Not numbers: these are names.
+        assert_eq!(ids("0x10"), Ok((5, 6, vec![])));
+        for spec in [
+            "-1",
+            "-0",
+            "4294967295",
+            "4294967296",
+            "99999999999999999999",
+            "wrong",
+            "minus",
+            "1000 ",
+            " 1000",
+            "+",
+            "-",
+            "9:-1",
+            "9:4294967295",
+            "9:4294967296",
+            "9:large",
+            "9:8:7",
+            "9: 8",
+        ] {
+            assert!(ids(spec).is_err(), "{spec}");
+        }
     }
 
     #[test]

@@ -5,11 +5,22 @@ use alloc::format;
 use alloc::string::String;
 
 use super::INIT;
-use super::cputime::{self, CpuClock, CpuTimer};
+use super::cputime::{self, CpuTimer};
 use super::timer::TimerKey;
 use crate::Kernel;
+use crate::vfs::FileId;
 
-/// Checks that tasks, thread groups, parents, children, handlers and timers agree. The error names what does not.
+/// The files that calls of waiting or interrupted tasks keep, each as often as there is a reference.
+pub(crate) fn files_of_calls(k: &Kernel) -> impl Iterator<Item = FileId> + '_ {
+    k.tasks.tasks.values().flat_map(|task| {
+        let interrupted = task.interrupted.as_ref().map(|(call, _)| call);
+        let calls = task.call.iter().chain(interrupted);
+        calls.flat_map(|call| call.files.held())
+    })
+}
+
+/// Checks that tasks, thread groups, parents, children, handlers and timers agree. The error names what does
+/// not.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let tasks = &k.tasks;
     for (&id, task) in &tasks.tasks {
@@ -45,12 +56,40 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     ensure(tasks.by_tid.len() == tasks.tasks.len(), || {
         "thread numbers without tasks".into()
     })?;
+    ensure(tasks.is_indexed(), || {
+        "tasks are not known rightly by their groups, users and spaces".into()
+    })?;
+    let running = tasks.iter().filter(|task| task.running).count();
+    ensure(running == cputime::running(k) as usize, || {
+        format!("{running} threads run, which is counted wrong")
+    })?;
     let filters = tasks.tasks.values().map(|task| task.seccomp);
     ensure(tasks.filters.consistent(filters), || {
         "users of seccomp filters are counted wrong".into()
     })?;
+    let mut paid = super::signal::Paid::default();
+    let own = tasks.tasks.values().map(|task| &task.pending);
+    let shared = tasks.groups.values().map(|group| &group.pending);
+    let of_timers = tasks
+        .groups
+        .values()
+        .flat_map(|group| group.timers.values());
+    own.chain(shared)
+        .flat_map(|pending| pending.payers())
+        .chain(of_timers.map(|timer| timer.user()))
+        .for_each(|user| paid.add(user));
+    ensure(paid == tasks.paid, || {
+        format!("{:?} are paid for, not {paid:?}", tasks.paid)
+    })?;
+    let mut lists = super::groups::Held::default();
+    let all = tasks.tasks.values();
+    all.for_each(|task| lists.add(&task.creds.groups));
+    ensure(lists == tasks.group_lists, || {
+        "supplementary groups are counted wrong".into()
+    })?;
     let mut timers = tasks.timers.clone();
     let mut users = BTreeMap::new();
+    let mut children = tasks.all_children();
     for (&tgid, group) in &tasks.groups {
         ensure(group.tgid == tgid, || format!("group {tgid}: wrong number"))?;
         ensure(group.zombie == group.threads.is_empty(), || {
@@ -74,19 +113,22 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             let parent = tasks
                 .group(group.parent)
                 .ok_or_else(|| format!("group {tgid}: parent {} is gone", group.parent))?;
-            ensure(parent.children.contains(&tgid), || {
-                format!("group {tgid}: parent {} does not know it", group.parent)
-            })?;
             ensure(!parent.zombie || k.system.over, || {
                 format!("group {tgid}: parent {} has ended", group.parent)
             })?;
         }
-        for &child in &group.children {
-            ensure(
-                tasks.group(child).is_some_and(|child| child.parent == tgid),
-                || format!("group {tgid}: child {child} has another parent"),
-            )?;
-        }
+        ensure(group.ending.is_none() || tasks.endings.holds(tgid), || {
+            format!("group {tgid}: ends, but nobody gets on with it")
+        })?;
+        let children = children.remove(&tgid).unwrap_or_default();
+        ensure(group.children == children, || {
+            format!("group {tgid}: its children are not known rightly")
+        })?;
+        let stopped = group.threads.values().filter_map(|&id| tasks.get(id));
+        let stopped = stopped.filter(|task| task.stopped).count();
+        ensure(stopped == group.halted as usize, || {
+            format!("group {tgid}: {stopped} threads have stopped")
+        })?;
         ensure(group.pending.consistent(), || {
             format!("group {tgid}: pending set and queue differ")
         })?;
@@ -96,14 +138,13 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             .iter()
             .filter(|(_, timer)| timer.cpu.is_none())
             .filter_map(|(&id, timer)| Some((timer.armed()?, TimerKey::Posix(tgid, id))));
-        let own = CpuClock::Process(tgid);
         for (timer, at) in [
             (CpuTimer::Virtual, group.virtual_timer.at),
             (CpuTimer::Profile, group.profile_timer.at),
             (CpuTimer::Limit, group.limit_at),
         ] {
             ensure(
-                at.is_none_or(|at| cputime::holds(k, own, timer, at)),
+                at.is_none_or(|at| cputime::holds(k, timer.clock(tgid), timer, at)),
                 || format!("group {tgid}: {timer:?} is not set"),
             )?;
         }

@@ -9,7 +9,8 @@ use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE};
 use crate::event::Output;
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
-use crate::machine::ThreadId;
+use crate::machine::{SpaceId, ThreadId};
+use crate::mm::{fork, space};
 use crate::ns::enter::{self, Made};
 use crate::ns::pid;
 use crate::vfs::anon::Anon;
@@ -36,7 +37,8 @@ const fn flag(flag: u32) -> u64 {
     flag as u64
 }
 
-/// Makes a task as `args` say and gives its thread number to the caller; with `CLONE_VFORK` after it has executed a program or ended.
+/// Makes a task as `args` say and gives its thread number to the caller; with `CLONE_VFORK` after it has
+/// executed a program or ended.
 pub(crate) fn clone(cx: &mut Cx<'_, '_>, args: CloneArgs) -> SysResult {
     let flags = args.flags;
     if flags & flag(g::CLONE_VFORK) != 0 && cx.call().progress != 0 {
@@ -129,6 +131,29 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
     if args.flags & flag(g::CLONE_PIDFD) != 0 {
         check_pidfd(cx, &args)?;
     }
+    // What takes long comes first: it may take several inputs.
+    enter::prepare(cx, args.flags as u32 & enter::FLAGS)?;
+    if args.flags & flag(g::CLONE_FILES) == 0 {
+        crate::vfs::fdtable::prepare_copy(cx)?;
+    }
+    let (thread, parent) = (cx.thread, cx.space());
+    let space = match args.flags & flag(g::CLONE_VM) {
+        0 => fork::copy(cx.k, cx.p, thread, parent)?,
+        _ => space::share(cx.k, parent),
+    };
+    let made = make_with(cx, args, space);
+    if made.is_err() {
+        space::release(cx.k, cx.p, space);
+    }
+    made
+}
+
+/// Makes the task, with this address space.
+fn make_with(
+    cx: &mut Cx<'_, '_>,
+    args: CloneArgs,
+    space: SpaceId,
+) -> Result<(u32, ThreadId), Stop> {
     let made = match args.flags as u32 & enter::FLAGS {
         0 => None,
         flags => Some(enter::make(cx, flags)?),
@@ -138,10 +163,10 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
     let undo = flag(g::CLONE_NEWIPC) | flag(g::CLONE_SYSVSEM);
     let result = match args.flags & undo == undo {
         true => Err(Errno::EINVAL.into()),
-        false => make_in(cx, args, made),
+        false => make_in(cx, args, space, made),
     };
     if new && result.is_err() {
-        crate::ns::sweep(cx.k, cx.p);
+        crate::ns::sweep_all(cx.k, cx.p);
     }
     result
 }
@@ -150,6 +175,7 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
 fn make_in(
     cx: &mut Cx<'_, '_>,
     args: CloneArgs,
+    space: SpaceId,
     made: Option<Made>,
 ) -> Result<(u32, ThreadId), Stop> {
     let flags = args.flags;
@@ -163,13 +189,9 @@ fn make_in(
     let pids = if thread { parent.ns.pid } else { children };
     pid::check_open(cx.k, pids)?;
     let tid = cx.k.tasks.new_tid()?;
-    let space = match has(g::CLONE_VM) {
-        true => crate::mm::space::share(cx.k, parent.space),
-        false => crate::mm::space::fork(cx.k, cx.p, parent.space)?,
-    };
     let files = match has(g::CLONE_FILES) {
         true => crate::vfs::fdtable::share_table(cx.k, parent.files),
-        false => crate::vfs::fdtable::copy_table(cx.k, parent.files),
+        false => crate::vfs::fdtable::take_copy(cx),
     };
     let fs = match has(g::CLONE_FS) {
         true => crate::vfs::fdtable::share_context(cx.k, parent.fs),
@@ -193,6 +215,10 @@ fn make_in(
     } else {
         make_group(cx, &args, tid, id);
     }
+    let committed = match thread {
+        true => parent.committed,
+        false => cx.k.tasks.next_commit(),
+    };
     let mut regs = parent.regs;
     regs.rax = 0;
     if args.stack != 0 {
@@ -214,12 +240,14 @@ fn make_in(
         files,
         fs,
         creds,
+        committed,
         ns: set,
         running: false,
         interrupting: false,
         ready: false,
         stopped: false,
         exited: false,
+        ending: None,
         fresh: true,
         call: None,
         interrupted: None,
@@ -242,8 +270,10 @@ fn make_in(
         death_signal: 0,
         policy: parent.policy,
         default_timer_slack: parent.timer_slack,
-        cpu_time: 0,
+        cpu_time: Default::default(),
         resumed: 0,
+        crossing: 0,
+        faults: 0,
         io: Io::default(),
         switches: 0,
         cpu_sleep: None,
@@ -253,7 +283,8 @@ fn make_in(
     cx.k.tasks.insert(child);
     cx.k.system.forks += 1;
     if has(g::CLONE_PIDFD) {
-        give_pidfd(cx, &args, tid)?;
+        // What it needs was checked.
+        let _ = give_pidfd(cx, &args, tid);
     }
     // Linux does not look at the result of these stores either.
     if has(g::CLONE_PARENT_SETTID) {
@@ -325,20 +356,16 @@ fn make_group(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32, leader: ThreadId)
     group.pgid = parent.pgid;
     group.sid = parent.sid;
     group.rlimits = parent.rlimits;
-    group.dumpable = parent.dumpable;
-    group.exec_ns = parent.exec_ns;
     group.thp_disabled = parent.thp_disabled;
     group.oom_score_adj = parent.oom_score_adj;
     group.oom_score_adj_min = parent.oom_score_adj_min;
     group.coredump_filter = parent.coredump_filter;
     group.exe = parent.exe;
     if let Some(exe) = group.exe {
-        crate::vfs::file::get(cx.k, exe);
+        crate::vfs::file::get_exec(cx.k, exe);
     }
-    cx.k.tasks.groups.insert(tid, group);
-    if let Some(parent) = cx.k.tasks.group_mut(ancestor) {
-        parent.children.insert(tid);
-    }
+    cx.k.tasks.add_group(group);
+    cx.k.tasks.add_child(tid);
     cputime::watch_limit(cx.k, tid);
 }
 

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::file_caps::{self, FileCaps};
+use super::groups::Groups;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
@@ -46,8 +47,7 @@ pub(crate) struct Creds {
     pub egid: u32,
     pub sgid: u32,
     pub fsgid: u32,
-    /// Supplementary groups, sorted.
-    pub groups: Vec<u32>,
+    pub groups: Groups,
     /// Capability sets, one bit each (capabilities(7)).
     pub cap_permitted: u64,
     pub cap_effective: u64,
@@ -62,10 +62,11 @@ pub(crate) struct Creds {
 }
 
 impl Creds {
-    /// Credentials without capabilities.
+    /// Credentials without capabilities, of the first program.
     pub(crate) fn new(uid: u32, gid: u32, mut groups: Vec<u32>) -> Creds {
         groups.sort_unstable();
         groups.dedup();
+        let groups = Groups::new(0, groups);
         Creds {
             uid,
             euid: uid,
@@ -112,8 +113,18 @@ impl Creds {
         self.fsgid == gid || self.groups.binary_search(&gid).is_ok()
     }
 
-    /// What a change of user ids does to capabilities; `old` are the credentials before, `zero` is user 0 of the user namespace
-    /// (capabilities(7), "Effect of user ID changes").
+    /// Whether a task that takes on `new` may hold what its old credentials could not reach: it is not to be
+    /// looked into, and has no death signal any more (`commit_creds()`).
+    pub(crate) fn is_exceeded_by(&self, new: &Creds) -> bool {
+        self.euid != new.euid
+            || self.egid != new.egid
+            || self.fsuid != new.fsuid
+            || self.fsgid != new.fsgid
+            || new.cap_permitted & !self.cap_permitted != 0
+    }
+
+    /// What a change of user ids does to capabilities; `old` are the credentials before, `zero` is user 0 of
+    /// the user namespace (capabilities(7), "Effect of user ID changes").
     pub(crate) fn user_changed(&mut self, old: &Creds, zero: Option<u32>) {
         if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
             return;
@@ -149,13 +160,16 @@ impl Creds {
         }
     }
 
-    /// The credentials after execve(2) of a file with these attributes (capabilities(7), "Transformation of capabilities
-    /// during execve()"). Capabilities of the file that the bounding set does not allow
-    /// are `EPERM` if the file insists on them. `zero` is user 0 of the user namespace.
+    /// The credentials after execve(2) of a file with these attributes (capabilities(7), "Transformation of
+    /// capabilities during execve()"). Capabilities of the file that the bounding set does not allow are
+    /// `EPERM` if the file insists on them. `zero` is user 0 of the user namespace. With `shared`, others
+    /// than the program can change where its paths lead and its umask (`LSM_UNSAFE_SHARE`), so it gets no
+    /// more than its caller has.
     pub(crate) fn after_exec(
         &self,
         file: &Privileges,
         zero: Option<u32>,
+        shared: bool,
     ) -> Result<ExecCreds, Errno> {
         let is = |id: u32| Some(id) == zero;
         let mut new = self.clone();
@@ -179,17 +193,20 @@ impl Creds {
             new.cap_permitted = self.cap_bounding | self.cap_inheritable;
             effective |= is(new.euid);
         }
-        let set_id = new.euid != self.uid || !(new.egid == self.fsgid || self.in_group(new.egid));
+        let changed = new.euid != self.euid || !self.in_group(new.egid);
         let gained = new.cap_permitted & !self.cap_permitted != 0;
-        if self.no_new_privs && (set_id || gained) {
-            (new.euid, new.egid) = (new.uid, new.gid);
+        if (self.no_new_privs || shared) && (changed || gained) {
+            // Who may become any user needs no set-user-ID program for that.
+            if self.no_new_privs || !self.has(g::CAP_SETUID) {
+                (new.euid, new.egid) = (new.uid, new.gid);
+            }
             new.cap_permitted &= self.cap_permitted;
         }
         new.suid = new.euid;
         new.fsuid = new.euid;
         new.sgid = new.egid;
         new.fsgid = new.egid;
-        if file.caps.is_some() || set_id {
+        if file.caps.is_some() || changed {
             new.cap_ambient = 0;
         }
         let ambient = new.cap_ambient;
@@ -200,10 +217,12 @@ impl Creds {
             ambient
         };
         new.securebits &= !SECBIT_KEEP_CAPS;
+        let new_ids = (new.euid, new.egid);
         let grew = !is(new.uid) && (effective || new.cap_permitted & !ambient != 0);
         Ok(ExecCreds {
             creds: new,
-            secure: set_id || grew,
+            secure: changed || grew || new_ids != (self.uid, self.gid),
+            cleans: file.set_uid.is_some() || file.set_gid.is_some() || gained,
         })
     }
 }
@@ -214,6 +233,8 @@ pub(crate) struct ExecCreds {
     pub creds: Creds,
     /// The program got more than its caller had: `AT_SECURE`.
     pub secure: bool,
+    /// What its caller wished for how it is placed in memory does not count (`PER_CLEAR_ON_SETID`).
+    pub cleans: bool,
 }
 
 /// What an executable file gives its program.
@@ -227,7 +248,17 @@ pub(crate) struct Privileges {
 /// The credentials the current task will have in the program `file`.
 pub(crate) fn exec_creds(cx: &mut Cx<'_, '_>, file: FileId) -> Result<ExecCreds, Errno> {
     let privileges = privileges(cx, file)?;
-    cx.creds().after_exec(&privileges, zero(cx))
+    cx.creds()
+        .after_exec(&privileges, zero(cx), shares_context(cx))
+}
+
+/// Whether tasks of other processes share the caller's root, working directory and umask
+/// (`check_unsafe_exec()`).
+fn shares_context(cx: &Cx<'_, '_>) -> bool {
+    let (tgid, fs) = (cx.task().tgid, cx.task().fs);
+    let own = cx.k.tasks.thread_ids(tgid);
+    let own = own.filter(|&id| cx.k.tasks.get(id).is_some_and(|task| task.fs == fs));
+    cx.k.vfs.fs_context(fs).users() as usize > own.count()
 }
 
 /// User 0 of the caller's user namespace.
@@ -235,32 +266,32 @@ pub(crate) fn zero(cx: &Cx<'_, '_>) -> Option<u32> {
     user::take_uid(cx.k, cx.creds().user_ns, 0).ok()
 }
 
-/// Set-id bits and capabilities of an executable file; none on a mount that does not honour them, nor for users that the user namespace
-/// does not know.
+/// Set-id bits and capabilities of an executable file; none on a mount that does not honour them or belongs
+/// to another mount namespace, no set-id bits for users that the user namespace does not know, or without new
+/// privileges. `EINVAL` for damaged capabilities.
 fn privileges(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Privileges, Errno> {
     let (path, inode) = (file::at(cx.k, id).path, file::inode_of(cx.k, id)?);
     let mount = cx.k.vfs.mounts.at(path.mount);
     let (fs, own) = (mount.fs, cx.creds().user_ns);
     if mount.flags.contains(MountFlags::NOSUID)
+        || mount.ns != Some(cx.task().ns.mount)
         || !cx.k.ns.is_within(own, cx.k.vfs.filesystem_owner(fs))
     {
         return Ok(Privileges::default());
     }
     let attr = inode::attr(cx.k, cx.p, inode)?;
-    if !user::is_mapped(cx.k, own, attr.uid, attr.gid) {
-        return Ok(Privileges::default());
-    }
+    let set_id = !cx.creds().no_new_privs && user::is_mapped(cx.k, own, attr.uid, attr.gid);
     // Without group execution the bit means mandatory locking.
     const SET_GID: u32 = g::S_ISGID | g::S_IXGRP;
     let caps = match inode::get_xattr(cx.k, cx.p, inode, file_caps::NAME) {
-        Ok(value) => FileCaps::parse(&value),
+        Ok(value) => Some(FileCaps::parse(&value).ok_or(Errno::EINVAL)?),
         Err(_) => None,
     };
     let owner = cx.k.vfs.filesystem_owner(fs);
     let caps = caps.filter(|caps| caps.hold_in(cx.k, own, owner));
     Ok(Privileges {
-        set_uid: (attr.mode & g::S_ISUID != 0).then_some(attr.uid),
-        set_gid: (attr.mode & SET_GID == SET_GID).then_some(attr.gid),
+        set_uid: (set_id && attr.mode & g::S_ISUID != 0).then_some(attr.uid),
+        set_gid: (set_id && attr.mode & SET_GID == SET_GID).then_some(attr.gid),
         caps,
     })
 }
@@ -307,7 +338,7 @@ mod tests {
             set_uid: Some(0),
             ..Privileges::default()
         };
-        let new = user(1000).after_exec(&file, Some(0)).unwrap();
+        let new = user(1000).after_exec(&file, Some(0), false).unwrap();
         assert!(new.secure);
         assert_eq!(
             (new.creds.uid, new.creds.euid, new.creds.suid),
@@ -316,7 +347,7 @@ mod tests {
         assert_eq!(new.creds.cap_effective, DEFAULT_CAPS);
         let mut careful = user(1000);
         careful.no_new_privs = true;
-        let same = careful.after_exec(&file, Some(0)).unwrap();
+        let same = careful.after_exec(&file, Some(0), false).unwrap();
         assert_eq!((same.creds, same.secure), (careful, false));
     }
 
@@ -339,7 +370,7 @@ mod tests {
             caps: Some(caps),
             ..Privileges::default()
         };
-        let new = user(1000).after_exec(&file, Some(0)).unwrap();
+        let new = user(1000).after_exec(&file, Some(0), false).unwrap();
         assert_eq!(new.creds.cap_effective, u64::from(bind));
         assert!(new.secure);
         let admin = FileCaps {
@@ -350,7 +381,10 @@ mod tests {
             caps: Some(admin),
             ..Privileges::default()
         };
-        assert_eq!(user(1000).after_exec(&file, Some(0)), Err(Errno::EPERM));
+        assert_eq!(
+            user(1000).after_exec(&file, Some(0), false),
+            Err(Errno::EPERM)
+        );
         assert_eq!(FileCaps::parse(&value[..19]), None);
     }
 }

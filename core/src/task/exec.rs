@@ -3,17 +3,19 @@
 use alloc::vec::Vec;
 
 use super::elf::{Elf, Segment};
-use super::process;
+use super::signal::SIGSEGV;
+use super::{ending, process};
 use crate::abi::raw::{auxvec as at, general as g};
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
 use crate::kernel::{Cx, Stop};
 use crate::machine::{Prot, Regs, SpaceId};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::mm::{map, space, user};
-use crate::ns::user as users;
+use crate::ns::{NsId, USER, user as users};
 use crate::syscall::args::DirFd;
 use crate::syscall::system::ADDR_NO_RANDOMIZE;
-use crate::vfs::{FileId, file};
+use crate::vfs::perm::{self, MAY_READ, Who};
+use crate::vfs::{FileId, file, inode};
 
 /// How often a script may name a script (`BINPRM` recursion in Linux).
 const SCRIPTS_MAX: usize = 5;
@@ -26,7 +28,8 @@ const STRINGS_MIN: u64 = 131_072;
 const STRINGS_MAX: u64 = 6 << 20;
 /// The stack is made so much larger than its contents.
 const STACK_ROOM: u64 = 131_072;
-/// Bits of randomness, in pages, of the stack's top and of `mmap_base`, of a program's place, and of the heap's start.
+/// Bits of randomness, in pages, of the stack's top and of `mmap_base`, of a program's place, and of the
+/// heap's start.
 const STACK_RANDOM: u64 = (1 << 22) - 1;
 const MMAP_RANDOM: u64 = (1 << 28) - 1;
 const BRK_RANDOM: u64 = (1 << 13) - 1;
@@ -36,21 +39,23 @@ const PIE_BASE: u64 = 0x5555_5555_4000;
 /// Files that were opened on the way; given back when it is done.
 struct Opened(Vec<FileId>);
 
-/// Replaces the current task's program by `file`. The caller keeps its reference on it. `name` is the path it was called by.
+/// Replaces the current task's program by `file`. The caller keeps its reference on it. `name` is the path it
+/// was called by, and whether the new program will find the file there.
 ///
 /// # Errors
-/// As execve(2); the old program goes on.
+/// As execve(2); the old program goes on. What is found out only when the old program has been given up ends
+/// the process with SIGSEGV.
 pub(crate) fn execve(
     cx: &mut Cx<'_, '_>,
     file: FileId,
-    name: &[u8],
+    name: (&[u8], bool),
     argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
 ) -> Result<(), Stop> {
     let mut opened = Opened(Vec::new());
     let result = replace(cx, &mut opened, file, name, argv, envp);
     for id in opened.0 {
-        file::put(cx.k, cx.p, id);
+        file::close_exec(cx.k, cx.p, id);
     }
     result
 }
@@ -59,28 +64,25 @@ fn replace(
     cx: &mut Cx<'_, '_>,
     opened: &mut Opened,
     file: FileId,
-    name: &[u8],
+    (name, stays): (&[u8], bool),
     mut argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
 ) -> Result<(), Stop> {
     if argv.is_empty() {
         argv.push(Vec::new());
     }
-    let program = follow_scripts(cx, opened, file, name, &mut argv)?;
+    let program = follow_scripts(cx, opened, file, (name, stays), &mut argv)?;
     let elf = Elf::read(cx.k, cx.p, program)?;
     let interpreter = match &elf.interpreter {
         None => None,
         Some(path) => {
             let id = open(cx, opened, path)?;
-            let elf = Elf::read(cx.k, cx.p, id).map_err(|errno| match errno {
-                // A broken interpreter is reported differently from a broken program.
-                Errno::ENOEXEC => Errno::ELIBBAD,
-                errno => errno,
-            })?;
-            Some((id, elf))
+            Some((id, Elf::read_interpreter(cx.k, cx.p, id)?))
         }
     };
     let creds = super::creds::exec_creds(cx, program)?;
+    let files = core::iter::once(program).chain(interpreter.as_ref().map(|(id, _)| *id));
+    let looks_in = looks_in(cx, files)?;
     let strings = check_strings(cx, &argv, &envp)?;
     let id = space::create(cx.k);
     let plan = Plan {
@@ -93,10 +95,17 @@ fn replace(
         envp: &envp,
         strings,
         secure: creds.secure,
+        fixed: cx.task().personality & ADDR_NO_RANDOMIZE != 0 && !creds.cleans,
         ids: shown_ids(cx, &creds.creds),
     };
-    let built = build(cx, &plan).map_err(Stop::from);
-    let regs = match built.and_then(|regs| process::prepare_exec(cx).map(|()| regs)) {
+    let built = build(cx, &plan);
+    let regs = match built {
+        Ok(regs) => process::prepare_exec(cx).map(|()| regs).inspect_err(|_| {
+            cx.call().alone = true;
+        }),
+        Err(errno) => Err(give_up(cx, errno)),
+    };
+    let regs = match regs {
         Ok(regs) => regs,
         Err(stop) => {
             space::release(cx.k, cx.p, id);
@@ -107,34 +116,62 @@ fn replace(
         .iter()
         .rposition(|&byte| byte == b'/')
         .map_or(name, |at| &name[at + 1..]);
-    let exe = file::get(cx.k, program);
-    process::finish_exec(cx, id, regs, base, exe, creds.creds);
+    let exe = file::get_exec(cx.k, program);
+    process::finish_exec(cx, id, regs, base, exe, creds, looks_in);
     Ok(())
 }
 
+/// What comes of a call that could not be made, or not yet. One that has ended the other threads of its process
+/// cannot fail any more: that ends the process.
+pub(crate) fn stopped(cx: &mut Cx<'_, '_>, stop: Stop) -> Stop {
+    match stop {
+        Stop::Errno(errno) if errno != Errno::LATER && cx.call().alone => give_up(cx, errno),
+        stop => stop,
+    }
+}
+
+/// A program cannot be loaded: in Linux the old one is no longer there by then, so that the process ends.
+/// Before the first program there is none to end.
+fn give_up(cx: &mut Cx<'_, '_>, errno: Errno) -> Stop {
+    if cx.task().fresh {
+        return Stop::Errno(errno);
+    }
+    let tgid = cx.task().tgid;
+    ending::end_group(cx.k, cx.p, tgid, u32::from(SIGSEGV));
+    Stop::Done
+}
+
 fn open(cx: &mut Cx<'_, '_>, opened: &mut Opened, path: &[u8]) -> Result<FileId, Errno> {
+    // No name is the working directory's, which is no program.
+    if path.is_empty() {
+        return Err(Errno::EACCES);
+    }
     let id = file::open_exec(cx, DirFd(g::AT_FDCWD), path, 0)?;
     opened.0.push(id);
     Ok(id)
 }
 
-/// Goes from scripts to the program that runs them, and puts its arguments in front.
+/// Goes from scripts to the program that runs them, and puts its arguments in front. `ENOENT` for a script
+/// that will not be found by its name.
 fn follow_scripts(
     cx: &mut Cx<'_, '_>,
     opened: &mut Opened,
     file: FileId,
-    name: &[u8],
+    (name, stays): (&[u8], bool),
     argv: &mut Vec<Vec<u8>>,
 ) -> Result<FileId, Errno> {
     let mut program = file;
     let mut script = name.to_vec();
     for _ in 0..=SCRIPTS_MAX {
         let mut head = [0; HEAD];
-        let len = file::read_kernel(cx.k, cx.p, program, 0, &mut head)?;
-        let Some(line) = head[..len].strip_prefix(b"#!") else {
+        file::read_kernel(cx.k, cx.p, program, 0, &mut head)?;
+        if !head.starts_with(b"#!") {
             return Ok(program);
-        };
-        let (interpreter, argument) = parse_line(line, len == HEAD)?;
+        }
+        let (interpreter, argument) = parse_line(&head)?;
+        if !stays {
+            return Err(Errno::ENOENT);
+        }
         argv.splice(..1, [script]);
         if let Some(argument) = argument {
             argv.insert(0, argument.to_vec());
@@ -146,26 +183,43 @@ fn follow_scripts(
     Err(Errno::ELOOP)
 }
 
-/// Interpreter and argument of a `#!` line. `ENOEXEC` if there is none, or the interpreter's name is cut off.
-fn parse_line(line: &[u8], cut: bool) -> Result<(&[u8], Option<&[u8]>), Errno> {
-    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
-    let end = line.iter().position(|&byte| byte == b'\n' || byte == 0);
-    let text = &line[..end.unwrap_or(line.len())];
-    let start = text
-        .iter()
-        .position(|byte| !blank(byte))
-        .ok_or(Errno::ENOEXEC)?;
-    let text = &text[start..];
-    let Some(stop) = text.iter().position(blank) else {
-        return if cut && end.is_none() {
-            Err(Errno::ENOEXEC)
-        } else {
-            Ok((text, None))
-        };
+/// Interpreter and argument of a `#!` line in what a file begins with, NULs behind its end. `ENOEXEC` if
+/// there is none, or the interpreter's name may be cut off. It is `load_script()` of Linux, which ends text
+/// without a newline at the last byte.
+fn parse_line(head: &[u8; HEAD]) -> Result<(&[u8], Option<&[u8]>), Errno> {
+    const START: usize = 2;
+    const LAST: usize = HEAD - 1;
+    let blank = |at: &usize| matches!(head[*at], b' ' | b'\t');
+    // The first byte of a range, its end included, that is no blank, or that ends a word.
+    let text = |from: usize, to: usize| (from..=to).find(|at| !blank(at));
+    let end_of_word = |from: usize, to: usize| (from..=to).find(|at| blank(at) || head[*at] == 0);
+    let line = head.iter().position(|byte| matches!(byte, b'\n' | 0));
+    let mut end = match line.filter(|&at| head[at] == b'\n') {
+        Some(end) => end,
+        None => {
+            let first = text(START, LAST).ok_or(Errno::ENOEXEC)?;
+            end_of_word(first, LAST).ok_or(Errno::ENOEXEC)?;
+            LAST
+        }
     };
-    let (interpreter, rest) = text.split_at(stop);
-    let argument = rest.trim_ascii();
-    Ok((interpreter, (!argument.is_empty()).then_some(argument)))
+    while blank(&(end - 1)) {
+        end -= 1;
+    }
+    let name = text(START, end).filter(|&name| name < end);
+    let name = name.ok_or(Errno::ENOEXEC)?;
+    let separator = end_of_word(name, end).filter(|&at| at < end);
+    let argument = match separator {
+        Some(at) if head[at] != 0 => text(at, end),
+        _ => None,
+    };
+    let until_nul = |from: usize, to: usize| {
+        let word = &head[from..to];
+        let nul = word.iter().position(|&byte| byte == 0);
+        &word[..nul.unwrap_or(word.len())]
+    };
+    let interpreter = until_nul(name, separator.unwrap_or(end));
+    let argument = argument.map(|at| until_nul(at, end));
+    Ok((interpreter, argument))
 }
 
 /// Bytes of all strings with their NULs. `E2BIG`.
@@ -186,6 +240,27 @@ fn check_strings(cx: &Cx<'_, '_>, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<
     }
 }
 
+/// Who may look into the memory of a program: the user namespace whose privileges allow it, and whether
+/// others may who could only execute one of these files (`would_dump()`).
+fn looks_in(
+    cx: &mut Cx<'_, '_>,
+    files: impl Iterator<Item = FileId>,
+) -> Result<(NsId, bool), Errno> {
+    let (mut ns, mut readable) = (cx.creds().user_ns, true);
+    for id in files {
+        let inode = file::inode_of(cx.k, id)?;
+        let attr = inode::attr(cx.k, cx.p, inode)?;
+        if perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_READ).is_ok() {
+            continue;
+        }
+        readable = false;
+        while ns != USER && !users::is_mapped(cx.k, ns, attr.uid, attr.gid) {
+            ns = cx.k.ns.owner(ns);
+        }
+    }
+    Ok((ns, readable))
+}
+
 /// All that the new address space is made from.
 struct Plan<'a> {
     id: SpaceId,
@@ -197,6 +272,8 @@ struct Plan<'a> {
     envp: &'a [Vec<u8>],
     strings: u64,
     secure: bool,
+    /// Without randomness (`ADDR_NO_RANDOMIZE`).
+    fixed: bool,
     ids: [u32; 4],
 }
 
@@ -213,8 +290,7 @@ fn shown_ids(cx: &Cx<'_, '_>, creds: &super::Creds) -> [u32; 4] {
 
 /// Fills the new address space; gives the registers to start with.
 fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
-    let fixed = cx.task().personality & ADDR_NO_RANDOMIZE != 0 && !plan.secure;
-    let mut random = |mask: u64| match fixed {
+    let mut random = |mask: u64| match plan.fixed {
         true => 0,
         false => (cx.k.system.rng.next_u64() & mask) * PAGE_SIZE,
     };
@@ -224,28 +300,28 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
         PIE_BASE + random(MMAP_RANDOM),
         PAGE_SIZE + random(BRK_RANDOM),
     );
-    let gap = cx
-        .rlimit(g::RLIMIT_STACK)
-        .clamp(128 << 20, TASK_SIZE / 6 * 5)
-        + STACK_RANDOM * PAGE_SIZE;
+    let stack = match plan.secure {
+        true => cx.rlimit(g::RLIMIT_STACK).min(process::STACK_LIMIT),
+        false => cx.rlimit(g::RLIMIT_STACK),
+    };
+    let gap = stack.clamp(128 << 20, TASK_SIZE / 6 * 5) + STACK_RANDOM * PAGE_SIZE;
     let base = (TASK_SIZE - gap).saturating_sub(mmap_random) & !(PAGE_SIZE - 1);
     cx.k.mm.space_mut(plan.id).layout.mmap_base = base.max(MMAP_MIN_ADDR);
 
-    let (low, high) = plan.elf.span();
-    let shift = match (plan.elf.relocatable, plan.interpreter) {
-        (false, _) => 0,
-        // A program that can be anywhere; an interpreter run by itself is placed like a mapping.
-        (true, Some(_)) => (pie & !(plan.elf.align.min(1 << 30) - 1)).wrapping_sub(low),
-        (true, None) => (pie & !(plan.elf.align.min(1 << 30) - 1)).wrapping_sub(low),
-    };
-    if !plan.elf.relocatable && low < MMAP_MIN_ADDR {
-        return Err(Errno::EPERM);
+    let (low, high) = plan.elf.span().ok_or(Errno::EINVAL)?;
+    // Of the program addresses are looked at also before it gets its place.
+    if plan.elf.segments.iter().any(|part| part.vaddr >= TASK_SIZE) {
+        return Err(Errno::EINVAL);
     }
+    let shift = match plan.elf.relocatable {
+        false => 0,
+        true => (pie & !(plan.elf.align.min(1 << 30) - 1)).wrapping_sub(low),
+    };
     load(cx, plan.id, plan.program, plan.elf, shift)?;
     let mut entry = plan.elf.entry.wrapping_add(shift);
     let mut interpreter_base = 0;
     if let Some((id, elf)) = plan.interpreter {
-        let (first, last) = elf.span();
+        let (first, last) = elf.span().ok_or(Errno::EINVAL)?;
         let shift = match elf.relocatable {
             true => {
                 cx.k.mm
@@ -258,6 +334,9 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
         load(cx, plan.id, *id, elf, shift)?;
         entry = elf.entry.wrapping_add(shift);
         interpreter_base = shift;
+    }
+    if entry >= TASK_SIZE {
+        return Err(Errno::EINVAL);
     }
     let brk = high.wrapping_add(shift) + heap;
     let layout = &mut cx.k.mm.space_mut(plan.id).layout;
@@ -305,8 +384,8 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
     })
 }
 
-/// The features that every x86-64 processor has, as CPUID leaf 1 gives them in EDX: FPU, TSC, MSR, PAE, CX8, CMOV, MMX, FXSR, SSE, SSE2.
-/// Programs that want more ask the processor.
+/// The features that every x86-64 processor has, as CPUID leaf 1 gives them in EDX: FPU, TSC, MSR, PAE, CX8,
+/// CMOV, MMX, FXSR, SSE, SSE2. Programs that want more ask the processor.
 const HWCAP: u64 =
     1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 15 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
 
@@ -326,7 +405,7 @@ fn min_signal_stack(cx: &Cx<'_, '_>) -> u64 {
     (cx.p.xstate.size() as u64 + REST).next_multiple_of(64)
 }
 
-/// Maps all segments of a file.
+/// Maps all segments of a file. A file that is no program in the end is found out here.
 fn load(
     cx: &mut Cx<'_, '_>,
     id: SpaceId,
@@ -334,12 +413,22 @@ fn load(
     elf: &Elf,
     shift: u64,
 ) -> Result<(), Errno> {
+    if !elf.is_program {
+        return Err(Errno::EINVAL);
+    }
     for part in &elf.segments {
-        load_segment(cx, id, file, part, part.vaddr.wrapping_add(shift))?;
+        let place = part.vaddr.wrapping_add(shift);
+        let end = place.checked_add(part.memsz);
+        if part.filesz > part.memsz || place >= TASK_SIZE || end.is_none_or(|end| end > TASK_SIZE) {
+            return Err(Errno::EINVAL);
+        }
+        load_segment(cx, id, file, part, place)?;
     }
     Ok(())
 }
 
+/// Maps one segment whose place has been checked: a part of the file, then zeros. These can be written in any
+/// case.
 fn load_segment(
     cx: &mut Cx<'_, '_>,
     id: SpaceId,
@@ -349,60 +438,53 @@ fn load_segment(
 ) -> Result<(), Errno> {
     let page = |addr: u64| addr & !(PAGE_SIZE - 1);
     let start = page(vaddr);
-    let end =
-        map::page_up(vaddr.checked_add(part.memsz).ok_or(Errno::ENOMEM)?).ok_or(Errno::ENOMEM)?;
-    if end > TASK_SIZE || start < MMAP_MIN_ADDR {
-        return Err(Errno::ENOMEM);
+    let end = map::page_up(vaddr + part.memsz).filter(|&end| end <= TASK_SIZE);
+    let end = end.ok_or(Errno::ENOMEM)?;
+    if end == start {
+        return Ok(());
     }
-    let area = Vma::private(end, part.prot, Behind::Anonymous(Name::None));
+    if start < MMAP_MIN_ADDR {
+        return Err(Errno::EPERM);
+    }
     // Segments may overlap in a page; the later one wins, as in Linux.
     map::unmap(cx.k, cx.p, id, start, end)?;
+    let area = Vma::private(end, part.prot, Behind::Anonymous(Name::None));
     let file_end = vaddr + part.filesz;
-    let mapped_end = if part.filesz == 0 {
-        start
-    } else {
-        map::page_up(file_end).ok_or(Errno::ENOMEM)?
-    };
+    let mut mapped_end = start;
     if part.filesz > 0 {
+        mapped_end = map::page_up(file_end).ok_or(Errno::ENOMEM)?;
+        let offset = part.offset.wrapping_sub(vaddr % PAGE_SIZE);
+        let fits = offset
+            .checked_add(mapped_end - start)
+            .is_some_and(|end| end <= i64::MAX as u64);
+        if !offset.is_multiple_of(PAGE_SIZE) || !fits {
+            return Err(Errno::EINVAL);
+        }
         file::get(cx.k, file);
-        let behind = Behind::File {
-            file,
-            offset: page(part.offset),
+        let behind = Behind::File { file, offset };
+        let area = Vma {
+            end: mapped_end,
+            behind,
+            ..area
         };
-        map::insert(
-            cx.k,
-            cx.p,
-            id,
-            start,
-            Vma {
-                end: mapped_end,
-                behind,
-                ..area
-            },
-        );
+        map::insert(cx.k, cx.p, id, start, area);
     }
     if mapped_end < end {
-        map::insert(cx.k, cx.p, id, mapped_end, area);
+        let executable = part.prot & Prot::EXEC;
+        let prot = Prot::READ | Prot::WRITE | executable;
+        map::insert(cx.k, cx.p, id, mapped_end, Vma { prot, ..area });
     }
-    if part.memsz > part.filesz
-        && part.filesz > 0
-        && file_end < mapped_end
-        && part.prot.contains(Prot::WRITE)
-    {
+    let zeroed = part.memsz > part.filesz && part.filesz > 0 && file_end < mapped_end;
+    if zeroed && part.prot.contains(Prot::WRITE) {
         let zeros = [0; PAGE_SIZE as usize];
-        user::write_in(
-            cx.k,
-            cx.p,
-            id,
-            file_end,
-            &zeros[..(mapped_end - file_end) as usize],
-        )
-        .map_err(|_| Errno::EFAULT)?;
+        let zeros = &zeros[..(mapped_end - file_end) as usize];
+        user::write_in(cx.k, cx.p, id, file_end, zeros).map_err(|_| Errno::EFAULT)?;
     }
     Ok(())
 }
 
-/// Makes the stack with strings, pointers and auxiliary vector (System V ABI, "initial process stack"); gives the stack pointer.
+/// Makes the stack with strings, pointers and auxiliary vector (System V ABI, "initial process stack"); gives
+/// the stack pointer.
 fn build_stack(
     cx: &mut Cx<'_, '_>,
     plan: &Plan<'_>,
@@ -492,18 +574,57 @@ fn build_stack(
 mod tests {
     use super::*;
 
+    /// What a file begins with, and NULs.
+    fn head(text: &[u8]) -> [u8; HEAD] {
+        let mut head = [0; HEAD];
+        let len = text.len().min(HEAD);
+        head[..len].copy_from_slice(&text[..len]);
+        head
+    }
+
     #[test]
     fn script_lines_are_cut_as_linux_cuts_them() {
-        assert_eq!(parse_line(b"/bin/sh\n", false), Ok((&b"/bin/sh"[..], None)));
-        assert_eq!(
-            parse_line(b" \t/bin/sh -e x \nrest", false),
-            Ok((&b"/bin/sh"[..], Some(&b"-e x"[..])))
-        );
-        assert_eq!(
-            parse_line(b"/usr/bin/env python3", false),
-            Ok((&b"/usr/bin/env"[..], Some(&b"python3"[..])))
-        );
-        assert_eq!(parse_line(b"  \n", false), Err(Errno::ENOEXEC));
-        assert_eq!(parse_line(b"/cut/off", true), Err(Errno::ENOEXEC));
+        let sh = &b"/bin/sh"[..];
+        for (text, name, argument) in [
+            (&b"#!/bin/sh\n"[..], sh, None),
+            (b"#!/bin/sh", sh, None),
+            (b"#! \t/bin/sh -e x \nrest", sh, Some(&b"-e x"[..])),
+            (b"#!/usr/bin/env python3", b"/usr/bin/env", Some(b"python3")),
+            (b"#!/bin/sh\0x y\n", sh, None),
+            (b"#!/bin/sh a\0b\n", sh, Some(b"a")),
+            (b"#!", b"", None),
+            (b"#!\0/bin/sh\n", b"", None),
+            (b"#!/bin/sh\r\n", b"/bin/sh\r", None),
+        ] {
+            assert_eq!(parse_line(&head(text)), Ok((name, argument)), "{text:?}");
+        }
+        for text in [
+            &b"#!\n"[..],
+            b"#!  \n",
+            &[&b"#!"[..], &[b'a'; 300]].concat(),
+        ] {
+            assert_eq!(parse_line(&head(text)), Err(Errno::ENOEXEC), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_and_arguments_end_where_the_head_of_a_script_ends() {
+        for len in 240..270 {
+            let mut text = b"#!".to_vec();
+            text.resize(len, b'/');
+            text.push(b'\n');
+            let whole = (len < HEAD).then(|| (&text[2..len], None));
+            assert_eq!(
+                parse_line(&head(&text)),
+                whole.ok_or(Errno::ENOEXEC),
+                "{len}"
+            );
+            let mut text = b"#!x ".to_vec();
+            text.resize(len, b'a');
+            text.push(b'\n');
+            let shown = len.min(HEAD - 1) - 4;
+            let wanted = (&b"x"[..], Some(&text[4..4 + shown]));
+            assert_eq!(parse_line(&head(&text)), Ok(wanted), "{len}");
+        }
     }
 }

@@ -1,6 +1,8 @@
-//! Capabilities of files: the attribute `security.capability` (capabilities(7), "File capability extended attribute versioning").
+//! Capabilities of files: the attribute `security.capability` (capabilities(7), "File capability extended
+//! attribute versioning").
 //!
-//! Revision 3 names the user whose namespaces it holds in; revisions 1 and 2 hold where the file system's own user namespace does.
+//! Revision 3 names the user whose namespaces it holds in; revisions 1 and 2 hold where the file system's own
+//! user namespace does.
 
 use alloc::vec::Vec;
 
@@ -29,7 +31,8 @@ fn word(value: &[u8], index: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// The revision, and the user that it holds for. `EINVAL` for other lengths and revisions than programs may write.
+/// The revision, and the user that it holds for. `EINVAL` for other lengths and revisions than programs may
+/// write.
 fn header(value: &[u8]) -> Result<(u32, u32), Errno> {
     let magic = word(value, 0).ok_or(Errno::EINVAL)?;
     match (magic & g::VFS_CAP_REVISION_MASK, value.len()) {
@@ -104,8 +107,8 @@ pub(crate) fn check(value: &[u8]) -> Result<(), Errno> {
     header(value).map(|_| ())
 }
 
-/// What is stored when a program writes a value to a file system of the user namespace `owner`: for those who do not rule that one,
-/// capabilities hold for their own namespace alone (`cap_convert_nscap()`). `EINVAL`.
+/// What is stored when a program writes a value to a file system of the user namespace `owner`: for those who
+/// do not rule that one, capabilities hold for their own namespace alone (`cap_convert_nscap()`). `EINVAL`.
 pub(crate) fn stored(
     k: &Kernel,
     creds: &Creds,
@@ -124,8 +127,8 @@ pub(crate) fn stored(
     Ok(with_root(value, Some(shown.ok_or(Errno::EINVAL)?)))
 }
 
-/// What a program in a user namespace reads (`cap_inode_getsecurity()`). `EINVAL` for what is damaged, `EOVERFLOW` for what belongs to
-/// other namespaces.
+/// What a program in a user namespace reads (`cap_inode_getsecurity()`). `EINVAL` for what is damaged,
+/// `EOVERFLOW` for what belongs to other namespaces.
 pub(crate) fn shown(k: &Kernel, ns: NsId, owner: NsId, value: &[u8]) -> Result<Vec<u8>, Errno> {
     let (_, root) = header(value)?;
     let root = user::take_uid(k, owner, root).map_err(|_| Errno::EOVERFLOW)?;

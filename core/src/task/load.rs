@@ -1,4 +1,5 @@
-//! The load average: an exponentially damped mean of how many threads run, over 1, 5 and 15 minutes (proc(5), `/proc/loadavg`).
+//! The load average: an exponentially damped mean of how many threads run, over 1, 5 and 15 minutes (proc(5),
+//! `/proc/loadavg`).
 
 use crate::Kernel;
 
@@ -6,7 +7,8 @@ use crate::Kernel;
 const PERIOD: u64 = 5_000_000_000;
 /// Fraction bits of an average (`FSHIFT`).
 const SHIFT: u32 = 11;
-/// What stays of an average over a period, as fractions: `exp(-5s/1min)` and so on (`EXP_1`, `EXP_5`, `EXP_15`).
+/// What stays of an average over a period, as fractions: `exp(-5s/1min)` and so on (`EXP_1`, `EXP_5`,
+/// `EXP_15`).
 const DECAY: [u64; 3] = [1884, 2014, 2037];
 /// Periods behind which nothing is left of an average.
 const PERIODS_MAX: u64 = 4096;
@@ -59,7 +61,7 @@ pub(crate) fn sample(k: &mut Kernel) {
     if due == 0 {
         return;
     }
-    let running = k.tasks.iter().filter(|task| task.running).count() as u64;
+    let running = u64::from(super::cputime::running(k));
     for _ in 0..due.min(PERIODS_MAX) {
         k.system.load.period(running);
     }

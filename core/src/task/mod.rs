@@ -1,25 +1,33 @@
 //! Tasks, thread groups, credentials, signals, programs.
 //!
-//! A [`Task`] is one guest thread; a [`Process`] is a thread group. Tasks name what they share with others by id: the address space, the
-//! descriptor table, the file system context, the signal handlers. An ended thread is gone at once, except the leader of a group: its
-//! task stays, marked `exited`, until the group has been waited for.
+//! A [`Task`] is one guest thread; a [`Process`] is a thread group. Tasks name what they share with others by
+//! id: the address space, the descriptor table, the file system context, the signal handlers. An ended thread
+//! is gone at once, except the leader of a group: its task stays, marked `exited`, until the group has been
+//! waited for.
 
 pub(crate) mod boot;
 pub(crate) mod check;
+mod children;
 pub(crate) mod clone;
 pub(crate) mod cputime;
 pub(crate) mod creds;
 mod elf;
+pub(crate) mod ending;
 pub(crate) mod exec;
 pub(crate) mod file_caps;
+pub(crate) mod groups;
+mod index;
+mod init;
 pub(crate) mod io;
 pub(crate) mod load;
+pub(crate) mod orphans;
 pub(crate) mod posix_timer;
 pub(crate) mod process;
 pub(crate) mod sched;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod timer;
+pub(crate) mod usage;
 pub(crate) mod wait;
 
 use alloc::boxed::Box;
@@ -60,6 +68,8 @@ pub(crate) struct Task {
     pub files: FdTableId,
     pub fs: FsContextId,
     pub creds: Creds,
+    /// Number of the change that gave it these credentials; threads that were made with them have the same.
+    pub committed: u64,
     /// Namespaces it is in.
     pub ns: crate::ns::Set,
     /// `comm` of prctl(2), without the NUL.
@@ -78,6 +88,8 @@ pub(crate) struct Task {
     pub stopped: bool,
     /// Ended; only its status is left. Its space, files and file system context are no longer its own.
     pub exited: bool,
+    /// It has begun to end, with this status.
+    pub ending: Option<u32>,
     /// The host does not know it yet: its first resume is a start.
     pub fresh: bool,
     /// The system call it is in.
@@ -105,16 +117,21 @@ pub(crate) struct Task {
     pub death_signal: u8,
     /// Where its memory should come from (set_mempolicy(2)).
     pub policy: crate::mm::vma::Policy,
-    /// How late its timers may be, in nanoseconds, and what 0 sets that to (`PR_SET_TIMERSLACK`). Kept and shown: timers are exact.
+    /// How late its timers may be, in nanoseconds, and what 0 sets that to (`PR_SET_TIMERSLACK`). Kept and
+    /// shown: timers are exact.
     pub timer_slack: u64,
     pub default_timer_slack: u64,
     pub seccomp: seccomp::Seccomp,
     /// `PR_MCE_KILL_` policy.
     pub mce_kill: u8,
-    /// Nanoseconds that the host ran it, until the last trap.
-    pub cpu_time: u64,
+    /// How long it ran, until the last trap.
+    pub cpu_time: cputime::CpuTime,
     /// `CLOCK_MONOTONIC` time of the last resume.
     pub resumed: u64,
+    /// Nanoseconds of the run since then that are the kernel's.
+    pub crossing: u64,
+    /// Page faults of it that were resolved.
+    pub faults: u64,
     /// What it read and wrote.
     pub io: io::Io,
     /// How often it waited.
@@ -129,12 +146,20 @@ pub(crate) struct Tasks {
     tasks: BTreeMap<ThreadId, Task>,
     groups: BTreeMap<u32, Process>,
     by_tid: BTreeMap<u32, ThreadId>,
+    index: index::Index,
     sighands: BTreeMap<SighandId, Sighand>,
+    endings: ending::Endings,
     /// Every armed timer by its expiry.
     timers: BTreeSet<(u64, timer::TimerKey)>,
     /// Clocks of processor time with timers on them.
     cpu_timers: BTreeMap<cputime::CpuClock, cputime::CpuTimers>,
     filters: seccomp::Filters,
+    /// Who pays for signals that wait, and for timers.
+    paid: signal::Paid,
+    /// The supplementary groups of all tasks.
+    group_lists: groups::Held,
+    /// Number of the last change of credentials.
+    commits: u64,
     next_thread: u32,
     next_sighand: u32,
     last_tid: u32,
@@ -156,10 +181,15 @@ impl Tasks {
             tasks: BTreeMap::new(),
             groups: BTreeMap::new(),
             by_tid: BTreeMap::new(),
+            index: index::Index::default(),
             sighands: BTreeMap::new(),
+            endings: ending::Endings::default(),
             timers: BTreeSet::new(),
             cpu_timers: BTreeMap::new(),
             filters: seccomp::Filters::default(),
+            paid: signal::Paid::default(),
+            group_lists: groups::Held::default(),
+            commits: 0,
             next_thread: 0,
             next_sighand: 0,
             last_tid: 0,
@@ -194,6 +224,16 @@ impl Tasks {
         self.groups.contains_key(&tgid)
     }
 
+    /// How many processes there are, zombies included.
+    pub(crate) fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The numbers of the processes from one on, ascending, zombies included.
+    pub(crate) fn groups_from(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
+        self.groups.range(first..).map(|(&tgid, _)| tgid)
+    }
+
     /// The numbers of all processes, ascending, zombies included.
     pub(crate) fn groups(&self) -> impl Iterator<Item = u32> + '_ {
         self.groups.keys().copied()
@@ -204,6 +244,15 @@ impl Tasks {
         self.group(tgid)
             .into_iter()
             .flat_map(|group| group.threads.keys().copied())
+    }
+
+    /// Number of threads of a group, with a leader that has ended and waits for the others or to be waited
+    /// for.
+    pub(crate) fn thread_count(&self, tgid: u32) -> usize {
+        let Some(group) = self.group(tgid) else {
+            return 0;
+        };
+        group.threads.len() + usize::from(!group.threads.contains_key(&tgid))
     }
 
     /// The threads of a group that have not ended, by thread number.
@@ -221,6 +270,18 @@ impl Tasks {
     /// The thread number given out last.
     pub(crate) fn last_tid(&self) -> u32 {
         self.last_tid
+    }
+
+    /// What the kernel holds for tasks, by kind, in bytes.
+    pub(crate) fn held(&self) -> [(&'static str, u64); 4] {
+        /// A task with its kernel stack on the host, as Linux has it.
+        const TASK_COST: u64 = 16 << 10;
+        [
+            ("tasks", self.tasks.len() as u64 * TASK_COST),
+            ("supplementary groups", self.group_lists.bytes()),
+            ("waiting signals and timers", self.paid.held()),
+            ("seccomp filters", self.filters.held()),
+        ]
     }
 
     /// Number of tasks, zombies included.
@@ -255,8 +316,32 @@ impl Tasks {
 
     /// Adds a task under a new thread; the caller adds it to its group.
     fn insert(&mut self, task: Task) {
+        self.group_lists.add(&task.creds.groups);
         self.by_tid.insert(task.tid, task.id);
+        self.index.add_task(&task);
         self.tasks.insert(task.id, task);
+    }
+
+    /// Takes a task away.
+    fn remove(&mut self, id: ThreadId) {
+        if let Some(task) = self.tasks.remove(&id) {
+            self.index.remove_task(&task);
+            self.group_lists.remove(&task.creds.groups);
+        }
+    }
+
+    /// The credentials of a task have been replaced by equal ones (`commit_creds()`).
+    pub(crate) fn renew(&mut self, id: ThreadId) {
+        let number = self.next_commit();
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.committed = number;
+        }
+    }
+
+    /// The number of a change of credentials.
+    pub(crate) fn next_commit(&mut self) -> u64 {
+        self.commits += 1;
+        self.commits
     }
 
     fn new_thread(&mut self) -> ThreadId {
@@ -278,12 +363,7 @@ impl Tasks {
                 self.wrapped = true;
             }
             let tid = self.last_tid;
-            let taken = self.wrapped
-                && (self.by_tid.contains_key(&tid)
-                    || self
-                        .groups
-                        .values()
-                        .any(|group| group.pgid == tid || group.sid == tid));
+            let taken = self.wrapped && (self.by_tid.contains_key(&tid) || self.names_group(tid));
             if !taken {
                 return Ok(tid);
             }

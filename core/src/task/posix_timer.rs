@@ -1,7 +1,10 @@
 //! The timers of timer_create(2).
 //!
-//! A timer whose signal waits to be delivered is not armed: delivery arms it again and counts what it missed meanwhile as overruns
-//! (timer_getoverrun(2)). The signal carries its timer's number in a field of `siginfo_t` that programs do not see.
+//! A timer whose signal waits to be delivered is not armed: delivery arms it again and counts what it missed
+//! meanwhile as overruns (timer_getoverrun(2)). The signal carries its timer's number in a field of
+//! `siginfo_t` that programs do not see.
+
+use smallvec::SmallVec;
 
 use super::cputime::{self, CpuClock, CpuTimer};
 use super::signal::{self, SigInfo};
@@ -11,8 +14,6 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
 
-/// Most timers of one process, whatever `RLIMIT_SIGPENDING` says.
-const TIMERS_MAX: usize = 1 << 15;
 /// Most overruns that are told (`DELAYTIMER_MAX`).
 const OVERRUNS_MAX: u64 = i32::MAX as u64;
 /// The field of [`SigInfo`] that says which timer sent it: its number plus one.
@@ -46,6 +47,8 @@ pub(crate) struct PosixTimer {
     /// Expiries since the last signal was delivered, beyond the one it stands for; and those before.
     overruns: u64,
     told: u64,
+    /// The user who pays for it.
+    user: u32,
 }
 
 impl PosixTimer {
@@ -67,7 +70,13 @@ impl PosixTimer {
             queued: false,
             overruns: 0,
             told: 0,
+            user: 0,
         }
+    }
+
+    /// Who pays for it; for invariant checks.
+    pub(super) fn user(&self) -> u32 {
+        self.user
     }
 
     /// What it is armed for.
@@ -103,23 +112,27 @@ fn timer(k: &mut Kernel, tgid: u32, id: u32) -> Option<&mut PosixTimer> {
     k.tasks.group_mut(tgid)?.timers.get_mut(&id)
 }
 
-/// A number for a new timer of the current process. `EAGAIN` if it has too many.
+/// A number for a new timer of the current process. `EAGAIN` if its user has too many: they count with the
+/// signals that wait (`RLIMIT_SIGPENDING`).
 pub(crate) fn create(
     cx: &mut Cx<'_, '_>,
     timer: impl FnOnce(u32) -> PosixTimer,
 ) -> Result<u32, Errno> {
-    let limit = cx.rlimit(g::RLIMIT_SIGPENDING).min(TIMERS_MAX as u64);
-    let group = cx.group_mut();
-    if group.timers.len() as u64 >= limit {
+    let tgid = cx.task().tgid;
+    let user = signal::user(cx.k, tgid);
+    if cx.k.tasks.paid.of(user) >= signal::limit(cx.k, tgid) {
         return Err(Errno::EAGAIN);
     }
+    cx.k.tasks.paid.add(user);
+    let group = cx.group_mut();
     let mut id = group.next_timer;
     // There are fewer timers than numbers.
     while group.timers.contains_key(&id) {
         id = (id + 1) & i32::MAX as u32;
     }
     group.next_timer = (id + 1) & i32::MAX as u32;
-    group.timers.insert(id, timer(id));
+    let timer = PosixTimer { user, ..timer(id) };
+    group.timers.insert(id, timer);
     Ok(id)
 }
 
@@ -127,31 +140,61 @@ pub(crate) fn create(
 pub(crate) fn delete(cx: &mut Cx<'_, '_>, id: u32) -> Result<(), Errno> {
     let tgid = cx.task().tgid;
     stop(cx.k, tgid, id).ok_or(Errno::EINVAL)?;
-    cx.group_mut().timers.remove(&id);
+    forget(cx.k, tgid, id);
     Ok(())
+}
+
+fn forget(k: &mut Kernel, tgid: u32, id: u32) {
+    let timer = k
+        .tasks
+        .group_mut(tgid)
+        .and_then(|group| group.timers.remove(&id));
+    if let Some(timer) = timer {
+        k.tasks.paid.remove(timer.user);
+    }
 }
 
 /// Takes all timers of a process away: it ends or executes a program.
 pub(crate) fn delete_all(k: &mut Kernel, tgid: u32) {
-    while let Some(&id) = k
-        .tasks
-        .group(tgid)
-        .and_then(|group| group.timers.keys().next())
-    {
-        stop(k, tgid, id);
-        if let Some(group) = k.tasks.group_mut(tgid) {
-            group.timers.remove(&id);
-        }
+    while delete_some(k, tgid) {}
+}
+
+/// Takes some of all timers of a process away, and all their signals. `false` if there are none.
+pub(super) fn delete_some(k: &mut Kernel, tgid: u32) -> bool {
+    const AT_ONCE: usize = 64;
+    let Some(group) = k.tasks.group(tgid) else {
+        return false;
+    };
+    let some = group.timers.iter().take(AT_ONCE);
+    let waits = some.clone().any(|(_, timer)| timer.queued);
+    let ids: SmallVec<[u32; AT_ONCE]> = some.map(|(&id, _)| id).collect();
+    if waits {
+        // The others go too.
+        k.steps.spend(group.pending.len() as u64 / 16);
+        signal::take_back(k, tgid, u64::MAX, signal::is_timers);
     }
+    for &id in &ids {
+        k.steps.spend(4);
+        if let Some(timer) = timer(k, tgid, id) {
+            timer.queued = false;
+        }
+        stop(k, tgid, id);
+        forget(k, tgid, id);
+    }
+    !ids.is_empty()
 }
 
 /// Disarms a timer and takes its signal back.
 fn stop(k: &mut Kernel, tgid: u32, id: u32) -> Option<()> {
     let timer = timer(k, tgid, id)?;
-    let (armed, cpu) = (timer.armed(), timer.cpu);
+    let (armed, cpu, signo) = (
+        timer.armed(),
+        timer.cpu,
+        timer.signal.clamp(1, signal::SIGNALS),
+    );
     timer.at = None;
     if core::mem::take(&mut timer.queued) {
-        signal::take_back(k, tgid, |info| is_from(info, id));
+        signal::take_back(k, tgid, signal::bit(signo), |info| is_from(info, id));
     }
     arm(k, tgid, id, cpu, armed, None);
     Some(())
@@ -175,7 +218,8 @@ pub(crate) fn get(cx: &mut Cx<'_, '_>, id: u32) -> Result<(u64, u64), Errno> {
     Ok((left, timer.interval))
 }
 
-/// Sets when a timer of the current process expires, or disarms it; gives what it was before (timer_settime(2)). `EINVAL`.
+/// Sets when a timer of the current process expires, or disarms it; gives what it was before
+/// (timer_settime(2)). `EINVAL`.
 pub(crate) fn set(
     cx: &mut Cx<'_, '_>,
     id: u32,
@@ -226,7 +270,7 @@ pub(super) fn expire(k: &mut Kernel, tgid: u32, id: u32) {
                 signal::send_thread(k, thread, info);
             }
         }
-        _ => signal::send_process(k, tgid, info),
+        _ => signal::send_running(k, tgid, info),
     }
     // Ignored, or one such signal waits already: it goes on without.
     if !signal::is_queued(k, tgid, |info| is_from(info, id)) {

@@ -28,8 +28,8 @@ impl Scheduling {
         }
     }
 
-    /// The processor that the thread with this number is told to run on: one of those it may run on. The host knows where it really
-    /// runs, and for how long.
+    /// The processor that the thread with this number is told to run on: one of those it may run on. The host
+    /// knows where it really runs, and for how long.
     pub(crate) fn cpu(self, tid: u32) -> u32 {
         let mut rest = self.affinity;
         for _ in 0..tid % self.affinity.count_ones().max(1) {

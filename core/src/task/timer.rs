@@ -9,7 +9,8 @@ use crate::abi::raw::general as g;
 use crate::kernel::Cx;
 use crate::vfs::{FileId, timerfd};
 
-/// An interval timer of a process: `ITIMER_REAL` in nanoseconds of `CLOCK_MONOTONIC`, the others in those that the process has run.
+/// An interval timer of a process: `ITIMER_REAL` in nanoseconds of `CLOCK_MONOTONIC`, the others in those
+/// that the process has run.
 #[derive(Clone, Copy, Debug, Default, Hash)]
 pub(crate) struct Timer {
     /// When it expires next; `None` if it is not armed.
@@ -36,13 +37,14 @@ pub(crate) fn next(k: &Kernel) -> Option<u64> {
     k.tasks.timers.first().map(|&(at, _)| at)
 }
 
-/// Lets the timers expire whose time has come.
+/// Lets the timers expire whose time has come, as long as steps are left.
 pub(crate) fn expire(k: &mut Kernel) {
     let now = k.system.now.mono;
-    while let Some(&(at, key)) = k.tasks.timers.first() {
-        if at > now {
-            break;
-        }
+    while let Some(&(at, key)) = k.tasks.timers.first()
+        && at <= now
+        && k.steps.may_begin()
+    {
+        k.steps.spend(8);
         k.tasks.timers.pop_first();
         match key {
             TimerKey::Real(tgid) => expire_real(k, tgid, at),
@@ -63,8 +65,9 @@ pub(crate) fn arm(k: &mut Kernel, key: TimerKey, before: Option<u64>, at: Option
     }
 }
 
-/// Nanoseconds that lie at least between two expiries which nobody asked for: of a timer that tells nobody, whose signal is ignored, or
-/// waits already. Otherwise a short interval would keep the kernel busy with nothing else (Linux puts a tick between them too).
+/// Nanoseconds that lie at least between two expiries which nobody asked for: of a timer that tells nobody,
+/// whose signal is ignored, or waits already. Otherwise a short interval would keep the kernel busy with
+/// nothing else (Linux puts a tick between them too).
 pub(crate) const UNSEEN_MIN: u64 = 1_000_000;
 /// The same for `ITIMER_REAL`, whose signal may be looked at meanwhile.
 const REAL_MIN: u64 = 100_000;
@@ -111,7 +114,7 @@ pub(crate) fn get(cx: &mut Cx<'_, '_>, which: i32) -> Result<(u64, u64), Errno> 
                 CpuTimer::Virtual => group.virtual_timer,
                 _ => group.profile_timer,
             };
-            (timer, cputime::of_process(cx.k, group.tgid))
+            (timer, cputime::read(cx.k, which.clock(group.tgid)))
         }
     };
     // A timer that is armed never shows zero.
@@ -119,8 +122,8 @@ pub(crate) fn get(cx: &mut Cx<'_, '_>, which: i32) -> Result<(u64, u64), Errno> 
     Ok((left, timer.interval))
 }
 
-/// Arms a timer of the current process to expire in `value` nanoseconds and every `interval` after, or disarms it if `value` is 0 (setitimer(2)).
-/// Returns what [`get`] gave before. `EINVAL`.
+/// Arms a timer of the current process to expire in `value` nanoseconds and every `interval` after, or
+/// disarms it if `value` is 0 (setitimer(2)). Returns what [`get`] gave before. `EINVAL`.
 pub(crate) fn set(
     cx: &mut Cx<'_, '_>,
     which: i32,
@@ -154,6 +157,7 @@ pub(super) fn disarm(k: &mut Kernel, tgid: u32) {
     arm_real(k, tgid, None);
     posix_timer::delete_all(k, tgid);
     cputime::forget(k, CpuClock::Process(tgid));
+    cputime::forget(k, CpuClock::User(tgid));
     if let Some(group) = k.tasks.group_mut(tgid) {
         (group.virtual_timer, group.profile_timer) = (Timer::default(), Timer::default());
         group.limit_at = None;

@@ -1,8 +1,8 @@
 //! Waiting for children (wait(2)).
 
-use super::cputime;
 use super::process::Report;
 use super::signal::SIGCHLD;
+use super::usage::{self, Usage};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Stop, Wait, WaitKey};
@@ -26,8 +26,8 @@ pub(crate) struct Waited {
     pub code: u32,
     /// Status as wait4(2) encodes it.
     pub status: u32,
-    /// Nanoseconds the child and those it waited for have run.
-    pub cpu_time: u64,
+    /// What the child and those it waited for have used.
+    pub usage: Usage,
 }
 
 impl Waited {
@@ -41,19 +41,18 @@ impl Waited {
     }
 }
 
-/// Waits until a child changes its state as `options` (`WEXITED`, `WSTOPPED`, `WCONTINUED`, `WNOHANG`, `WNOWAIT`, `__WALL`, `__WCLONE`,
-/// `__WNOTHREAD`) ask. `None` with `WNOHANG`; `ECHILD` if there is no such child.
+/// Waits until a child changes its state as `options` (`WEXITED`, `WSTOPPED`, `WCONTINUED`, `WNOHANG`,
+/// `WNOWAIT`, `__WALL`, `__WCLONE`, `__WNOTHREAD`) ask. `None` with `WNOHANG`; `ECHILD` if there is no such
+/// child.
 pub(crate) fn wait(
     cx: &mut Cx<'_, '_>,
     which: Children,
     options: u32,
 ) -> Result<Option<Waited>, Stop> {
     let tgid = cx.task().tgid;
-    let mut some = false;
-    let mut found = None;
-    for &child in &cx.group().children {
+    let eligible = |child: u32| {
         let Some(group) = cx.k.tasks.group(child) else {
-            continue;
+            return false;
         };
         let chosen = match which {
             Children::All => true,
@@ -63,34 +62,32 @@ pub(crate) fn wait(
         let of_clone = group.exit_signal != SIGCHLD;
         let kind = options & g::__WALL != 0 || of_clone == (options & g::__WCLONE != 0);
         let own = options & g::__WNOTHREAD == 0 || group.parent_thread == Some(cx.thread);
-        if !chosen || !kind || !own {
-            continue;
-        }
-        some = true;
-        let change = if group.zombie {
-            let status = group.status();
-            let code = match status & 0x7f {
-                0 => g::CLD_EXITED,
-                _ => g::CLD_KILLED,
-            };
-            (options & g::WEXITED != 0).then_some((code, status))
-        } else {
-            match group.report {
-                Some(Report::Stopped(signal)) if options & g::WSTOPPED != 0 => {
-                    Some((g::CLD_STOPPED, u32::from(signal) << 8 | 0x7f))
-                }
-                Some(Report::Continued) if options & g::WCONTINUED != 0 => {
-                    Some((g::CLD_CONTINUED, 0xffff))
-                }
-                _ => None,
+        // An ended child counts only for those who wait for ends (`wait_task_zombie` of Linux).
+        chosen && kind && own && (!group.zombie || options & g::WEXITED != 0)
+    };
+    let children = &cx.group().children;
+    let mut one = None;
+    if let Children::Process(pid) = which {
+        one = Some(pid).filter(|&pid| children.contains(pid));
+    }
+    let found = match which {
+        Children::Process(_) => one
+            .filter(|&child| eligible(child))
+            .and_then(|child| change(cx, child, options)),
+        _ => children
+            .changed()
+            .filter(|&child| eligible(child))
+            .find_map(|child| change(cx, child, options)),
+    };
+    let Some((pid, code, status)) = found else {
+        let some = match which {
+            Children::Process(_) => one.is_some_and(eligible),
+            Children::All => children.iter().any(eligible),
+            Children::Group(pgid) => {
+                let mut members = cx.k.tasks.group_members(pgid);
+                members.any(|member| children.contains(member) && eligible(member))
             }
         };
-        if let Some((code, status)) = change {
-            found = Some((child, code, status));
-            break;
-        }
-    }
-    let Some((pid, code, status)) = found else {
         return match some {
             false => Err(Errno::ECHILD.into()),
             true if options & g::WNOHANG != 0 => Ok(None),
@@ -99,7 +96,8 @@ pub(crate) fn wait(
     };
     // Asked before the number is free.
     let shown = cx.shown_pid(pid);
-    let cpu_time = cputime::of_process(cx.k, pid).saturating_add(cputime::of_children(cx.k, pid));
+    let mut usage = usage::of_process(cx.k, pid);
+    usage.add(&usage::of_children(cx.k, pid));
     let tasks = &mut cx.k.tasks;
     let uid = tasks.leader(pid).map_or(0, |task| task.creds.uid);
     if options & g::WNOWAIT == 0 {
@@ -108,12 +106,13 @@ pub(crate) fn wait(
                 if let Some(group) = tasks.group_mut(pid) {
                     group.report = None;
                 }
+                tasks.changed(pid);
             }
             _ => {
                 super::process::reap(cx.k, cx.p, pid);
                 cx.k.wake(WaitKey::Exit(pid));
                 let group = cx.group_mut();
-                group.children_cpu_time = group.children_cpu_time.saturating_add(cpu_time);
+                group.children_usage.add(&usage);
             }
         }
     }
@@ -122,6 +121,28 @@ pub(crate) fn wait(
         uid: user::show_uid(cx.k, cx.creds().user_ns, uid),
         code,
         status,
-        cpu_time,
+        usage,
     }))
+}
+
+/// What there is to tell of a child to those who ask for this: the child, a `CLD_` code and the status.
+fn change(cx: &Cx<'_, '_>, child: u32, options: u32) -> Option<(u32, u32, u32)> {
+    let group = cx.k.tasks.group(child)?;
+    if group.zombie {
+        let status = group.status();
+        let code = match status & 0x7f {
+            0 => g::CLD_EXITED,
+            _ => g::CLD_KILLED,
+        };
+        return Some((child, code, status));
+    }
+    match group.report? {
+        Report::Stopped(signal) if options & g::WSTOPPED != 0 => {
+            Some((child, g::CLD_STOPPED, u32::from(signal) << 8 | 0x7f))
+        }
+        Report::Continued if options & g::WCONTINUED != 0 => {
+            Some((child, g::CLD_CONTINUED, 0xffff))
+        }
+        _ => None,
+    }
 }

@@ -1,8 +1,9 @@
 //! The vDSO (vdso(7)): functions that tell the time without a system call.
 //!
-//! Two pages in every address space: data that the kernel writes, `[vvar]`, and a library that reads it, `[vdso]`. The library computes the
-//! time from the processor's time stamp counter and [`ClockParameters`], which the host hands in and computes its own time from: so what the
-//! functions say and what system calls say is one line. A run whose time must come from its inputs alone has no vDSO.
+//! Two pages in every address space: data that the kernel writes, `[vvar]`, and a library that reads it,
+//! `[vdso]`. The library computes the time from the processor's time stamp counter and [`ClockParameters`],
+//! which the host hands in and computes its own time from: so what the functions say and what system calls
+//! say is one line. A run whose time must come from its inputs alone has no vDSO.
 
 mod code;
 
@@ -17,7 +18,7 @@ use crate::machine::{Backing, FrameNo, Prot, SpaceId};
 use crate::mm::map;
 use crate::mm::pages::Pte;
 use crate::mm::vma::{Behind, Name, Vma, host_rights};
-use crate::port::Ports;
+use crate::port::{Ports, WordOffset};
 
 /// Where the code begins in its page; `clock.S` knows it.
 const CODE_OFFSET: usize = 0x400;
@@ -69,7 +70,7 @@ pub(crate) fn make(k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
 /// Tells the functions how to compute the time from now on; `None` lets them wait until they are told.
 pub(crate) fn set_clock(k: &mut Kernel, p: &mut Ports<'_>, clock: Option<ClockParameters>) {
     let Some(vdso) = &mut k.mm.vdso else { return };
-    let at = offset(vdso.data);
+    let at = WordOffset::of_frame(vdso.data);
     let busy = vdso.sequence | 1;
     // The exchanges are fences: readers see the number change before and after what lies between.
     p.memory.compare_exchange_u32(at, vdso.sequence, busy);
@@ -85,12 +86,13 @@ pub(crate) fn set_clock(k: &mut Kernel, p: &mut Ports<'_>, clock: Option<ClockPa
         mono: clock.mono,
         real: clock.real_offset,
     };
-    p.memory.write(at + 4, &data.as_bytes()[4..]);
+    p.memory.write(at.get() + 4, &data.as_bytes()[4..]);
     vdso.sequence = busy.wrapping_add(1);
     p.memory.compare_exchange_u32(at, busy, vdso.sequence);
 }
 
-/// Maps both pages into a new address space and gives the address of the library (`AT_SYSINFO_EHDR`); `None` where there is no vDSO.
+/// Maps both pages into a new address space and gives the address of the library (`AT_SYSINFO_EHDR`); `None`
+/// where there is no vDSO.
 ///
 /// # Errors
 /// `ENOMEM`.
@@ -179,7 +181,8 @@ fn library() -> Vec<u8> {
     for _ in SYMBOLS {
         body.u16(2);
     }
-    // Elf64_Verdef (version, flags, index, names, hash, where the names are, next) and Elf64_Verdaux (name, next), twice.
+    // Elf64_Verdef (version, flags, index, names, hash, where the names are, next) and Elf64_Verdaux (name,
+    // next), twice.
     let verdef = place(&mut body);
     for (flags, index, name, text, next) in
         [(1, 1, soname, SONAME, 28), (0, 2, version, VERSION, 0)]
@@ -211,10 +214,12 @@ fn library() -> Vec<u8> {
     let mut page = Words(Vec::with_capacity(PAGE_SIZE as usize));
     page.0
         .extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    // ET_DYN, EM_X86_64, EV_CURRENT; entry, program headers, section headers; flags, sizes and numbers of headers.
+    // ET_DYN, EM_X86_64, EV_CURRENT; entry, program headers, section headers; flags, sizes and numbers of
+    // headers.
     page.u16(3).u16(62).u32(1).u64(0).u64(64).u64(0);
     page.u32(0).u16(64).u16(56).u16(2).u16(64).u16(0).u16(0);
-    // PT_LOAD with the rights to read and execute, PT_DYNAMIC with that to read: offset, two addresses, two sizes, alignment.
+    // PT_LOAD with the rights to read and execute, PT_DYNAMIC with that to read: offset, two addresses, two
+    // sizes, alignment.
     for (kind, flags, at, size, align) in [
         (1, 5, 0, PAGE_SIZE, PAGE_SIZE),
         (2, 4, dynamic, dynamic_size, 8),

@@ -1,18 +1,21 @@
-//! The internal file system of objects without a name in any tree: pipes, sockets, message queues and the host's standard streams (the kernel's `pipefs`,
-//! `sockfs` and `anon_inodefs`). Its mount hangs nowhere; `/proc/PID/fd/N` leads to its dentries.
+//! The internal file system of objects without a name in any tree: pipes, sockets, message queues and the
+//! host's standard streams (the kernel's `pipefs`, `sockfs` and `anon_inodefs`). Its mount hangs nowhere;
+//! `/proc/PID/fd/N` leads to its dentries.
 
 use alloc::format;
 use alloc::vec::Vec;
 
 use super::dentry::DentryId;
-use super::filesystem::{Attr, FsId, Ino, StatFs, Time};
+use super::filesystem::{Attr, FsId, Ino, SetAttr, StatFs, Time};
 use super::mount::{MountId, PathRef};
 use super::mqueue::{self, QueueId};
 use super::pipe::PipeId;
 use super::socket::SocketId;
 use crate::Kernel;
 use crate::abi::Errno;
-use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK};
+use crate::abi::raw::general::{
+    ANON_INODE_FS_MAGIC, NSFS_MAGIC, S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK,
+};
 use crate::boot::Stdio;
 use crate::ns::{self, NsId};
 
@@ -177,6 +180,7 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
         Object::Pipe(id) => {
             attr.mode = S_IFIFO | 0o600;
             if let Some(pipe) = k.vfs.pipes.get(id) {
+                attr.mode = S_IFIFO | pipe.mode;
                 (attr.uid, attr.gid) = (pipe.uid, pipe.gid);
                 (attr.atime, attr.mtime, attr.ctime) = (pipe.made, pipe.made, pipe.made);
             }
@@ -185,6 +189,7 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
         Object::Socket(id) => {
             attr.mode = S_IFSOCK | 0o777;
             if let Some(socket) = k.vfs.sockets.get(id) {
+                attr.mode = S_IFSOCK | socket.mode;
                 (attr.uid, attr.gid) = (socket.uid, socket.gid);
                 (attr.atime, attr.mtime, attr.ctime) = (socket.made, socket.made, socket.made);
             }
@@ -203,6 +208,28 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
         },
     }
     Ok(attr)
+}
+
+/// Changes mode and owner of a pipe or socket; times are not kept. `EOPNOTSUPP` for files that are no objects
+/// by themselves, `EPERM` for the rest.
+pub(crate) fn set_attr(k: &mut Kernel, ino: Ino, set: &SetAttr) -> Result<(), Errno> {
+    const PERMISSIONS: u32 = 0o7777;
+    let (mode, uid, gid) = match object(ino) {
+        Object::Pipe(id) => {
+            let pipe = k.vfs.pipes.get_mut(id).ok_or(Errno::ENOENT)?;
+            (&mut pipe.mode, &mut pipe.uid, &mut pipe.gid)
+        }
+        Object::Socket(id) => {
+            let socket = k.vfs.sockets.get_mut(id).ok_or(Errno::ENOENT)?;
+            (&mut socket.mode, &mut socket.uid, &mut socket.gid)
+        }
+        Object::Anon(_) => return Err(Errno::EOPNOTSUPP),
+        _ => return Err(Errno::EPERM),
+    };
+    *mode = set.mode.map_or(*mode, |mode| mode & PERMISSIONS);
+    *uid = set.uid.unwrap_or(*uid);
+    *gid = set.gid.unwrap_or(*gid);
+    Ok(())
 }
 
 /// Device number of the terminal (`/dev/pts/0`, `new_encode_dev`).
@@ -237,6 +264,23 @@ pub(crate) fn name(k: &Kernel, ino: Ino) -> Vec<u8> {
             _ => format!("pipe:[{}]", ino.0).into_bytes(),
         },
     }
+}
+
+/// `f_type` of the file system that Linux keeps the object at a dentry in; `None` for files of other file
+/// systems.
+pub(crate) fn magic(k: &Kernel, dentry: DentryId) -> Option<u64> {
+    const SOCKFS_MAGIC: u64 = 0x534f_434b;
+    const PIDFS_MAGIC: u64 = 0x5049_4446;
+    const MQUEUE_MAGIC: u64 = 0x1980_0202;
+    let dentry = k.vfs.dentries.at(dentry);
+    Some(match object(dentry.ino.filter(|_| dentry.fs == FS)?) {
+        Object::Anon(Anon::PidFd) => PIDFS_MAGIC,
+        Object::Anon(_) => u64::from(ANON_INODE_FS_MAGIC),
+        Object::Namespace(_) => u64::from(NSFS_MAGIC),
+        Object::Socket(_) => SOCKFS_MAGIC,
+        Object::MessageQueue(_) => MQUEUE_MAGIC,
+        Object::Root | Object::Stream(_) | Object::Pipe(_) => PIPEFS_MAGIC,
+    })
 }
 
 pub(crate) fn statfs() -> StatFs {

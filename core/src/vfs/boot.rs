@@ -1,4 +1,5 @@
-//! The mounts made at boot: the root, what every program expects (`/proc`, `/dev`, `/dev/shm`, `/sys`), and what the configuration asks for.
+//! The mounts made at boot: the root, what every program expects (`/proc`, `/dev`, `/dev/shm`, `/sys`), and
+//! what the configuration asks for.
 
 use alloc::format;
 use alloc::string::String;
@@ -6,9 +7,10 @@ use alloc::vec::Vec;
 
 use super::filesystem::{Filesystem, FsId, InodeRef, NewNode, Time};
 use super::inode;
+use super::mount::place::{Own, Placing};
 use super::mount::{self, MountFlags, PathRef, get_path, put_path};
 use super::perm::Who;
-use super::proc::ProcFs;
+use super::proc::{self, ProcFs};
 use super::sysfs::SysFs;
 use super::union::UnionFs;
 use super::walk::{Flags, Walker};
@@ -39,8 +41,8 @@ const LINKS: [(&[u8], &[u8]); 5] = [
     (b"core", b"/proc/kcore"),
 ];
 
-/// Mounts everything. Mount points and the working directory of the first program are made where they are missing, in a read-only tree in
-/// its memory only.
+/// Mounts everything. Mount points and the working directory of the first program are made where they are
+/// missing, in a read-only tree in its memory only.
 pub(crate) fn mount_all(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -55,6 +57,7 @@ pub(crate) fn mount_all(
     boot.mount_tree(b"/", b"overlay", &config.root, 0o755)?;
 
     let fs = boot.k.vfs.add_filesystem(Filesystem::Proc(ProcFs {
+        options: proc::Options::DEFAULT,
         pids: Set::FIRST.pid,
     }));
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -62,7 +65,7 @@ pub(crate) fn mount_all(
 
     let dev = boot.tmpfs(0o755)?;
     boot.fill_dev(dev)
-        .map_err(|errno| BootError::Config(format!("/dev: {errno}")))?;
+        .map_err(|errno| BootError::Config(format!("/dev: {}", errno.message())))?;
     boot.mount(b"/dev", dev, MountFlags::NOSUID, b"tmpfs", "tmpfs")?;
 
     let shm = boot.tmpfs(0o1777)?;
@@ -78,9 +81,10 @@ pub(crate) fn mount_all(
     for mount in &config.mounts {
         boot.mount_tree(&mount.target, &mount.source, &mount.tree, mount.mode)?;
     }
-    let cwd = boot
-        .make_dirs(&config.cwd)
-        .map_err(|errno| BootError::Config(format!("{}: {errno}", text(&config.cwd))))?;
+    let cwd = boot.make_dirs(&config.cwd).map_err(|errno| {
+        let cwd = text(&config.cwd);
+        BootError::Config(format!("working directory {cwd}: {}", errno.message()))
+    })?;
     put_path(boot.k, boot.p, cwd);
     boot.seal();
     Ok(())
@@ -148,7 +152,9 @@ impl Boot<'_, '_> {
         fs_type: &'static str,
     ) -> Result<(), BootError> {
         self.try_mount(target, fs, flags, source, fs_type)
-            .map_err(|errno| BootError::Config(format!("mount at {}: {errno}", text(target))))
+            .map_err(|errno| {
+                BootError::Config(format!("mount at {}: {}", text(target), errno.message()))
+            })
     }
 
     fn try_mount(
@@ -161,6 +167,10 @@ impl Boot<'_, '_> {
     ) -> Result<(), Errno> {
         let on = match self.root {
             Some(root) => {
+                // A place to mount on is named as it is.
+                if target.split(|&byte| byte == b'/').any(|name| name == b"..") {
+                    return Err(Errno::EINVAL);
+                }
                 let on = self.make_dirs(target)?;
                 if on == root {
                     put_path(self.k, self.p, on);
@@ -173,7 +183,8 @@ impl Boot<'_, '_> {
         let made = mount::make(self.k, self.p, fs, flags, source, fs_type)?;
         match on {
             Some(on) => {
-                let grafted = mount::tree::graft(self.k, self.p, made, on);
+                let own = Own::new(self.k, Set::FIRST.mount);
+                let grafted = Placing::graft(made, on, own).now(self.k, self.p);
                 put_path(self.k, self.p, on);
                 grafted
             }
@@ -205,7 +216,11 @@ impl Boot<'_, '_> {
 
     fn make_dir(&mut self, root: PathRef, at: PathRef, name: &[u8]) -> Result<PathRef, Errno> {
         match name {
-            b".." => return Err(Errno::EINVAL),
+            // Above the root is the root.
+            b".." => {
+                let flags = Flags::DIRECTORY;
+                return Walker::new(self.k, self.p, Who::Kernel, root, at, flags).resolve(at, name);
+            }
             _ if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
             _ => {}
         }
@@ -256,6 +271,7 @@ fn new(mode: u32, rdev: u32, target: &[u8]) -> NewNode<'_> {
         uid: 0,
         gid: 0,
         rdev,
+        flags: 0,
         target,
     }
 }

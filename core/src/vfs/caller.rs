@@ -1,4 +1,5 @@
-//! What the VFS asks of the calling task: its limits, signals for it, its signal mask, and who has the terminal.
+//! What the VFS asks of the calling task: its limits, signals for it, its signal mask, and who has the
+//! terminal.
 
 use crate::abi::Errno;
 use crate::kernel::Cx;
@@ -31,7 +32,8 @@ pub(crate) fn foreground(cx: &Cx<'_, '_>) -> i32 {
     cx.k.vfs.foreground.unwrap_or_else(first) as i32
 }
 
-/// Makes a process group the foreground one of the terminal. `ESRCH` if there is none such, `EPERM` if it is of another session.
+/// Makes a process group the foreground one of the terminal. `ESRCH` if there is none such, `EPERM` if it is
+/// of another session.
 pub(crate) fn set_foreground(cx: &mut Cx<'_, '_>, group: i32) -> Result<(), Errno> {
     let pgid = u32::try_from(group).map_err(|_| Errno::EINVAL)?;
     let session = cx.group().sid;

@@ -10,9 +10,14 @@ use crate::Kernel;
 
 /// Whether all reference counts add up. Valid between two inputs. The text says what does not.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+    super::writers::check(k)?;
+    super::lock::check(k)?;
     let vfs = &k.vfs;
     let mut files: BTreeMap<FileId, u32> = BTreeMap::new();
     for (_, table) in vfs.tables.iter() {
+        if !table.is_consistent() {
+            return Err("free descriptors are not known rightly".into());
+        }
         for (_, slot) in table.iter() {
             *files.entry(slot.file).or_default() += 1;
         }
@@ -22,10 +27,16 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             *files.entry(id).or_default() += 1;
         }
     }
+    for id in crate::mm::reap::files(k) {
+        *files.entry(id).or_default() += 1;
+    }
     for tgid in k.tasks.groups() {
         if let Some(id) = k.tasks.group(tgid).and_then(|group| group.exe) {
             *files.entry(id).or_default() += 1;
         }
+    }
+    for id in crate::task::check::files_of_calls(k) {
+        *files.entry(id).or_default() += 1;
     }
     for (id, count) in super::socket::rights::held(k) {
         *files.entry(id).or_default() += count;
@@ -60,6 +71,13 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         return Err(format!("{id:?} is used but not open"));
     }
     super::socket::held(k).for_each(|place| hold(place.dentry));
+    vfs.walks.held().for_each(|place| hold(place.dentry));
+    vfs.mounts
+        .jobs
+        .places()
+        .for_each(|place| hold(place.dentry));
+    vfs.mounts.jobs.names().for_each(&mut hold);
+    vfs.mounts.ended.iter().for_each(|&(_, top)| hold(top));
     for (_, context) in vfs.contexts.iter() {
         hold(context.root.dentry);
         hold(context.cwd.dentry);
@@ -70,6 +88,11 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         .iter()
         .for_each(|(_, file)| through(file.path.mount));
     super::socket::held(k).for_each(|place| through(place.mount));
+    vfs.walks.held().for_each(|place| through(place.mount));
+    vfs.mounts
+        .jobs
+        .places()
+        .for_each(|place| through(place.mount));
     for (_, context) in vfs.contexts.iter() {
         through(context.root.mount);
         through(context.cwd.mount);
@@ -82,9 +105,12 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
                 through(on.mount);
             }
         }
-        if mount.ns.is_some() || mount.connected {
+        if vfs.mounts.is_kept(id) {
             through(id);
         }
+    }
+    if !vfs.mounts.is_indexed() {
+        return Err("the indexes of mounts do not agree with them".into());
     }
     k.ns.dentries().for_each(&mut hold);
     for (id, mount) in vfs.mounts.iter() {
@@ -94,6 +120,15 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
                 "{id:?} has {:?} references, but {expected} are held: {mount:?}",
                 vfs.mounts.refs(id)
             ));
+        }
+    }
+    let mut writers: BTreeMap<MountId, u32> = BTreeMap::new();
+    for (_, file) in vfs.files.iter().filter(|(_, file)| file.is_written_to()) {
+        *writers.entry(file.path.mount).or_default() += 1;
+    }
+    for (id, mount) in vfs.mounts.iter() {
+        if mount.writers != writers.remove(&id).unwrap_or(0) {
+            return Err(format!("{id:?} counts {} open files", mount.writers));
         }
     }
     k.ns.check(k.tasks.iter())?;
@@ -115,6 +150,11 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     vfs.dentries.check()?;
     super::epoll::check(k)?;
     super::inotify::check(k)?;
+    super::fasync::check(k)?;
+    super::lease::check(k)?;
+    if !super::dnotify::check(k) {
+        return Err("a directory that is not open is watched".into());
+    }
     super::socket::check(k)?;
     super::aio::check(k)?;
     super::mqueue::check(k)?;

@@ -1,8 +1,9 @@
 //! Dentries: names in directories and the inodes behind them, cached.
 //!
-//! A dentry lives while it has references: one for each [`PathRef`](super::PathRef) that is held and one for each child dentry. Without
-//! references a dentry that can still be found by its name stays in a bounded LRU list; others die at once and give the reference on
-//! their inode back. A dentry without an inode says that there is no such name ("negative").
+//! A dentry lives while it has references: one for each [`PathRef`](super::PathRef) that is held and one for
+//! each child dentry. Without references a dentry that can still be found by its name stays in a bounded LRU
+//! list; others die at once and give the reference on their inode back. A dentry without an inode says that
+//! there is no such name ("negative").
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -10,9 +11,10 @@ use core::hash::{Hash, Hasher};
 
 use smallvec::SmallVec;
 
+use super::acl::AclId;
 use super::filesystem::{Attr, FsId, Ino, InodeRef};
-use super::inode;
 use super::slab::Slab;
+use super::{anon, inode};
 use crate::Kernel;
 use crate::abi::raw::general::S_IFMT;
 use crate::port::Ports;
@@ -35,10 +37,17 @@ pub(crate) struct Dentry {
     pub fs: FsId,
     /// `None`: there is no such name.
     pub ino: Option<Ino>,
-    /// File type and permissions, owner and group. Only the type is kept up to date for anything but directories.
+    /// File type and permissions, owner and group. Only the type is kept up to date for anything but
+    /// directories.
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    pub acl: Option<AclId>,
+    /// Flags of chattr(1).
+    pub flags: u32,
+    /// When the file system was last asked for the name, where it may change by itself: nanoseconds since the
+    /// boot.
+    pub checked: u64,
     /// Mounts on top of this dentry.
     pub mounts: u32,
     /// Never gets a name (`O_TMPFILE | O_EXCL`).
@@ -63,6 +72,14 @@ impl Dentry {
     }
 }
 
+/// Bytes that a name takes outside its dentry.
+fn outside(name: &SmallVec<[u8; 32]>) -> u64 {
+    match name.spilled() {
+        true => name.capacity() as u64,
+        false => 0,
+    }
+}
+
 /// All dentries.
 #[derive(Clone, Debug)]
 pub(crate) struct Dentries {
@@ -70,6 +87,8 @@ pub(crate) struct Dentries {
     /// Heads of the hash chains: derived from the dentries, never iterated. A power of two of them.
     buckets: Vec<DentryId>,
     hashed: usize,
+    /// Bytes of the names that do not fit into their dentries.
+    name_bytes: u64,
     /// Unreferenced dentries, least recently used first.
     lru_first: DentryId,
     lru_last: DentryId,
@@ -105,6 +124,7 @@ impl Dentries {
             slab: Slab::new(),
             buckets: vec![NIL; 256],
             hashed: 0,
+            name_bytes: 0,
             lru_first: NIL,
             lru_last: NIL,
             lru_len: 0,
@@ -114,6 +134,11 @@ impl Dentries {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    /// Bytes of the names that do not fit into their dentries.
+    pub(crate) fn name_bytes(&self) -> u64 {
+        self.name_bytes
     }
 
     /// A dentry that the caller knows to be alive.
@@ -128,6 +153,12 @@ impl Dentries {
     pub(crate) fn set_perm(&mut self, id: DentryId, attr: &Attr) {
         let dentry = self.at_mut(id);
         (dentry.mode, dentry.uid, dentry.gid) = (attr.mode, attr.uid, attr.gid);
+        (dentry.acl, dentry.flags) = (attr.acl, attr.flags);
+    }
+
+    /// The file system has just been asked for the name.
+    pub(crate) fn set_checked(&mut self, id: DentryId, now: u64) {
+        self.at_mut(id).checked = now;
     }
 
     /// The file behind this dentry never gets a name.
@@ -153,17 +184,35 @@ impl Dentries {
     }
 
     /// Whether `below` is `dir` or lies below it.
-    pub(crate) fn is_below(&self, mut below: DentryId, dir: DentryId) -> bool {
+    pub(crate) fn is_below(&self, below: DentryId, dir: DentryId) -> bool {
+        self.levels_below(below, dir).0
+    }
+
+    /// The same, and how many levels were looked at.
+    pub(super) fn levels_below(&self, mut below: DentryId, dir: DentryId) -> (bool, u64) {
+        let mut levels = 0;
         loop {
             if below == dir {
-                return true;
+                return (true, levels);
             }
             let parent = self.at(below).parent;
             if parent == below {
-                return false;
+                return (false, levels);
             }
             below = parent;
+            levels += 1;
         }
+    }
+
+    /// A dentry and all above it.
+    pub(super) fn ancestors(&self, id: DentryId) -> alloc::collections::BTreeSet<DentryId> {
+        let mut found = alloc::collections::BTreeSet::from([id]);
+        let mut at = id;
+        while self.at(at).parent != at {
+            at = self.at(at).parent;
+            found.insert(at);
+        }
+        found
     }
 
     /// A root (or a nameless object) with one reference. Takes over a reference on the inode.
@@ -176,6 +225,9 @@ impl Dentries {
             mode: attr.mode,
             uid: attr.uid,
             gid: attr.gid,
+            acl: attr.acl,
+            flags: attr.flags,
+            checked: 0,
             mounts: 0,
             nameless: false,
             refs: 1,
@@ -225,7 +277,8 @@ impl Dentries {
         id
     }
 
-    /// A dentry that cannot be found by its name (`O_TMPFILE`), with one reference. Takes over a reference on the inode.
+    /// A dentry that cannot be found by its name (`O_TMPFILE`), with one reference. Takes over a reference on
+    /// the inode.
     pub(crate) fn insert_unnamed(
         &mut self,
         parent: DentryId,
@@ -315,12 +368,14 @@ impl Dentries {
         }
         let dentry = self.at_mut(id);
         dentry.parent = parent;
-        dentry.name = SmallVec::from_slice(name);
+        let old = core::mem::replace(&mut dentry.name, SmallVec::from_slice(name));
+        let bytes = outside(&dentry.name);
         dentry.hash = hash;
         dentry.hashed = true;
         dentry.chain = chain;
         dentry.next_sibling = sibling;
         dentry.prev_sibling = NIL;
+        self.name_bytes = self.name_bytes + bytes - outside(&old);
     }
 
     /// Takes a dentry out of its parent's list of children; the parent's reference is the caller's to put.
@@ -391,6 +446,14 @@ impl Dentries {
         }
     }
 
+    /// The root of a dentry's file system.
+    pub(crate) fn top(&self, mut id: DentryId) -> DentryId {
+        while self.at(id).parent != id {
+            id = self.at(id).parent;
+        }
+        id
+    }
+
     /// Number of references.
     pub(crate) fn refs(&self, id: DentryId) -> u32 {
         self.at(id).refs
@@ -409,6 +472,13 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, mut id: DentryId) {
         let dentry = dentries.at_mut(id);
         dentry.refs -= 1;
         if dentry.refs > 0 {
+            // A namespace holds its own file.
+            if dentry.refs == 1
+                && dentry.fs == anon::FS
+                && let Some(ns) = anon::namespace_at(k, id)
+            {
+                k.ns.let_go(ns);
+            }
             return;
         }
         if dentry.hashed {
@@ -432,20 +502,26 @@ fn kill(k: &mut Kernel, p: &mut Ports<'_>, id: DentryId) -> Option<DentryId> {
         _ => Some(dentries.detach_from_parent(id)),
     };
     let dentry = dentries.slab.remove(id.0)?;
+    dentries.name_bytes -= outside(&dentry.name);
     if let Some(ino) = dentry.ino {
         inode::forget(k, p, InodeRef { fs: dentry.fs, ino });
     }
     parent
 }
 
-/// Brings the cache back to its bound. Called where no unreferenced dentry is in use.
+/// Brings the cache back to its bound, or nearer to it: what many closes at once have left over takes several
+/// calls. Called where no unreferenced dentry is in use.
 pub(crate) fn trim(k: &mut Kernel, p: &mut Ports<'_>) {
-    while k.vfs.dentries.lru_len > DCACHE_MAX {
+    const MOST: usize = 2048;
+    let over = k.vfs.dentries.lru_len.saturating_sub(DCACHE_MAX);
+    let count = over.min(MOST);
+    for _ in 0..count {
         let oldest = k.vfs.dentries.lru_first;
         if let Some(parent) = kill(k, p, oldest) {
             put(k, p, parent);
         }
     }
+    k.steps.spend(count as u64);
 }
 
 /// Drops the unreferenced children of a directory (all of them, when it was removed: they are negative).
@@ -463,27 +539,32 @@ pub(crate) fn drop_children(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) {
     }
 }
 
-/// The last mount of a file system has gone: drops all that is cached of it.
-pub(crate) fn drop_filesystem(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) {
-    // A directory comes to the end of the list when the last of its children goes: one pass for each level at most.
-    loop {
-        let mut at = k.vfs.dentries.lru_first;
-        let mut found = false;
-        while at != NIL {
-            let dentry = k.vfs.dentries.at(at);
-            let (next, own) = (dentry.lru_next, dentry.fs == fs);
-            if own {
-                found = true;
-                if let Some(parent) = kill(k, p, at) {
-                    put(k, p, parent);
-                }
-            }
-            at = next;
-        }
-        if !found {
-            return;
+/// The last mount of a file system has gone: drops a part of what is cached of it below its top, on which the
+/// caller holds a reference; `false` if there was nothing.
+pub(crate) fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>, top: DentryId) -> bool {
+    const MOST: usize = 64;
+    let mut at = top;
+    let mut dropped = 0;
+    // From the leaves up: nobody holds a place in it any more.
+    while dropped < MOST {
+        let dentry = k.vfs.dentries.at(at);
+        if dentry.first_child != NIL {
+            at = dentry.first_child;
+            k.steps.spend(1);
+        } else if at == top || dentry.refs > 0 {
+            break;
+        } else if let Some(parent) = kill(k, p, at) {
+            k.vfs.dentries.at_mut(parent).refs -= 1;
+            k.steps.spend(4);
+            dropped += 1;
+            at = parent;
         }
     }
+    debug_assert!(
+        at == top || dropped > 0,
+        "a place in a file system without mounts is held"
+    );
+    dropped > 0
 }
 
 /// Takes a name out of the cache: the dentry dies now or with its last reference.
@@ -500,6 +581,7 @@ impl Dentries {
     pub(crate) fn check(&self) -> Result<(), alloc::string::String> {
         let mut unreferenced = 0;
         let mut hashed = 0;
+        let mut name_bytes = 0;
         for (id, dentry) in self.iter() {
             if dentry.hashed {
                 hashed += 1;
@@ -517,6 +599,13 @@ impl Dentries {
                 ));
             }
             unreferenced += usize::from(dentry.refs == 0);
+            name_bytes += outside(&dentry.name);
+        }
+        if name_bytes != self.name_bytes {
+            return Err(alloc::format!(
+                "names take {name_bytes} bytes, {} are counted",
+                self.name_bytes
+            ));
         }
         let mut at = self.lru_first;
         let mut listed = 0;

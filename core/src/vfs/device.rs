@@ -6,8 +6,10 @@ pub(crate) enum Device {
     Null,
     Zero,
     Full,
-    /// `/dev/random` and `/dev/urandom`.
+    /// `/dev/random`, which can be waited for.
     Random,
+    /// `/dev/urandom`
+    Urandom,
 }
 
 /// What opening a device number leads to.
@@ -27,7 +29,8 @@ pub(crate) fn find(rdev: u32) -> Option<Target> {
             (1, 3) => Target::Device(Device::Null),
             (1, 5) => Target::Device(Device::Zero),
             (1, 7) => Target::Device(Device::Full),
-            (1, 8 | 9) => Target::Device(Device::Random),
+            (1, 8) => Target::Device(Device::Random),
+            (1, 9) => Target::Device(Device::Urandom),
             (5, 0) => Target::Terminal,
             (5, 1) | (136, 0) => Target::Stream,
             _ => return None,

@@ -75,7 +75,7 @@ pub(super) fn write(
     iov: &mut Iov,
     no_wait: bool,
 ) -> Result<u64, Stop> {
-    if iov.left() < SIZE as u64 {
+    if iov.left() != SIZE as u64 {
         return Err(Errno::EINVAL.into());
     }
     let mut bytes = [0; SIZE];

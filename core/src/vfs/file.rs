@@ -1,26 +1,28 @@
 //! Open file descriptions.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use super::device::Device;
 use super::epoll::{self, Epoll};
 use super::eventfd::EventFd;
+use super::fasync::{self, Recipient};
 use super::filesystem::InodeRef;
 use super::inotify::{self, Inotify};
 use super::mount::{PathRef, put_path};
 use super::mqueue::{self, QueueId};
 use super::pidfd::PidFd;
 use super::pipe::{self, PipeId};
+use super::proc::Shown;
 use super::socket::{self, SocketId, rights};
 use super::timerfd::{self, TimerFd};
-use super::{lock, rw};
+use super::{lease, lock, rw};
 
-pub(crate) use super::open::open_exec;
+pub(crate) use super::open::{close_exec, get_exec, open_exec};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 use crate::ipc::shm;
+use crate::machine::SpaceId;
 use crate::ns::user::Opener;
 use crate::port::Ports;
 
@@ -44,8 +46,12 @@ pub(crate) enum FileKind {
     /// A POSIX message queue.
     MessageQueue(QueueId),
     Device(Device),
-    /// A file that the kernel makes (`proc`, `sysfs`): its content as of the last read at offset 0.
-    Proc(Vec<u8>),
+    /// A file that the kernel makes (`proc`, `sysfs`): its content as of the last read at offset 0, as far as
+    /// it was needed.
+    Proc(Box<Shown>),
+    /// The memory of a process, and what its pages are (`/proc/PID/mem`, `pagemap`).
+    Memory(SpaceId),
+    PageMap(SpaceId),
     /// A standard stream of the host.
     HostStream(u8),
     EventFd(EventFd),
@@ -72,14 +78,18 @@ pub(crate) struct File {
     /// Access mode and status flags of open(2).
     pub flags: u32,
     pub offset: u64,
-    /// User that opened it.
-    pub opener: u32,
+    /// The credentials that opened it, by their number ([`Tasks::renew`](crate::task::Tasks::renew)).
+    pub opener: u64,
     /// Who opened it, for files of which writes are judged by that.
     pub opened_by: Option<Box<Opener>>,
+    /// The last change that poll(2) told of, for files that tell of changes.
+    pub seen: u64,
+    /// It is among those that are written to ([`writers`](super::writers)).
+    pub counted: bool,
     /// Process that took the flock(2) it holds.
     pub locker: u32,
-    /// `F_SETOWN`, `F_SETSIG`.
-    pub owner: i32,
+    /// Who is told that it can be read or written, and by which signal: 0 is SIGIO (`F_SETOWN`, `F_SETSIG`).
+    pub owner: Option<Recipient>,
     pub signal: i32,
 }
 
@@ -95,8 +105,10 @@ impl File {
             offset: 0,
             opener: 0,
             opened_by: None,
+            seen: 0,
+            counted: false,
             locker: 0,
-            owner: 0,
+            owner: None,
             signal: 0,
         }
     }
@@ -109,15 +121,30 @@ impl File {
         self.flags & O_PATH == 0 && matches!(self.flags & O_ACCMODE, O_WRONLY | O_RDWR)
     }
 
+    /// Whether it is a regular file that is open for writing.
+    pub(super) fn is_written_to(&self) -> bool {
+        self.writable() && self.kind == FileKind::Regular
+    }
+
     /// Number of references.
     pub(crate) fn refs(&self) -> u32 {
         self.refs
+    }
+
+    /// Bytes of the content that it keeps.
+    pub(super) fn content_bytes(&self) -> u64 {
+        match &self.kind {
+            FileKind::Proc(shown) => shown.bytes(),
+            _ => 0,
+        }
     }
 }
 
 /// Adds an open file. `ENFILE`: the caller gives the path back.
 pub(crate) fn add(k: &mut Kernel, file: File) -> Result<FileId, Errno> {
     check_room(k)?;
+    k.vfs.count_writer(&file, 1);
+    k.vfs.leases.opened(&file);
     Ok(FileId(k.vfs.files.insert(file)))
 }
 
@@ -155,7 +182,8 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
         return;
     }
     lock::released(k, id);
-    epoll::file_closed(k, id);
+    fasync::closed(k, id);
+    lease::released(k, id);
     let closed = at(k, id);
     let place_only = closed.flags & O_PATH != 0;
     let event = match closed.writable() {
@@ -165,28 +193,99 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     if !place_only {
         inotify::file_event(k, p, id, event);
     }
-    let Some(file) = k.vfs.files.remove(id.0) else {
-        return;
+    let (mut large, mut user) = (false, None);
+    match &at(k, id).kind {
+        FileKind::Epoll(epoll) => large = epoll::is_large(epoll),
+        FileKind::Inotify(instance) => {
+            large = inotify::is_large(instance);
+            user = Some(instance.uid());
+        }
+        _ => {}
+    }
+    if let Some(uid) = user {
+        inotify::uncount(k, uid);
+    }
+    let forgotten = epoll::forget_watchers(k, id);
+    if !large {
+        let_go(k, p, id);
+    }
+    match forgotten && !large {
+        true => remove(k, p, id),
+        // Its number stays taken.
+        false => k.vfs.closing.push_back(id),
+    }
+}
+
+/// Goes on with files that are closed and have much to let go of; `false` if there are none.
+pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    let Some(&id) = k.vfs.closing.front() else {
+        return false;
     };
-    let held_namespace = file.kind == FileKind::Namespace;
-    let dentry = file.path.dentry;
+    k.steps.spend(1);
+    let is_empty = match at(k, id).kind {
+        FileKind::Epoll(_) => epoll::empty(k, id),
+        FileKind::Inotify(_) => inotify::empty(k, p, id),
+        _ => true,
+    };
+    if is_empty && epoll::forget_watchers(k, id) {
+        k.vfs.closing.pop_front();
+        let_go(k, p, id);
+        remove(k, p, id);
+    }
+    true
+}
+
+/// Whether [`close_some`] has nothing to do.
+pub(crate) fn is_closed(k: &Kernel) -> bool {
+    k.vfs.closing.is_empty()
+}
+
+/// What a closed file stands for loses it.
+fn let_go(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
+    match at(k, id).kind {
+        FileKind::Epoll(_) => {
+            epoll::empty(k, id);
+        }
+        FileKind::Inotify(_) => {
+            inotify::empty(k, p, id);
+        }
+        FileKind::Pipe(_)
+        | FileKind::Socket(_)
+        | FileKind::MessageQueue(_)
+        | FileKind::TimerFd(_) => {}
+        _ => return,
+    }
+    let file = at_mut(k, id);
     let (readable, writable) = (file.readable(), file.writable());
-    match file.kind {
+    // Nothing but the place is left.
+    match core::mem::replace(&mut file.kind, FileKind::Path) {
         FileKind::Pipe(pipe) => pipe::close_end(k, pipe, readable, writable),
         FileKind::Socket(socket) => socket::release(k, p, socket),
         FileKind::MessageQueue(queue) => mqueue::close(k, queue),
         FileKind::TimerFd(timer) => timerfd::release(k, id, &timer),
-        FileKind::Epoll(epoll) => epoll::release(k, id, *epoll),
-        FileKind::Inotify(instance) => inotify::release(k, p, Some(id), &instance),
+        FileKind::Inotify(instance) => inotify::release(k, &instance),
         _ => {}
     }
+}
+
+fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
+    let Some(file) = k.vfs.files.remove(id.0) else {
+        return;
+    };
+    if let Some(inode) = file.inode.filter(|_| file.counted) {
+        k.vfs.writers.written(inode);
+    }
+    k.vfs.contents -= file.content_bytes();
+    k.vfs.count_writer(&file, -1);
+    k.vfs.leases.closed(&file);
+    let dentry = file.path.dentry;
     if k.vfs.dentries.refs(dentry) > 1 {
         put_path(k, p, file.path);
         inotify::gone(k, p, dentry, 0);
     } else {
         put_path(k, p, file.path);
     }
-    if held_namespace {
+    if file.kind == FileKind::Namespace {
         crate::ns::sweep(k, p);
     }
 }

@@ -1,11 +1,13 @@
 //! File systems: what each must do, in terms of inode numbers.
 //!
-//! The VFS above holds one reference on an inode for each dentry that names it; [`Filesystem::lookup`] and [`Filesystem::create`] give a
-//! reference, [`Filesystem::forget`] takes one back. An inode without links and references is freed.
-//! Permissions, mounts, symbolic links and names such as `.` are the business of the layers above.
+//! The VFS above holds one reference on an inode for each dentry that names it; [`Filesystem::lookup`] and
+//! [`Filesystem::create`] give a reference, [`Filesystem::forget`] takes one back. An inode without links and
+//! references is freed. Permissions, mounts, symbolic links and names such as `.` are the business of the
+//! layers above.
 
 use alloc::vec::Vec;
 
+use super::acl::{AclId, Acls};
 use super::proc::ProcFs;
 use super::sysfs::SysFs;
 use super::union::UnionFs;
@@ -34,6 +36,7 @@ pub(crate) struct InodeRef {
 pub(crate) struct FsCx<'a, 'p> {
     pub ports: &'a mut Ports<'p>,
     pub frames: &'a mut Frames,
+    pub acls: &'a mut Acls,
     pub now: Now,
 }
 
@@ -80,6 +83,10 @@ pub struct Attr {
     pub ctime: Time,
     /// When it was made.
     pub btime: Time,
+    /// Its POSIX ACL.
+    pub acl: Option<AclId>,
+    /// Flags of chattr(1).
+    pub flags: u32,
 }
 
 /// Attributes to change; `None` stays. `ctime` always becomes now.
@@ -93,6 +100,10 @@ pub(crate) struct SetAttr {
     pub size: Option<u64>,
     pub atime: Option<Time>,
     pub mtime: Option<Time>,
+    /// Flags of chattr(1).
+    pub flags: Option<u32>,
+    /// Capabilities of the file go (`security.capability`).
+    pub no_capabilities: bool,
 }
 
 /// An inode to be made.
@@ -103,6 +114,8 @@ pub(crate) struct NewNode<'a> {
     pub uid: u32,
     pub gid: u32,
     pub rdev: u32,
+    /// Flags of chattr(1).
+    pub flags: u32,
     /// Target of a symbolic link.
     pub target: &'a [u8],
 }
@@ -126,10 +139,19 @@ pub(crate) struct Extent {
     pub len: u64,
 }
 
+/// How far a search for data or a hole has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sought {
+    At(u64),
+    /// Not found before this byte; the search goes on there.
+    Later(u64),
+}
+
 /// A page of a regular file as it can be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Page {
-    /// A frame that belongs to the inode (its page cache). The mapping takes a reference of its own (`Frames::get`).
+    /// A frame that belongs to the inode (its page cache). The mapping takes a reference of its own
+    /// (`Frames::get`).
     Frame(FrameNo),
     /// A page-aligned part of an image, with zeros behind the end of the file.
     Image { image: ImageId, offset: u64 },
@@ -150,7 +172,8 @@ pub(crate) struct Entry<'a> {
     pub ino: Ino,
     /// `DT_` value.
     pub kind: u8,
-    /// Give this to go on behind this entry. Greater than 2 and below 2^63; stable while the directory is open.
+    /// Give this to go on behind this entry. Greater than 2 and below 2^63; stable while the directory is
+    /// open.
     pub next: u64,
 }
 
@@ -176,8 +199,8 @@ pub(crate) struct StatFs {
     pub files_free: u64,
 }
 
-/// A file system that keeps its inodes itself. `proc`, whose inodes are made from tasks, answers through [`ProcFs`] with the whole
-/// kernel at hand and is dispatched one level higher (see `vfs::inode`).
+/// A file system that keeps its inodes itself. `proc`, whose inodes are made from tasks, answers through
+/// [`ProcFs`] with the whole kernel at hand and is dispatched one level higher (see `vfs::inode`).
 #[derive(Clone, Debug, Hash)]
 #[expect(
     clippy::large_enum_variant,
@@ -196,10 +219,11 @@ pub(crate) enum Filesystem {
     Gone,
 }
 
-/// The operations of a [`UnionFs`], written down here because they are the contract between it and the VFS above.
+/// The operations of a [`UnionFs`], written down here because they are the contract between it and the VFS
+/// above.
 ///
-/// All names are single components of 1..=255 bytes, never `.` or `..`, without NUL or `/`. Directories given are directories, else
-/// `ENOTDIR`. A read-only instance answers changes with `EROFS`.
+/// All names are single components of 1..=255 bytes, never `.` or `..`, without NUL or `/`. Directories given
+/// are directories, else `ENOTDIR`. A read-only instance answers changes with `EROFS`.
 pub(crate) trait InodeOps {
     /// The root directory. No reference is given.
     fn root(&self) -> Ino;
@@ -230,7 +254,8 @@ pub(crate) trait InodeOps {
     fn unlink(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino, name: &[u8]) -> Result<(), Errno>;
     /// Removes an empty directory (`ENOTEMPTY`, `ENOTDIR`).
     fn rmdir(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino, name: &[u8]) -> Result<(), Errno>;
-    /// Renames; replaces an existing target as rename(2) says. That a directory does not go below itself is checked above.
+    /// Renames; replaces an existing target as rename(2) says. That a directory does not go below itself is
+    /// checked above.
     fn rename(
         &mut self,
         cx: &mut FsCx<'_, '_>,
@@ -238,8 +263,8 @@ pub(crate) trait InodeOps {
         to: (Ino, &[u8]),
         flags: RenameFlags,
     ) -> Result<(), Errno>;
-    /// Gives the entries from `cookie` on (0 is the start) until `each` returns `false`; that entry counts as not given. Merged over
-    /// all layers, without `.` and `..`, each name once, in a stable order.
+    /// Gives the entries from `cookie` on (0 is the start) until `each` returns `false`; that entry counts as
+    /// not given. Merged over all layers, without `.` and `..`, each name once, in a stable order.
     fn read_dir(
         &mut self,
         cx: &mut FsCx<'_, '_>,
@@ -247,23 +272,27 @@ pub(crate) trait InodeOps {
         cookie: u64,
         each: &mut dyn FnMut(Entry<'_>) -> bool,
     ) -> Result<(), Errno>;
-    /// Where the bytes of a regular file from `offset` on are; `None` at or behind the end.
+    /// Where the bytes of a regular file from `offset` on are; `None` at or behind the end. Somebody wants
+    /// `most` bytes: more are not looked for where that takes work, though there may be more.
     fn extent(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         offset: u64,
+        most: u64,
     ) -> Result<Option<Extent>, Errno>;
-    /// The page at this index in a frame of the inode that may be written, copied up or made if need be. `ENOSPC` past a limit, `ENOMEM`.
-    /// Does not change the size. The caller tells the address spaces if the page moved (see [`Self::take_moved`]).
+    /// The page at this index in a frame of the inode that may be written, copied up or made if need be.
+    /// `ENOSPC` past a limit, `ENOMEM`. Does not change the size. The caller tells the address spaces if the
+    /// page moved (see [`Self::take_moved`]).
     fn page_for_write(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         index: u64,
     ) -> Result<FrameNo, Errno>;
-    /// The pages from `index` on (at most `max`) for mapping. A page that cannot be mapped where it is (inline tail, hole, unclean slack) gets
-    /// a frame. Pages wholly behind the end of the file are `ENXIO` (the program gets SIGBUS).
+    /// The pages from `index` on (at most `max`) for mapping. A page that cannot be mapped where it is
+    /// (inline tail, hole, unclean slack) gets a frame. Pages wholly behind the end of the file are `ENXIO`
+    /// (the program gets SIGBUS).
     fn page_run(
         &mut self,
         cx: &mut FsCx<'_, '_>,
@@ -271,7 +300,19 @@ pub(crate) trait InodeOps {
         index: u64,
         max: u64,
     ) -> Result<PageRun, Errno>;
-    /// Frees the pages in a range of bytes and zeroes the parts of pages at its ends (`FALLOC_FL_PUNCH_HOLE`).
+    /// Gives the pages from `first` on frames of the inode, at most `most` of those that have none; `count`
+    /// is how many there are to be in all (fallocate(2)). How many pages were dealt with; `ENOSPC` before
+    /// anything is done if all of them would not fit.
+    fn allocate(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        ino: Ino,
+        first: u64,
+        count: u64,
+        most: u64,
+    ) -> Result<u64, Errno>;
+    /// Frees the pages in a range of bytes and zeroes the parts of pages at its ends
+    /// (`FALLOC_FL_PUNCH_HOLE`).
     fn punch_hole(
         &mut self,
         cx: &mut FsCx<'_, '_>,
@@ -279,14 +320,15 @@ pub(crate) trait InodeOps {
         offset: u64,
         len: u64,
     ) -> Result<(), Errno>;
-    /// Next byte that is data (`true`) or hole (`false`) at or behind `offset`; `ENXIO` if there is none (lseek(2)).
+    /// Next byte that is data (`true`) or hole (`false`) at or behind `offset`; `ENXIO` if there is none
+    /// (lseek(2)). It may take several calls.
     fn seek(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         offset: u64,
         data: bool,
-    ) -> Result<u64, Errno>;
+    ) -> Result<Sought, Errno>;
     /// Value of an extended attribute; `ENODATA`.
     fn get_xattr(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino, name: &[u8])
     -> Result<Vec<u8>, Errno>;
@@ -305,7 +347,7 @@ pub(crate) trait InodeOps {
     fn list_xattr(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<Vec<Vec<u8>>, Errno>;
     /// Sizes.
     fn statfs(&self, frames: &Frames) -> StatFs;
-    /// Takes the ranges of pages (inode, first page, count) whose place changed since the last call: mappings of them must be dropped.
-    /// Empty almost always; checked by the VFS after every changing operation.
+    /// Takes the ranges of pages (inode, first page, count) whose place changed since the last call: mappings
+    /// of them must be dropped. Empty almost always; checked by the VFS after every changing operation.
     fn take_moved(&mut self) -> Vec<(Ino, u64, u64)>;
 }

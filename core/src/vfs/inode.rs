@@ -1,10 +1,11 @@
-//! Operations on inodes of any file system: dispatch over [`Filesystem`], and what must follow a change (mappings of pages that moved).
+//! Operations on inodes of any file system: dispatch over [`Filesystem`], and what must follow a change
+//! (mappings of pages that moved).
 
 use alloc::vec::Vec;
 
 use super::filesystem::{
     Attr, Entry, Extent, Filesystem, FsCx, FsId, Ino, InodeOps, InodeRef, NewNode, PageRun,
-    RenameFlags, SetAttr, StatFs,
+    RenameFlags, SetAttr, Sought, StatFs, Time,
 };
 use super::perm::Who;
 use super::sysfs::{self, SysFs};
@@ -42,6 +43,14 @@ pub(crate) fn kind(k: &Kernel, fs: FsId) -> FsKind {
     }
 }
 
+/// Whether names and attributes change without an operation of the kernel.
+pub(crate) fn changes_by_itself(k: &Kernel, fs: FsId) -> bool {
+    match k.vfs.filesystem(fs) {
+        Filesystem::Union(union) => union.has_host_layers(),
+        _ => false,
+    }
+}
+
 /// Runs an operation of a union.
 fn with<R>(
     k: &mut Kernel,
@@ -52,6 +61,7 @@ fn with<R>(
     let mut cx = FsCx {
         ports: p,
         frames: &mut k.mm.frames,
+        acls: &mut k.vfs.acls,
         now: k.system.now,
     };
     let Some(Filesystem::Union(union)) = k
@@ -87,8 +97,12 @@ fn change<R>(
     else {
         return Some(result);
     };
+    let cut = union.take_cut();
     for (ino, first, count) in union.take_moved() {
         crate::mm::pages_moved(k, p, InodeRef { fs, ino }, first, count);
+    }
+    for (ino, first) in cut {
+        crate::mm::pages_cut(k, InodeRef { fs, ino }, first);
     }
     Some(result)
 }
@@ -113,7 +127,7 @@ pub(crate) fn lookup(
 ) -> Result<Ino, Errno> {
     match with(k, p, dir.fs, |fs, cx| fs.lookup(cx, dir.ino, name)) {
         Some(result) => result,
-        None if kind(k, dir.fs) == FsKind::Proc => proc::lookup(k, p, who.viewer(), dir, name),
+        None if kind(k, dir.fs) == FsKind::Proc => proc::lookup(k, p, who, dir, name),
         None => match sys(k, dir.fs) {
             Some(fs) => sysfs::lookup(k, fs, dir.ino, name),
             None => Err(Errno::ENOENT),
@@ -145,6 +159,27 @@ pub(crate) fn attr(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) -> Result
     }
 }
 
+/// Whether a directory of a process lets somebody in at all, whatever its permissions say. `EPERM`, `ENOENT`.
+pub(crate) fn check_enter(k: &Kernel, who: Who<'_>, inode: InodeRef) -> Result<(), Errno> {
+    match kind(k, inode.fs) {
+        FsKind::Proc => proc::check_enter(k, who, inode),
+        _ => Ok(()),
+    }
+}
+
+/// Attributes as a program is told of them. `ENOENT` where it is not to know of a process.
+pub(crate) fn shown_attr(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    who: Who<'_>,
+    inode: InodeRef,
+) -> Result<Attr, Errno> {
+    if kind(k, inode.fs) == FsKind::Proc {
+        proc::check_attr(k, who, inode)?;
+    }
+    attr(k, p, inode)
+}
+
 /// Changes attributes. The caller keeps the dentry of a directory up to date.
 pub(crate) fn set_attr(
     k: &mut Kernel,
@@ -152,6 +187,9 @@ pub(crate) fn set_attr(
     inode: InodeRef,
     set: &SetAttr,
 ) -> Result<(), Errno> {
+    if kind(k, inode.fs) == FsKind::Anon {
+        return anon::set_attr(k, inode.ino, set);
+    }
     change(k, p, inode.fs, |fs, cx| fs.set_attr(cx, inode.ino, set)).unwrap_or(Err(Errno::EPERM))
 }
 
@@ -172,15 +210,15 @@ pub(crate) fn read_link(
     }
 }
 
-/// Contents of a file that the kernel makes, as they are now.
+/// Contents of a file that the kernel makes, as they are now, or what makes them.
 pub(crate) fn content(
     k: &mut Kernel,
     p: &mut Ports<'_>,
     who: Who<'_>,
     inode: InodeRef,
-) -> Result<Vec<u8>, Errno> {
+) -> Result<proc::Shown, Errno> {
     match sys(k, inode.fs) {
-        Some(fs) => sysfs::content(k, fs, inode.ino),
+        Some(fs) => sysfs::content(k, fs, inode.ino).map(proc::Shown::whole),
         None => proc::content(k, p, who.viewer(), inode),
     }
 }
@@ -266,7 +304,7 @@ pub(crate) fn read_dir(
     match (result, each) {
         (Some(result), _) => result,
         (None, Some(each)) if kind(k, dir.fs) == FsKind::Proc => {
-            proc::read_dir(k, p, who.viewer(), dir, cookie, each)
+            proc::read_dir(k, p, who, dir, cookie, each)
         }
         (None, Some(each)) => match sys(k, dir.fs) {
             Some(fs) => sysfs::read_dir(k, fs, dir.ino, cookie, each),
@@ -276,14 +314,18 @@ pub(crate) fn read_dir(
     }
 }
 
-/// Where the bytes of a regular file are.
+/// Where the bytes of a regular file are; see [`InodeOps::extent`].
 pub(crate) fn extent(
     k: &mut Kernel,
     p: &mut Ports<'_>,
     inode: InodeRef,
     offset: u64,
+    most: u64,
 ) -> Result<Option<Extent>, Errno> {
-    with(k, p, inode.fs, |fs, cx| fs.extent(cx, inode.ino, offset)).unwrap_or(Err(Errno::EINVAL))
+    with(k, p, inode.fs, |fs, cx| {
+        fs.extent(cx, inode.ino, offset, most)
+    })
+    .unwrap_or(Err(Errno::EINVAL))
 }
 
 /// The frame of a page that may be written.
@@ -313,6 +355,29 @@ pub(crate) fn page_run(
     .unwrap_or(Err(Errno::ENODEV))
 }
 
+/// Gives pages frames; see [`InodeOps::allocate`].
+pub(crate) fn allocate(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    (first, count): (u64, u64),
+    most: u64,
+) -> Result<u64, Errno> {
+    change(k, p, inode.fs, |fs, cx| {
+        fs.allocate(cx, inode.ino, first, count, most)
+    })
+    .unwrap_or(Err(Errno::EOPNOTSUPP))
+}
+
+/// A program is about to change a file through a mapping: its times say so.
+pub(crate) fn stored(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) {
+    let now = Time::from_nanos(k.system.now.real);
+    let _ = with(k, p, inode.fs, |fs, _| {
+        fs.stored(inode.ino, now);
+        Ok(())
+    });
+}
+
 /// Frees a range of bytes.
 pub(crate) fn punch_hole(
     k: &mut Kernel,
@@ -334,7 +399,7 @@ pub(crate) fn seek(
     inode: InodeRef,
     offset: u64,
     data: bool,
-) -> Result<u64, Errno> {
+) -> Result<Sought, Errno> {
     with(k, p, inode.fs, |fs, cx| {
         fs.seek(cx, inode.ino, offset, data)
     })
@@ -399,7 +464,16 @@ pub(crate) fn statfs(k: &Kernel, fs: FsId) -> StatFs {
     }
 }
 
+/// Whether a file system is in memory alone, without layers below.
+pub(crate) fn is_tmpfs(k: &Kernel, fs: FsId) -> bool {
+    matches!(k.vfs.filesystem(fs), Filesystem::Union(union) if union.is_tmpfs())
+}
+
 /// Whether all changes are refused.
 pub(crate) fn is_read_only(k: &Kernel, fs: FsId) -> bool {
-    matches!(k.vfs.filesystem(fs), Filesystem::Union(union) if union.is_read_only())
+    match k.vfs.filesystem(fs) {
+        Filesystem::Union(union) => union.is_read_only(),
+        Filesystem::Proc(proc) => proc.options.read_only,
+        _ => false,
+    }
 }

@@ -1,9 +1,9 @@
 //! Watching files and directories (inotify(7)).
 //!
-//! A watch holds its place in the tree, so that its inode stays. Operations on paths and open files say what they did ([`happened`],
-//! [`named`]); nothing is done where nobody watches.
+//! A watch holds its place in the tree, so that its inode stays. Operations on paths and open files say what
+//! they did ([`happened`], [`named`]); nothing is done where nobody watches.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use super::filesystem::{FsId, Ino, InodeRef};
 use super::mount::{self, PathRef, put_path};
 use super::ready::IN;
 use super::rw::Iov;
-use super::{anon, inode};
+use super::{Vfs, anon, dnotify, inode, slab};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -29,6 +29,8 @@ pub(crate) const QUEUE_MAX: usize = 16384;
 pub(crate) const INSTANCES_MAX: u32 = 128;
 /// Most watches of all instances together (`max_user_watches`).
 pub(crate) const WATCHES_MAX: usize = 65536;
+/// Most watches of one file, each of which is told at once.
+const WATCHES_OF_ONE: usize = 1024;
 
 pub(crate) const ACCESS: u32 = 1;
 pub(crate) const MODIFY: u32 = 2;
@@ -36,8 +38,8 @@ pub(crate) const ATTRIB: u32 = 4;
 pub(crate) const CLOSE_WRITE: u32 = 8;
 pub(crate) const CLOSE_NOWRITE: u32 = 0x10;
 pub(crate) const OPEN: u32 = 0x20;
-const MOVED_FROM: u32 = 0x40;
-const MOVED_TO: u32 = 0x80;
+pub(super) const MOVED_FROM: u32 = 0x40;
+pub(super) const MOVED_TO: u32 = 0x80;
 pub(crate) const CREATE: u32 = 0x100;
 pub(crate) const DELETE: u32 = 0x200;
 const DELETE_SELF: u32 = 0x400;
@@ -64,6 +66,15 @@ struct Event {
 }
 
 impl Event {
+    /// Bytes that it takes in the kernel, with the room that a queue has in advance.
+    fn held(&self) -> u64 {
+        let name = match self.name.spilled() {
+            true => self.name.capacity(),
+            false => 0,
+        };
+        (2 * size_of::<Event>() + name) as u64
+    }
+
     /// Bytes as it is read.
     fn len(&self) -> usize {
         match self.name.len() {
@@ -86,18 +97,45 @@ struct Watch {
 pub(crate) struct Inotify {
     uid: u32,
     watches: BTreeMap<i32, Watch>,
+    of_inode: BTreeMap<InodeRef, i32>,
     queue: VecDeque<Event>,
     last_wd: i32,
+}
+
+impl Inotify {
+    /// The user who made it.
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
+    }
 }
 
 /// Who watches what.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Watched {
-    by_inode: BTreeMap<InodeRef, Vec<(FileId, i32)>>,
-    count: usize,
+    watches: BTreeSet<(InodeRef, FileId, i32)>,
     /// Instances by user.
     instances: BTreeMap<u32, u32>,
     cookie: u32,
+    /// Bytes of the events that wait.
+    queued: u64,
+}
+
+impl Watched {
+    /// Bytes that watches and events take.
+    pub(super) fn held(&self) -> u64 {
+        const WATCH_COST: u64 = 256;
+        self.watches.len() as u64 * WATCH_COST + self.queued
+    }
+}
+
+/// Whether the events that wait are counted rightly; for invariant checks.
+pub(super) fn is_counted(vfs: &Vfs) -> bool {
+    let files = vfs.files.iter();
+    let events = files.filter_map(|(_, file)| match &file.kind {
+        FileKind::Inotify(instance) => Some(instance.queue.iter().map(Event::held).sum::<u64>()),
+        _ => None,
+    });
+    events.sum::<u64>() == vfs.watched.queued
 }
 
 /// A new instance for a user. `EMFILE` if it has too many.
@@ -110,36 +148,61 @@ pub(crate) fn create(k: &mut Kernel, uid: u32) -> Result<FileKind, Errno> {
     Ok(FileKind::Inotify(alloc::boxed::Box::new(Inotify {
         uid,
         watches: BTreeMap::new(),
+        of_inode: BTreeMap::new(),
         queue: VecDeque::new(),
         last_wd: 0,
     })))
 }
 
-/// An instance that has no file (any more) is given up.
-pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: Option<FileId>, kind: &Inotify) {
-    if let Some(count) = k.vfs.watched.instances.get_mut(&kind.uid) {
+/// A user has one instance less.
+pub(crate) fn uncount(k: &mut Kernel, uid: u32) {
+    if let Some(count) = k.vfs.watched.instances.get_mut(&uid) {
         *count -= 1;
         if *count == 0 {
-            k.vfs.watched.instances.remove(&kind.uid);
+            k.vfs.watched.instances.remove(&uid);
         }
-    }
-    for (wd, watch) in &kind.watches {
-        if let Some(id) = id {
-            forget(k, id, *wd, watch.inode);
-        }
-        dentry::put(k, p, watch.path.dentry);
     }
 }
 
-fn forget(k: &mut Kernel, id: FileId, wd: i32, inode: InodeRef) {
-    let watched = &mut k.vfs.watched;
-    if let Some(list) = watched.by_inode.get_mut(&inode) {
-        list.retain(|&other| other != (id, wd));
-        if list.is_empty() {
-            watched.by_inode.remove(&inode);
-        }
-        watched.count -= 1;
+/// An instance without watches goes.
+pub(super) fn release(k: &mut Kernel, kind: &Inotify) {
+    k.vfs.watched.queued -= kind.queue.iter().map(Event::held).sum::<u64>();
+}
+
+/// Watches that are taken away at once.
+const WATCHES_AT_ONCE: usize = 64;
+
+/// Whether an instance has so many watches that they are not taken away at once.
+pub(super) fn is_large(kind: &Inotify) -> bool {
+    kind.watches.len() > WATCHES_AT_ONCE
+}
+
+/// An instance has been closed: takes some of its watches away. `true` if there are none left.
+pub(super) fn empty(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) -> bool {
+    for _ in 0..WATCHES_AT_ONCE {
+        let last = instance(k, id).and_then(|instance| {
+            let (wd, watch) = instance.watches.pop_last()?;
+            instance.of_inode.remove(&watch.inode);
+            Some((wd, watch))
+        });
+        let Some((wd, watch)) = last else {
+            return true;
+        };
+        k.steps.spend(8);
+        k.vfs.watched.watches.remove(&(watch.inode, id, wd));
+        dentry::put(k, p, watch.path.dentry);
     }
+    false
+}
+
+/// The watches of inodes from one to another.
+fn watches(
+    k: &Kernel,
+    from: InodeRef,
+    to: InodeRef,
+) -> impl Iterator<Item = (InodeRef, FileId, i32)> + '_ {
+    let range = (from, FileId(0), i32::MIN)..=(to, FileId(u32::MAX), i32::MAX);
+    k.vfs.watched.watches.range(range).copied()
 }
 
 fn instance(k: &mut Kernel, id: FileId) -> Option<&mut Inotify> {
@@ -185,10 +248,11 @@ fn add_to(
     existing: Existing,
 ) -> Result<(i32, bool), Errno> {
     let inode = k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
-    let room = k.vfs.watched.count < WATCHES_MAX;
+    let others = watches(k, inode, inode).nth(WATCHES_OF_ONE - 1);
+    let room = k.vfs.watched.watches.len() < WATCHES_MAX && others.is_none();
     let instance = instance(k, id).ok_or(Errno::EINVAL)?;
-    let mut watches = instance.watches.iter_mut();
-    if let Some((&wd, watch)) = watches.find(|(_, watch)| watch.inode == inode) {
+    let known = instance.of_inode.get(&inode).copied();
+    if let Some((wd, watch)) = known.and_then(|wd| Some((wd, instance.watches.get_mut(&wd)?))) {
         match existing {
             Existing::Replace => watch.mask = mask,
             Existing::Add => watch.mask |= mask,
@@ -208,18 +272,17 @@ fn add_to(
     }
     let wd = instance.last_wd;
     instance.watches.insert(wd, Watch { path, inode, mask });
-    let watched = &mut k.vfs.watched;
-    watched.by_inode.entry(inode).or_default().push((id, wd));
-    watched.count += 1;
+    instance.of_inode.insert(inode, wd);
+    k.vfs.watched.watches.insert((inode, id, wd));
     Ok((wd, true))
 }
 
 /// Ends a watch, which the program is told. `EINVAL` if there is no such watch.
 pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, wd: i32) -> Result<(), Errno> {
-    let watch = instance(k, id)
-        .and_then(|instance| instance.watches.remove(&wd))
-        .ok_or(Errno::EINVAL)?;
-    forget(k, id, wd, watch.inode);
+    let instance = instance(k, id).ok_or(Errno::EINVAL)?;
+    let watch = instance.watches.remove(&wd).ok_or(Errno::EINVAL)?;
+    instance.of_inode.remove(&watch.inode);
+    k.vfs.watched.watches.remove(&(watch.inode, id, wd));
     let event = Event {
         wd,
         mask: IGNORED,
@@ -232,11 +295,12 @@ pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, wd: i32) -> 
 }
 
 /// The last mount of a file system goes: its watches end.
-pub(crate) fn unmounted(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) {
+pub(crate) fn unmounted(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) -> bool {
+    const MOST: usize = 64;
     let at = |ino| InodeRef { fs, ino: Ino(ino) };
-    let inside = k.vfs.watched.by_inode.range(at(0)..=at(u64::MAX));
-    let watches: Vec<(FileId, i32)> = inside.flat_map(|(_, list)| list).copied().collect();
-    for (id, wd) in watches {
+    let inside = watches(k, at(0), at(u64::MAX)).take(MOST);
+    let watches: SmallVec<[(InodeRef, FileId, i32); MOST]> = inside.collect();
+    for &(_, id, wd) in &watches {
         let event = Event {
             wd,
             mask: UNMOUNT,
@@ -245,11 +309,14 @@ pub(crate) fn unmounted(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) {
         };
         queue(k, id, event);
         let _ = remove(k, p, id, wd); // it was among the watches just now
+        k.steps.spend(16);
     }
+    !watches.is_empty()
 }
 
 /// Queues an event. One like the last is dropped; when there are too many, one event says so.
 fn queue(k: &mut Kernel, id: FileId, event: Event) {
+    let scarce = k.mm.frames.is_scarce();
     let Some(instance) = instance(k, id) else {
         return;
     };
@@ -260,16 +327,21 @@ fn queue(k: &mut Kernel, id: FileId, event: Event) {
     if instance.queue.back().is_some_and(same) {
         return;
     }
-    match instance.queue.len() {
-        ..QUEUE_MAX => instance.queue.push_back(event),
-        QUEUE_MAX => instance.queue.push_back(Event {
-            wd: -1,
-            mask: Q_OVERFLOW,
-            cookie: 0,
-            name: SmallVec::new(),
-        }),
+    let overflow = Event {
+        wd: -1,
+        mask: Q_OVERFLOW,
+        cookie: 0,
+        name: SmallVec::new(),
+    };
+    // Without memory for it an event is lost like one that is too many (`inotify_handle_inode_event()`).
+    let event = match instance.queue.len() {
+        ..QUEUE_MAX if !scarce => event,
+        ..=QUEUE_MAX if instance.queue.back() != Some(&overflow) => overflow,
         _ => return,
-    }
+    };
+    let held = event.held();
+    instance.queue.push_back(event);
+    k.vfs.watched.queued += held;
     k.notify(WaitKey::File(id), IN);
 }
 
@@ -282,15 +354,19 @@ fn tell(
     name: &[u8],
     unlinked: bool,
 ) {
-    let mut index = 0;
-    while let Some(&(id, wd)) = k
-        .vfs
-        .watched
-        .by_inode
-        .get(&inode)
-        .and_then(|list| list.get(index))
-    {
-        index += 1;
+    use core::ops::Bound::{Excluded, Included};
+    if !k.vfs.notices.is_empty() {
+        dnotify::tell(k, inode, mask);
+    }
+    let mut last = (inode, FileId(0), i32::MIN);
+    let end = (inode, FileId(u32::MAX), i32::MAX);
+    let next = |k: &Kernel, last| {
+        let mut rest = k.vfs.watched.watches.range((Excluded(last), Included(end)));
+        rest.next().copied()
+    };
+    while let Some((_, id, wd)) = next(k, last) {
+        last = (inode, id, wd);
+        k.steps.spend(2);
         let Some(watch) = instance(k, id).and_then(|instance| instance.watches.get(&wd)) else {
             continue;
         };
@@ -305,14 +381,14 @@ fn tell(
             name: SmallVec::from_slice(name),
         };
         queue(k, id, event);
-        if wanted & ONESHOT != 0 && remove(k, p, id, wd).is_ok() {
-            index -= 1;
+        if wanted & ONESHOT != 0 {
+            let _ = remove(k, p, id, wd); // it was among the watches just now
         }
     }
 }
 
 fn nobody(k: &Kernel) -> bool {
-    k.vfs.watched.by_inode.is_empty()
+    k.vfs.watched.watches.is_empty() && k.vfs.notices.is_empty()
 }
 
 fn dir_bit(k: &Kernel, dentry: DentryId) -> u32 {
@@ -324,9 +400,14 @@ fn dir_bit(k: &Kernel, dentry: DentryId) -> u32 {
 
 /// Something was done to what is at a place: its directory is told with its name, then itself.
 pub(crate) fn happened(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask: u32) {
-    if nobody(k) {
-        return;
+    if !nobody(k) {
+        tell_place(k, p, dentry, mask, false);
     }
+}
+
+/// `opened`: it was done to an open file. What is done to one without a name is nothing to watches that do
+/// not want such (`IN_EXCL_UNLINK`), also if they are of the file itself.
+fn tell_place(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask: u32, opened: bool) {
     let entry = k.vfs.dentries.at(dentry);
     if entry.fs == anon::FS {
         return;
@@ -337,10 +418,10 @@ pub(crate) fn happened(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask
     if parent != dentry
         && let Some(dir) = k.vfs.dentries.inode(parent)
     {
-        tell(k, p, dir, (mask, 0), &name, unlinked);
+        tell(k, p, dir, (mask, 0), &name, unlinked && opened);
     }
     if let Some(inode) = k.vfs.dentries.inode(dentry) {
-        tell(k, p, inode, (mask, 0), b"", false);
+        tell(k, p, inode, (mask, 0), b"", unlinked && opened);
     }
 }
 
@@ -348,7 +429,7 @@ pub(crate) fn happened(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask
 pub(crate) fn file_event(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, mask: u32) {
     if !nobody(k) {
         let dentry = file::at(k, id).path.dentry;
-        happened(k, p, dentry, mask);
+        tell_place(k, p, dentry, mask, true);
     }
 }
 
@@ -376,6 +457,11 @@ pub(crate) fn moved(
     }
     k.vfs.watched.cookie = k.vfs.watched.cookie.wrapping_add(1).max(1);
     let cookie = k.vfs.watched.cookie;
+    if old_dir == new_dir
+        && let Some(dir) = k.vfs.dentries.inode(old_dir)
+    {
+        dnotify::renamed(k, dir);
+    }
     let is_dir = dir_bit(k, moved);
     let ends = [
         (old_dir, old_name, MOVED_FROM | is_dir),
@@ -410,16 +496,15 @@ pub(crate) fn gone(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, own: usi
     let Some(inode) = k.vfs.dentries.inode(dentry) else {
         return;
     };
-    let list = k.vfs.watched.by_inode.get(&inode);
-    let watches: Vec<(FileId, i32)> = list.cloned().unwrap_or_default();
     let held = (k.vfs.dentries.refs(dentry) as usize).saturating_sub(own);
     let linked = inode::attr(k, p, inode)
         .is_ok_and(|attr| attr.nlink > 0 && attr.mode & g::S_IFMT != g::S_IFDIR);
+    let watches: Vec<_> = watches(k, inode, inode).collect();
     if watches.is_empty() || held > watches.len() || linked {
         return;
     }
     tell(k, p, inode, (DELETE_SELF, 0), b"", false);
-    for (id, wd) in watches {
+    for (_, id, wd) in watches {
         // One that was to tell once has ended by itself.
         let _ = remove(k, p, id, wd);
     }
@@ -456,8 +541,11 @@ pub(super) fn read(
         bytes.extend_from_slice(&((len - HEAD) as u32).to_le_bytes());
         bytes.extend_from_slice(&event.name);
         bytes.resize(len, 0);
-        if let Some(instance) = instance(cx.k, id) {
-            instance.queue.pop_front();
+        if let Some(instance) = instance(cx.k, id)
+            && let Some(event) = instance.queue.pop_front()
+        {
+            slab::shrink(&mut instance.queue, slab::QUEUE_KEPT);
+            cx.k.vfs.watched.queued -= event.held();
         }
         match iov.put_all(cx, &bytes) {
             Ok(()) => done += len as u64,
@@ -472,19 +560,28 @@ pub(super) fn read(
     }
 }
 
-/// The lines of an instance in `/proc/PID/fdinfo`, newest watch first.
-pub(crate) fn info(instance: &Inotify) -> String {
-    let mut text = String::new();
-    for (wd, watch) in instance.watches.iter().rev() {
-        text += &format!(
-            "inotify wd:{:x} ino:{:x} sdev:{:x} mask:{:x} ignored_mask:0 \n",
-            wd,
-            watch.inode.ino.0,
-            watch.inode.fs.0,
-            watch.mask & ALL
-        );
+/// The line of an instance's newest watch before one in `/proc/PID/fdinfo`: which that is.
+pub(crate) fn info(k: &Kernel, id: FileId, last: Option<i32>) -> Option<(i32, String)> {
+    let FileKind::Inotify(instance) = &k.vfs.file(id)?.kind else {
+        return None;
+    };
+    let end = last.unwrap_or(i32::MAX);
+    let mut before = instance.watches.range(..end).rev();
+    let newest = instance.watches.last_key_value().filter(|_| last.is_none());
+    let (&wd, watch) = newest.or_else(|| before.next())?;
+    let ino = watch.inode.ino.0;
+    let mut text = format!(
+        "inotify wd:{wd:x} ino:{ino:x} sdev:{:x} mask:{:x} ignored_mask:0 fhandle-bytes:c fhandle-type:1 f_handle:",
+        watch.inode.fs.0 + 1,
+        watch.mask & (ALL | EXCL_UNLINK | ONESHOT),
+    );
+    // As file handles of tmpfs are: a generation, and the number of the inode.
+    let handle = (u128::from(ino) << 32).to_le_bytes();
+    for byte in &handle[..12] {
+        text += &format!("{byte:02x}");
     }
-    text
+    text.push('\n');
+    Some((wd, text))
 }
 
 /// The places that watches hold, for invariant checks.
@@ -501,14 +598,18 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
         };
         for (wd, watch) in &instance.watches {
             count += 1;
-            let list = k.vfs.watched.by_inode.get(&watch.inode);
-            if !list.is_some_and(|list| list.contains(&(FileId(id), *wd))) {
+            let known = k
+                .vfs
+                .watched
+                .watches
+                .contains(&(watch.inode, FileId(id), *wd));
+            if !known || instance.of_inode.get(&watch.inode) != Some(wd) {
                 return Err(format!("inotify {id}: watch {wd} is not known"));
             }
         }
     }
-    let known: usize = k.vfs.watched.by_inode.values().map(Vec::len).sum();
-    match (known, k.vfs.watched.count) == (count, count) {
+    let known = k.vfs.watched.watches.len();
+    match known == count {
         true => Ok(()),
         false => Err(format!("{count} inotify watches, but {known} are known")),
     }

@@ -1,10 +1,14 @@
-//! The virtual file system: file systems and their inodes, dentries, mounts, open file descriptions, descriptor tables.
+//! The virtual file system: file systems and their inodes, dentries, mounts, open file descriptions,
+//! descriptor tables.
 //!
 //! Layers of this module, each knowing only those below it:
-//! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) -> `filesystem` (inodes by number)
-//! -> `union`, `proc`, `sysfs`, `anon`. Beside them: `file` (open file descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `socket`, `mqueue`, `device`, `lock`,
-//! `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`, `inotify`; `aio` are requests on any of them.
+//! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) ->
+//! `filesystem` (inodes by number) -> `union`, `proc`, `sysfs`, `anon`. Beside them: `file` (open file
+//! descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `socket`, `mqueue`, `device`,
+//! `lock`, `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`,
+//! `inotify`; `aio` are requests on any of them.
 
+pub(crate) mod acl;
 pub(crate) mod aio;
 pub(crate) mod anon;
 pub(crate) mod boot;
@@ -12,14 +16,18 @@ pub(crate) mod caller;
 pub(crate) mod check;
 pub(crate) mod dentry;
 pub(crate) mod device;
+pub(crate) mod dnotify;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
+pub(crate) mod fasync;
 pub(crate) mod fdtable;
 pub(crate) mod file;
 pub(crate) mod filesystem;
+pub(crate) mod flags;
 pub(crate) mod inode;
 pub(crate) mod inotify;
 mod iov;
+pub(crate) mod lease;
 pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod mqueue;
@@ -39,7 +47,9 @@ pub(crate) mod sysfs;
 pub(crate) mod timerfd;
 pub(crate) mod union;
 pub(crate) mod walk;
+pub(crate) mod writers;
 
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -49,6 +59,7 @@ pub(crate) use file::{File, FileId, FileKind};
 pub(crate) use filesystem::{FsId, InodeRef};
 pub(crate) use mount::{MountId, PathRef};
 
+use crate::kernel::steps::Steps;
 use crate::mm::Frames;
 use crate::ns::{NsId, USER};
 use crate::task::timer::TimerKey;
@@ -61,6 +72,8 @@ pub(crate) struct Slot {
     pub fs: Filesystem,
     owner: NsId,
     mounts: u32,
+    /// Regular files that are open for writing through them.
+    writers: u32,
 }
 
 /// All of the virtual file system's state.
@@ -69,11 +82,16 @@ pub(crate) struct Vfs {
     pub(super) filesystems: Vec<Slot>,
     /// Places of file systems that have gone.
     free_filesystems: Vec<u32>,
+    /// How many of them belong to each user namespace.
+    owners: BTreeMap<NsId, u32>,
     /// Bytes of the inodes and names that unions hold in memory, all together.
     heap: u64,
+    pub(super) acls: acl::Acls,
     pub dentries: dentry::Dentries,
     pub mounts: mount::Mounts,
     pub(super) files: Slab<File>,
+    /// Files that are closed and have not let go of everything.
+    closing: VecDeque<FileId>,
     pub pipes: pipe::Pipes,
     pub sockets: socket::Sockets,
     pub mqueues: mqueue::Queues,
@@ -81,8 +99,21 @@ pub(crate) struct Vfs {
     pub(super) aio: aio::Aio,
     pub(super) watches: epoll::Watches,
     pub(super) watched: inotify::Watched,
+    /// Directories that signals are sent for.
+    notices: dnotify::Notices,
+    leases: lease::Leases,
+    pub(super) asyncs: fasync::Asyncs,
     pub seals: seal::Seals,
+    pub writers: writers::Writers,
+    /// Walks of paths that go on at a later input.
+    pub(super) walks: walk::Paused,
     pub(super) tables: Slab<FdTable>,
+    /// Tables that are being copied or closed.
+    pub(super) partial: fdtable::Partial,
+    /// Chunks of all descriptor tables.
+    pub(super) fd_chunks: u64,
+    /// Bytes of the contents that open files of `proc` and `sysfs` keep.
+    pub(super) contents: u64,
     pub(super) contexts: Slab<FsContext>,
     /// `struct termios` of the terminal, once a program has set it.
     pub termios: Option<[u8; 36]>,
@@ -97,12 +128,16 @@ impl Vfs {
                 fs: Filesystem::Anon,
                 owner: USER,
                 mounts: 1,
+                writers: 0,
             }],
             free_filesystems: Vec::new(),
+            owners: BTreeMap::new(),
             heap: 0,
+            acls: acl::Acls::default(),
             dentries: dentry::Dentries::new(),
             mounts: mount::Mounts::new(),
             files: Slab::new(),
+            closing: VecDeque::new(),
             pipes: pipe::Pipes::new(),
             sockets: socket::Sockets::default(),
             mqueues: mqueue::Queues::default(),
@@ -110,8 +145,16 @@ impl Vfs {
             aio: aio::Aio::default(),
             watches: epoll::Watches::default(),
             watched: inotify::Watched::default(),
+            notices: dnotify::Notices::default(),
+            leases: lease::Leases::default(),
+            asyncs: fasync::Asyncs::default(),
             seals: seal::Seals::default(),
+            writers: writers::Writers::default(),
+            walks: walk::Paused::default(),
             tables: Slab::new(),
+            partial: fdtable::Partial::default(),
+            fd_chunks: 0,
+            contents: 0,
             contexts: Slab::new(),
             termios: None,
             foreground: None,
@@ -125,21 +168,63 @@ impl Vfs {
         vfs
     }
 
-    /// Bytes that the kernel holds for files and their names, about: inodes and names of unions, dentries and open files.
-    pub(crate) fn held(&self) -> u64 {
-        const DENTRY_COST: u64 = 256;
+    /// What the kernel holds for files, by kind, in bytes.
+    pub(crate) fn held(&self) -> [(&'static str, u64); 16] {
+        const DENTRY_COST: u64 = 288;
         const FILE_COST: u64 = 512;
-        let dentries = self.dentries.len() as u64 * DENTRY_COST;
-        self.heap + dentries + self.files.len() as u64 * FILE_COST
+        const TABLE_COST: u64 = 64;
+        const CONTEXT_COST: u64 = 64;
+        const FILESYSTEM_COST: u64 = 2560;
+        let filesystems = self.filesystems.len() - self.free_filesystems.len();
+        let times = |count: usize, cost: u64| count as u64 * cost;
+        [
+            ("inodes and names of files in memory", self.heap),
+            (
+                "dentries",
+                times(self.dentries.len(), DENTRY_COST) + self.dentries.name_bytes(),
+            ),
+            (
+                "open files",
+                times(self.files.len(), FILE_COST) + self.writers.held() + self.leases.held(),
+            ),
+            (
+                "descriptor tables",
+                times(self.tables.len(), TABLE_COST) + self.fd_chunks * fdtable::CHUNK_COST,
+            ),
+            (
+                "roots and working directories",
+                times(self.contexts.len(), CONTEXT_COST),
+            ),
+            ("contents of files of proc and sysfs", self.contents),
+            ("file systems", times(filesystems, FILESYSTEM_COST)),
+            ("mounts", self.mounts.held()),
+            ("epoll items", self.watches.held()),
+            (
+                "inotify watches and events",
+                self.watched.held() + self.notices.held(),
+            ),
+            ("file locks", self.locks.held()),
+            ("asynchronous requests", self.aio.held()),
+            ("pipes", self.pipes.held()),
+            ("POSIX message queues", self.mqueues.objects()),
+            ("sockets", self.sockets.held()),
+            ("files in messages", self.sockets.in_flight.held()),
+        ]
     }
 
-    /// Whether the inodes and names of unions are counted rightly; for invariant checks.
+    /// Whether what is counted for [`held`](Self::held) is what is there; for invariant checks.
     pub(crate) fn is_counted(&self) -> bool {
         let unions = self.filesystems.iter().map(|slot| match &slot.fs {
             Filesystem::Union(union) => union.heap(),
             _ => 0,
         });
+        let chunks = self.tables.iter().map(|(_, table)| table.chunks());
+        let contents = self.files.iter().map(|(_, file)| file.content_bytes());
         unions.sum::<u64>() == self.heap
+            && chunks.sum::<u64>() == self.fd_chunks
+            && contents.sum::<u64>() == self.contents
+            && self.mounts.is_counted()
+            && inotify::is_counted(self)
     }
 
     /// Adds a file system that belongs to the first user namespace; it is mounted with [`mount::make`].
@@ -152,10 +237,12 @@ impl Vfs {
         if let Filesystem::Union(union) = &fs {
             self.heap += union.heap();
         }
+        *self.owners.entry(owner).or_default() += 1;
         let slot = Slot {
             fs,
             owner,
             mounts: 0,
+            writers: 0,
         };
         match self.free_filesystems.pop() {
             Some(id) => {
@@ -176,14 +263,50 @@ impl Vfs {
         slot.mounts
     }
 
-    /// Takes away a file system without mounts, and gives its frames back.
-    pub(crate) fn remove_filesystem(&mut self, id: FsId, frames: &mut Frames) {
+    /// A file system has no mounts any more: it belongs to nobody.
+    fn disown_filesystem(&mut self, id: FsId) -> NsId {
         let slot = &mut self.filesystems[id.0 as usize]; // INVARIANT: the caller has just let go of it
-        if let Filesystem::Union(union) = &mut slot.fs {
+        let owner = core::mem::replace(&mut slot.owner, USER);
+        self.count_owner(owner, USER);
+        owner
+    }
+
+    /// A file system that belonged to one user namespace belongs to another one.
+    fn count_owner(&mut self, from: NsId, to: NsId) {
+        *self.owners.entry(to).or_default() += 1;
+        if let Some(count) = self.owners.get_mut(&from) {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(&from);
+            }
+        }
+    }
+
+    /// Takes apart what a file system without mounts holds; `false` if nothing is left.
+    fn release_some(&mut self, id: FsId, frames: &mut Frames, steps: &mut Steps) -> bool {
+        let slot = &mut self.filesystems[id.0 as usize]; // INVARIANT: the caller has just let go of it
+        let Filesystem::Union(union) = &mut slot.fs else {
+            return false;
+        };
+        let before = union.heap();
+        let more = union.release_some(frames, steps);
+        self.heap = self.heap + union.heap() - before;
+        more
+    }
+
+    /// Takes away a file system without mounts that holds nothing any more, or was never mounted.
+    pub(crate) fn remove_filesystem(&mut self, id: FsId) {
+        let slot = &mut self.filesystems[id.0 as usize]; // INVARIANT: the caller has just let go of it
+        if let Filesystem::Union(union) = &slot.fs {
             self.heap -= union.heap();
-            union.release(frames);
         }
         slot.fs = Filesystem::Gone;
+        if let Some(count) = self.owners.get_mut(&slot.owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(&slot.owner);
+            }
+        }
         slot.owner = USER;
         self.free_filesystems.push(id.0);
     }
@@ -193,9 +316,9 @@ impl Vfs {
         self.filesystems[id.0 as usize].owner // INVARIANT: a mounted file system is there
     }
 
-    /// The user namespaces that file systems belong to.
-    pub(crate) fn filesystem_owners(&self) -> impl Iterator<Item = NsId> + '_ {
-        self.filesystems.iter().map(|slot| slot.owner)
+    /// Whether file systems belong to a user namespace.
+    pub(crate) fn owns_filesystem(&self, ns: NsId) -> bool {
+        self.owners.contains_key(&ns)
     }
 
     pub(crate) fn filesystem(&self, id: FsId) -> &Filesystem {
@@ -211,11 +334,27 @@ impl Vfs {
         self.files.get(id.0)
     }
 
-    /// Whether a file is open for writing through one of these mounts.
-    pub(crate) fn is_written(&self, through: impl Fn(MountId) -> bool) -> bool {
-        let writes = |file: &File| file.writable() && file.kind == FileKind::Regular;
-        let mut files = self.files.iter();
-        files.any(|(_, file)| writes(file) && through(file.path.mount))
+    /// How many regular files are open for writing through a mount.
+    pub(crate) fn writers_through(&self, mount: MountId) -> u32 {
+        self.mounts.at(mount).writers
+    }
+
+    /// The same for all mounts of a file system.
+    pub(crate) fn writers_of(&self, fs: FsId) -> u32 {
+        let slot = self.filesystems.get(fs.0 as usize);
+        slot.map_or(0, |slot| slot.writers)
+    }
+
+    /// Counts the regular files that are open for writing up or down, if a file is one.
+    fn count_writer(&mut self, file: &File, by: i32) {
+        if !file.is_written_to() {
+            return;
+        }
+        let mount = self.mounts.at_mut(file.path.mount);
+        mount.writers = mount.writers.saturating_add_signed(by);
+        if let Some(slot) = self.filesystems.get_mut(mount.fs.0 as usize) {
+            slot.writers = slot.writers.saturating_add_signed(by);
+        }
     }
 
     /// How many files are open.

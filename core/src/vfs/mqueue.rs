@@ -15,11 +15,13 @@ use super::ready::{IN, OUT};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::ipc::limits;
 use crate::kernel::{Cx, WaitKey};
 use crate::ns::{NsId, pid, user};
 use crate::task::signal::{self, SigInfo};
 
-/// Limits (`/proc/sys/fs/mqueue/`): queues, messages of a queue, bytes of a message; the latter two also for `CAP_SYS_RESOURCE`.
+/// Limits (`/proc/sys/fs/mqueue/`): queues, messages of a queue, bytes of a message; the latter two also for
+/// `CAP_SYS_RESOURCE`.
 pub(crate) const QUEUES_MAX: usize = 256;
 pub(crate) const MESSAGES_MAX: i64 = 10;
 pub(crate) const MESSAGE_SIZE_MAX: i64 = 8192;
@@ -117,6 +119,11 @@ impl Queues {
         self.queues.get_mut(&id)
     }
 
+    /// Bytes that the queues themselves take.
+    pub(super) fn objects(&self) -> u64 {
+        self.queues.len() as u64 * QUEUE_COST
+    }
+
     /// Bytes that are charged to the memory of the run: the messages that are there.
     pub(crate) fn held(&self) -> u64 {
         self.held
@@ -204,13 +211,19 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
         return Err(Errno::EOVERFLOW);
     }
     let there = cx.k.vfs.mqueues.counts.get(&ns).copied().unwrap_or(0);
-    if there >= QUEUES_MAX && !privileged {
+    let limits = &cx.k.ns.ipc(ns).limits;
+    if there as u64 >= limits.get(limits::POSIX_QUEUES) && !privileged {
         return Err(Errno::ENOSPC);
     }
-    let (messages, size) = how.sizes.unwrap_or((MESSAGES_MAX, MESSAGE_SIZE_MAX));
+    let limit = |setting| limits.get(setting) as i64;
+    let (most, largest) = (limit(limits::POSIX_MESSAGES), limit(limits::POSIX_SIZE));
+    let (messages, size) = how.sizes.unwrap_or((
+        limit(limits::POSIX_MESSAGES_DEFAULT).min(most),
+        limit(limits::POSIX_SIZE_DEFAULT).min(largest),
+    ));
     let (messages_max, size_max) = match privileged {
         true => (MESSAGES_MAX_PRIVILEGED, MESSAGE_SIZE_MAX_PRIVILEGED),
-        false => (MESSAGES_MAX, MESSAGE_SIZE_MAX),
+        false => (most, largest),
     };
     if !(1..=messages_max).contains(&messages) || !(1..=size_max).contains(&size) {
         return Err(Errno::EINVAL);
@@ -257,7 +270,8 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
     Ok(id)
 }
 
-/// Removes a name (mq_unlink(3)); the queue goes with its last open file. `ENOENT`, `EPERM`: the directory of queues is sticky.
+/// Removes a name (mq_unlink(3)); the queue goes with its last open file. `ENOENT`, `EPERM`: the directory of
+/// queues is sticky.
 pub(crate) fn unlink(cx: &mut Cx<'_, '_>, name: &[u8]) -> Result<(), Errno> {
     check_name(name)?;
     let id = find(cx, name).ok_or(Errno::ENOENT)?;

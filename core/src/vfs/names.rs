@@ -1,8 +1,9 @@
-//! Making, removing and renaming names (mkdir(2), mknod(2), symlink(2), link(2), unlink(2), rmdir(2), rename(2)). The order of checks is
-//! Linux's, as it decides which error a program sees.
+//! Making, removing and renaming names (mkdir(2), mknod(2), symlink(2), link(2), unlink(2), rmdir(2),
+//! rename(2)). The order of checks is Linux's, as it decides which error a program sees.
 
 use super::dentry::{self, DentryId};
-use super::filesystem::{Attr, InodeRef, NewNode, RenameFlags};
+use super::filesystem::{Attr, FsId, InodeRef, NewNode, RenameFlags};
+use super::flags;
 use super::inode::{self, FsKind};
 use super::inotify;
 use super::mount::{self, PathRef, put_path};
@@ -12,6 +13,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
+use crate::ns::user;
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
 
@@ -57,9 +59,22 @@ pub(crate) fn may_create(
     if k.vfs.dentries.is_deleted(dir.dentry) {
         return Err(Errno::ENOENT);
     }
+    check_owner(k, who, k.vfs.dentries.at(dir.dentry).fs)?;
     let attr = walk::dir_attr(k, p, dir.dentry)?;
     perm::permission(k, who, &attr, MAY_WRITE | MAY_EXEC)?;
     Ok(attr)
+}
+
+/// `EOVERFLOW` if the user or group that would own a new inode has no number in the user namespace of the
+/// file system (`fsuidgid_has_mapping()`).
+pub(crate) fn check_owner(k: &Kernel, who: Who<'_>, fs: FsId) -> Result<(), Errno> {
+    let owner = k.vfs.filesystem_owner(fs);
+    match who.creds(k) {
+        Some(creds) if !user::is_mapped(k, owner, creds.fsuid, creds.fsgid) => {
+            Err(Errno::EOVERFLOW)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `may_delete` of Linux: `directory` is what the caller wants to remove.
@@ -74,11 +89,13 @@ fn may_delete(
     let attr = walk::dir_attr(k, p, dir.dentry)?;
     perm::permission(k, who, &attr, MAY_WRITE | MAY_EXEC)?;
     let inode = k.vfs.dentries.inode(victim).ok_or(Errno::ENOENT)?;
-    if attr.mode & g::S_ISVTX != 0 {
+    flags::check_append(&attr)?;
+    if matches!(inode::kind(k, inode.fs), FsKind::Union) {
         let victim = inode::attr(k, p, inode)?;
         if perm::sticky(k, who, &attr, &victim) {
             return Err(Errno::EPERM);
         }
+        flags::check_change(&victim)?;
     }
     let is_dir = k.vfs.dentries.at(victim).kind() == g::S_IFDIR;
     match (directory, is_dir) {
@@ -148,7 +165,8 @@ pub(crate) fn create_at(
     let Plan { mode, rdev, target } = plan;
     let dir_attr = may_create(k, p, who, dir)?;
     let kind = mode & g::S_IFMT;
-    if matches!(kind, g::S_IFCHR | g::S_IFBLK) && rdev != 0 && !who.capable(k, CAP_MKNOD) {
+    let device = kind == g::S_IFBLK || kind == g::S_IFCHR && rdev != 0;
+    if device && !who.capable(k, CAP_MKNOD) {
         return Err(Errno::EPERM);
     }
     let (uid, gid, mode) = new_owner(k, who, &dir_attr, mode);
@@ -157,6 +175,7 @@ pub(crate) fn create_at(
         uid,
         gid,
         rdev,
+        flags: dir_attr.flags & flags::INHERITED,
         target,
     };
     let parent = dir_inode(k, dir)?;
@@ -296,13 +315,14 @@ pub(crate) fn link(
     result
 }
 
-/// Whether an open file may get a name: by who opened it, or with `CAP_DAC_READ_SEARCH`.
+/// Whether an open file may get a name: by a task with the very credentials that opened it, or with
+/// `CAP_DAC_READ_SEARCH`.
 fn may_link_open(cx: &mut Cx<'_, '_>, at: DirFd) -> Result<bool, Errno> {
     if cx.creds().capable(CAP_DAC_READ_SEARCH) || at.0 == g::AT_FDCWD {
         return Ok(true);
     }
     let id = super::fdtable::get_any(cx, at.0)?;
-    Ok(super::file::at(cx.k, id).opener == cx.creds().fsuid)
+    Ok(super::file::at(cx.k, id).opener == cx.task().committed)
 }
 
 fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Result<(), Errno> {
@@ -319,6 +339,7 @@ fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Resu
     let attr = inode::attr(cx.k, cx.p, inode)?;
     may_link(cx, who, &attr)?;
     may_create(cx.k, cx.p, who, place.dir)?;
+    flags::check_change(&attr)?;
     if attr.mode & g::S_IFMT == g::S_IFDIR {
         return Err(Errno::EPERM);
     }
@@ -339,7 +360,8 @@ fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Resu
     Ok(())
 }
 
-/// `/proc/sys/fs/protected_hardlinks`: others' files can be linked only if they are plain and can be read and written.
+/// `/proc/sys/fs/protected_hardlinks`: others' files can be linked only if they are plain and can be read and
+/// written.
 fn may_link(cx: &mut Cx<'_, '_>, who: Who<'_>, attr: &Attr) -> Result<(), Errno> {
     let special = attr.mode & g::S_IFMT != g::S_IFREG
         || attr.mode & g::S_ISUID != 0
@@ -397,7 +419,7 @@ pub(crate) fn remove(
     }
     // Held until the watches have been told.
     k.vfs.dentries.get(victim);
-    mount::tree::uncover(k, p, victim);
+    mount::unmount::uncover(k, p, victim);
     dentry::remove(k, p, victim);
     inotify::gone(k, p, victim, 1);
     let is_dir = if directory { inotify::ISDIR } else { 0 };
@@ -515,9 +537,6 @@ fn rename_sides(
             }
         }
     }
-    if flags.contains(RenameFlags::WHITEOUT) && !who.capable(k, CAP_MKNOD) {
-        return Err(Errno::EPERM);
-    }
     mount::tree::check_uncovered(k, who, source)?;
     mount::tree::check_uncovered(k, who, target)?;
     let from_dir = dir_inode(k, from.dir)?;
@@ -546,7 +565,7 @@ fn rename_sides(
     // Held until the watches have been told.
     k.vfs.dentries.get(target);
     // What other namespaces have mounted on the source goes along.
-    mount::tree::uncover(k, p, target);
+    mount::unmount::uncover(k, p, target);
     dentry::remove(k, p, target);
     let parent = k.vfs.dentries.rename(source, to.dir.dentry, &to.name);
     inotify::moved(k, p, old, new, source, target_inode);

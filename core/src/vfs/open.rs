@@ -1,18 +1,19 @@
 //! Opening files (open(2), openat2(2)).
 
-use alloc::vec::Vec;
-
 use super::anon::{self, Object};
 use super::device::{self, Target};
 use super::file::{self, File, FileId, FileKind};
 use super::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
+use super::flags;
 use super::inode::{self, FsKind};
 use super::inotify;
+use super::lease;
 use super::mount::{self, MountFlags, PathRef, get_path, put_path};
 use super::names;
 use super::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
 use super::pipe::{self, PipeId};
 use super::proc;
+use super::ready;
 use super::walk::{self, Flags, FollowedTo, Last};
 use crate::Kernel;
 use crate::abi::Errno;
@@ -141,7 +142,7 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Res
             return Err(Errno::EINVAL.into());
         }
         let id = open_unnamed(cx, at, path, how)?;
-        file::at_mut(cx.k, id).opener = cx.creds().fsuid;
+        file::at_mut(cx.k, id).opener = cx.task().committed;
         return Ok(id);
     }
     if flags & (g::O_CREAT | g::O_DIRECTORY) == g::O_CREAT | g::O_DIRECTORY {
@@ -162,8 +163,9 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Res
         put_path(cx.k, cx.p, path);
     }
     if let Ok(id) = result {
-        file::at_mut(cx.k, id).opener = cx.creds().fsuid;
+        file::at_mut(cx.k, id).opener = cx.task().committed;
         file::at_mut(cx.k, id).opened_by = proc::opener(cx, id);
+        ready::told(cx.k, cx.thread, id);
         if flags & g::O_PATH == 0 {
             inotify::file_event(cx.k, cx.p, id, inotify::OPEN);
             let regular = file::at(cx.k, id).kind == FileKind::Regular;
@@ -227,6 +229,7 @@ fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Resu
             if kind == g::S_IFDIR {
                 return Err(Errno::EISDIR);
             }
+            may_create_in_sticky(&mut walker, place.dir, path)?;
             return Ok(Found {
                 path,
                 created: false,
@@ -247,6 +250,30 @@ fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Resu
     }
 }
 
+/// `/proc/sys/fs/protected_regular` and `protected_fifos`, which are 1: what another user has put into a
+/// sticky directory that all may write is not opened by who wants to make it. `EACCES`.
+fn may_create_in_sticky(
+    walker: &mut walk::Walker<'_, '_, '_>,
+    dir: PathRef,
+    path: PathRef,
+) -> Result<(), Errno> {
+    const OPEN_TO_ALL: u32 = g::S_ISVTX | g::S_IWOTH;
+    let entry = walker.k.vfs.dentries.at(dir.dentry);
+    let (mode, owner) = (entry.mode, entry.uid);
+    let found = walker.k.vfs.dentries.at(path.dentry);
+    if mode & OPEN_TO_ALL != OPEN_TO_ALL || !matches!(found.kind(), g::S_IFREG | g::S_IFIFO) {
+        return Ok(());
+    }
+    let inode = walker.k.vfs.dentries.inode(path.dentry);
+    let attr = inode::attr(walker.k, walker.p, inode.ok_or(Errno::ENOENT)?)?;
+    let creds = walker.who.creds(walker.k);
+    let own = creds.is_none_or(|creds| creds.fsuid == attr.uid);
+    match own || owner == attr.uid {
+        true => Ok(()),
+        false => Err(Errno::EACCES),
+    }
+}
+
 /// Makes an open file of a path, whose reference it takes over unless it fails.
 fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Result<FileId, Stop> {
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
@@ -263,10 +290,12 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
     let kind = match attr.mode & g::S_IFMT {
         _ if inode.fs == anon::FS => return open_anon(cx, path, inode, flags),
         g::S_IFREG => match inode::kind(cx.k, inode.fs) {
-            FsKind::Proc | FsKind::Sys => FileKind::Proc(Vec::new()),
+            FsKind::Proc => proc::kind_of(cx.k, cx.thread, inode.ino)?,
+            FsKind::Sys => FileKind::Proc(Default::default()),
             _ => FileKind::Regular,
         },
         g::S_IFDIR => FileKind::Directory,
+        g::S_IFIFO if flags & g::O_DIRECT != 0 => return Err(Errno::EINVAL.into()),
         g::S_IFIFO => return open_fifo(cx, path, inode, flags, None),
         g::S_IFCHR => match device::find(attr.rdev).ok_or(Errno::ENXIO)? {
             Target::Device(device) => FileKind::Device(device),
@@ -275,11 +304,35 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
         },
         _ => return Err(Errno::ENXIO.into()),
     };
-    if how.flags & g::O_TRUNC != 0 && !created && kind == FileKind::Regular {
+    if how.flags & g::O_DIRECT != 0 && kind != FileKind::Regular {
+        return Err(Errno::EINVAL.into());
+    }
+    let truncates = how.flags & g::O_TRUNC != 0 && !created;
+    let writes = how.flags & g::O_ACCMODE != g::O_RDONLY;
+    if kind == FileKind::Regular && (writes || truncates) {
+        cx.k.vfs.writers.check_write(inode)?;
+    }
+    if kind == FileKind::Regular && !created {
+        let no_wait = flags & g::O_NONBLOCK != 0;
+        lease::break_for(cx, inode, writes, no_wait)?;
+    }
+    if truncates && kind == FileKind::Regular {
         cx.k.vfs.seals.check_size(inode, &attr, 0)?;
         truncate(cx, inode, &attr, 0)?;
     }
-    Ok(file::add(cx.k, File::new(kind, path, Some(inode), flags))?)
+    let counted = writes && kind == FileKind::Regular;
+    let id = file::add(cx.k, File::new(kind, path, Some(inode), flags))?;
+    if counted {
+        count_writer(cx.k, id, inode)?;
+    }
+    Ok(id)
+}
+
+/// Counts an open file among those that write to their inode. `ETXTBSY`.
+fn count_writer(k: &mut Kernel, id: FileId, inode: InodeRef) -> Result<(), Errno> {
+    k.vfs.writers.write(inode)?;
+    file::at_mut(k, id).counted = true;
+    Ok(())
 }
 
 /// The stream that is a terminal.
@@ -325,7 +378,12 @@ fn may_open(
     if access & MAY_WRITE != 0 && kind == g::S_IFREG {
         mount::want_write(cx.k, path.mount)?;
     }
+    inode::check_enter(cx.k, who, inode)?;
     perm::permission(cx.k, who, attr, access)?;
+    let adds = how.flags & (g::O_APPEND | g::O_TRUNC) == g::O_APPEND;
+    if access & MAY_WRITE != 0 && !adds {
+        flags::check_append(attr)?;
+    }
     if inode::kind(cx.k, inode.fs) == FsKind::Proc {
         proc::may_open(cx.k, cx.thread, inode.ino, access & MAY_WRITE != 0)?;
     }
@@ -432,6 +490,7 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
         uid,
         gid,
         rdev: 0,
+        flags: dir_attr.flags & flags::INHERITED,
         target: b"",
     };
     let fs = cx.k.vfs.mounts.at(dir.mount).fs;
@@ -456,10 +515,14 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
     mount::hold(cx.k, path.mount);
     let kept = how.flags & !(g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
     let file = File::new(FileKind::Regular, path, Some(inode), kept | O_LARGEFILE);
-    file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))
+    let id = file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))?;
+    // Nobody can have run it yet.
+    count_writer(cx.k, id, inode)?;
+    Ok(id)
 }
 
-/// Sets the size of a regular file as truncate(2) does: set-id bits go, times change. The permission has been checked.
+/// Sets the size of a regular file as truncate(2) does: set-id bits go, times change. The permission has been
+/// checked.
 pub(crate) fn truncate(
     cx: &mut Cx<'_, '_>,
     inode: InodeRef,
@@ -467,15 +530,15 @@ pub(crate) fn truncate(
     size: u64,
 ) -> Result<(), Errno> {
     let set = SetAttr {
-        mode: perm::clear_set_id(cx.k, Who::Task(cx.thread), attr, false),
         size: Some(size),
         mtime: Some(Time::from_nanos(cx.now().real)),
-        ..SetAttr::default()
+        ..perm::after_write(cx.k, Who::Task(cx.thread), attr)
     };
     inode::set_attr(cx.k, cx.p, inode, &set)
 }
 
-/// Opens a program: a regular file that may be executed. The result holds one reference.
+/// Opens a program: a regular file that may be executed and that nobody writes to, now and until it is given
+/// to [`close_exec`]. The result holds one reference.
 pub(crate) fn open_exec(
     cx: &mut Cx<'_, '_>,
     at: DirFd,
@@ -507,9 +570,31 @@ fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Errno> {
     }
     perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_EXEC)?;
     let flags = g::O_RDONLY | O_LARGEFILE;
+    file::check_room(cx.k)?;
+    // It does not wait for who holds a lease.
+    lease::tell(cx.k, inode, false);
+    cx.k.vfs.writers.run(inode)?;
     let id = file::add(cx.k, File::new(FileKind::Regular, path, Some(inode), flags))?;
+    // What it is is read at once.
     inotify::file_event(cx.k, cx.p, id, inotify::OPEN);
+    inotify::file_event(cx.k, cx.p, id, inotify::ACCESS);
     Ok(id)
+}
+
+/// Takes a program for one more process: a reference, and nobody may write to it.
+pub(crate) fn get_exec(k: &mut Kernel, id: FileId) -> FileId {
+    if let Some(inode) = file::at(k, id).inode {
+        k.vfs.writers.run_again(inode);
+    }
+    file::get(k, id)
+}
+
+/// Gives a program back that was opened to be run.
+pub(crate) fn close_exec(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
+    if let Some(inode) = file::at(k, id).inode {
+        k.vfs.writers.ran(inode);
+    }
+    file::put(k, p, id);
 }
 
 /// How a standard stream is read and written.

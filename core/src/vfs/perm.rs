@@ -1,6 +1,7 @@
-//! Permission checks on inodes (path_resolution(7), capabilities(7)). POSIX ACLs are not looked at.
+//! Permission checks on inodes (path_resolution(7), capabilities(7)). POSIX ACLs are obeyed.
 
-use super::filesystem::Attr;
+use super::filesystem::{Attr, SetAttr};
+use super::flags;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX, S_IXGRP};
@@ -61,7 +62,8 @@ impl<'a> Who<'a> {
         self.creds(k).is_none_or(|creds| creds.capable(cap))
     }
 
-    /// Whether a capability is effective over an inode: its owner and group have numbers in the user namespace.
+    /// Whether a capability is effective over an inode: its owner and group have numbers in the user
+    /// namespace.
     pub(crate) fn capable_over(self, k: &Kernel, attr: &Attr, cap: u32) -> bool {
         self.creds(k)
             .is_none_or(|creds| over_inode(k, creds, attr, cap))
@@ -79,8 +81,11 @@ fn over_inode(k: &Kernel, creds: &Creds, attr: &Attr, cap: u32) -> bool {
     creds.has(cap) && user::is_mapped(k, creds.user_ns, attr.uid, attr.gid)
 }
 
-/// Checks the permission bits: `EACCES`.
+/// Checks the permission bits: `EACCES`; `EPERM` where nothing may be changed.
 pub(crate) fn permission(k: &Kernel, who: Who<'_>, attr: &Attr, mask: u32) -> Result<(), Errno> {
+    if mask & MAY_WRITE != 0 && attr.flags & flags::IMMUTABLE != 0 {
+        return Err(Errno::EPERM);
+    }
     let Some(creds) = who.creds(k) else {
         return Ok(());
     };
@@ -90,6 +95,8 @@ pub(crate) fn permission(k: &Kernel, who: Who<'_>, attr: &Attr, mask: u32) -> Re
 fn allowed(k: &Kernel, creds: &Creds, attr: &Attr, mask: u32) -> Result<(), Errno> {
     let bits = if creds.fsuid == attr.uid {
         attr.mode >> 6
+    } else if let Some(bits) = k.vfs.acls.permitted(creds, attr, mask) {
+        bits
     } else if creds.in_group(attr.gid) {
         attr.mode >> 3
     } else {
@@ -122,22 +129,40 @@ pub(crate) fn sticky(k: &Kernel, who: Who<'_>, dir: &Attr, victim: &Attr) -> boo
         && !over_inode(k, creds, victim, CAP_FOWNER)
 }
 
-/// The mode after a change of content or owner: set-id bits go (`None`: nothing to change). `owner_change` is chown(2), which clears them
-/// for everybody; a write keeps them for callers with `CAP_FSETID`.
-pub(crate) fn clear_set_id(
-    k: &Kernel,
-    who: Who<'_>,
-    attr: &Attr,
-    owner_change: bool,
-) -> Option<u32> {
-    if attr.mode & (S_ISUID | S_ISGID) == 0 || attr.mode & S_IFMT == S_IFDIR {
-        return None;
+/// What a change of contents takes from a file, as attributes to set (`file_remove_privs()`): capabilities,
+/// and set-id bits unless the caller has `CAP_FSETID` over the whole system.
+pub(crate) fn after_write(k: &Kernel, who: Who<'_>, attr: &Attr) -> SetAttr {
+    let regular = attr.mode & S_IFMT == S_IFREG;
+    SetAttr {
+        mode: match regular && !who.capable(k, CAP_FSETID) {
+            true => without_set_id(k, who, attr),
+            false => None,
+        },
+        no_capabilities: regular,
+        ..SetAttr::default()
     }
-    if !owner_change && (attr.mode & S_IFMT != S_IFREG || who.capable_over(k, attr, CAP_FSETID)) {
+}
+
+/// The same of chown(2), whoever calls it: only directories keep what they have.
+pub(crate) fn after_chown(k: &Kernel, who: Who<'_>, attr: &Attr) -> SetAttr {
+    match attr.mode & S_IFMT {
+        S_IFDIR => SetAttr::default(),
+        _ => SetAttr {
+            mode: without_set_id(k, who, attr),
+            no_capabilities: true,
+            ..SetAttr::default()
+        },
+    }
+}
+
+/// The mode without set-id bits; `None`: nothing to change.
+fn without_set_id(k: &Kernel, who: Who<'_>, attr: &Attr) -> Option<u32> {
+    if attr.mode & (S_ISUID | S_ISGID) == 0 {
         return None;
     }
     let mut mode = attr.mode & 0o7777 & !S_ISUID;
-    // Set-group-id without group execute stands for mandatory locking and stays for members of the group (setattr_should_drop_sgid).
+    // Set-group-id without group execute stands for mandatory locking and stays for members of the group
+    // (setattr_should_drop_sgid).
     if mode & S_ISGID != 0 && (mode & S_IXGRP != 0 || !in_group_or_capable(k, who, attr)) {
         mode &= !S_ISGID;
     }

@@ -4,7 +4,8 @@ use super::ready::{HUP, IN};
 use crate::Kernel;
 use crate::machine::ThreadId;
 
-/// A process or thread, also after its end: its number may then belong to another one, its first thread's identity never does.
+/// A process or thread, also after its end: its number may then belong to another one, its first thread's
+/// identity never does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct PidFd {
     /// Process number; of a thread, that of its process.

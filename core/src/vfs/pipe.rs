@@ -1,27 +1,31 @@
 //! Pipes and FIFOs (pipe(7), fifo(7)).
 //!
-//! A pipe's data is a ring of bytes, not of pages: room is counted exactly. Everything that changes a pipe wakes
-//! [`WaitKey::Pipe`].
+//! What a pipe holds lies in a ring of pages ([`ring`]): it is full when no slot is free. Everything that
+//! changes a pipe wakes [`WaitKey::Pipe`].
 
-use alloc::collections::{BTreeMap, VecDeque};
+mod ring;
+
+use alloc::collections::BTreeMap;
 
 use super::filesystem::{InodeRef, Source, Time};
 use super::mount::PathRef;
 use super::ready::{self, OUT};
-use super::rw::{Iov, append, block_after};
-use super::{anon, caller};
+use super::rw::{Iov, append as append_source, block_after};
+use super::{anon, caller, fasync};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::{Cx, Stop, Wait, WaitKey};
+pub(crate) use ring::{Kind, Ring};
 
-/// Writes of at most this many bytes are not torn apart.
-pub(crate) const PIPE_BUF: usize = 4096;
 /// Bytes that a pipe holds at first.
 pub(crate) const PIPE_DEFAULT: usize = 65536;
-/// Most bytes that `F_SETPIPE_SZ` gives without `CAP_SYS_RESOURCE` (`/proc/sys/fs/pipe-max-size`), and with it.
+/// Most bytes that `F_SETPIPE_SZ` gives without `CAP_SYS_RESOURCE` (`/proc/sys/fs/pipe-max-size`), and with
+/// it.
 pub(crate) const PIPE_MAX: usize = 1 << 20;
 pub(crate) const PIPE_MAX_PRIVILEGED: usize = 1 << 24;
+/// Marks the progress of a write that has waited: it adds nothing to the page of another one.
+const WAITED: u64 = 1 << 31;
 /// Most pipes there can be.
 const PIPES_MAX: usize = 1 << 16;
 
@@ -29,22 +33,11 @@ const PIPES_MAX: usize = 1 << 16;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct PipeId(pub u64);
 
-/// Bytes of a pipe that were written together.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Piece {
-    len: usize,
-    /// A reader gets it alone, and what it leaves is lost.
-    packet: bool,
-}
-
 /// One pipe.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Pipe {
-    pub data: VecDeque<u8>,
-    /// Lengths of the pieces that the data consists of, once one was written as a packet (`O_DIRECT`); empty for a stream of bytes.
-    pieces: VecDeque<Piece>,
-    pub capacity: usize,
-    /// Bytes of the data that are charged, in whole pages.
+    pub ring: Ring,
+    /// Bytes that are charged for it, in whole pages.
     charged: u64,
     /// Open files that read and that write.
     pub readers: u32,
@@ -53,60 +46,22 @@ pub(crate) struct Pipe {
     pub had_writer: bool,
     /// The inode, if this is a FIFO.
     fifo: Option<InodeRef>,
+    /// Permission bits of a pipe without a name.
+    pub mode: u32,
     pub uid: u32,
     pub gid: u32,
     pub made: Time,
 }
 
 impl Pipe {
-    /// How many bytes at the front belong together, and whether they are a packet.
-    pub(crate) fn front(&self) -> (usize, bool) {
-        match self.pieces.front() {
-            Some(piece) => (piece.len, piece.packet),
-            None => (self.data.len(), false),
-        }
+    /// Bytes that its ring may take, in whole pages, beyond what an empty one keeps.
+    fn held(&self) -> u64 {
+        self.ring.held().next_multiple_of(PAGE_SIZE)
     }
 
-    /// The last `len` bytes of the data are new. They are a packet if they are to be one and do not follow other bytes, to which Linux
-    /// adds them.
-    pub(crate) fn wrote(&mut self, len: usize, packet: bool) {
-        let before = self.data.len().saturating_sub(len);
-        let packet = packet && self.pieces.back().map_or(before == 0, |last| last.packet);
-        if len == 0 || !packet && self.pieces.is_empty() {
-            return;
-        }
-        match self.pieces.back_mut() {
-            Some(last) if !packet && !last.packet => last.len += len,
-            _ => self.pieces.push_back(Piece { len, packet }),
-        }
-    }
-
-    /// Takes bytes out at the front.
-    pub(crate) fn take(&mut self, len: usize) {
-        let len = len.min(self.data.len());
-        self.data.drain(..len);
-        let mut left = len;
-        while left > 0
-            && let Some(piece) = self.pieces.front_mut()
-        {
-            let step = piece.len.min(left);
-            piece.len -= step;
-            left -= step;
-            if piece.len == 0 {
-                self.pieces.pop_front();
-            }
-        }
-    }
-
-    /// Whether the pieces are all of the data; for invariant checks.
+    /// Whether its ring is in order; for invariant checks.
     pub(super) fn is_consistent(&self) -> bool {
-        let len: usize = self.pieces.iter().map(|piece| piece.len).sum();
-        self.pieces.is_empty() || len == self.data.len()
-    }
-
-    /// Bytes that can be written now.
-    pub(crate) fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.data.len())
+        self.ring.is_consistent()
     }
 }
 
@@ -144,10 +99,15 @@ impl Pipes {
         self.charged
     }
 
+    /// Bytes that the pipes themselves take, with what empty ones keep.
+    pub(crate) fn held(&self) -> u64 {
+        const PIPE_COST: u64 = 512 + ring::BYTES_KEPT as u64;
+        self.pipes.len() as u64 * PIPE_COST
+    }
+
     /// Whether just what pipes hold is charged; for invariant checks.
     pub(crate) fn is_charged(&self) -> bool {
-        let held = |pipe: &Pipe| (pipe.data.len() as u64).next_multiple_of(PAGE_SIZE);
-        let each = self.pipes.values().all(|pipe| pipe.charged == held(pipe));
+        let each = self.pipes.values().all(|pipe| pipe.charged == pipe.held());
         each && self.pipes.values().map(|pipe| pipe.charged).sum::<u64>() == self.charged
     }
 
@@ -178,11 +138,13 @@ pub(crate) fn remove(k: &mut Kernel, id: PipeId) {
     }
 }
 
-/// Charges what a pipe holds, in whole pages: something in it has changed.
+/// Charges what a pipe holds: something in it has changed. Memory that it does not need any more is given
+/// back.
 pub(crate) fn charge(k: &mut Kernel, id: u64) {
     let pipes = &mut k.vfs.pipes;
     if let Some(pipe) = pipes.pipes.get_mut(&PipeId(id)) {
-        let new = (pipe.data.len() as u64).next_multiple_of(PAGE_SIZE);
+        pipe.ring.shrink();
+        let new = pipe.held();
         let old = core::mem::replace(&mut pipe.charged, new);
         pipes.charged = pipes.charged + new - old;
         k.mm.frames.charge(old, new);
@@ -191,14 +153,13 @@ pub(crate) fn charge(k: &mut Kernel, id: u64) {
 
 fn new(k: &Kernel, fifo: Option<InodeRef>, (uid, gid): (u32, u32)) -> Pipe {
     Pipe {
-        data: VecDeque::new(),
-        pieces: VecDeque::new(),
-        capacity: PIPE_DEFAULT,
+        ring: Ring::new(PIPE_DEFAULT),
         readers: 0,
         writers: 0,
         had_writer: false,
         charged: 0,
         fifo,
+        mode: 0o600,
         uid,
         gid,
         made: Time::from_nanos(k.system.now.real),
@@ -255,15 +216,64 @@ pub(crate) fn close_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
     k.wake(WaitKey::Pipe(id.0));
 }
 
-/// Bytes were taken out. Writers that wait are told when there is room for a whole write that did not fit before.
+/// Bytes were taken out. Those who wait for room are told if there was none; a file's owner is told each
+/// time.
 pub(crate) fn drained(k: &mut Kernel, id: PipeId, was_full: bool) {
-    let fits = k
-        .vfs
-        .pipes
-        .get(id)
-        .is_some_and(|pipe| pipe.room() >= PIPE_BUF);
-    let events = if was_full && fits { OUT } else { 0 };
-    k.notify(WaitKey::Pipe(id.0), events);
+    let key = WaitKey::Pipe(id.0);
+    let is_full = k.vfs.pipes.get(id).is_none_or(|pipe| pipe.ring.is_full());
+    match was_full && !is_full {
+        true => k.notify(key, OUT),
+        false => {
+            k.notify(key, 0);
+            fasync::announce(k, key, OUT);
+        }
+    }
+}
+
+/// Adds bytes of the kernel in slots of their own, the first one at this place of its page.
+pub(crate) fn append(k: &mut Kernel, id: PipeId, bytes: &[u8], start: u64) {
+    if bytes.is_empty() {
+        return;
+    }
+    if let Some(pipe) = k.vfs.pipes.get_mut(id) {
+        pipe.ring.append(bytes, start, Kind::Lent);
+    }
+    k.notify(WaitKey::Pipe(id.0), ready::IN);
+}
+
+/// Takes bytes out that went elsewhere.
+pub(crate) fn consume(k: &mut Kernel, id: PipeId, len: u64) {
+    let Some(pipe) = k.vfs.pipes.get_mut(id) else {
+        return;
+    };
+    let free = pipe.ring.free();
+    pipe.ring.take(len as usize, false);
+    // Nobody is told as long as no slot has become free.
+    match pipe.ring.free() == free {
+        true => k.notify(WaitKey::Pipe(id.0), 0),
+        false => drained(k, id, free == 0),
+    }
+}
+
+/// Moves or copies buffers from one pipe to another: how many bytes.
+pub(crate) fn pass(k: &mut Kernel, from: PipeId, to: PipeId, len: u64, leave: bool) -> u64 {
+    let pipes = &mut k.vfs.pipes;
+    let free = pipes.get(to).map_or(0, |pipe| pipe.ring.free());
+    let Some(source) = pipes.get(from) else {
+        return 0;
+    };
+    let (front, sum) = source.ring.front(len, free, leave);
+    let bytes = source.ring.copy(sum);
+    if sum > 0 {
+        if let Some(target) = pipes.get_mut(to) {
+            target.ring.adopt(front, &bytes);
+        }
+        k.notify(WaitKey::Pipe(to.0), ready::IN);
+        if leave {
+            consume(k, from, sum as u64);
+        }
+    }
+    sum as u64
 }
 
 /// `F_SETPIPE_SZ`: the new capacity.
@@ -279,29 +289,30 @@ pub(crate) fn set_capacity(
         size => size.next_power_of_two(),
     } as usize;
     let pipe = k.vfs.pipes.get_mut(id).ok_or(Errno::EBADF)?;
-    if size > pipe.capacity && size > PIPE_MAX && !privileged || size > PIPE_MAX_PRIVILEGED {
+    if size > pipe.ring.capacity() && size > PIPE_MAX && !privileged || size > PIPE_MAX_PRIVILEGED {
         return Err(Errno::EPERM);
     }
-    if size < pipe.data.len() {
+    if !pipe.ring.resize(size / PAGE_SIZE as usize) {
         return Err(Errno::EBUSY);
     }
-    pipe.capacity = size;
     k.wake(WaitKey::Pipe(id.0));
     Ok(size as u64)
 }
 
-/// Reads what is there, or waits for it; a packet ends the read.
+/// Reads what is there, or waits for it; a packet ends the read. What is wanted of a buffer is taken out once
+/// all of it has reached the program.
 pub(super) fn read(
     cx: &mut Cx<'_, '_>,
     id: PipeId,
     iov: &mut Iov,
     no_wait: bool,
 ) -> Result<u64, Stop> {
-    if iov.left() == 0 {
+    let max = iov.left();
+    if max == 0 {
         return Ok(0);
     }
     let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
-    if pipe.data.is_empty() {
+    if pipe.ring.is_empty() {
         if pipe.writers == 0 {
             return Ok(0);
         }
@@ -310,39 +321,36 @@ pub(super) fn read(
         }
         return Wait::on(WaitKey::Pipe(id.0)).into();
     }
-    let was_full = pipe.room() < PIPE_BUF;
-    let mut done = 0;
-    // What is left of the packet that ends this read.
-    let mut packet = None;
-    while let Some(pipe) = cx.k.vfs.pipes.get(id)
-        && !pipe.data.is_empty()
-        && packet != Some(0)
+    let was_full = pipe.ring.is_full();
+    let wanted = pipe.ring.readable(max, usize::MAX);
+    let mut copied = 0;
+    let mut result = Ok(());
+    while copied < wanted
+        && let Some(pipe) = cx.k.vfs.pipes.get(id)
     {
-        let (piece, is_packet) = pipe.front();
-        if is_packet && packet.is_none() {
-            packet = Some(piece);
-        }
-        let front = pipe.data.as_slices().0.len().min(piece) as u64;
-        let (to, len) = match iov.run(cx, front, true) {
-            Ok(Some((Source::Memory(to), len))) => (to, len),
+        let most = pipe.ring.bytes(copied).len().min(wanted - copied);
+        let (to, len) = match iov.run(cx, most as u64, true) {
+            Ok(Some((Source::Memory(to), len))) => (to, len as usize),
             Ok(_) => break,
-            Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => {
+                result = Err(errno);
+                break;
+            }
         };
-        if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
-            let data = pipe.data.as_slices().0;
-            cx.p.memory.write(to, &data[..len as usize]);
-            pipe.take(len as usize);
+        if let Some(pipe) = cx.k.vfs.pipes.get(id) {
+            cx.p.memory.write(to, &pipe.ring.bytes(copied)[..len]);
         }
-        packet = packet.map(|left| left.saturating_sub(len as usize));
-        iov.advance(len);
-        done += len;
+        iov.advance(len as u64);
+        copied += len;
     }
-    if let (Some(left), Some(pipe)) = (packet, cx.k.vfs.pipes.get_mut(id)) {
-        pipe.take(left);
+    let pipe = cx.k.vfs.pipes.get_mut(id).ok_or(Errno::EBADF)?;
+    let done = pipe.ring.readable(max, copied);
+    if done == 0 {
+        result?;
     }
+    pipe.ring.take(done, true);
     drained(cx.k, id, was_full);
-    Ok(done)
+    Ok(done as u64)
 }
 
 /// Writes everything, waiting for room, unless the call must not wait.
@@ -357,7 +365,13 @@ pub(super) fn write(
     if total == 0 {
         return Ok(0);
     }
-    let mut done = cx.call().progress;
+    let key = WaitKey::Pipe(id.0);
+    let kind = match packets {
+        true => Kind::Packet,
+        false => Kind::Stream,
+    };
+    let mut first = cx.call().progress == 0;
+    let mut done = cx.call().progress & !WAITED;
     iov.advance(done);
     loop {
         let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
@@ -368,34 +382,39 @@ pub(super) fn write(
                 done => Ok(done),
             };
         }
-        let room = pipe.room();
-        // A packet is a page at most, and goes in whole.
-        let piece = iov.left().min(PIPE_BUF as u64) as usize;
-        let (enough, room) = match packets {
-            true => (room >= piece, piece),
-            false => {
-                let whole = total > PIPE_BUF as u64 || room as u64 >= total;
-                (room > 0 && whole, room)
+        // What goes beyond whole pages fits behind what was written before, or it takes a slot.
+        let odd = total % PAGE_SIZE;
+        if core::mem::take(&mut first) && odd > 0 && odd as usize <= pipe.ring.merge_room() {
+            let (len, result) = fill(cx, id, iov, odd, odd);
+            if len == 0 {
+                result?;
+                return Ok(0);
             }
-        };
-        if enough {
-            match fill_pipe(cx, id, iov, room) {
-                Ok(len) => {
-                    if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
-                        pipe.wrote(len as usize, packets);
-                    }
-                    done += len;
-                }
-                Err(errno) if done == 0 => return Err(errno.into()),
-                Err(_) => return Ok(done),
+            if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+                pipe.ring.merged(len as usize);
             }
-            cx.k.notify(WaitKey::Pipe(id.0), ready::IN);
-        }
-        if iov.left() == 0 {
-            return Ok(done);
-        }
-        if packets && enough {
+            done += len;
+            cx.k.notify(key, ready::IN);
+            if iov.left() == 0 {
+                return Ok(done);
+            }
             continue;
+        }
+        let room = pipe.ring.room_from(0) as u64;
+        if room > 0 {
+            let (len, result) = fill(cx, id, iov, room, PAGE_SIZE);
+            if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+                pipe.ring.wrote(len as usize, 0, kind);
+            }
+            done += len;
+            if len > 0 {
+                cx.k.notify(key, ready::IN);
+            }
+            match result {
+                Err(errno) if done == 0 => return Err(errno.into()),
+                Ok(()) if iov.left() > 0 => {}
+                _ => return Ok(done),
+            }
         }
         if no_wait {
             return match done {
@@ -403,40 +422,83 @@ pub(super) fn write(
                 done => Ok(done),
             };
         }
-        if cx
+        let waits = block_after(cx, done, Wait::on(key));
+        if waits.is_err() {
+            cx.call().progress |= WAITED;
+        }
+        return waits;
+    }
+}
+
+/// Puts pages of user memory into a pipe (vmsplice(2)), each in a slot of its own, until it is full: how
+/// many bytes.
+pub(crate) fn lend(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov) -> Result<u64, Errno> {
+    let mut done = 0;
+    while let Some((addr, len)) = iov.front()
+        && iov.left() > 0
+        && cx
             .k
             .vfs
             .pipes
             .get(id)
-            .is_some_and(|pipe| !enough || pipe.room() == 0)
-        {
-            return block_after(cx, done, Wait::on(WaitKey::Pipe(id.0)));
+            .is_some_and(|pipe| !pipe.ring.is_full())
+    {
+        let len = len.min(iov.left()).min(PAGE_SIZE - addr % PAGE_SIZE);
+        let (len, result) = fill(cx, id, iov, len, len);
+        if len == 0 {
+            if done == 0 {
+                result?;
+            }
+            break;
         }
+        if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+            pipe.ring.wrote(len as usize, addr, Kind::Lent);
+        }
+        done += len;
     }
+    if done > 0 {
+        cx.k.notify(WaitKey::Pipe(id.0), ready::IN);
+    }
+    Ok(done)
 }
 
-/// Copies at most `room` bytes from user memory to the end of a pipe.
-fn fill_pipe(
+/// Copies at most `room` bytes from user memory to the end of a pipe's queue, in whole pieces of `unit` bytes
+/// but for the last: how many, and why there are not more.
+fn fill(
     cx: &mut Cx<'_, '_>,
     id: PipeId,
     iov: &mut Iov,
-    mut room: usize,
-) -> Result<u64, Errno> {
+    room: u64,
+    unit: u64,
+) -> (u64, Result<(), Errno>) {
+    let wanted = room.min(iov.left());
     let mut done = 0;
-    while room > 0 {
-        let (from, len) = match iov.run(cx, room as u64, false) {
-            Ok(Some(run)) => run,
-            Ok(None) => break,
-            Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno),
-        };
+    let mut result = Ok(());
+    while done < wanted && result.is_ok() {
+        let run = iov.run(cx, wanted - done, false);
         let Some(pipe) = cx.k.vfs.pipes.get_mut(id) else {
             break;
         };
-        append(cx.p, &mut pipe.data, from, len)?;
-        iov.advance(len);
-        room -= len as usize;
-        done += len;
+        result = match run {
+            Ok(Some((from, len))) => {
+                let added = append_source(cx.p, pipe.ring.queue(), from, len);
+                if added.is_ok() {
+                    iov.advance(len);
+                    done += len;
+                }
+                added
+            }
+            Ok(None) => break,
+            Err(errno) => Err(errno),
+        };
     }
-    Ok(done)
+    let whole = match result {
+        Ok(()) => done,
+        Err(_) => done - done % unit,
+    };
+    if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+        let queue = pipe.ring.queue();
+        queue.truncate(queue.len() - (done - whole) as usize);
+    }
+    (whole, result)
 }

@@ -1,12 +1,15 @@
-//! What open files are ready for: the one function that poll(2), select(2) and epoll(7) ask, and where a file's changes are announced.
+//! What open files are ready for: the one function that poll(2), select(2) and epoll(7) ask, and where a
+//! file's changes are announced.
 //!
-//! Readiness is a level: what a read or write would find now. Whoever changes it calls [`Kernel::notify`](crate::Kernel::notify) with the
-//! key of the file and the events that came; for edge-triggered watchers that call is the edge, as a wake-up is in Linux.
+//! Readiness is a level: what a read or write would find now. Whoever changes it calls
+//! [`Kernel::notify`](crate::Kernel::notify) with the key of the file and the events that came; for
+//! edge-triggered watchers that call is the edge, as a wake-up is in Linux.
 
 use super::anon::{self, Anon};
 use super::file::{self, File, FileId, FileKind};
+use super::filesystem::Filesystem;
 use super::mount::put_path;
-use super::pipe::PIPE_BUF;
+use super::proc::events::{self, Change};
 use super::{epoll, eventfd, inotify, mqueue, pidfd, signalfd, socket};
 use crate::Kernel;
 use crate::abi::Errno;
@@ -16,6 +19,7 @@ use crate::machine::ThreadId;
 use crate::vfs::fdtable;
 
 pub(crate) const IN: u16 = (g::POLLIN | g::POLLRDNORM) as u16;
+pub(crate) const PRI: u16 = g::POLLPRI as u16;
 pub(crate) const OUT: u16 = (g::POLLOUT | g::POLLWRNORM) as u16;
 pub(crate) const ERR: u16 = g::POLLERR as u16;
 pub(crate) const HUP: u16 = g::POLLHUP as u16;
@@ -26,8 +30,9 @@ pub(crate) const PLAIN_OUT: u16 = g::POLLOUT as u16;
 /// All events: an announcement that every watcher looks at.
 pub(crate) const ANY: u16 = u16::MAX;
 
-/// What a file is ready for, as the thread sees it. A standard stream of the host is always ready for writing; whether it can be read,
-/// only the host knows. `depth` is how many epoll files the question came through.
+/// What a file is ready for, as the thread sees it. A standard stream of the host is always ready for
+/// writing; whether it can be read, only the host knows. `depth` is how many epoll files the question came
+/// through.
 pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
     let Some(file) = k.vfs.file(id) else {
         return NVAL;
@@ -40,7 +45,7 @@ pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
             };
             let mut ready = 0;
             if file.readable() {
-                ready |= if pipe.data.is_empty() { 0 } else { IN };
+                ready |= if pipe.ring.is_empty() { 0 } else { IN };
                 ready |= if pipe.writers == 0 && pipe.had_writer {
                     HUP
                 } else {
@@ -48,7 +53,7 @@ pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
                 };
             }
             if file.writable() {
-                ready |= if pipe.room() >= PIPE_BUF { OUT } else { 0 };
+                ready |= if pipe.ring.is_full() { 0 } else { OUT };
                 ready |= if pipe.readers == 0 { ERR } else { 0 };
             }
             ready
@@ -71,11 +76,50 @@ pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
             true => IN,
             false => 0,
         },
+        FileKind::Proc(_) => match change(k, thread, file) {
+            Some(change) => change.ready(file.seen),
+            // What has not been read has changed (`kernfs_generic_poll()`).
+            None if file.seen == 0 && is_sysfs(k, file) => IN | OUT | ERR | PRI,
+            None => IN | OUT,
+        },
         _ => IN | OUT,
     }
 }
 
-/// Where a file's changes are announced, as this thread waits for them; `None` for files that are always ready.
+/// Whether a file is one of sysfs or cgroup2.
+fn is_sysfs(k: &Kernel, file: &File) -> bool {
+    let fs = file.inode.map(|inode| k.vfs.filesystem(inode.fs));
+    matches!(fs, Some(Filesystem::Sys(_)))
+}
+
+/// A file that the kernel makes has been read.
+pub(super) fn was_read(k: &mut Kernel, id: FileId) {
+    if k.vfs.file(id).is_some_and(|file| is_sysfs(k, file)) {
+        file::at_mut(k, id).seen = 1;
+    }
+}
+
+/// The last change of a file that the kernel makes and that tells of changes.
+fn change(k: &Kernel, thread: ThreadId, file: &File) -> Option<Change> {
+    let inode = file.inode?;
+    match k.vfs.filesystem(inode.fs) {
+        Filesystem::Proc(_) => events::of(k, thread, inode.ino),
+        _ => None,
+    }
+}
+
+/// The program has been told what a file is ready for: a change of it is told of once.
+pub(crate) fn told(k: &mut Kernel, thread: ThreadId, id: FileId) {
+    if let Some(file) = k.vfs.file(id)
+        && let FileKind::Proc(_) = file.kind
+        && let Some(change) = change(k, thread, file)
+    {
+        file::at_mut(k, id).seen = change.number;
+    }
+}
+
+/// Where a file's changes are announced, as this thread waits for them; `None` for files that are always
+/// ready.
 pub(crate) fn key(k: &Kernel, thread: ThreadId, id: FileId) -> Option<WaitKey> {
     match k.vfs.file(id)?.kind {
         FileKind::Pipe(pipe) => Some(WaitKey::Pipe(pipe.0)),
@@ -86,6 +130,7 @@ pub(crate) fn key(k: &Kernel, thread: ThreadId, id: FileId) -> Option<WaitKey> {
         }
         FileKind::SignalFd(_) => Some(WaitKey::Signals(k.tasks.get(thread)?.tgid)),
         FileKind::PidFd(pid) => Some(WaitKey::Exit(pid.tgid)),
+        FileKind::Proc(_) => change(k, thread, k.vfs.file(id)?)?.key,
         _ => None,
     }
 }
@@ -101,11 +146,16 @@ pub(crate) fn concerns(file: &File) -> u16 {
 }
 
 /// Whether a file can be waited for with epoll(7) (`file_can_poll` of Linux).
-pub(crate) fn can_wait(file: &File) -> bool {
+pub(crate) fn can_wait(k: &Kernel, file: &File) -> bool {
     match file.kind {
+        FileKind::Proc(_) => file.inode.is_some_and(|inode| {
+            let of_processes = matches!(k.vfs.filesystem(inode.fs), Filesystem::Proc(_));
+            !of_processes || events::can_wait(inode.ino)
+        }),
         FileKind::Regular
         | FileKind::Directory
-        | FileKind::Proc(_)
+        | FileKind::Memory(_)
+        | FileKind::PageMap(_)
         | FileKind::Namespace
         | FileKind::Path => false,
         FileKind::Device(device) => device == super::device::Device::Random,

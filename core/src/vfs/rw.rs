@@ -1,4 +1,5 @@
-//! Reading and writing open files: between user memory and the place where a file's bytes are, without a buffer in between.
+//! Reading and writing open files: between user memory and the place where a file's bytes are, without a
+//! buffer in between.
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -7,7 +8,7 @@ use alloc::vec::Vec;
 use super::caller;
 use super::device::Device;
 use super::file::{self, File, FileId, FileKind};
-use super::filesystem::{Attr, InodeRef, SetAttr, Source, Time};
+use super::filesystem::{Attr, InodeRef, SetAttr, Sought, Source, Time};
 use super::inode;
 pub(crate) use super::iov::{IOV_MAX, Iov};
 use super::perm::{self, Who};
@@ -24,8 +25,11 @@ use crate::task::signal;
 
 /// Most bytes one call moves (`MAX_RW_COUNT`).
 pub(crate) const MAX_RW: u64 = 0x7fff_f000;
-/// Bytes that a call moves before it lets others have the kernel: a few milliseconds' worth.
-pub(crate) const PIECE: u64 = 16 << 20;
+/// Bytes that a call moves before it lets others have the kernel: about a millisecond's worth.
+pub(crate) const PIECE: u64 = 4 << 20;
+/// Bytes of a file that are looked for as one: what of them does not go to one place in memory is looked for
+/// again.
+const RUN: u64 = 65536;
 /// Most bytes of one host operation.
 const HOST_CHUNK: u64 = 65536;
 /// Most bytes that one write to a file of `proc` takes.
@@ -44,6 +48,34 @@ pub(crate) fn read_source(p: &Ports<'_>, from: Source, buf: &mut [u8]) -> Result
     Ok(())
 }
 
+/// Adds bytes to the end of a buffer from where they are; nothing if they cannot be read.
+pub(crate) fn append_to(
+    p: &Ports<'_>,
+    to: &mut Vec<u8>,
+    from: Source,
+    len: u64,
+) -> Result<(), Errno> {
+    let old = to.len();
+    match from {
+        Source::Memory(offset) => p.memory.append(offset, len as usize, to),
+        Source::Zero => to.resize(old + len as usize, 0),
+        Source::Image { image, offset } => {
+            let block = p.images.image(image).ok_or(Errno::EIO)?;
+            let end = offset.checked_add(len).ok_or(Errno::EIO)?;
+            let bytes = block.slice();
+            match bytes.and_then(|bytes| bytes.get(offset as usize..end as usize)) {
+                Some(bytes) => to.extend_from_slice(bytes),
+                None => {
+                    to.resize(old + len as usize, 0);
+                    let result = block.read_at(offset, &mut to[old..]);
+                    return result.inspect_err(|_| to.truncate(old));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Adds bytes to the end of a ring from where they are; nothing if they cannot be read.
 pub(super) fn append(
     p: &Ports<'_>,
@@ -51,6 +83,14 @@ pub(super) fn append(
     from: Source,
     len: u64,
 ) -> Result<(), Errno> {
+    // An empty ring begins at its beginning, so that it is a buffer as it is: no room has to be zeroed first.
+    if ring.is_empty() {
+        ring.clear();
+        let mut bytes = Vec::from(core::mem::take(ring));
+        let result = append_to(p, &mut bytes, from, len);
+        *ring = bytes.into();
+        return result;
+    }
     let old = ring.len();
     ring.resize(old + len as usize, 0);
     let (head, tail) = ring.as_mut_slices();
@@ -119,9 +159,12 @@ fn copy_in_steps(p: &mut Ports<'_>, to: u64, from: Source, len: u64) -> Result<(
     Ok(())
 }
 
-/// A range of bytes must end at the largest position at most.
-fn check_range(file: &File, at: u64, len: u64) -> Result<(), Errno> {
-    let moves = has_position(&file.kind);
+/// A range of bytes of a file with positions must end at the largest one at most (`rw_verify_area` of Linux).
+/// `EINVAL`.
+pub(crate) fn check_range(file: &File, at: u64, len: u64) -> Result<(), Errno> {
+    // Addresses may lie in the upper half.
+    let addresses = matches!(file.kind, FileKind::Memory(_) | FileKind::PageMap(_));
+    let moves = has_position(&file.kind) && !addresses;
     match at.checked_add(len) {
         Some(end) if end <= i64::MAX as u64 => Ok(()),
         _ if moves => Err(Errno::EINVAL),
@@ -137,6 +180,8 @@ pub(crate) fn has_position(kind: &FileKind) -> bool {
             | FileKind::Directory
             | FileKind::Device(_)
             | FileKind::Proc(_)
+            | FileKind::Memory(_)
+            | FileKind::PageMap(_)
             | FileKind::MessageQueue(_)
             | FileKind::Path
     )
@@ -155,7 +200,8 @@ pub(crate) struct How {
     pub at_once: bool,
 }
 
-/// A long call that goes on in pieces, which the file's position follows: where a piece begins, and what there is of it.
+/// A long call that goes on in pieces, which the file's position follows: where a piece begins, and what
+/// there is of it.
 struct Piece {
     /// Bytes of the pieces before, which stand in the call's progress meanwhile.
     earlier: u64,
@@ -180,8 +226,8 @@ impl Piece {
         Piece { earlier, more, len }
     }
 
-    /// What to give for the piece: all that is done, if this was the last one or it came to an end early, or else a wait that the next one comes after.
-    /// Only calls on devices end early for a signal.
+    /// What to give for the piece: all that is done, if this was the last one or it came to an end early, or
+    /// else a wait that the next one comes after. Only calls on devices end early for a signal.
     fn end(&self, cx: &mut Cx<'_, '_>, moved: Result<u64, Errno>, device: bool) -> SysResult {
         let moved = match moved {
             Ok(moved) => moved,
@@ -215,7 +261,7 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
     check_range(file, at, iov.left())?;
     let done = match (&file.kind, file.inode) {
         (FileKind::Regular, Some(inode)) => return read_pieces(cx, id, inode, iov, how),
-        (FileKind::Proc(_), Some(inode)) => read_proc(cx, id, inode, iov, at)?,
+        (FileKind::Proc(_), Some(inode)) => read_proc(cx, id, inode, iov, at, how.at_once)?,
         (&FileKind::Device(device), _) => {
             let piece = Piece::next(cx, iov, how);
             let moved = read_device(cx, device, iov);
@@ -238,6 +284,19 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
             let rest = text.as_bytes().get(at as usize..);
             iov.put(cx, rest.unwrap_or_default())?
         }
+        (&FileKind::Memory(space), _) => {
+            let piece = Piece::next(cx, iov, how);
+            let at = match how.at {
+                Some(at) => at.wrapping_add(piece.earlier),
+                None => at,
+            };
+            let moved = proc::mem::read(cx, space, iov, at);
+            if let (Ok(moved), None) = (moved, how.at) {
+                file::at_mut(cx.k, id).offset = at.wrapping_add(moved);
+            }
+            return piece.end(cx, moved, false);
+        }
+        (&FileKind::PageMap(space), _) => proc::mem::read_pagemap(cx, space, iov, at)?,
         (FileKind::Directory, _) => return Err(Errno::EISDIR.into()),
         (FileKind::Path, _) => return Err(Errno::EBADF.into()),
         _ if how.at.is_some() => return Err(Errno::ESPIPE.into()),
@@ -275,10 +334,24 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
             let mut data = vec![0; iov.left().min(PROC_WRITE_MAX) as usize];
             let len = iov.take(cx, &mut data)?;
             match inode::kind(cx.k, inode.fs) {
-                inode::FsKind::Proc => proc::write(cx, id, inode.ino, at, &data[..len as usize])?,
-                _ => return Err(Errno::EROFS.into()),
+                inode::FsKind::Proc => {
+                    Ok(proc::write(cx, id, inode.ino, at, &data[..len as usize])?)
+                }
+                _ => Err(Errno::EROFS.into()),
             }
-            Ok(len)
+        }
+        (&FileKind::Memory(space), _) => {
+            let at = how.at.unwrap_or(file.offset);
+            let piece = Piece::next(cx, iov, how);
+            let at = match how.at {
+                Some(at) => at.wrapping_add(piece.earlier),
+                None => at,
+            };
+            let moved = proc::mem::write(cx, space, iov, at);
+            if let (Ok(moved), None) = (moved, how.at) {
+                file::at_mut(cx.k, id).offset = at.wrapping_add(moved);
+            }
+            piece.end(cx, moved, false)
         }
         (&FileKind::Device(device), _) => match device {
             Device::Full if iov.left() > 0 => Err(Errno::ENOSPC.into()),
@@ -365,7 +438,8 @@ fn read_regular(
 ) -> Result<u64, Errno> {
     let mut at = start;
     while iov.left() > 0 {
-        let extent = match inode::extent(cx.k, cx.p, inode, at) {
+        let most = iov.left().min(RUN);
+        let extent = match inode::extent(cx.k, cx.p, inode, at, most) {
             Ok(Some(extent)) => extent,
             Ok(None) => break,
             Err(_) if at > start => break,
@@ -400,14 +474,35 @@ pub(crate) fn read_inode(
     let mut done = 0;
     while done < buf.len() {
         let at = offset.checked_add(done as u64).ok_or(Errno::EINVAL)?;
-        let Some(extent) = inode::extent(k, p, inode, at)? else {
+        let left = (buf.len() - done) as u64;
+        let Some(extent) = inode::extent(k, p, inode, at, left)? else {
             break;
         };
-        let len = extent.len.min((buf.len() - done) as u64) as usize;
+        let len = extent.len.min(left) as usize;
         read_source(p, extent.source, &mut buf[done..done + len])?;
         done += len;
     }
     Ok(done)
+}
+
+/// Bytes of a regular file, at most `len`; fewer at its end.
+pub(crate) fn read_bytes(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    offset: u64,
+    len: u64,
+) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < len {
+        let done = bytes.len() as u64;
+        let at = offset.checked_add(done).ok_or(Errno::EINVAL)?;
+        let Some(extent) = inode::extent(k, p, inode, at, len - done)? else {
+            break;
+        };
+        append_to(p, &mut bytes, extent.source, extent.len.min(len - done))?;
+    }
+    Ok(bytes)
 }
 
 /// Whether a file may grow to this size (`RLIMIT_FSIZE`).
@@ -452,10 +547,9 @@ fn written(
     end: u64,
 ) -> Result<(), Errno> {
     let set = SetAttr {
-        mode: perm::clear_set_id(k, who, attr, false),
         size: (end > attr.size).then_some(end),
         mtime: Some(Time::from_nanos(k.system.now.real)),
-        ..SetAttr::default()
+        ..perm::after_write(k, who, attr)
     };
     inode::set_attr(k, p, inode, &set)
 }
@@ -478,7 +572,8 @@ fn write_regular(
     let mut result = Ok(());
     while iov.left() > 0 {
         let room = PAGE_SIZE - at % PAGE_SIZE;
-        // Look at the source first, so that nothing is made for bytes that cannot be read; making the page may move it.
+        // Look at the source first, so that nothing is made for bytes that cannot be read; making the page
+        // may move it.
         result = iov
             .run(cx, room, false)
             .and_then(|_| inode::page_for_write(cx.k, cx.p, inode, at / PAGE_SIZE))
@@ -498,6 +593,8 @@ fn write_regular(
         }
     }
     if at == start {
+        // Privileges go before anything is looked at that may fail.
+        written(cx.k, cx.p, Who::Task(cx.thread), inode, &attr, attr.size)?;
         result?;
     } else {
         written(cx.k, cx.p, Who::Task(cx.thread), inode, &attr, at)?;
@@ -505,7 +602,8 @@ fn write_regular(
     Ok((at - start, at))
 }
 
-/// Writes bytes of the kernel to a regular file for the current task: how many could be. Same rules as write(2).
+/// Writes bytes of the kernel to a regular file for the current task: how many could be. Same rules as
+/// write(2).
 pub(crate) fn write_inode(
     cx: &mut Cx<'_, '_>,
     inode: InodeRef,
@@ -541,18 +639,61 @@ fn read_proc(
     inode: InodeRef,
     iov: &mut Iov,
     at: u64,
+    at_once: bool,
 ) -> Result<u64, Errno> {
-    if at == 0 {
-        let content = inode::content(cx.k, cx.p, Who::Task(cx.thread), inode)?;
-        file::at_mut(cx.k, id).kind = FileKind::Proc(content);
-    }
-    let FileKind::Proc(content) = &mut file::at_mut(cx.k, id).kind else {
+    let len = iov.left();
+    let put = |cx: &mut Cx<'_, '_>, bytes: &[u8]| iov.put(cx, bytes);
+    with_shown(cx, id, inode, (at, len), at_once, put)
+}
+
+/// What of the content of a file that the kernel makes is there between a position and a length behind it.
+/// `LATER` if it is not made yet.
+pub(crate) fn with_shown<R>(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    inode: InodeRef,
+    (at, len): (u64, u64),
+    at_once: bool,
+    run: impl FnOnce(&mut Cx<'_, '_>, &[u8]) -> Result<R, Errno>,
+) -> Result<R, Errno> {
+    let going_on = core::mem::take(&mut cx.call().goes_on);
+    let old = file::at(cx.k, id).content_bytes();
+    let FileKind::Proc(shown) = &mut file::at_mut(cx.k, id).kind else {
         return Err(Errno::EIO);
     };
-    let content = core::mem::take(content);
-    let rest = content.get(at as usize..).unwrap_or_default();
-    let result = iov.put(cx, rest);
-    file::at_mut(cx.k, id).kind = FileKind::Proc(content);
+    let mut shown = core::mem::take(shown);
+    if shown.is_past(at) && !going_on {
+        let space = shown.space;
+        let there = space.map_or(Ok(true), |space| proc::has_space(cx.k, inode.ino, space));
+        let made = match (there, proc::opened(cx.k, cx.thread, id, inode)) {
+            (Err(errno), _) => Err(errno),
+            (Ok(false), _) => Ok(proc::Shown::default()),
+            (Ok(true), Some(text)) => Ok(proc::Shown::whole(text)),
+            (Ok(true), None) => inode::content(cx.k, cx.p, Who::Task(cx.thread), inode),
+        };
+        match made {
+            Ok(made) => *shown = made.about(space),
+            Err(errno) => {
+                file::at_mut(cx.k, id).kind = FileKind::Proc(shown);
+                return Err(errno);
+            }
+        }
+    }
+    let thread = cx.thread;
+    let result = match shown.make(cx.k, cx.p, thread, at, len, !at_once) {
+        true => {
+            let bytes = shown.from(at);
+            run(cx, &bytes[..bytes.len().min(len as usize)])
+        }
+        false => {
+            cx.call().goes_on = true;
+            Err(Errno::LATER)
+        }
+    };
+    let new = shown.bytes();
+    super::ready::was_read(cx.k, id);
+    file::at_mut(cx.k, id).kind = FileKind::Proc(shown);
+    cx.k.vfs.contents = cx.k.vfs.contents + new - old;
     result
 }
 
@@ -569,7 +710,7 @@ fn read_device(cx: &mut Cx<'_, '_>, device: Device, iov: &mut Iov) -> Result<u64
             Err(_) if done > 0 => break,
             Err(errno) => return Err(errno),
         };
-        if device == Device::Random {
+        if matches!(device, Device::Random | Device::Urandom) {
             let mut at = 0;
             while at < len {
                 let part = &mut buf[..(len - at).min(256) as usize];
@@ -586,7 +727,8 @@ fn read_device(cx: &mut Cx<'_, '_>, device: Device, iov: &mut Iov) -> Result<u64
     Ok(done)
 }
 
-/// Blocks, or ends the call with what it has done so far if a signal is waiting and nothing is under way on the host.
+/// Blocks, or ends the call with what it has done so far if a signal is waiting and nothing is under way on
+/// the host.
 pub(crate) fn block_after(cx: &mut Cx<'_, '_>, done: u64, wait: Wait) -> Result<u64, Stop> {
     let under_way = cx.call().op.is_some();
     if done > 0 && !under_way && signal::interrupts(cx.k, cx.thread, false) {
@@ -705,6 +847,17 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
             };
         }
         (FileKind::Pipe(_) | FileKind::Socket(_), _) => return Err(Errno::ESPIPE.into()),
+        // Addresses may lie in the upper half (mem_lseek()).
+        (FileKind::Memory(_) | FileKind::PageMap(_), whence) => {
+            let base = match whence {
+                g::SEEK_SET => 0,
+                g::SEEK_CUR => file.offset,
+                _ => return Err(Errno::EINVAL.into()),
+            };
+            let at = base.wrapping_add_signed(offset);
+            file::at_mut(cx.k, id).offset = at;
+            return Ok(at);
+        }
         // Linux lets these be moved, to where they are (noop_llseek()).
         (kind, _) if !has_position(kind) => return Ok(0),
         (FileKind::Device(_), _) => return Ok(0),
@@ -718,8 +871,13 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
         (FileKind::Directory, g::SEEK_END) => max,
         (FileKind::Regular, g::SEEK_DATA | g::SEEK_HOLE) => {
             let inode = inode.ok_or(Errno::EINVAL)?;
-            let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
-            let at = inode::seek(cx.k, cx.p, inode, from, whence == g::SEEK_DATA)?;
+            let first = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+            // What lies before has been looked at.
+            let from = first.max(cx.call().progress);
+            let at = match inode::seek(cx.k, cx.p, inode, from, whence == g::SEEK_DATA)? {
+                Sought::At(at) => at,
+                Sought::Later(at) => return Err(cx.give_way(at)),
+            };
             file::at_mut(cx.k, id).offset = at;
             return Ok(at);
         }

@@ -2,8 +2,9 @@
 
 use alloc::collections::BTreeMap;
 
-use super::file::{self, FileId};
+use super::file::{self, FileId, FileKind};
 use super::filesystem::{Attr, InodeRef};
+use super::inode;
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
@@ -92,12 +93,20 @@ impl Seals {
 
 /// `F_GET_SEALS`. `EINVAL` for files that have none.
 pub(crate) fn get(k: &Kernel, id: FileId) -> Result<u32, Errno> {
-    let inode = file::at(k, id).inode.ok_or(Errno::EINVAL)?;
-    k.vfs.seals.0.get(&inode).copied().ok_or(Errno::EINVAL)
+    let file = file::at(k, id);
+    let inode = file.inode.ok_or(Errno::EINVAL)?;
+    match k.vfs.seals.0.get(&inode) {
+        Some(&seals) => Ok(seals),
+        // Files of tmpfs can be asked, and can get none.
+        None if file.kind == FileKind::Regular && inode::is_tmpfs(k, inode.fs) => {
+            Ok(g::F_SEAL_SEAL)
+        }
+        None => Err(Errno::EINVAL),
+    }
 }
 
-/// `F_ADD_SEALS`. `EPERM` if the file is not open for writing or takes no more seals, `EBUSY` if it is to be sealed against writes while it
-/// is mapped for them.
+/// `F_ADD_SEALS`. `EPERM` if the file is not open for writing or takes no more seals, `EBUSY` if it is to be
+/// sealed against writes while it is mapped for them.
 pub(crate) fn add(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, seals: u32) -> Result<(), Errno> {
     if !file::at(k, id).writable() {
         return Err(Errno::EPERM);
@@ -111,7 +120,7 @@ pub(crate) fn add(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, seals: u32) -> 
     }
     let inode = file::at(k, id).inode.ok_or(Errno::EINVAL)?;
     let new = seals & !old;
-    if new & g::F_SEAL_WRITE != 0 && crate::mm::shared::is_mapped_for_writing(k, inode) {
+    if new & g::F_SEAL_WRITE != 0 && crate::mm::mapped::is_writable(k, inode) {
         return Err(Errno::EBUSY);
     }
     let mut seals = old | seals;

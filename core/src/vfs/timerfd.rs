@@ -1,6 +1,7 @@
 //! Timers that are read (timerfd_create(2)).
 //!
-//! As in Linux an interval timer that has expired is not armed again before somebody looks at it: then what it missed is counted.
+//! As in Linux an interval timer that has expired is not armed again before somebody looks at it: then what
+//! it missed is counted.
 
 use super::file::{self, FileId, FileKind};
 use super::ready::PLAIN_IN;

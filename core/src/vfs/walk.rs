@@ -1,6 +1,7 @@
 //! Path walk (path_resolution(7), openat2(2)).
 
 use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
@@ -8,18 +9,25 @@ use smallvec::SmallVec;
 use super::dentry::{self, DentryId};
 use super::filesystem::{Attr, InodeRef};
 use super::inode::{self, FsKind};
-use super::mount::{MountFlags, PathRef, get_path};
+use super::mount::{MountFlags, PathRef, get_path, put_path};
 use super::perm::{self, MAY_EXEC, Who};
 use super::{anon, fdtable, proc};
 use crate::Kernel;
 use crate::abi::raw::general::{AT_FDCWD, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH};
 use crate::abi::{Errno, NAME_MAX, PATH_MAX};
 use crate::kernel::Cx;
+use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
 
+/// So long a directory of the host on the way of a path is taken to be what it was: nanoseconds.
+const HOST_NAMES_VALID: u64 = 100_000_000;
 /// Most symbolic links in one walk (`MAXSYMLINKS`).
 const MAX_LINKS: u32 = 40;
+/// Steps that a walk takes at least before it is left off.
+const LEAST: u64 = 1024;
+/// Steps of asking a file system.
+const SLOW: u64 = 16;
 
 bitflags::bitflags! {
     /// How a path is walked.
@@ -91,6 +99,50 @@ pub(crate) struct Walker<'a, 'k, 'p> {
     pub root: PathRef,
     pub flags: Flags,
     links: u32,
+    /// Steps were used up among mounts that lie on each other: the place is not the topmost one yet.
+    crossing: bool,
+    /// The same on the way up.
+    climbing: bool,
+    /// The call that walks: it may be run again to go on with a walk that was left off.
+    call: Option<ThreadId>,
+}
+
+/// Walks that have used up the steps of an input and go on at a later one, when their call runs again: by the
+/// calling thread, and which of the walks of its handler it is.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Paused(BTreeMap<(ThreadId, u32), Checkpoint>);
+
+/// How far a walk has come.
+#[derive(Clone, Debug, Hash)]
+struct Checkpoint {
+    /// Where it began; the call may have been made to walk another path meanwhile.
+    start: PathRef,
+    path: Vec<u8>,
+    /// Holds a reference.
+    at: PathRef,
+    rest: Vec<u8>,
+    links: u32,
+    crossing: bool,
+    climbing: bool,
+}
+
+impl Paused {
+    /// The places that are held, for invariant checks.
+    pub(super) fn held(&self) -> impl Iterator<Item = PathRef> + '_ {
+        self.0.values().map(|checkpoint| checkpoint.at)
+    }
+}
+
+/// A call ends, or has done all its walks: how far they had come is of no use any more.
+pub(crate) fn forget(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
+    while let Some((&key, checkpoint)) = {
+        let mut own = k.vfs.walks.0.range((thread, 0)..=(thread, u32::MAX));
+        own.next()
+    } {
+        let at = checkpoint.at;
+        k.vfs.walks.0.remove(&key);
+        put_path(k, p, at);
+    }
 }
 
 enum End {
@@ -144,7 +196,9 @@ impl<'p> Cx<'_, 'p> {
         if !flags.contains(Flags::KEEP) {
             dentry::trim(self.k, self.p);
         }
-        Ok((Walker::new(self.k, self.p, who, root, start, flags), start))
+        let call = self.task().call.is_some().then_some(self.thread);
+        let walker = Walker::new(self.k, self.p, who, root, start, flags);
+        Ok((Walker { call, ..walker }, start))
     }
 }
 
@@ -176,6 +230,9 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
             root,
             flags,
             links: 0,
+            crossing: false,
+            climbing: false,
+            call: None,
         }
     }
 
@@ -209,10 +266,27 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         let mut text = Cow::Borrowed(path);
         let mut at = 0;
         let mut cur = start;
-        if path.first() == Some(&b'/') {
+        let own = self.ordinal();
+        if let Some((place, rest)) = own.and_then(|key| self.go_on(key, start, path)) {
+            (cur, text) = (place, Cow::Owned(rest));
+            if core::mem::take(&mut self.crossing) {
+                cur = self.cross_some(cur)?;
+            }
+        } else if path.first() == Some(&b'/') {
             cur = self.jump_to_root(start)?;
         }
+        let mut goes_up = core::mem::take(&mut self.climbing);
+        let begun = self.k.steps.spent();
         loop {
+            if let Some(key) = own
+                && (self.crossing
+                    || self.climbing
+                    || self.k.steps.left() == 0 && self.k.steps.spent() - begun >= LEAST)
+            {
+                self.leave_off(key, start, path, cur, &text[at..]);
+                return Err(Errno::LATER);
+            }
+            self.k.steps.spend(1);
             while text.get(at) == Some(&b'/') {
                 at += 1;
             }
@@ -228,7 +302,9 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
             let slashes = behind.iter().take_while(|&&byte| byte == b'/').count();
             let slash = slashes > 0;
             let last = behind.len() == slashes;
-            self.may_search(cur)?;
+            if !core::mem::take(&mut goes_up) {
+                self.may_search(cur)?;
+            }
             if last && parent {
                 let last = match name {
                     b"." => Last::Dot,
@@ -243,9 +319,23 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
             }
             match name {
                 b"." => {}
-                b".." => cur = self.dot_dot(cur)?,
+                b".." => {
+                    cur = self.dot_dot(cur)?;
+                    if self.climbing {
+                        continue;
+                    }
+                    if self.crossing {
+                        at += len;
+                        continue;
+                    }
+                }
                 name => {
-                    let next = self.step(cur, name)?;
+                    let next = self.step(cur, name, last)?;
+                    if self.crossing {
+                        cur = next;
+                        at += len;
+                        continue;
+                    }
                     let kind = self.k.vfs.dentries.at(next.dentry).kind();
                     if kind == S_IFLNK && (!last || slash || self.flags.contains(Flags::FOLLOW)) {
                         match self.follow(cur, next, last)? {
@@ -280,6 +370,52 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         Ok(End::At(cur))
     }
 
+    /// Which walk of its call this is.
+    fn ordinal(&mut self) -> Option<(ThreadId, u32)> {
+        let thread = self.call?;
+        let call = self.k.tasks.get_mut(thread)?.call.as_mut()?;
+        call.walks += 1;
+        Some((thread, call.walks))
+    }
+
+    /// Where a walk that was left off goes on, and what is left of its path.
+    fn go_on(
+        &mut self,
+        key: (ThreadId, u32),
+        start: PathRef,
+        path: &[u8],
+    ) -> Option<(PathRef, Vec<u8>)> {
+        let found = self.k.vfs.walks.0.get(&key)?;
+        if (found.start, &found.path[..]) != (start, path) {
+            return None;
+        }
+        (self.links, self.crossing) = (found.links, found.crossing);
+        self.climbing = found.climbing;
+        Some((found.at, found.rest.clone()))
+    }
+
+    fn leave_off(
+        &mut self,
+        key: (ThreadId, u32),
+        start: PathRef,
+        path: &[u8],
+        at: PathRef,
+        rest: &[u8],
+    ) {
+        let checkpoint = Checkpoint {
+            start,
+            path: path.to_vec(),
+            at: get_path(self.k, at),
+            rest: rest.to_vec(),
+            links: self.links,
+            crossing: core::mem::take(&mut self.crossing),
+            climbing: core::mem::take(&mut self.climbing),
+        };
+        if let Some(old) = self.k.vfs.walks.0.insert(key, checkpoint) {
+            put_path(self.k, self.p, old.at);
+        }
+    }
+
     fn is_dir(&self, path: PathRef) -> bool {
         self.k.vfs.dentries.at(path.dentry).kind() == S_IFDIR
     }
@@ -299,15 +435,20 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         if dentry.kind() != S_IFDIR {
             return Err(Errno::ENOTDIR);
         }
-        if dentry.mode & 0o111 == 0o111 {
+        if let Some(ino) = dentry.ino {
+            let inode = InodeRef { fs: dentry.fs, ino };
+            inode::check_enter(self.k, self.who, inode)?;
+        }
+        if dentry.mode & 0o111 == 0o111 && dentry.acl.is_none() {
             return Ok(());
         }
         let attr = dir_attr(self.k, self.p, dir.dentry)?;
         perm::permission(self.k, self.who, &attr, MAY_EXEC)
     }
 
-    /// Goes up one directory, over mounts.
+    /// Goes up one directory, over mounts; or a part of the way if the walk can be left off.
     fn dot_dot(&mut self, mut cur: PathRef) -> Result<PathRef, Errno> {
+        let begun = self.k.steps.spent();
         loop {
             if cur == self.root {
                 return match self.flags.contains(Flags::BENEATH) {
@@ -320,26 +461,43 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
                 break;
             }
             match mount.on {
-                Some(on) if self.flags.contains(Flags::NO_XDEV) => {
-                    let _ = on;
-                    return Err(Errno::EXDEV);
-                }
+                Some(_) if self.flags.contains(Flags::NO_XDEV) => return Err(Errno::EXDEV),
                 Some(on) => cur = on,
                 None => return Ok(cur),
+            }
+            self.k.steps.spend(1);
+            if self.is_used_up(begun) {
+                self.climbing = true;
+                return Ok(cur);
             }
         }
         let top = self.k.vfs.mounts.at(cur.mount).root;
         let dentries = &self.k.vfs.dentries;
         // Somebody may have moved the directory out of what a bind mount shows.
-        if dentries.at(top).parent != top && !dentries.is_below(cur.dentry, top) {
-            return Err(Errno::ENOENT);
+        if dentries.at(top).parent != top {
+            let (is_below, levels) = dentries.levels_below(cur.dentry, top);
+            self.k.steps.spend(levels / 8);
+            if !is_below {
+                return Err(Errno::ENOENT);
+            }
         }
-        cur.dentry = dentries.at(cur.dentry).parent;
-        self.cross(cur)
+        cur.dentry = self.k.vfs.dentries.at(cur.dentry).parent;
+        self.cross_some(cur)
     }
 
     /// Goes to the root of what is mounted here.
-    pub(crate) fn cross(&self, mut path: PathRef) -> Result<PathRef, Errno> {
+    pub(crate) fn cross(&mut self, mut path: PathRef) -> Result<PathRef, Errno> {
+        loop {
+            path = self.cross_some(path)?;
+            if !core::mem::take(&mut self.crossing) {
+                return Ok(path);
+            }
+        }
+    }
+
+    /// The same, or a part of the way if the walk can be left off.
+    fn cross_some(&mut self, mut path: PathRef) -> Result<PathRef, Errno> {
+        let begun = self.k.steps.spent();
         while self.k.vfs.dentries.at(path.dentry).mounts > 0 {
             let Some(mount) = self.k.vfs.mounts.mounted_on(path) else {
                 break;
@@ -351,17 +509,27 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
                 mount,
                 dentry: self.k.vfs.mounts.at(mount).root,
             };
+            self.k.steps.spend(1);
+            if self.is_used_up(begun) {
+                self.crossing = true;
+                break;
+            }
         }
         Ok(path)
     }
 
-    /// Goes down to an existing name.
-    fn step(&mut self, dir: PathRef, name: &[u8]) -> Result<PathRef, Errno> {
-        let dentry = self.lookup(dir.dentry, name)?;
+    /// Whether the walk can be left off, and the steps of the input are used up since it began with something.
+    fn is_used_up(&self, begun: u64) -> bool {
+        self.call.is_some() && self.k.steps.left() == 0 && self.k.steps.spent() - begun >= LEAST
+    }
+
+    /// Goes down to an existing name, the `last` of the path or one on the way.
+    fn step(&mut self, dir: PathRef, name: &[u8], last: bool) -> Result<PathRef, Errno> {
+        let dentry = self.look_up(dir.dentry, name, last)?;
         if self.k.vfs.dentries.at(dentry).ino.is_none() {
             return Err(Errno::ENOENT);
         }
-        self.cross(PathRef {
+        self.cross_some(PathRef {
             mount: dir.mount,
             dentry,
         })
@@ -369,25 +537,41 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
 
     /// The dentry of a name, perhaps a negative one. No permission is checked, no mount crossed.
     pub(crate) fn lookup(&mut self, dir: DentryId, name: &[u8]) -> Result<DentryId, Errno> {
+        self.look_up(dir, name, true)
+    }
+
+    fn look_up(&mut self, dir: DentryId, name: &[u8], last: bool) -> Result<DentryId, Errno> {
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
         let cached = self.k.vfs.dentries.find(dir, name);
         if let Some(id) = cached
-            && self.k.vfs.dentries.at(id).fs != anon::FS
-            && inode::kind(self.k, self.k.vfs.dentries.at(id).fs) == FsKind::Union
+            && self.is_valid(id, last)
         {
             return Ok(id);
         }
         if cached.is_none() && self.flags.contains(Flags::CACHED) {
             return Err(Errno::EAGAIN);
         }
+        self.k.steps.spend(SLOW);
         lookup_slow(self.k, self.p, self.who, dir, name, cached)
+    }
+
+    /// Whether a cached name is as the file system has it. Directories of the host change without telling:
+    /// the last name of a path is asked for each time, those on the way now and then.
+    fn is_valid(&self, id: DentryId, last: bool) -> bool {
+        let dentry = self.k.vfs.dentries.at(id);
+        if dentry.fs == anon::FS || inode::kind(self.k, dentry.fs) != FsKind::Union {
+            return false;
+        }
+        let known_for = self.k.system.now.mono.saturating_sub(dentry.checked);
+        !inode::changes_by_itself(self.k, dentry.fs) || !last && known_for < HOST_NAMES_VALID
     }
 
     /// Where a symbolic link in `dir` leads.
     fn follow(&mut self, dir: PathRef, link: PathRef, last: bool) -> Result<Link, Errno> {
         self.links += 1;
+        self.k.steps.spend(SLOW);
         let flags = self.k.vfs.mounts.at(link.mount).flags;
         if self.links > MAX_LINKS
             || self.flags.contains(Flags::NO_SYMLINKS)
@@ -405,7 +589,7 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
             self.may_follow(dir, inode)?;
         }
         if inode::kind(self.k, inode.fs) == FsKind::Proc
-            && let Some(path) = proc::jump(self.k, self.who.viewer(), inode.ino)?
+            && let Some(path) = proc::jump(self.k, self.who, inode.ino)?
         {
             if self.flags.contains(Flags::NO_MAGICLINKS) {
                 return Err(Errno::ELOOP);
@@ -425,7 +609,8 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         }
     }
 
-    /// `/proc/sys/fs/protected_symlinks`: links of others in sticky directories that all may write are not followed.
+    /// `/proc/sys/fs/protected_symlinks`: links of others in sticky directories that all may write are not
+    /// followed.
     fn may_follow(&mut self, dir: PathRef, link: InodeRef) -> Result<(), Errno> {
         let dentry = self.k.vfs.dentries.at(dir.dentry);
         if dentry.mode & (S_ISVTX | S_IWOTH) != S_ISVTX | S_IWOTH {
@@ -443,7 +628,8 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         }
     }
 
-    /// Follows a symbolic link that the caller found as the last component of a place, as far as the place that it leads to.
+    /// Follows a symbolic link that the caller found as the last component of a place, as far as the place
+    /// that it leads to.
     pub(crate) fn follow_last(
         &mut self,
         place: &Place,
@@ -484,11 +670,14 @@ pub(crate) fn dir_attr(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) -> Resu
         mode: dentry.mode,
         uid: dentry.uid,
         gid: dentry.gid,
+        acl: dentry.acl,
+        flags: dentry.flags,
         ..Attr::default()
     })
 }
 
-/// Asks the file system for a name and caches the answer. `cached` is a dentry that may be stale (`proc`).
+/// Asks the file system for a name and caches the answer. `cached` is a dentry that may be stale (`proc`,
+/// directories of the host).
 fn lookup_slow(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -502,10 +691,33 @@ fn lookup_slow(
         return Err(Errno::ENOENT);
     }
     let found = inode::lookup(k, p, who, dir_inode, name);
+    let now = k.system.now.mono;
     if let Some(id) = cached {
-        if let Ok(ino) = found
-            && k.vfs.dentries.at(id).ino == Some(ino)
-        {
+        let fs = dir_inode.fs;
+        let union = inode::kind(k, fs) == FsKind::Union;
+        let same = match (found, k.vfs.dentries.at(id).ino) {
+            (Ok(ino), Some(known)) => ino == known,
+            (Err(Errno::ENOENT), None) => true,
+            _ => false,
+        };
+        // What something is mounted on stays where it is.
+        let held = union && k.vfs.dentries.at(id).mounts > 0;
+        if same || held {
+            if let (Ok(ino), true) = (found, union) {
+                // The cached name has a reference already.
+                inode::forget(k, p, InodeRef { fs, ino });
+                if same && k.vfs.dentries.at(id).kind() == S_IFDIR {
+                    let attr = inode::attr(k, p, InodeRef { fs, ino })?;
+                    k.vfs.dentries.set_perm(id, &attr);
+                }
+            }
+            k.vfs.dentries.set_checked(id, now);
+            return Ok(id);
+        }
+        // A process that is hidden is there all the same, and found once others have looked for it; its
+        // directory lets nobody in.
+        let inode = k.vfs.dentries.inode(id);
+        if found.is_err() && inode.is_some_and(|inode| proc::exists(k, inode)) {
             return Ok(id);
         }
         dentry::remove(k, p, id);
@@ -517,7 +729,11 @@ fn lookup_slow(
                 ino,
             };
             match inode::attr(k, p, inode) {
-                Ok(attr) => Ok(k.vfs.dentries.insert(dir, name, Some((ino, &attr)))),
+                Ok(attr) => {
+                    let id = k.vfs.dentries.insert(dir, name, Some((ino, &attr)));
+                    k.vfs.dentries.set_checked(id, now);
+                    Ok(id)
+                }
                 Err(errno) => {
                     inode::forget(k, p, inode);
                     Err(errno)
@@ -532,7 +748,8 @@ fn lookup_slow(
     }
 }
 
-/// Collects the names of a path from its end on, as long as they are not more than fit into one: trees can be deeper than any path.
+/// Collects the names of a path from its end on, as long as they are not more than fit into one: trees can be
+/// deeper than any path.
 #[derive(Default)]
 struct Names {
     found: SmallVec<[DentryId; 16]>,
@@ -540,10 +757,10 @@ struct Names {
 }
 
 impl Names {
-    /// A step up, over a name or from a mount to its place. `ENAMETOOLONG`.
-    fn step(&mut self, k: &Kernel, name: Option<DentryId>) -> Result<(), Errno> {
-        self.length += 1 + name.map_or(0, |id| k.vfs.dentries.at(id).name.len());
-        self.found.extend(name);
+    /// A step up over a name. `ENAMETOOLONG`.
+    fn step(&mut self, k: &Kernel, name: DentryId) -> Result<(), Errno> {
+        self.length += 1 + k.vfs.dentries.at(name).name.len();
+        self.found.push(name);
         match self.length {
             ..=PATH_MAX => Ok(()),
             _ => Err(Errno::ENAMETOOLONG),
@@ -561,7 +778,54 @@ impl Names {
     }
 }
 
-/// The path of a dentry in its file system, as `/proc/PID/mountinfo` shows the root of a mount. `ENAMETOOLONG`.
+/// Where names that are collected upwards end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum UpTo {
+    /// At the root directory.
+    Root,
+    /// At the root of the mount.
+    Mount,
+    /// At neither: the place was moved out of what its mount shows.
+    Lost,
+}
+
+/// The names that lead to a place inside its mount.
+pub(crate) struct NamesUp {
+    pub end: UpTo,
+    /// Each behind a slash.
+    pub text: Vec<u8>,
+    /// How many there are.
+    pub levels: u64,
+}
+
+/// The names from the root of the mount, or from `root` if that is met first, to a place. `ENAMETOOLONG`.
+pub(crate) fn names_up(k: &Kernel, root: PathRef, place: PathRef) -> Result<NamesUp, Errno> {
+    let dentries = &k.vfs.dentries;
+    let top = k.vfs.mounts.at(place.mount).root;
+    let mut names = Names::default();
+    let mut at = place;
+    let end = loop {
+        let parent = dentries.at(at.dentry).parent;
+        if at == root {
+            break UpTo::Root;
+        } else if at.dentry == top {
+            break UpTo::Mount;
+        } else if parent == at.dentry {
+            break UpTo::Lost;
+        }
+        names.step(k, at.dentry)?;
+        at.dentry = parent;
+    };
+    let mut text = Vec::new();
+    if !names.found.is_empty() {
+        names.put(k, &mut text);
+    }
+    let levels = names.found.len() as u64;
+    Ok(NamesUp { end, text, levels })
+}
+
+/// The path of a dentry in its file system, as `/proc/PID/mountinfo` shows the root of a mount.
+/// `ENAMETOOLONG`.
 pub(crate) fn path_in_filesystem(k: &Kernel, dentry: DentryId) -> Result<Vec<u8>, Errno> {
     let dentries = &k.vfs.dentries;
     if dentries.at(dentry).fs == anon::FS {
@@ -571,7 +835,7 @@ pub(crate) fn path_in_filesystem(k: &Kernel, dentry: DentryId) -> Result<Vec<u8>
     let mut names = Names::default();
     let mut at = dentry;
     while dentries.at(at).parent != at {
-        names.step(k, Some(at))?;
+        names.step(k, at)?;
         at = dentries.at(at).parent;
     }
     let mut text = Vec::new();
@@ -582,9 +846,19 @@ pub(crate) fn path_in_filesystem(k: &Kernel, dentry: DentryId) -> Result<Vec<u8>
     Ok(text)
 }
 
-/// The path of a place as seen from `root` (the kernel's `d_path`): with ` (deleted)` behind it if its name was removed, with
-/// `(unreachable)` before it if it is not below `root`. `ENAMETOOLONG`.
+/// The path of a place as seen from `root` (the kernel's `d_path`): with ` (deleted)` behind it if its name
+/// was removed, with `(unreachable)` before it if it is not below `root`. `ENAMETOOLONG`.
 pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Result<Vec<u8>, Errno> {
+    path_and_mounts(k, root, path, &mut 0)
+}
+
+/// The same; counts the mounts on the way.
+pub(crate) fn path_and_mounts(
+    k: &Kernel,
+    root: PathRef,
+    path: PathRef,
+    mounts: &mut u64,
+) -> Result<Vec<u8>, Errno> {
     let dentries = &k.vfs.dentries;
     if path.mount == anon::MOUNT {
         let ino = dentries.at(path.dentry).ino.unwrap_or(anon::ROOT);
@@ -596,6 +870,7 @@ pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Result<Vec<u8
     while cur != root {
         let mount = k.vfs.mounts.at(cur.mount);
         if cur.dentry == mount.root {
+            *mounts += 1;
             match mount.on {
                 Some(on) => cur = on,
                 None => {
@@ -603,7 +878,6 @@ pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Result<Vec<u8
                     break;
                 }
             }
-            names.step(k, None)?;
             continue;
         }
         let parent = dentries.at(cur.dentry).parent;
@@ -612,7 +886,7 @@ pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Result<Vec<u8
             reachable = false;
             break;
         }
-        names.step(k, Some(cur.dentry))?;
+        names.step(k, cur.dentry)?;
         cur.dentry = parent;
     }
     let mut text = Vec::new();

@@ -4,7 +4,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The system's allocator with counters per thread, so that tests that run side by side do not disturb each other.
+/// The system's allocator with counters per thread, so that tests that run side by side do not disturb each
+/// other.
 pub struct Counting;
 
 thread_local! {
@@ -19,7 +20,8 @@ fn count(calls: u64, bytes: i64) {
     PEAK.set(PEAK.get().max(LIVE.get()));
 }
 
-// SAFETY: every call goes to the system's allocator unchanged; counting touches only constant-initialised cells without destructors.
+// SAFETY: every call goes to the system's allocator unchanged; counting touches only constant-initialised
+// cells without destructors.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size() as i64);
@@ -44,6 +46,11 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: the caller's promises are passed on.
         unsafe { System.realloc(ptr, layout, size) }
     }
+}
+
+/// Bytes that the current thread holds now, beyond what it gave back of others'.
+pub fn live() -> i64 {
+    LIVE.get()
 }
 
 /// Runs something; gives how many allocations it made and the most bytes that it held at a time.

@@ -1,4 +1,5 @@
-//! A maker of small images with every choice that the format leaves, also those that mkfs.erofs does not make.
+//! A maker of small images with every choice that the format leaves, also those that mkfs.erofs does not
+//! make.
 
 use std::collections::BTreeMap;
 

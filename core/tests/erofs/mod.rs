@@ -352,8 +352,8 @@ pub fn assert_same(expected: &Snapshot, found: &Snapshot, what: &str) {
     );
 }
 
-/// Compares all readers on one image (with its devices): the core with mapped and with copied files, the crate, and, if `kernel`, the
-/// kernel. Gives what they all see.
+/// Compares all readers on one image (with its devices): the core with mapped and with copied files, the
+/// crate, and, if `kernel`, the kernel. Gives what they all see.
 pub fn all_agree(
     dir: &Path,
     what: &str,

@@ -1,4 +1,5 @@
-//! Random guests: calls out of the table with arguments of the right and of the wrong kind, and things that happen around them.
+//! Random guests: calls out of the table with arguments of the right and of the wrong kind, and things that
+//! happen around them.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod shape;
@@ -7,15 +8,20 @@ use std::cell::RefCell;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use varve_core::abi::TASK_SIZE;
+use varve_core::boot::{BootConfig, Layer, Tree};
 use varve_core::event::{ClockParameters, Input};
-use varve_core::machine::{Access, Exception, ThreadId, Trap};
-use varve_core::memhost::{BARE_ADDR, BARE_LEN, Machine};
+use varve_core::machine::{Access, Exception, ImageId, ThreadId, Trap};
+use varve_core::memhost::{BARE_ADDR, BARE_LEN, Machine, MemHost, bare};
 use varve_core::syscall::args::ArgKind;
-use varve_core::syscall::{Entry, TABLE};
+use varve_core::syscall::{Entry, Support, TABLE};
 
 const FORK: u64 = 57;
 /// Most threads that the guest is given; it may make more by itself.
 const THREADS: usize = 4;
+const FRAMES: u32 = 4096;
+/// Outputs of one input at most: a page operation for each frame, and room for what ends with a process.
+pub const OUTPUTS_MAX: usize = 3 * FRAMES as usize;
 /// Slots of this size hold paths, strings and structures.
 pub const SLOT: u64 = 0x100;
 /// Slots for structures and data.
@@ -101,15 +107,55 @@ pub const STRINGS: &[&str] = &[
 const STRINGS_AT: u64 = 64;
 
 /// A source of numbers. Behind a cell, so that one draw can be an argument of another.
-pub struct Random(RefCell<ChaCha8Rng>);
+pub struct Random(RefCell<Numbers>);
+
+enum Numbers {
+    Seeded(Box<ChaCha8Rng>),
+    /// The bytes of a fuzzer's input, and how many are used up.
+    Bytes(Vec<u8>, usize),
+}
+
+impl Numbers {
+    /// A number of `len` bytes; zeros come after the end of an input.
+    fn next(&mut self, len: usize) -> u64 {
+        match self {
+            Numbers::Seeded(numbers) => numbers.next_u64(),
+            Numbers::Bytes(bytes, used) => {
+                let mut number = [0; 8];
+                let rest = &bytes[(*used).min(bytes.len())..];
+                let len = len.min(rest.len());
+                number[..len].copy_from_slice(&rest[..len]);
+                // Also when there is none left, so that the end shows.
+                *used += len.max(1);
+                u64::from_le_bytes(number)
+            }
+        }
+    }
+}
 
 impl Random {
     pub fn new(seed: u64) -> Random {
-        Random(RefCell::new(ChaCha8Rng::seed_from_u64(seed)))
+        let numbers = ChaCha8Rng::seed_from_u64(seed);
+        Random(RefCell::new(Numbers::Seeded(Box::new(numbers))))
+    }
+
+    /// Numbers out of an input: each takes as many bytes as its range needs, so that a changed byte changes
+    /// one choice.
+    pub fn from_bytes(bytes: &[u8]) -> Random {
+        Random(RefCell::new(Numbers::Bytes(bytes.to_vec(), 0)))
+    }
+
+    /// Whether the input has been used up; numbers of a seed never are.
+    pub fn is_used_up(&self) -> bool {
+        match &*self.0.borrow() {
+            Numbers::Seeded(_) => false,
+            Numbers::Bytes(bytes, used) => *used > bytes.len(),
+        }
     }
 
     pub fn below(&self, end: u64) -> u64 {
-        self.0.borrow_mut().next_u64() % end
+        let bits = u64::BITS - (end - 1).leading_zeros();
+        self.0.borrow_mut().next(bits.div_ceil(8) as usize) % end
     }
 
     pub fn chance(&self, one_in: u64) -> bool {
@@ -122,6 +168,61 @@ impl Random {
 
     pub fn slot(&self, (first, count): (u64, u64)) -> u64 {
         BARE_ADDR + (first + self.below(count)) * SLOT
+    }
+
+    /// Where a structure is: a slot, but now and then at an odd address, or so that it lies on the border of
+    /// two pages.
+    pub fn place(&self) -> u64 {
+        let slot = self.slot(DATA);
+        match self.below(24) {
+            0 => slot + 1 + self.below(8),
+            1 => (slot | 0xfff) - self.below(32),
+            _ => slot,
+        }
+    }
+
+    /// An address that no structure was put at: odd ones, the end of memory and what lies behind, the top of
+    /// user addresses and the kernel's, and what other arguments point to.
+    fn strange_address(&self, addr: u64, others: &[u64]) -> u64 {
+        let near = self.below(24);
+        match self.below(12) {
+            0..3 => addr.wrapping_add(1 + self.below(7)),
+            3 => (addr | 0xfff).wrapping_sub(near),
+            4 => BARE_ADDR + BARE_LEN - near,
+            5 => BARE_ADDR + BARE_LEN + near,
+            6 => TASK_SIZE - near,
+            7 => 0xffff_8000_0000_0000 | near,
+            8 => u64::MAX - near,
+            9 => near,
+            _ => match others.is_empty() {
+                true => addr ^ near,
+                false => self.pick(others).wrapping_add(near & 8),
+            },
+        }
+    }
+
+    /// Puts strange addresses in the place of some.
+    fn twist(&self, entry: &Entry, args: &mut [u64]) {
+        let points = |kind: ArgKind| {
+            matches!(
+                kind,
+                ArgKind::InBuf
+                    | ArgKind::OutBuf
+                    | ArgKind::Addr
+                    | ArgKind::StrVec
+                    | ArgKind::Path
+                    | ArgKind::Str
+            )
+        };
+        for index in 0..args.len() {
+            if points(entry.params[index].kind) && self.chance(10) {
+                let others: Vec<u64> = (0..args.len())
+                    .filter(|&other| other != index && points(entry.params[other].kind))
+                    .map(|other| args[other])
+                    .collect();
+                args[index] = self.strange_address(args[index], &others);
+            }
+        }
     }
 
     pub fn path(&self) -> u64 {
@@ -143,7 +244,7 @@ impl Random {
             4 => 1 << self.below(64),
             5 => (self.below(64) as i64 - 32) as u64,
             6 => self.below(1 << 20),
-            _ => self.0.borrow_mut().next_u64(),
+            _ => self.0.borrow_mut().next(8),
         }
     }
 
@@ -174,7 +275,7 @@ impl Random {
                 match self.below(8) {
                     0 => 0,
                     1 => BARE_ADDR + self.below(BARE_LEN / 0x1000) * 0x1000,
-                    _ => self.slot(DATA),
+                    _ => self.place(),
                 }
             }
             ArgKind::OpenFlags => {
@@ -201,6 +302,7 @@ impl Random {
     fn structure(&self) -> Vec<u8> {
         let words = 1 + self.below(SLOT / 8);
         let word = || match self.below(4) {
+            0 if self.chance(8) => self.strange_address(self.slot(DATA), &[]),
             0 => self.slot((0, DATA.0 + DATA.1)),
             1 => self.number(),
             _ => self.below(8),
@@ -209,7 +311,8 @@ impl Random {
     }
 }
 
-/// A program whose memory is that of a bare guest, with the paths and strings in it: a guest that executes it goes on as before.
+/// A program whose memory is that of a bare guest, with the paths and strings in it: a guest that executes it
+/// goes on as before.
 fn program() -> Vec<u8> {
     let mut image = vec![0; 0x1000];
     image[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0");
@@ -283,6 +386,25 @@ pub fn layers() -> Vec<Vec<u8>> {
     vec![lower, upper]
 }
 
+/// A machine over these layers, with or without a limit of memory.
+pub fn machine(images: &[Vec<u8>], random: &Random) -> Machine {
+    let root = Tree {
+        layers: (0..images.len() as u32)
+            .map(|number| Layer::Image(ImageId(number)))
+            .collect(),
+        read_only: false,
+        upper_limit: Some(4 << 20),
+        index: None,
+    };
+    let config = BootConfig {
+        memory_limit: random.pick(&[None, None, Some(8 << 20), Some(2 << 20)]),
+        cpus: random.pick(&[1, 2, 8]),
+        vdso: random.chance(2),
+        ..bare(root)
+    };
+    Machine::boot(config, MemHost::new(FRAMES, images.to_vec())).expect("it boots")
+}
+
 /// Fills a guest's slots.
 pub fn furnish(machine: &mut Machine) {
     let first = machine.first();
@@ -290,7 +412,8 @@ pub fn furnish(machine: &mut Machine) {
 }
 
 fn poke(machine: &mut Machine, thread: ThreadId, addr: u64, data: &[u8]) {
-    // A thread whose memory is unmapped by now has nothing to be written to; the attempt is repeated all the same.
+    // A thread whose memory is unmapped by now has nothing to be written to; the attempt is repeated all the
+    // same.
     let _ = machine.poke(thread, addr, data);
 }
 
@@ -383,6 +506,7 @@ pub fn step(machine: &mut Machine, random: &Random) -> Option<&'static Entry> {
             poke(machine, thread, addr, &data);
         }
     }
+    random.twist(entry, &mut args);
     let number = if random.chance(100) {
         random.below(600)
     } else {
@@ -448,7 +572,8 @@ fn pick_call(random: &Random, expendable: bool) -> &'static Entry {
     loop {
         let entry = &TABLE[random.below(TABLE.len() as u64) as usize];
         let rare = ENDS.contains(&entry.name) || RUINS.contains(&entry.name);
-        if !rare || expendable && random.chance(3) {
+        let there = !matches!(entry.support, Support::Missing(_));
+        if there && (!rare || expendable && random.chance(3)) {
             return entry;
         }
     }

@@ -1,4 +1,5 @@
-//! Arguments that belong together: structures behind addresses, and the numbers which calls need to get past their first checks.
+//! Arguments that belong together: structures behind addresses, and the numbers which calls need to get past
+//! their first checks.
 
 use varve_core::machine::ThreadId;
 use varve_core::memhost::{BARE_ADDR, BARE_LEN, Machine};
@@ -43,7 +44,7 @@ fn halves(values: &[u32]) -> Vec<u8> {
 impl Random {
     /// Puts bytes into a slot; gives its address.
     fn put(&self, writes: &mut Writes, data: Vec<u8>) -> u64 {
-        let addr = self.slot(DATA);
+        let addr = self.place();
         writes.push((addr, data));
         addr
     }

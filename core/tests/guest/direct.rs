@@ -25,6 +25,7 @@ impl Direct {
         let now = Now {
             mono: 0,
             real: 1_700_000_000_000_000_000,
+            spent: 0,
         };
         let mut kernel =
             Kernel::boot(bare(empty_root()), &mut host.ports(), now).expect("it boots");

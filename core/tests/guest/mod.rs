@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod steps;
+
 use varve_core::machine::ThreadId;
 use varve_core::memhost::{BARE_ADDR, Machine, MemHost, bare, empty_root};
 
@@ -134,6 +136,23 @@ pub fn thread(m: &mut Guests, parent: ThreadId) -> ThreadId {
     let tid = call(m, parent, CLONE, &[THREAD_FLAGS, 0, TID, TID, 0]);
     assert!(tid > 0, "clone: {tid}");
     newest(m)
+}
+
+/// A program of one segment, which holds the memory that these tests use.
+pub fn program() -> Vec<u8> {
+    let mut elf = Vec::new();
+    elf.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    elf.extend_from_slice(&[2, 0, 62, 0, 1, 0, 0, 0]);
+    for word in [BARE_ADDR, 64, 0] {
+        elf.extend_from_slice(&word.to_le_bytes());
+    }
+    elf.extend_from_slice(&[0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    elf.extend_from_slice(&[1, 0, 0, 0, 7, 0, 0, 0]);
+    for word in [0, BARE_ADDR, BARE_ADDR, 0x1000, 0x1_0000, 0x1000] {
+        elf.extend_from_slice(&word.to_le_bytes());
+    }
+    elf.resize(0x1000, 0);
+    elf
 }
 
 /// A 32-bit word of a guest's memory.

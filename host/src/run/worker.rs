@@ -130,6 +130,7 @@ impl<P: Platform> Shared<P> {
         mailbox: &Mailbox,
     ) -> Option<Regs> {
         let mut saved = false;
+        let mut lost = false;
         loop {
             let letter = match mailbox.try_take() {
                 Some(letter) => letter,
@@ -156,6 +157,19 @@ impl<P: Platform> Shared<P> {
                 }
             };
             match letter {
+                Letter::Resume(regs) if lost => {
+                    // It is still where it was, with a program that is meant for another space.
+                    let mut state = self.lock();
+                    if !state.workers.contains_key(&id) {
+                        return None;
+                    }
+                    let input = Input::Trap {
+                        thread: id,
+                        regs,
+                        trap: Trap::Lost,
+                    };
+                    self.handle(&mut state, Some((id, &mut *guest)), input);
+                }
                 Letter::Resume(regs) => {
                     if saved {
                         restore(&mut self.lock(), id, guest);
@@ -166,11 +180,13 @@ impl<P: Platform> Shared<P> {
                     if let Err(error) = self.platform.enter(guest, space) {
                         let mut state = self.lock();
                         (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
+                        lost = true;
                     }
                 }
                 Letter::Host(op, call) => {
                     let result = self.perform(op, &call, mailbox);
                     let mut state = self.lock();
+                    state.operations.remove(&op);
                     let own = Some((id, &mut *guest));
                     self.handle(&mut state, own, Input::Completed { op, result });
                 }

@@ -1,9 +1,10 @@
-//! A platform alone, with guests of a few bytes of machine code. The tests of each host include this file; they define `Host` and `make`.
+//! A platform alone, with guests of a few bytes of machine code. The tests of each host include this file;
+//! they define `Host` and `make`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use varve_core::abi::PAGE_SIZE;
+use varve_core::abi::{PAGE_SIZE, TASK_SIZE};
 use varve_core::machine::{Backing, FrameNo, Prot, Regs, SpaceId, Trap};
 use varve_core::port::Memory;
 use varve_host::{Backings, GuestThread, MemoryFile, Platform};
@@ -19,7 +20,8 @@ struct Guest {
     platform: Arc<Host>,
 }
 
-/// A platform whose space 1 has `code` at [`CODE`] and one writable page at [`DATA`]; `None` (and a line) where the platform does not work.
+/// A platform whose space 1 has `code` at [`CODE`] and one writable page at [`DATA`]; `None` (and a line)
+/// where the platform does not work.
 fn guest(code: &[u8]) -> Option<Guest> {
     let mut memory = MemoryFile::new(64).unwrap();
     memory.write(0, code);
@@ -345,8 +347,8 @@ fn a_32_bit_call_is_a_protection_fault() {
     }
 }
 
-/// A program can give itself a base in the kernel's half, which a tracer cannot set: it stays its own, also over page operations and in another
-/// thread.
+/// A program can give itself a base in the kernel's half, which a tracer cannot set: it stays its own, also
+/// over page operations and in another thread.
 #[test]
 fn segment_bases_in_the_kernels_half_are_kept() {
     // mov $0x28, %eax; mov %eax, %gs; wrgsbase %rdi; syscall; rdgsbase %rbx; syscall
@@ -404,5 +406,156 @@ fn threads_made_before_the_first_one_starts_share_their_space() {
             ..start()
         };
         assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+    }
+}
+
+/// Waits until everything that was begun is in force.
+fn in_force(guest: &Guest) {
+    let grace = guest.platform.grace();
+    let begun = Instant::now();
+    while grace.settled() <= grace.batch() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "never in force");
+        std::thread::yield_now();
+    }
+}
+
+/// A page of its own for what a guest writes to: at [`SPOT`], frame 7.
+const SPOT: u64 = 0x60_0000;
+const SPOT_FRAME: FrameNo = FrameNo(7);
+
+/// Nobody writes to the frame any more: what is put there stays.
+fn is_left_alone(guest: &mut Guest) {
+    guest.memory.zero(SPOT_FRAME.offset(), PAGE_SIZE);
+    std::thread::sleep(Duration::from_millis(20));
+    let mut word = [1; 8];
+    guest.memory.read(SPOT_FRAME.offset(), &mut word);
+    assert_eq!(word, [0; 8]);
+}
+
+/// Waits until a guest has written to the frame.
+fn is_written(guest: &Guest) {
+    let begun = Instant::now();
+    let mut word = [0; 8];
+    while word == [0; 8] {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing runs");
+        guest.memory.read(SPOT_FRAME.offset(), &mut word);
+    }
+}
+
+/// A guest that writes all the time, and what takes its page away; then nobody may reach the frame as soon as
+/// the platform says so.
+fn taken_away(take: impl Fn(&Host, SpaceId, &dyn varve_host::Interrupter)) {
+    // mov [rdi], rax; jmp back
+    let Some(mut guest) = guest(&[0x48, 0x89, 0x07, 0xeb, 0xfb]) else {
+        return;
+    };
+    for round in 1..20 {
+        let space = SpaceId(round + 1);
+        let (platform, rights) = (guest.platform.clone(), Prot::READ | Prot::WRITE);
+        let map = |addr, frame, prot| {
+            let backing = Backing::Memory(frame);
+            platform.map(space, addr, PAGE_SIZE, backing, prot).unwrap();
+        };
+        platform.grace().begin(u64::from(2 * round));
+        platform.create_space(space).unwrap();
+        map(CODE, FrameNo(0), Prot::READ | Prot::EXEC);
+        map(SPOT, SPOT_FRAME, rights);
+        platform.settle().unwrap();
+        let (send, bell) = std::sync::mpsc::channel();
+        let worker = std::thread::spawn(move || {
+            let mut thread = platform.new_thread(space).unwrap();
+            send.send(thread.interrupter()).unwrap();
+            let mut regs = Regs {
+                rdi: SPOT,
+                rax: u64::MAX,
+                ..start()
+            };
+            thread.run(&mut regs).unwrap()
+        });
+        let bell = bell.recv().unwrap();
+        is_written(&guest);
+        guest.platform.grace().begin(u64::from(2 * round + 1));
+        take(&guest.platform, space, &*bell);
+        guest.platform.settle().unwrap();
+        in_force(&guest);
+        is_left_alone(&mut guest);
+        bell.kill();
+        let trap = worker.join().unwrap();
+        assert!(matches!(trap, Trap::Fault { .. } | Trap::Lost), "{trap:?}");
+    }
+}
+
+#[test]
+fn an_unmapped_page_is_out_of_reach_when_its_batch_is_in_force() {
+    taken_away(|platform, space, _| platform.unmap(space, SPOT, PAGE_SIZE).unwrap());
+}
+
+#[test]
+fn a_replaced_page_is_out_of_reach_when_its_batch_is_in_force() {
+    taken_away(|platform, space, _| {
+        let other = Backing::Memory(FrameNo(9));
+        let mapped = platform.map(space, SPOT, PAGE_SIZE, other, Prot::READ);
+        mapped.unwrap();
+    });
+}
+
+#[test]
+fn a_dropped_space_is_out_of_reach_when_its_batch_is_in_force() {
+    taken_away(|platform, space, bell| {
+        bell.kill();
+        platform.drop_space(space);
+    });
+}
+
+/// More areas than the host's kernel gives a process (`vm.max_map_count`): either the platform holds them
+/// all, or it asks for the space to be emptied, and then goes on with what is touched.
+#[test]
+fn a_space_may_have_more_mappings_than_the_host_gives() {
+    // mov [rdi], rax; syscall
+    let Some(guest) = guest(&[0x48, 0x89, 0x07, 0x0f, 0x05]) else {
+        return;
+    };
+    const MANY: u64 = 70_000;
+    let page = |index: u64| 0x10_0000_0000 + 2 * index * PAGE_SIZE;
+    let rights = Prot::READ | Prot::WRITE;
+    let map = |addr, frame, prot| {
+        let backing = Backing::Memory(FrameNo(frame));
+        guest.platform.map(SPACE, addr, PAGE_SIZE, backing, prot)
+    };
+    let mut thread = guest.platform.new_thread(SPACE).unwrap();
+    let mut regs = Regs {
+        rdi: DATA,
+        ..start()
+    };
+    assert_eq!(thread.run(&mut regs).unwrap(), Trap::Syscall);
+    for index in 0..MANY {
+        map(page(index), 2 + index as u32 % 8, rights).unwrap();
+    }
+    guest.platform.settle().unwrap();
+    for (round, index) in [MANY - 1, 0, 12_345].into_iter().enumerate() {
+        let wanted = Regs {
+            rdi: page(index),
+            rax: 1000 + round as u64,
+            ..start()
+        };
+        let mut regs = wanted;
+        let mut trap = thread.run(&mut regs).unwrap();
+        if trap == Trap::Crowded {
+            assert_eq!(regs, wanted);
+            // Nothing runs before.
+            assert_eq!(thread.run(&mut regs).unwrap(), Trap::Crowded);
+            guest.platform.unmap(SPACE, 0, TASK_SIZE).unwrap();
+            map(CODE, 0, Prot::READ | Prot::EXEC).unwrap();
+            trap = thread.run(&mut regs).unwrap();
+        }
+        if let Trap::Fault { addr, .. } = trap {
+            assert_eq!(addr, page(index));
+            map(addr, 2 + index as u32 % 8, rights).unwrap();
+            trap = thread.run(&mut regs).unwrap();
+        }
+        assert_eq!(trap, Trap::Syscall);
+        let mut word = [0; 8];
+        guest.memory.read((2 + index % 8) * PAGE_SIZE, &mut word);
+        assert_eq!(u64::from_le_bytes(word), 1000 + round as u64);
     }
 }

@@ -9,13 +9,23 @@ use std::sync::Arc;
 
 use super::ImageError;
 use super::digest::{Stop, Stoppable};
+use super::place::open_file;
+use crate::limit::GROWTH_MAX;
 use crate::source::decompress;
 
 /// Most members an archive may have, and most bytes of all their names: what is kept in memory.
 const MEMBERS_MAX: usize = 200_000;
 const NAMES_MAX: usize = 64 << 20;
-/// Most bytes of headers that are read for the table, long names among them, which are in memory one at a time.
+/// Most bytes of headers that are read for the table, long names among them, which are in memory one at a
+/// time.
 const HEADERS_MAX: u64 = 256 << 20;
+/// Most bytes of data, holes left out, that a packed one may become in any case.
+const DATA_MIN: u64 = 64 << 20;
+/// Longest archive that is unpacked, holes included.
+const LENGTH_MAX: u64 = 1 << 40;
+/// Unpacked at once, and the unit in which holes are looked for.
+const UNPACK: usize = 1 << 20;
+const HOLE: usize = 64 << 10;
 /// Symbolic links followed from one member to another.
 const LINKS_MAX: usize = 8;
 
@@ -95,27 +105,102 @@ fn normal(name: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
+/// Unpacks an archive of so many bytes to a nameless file, long runs of zeros as holes. What is not one is
+/// refused at its first block, and what grows too much when the limit is reached.
+fn unpack(
+    source: &mut dyn Read,
+    packed: u64,
+    path: &Path,
+    data_max: u64,
+    length_max: u64,
+) -> Result<File, ImageError> {
+    let bad = |reason: String| ImageError::bad(path.display().to_string(), reason);
+    let fail = |e| ImageError::io("unpack", path, e);
+    let temporary = |e| {
+        ImageError::io(
+            "write a temporary file for an archive in",
+            std::env::temp_dir(),
+            e,
+        )
+    };
+    let plain = tempfile::tempfile().map_err(temporary)?;
+    let mut buf = vec![0; UNPACK];
+    let (mut at, mut data) = (0_u64, 0_u64);
+    loop {
+        let mut have = 0;
+        while have < buf.len() {
+            match source.read(&mut buf[have..]).map_err(fail)? {
+                0 => break,
+                len => have += len,
+            }
+        }
+        if at == 0 && !begins_archive(&buf[..have]) {
+            return Err(bad("is no tar archive when it is unpacked".into()));
+        }
+        for (number, part) in buf[..have].chunks(HOLE).enumerate() {
+            if part.iter().any(|&byte| byte != 0) {
+                data += part.len() as u64;
+                if data > data_max {
+                    return Err(bad(format!(
+                        "unpacks to more than {data_max} bytes of data, the most for {packed} packed ones: allow more with --max-size SIZE, \
+                         or unpack it first, if it is not meant to fill the disk"
+                    )));
+                }
+                let at = at + (number * HOLE) as u64;
+                plain.write_all_at(part, at).map_err(temporary)?;
+            }
+        }
+        at += have as u64;
+        if at > length_max {
+            return Err(bad(format!(
+                "unpacks to more than {length_max} bytes, the most for an archive"
+            )));
+        }
+        if have < buf.len() {
+            plain.set_len(at).map_err(temporary)?;
+            return Ok(plain);
+        }
+    }
+}
+
+/// Whether bytes begin with the header of a tar archive.
+fn begins_archive(bytes: &[u8]) -> bool {
+    let Some(block) = bytes.first_chunk::<512>() else {
+        return false;
+    };
+    let sum = block.iter().enumerate().map(|(at, &byte)| match at {
+        148..156 => u32::from(b' '),
+        _ => u32::from(byte),
+    });
+    let header = tar::Header::from_byte_slice(block);
+    header.cksum().is_ok_and(|told| told == sum.sum::<u32>())
+}
+
 impl Archive {
     /// Opens an archive, which may be compressed; then it is unpacked to a nameless temporary file first.
-    pub(super) fn open(path: &Path, stop: &Stop<'_>) -> Result<Self, ImageError> {
-        let mut file = File::open(path).map_err(|e| ImageError::io("open", path, e))?;
-        let mut head = [0; 4];
-        let have = file
-            .read(&mut head)
-            .map_err(|e| ImageError::io("read", path, e))?;
+    /// With `max_size` it may become so large, if that is more than is likely.
+    pub(super) fn open(
+        path: &Path,
+        max_size: Option<u64>,
+        stop: &Stop<'_>,
+    ) -> Result<Self, ImageError> {
+        let mut file =
+            open_file(rustix::fs::CWD, path, true).map_err(|e| ImageError::io("open", path, e))?;
+        let fail = |e| ImageError::io("read", path, e);
+        let mut head = [0; 6];
+        let have = file.read_at(&mut head, 0).map_err(fail)?;
         if have == 0 {
             return Err(ImageError::bad(path.display().to_string(), "is empty"));
         }
-        let compressed = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zX"];
+        let compressed = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ"];
         if compressed.iter().any(|magic| head.starts_with(magic)) {
-            let mut plain = tempfile::tempfile()
-                .map_err(|e| ImageError::io("write", std::env::temp_dir(), e))?;
-            file.rewind().map_err(|e| ImageError::io("read", path, e))?;
-            let mut source = decompress(&mut file).map_err(|e| ImageError::io("read", path, e))?;
-            io::copy(&mut Stoppable::new(&mut source, stop), &mut plain)
-                .map_err(|e| ImageError::io("unpack", path, e))?;
-            drop(source);
-            file = plain;
+            let packed = file.metadata().map_err(fail)?.len();
+            let mut source = decompress(&mut file).map_err(fail)?;
+            let mut source = Stoppable::new(&mut source, stop);
+            let likely = packed.saturating_mul(GROWTH_MAX).max(DATA_MIN);
+            let data_max = likely.max(max_size.unwrap_or_default());
+            let plain = unpack(&mut source, packed, path, data_max, LENGTH_MAX)?;
+            return Self::of(plain, path);
         }
         Self::of(file, path)
     }
@@ -196,5 +281,56 @@ impl Archive {
         }
         let what = format!("{} in {}", name, self.path.display());
         Err(ImageError::bad(what, "is not there"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn archive(content: impl Read, size: u64) -> impl Read {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(size);
+        header.set_cksum();
+        io::Cursor::new(header.as_bytes().to_vec())
+            .chain(content)
+            .chain(io::repeat(0).take(1024))
+    }
+
+    fn unpacked(mut source: impl Read, packed: u64) -> Result<File, ImageError> {
+        let data_max = (packed * GROWTH_MAX).max(4 << 20);
+        unpack(
+            &mut source,
+            packed,
+            Path::new("a.tar.zst"),
+            data_max,
+            64 << 20,
+        )
+    }
+
+    #[test]
+    fn zeros_are_holes_and_the_rest_is_bounded() {
+        let size = 32 << 20;
+        let file = unpacked(archive(io::repeat(0).take(size), size), 1000).unwrap();
+        let meta = file.metadata().unwrap();
+        assert_eq!(meta.len(), 512 + size + 1024);
+        assert!(meta.blocks() * 512 < 1 << 20);
+        let text = unpacked(archive(io::repeat(7).take(size), size), 1000).unwrap_err();
+        assert!(
+            text.to_string().contains("more than 4194304 bytes of data"),
+            "{text}"
+        );
+        unpacked(archive(io::repeat(7).take(size), size), 1 << 20).unwrap();
+        let size = 128 << 20;
+        let text = unpacked(archive(io::repeat(0).take(size), size), 1000).unwrap_err();
+        assert!(
+            text.to_string()
+                .contains("more than 67108864 bytes, the most"),
+            "{text}"
+        );
+        // What is no archive is not unpacked at all.
+        let text = unpacked(io::repeat(0), 1000).unwrap_err();
+        assert!(text.to_string().contains("is no tar archive"), "{text}");
     }
 }

@@ -1,72 +1,65 @@
 //! The files of an OCI layout, in a directory or an archive.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
 use super::archive::{Archive, FilePart};
-use super::{ImageError, Sha256Digest};
+use super::place::{open_file, read_small};
+use super::{ImageError, Layout, Sha256Digest};
+use crate::error::Shown;
 
 /// Largest manifest, index or configuration that is read, in bytes.
 pub(super) const DOCUMENT_MAX: u64 = 16 << 20;
 
 /// Where the files are.
 pub(super) enum Files {
+    /// A layout that is read only; its files may be links to where somebody keeps them, what counts is their
+    /// digest.
     Dir(PathBuf),
+    /// A layout of our own.
+    Own(Layout),
     Archive(Archive),
 }
 
 impl Files {
     /// What they are called in messages.
     pub(super) fn name(&self) -> String {
-        match self {
-            Self::Dir(path) => path.display().to_string(),
-            Self::Archive(archive) => archive.path().display().to_string(),
-        }
+        self.path().display().to_string()
     }
 
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Dir(path) => path,
+            Self::Own(layout) => layout.dir(),
             Self::Archive(archive) => archive.path(),
         }
     }
 
     /// A file and its size.
     pub(super) fn open(&self, name: &str) -> Result<(FilePart, u64), ImageError> {
-        match self {
-            Self::Dir(dir) => {
-                let path = dir.join(name);
-                let file = File::open(&path).map_err(|e| ImageError::io("open", &path, e))?;
-                let meta = file
-                    .metadata()
-                    .map_err(|e| ImageError::io("read", &path, e))?;
-                if !meta.is_file() {
-                    let reason = "is not a regular file";
-                    return Err(ImageError::bad(path.display().to_string(), reason));
-                }
-                let size = meta.len();
-                Ok((FilePart::new(Arc::new(file), 0, size), size))
-            }
-            Self::Archive(archive) => archive.member(name),
-        }
+        let file = match self {
+            Self::Dir(dir) => open_file(rustix::fs::CWD, dir.join(name), true),
+            Self::Own(layout) => layout.open_file(name),
+            Self::Archive(archive) => return archive.member(name),
+        };
+        let fail = |e| ImageError::io("open", self.path().join(name), e);
+        let file = file.map_err(fail)?;
+        let size = file.metadata().map_err(fail)?.len();
+        Ok((FilePart::new(Arc::new(file), 0, size), size))
     }
 
     /// A small file, whole.
     pub(super) fn document(&self, name: &str) -> Result<Vec<u8>, ImageError> {
-        let (mut part, size) = self.open(name)?;
-        let what = || format!("{name} in {}", self.name());
+        let (part, size) = self.open(name)?;
         if size > DOCUMENT_MAX {
+            let what = format!("{name} in {}", self.name());
             let reason = format!("is {size} bytes long, more than any such file");
-            return Err(ImageError::bad(what(), reason));
+            return Err(ImageError::bad(what, reason));
         }
-        let mut bytes = Vec::with_capacity(size as usize);
-        part.read_to_end(&mut bytes)
-            .map_err(|e| ImageError::io("read", self.path().join(name), e))?;
-        Ok(bytes)
+        read_small(part, DOCUMENT_MAX)
+            .map_err(|e| ImageError::io("read", self.path().join(name), e))
     }
 
     /// A small blob, whole and checked against its descriptor.
@@ -118,5 +111,9 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(
     what: &str,
     bytes: &[u8],
 ) -> Result<T, ImageError> {
-    serde_json::from_slice(bytes).map_err(|e| ImageError::bad(what, format!("is malformed: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        // It may quote the document.
+        let reason = e.to_string();
+        ImageError::bad(what, format!("is malformed: {}", Shown(reason.as_bytes())))
+    })
 }

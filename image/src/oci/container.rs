@@ -1,13 +1,16 @@
 //! One container image of a layout: its layers as files, its configuration, its merged index.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::PathBuf;
 
 use oci_spec::image::{Descriptor, ImageManifest};
 use serde_json::Value;
 
 use super::blobs::{Files, check_size, parse, sha256};
-use super::layout::{has, is_index, reference};
+use super::layout::{is_index, reference};
+use super::place::open_file;
+use super::table::{Table, index_key};
 use super::{
     DIFF_ID, INDEX_DIGEST, INDEX_VERITY_OFFSET, INDEX_VERITY_ROOT, ImageError, Layout,
     Sha256Digest, VERITY_OFFSET, VERITY_ROOT,
@@ -56,14 +59,22 @@ pub struct ContainerImage {
     pub config: Value,
     /// Layers, lowest first.
     pub layers: Vec<Layer>,
-    /// The merged index, where it is there.
+    /// The merged index, where one is there that a conversion here is known to have made of these layers.
+    /// Nobody looks at another one: it could show any tree.
     pub index: Option<Layer>,
+    /// What the manifest names as merged index, known or not, where it is there.
+    pub named_index: Option<Layer>,
 }
 
 impl ContainerImage {
-    /// Reads manifest and configuration, which are checked against their digests, and finds the layers, of which only the sizes are checked.
-    pub(super) fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self, ImageError> {
-        let files = Files::Dir(layout.dir().to_owned());
+    /// Reads manifest and configuration, which are checked against their digests, and finds the layers, of
+    /// which only the sizes are checked.
+    pub(super) fn read(
+        layout: &Layout,
+        descriptor: &Descriptor,
+        table: &Table,
+    ) -> Result<Self, ImageError> {
+        let files = Files::Own(layout.clone());
         let digest = sha256(descriptor)?;
         let what = format!("manifest {digest} in {}", files.name());
         if is_index(descriptor.media_type()) {
@@ -91,27 +102,34 @@ impl ContainerImage {
         }
         let annotations = manifest.annotations().as_ref();
         let index = annotations.and_then(|all| all.get(INDEX_DIGEST));
-        let index = match index.map(|digest| digest.parse::<Sha256Digest>()) {
-            Some(Ok(digest)) => {
-                let path = layout.blob(&digest);
-                // Tools that copy images leave it behind; then the layers are stacked.
-                std::fs::metadata(&path).ok().map(|meta| Layer {
-                    path,
-                    digest,
-                    size: meta.len(),
-                    diff_id: None,
-                    verity: verity_of(annotations, INDEX_VERITY_ROOT, INDEX_VERITY_OFFSET),
-                })
-            }
-            _ => None,
-        };
+        let mut named_index = None;
+        let mut is_known = false;
+        if let Some(Ok(digest)) = index.map(|digest| digest.parse::<Sha256Digest>())
+            // Tools that copy images leave it behind; then the layers are stacked.
+            && let Ok(file) = layout.open_blob(&digest)
+            && let Ok(meta) = file.metadata()
+        {
+            let ids: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
+            let made = table.made.get(&index_key(&ids));
+            is_known = !ids.is_empty()
+                && made.is_some_and(|made| made.digest() == Some(digest))
+                && table.knows(&digest, &file);
+            named_index = Some(Layer {
+                path: layout.blob(&digest),
+                digest,
+                size: meta.len(),
+                diff_id: None,
+                verity: verity_of(annotations, INDEX_VERITY_ROOT, INDEX_VERITY_OFFSET),
+            });
+        }
         Ok(Self {
             name: reference(descriptor).map(str::to_owned),
             digest,
             manifest,
             config,
             layers,
-            index,
+            index: named_index.clone().filter(|_| is_known),
+            named_index,
         })
     }
 
@@ -136,15 +154,27 @@ impl ContainerImage {
     }
 }
 
+impl Layer {
+    /// Opens the file for reading; a link in its place is not followed.
+    ///
+    /// # Errors
+    /// What cannot be opened; another kind of file, another size than the image says.
+    pub fn open(&self) -> Result<File, ImageError> {
+        let fail = |e| ImageError::io("open", &self.path, e);
+        let file = open_file(rustix::fs::CWD, &self.path, false).map_err(fail)?;
+        let len = file.metadata().map_err(fail)?.len();
+        check_size(&self.path.display().to_string(), self.size, len)?;
+        Ok(file)
+    }
+}
+
 fn layer_of(layout: &Layout, descriptor: &Descriptor) -> Result<Layer, ImageError> {
     let digest = sha256(descriptor)?;
     let path = layout.blob(&digest);
-    if !has(&path, descriptor.size()) {
-        let what = path.display().to_string();
-        let len = std::fs::metadata(&path).map_err(|e| ImageError::io("open", &path, e))?;
-        check_size(&what, descriptor.size(), len.len())?;
-        return Err(ImageError::bad(what, "is not a regular file"));
-    }
+    let fail = |e| ImageError::io("open", &path, e);
+    let file = layout.open_blob(&digest).map_err(fail)?;
+    let len = file.metadata().map_err(fail)?.len();
+    check_size(&path.display().to_string(), descriptor.size(), len)?;
     let annotations = descriptor.annotations().as_ref();
     Ok(Layer {
         path,

@@ -1,46 +1,42 @@
-//! Conversion: every layer of a source becomes an imgfs layer of a layout, then all of them get a merged index.
+//! Conversion: every layer of a source becomes an imgfs layer of a layout, then all of them get a merged
+//! index.
 //!
-//! Layers are converted side by side, each read once, front to back, with a bounded buffer. Digests of what is read are checked at its end,
-//! and nothing gets a name before. A layer that the layout has already is not made again.
+//! Layers are converted side by side, each read once, front to back, with a bounded buffer. Digests of what
+//! is read are checked at its end, and nothing gets a name before. A layer that was made here of the same
+//! content is not made again ([`super::table`]).
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oci_spec::image::{Descriptor, Digest, ImageManifestBuilder, MediaType};
 use serde_json::{Value, json};
-use varve_core::imgfs::ImgFs;
-use varve_core::machine::ImageId;
 
 use super::archive::FilePart;
 use super::blobs::{Files, check_digest, check_size};
 use super::container::verity_of;
+use super::copy::{check_image, copy, root_names};
 use super::digest::{HashReader, Stop};
-use super::layout::{canonical, has as has_blob};
+use super::layout::canonical;
 use super::lower::{self, FileBlock, Lower, OpenImages};
+use super::place::open_file;
 use super::source::{self, Input, Kind};
+use super::table::{Identity, Made, Origin, Table, chain, layer_key};
 use super::{
-    CONVERSION, ContainerImage, DIFF_ID, INDEX_DIGEST, INDEX_VERITY_OFFSET, INDEX_VERITY_ROOT,
-    ImageError, LAYER_TYPE, Layout, Platform, Sha256Digest, Source, VERITY_BLOCK_SIZE,
-    VERITY_OFFSET, VERITY_ROOT,
+    ContainerImage, DIFF_ID, INDEX_DIGEST, INDEX_VERITY_OFFSET, INDEX_VERITY_ROOT, ImageError,
+    LAYER_TYPE, Layout, Platform, Sha256Digest, Source, VERITY_BLOCK_SIZE, VERITY_OFFSET,
+    VERITY_ROOT,
 };
-use crate::merge::{self, MergeLayer};
-use crate::output::Output;
-use crate::source::{Below, decompress, write_dir, write_tar, write_zar};
+use crate::limit::{Growth, Limit};
+use crate::source::{
+    Archive, Below, decompress, hint_at_images, images_hint, write_dir, write_tar, write_zar,
+};
 use crate::tree::Tree;
 use crate::verity::{self, VERITY_BLOCK, Verity};
 use crate::writer::DataWriter;
 use crate::{BuildOptions, BuildReport};
-
-/// Version of the conversion: raised when the same layer gives other bytes than before.
-const VERSION: &str = "1";
-/// Unit in which holes of a copied image are looked for, and its buffer.
-const COPY: usize = 1 << 20;
-const GRANULE: usize = 64 << 10;
 
 /// How to convert.
 #[derive(Debug)]
@@ -53,6 +49,29 @@ pub struct ConvertOptions<'a> {
     pub threads: usize,
     /// Ends the conversion when it becomes true.
     pub stop: &'a AtomicBool,
+    /// Make everything again, and look at the bytes of what is there: a blob that rotted on the disk looks
+    /// unchanged otherwise.
+    pub again: bool,
+    /// Most bytes of data of a layer ([`BuildOptions::max_size`]); by default all layers together may become
+    /// 256 times as much as the source is long, but 256 MiB in any case.
+    pub max_size: Option<u64>,
+    /// Go on past what cannot be read of a directory ([`BuildOptions::skip_unreadable`]).
+    pub skip_unreadable: bool,
+}
+
+impl<'a> ConvertOptions<'a> {
+    /// Those of an image for this machine, one layer at a time.
+    pub fn new(name: impl Into<String>, stop: &'a AtomicBool) -> Self {
+        Self {
+            name: name.into(),
+            platform: Platform::default(),
+            threads: 1,
+            stop,
+            again: false,
+            max_size: None,
+            skip_unreadable: false,
+        }
+    }
 }
 
 /// Hears how far a conversion is, from several threads.
@@ -79,29 +98,40 @@ pub struct Converted {
     pub reused: usize,
     /// One line for each thing that the layers do not hold.
     pub notes: Vec<String>,
+    /// What could not be read and was passed over ([`BuildReport::skipped`]).
+    pub skipped: Vec<(Vec<u8>, String)>,
+    /// How many those were.
+    pub skipped_count: u64,
 }
 
 /// A layer that is there.
-struct Done {
+pub(super) struct Done {
     descriptor: Descriptor,
-    digest: Sha256Digest,
+    pub(super) digest: Sha256Digest,
     reused: bool,
-    notes: Vec<String>,
+    report: BuildReport,
 }
 
 /// What all threads share.
-struct Work<'a> {
-    layout: &'a Layout,
-    files: Option<&'a Files>,
-    known: HashMap<String, Descriptor>,
-    stop: Stop<'a>,
-    progress: &'a dyn ConvertProgress,
-    /// Blobs that this conversion gave a name.
-    created: Mutex<Vec<PathBuf>>,
+pub(super) struct Work<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) files: Option<&'a Files>,
+    /// What was known before.
+    pub(super) known: Table,
+    /// What this conversion finds out.
+    pub(super) found: Mutex<Table>,
+    pub(super) stop: Stop<'a>,
+    pub(super) progress: &'a dyn ConvertProgress,
+    /// How each layer is made.
+    pub(super) build: BuildOptions,
+    /// What was read and written.
+    pub(super) growth: Arc<Growth>,
+    /// Whether this conversion gave a blob its name.
+    pub(super) created: AtomicBool,
     /// The layers that are there by now, by position.
-    ready: Mutex<Vec<Option<Sha256Digest>>>,
+    pub(super) ready: Mutex<Vec<Option<Sha256Digest>>>,
     /// Signalled when a layer is there or will not be.
-    changed: Condvar,
+    pub(super) changed: Condvar,
 }
 
 /// Converts `source` to an image of `layout`.
@@ -114,20 +144,29 @@ pub fn convert(
     options: &ConvertOptions<'_>,
     progress: &dyn ConvertProgress,
 ) -> Result<Converted, ImageError> {
-    let lock = layout.lock_shared()?;
+    let (layout, lock) = layout.hold()?;
     let stop = Stop::new(options.stop);
-    let opened =
-        source::open(source, &options.platform, &stop).map_err(|error| match stop.is_wanted() {
-            true => ImageError::Interrupted,
-            false => error,
-        })?;
+    let opened = source::open(source, options, &stop).map_err(|error| match stop.is_wanted() {
+        true => ImageError::Interrupted,
+        false => error,
+    })?;
     let work = Work {
-        layout,
+        layout: &layout,
         files: opened.files.as_ref(),
-        known: layout.made_layers(&key_of).into_iter().collect(),
+        known: match options.again {
+            true => Table::default(),
+            false => layout.table(),
+        },
+        build: BuildOptions {
+            max_size: options.max_size,
+            skip_unreadable: options.skip_unreadable,
+            ..BuildOptions::default()
+        },
+        growth: Arc::default(),
+        found: Mutex::new(Table::default()),
         stop,
         progress,
-        created: Mutex::new(Vec::new()),
+        created: AtomicBool::new(false),
         ready: Mutex::new(vec![None; opened.layers.len()]),
         changed: Condvar::new(),
     };
@@ -136,20 +175,17 @@ pub fn convert(
     match result {
         Ok(converted) => Ok(converted),
         Err(error) => {
-            work.take_back();
+            // What a failed conversion made goes, unless another image needs it by now; what cannot go now is
+            // there for the next one to find.
+            if work.created.load(Ordering::Relaxed) {
+                let _ = layout.prune_now();
+            }
             Err(match work.stop.is_wanted() {
                 true => ImageError::Interrupted,
                 false => error,
             })
         }
     }
-}
-
-/// By what a made layer is found again.
-fn key_of(descriptor: &Descriptor) -> Option<String> {
-    let annotations = descriptor.annotations().as_ref()?;
-    let version = annotations.get(CONVERSION)?;
-    (version == VERSION).then(|| annotations.get(DIFF_ID).cloned())?
 }
 
 impl Work<'_> {
@@ -185,19 +221,7 @@ impl Work<'_> {
             .iter()
             .map(|layer| layer.descriptor.clone())
             .collect();
-        let manifest = ImageManifestBuilder::default()
-            .schema_version(2_u32)
-            .media_type(MediaType::ImageManifest)
-            .config(Descriptor::new(
-                MediaType::ImageConfig,
-                config.len() as u64,
-                oci_digest(&config_digest)?,
-            ))
-            .layers(layer_list)
-            .annotations(annotations)
-            .build()
-            .map_err(|e| ImageError::bad("manifest", e.to_string()))?;
-        let manifest = canonical(&manifest);
+        let manifest = manifest_of(&config, &config_digest, layer_list, annotations)?;
         let digest = self.put(&manifest)?;
         if self.stop.is_set() {
             return Err(ImageError::Interrupted);
@@ -209,13 +233,23 @@ impl Work<'_> {
                 manifest.len() as u64,
                 oci_digest(&digest)?,
             ),
+            self.created.load(Ordering::Relaxed),
+            |table| self.note(table),
         )?;
         let reused = layers.iter().filter(|layer| layer.reused).count();
         Ok(Converted {
             image: self.layout.image(Some(&options.name))?,
             made: layers.len() - reused,
             reused,
-            notes: layers.into_iter().flat_map(|layer| layer.notes).collect(),
+            skipped_count: layers.iter().map(|layer| layer.report.skipped_count).sum(),
+            skipped: layers
+                .iter()
+                .flat_map(|layer| layer.report.skipped.iter().cloned())
+                .collect(),
+            notes: layers
+                .into_iter()
+                .flat_map(|layer| layer.report.notes)
+                .collect(),
         })
     }
 
@@ -264,15 +298,14 @@ impl Work<'_> {
     }
 
     fn layer(&self, at: usize, input: &Input) -> Result<Done, ImageError> {
-        let total = match &input.blob {
-            Some((_, size)) => Some(*size),
-            None => std::fs::metadata(&input.path)
-                .ok()
-                .filter(|meta| meta.is_file())
-                .map(|meta| meta.len()),
+        let total = match (&input.blob, &input.kind) {
+            (Some((_, size)), _) => Some(*size),
+            (None, Kind::Dir) => None,
+            // What it is will be told where it is read.
+            (None, _) => self.open(input).ok().map(|(_, size)| size),
         };
-        self.progress.begin(at, &input.name, total);
-        let done = match self.known_layer(input) {
+        self.progress.begin(at, &label(input), total);
+        let done = match self.known_layer(at, input)? {
             Some(done) => done,
             None => self.make(at, input)?,
         };
@@ -280,41 +313,105 @@ impl Work<'_> {
         Ok(done)
     }
 
-    /// A layer that was made of the same one before.
-    fn known_layer(&self, input: &Input) -> Option<Done> {
-        let diff_id = input.diff_id?;
-        let descriptor = match input.kind {
-            Kind::Tar => self.known.get(&diff_id.to_string())?.clone(),
-            _ => return None,
+    /// A layer that was made of the same content before, on the same layers where it depends on them.
+    fn known_layer(&self, at: usize, input: &Input) -> Result<Option<Done>, ImageError> {
+        if matches!(input.kind, Kind::Dir | Kind::Zar) || self.known.made.is_empty() {
+            return Ok(None);
+        }
+        // Not what a source says of a blob counts, but what it is; that it could be known is reason enough to
+        // look.
+        let (part, size) = self.open(input)?;
+        let expected = match input.blob {
+            Some((digest, _)) => Some(digest),
+            None => input.diff_id,
         };
-        let digest = descriptor.digest().to_string().parse().ok()?;
-        Some(Done {
+        let could_be = |digest: &str, origin: &Origin| {
+            origin.size == size && expected.is_none_or(|expected| expected.to_string() == digest)
+        };
+        if !self
+            .known
+            .sources
+            .iter()
+            .any(|(digest, origin)| could_be(digest, origin))
+        {
+            return Ok(None);
+        }
+        let mut advance = |done| self.progress.advance(at, done);
+        let read = HashReader::new(part, &self.stop, &mut advance).finish();
+        let (digest, _) = read.map_err(|e| match self.stop.is_set() {
+            true => ImageError::Interrupted,
+            false => ImageError::io("read", &input.path, e),
+        })?;
+        if let Some((expected, _)) = input.blob {
+            check_digest(&format!("layer {}", input.name), expected, digest)?;
+        }
+        let Some(origin) = self.known.sources.get(&digest.to_string()) else {
+            return Ok(None);
+        };
+        let Ok(content) = origin.diff_id.parse::<Sha256Digest>() else {
+            return Ok(None);
+        };
+        if let Some(expected) = input.diff_id {
+            let what = format!("layer {} (uncompressed)", input.name);
+            check_digest(&what, expected, content)?;
+        }
+        let kind = key_kind(input);
+        let mut made = self.known.made.get(&layer_key(&kind, &content, None));
+        if made.is_none() && self.known.has_dependent(&kind, &content) {
+            let below = chain(&self.layers_below(at)?);
+            made = self
+                .known
+                .made
+                .get(&layer_key(&kind, &content, Some(&below)));
+        }
+        let Some((made, digest, verity)) =
+            made.and_then(|made| Some((made, made.digest()?, made.verity()?)))
+        else {
+            return Ok(None);
+        };
+        let there = self.layout.open_blob(&digest);
+        if !there.is_ok_and(|file| self.known.knows(&digest, &file)) {
+            return Ok(None);
+        }
+        let mut report = BuildReport::default();
+        if self.files.is_none() && matches!(input.kind, Kind::Tar) {
+            // What was said when it was made is said again.
+            let images = OpenImages(vec![self.block(&digest)?]);
+            let names = root_names(&images);
+            let names = names.iter().map(Vec::as_slice);
+            report.notes.extend(images_hint(names, &input.name));
+        }
+        let descriptor = descriptor(input, &digest, made.size, &verity, content)?;
+        Ok(Some(Done {
             descriptor,
             digest,
             reused: true,
-            notes: Vec::new(),
-        })
+            report,
+        }))
     }
 
     fn make(&self, at: usize, input: &Input) -> Result<Done, ImageError> {
-        let target = self.layout.dir().join("blobs/sha256/new-layer");
-        let options = BuildOptions::default();
+        let target = self.layout.output("layer")?;
+        let options = &self.build;
         let mut inherited = false;
         let mut tree = None;
-        let (report, output, diff_id) = match input.kind {
+        let (report, output, read) = match input.kind {
             Kind::Dir => {
                 let mut progress = Advance { work: self, at };
-                let (report, output) = write_dir(&input.path, &target, &options, &mut progress)?;
+                let (report, output) = write_dir(&input.path, target, options, &mut progress)?;
                 (report, output, None)
             }
             Kind::Zar => {
                 let mut progress = Advance { work: self, at };
-                let (report, output) = write_zar(&input.path, &target, &options, &mut progress)?;
+                let (report, output) = write_zar(&input.path, target, options, &mut progress)?;
                 (report, output, None)
             }
             Kind::Tar => {
-                let (made, diff_id) = self.stream(at, input, |reader, name| {
+                let ((report, output), read) = self.stream(at, input, |reader, name| {
                     let finish = |tree: &mut Tree, data: &mut DataWriter<'_>| {
+                        if self.files.is_none() {
+                            hint_at_images(tree, &input.name, data);
+                        }
                         inherited = self.inherit(at, name, tree, data)?;
                         Ok::<_, ImageError>(())
                     };
@@ -322,17 +419,26 @@ impl Work<'_> {
                         0 => Below::Nothing,
                         _ => Below::Layers,
                     };
-                    write_tar(reader, name, &target, &options, below, finish, &mut ())
+                    let archive = Archive {
+                        source: reader,
+                        name,
+                        below,
+                        growth: self.growth.clone(),
+                    };
+                    let mut progress = StopOnly(&self.stop);
+                    write_tar(archive, target, options, finish, &mut progress)
                 })?;
-                (made.0, made.1, Some(diff_id))
+                (report, output, Some(read))
             }
             Kind::Erofs => {
-                let (output, _) =
-                    self.stream(at, input, |reader, name| copy(reader, name, &target))?;
+                let (output, read) = self.stream(at, input, |reader, name| {
+                    let limit = Limit::new(name, options.max_size, self.growth.clone());
+                    copy(reader, name, target, limit)
+                })?;
                 check_image(output.file(), &input.name)?;
                 tree = verity_of(Some(&input.annotations), VERITY_ROOT, VERITY_OFFSET);
                 if let Some(tree) = &tree
-                    && !verity::is_right(output.file(), tree)
+                    && !verity::is_right(output.file(), tree, &|| self.stop.check())
                         .map_err(|e| ImageError::io("read", &input.path, e))?
                 {
                     let what = format!("layer {}", input.name);
@@ -341,65 +447,70 @@ impl Work<'_> {
                         "its Merkle tree is not that of its data",
                     ));
                 }
-                (BuildReport::default(), output, None)
+                (BuildReport::default(), output, Some(read))
             }
         };
-        let (digest, size, verity) = self.keep(output, tree)?;
-        let mut annotations = verity_annotations(&verity, VERITY_ROOT, VERITY_OFFSET);
-        annotations.insert(VERITY_BLOCK_SIZE.to_owned(), VERITY_BLOCK.to_string());
-        if let Some(diff_id) = diff_id {
-            annotations.insert(DIFF_ID.to_owned(), diff_id.to_string());
-            // One that depends on the layers below is not the same for every image.
-            if !inherited {
-                annotations.insert(CONVERSION.to_owned(), VERSION.to_owned());
-            }
+        let (made, reused) = self.keep(output, tree)?;
+        let content = read.as_ref().map_or(made.digest, |read| read.content);
+        if let Some(read) = read {
+            let below = match inherited {
+                true => Some(chain(&self.layers_below(at)?)),
+                false => None,
+            };
+            let key = layer_key(&key_kind(input), &content, below.as_deref());
+            let mut found = self.found();
+            found
+                .made
+                .insert(key, Made::new(made.digest, made.size, made.verity));
+            let origin = Origin {
+                size: read.size,
+                diff_id: content.to_string(),
+            };
+            found.sources.insert(read.blob.to_string(), origin);
         }
-        for key in [DIFF_ID, CONVERSION] {
-            if let Some(value) = input.annotations.get(key) {
-                annotations.insert(key.to_owned(), value.clone());
-            }
-        }
-        let mut descriptor = Descriptor::new(
-            MediaType::Other(LAYER_TYPE.into()),
-            size,
-            oci_digest(&digest)?,
-        );
-        descriptor.set_annotations(Some(annotations));
         Ok(Done {
-            descriptor,
-            digest,
-            reused: false,
-            notes: report.notes,
+            descriptor: descriptor(input, &made.digest, made.size, &made.verity, content)?,
+            digest: made.digest,
+            reused,
+            report,
         })
     }
 
-    /// Reads a blob once: as it is and uncompressed, with both digests checked; gives the second one.
+    /// The blob of a layer and its size, which must be what its descriptor says.
+    fn open(&self, input: &Input) -> Result<(FilePart, u64), ImageError> {
+        let (part, size) = match self.files {
+            Some(files) => files.open(&input.name)?,
+            None => {
+                let fail = |e| ImageError::io("open", &input.path, e);
+                let file = open_file(rustix::fs::CWD, &input.path, true).map_err(fail)?;
+                let len = file.metadata().map_err(fail)?.len();
+                (FilePart::new(Arc::new(file), 0, len), len)
+            }
+        };
+        if let Some((_, expected)) = input.blob {
+            check_size(&format!("layer {}", input.name), expected, size)?;
+        }
+        Ok((part, size))
+    }
+
+    /// Reads a blob once: as it is and uncompressed, with both digests checked and given.
     fn stream<R>(
         &self,
         at: usize,
         input: &Input,
         make: impl FnOnce(&mut dyn Read, &str) -> Result<R, ImageError>,
-    ) -> Result<(R, Sha256Digest), ImageError> {
-        let (part, size) = match self.files {
-            Some(files) => files.open(&input.name)?,
-            None => {
-                let fail = |e| ImageError::io("open", &input.path, e);
-                let file = File::open(&input.path).map_err(fail)?;
-                let len = file.metadata().map_err(fail)?.len();
-                (FilePart::new(Arc::new(file), 0, len), len)
-            }
-        };
+    ) -> Result<(R, ReadBlob), ImageError> {
+        let (part, size) = self.open(input)?;
         let what = format!("layer {}", input.name);
-        if let Some((_, expected)) = input.blob {
-            check_size(&what, expected, size)?;
-        }
         let fail = |e| ImageError::io("read", &input.path, e);
-        let mut advance = |done| self.progress.advance(at, done);
-        let mut ignore = |_| {};
-        let mut raw = match input.blob {
-            Some(_) => HashReader::new(part, &self.stop, &mut advance),
-            None => HashReader::counting(part, &self.stop, &mut advance),
+        let mut before = 0;
+        let mut advance = |done| {
+            self.growth.read(done - before);
+            before = done;
+            self.progress.advance(at, done);
         };
+        let mut ignore = |_| {};
+        let mut raw = HashReader::new(part, &self.stop, &mut advance);
         let made: Result<_, ImageError> = (|| {
             let plain = decompress(&mut raw).map_err(fail)?;
             let mut plain = HashReader::new(plain, &self.stop, &mut ignore);
@@ -409,16 +520,42 @@ impl Work<'_> {
         if self.stop.is_set() {
             return Err(ImageError::Interrupted);
         }
+        let (blob, read) = raw.finish().map_err(fail)?;
         // A blob that is not what it should be explains whatever else went wrong.
         if let Some((expected, _)) = input.blob {
-            let (actual, _) = raw.finish().map_err(fail)?;
-            check_digest(&what, expected, actual)?;
+            check_digest(&what, expected, blob)?;
         }
-        let (made, diff_id) = made?;
+        let (made, content) = made?;
         if let Some(expected) = input.diff_id {
-            check_digest(&format!("{what} (uncompressed)"), expected, diff_id)?;
+            check_digest(&format!("{what} (uncompressed)"), expected, content)?;
         }
-        Ok((made, diff_id))
+        if read != size {
+            return Err(ImageError::bad(what, "changed while it was read"));
+        }
+        let read = ReadBlob {
+            blob,
+            size,
+            content,
+        };
+        Ok((made, read))
+    }
+
+    pub(super) fn found(&self) -> MutexGuard<'_, Table> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what this conversion found out to the table of the layout.
+    fn note(&self, table: &mut Table) {
+        let mut found = std::mem::take(&mut *self.found());
+        // Another conversion may have put an equal file in the place of one since.
+        found.blobs.retain(|digest, identity| {
+            let digest = digest.parse::<Sha256Digest>().ok();
+            let file = digest.and_then(|digest| self.layout.open_blob(&digest).ok());
+            file.is_some_and(|file| Identity::of(&file).is_ok_and(|now| now == *identity))
+        });
+        table.sources.extend(found.sources);
+        table.made.extend(found.made);
+        table.blobs.extend(found.blobs);
     }
 
     fn ready(&self) -> MutexGuard<'_, Vec<Option<Sha256Digest>>> {
@@ -433,105 +570,102 @@ impl Work<'_> {
         tree: &mut Tree,
         data: &mut DataWriter<'_>,
     ) -> Result<bool, ImageError> {
-        if at == 0 || !lower::needs(tree) {
+        if !lower::needs(tree) {
             return Ok(false);
         }
-        let below = {
-            let mut ready = self.ready();
-            loop {
-                if self.stop.is_set() {
-                    return Err(ImageError::Interrupted);
-                }
-                let below: Option<Vec<_>> = ready[..at].iter().copied().collect();
-                if let Some(below) = below {
-                    break below;
-                }
-                // Told to stop by a signal, nobody notifies.
-                let waited = self.changed.wait_timeout(ready, Duration::from_millis(100));
-                ready = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
-        };
+        let below = self.layers_below(at)?;
+        if below.is_empty() {
+            // It would be another one on top of layers.
+            return Ok(true);
+        }
         let mut images = OpenImages(Vec::with_capacity(below.len()));
         for digest in &below {
-            images.0.push(FileBlock::open(&self.layout.blob(digest))?);
+            images.0.push(self.block(digest)?);
         }
         Lower::open(&images)?.complete(name, tree, data)?;
         Ok(true)
     }
 
-    /// Gives a finished file its place among the blobs, with a Merkle tree behind its data unless it has one.
-    fn keep(
-        &self,
-        output: Output,
-        has: Option<Verity>,
-    ) -> Result<(Sha256Digest, u64, Verity), ImageError> {
-        let fail = |e| match self.stop.is_set() {
-            true => ImageError::Interrupted,
-            false => ImageError::io("finish an image in", self.layout.dir(), e),
-        };
-        let (verity, digest, size) = match has {
-            Some(verity) => {
-                let (digest, size) =
-                    Sha256Digest::of_file(output.file(), &self.stop).map_err(fail)?;
-                (verity, digest, size)
+    /// Waits for the layers below one.
+    fn layers_below(&self, at: usize) -> Result<Vec<Sha256Digest>, ImageError> {
+        let mut ready = self.ready();
+        loop {
+            if self.stop.is_set() {
+                return Err(ImageError::Interrupted);
             }
-            None => {
-                let check = || self.stop.check();
-                let (verity, digest, size) = verity::append(output.file(), &check).map_err(fail)?;
-                (verity, Sha256Digest(digest), size)
+            let below: Option<Vec<_>> = ready[..at].iter().copied().collect();
+            if let Some(below) = below {
+                return Ok(below);
             }
-        };
-        let path = self.layout.blob(&digest);
-        if !has_blob(&path, size) {
-            output.commit_as(&path)?;
-            self.created(path);
-        }
-        Ok((digest, size, verity))
-    }
-
-    fn put(&self, bytes: &[u8]) -> Result<Sha256Digest, ImageError> {
-        let path = self.layout.blob(&Sha256Digest::of(bytes));
-        let fresh = !has_blob(&path, bytes.len() as u64);
-        let digest = self.layout.put(bytes)?;
-        if fresh {
-            self.created(path);
-        }
-        Ok(digest)
-    }
-
-    fn created(&self, path: PathBuf) {
-        let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
-        created.push(path);
-    }
-
-    /// Takes away what a failed conversion made, unless another image needs it by now.
-    fn take_back(&self) {
-        let created =
-            std::mem::take(&mut *self.created.lock().unwrap_or_else(PoisonError::into_inner));
-        if !created.is_empty() {
-            // What cannot be taken away now is there for the next one to find.
-            let _ = self.layout.prune_now();
+            // Told to stop by a signal, nobody notifies.
+            let waited = self.changed.wait_timeout(ready, Duration::from_millis(100));
+            ready = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Makes the merged index.
-    fn merged(&self, layers: &[Done]) -> Result<(Sha256Digest, Verity), ImageError> {
-        let mut images = OpenImages(Vec::with_capacity(layers.len()));
-        let mut inputs = Vec::with_capacity(layers.len());
-        for (at, layer) in layers.iter().enumerate() {
-            images
-                .0
-                .push(FileBlock::open(&self.layout.blob(&layer.digest))?);
-            inputs.push(MergeLayer {
-                image: ImageId(at as u32), // a stack has at most 500
-                digest: layer.digest.0,
-            });
-        }
-        let target = self.layout.dir().join("blobs/sha256/new-index");
-        let (_, output) = merge::write(&images, &inputs, &target, &mut ())?;
-        let (digest, _, verity) = self.keep(output, None)?;
-        Ok((digest, verity))
+    pub(super) fn block(&self, digest: &Sha256Digest) -> Result<FileBlock, ImageError> {
+        let path = self.layout.blob(digest);
+        let file = self.layout.open_blob(digest);
+        FileBlock::of(file.map_err(|e| ImageError::io("open", &path, e))?, &path)
     }
+}
+
+/// What a layer is called while it is converted: its DiffID or digest where the source tells, as the names of
+/// its files mean nothing to people.
+fn label(input: &Input) -> String {
+    match (input.blob, input.diff_id) {
+        (Some((digest, _)), _) => digest.hex(),
+        (None, Some(diff_id)) => diff_id.hex(),
+        (None, None) => input.name.clone(),
+    }
+}
+
+/// A blob that was read.
+struct ReadBlob {
+    /// Digest and size as it lies in the source.
+    blob: Sha256Digest,
+    size: u64,
+    /// Digest of what it unpacks to.
+    content: Sha256Digest,
+}
+
+/// What the result depends on besides the content: how it is read and, of an image, the tree it is said to
+/// have.
+fn key_kind(input: &Input) -> String {
+    let tree = verity_of(Some(&input.annotations), VERITY_ROOT, VERITY_OFFSET);
+    match (&input.kind, tree) {
+        (Kind::Erofs, Some(tree)) => {
+            format!(
+                "erofs+{}+{}",
+                Sha256Digest(tree.root).hex(),
+                tree.hash_offset
+            )
+        }
+        (Kind::Erofs, None) => "erofs".into(),
+        _ => "tar".into(),
+    }
+}
+
+/// The descriptor of a layer; `content` is the digest of what it was made of.
+fn descriptor(
+    input: &Input,
+    digest: &Sha256Digest,
+    size: u64,
+    verity: &Verity,
+    content: Sha256Digest,
+) -> Result<Descriptor, ImageError> {
+    let mut annotations = verity_annotations(verity, VERITY_ROOT, VERITY_OFFSET);
+    annotations.insert(VERITY_BLOCK_SIZE.to_owned(), VERITY_BLOCK.to_string());
+    let diff_id = match input.kind {
+        Kind::Tar => Some(content.to_string()),
+        // Where an image is from is passed on as it says it; nothing relies on that.
+        _ => input.annotations.get(DIFF_ID).cloned(),
+    };
+    annotations.extend(diff_id.map(|diff_id| (DIFF_ID.to_owned(), diff_id)));
+    let kind = MediaType::Other(LAYER_TYPE.into());
+    let mut descriptor = Descriptor::new(kind, size, oci_digest(digest)?);
+    descriptor.set_annotations(Some(annotations));
+    Ok(descriptor)
 }
 
 fn verity_annotations(verity: &Verity, root: &str, offset: &str) -> HashMap<String, String> {
@@ -541,47 +675,33 @@ fn verity_annotations(verity: &Verity, root: &str, offset: &str) -> HashMap<Stri
     ])
 }
 
-/// Copies an image, long runs of zeros as holes.
-fn copy(reader: &mut dyn Read, name: &str, target: &Path) -> Result<Output, ImageError> {
-    let output = Output::create(target)?;
-    let mut buf = vec![0; COPY];
-    let mut at = 0;
-    loop {
-        let mut have = 0;
-        while have < buf.len() {
-            match reader.read(&mut buf[have..]) {
-                Ok(0) => break,
-                Ok(len) => have += len,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(ImageError::io("read", name, e)),
-            }
-        }
-        for (index, part) in buf[..have].chunks(GRANULE).enumerate() {
-            if part.iter().any(|&byte| byte != 0) {
-                output.write_at(at + (index * GRANULE) as u64, part)?;
-            }
-        }
-        at += have as u64;
-        if have < buf.len() {
-            output.set_len(at)?;
-            return Ok(output);
-        }
-    }
+/// The bytes of a manifest of a configuration and layers.
+///
+/// # Errors
+/// The OCI specification does not allow it.
+pub(super) fn manifest_of(
+    config: &[u8],
+    config_digest: &Sha256Digest,
+    layers: Vec<Descriptor>,
+    annotations: HashMap<String, String>,
+) -> Result<Vec<u8>, ImageError> {
+    let config = Descriptor::new(
+        MediaType::ImageConfig,
+        config.len() as u64,
+        oci_digest(config_digest)?,
+    );
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageManifest)
+        .config(config)
+        .layers(layers)
+        .annotations(annotations)
+        .build()
+        .map_err(|e| ImageError::bad("manifest", e.to_string()))?;
+    Ok(canonical(&manifest))
 }
 
-/// A layer that was not made here must be one.
-fn check_image(file: &File, name: &str) -> Result<(), ImageError> {
-    let fail = |e| ImageError::io("read", name, e);
-    let images = OpenImages(vec![FileBlock {
-        len: file.metadata().map_err(fail)?.len(),
-        file: file.try_clone().map_err(fail)?,
-    }]);
-    ImgFs::open(&images, ImageId(0), &[])
-        .map(|_| ())
-        .map_err(|e| ImageError::bad(format!("layer {name}"), e.to_string()))
-}
-
-fn oci_digest(digest: &Sha256Digest) -> Result<Digest, ImageError> {
+pub(super) fn oci_digest(digest: &Sha256Digest) -> Result<Digest, ImageError> {
     digest
         .to_string()
         .parse()
@@ -594,7 +714,22 @@ struct Advance<'a, 'b> {
     at: usize,
 }
 
+/// Hears nothing, but says when to end.
+pub(super) struct StopOnly<'a, 'b>(pub(super) &'a Stop<'b>);
+
+impl crate::Progress for StopOnly<'_, '_> {
+    fn advance(&mut self, _: crate::Work, _: u64, _: Option<u64>) {}
+
+    fn is_stopped(&self) -> bool {
+        self.0.is_set()
+    }
+}
+
 impl crate::Progress for Advance<'_, '_> {
+    fn is_stopped(&self) -> bool {
+        self.work.stop.is_set()
+    }
+
     fn advance(&mut self, what: crate::Work, done: u64, _: Option<u64>) {
         if what == crate::Work::Data {
             self.work.progress.advance(self.at, done);

@@ -113,7 +113,8 @@ impl<'a> Stop<'a> {
     }
 }
 
-/// Passes bytes on until it is told to stop, also while there are none: a source with a timeout is asked again.
+/// Passes bytes on until it is told to stop, also while there are none: a source with a timeout is asked
+/// again.
 pub(crate) struct Stoppable<'a, R> {
     inner: R,
     stop: &'a Stop<'a>,
@@ -146,8 +147,7 @@ impl<R: Read> Read for Stoppable<'_, R> {
 /// Passes bytes on and computes their digest; tells how many there were and stops when it is wanted.
 pub(crate) struct HashReader<'a, R> {
     inner: R,
-    /// `None` where nobody asks for the digest.
-    hasher: Option<Sha256>,
+    hasher: Sha256,
     count: u64,
     stop: &'a Stop<'a>,
     advance: &'a mut dyn FnMut(u64),
@@ -157,26 +157,18 @@ impl<'a, R: Read> HashReader<'a, R> {
     pub(crate) fn new(inner: R, stop: &'a Stop<'a>, advance: &'a mut dyn FnMut(u64)) -> Self {
         Self {
             inner,
-            hasher: Some(Sha256::new()),
+            hasher: Sha256::new(),
             count: 0,
             stop,
             advance,
         }
     }
 
-    /// As [`Self::new`], but only counts: there is no digest to compare with.
-    pub(crate) fn counting(inner: R, stop: &'a Stop<'a>, advance: &'a mut dyn FnMut(u64)) -> Self {
-        Self {
-            hasher: None,
-            ..Self::new(inner, stop, advance)
-        }
-    }
-
-    /// Reads to the end; gives the digest (of nothing if it only counts) and the number of bytes.
+    /// Reads to the end; gives the digest and the number of bytes.
     pub(crate) fn finish(mut self) -> io::Result<(Sha256Digest, u64)> {
         let mut buf = vec![0; 64 << 10];
         while self.read(&mut buf)? > 0 {}
-        let digest = self.hasher.unwrap_or_default().finalize();
+        let digest = self.hasher.finalize();
         Ok((Sha256Digest(digest.into()), self.count))
     }
 }
@@ -185,9 +177,7 @@ impl<R: Read> Read for HashReader<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.stop.check()?;
         let len = self.inner.read(buf)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buf[..len]);
-        }
+        self.hasher.update(&buf[..len]);
         self.count += len as u64;
         (self.advance)(self.count);
         Ok(len)

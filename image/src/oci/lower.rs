@@ -1,9 +1,16 @@
-//! What a layer takes from the layers below it while it is converted: an archive may say only what is different.
+//! What a layer takes from the layers below it while it is converted: an archive may say only what is
+//! different.
 //!
-//! Directories that it does not describe, only what is in them, take the attributes that they have below, as containerd gives them. A hard
-//! link to what only a layer below has brings that up: the object gets both names, as if the archive were extracted over the layers. An
-//! opaque root hides the names below one by one, because overlayfs does not look at a root.
+//! Directories that it does not describe, only what is in them, take the attributes that they have below, as
+//! containerd gives them, unless the layer takes away what is there. Where a layer below has a symbolic link
+//! instead, such a directory replaces the link, as with containerd and Docker, which extract a layer over
+//! overlayfs without looking at those below; it takes after the directory that the link leads to. A hard link
+//! to what only a layer below has, also through links of it, brings that up: the object gets both names, as
+//! if the archive were extracted over the layers. An opaque root hides the names below one by one, because
+//! overlayfs does not look at a root.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -15,8 +22,11 @@ use varve_core::stack::{Inode, Source, Stack};
 
 use super::ImageError;
 use crate::BuildError;
+use crate::error::Shown;
 use crate::merge::{inode_attr, inode_xattrs, open_failure, special};
-use crate::tree::{Body, DEPTH_MAX, Directory, Node, NodeId, S_IFLNK, S_IFREG, Tree, Xattrs};
+use crate::tree::{
+    Body, DEPTH_MAX, Directory, LINKS_MAX, Node, NodeId, S_IFLNK, S_IFREG, Tree, Xattrs, reversed,
+};
 use crate::walk::{self, is_dir};
 use crate::writer::{Content, DataWriter};
 
@@ -51,8 +61,23 @@ impl<'a> Lower<'a> {
         tree: &mut Tree,
         data: &mut DataWriter<'_>,
     ) -> Result<(), ImageError> {
+        // Two paths may lead to one object.
+        let mut first = BTreeMap::new();
+        let mut others = BTreeMap::new();
         for (path, node) in std::mem::take(&mut tree.borrowed) {
-            self.bring_up(name, &path, node, tree, data)?;
+            let (inode, path) = self.resolve(name, &path)?;
+            match first.entry(path) {
+                Entry::Occupied(one) => {
+                    others.insert(node, *one.get());
+                }
+                Entry::Vacant(place) => {
+                    self.bring_up(name, place.key(), inode, node, tree, data)?;
+                    place.insert(node);
+                }
+            }
+        }
+        if !others.is_empty() {
+            tree.unite(&others);
         }
         if hides_all(tree) {
             self.hide_names(tree);
@@ -60,7 +85,8 @@ impl<'a> Lower<'a> {
         self.describe_implied(tree)
     }
 
-    /// Overlayfs does not look whether the root of a layer is opaque: what the layers below have there goes away name by name.
+    /// Overlayfs does not look whether the root of a layer is opaque: what the layers below have there goes
+    /// away name by name.
     fn hide_names(&mut self, tree: &mut Tree) {
         let root = self.stack.root();
         // Damage below is found when the index is made.
@@ -78,11 +104,19 @@ impl<'a> Lower<'a> {
         // Both trees side by side: what is not below has nothing below it either.
         let mut todo = vec![(NodeId::ROOT, self.stack.root(), 0, Box::<[u8]>::default())];
         let mut path: Vec<Box<[u8]>> = Vec::new();
-        while let Some((id, inode, depth, name)) = todo.pop() {
+        while let Some((id, mut inode, depth, name)) = todo.pop() {
             path.truncate(depth);
             path.push(name);
             let fail = |errno: Errno| below(&path.join(&b'/'), errno);
-            let attr = self.stack.attr(self.images, inode).map_err(fail)?;
+            let mut attr = self.stack.attr(self.images, inode).map_err(fail)?;
+            if (attr.mode & 0o170000) as u16 == S_IFLNK {
+                match self.walk(&path.join(&b'/'), true) {
+                    Ok((found, _)) => inode = found,
+                    // It leads nowhere.
+                    Err(_) => continue,
+                }
+                attr = self.stack.attr(self.images, inode).map_err(fail)?;
+            }
             if !is_dir(attr.mode) {
                 continue;
             }
@@ -93,9 +127,13 @@ impl<'a> Lower<'a> {
                 }
                 tree.describe(id, inode_attr(&attr), xattrs);
             }
-            let children = tree.directory(id).into_iter().flat_map(|d| &d.entries);
-            for (name, &child) in children {
+            // What the layer takes away is nothing to take after.
+            let Some(directory) = tree.directory(id).filter(|directory| !directory.opaque) else {
+                continue;
+            };
+            for (name, &child) in &directory.entries {
                 if tree.node(child).body.is_directory()
+                    && !directory.whiteouts.contains(name)
                     && let Ok(found) = self.stack.lookup(self.images, inode, name)
                 {
                     todo.push((child, found, depth + 1, name.clone()));
@@ -105,30 +143,84 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
-    /// Copies the object at a path to a node of the layer, which gets that name, too, unless the layer has something else to say of it.
+    /// The object at a path and the path without the links on the way; those are followed, a last one only if
+    /// that is wanted.
+    fn walk(&mut self, path: &[u8], last: bool) -> Result<(Inode, Vec<u8>), Stuck> {
+        let mut rest = reversed(path);
+        let mut trail: Vec<(Inode, Vec<u8>)> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            match &*name {
+                b"" | b"." => continue,
+                b".." => {
+                    trail.pop();
+                    continue;
+                }
+                _ => {}
+            }
+            let at = trail.last().map_or(self.stack.root(), |(inode, _)| *inode);
+            let attr = self.stack.attr(self.images, at).map_err(Stuck::Damage)?;
+            if !is_dir(attr.mode) {
+                let name = trail.pop().map(|(_, name)| name);
+                return Err(Stuck::NoDirectory(name.unwrap_or_default()));
+            }
+            let found = match self.stack.lookup(self.images, at, &name) {
+                Ok(found) => found,
+                Err(Errno::ENOENT) => return Err(Stuck::Missing),
+                Err(errno) => return Err(Stuck::Damage(errno)),
+            };
+            let attr = self.stack.attr(self.images, found).map_err(Stuck::Damage)?;
+            if (attr.mode & 0o170000) as u16 == S_IFLNK && (last || !rest.is_empty()) {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(Stuck::NoDirectory(name));
+                }
+                let target = self.stack.read_link(self.images, found);
+                let target = target.map_err(Stuck::Damage)?;
+                if target.starts_with(b"/") {
+                    trail.clear();
+                }
+                rest.extend(reversed(&target));
+                continue;
+            }
+            trail.push((found, name));
+        }
+        let inode = trail.last().map_or(self.stack.root(), |(inode, _)| *inode);
+        let names: Vec<_> = trail.into_iter().map(|(_, name)| name).collect();
+        Ok((inode, names.join(&b'/')))
+    }
+
+    /// What a hard link of the layer names.
+    fn resolve(&mut self, layer: &str, path: &[u8]) -> Result<(Inode, Vec<u8>), ImageError> {
+        let shown = Shown(path);
+        let reason = match self.walk(path, false) {
+            Ok(found) => return Ok(found),
+            Err(Stuck::Damage(errno)) => return Err(below(path, errno)),
+            Err(Stuck::Missing) => {
+                format!(
+                    "hard link to {shown}, which neither the layer holds before it nor those below"
+                )
+            }
+            Err(Stuck::NoDirectory(name)) => format!(
+                "hard link to {shown}, but {} is not a directory in the layers below",
+                Shown(&name)
+            ),
+        };
+        Err(ImageError::bad(layer, reason))
+    }
+
+    /// Copies the object at a path to a node of the layer, which gets that name, too, unless the layer has
+    /// something else to say of it.
     fn bring_up(
         &mut self,
         layer: &str,
         path: &[u8],
+        inode: Inode,
         node: NodeId,
         tree: &mut Tree,
         data: &mut DataWriter<'_>,
     ) -> Result<(), ImageError> {
-        let shown = || String::from_utf8_lossy(path).into_owned();
-        let mut inode = self.stack.root();
-        for name in path.split(|&byte| byte == b'/') {
-            inode = match self.stack.lookup(self.images, inode, name) {
-                Ok(found) => found,
-                Err(Errno::ENOENT | Errno::ENOTDIR) => {
-                    let reason = format!(
-                        "hard link to {}, which neither the layer holds before it nor those below",
-                        shown()
-                    );
-                    return Err(ImageError::bad(layer, reason));
-                }
-                Err(errno) => return Err(below(path, errno)),
-            };
-        }
+        let shown = || Shown(path).to_string();
         let fail = |errno| below(path, errno);
         let attr = self.stack.attr(self.images, inode).map_err(fail)?;
         let body = match (attr.mode & 0o170000) as u16 {
@@ -164,6 +256,14 @@ impl<'a> Lower<'a> {
         give_name(tree, path, node);
         Ok(())
     }
+}
+
+/// Why a path leads nowhere.
+enum Stuck {
+    Missing,
+    /// The name of what is none on the way.
+    NoDirectory(Vec<u8>),
+    Damage(Errno),
 }
 
 /// Gives a node the name that it has below, if nothing in the layer replaces or hides it.
@@ -213,7 +313,7 @@ fn give_name(tree: &mut Tree, path: &[u8], node: NodeId) {
 
 /// What is wrong with an object below.
 fn below(path: &[u8], errno: Errno) -> ImageError {
-    let path = String::from_utf8_lossy(path);
+    let path = Shown(path).to_string();
     let path = path.trim_start_matches('/');
     ImageError::bad(format!("/{path} in the layers below"), errno.to_string())
 }
@@ -260,10 +360,9 @@ pub(super) struct FileBlock {
 }
 
 impl FileBlock {
-    pub(super) fn open(path: &Path) -> Result<Self, ImageError> {
-        let fail = |e| ImageError::io("open", path, e);
-        let file = File::open(path).map_err(fail)?;
-        let len = file.metadata().map_err(fail)?.len();
+    pub(super) fn of(file: File, path: &Path) -> Result<Self, ImageError> {
+        let meta = file.metadata();
+        let len = meta.map_err(|e| ImageError::io("read", path, e))?.len();
         Ok(Self { file, len })
     }
 }

@@ -1,29 +1,42 @@
 //! Container images: an OCI image layout whose layers are imgfs images, and what such images are made of.
 //!
-//! [`Layout`] is a directory of images (one image for a person, many for the store); [`ContainerImage`] is one of them, opened;
-//! [`Source`] names what can be converted; [`convert`] does it. [`blobs`] reads the files of an OCI layout or archive.
+//! [`Layout`] is a directory of images (one image for a person, many for the store); [`ContainerImage`] is
+//! one of them, opened; [`Source`] names what can be converted; [`convert`] does it. [`blobs`] reads the
+//! files of an OCI layout or archive.
 //!
-//! The manifest of an image lists its layers, lowest first, as `application/vnd.erofs.layer.v1`. Its configuration is that of the source but for
-//! `rootfs.diff_ids`, which names the blobs as they are; annotations of the layers keep the DiffIDs of the source. The merged index
-//! is a blob that an annotation of the manifest names: tools that do not know it leave it out, and the image is still whole.
+//! The manifest of an image lists its layers, lowest first, as `application/vnd.erofs.layer.v1`. Its
+//! configuration is that of the source but for `rootfs.diff_ids`, which names the blobs as they are;
+//! annotations of the layers keep the DiffIDs of the source. The merged index is a blob that an annotation of
+//! the manifest names: tools that do not know it leave it out, and the image is still whole.
 
 mod archive;
 mod blobs;
+mod choose;
 mod container;
 mod convert;
+mod copy;
 mod daemon;
 mod digest;
 mod export;
+mod keep;
 mod layout;
 mod lower;
+mod pack;
+mod place;
+mod prune;
 mod source;
+mod stored;
+mod table;
+mod tar_layer;
 
 pub use container::{ContainerImage, Layer};
 pub use convert::{ConvertOptions, ConvertProgress, Converted, convert};
 pub use digest::Sha256Digest;
-pub use export::export_docker_layers;
-pub use layout::{Layout, Pruned, Stored};
+pub use export::{DockerLayers, ExportOptions, Exported, Packing, export_docker, export_oci};
+pub use layout::{Layout, Pruned};
+pub use pack::pack_oci;
 pub use source::{Platform, Source};
+pub use stored::Stored;
 
 use crate::BuildError;
 use std::io;
@@ -31,10 +44,9 @@ use std::path::{Path, PathBuf};
 
 /// Media type of a layer.
 pub const LAYER_TYPE: &str = "application/vnd.erofs.layer.v1";
-/// Annotation of a layer: DiffID of the layer it was made of.
+/// Annotation of a layer: DiffID of the layer it was made of. For people: nothing relies on what an image
+/// says of itself.
 pub const DIFF_ID: &str = "org.varve.diff-id";
-/// Annotation of a layer: the version of the conversion that made it; another one may give other bytes.
-pub const CONVERSION: &str = "org.varve.conversion";
 /// Annotations of a manifest: digest of the merged index.
 pub const INDEX_DIGEST: &str = "org.varve.index.digest";
 /// Annotations of a layer: its Merkle tree in the layout of dm-verity.

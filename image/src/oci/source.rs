@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -14,10 +13,12 @@ use serde_json::{Value, json};
 
 use super::archive::Archive;
 use super::blobs::{Files, blob_name, parse, sha256};
+use super::choose::{choices, choose, is_digest_of, list_of};
 use super::container::is_erofs;
 use super::digest::Stop;
-use super::layout::{NESTED_MAX, check_version, is_index, names, reference};
-use super::{ImageError, Sha256Digest, daemon};
+use super::layout::{check_version, reference};
+use super::place::open_file;
+use super::{ConvertOptions, ImageError, Sha256Digest, daemon};
 
 /// Most layers of an image.
 const LAYERS_MAX: usize = 500;
@@ -109,7 +110,7 @@ impl Source {
             Some(other) if !Path::new(first).exists() => {
                 return Err(bad(&format!(
                     "`{}:` is not known; there are oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF], \
-                     docker-daemon:NAME[:TAG], dir:DIR, tar:FILE, zar:FILE..., erofs:FILE... and plain paths",
+                     docker-daemon:NAME[:TAG], dir:DIR, tar:FILE, zar:FILE..., erofs:FILE..., plain paths and names of the store",
                     String::from_utf8_lossy(other)
                 )));
             }
@@ -127,7 +128,7 @@ impl Source {
             });
         }
         let mut head = Vec::new();
-        let file = File::open(path).map_err(fail)?;
+        let file = open_file(rustix::fs::CWD, path, true).map_err(fail)?;
         file.take(1028)
             .read_to_end(&mut head)
             .map_err(|e| ImageError::io("read", path, e))?;
@@ -260,25 +261,32 @@ pub(super) struct Opened {
 /// Opens a source and reads what it says of itself.
 pub(super) fn open(
     source: &Source,
-    platform: &Platform,
+    options: &ConvertOptions<'_>,
     stop: &Stop<'_>,
 ) -> Result<Opened, ImageError> {
+    let platform = &options.platform;
+    let unpack = |path: &Path| Archive::open(path, options.max_size, stop);
     match source {
         Source::OciDir(dir, name) => {
-            if !dir.join("oci-layout").exists() {
+            if rustix::fs::access(dir.join("oci-layout"), rustix::fs::Access::EXISTS).is_err() {
                 let reason = "is no OCI image layout: it has no file `oci-layout`";
                 return Err(ImageError::bad(dir.display().to_string(), reason));
             }
             oci(Files::Dir(dir.clone()), name.as_deref(), platform)
         }
-        Source::OciArchive(file, name) => oci(
-            Files::Archive(Archive::open(file, stop)?),
-            name.as_deref(),
-            platform,
-        ),
-        Source::DockerArchive(file, name) => {
-            docker(Archive::open(file, stop)?, name.as_deref(), platform)
+        Source::OciArchive(file, name) => {
+            let archive = unpack(file)?;
+            if !archive.has("oci-layout") {
+                let hint = match archive.has("manifest.json") {
+                    true => "; it is what `docker save` writes: use docker-archive:",
+                    false => "",
+                };
+                let reason = format!("is no OCI archive: it has no oci-layout{hint}");
+                return Err(ImageError::bad(file.display().to_string(), reason));
+            }
+            oci(Files::Archive(archive), name.as_deref(), platform)
         }
+        Source::DockerArchive(file, name) => docker(unpack(file)?, name.as_deref(), platform),
         Source::DockerDaemon(name) => {
             let mut file = tempfile::tempfile()
                 .map_err(|e| ImageError::io("write", std::env::temp_dir(), e))?;
@@ -332,7 +340,7 @@ fn oci(files: Files, name: Option<&str>, platform: &Platform) -> Result<Opened, 
             let named = |descriptor: &&Descriptor| {
                 reference(descriptor).is_some_and(|found| {
                     found == name || found.rsplit_once(':').is_some_and(|(_, tag)| tag == name)
-                }) || descriptor.digest().to_string() == name
+                }) || is_digest_of(name, descriptor.digest().as_ref())
             };
             all.iter().filter(named).cloned().collect()
         }
@@ -341,10 +349,10 @@ fn oci(files: Files, name: Option<&str>, platform: &Platform) -> Result<Opened, 
     if candidates.is_empty() {
         return Err(ImageError::NotFound {
             what: format!("{} in {}", name.unwrap_or("an image"), files.name()),
-            hint: names(all),
+            hint: choices(all),
         });
     }
-    let descriptor = choose(&files, candidates, platform, 0)?;
+    let descriptor = choose(&files, candidates, platform)?;
     let what = format!("manifest {} in {}", descriptor.digest(), files.name());
     let manifest: ImageManifest = parse(&what, &files.checked(&descriptor)?)?;
     let config = files.checked(manifest.config())?;
@@ -398,7 +406,8 @@ fn oci(files: Files, name: Option<&str>, platform: &Platform) -> Result<Opened, 
     })
 }
 
-/// What annotations say of an EROFS layer must fit: it is a layer of a stack, and what it unpacks to is what the configuration names.
+/// What annotations say of an EROFS layer must fit: it is a layer of a stack, and what it unpacks to is what
+/// the configuration names.
 fn check_erofs(
     what: &str,
     descriptor: &Descriptor,
@@ -429,69 +438,9 @@ fn check_erofs(
 }
 
 fn is_tar(kind: &str) -> bool {
-    let plain = kind
-        .strip_suffix("+gzip")
-        .or(kind.strip_suffix("+zstd"))
-        .or(kind.strip_suffix(".gzip"))
-        .unwrap_or(kind);
-    plain.ends_with(".tar")
-}
-
-/// The manifest for a platform among several, through nested indexes.
-fn choose(
-    files: &Files,
-    candidates: Vec<Descriptor>,
-    platform: &Platform,
-    depth: usize,
-) -> Result<Descriptor, ImageError> {
-    let matches = |descriptor: &Descriptor| {
-        descriptor.platform().as_ref().is_none_or(|found| {
-            found.os().to_string() == platform.os
-                && found.architecture().to_string() == platform.architecture
-                && (platform.variant.is_none() || *found.variant() == platform.variant)
-        })
-    };
-    let mut fitting: Vec<_> = candidates.iter().filter(|d| matches(d)).cloned().collect();
-    // One image under several names is one image.
-    fitting.dedup_by(|a, b| a.digest() == b.digest());
-    let descriptor = match fitting.as_slice() {
-        [one] => one.clone(),
-        [] => {
-            let found: Vec<_> = candidates
-                .iter()
-                .filter_map(|descriptor| {
-                    let found = descriptor.platform().as_ref()?;
-                    Some(format!("{}/{}", found.os(), found.architecture()))
-                })
-                .collect();
-            return Err(ImageError::bad(
-                files.name(),
-                format!(
-                    "has no image for {platform}, only for {}; choose one with --platform",
-                    found.join(", ")
-                ),
-            ));
-        }
-        several => match several.iter().find(|d| d.platform().is_some()) {
-            // Variants of one architecture: the first is the one for most machines.
-            Some(first) if several.iter().all(|d| d.platform().is_some()) => first.clone(),
-            _ => {
-                return Err(ImageError::bad(
-                    files.name(),
-                    format!("holds several images, say which one{}", names(several)),
-                ));
-            }
-        },
-    };
-    if !is_index(descriptor.media_type()) {
-        return Ok(descriptor);
-    }
-    if depth >= NESTED_MAX {
-        return Err(ImageError::bad(files.name(), "has indexes nested too deep"));
-    }
-    let what = format!("index {} in {}", descriptor.digest(), files.name());
-    let index: ImageIndex = parse(&what, &files.checked(&descriptor)?)?;
-    choose(files, index.manifests().clone(), platform, depth + 1)
+    let packed = ["+gzip", "+zstd", ".gzip", ".zstd"];
+    let plain = packed.iter().find_map(|end| kind.strip_suffix(end));
+    plain.unwrap_or(kind).ends_with(".tar")
 }
 
 /// An entry of `manifest.json` in what `docker save` writes.
@@ -502,6 +451,14 @@ struct Saved {
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
     layers: Vec<String>,
+}
+
+impl Saved {
+    /// The number of the image, which is the digest of its configuration.
+    fn id(&self) -> &str {
+        let stem = self.config.rsplit('/').next().unwrap_or_default();
+        stem.strip_suffix(".json").unwrap_or(stem)
+    }
 }
 
 fn docker(archive: Archive, name: Option<&str>, platform: &Platform) -> Result<Opened, ImageError> {
@@ -521,9 +478,13 @@ fn docker(archive: Archive, name: Option<&str>, platform: &Platform) -> Result<O
     let found = match name {
         Some(name) => {
             let latest = format!("{name}:latest");
+            let tagged =
+                |entry: &&Saved| tags(entry).iter().any(|tag| *tag == name || *tag == latest);
+            let numbered = |entry: &&Saved| is_digest_of(name, entry.id());
             saved
                 .iter()
-                .find(|entry| tags(entry).iter().any(|tag| *tag == name || *tag == latest))
+                .find(tagged)
+                .or_else(|| saved.iter().find(numbered))
         }
         None if saved.len() == 1 => saved.first(),
         None => None,
@@ -531,7 +492,7 @@ fn docker(archive: Archive, name: Option<&str>, platform: &Platform) -> Result<O
     let Some(saved) = found else {
         let all: Vec<_> = saved.iter().flat_map(tags).collect();
         let hint = match all.is_empty() {
-            true => String::new(),
+            true => list_of(saved.iter().map(|entry| entry.id().to_owned()).collect()),
             false => format!("; there is {}", all.join(", ")),
         };
         return Err(match name {
@@ -549,9 +510,7 @@ fn docker(archive: Archive, name: Option<&str>, platform: &Platform) -> Result<O
     let bytes = files.document(&saved.config)?;
     let config: Value = parse(&what, &bytes)?;
     // The file is called by its digest.
-    let stem = saved.config.rsplit('/').next().unwrap_or_default();
-    let stem = stem.strip_suffix(".json").unwrap_or(stem);
-    if let Ok(expected) = format!("sha256:{stem}").parse() {
+    if let Ok(expected) = format!("sha256:{}", saved.id()).parse() {
         super::blobs::check_digest(&what, expected, Sha256Digest::of(&bytes))?;
     }
     let ids = diff_ids(&what, &config)?;

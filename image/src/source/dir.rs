@@ -1,9 +1,11 @@
-//! A directory of the host as source: one depth-first walk in byte order that reads every file as it meets it.
+//! A directory of the host as source: one depth-first walk in byte order that reads every file as it meets
+//! it.
 //!
-//! Each object is reached through the descriptor of its directory and never through a symbolic link, so that a tree that
-//! changes meanwhile can give an error but nothing from outside.
+//! Each object is reached through the descriptor of its directory and never through a symbolic link, so that
+//! a tree that changes meanwhile can give an error but nothing from outside.
 
 use super::marker::Marker;
+use crate::error::OsText;
 use crate::output::FileId;
 use crate::tree::{Attr, Body, Directory, Node, NodeId, Time, Tree, Xattrs};
 use crate::writer::{Content, DataWriter, ExtentId};
@@ -130,11 +132,28 @@ impl Walk<'_, '_> {
             };
             self.path.push(b'/');
             self.path.extend_from_slice(name.as_bytes());
-            if self.marker(dir, level.node, &name, kind)? {
-                continue;
-            }
-            if let Some((fd, id, node)) = self.object(dir, level.node, &name, kind)? {
-                let names = self.names(&fd)?;
+            let parent = level.node;
+            let found = match self.marker(dir, parent, &name, kind) {
+                Ok(true) => Ok(None),
+                Ok(false) => self.object(dir, parent, &name, kind),
+                Err(error) => Err(error),
+            };
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    self.pass_over(error)?;
+                    self.bare_directory(dir, parent, &name);
+                    None
+                }
+            };
+            if let Some((fd, id, node)) = found {
+                let names = match self.names(&fd) {
+                    Ok(names) => names,
+                    Err(error) => {
+                        self.pass_over(error)?;
+                        continue;
+                    }
+                };
                 if let Some(far) = levels.len().checked_sub(OPEN_MAX) {
                     levels[far].fd = None;
                 }
@@ -148,6 +167,59 @@ impl Walk<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Notes that something cannot be read, if that is no reason to end.
+    fn pass_over(&mut self, error: BuildError) -> Result<(), BuildError> {
+        let BuildError::Source {
+            action,
+            path,
+            error,
+        } = error
+        else {
+            return Err(error);
+        };
+        if self.options.skip_unreadable {
+            self.data.forget_part()?;
+            let reason = format!("cannot {action}: {}", OsText(&error));
+            self.data.report.skip(path.as_os_str().as_bytes(), reason);
+            return Ok(());
+        }
+        let error = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => std::io::Error::new(
+                error.kind(),
+                format!(
+                    "{}; `--skip-unreadable` of `varve build` and `varve convert` goes on without it",
+                    OsText(&error)
+                ),
+            ),
+            _ => error,
+        };
+        Err(BuildError::Source {
+            action,
+            path,
+            error,
+        })
+    }
+
+    /// A directory that cannot be opened is there, empty: others may be mounted or stacked on it.
+    fn bare_directory(&mut self, dir: &OwnedFd, parent: NodeId, name: &CString) {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let Ok(stat) = rustix::fs::statat(dir, name, flags) else {
+            return;
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory
+            || Marker::of(name.as_bytes()).is_some()
+            || self.tree.full().is_some()
+        {
+            return;
+        }
+        let node = self.tree.push(Node {
+            attr: attr(&stat, self.options),
+            xattrs: Xattrs::new(),
+            body: Body::Directory(Directory::default()),
+        });
+        self.tree.link(parent, name.as_bytes(), node);
     }
 
     /// Opens the directory above `child`, which must be the one it was reached through.
@@ -236,14 +308,16 @@ impl Walk<'_, '_> {
         name: &CString,
         kind: FileType,
     ) -> Result<Option<(OwnedFd, FileId, NodeId)>, BuildError> {
-        // A regular file or directory is opened first: one look-up less, and what is described is what is read.
+        self.data.check()?;
+        // A regular file or directory is opened first: one look-up less, and what is described is what is
+        // read.
         let open = |flags| rustix::fs::openat(dir, name, READ | flags, Mode::empty());
         let opened = match kind {
             FileType::Directory => Some(open(OFlags::DIRECTORY)),
             FileType::RegularFile => Some(open(OFlags::NONBLOCK | OFlags::NOCTTY)),
             _ => None,
         };
-        let (fd, stat) = match opened {
+        let (fd, mut stat) = match opened {
             Some(Ok(fd)) => {
                 let stat = rustix::fs::fstat(&fd).map_err(|e| self.fail("read", e))?;
                 (Some(fd), stat)
@@ -281,11 +355,20 @@ impl Walk<'_, '_> {
         let fd = match (fd, kind) {
             (Some(fd), _) => Some(fd),
             // The file system did not tell the type with the name.
-            (None, FileType::Directory) => {
-                Some(open(OFlags::DIRECTORY).map_err(|e| self.fail("open", e))?)
-            }
-            (None, FileType::RegularFile) => {
-                Some(open(OFlags::NONBLOCK | OFlags::NOCTTY).map_err(|e| self.fail("open", e))?)
+            (None, FileType::Directory | FileType::RegularFile) => {
+                let flags = match kind {
+                    FileType::Directory => OFlags::DIRECTORY,
+                    _ => OFlags::NONBLOCK | OFlags::NOCTTY,
+                };
+                let fd = open(flags).map_err(|e| self.fail("open", e))?;
+                // What is described must be what is read.
+                let opened = rustix::fs::fstat(&fd).map_err(|e| self.fail("read", e))?;
+                if file_id(&opened) != id || FileType::from_raw_mode(opened.st_mode) != kind {
+                    let reason = "was replaced while it was read";
+                    return Err(BuildError::unsupported(self.path.clone(), reason));
+                }
+                stat = opened;
+                Some(fd)
             }
             _ => None,
         };
@@ -355,8 +438,16 @@ impl Walk<'_, '_> {
             {
                 self.path.push(b'/');
                 self.path.extend_from_slice(path);
-                let stored = self.store(&fd, &stat)?;
-                self.stored.insert(id, stored);
+                match self.store(&fd, &stat) {
+                    Ok(stored) => {
+                        self.stored.insert(id, stored);
+                    }
+                    // It will be met again, and told then.
+                    Err(BuildError::Source { .. }) if self.options.skip_unreadable => {
+                        self.data.forget_part()?;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         self.path.truncate(base);

@@ -3,7 +3,8 @@
 /// What a name that begins with `.wh.` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Marker<'a> {
-    /// `.wh.NAME`: the lower layers' NAME is gone. The name may be empty, `.` or `..`, which no marker can mean.
+    /// `.wh.NAME`: the lower layers' NAME is gone. The name may be empty, `.` or `..`, which no marker can
+    /// mean.
     Whiteout(&'a [u8]),
     /// `.wh..wh..opq`: everything that lower layers have in this directory is gone.
     Opaque,

@@ -1,4 +1,5 @@
-//! Pax extended headers: records of `length key=value\n` that override the fields of the next header or of all.
+//! Pax extended headers: records of `length key=value\n` that override the fields of the next header or of
+//! all.
 
 use std::rc::Rc;
 

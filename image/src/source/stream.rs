@@ -8,7 +8,8 @@ use tar::Header;
 use crate::BuildError;
 
 pub(super) const BLOCK: usize = 512;
-/// Most bytes of extended headers and long names before one entry: room for a few attributes of the largest size.
+/// Most bytes of extended headers and long names before one entry: room for a few attributes of the largest
+/// size.
 pub(super) const EXTENSION_MAX: u64 = 4 << 20;
 const READ_BUFFER: usize = 256 << 10;
 

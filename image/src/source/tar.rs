@@ -1,7 +1,8 @@
 //! A tar stream as source: ustar, pax and GNU headers, sparse files, and the whiteouts of OCI layers.
 //!
-//! Header fields come from the `tar` crate; the stream is read here, because the crate neither bounds extended headers nor takes
-//! records with newlines, pax sparse maps or negative times. The last entry of a name wins, as if the archive were extracted.
+//! Header fields come from the `tar` crate; the stream is read here, because the crate neither bounds
+//! extended headers nor takes records with newlines, pax sparse maps or negative times. The last entry of a
+//! name wins, as if the archive were extracted.
 
 use super::marker::Marker;
 use super::pax::{self, Records};
@@ -9,8 +10,8 @@ use super::sparse::{LeadingMap, Map, RANGES_MAX};
 use super::stream::{BLOCK, EXTENSION_MAX, Stream, decompress, number, padding};
 use crate::error::Shown;
 use crate::tree::{
-    Attr, Body, DEPTH_MAX, Directory, NAME_MAX, NODES_MAX, Node, NodeId, TARGET_MAX, Time, Tree,
-    Xattrs,
+    Attr, Body, DEPTH_MAX, Directory, Found, LINKS_MAX, NAME_MAX, NODES_MAX, Node, NodeId,
+    TARGET_MAX, Time, Tree, Xattrs,
 };
 use crate::writer::{Content, DataWriter};
 use crate::xattr;
@@ -19,14 +20,14 @@ use std::io::Read;
 use std::ops::ControlFlow;
 use tar::Header;
 
-/// Symbolic links followed on the way to one entry.
-const LINKS_MAX: u32 = 40;
+/// Longest archive without an entry, in bytes: one record of zeros, as tar(1) writes it.
+const EMPTY_MAX: u64 = 10240;
 /// No image can hold a file so large.
 const SIZE_MAX: u64 = 16 << 40;
 const OVERLAY: &[u8] = b"trusted.overlay.";
 
-/// Reads the archive `source` and stores the data of its files. With `below`, hard links may name what only layers below have:
-/// [`Tree::borrowed`].
+/// Reads the archive `source` and stores the data of its files. With `below`, hard links may name what only
+/// layers below have: [`Tree::borrowed`].
 pub(crate) fn read(
     source: &mut dyn Read,
     name: &str,
@@ -59,8 +60,35 @@ pub(crate) fn read(
     };
     import.tree.implied.insert(NodeId::ROOT);
     while import.entry()?.is_continue() {}
-    // What follows may still show that the compressed stream is damaged.
-    while import.stream.some(&mut [0; BLOCK])? > 0 {}
+    let is_empty = import.stream.offset <= BLOCK as u64;
+    // What follows may still show that the compressed stream is damaged, or that this is something else which
+    // begins with zeros.
+    let mut buf = [0; 16 << 10];
+    let mut zeros = true;
+    loop {
+        let at = import.stream.offset;
+        let len = import.stream.some(&mut buf)?;
+        if len == 0 {
+            break;
+        }
+        zeros &= buf[..len].iter().all(|&byte| byte == 0);
+        if is_empty && !zeros {
+            let superblock = 1024_u64.checked_sub(at).map(|start| start as usize);
+            let magic = superblock.and_then(|start| buf[..len].get(start..start + 4));
+            return Err(import.stream.fail(match magic {
+                Some([0xe2, 0xe1, 0xf5, 0xe0]) => {
+                    "is an EROFS image, which is a layer as it is, and no tar archive"
+                }
+                _ => "is not a tar archive: it begins with zeros",
+            }));
+        }
+    }
+    if is_empty && import.stream.offset > EMPTY_MAX {
+        let reason = format!(
+            "holds nothing but zeros, and more than the {EMPTY_MAX} bytes of an empty tar archive"
+        );
+        return Err(import.stream.fail(reason));
+    }
     Ok(import.tree)
 }
 
@@ -173,12 +201,14 @@ impl Import<'_, '_> {
             None => size,
         };
         let mut kind = header.as_old().linkflag[0];
-        if matches!(kind, 0 | b'0') && name.ends_with(b"/") {
-            kind = b'5';
-        }
         // These have no data, whatever their size field says; GNU's dump directories list names there.
         let header_only = matches!(kind, b'1'..=b'6');
         let stored = if header_only { 0 } else { size };
+        // Old archives have no other mark for directories, and may have data behind them. A file of today
+        // with data is one, whatever its name ends with, as containerd takes it.
+        if name.ends_with(b"/") && (kind == 0 || kind == b'0' && stored == 0) {
+            kind = b'5';
+        }
         match kind {
             b'N' | b'M' => {
                 return Err(self.stream.fail(format!(
@@ -231,17 +261,29 @@ impl Import<'_, '_> {
             self.tree.describe(NodeId::ROOT, attr, xattrs);
             return self.stream.skip(stored + padding(stored));
         };
-        let parent = self.parent(parents)?;
+        let parent = match self.parent(parents)? {
+            Ok(parent) => parent,
+            Err(name) => {
+                let reason = format!("{} is in the way and not a directory", Shown(&name));
+                return Err(self.stream.fail(reason));
+            }
+        };
         let existing = self
             .tree
             .directory(parent)
             .and_then(|d| d.entries.get(*last).copied());
         if kind == b'1' {
-            let path = self::components(&link).join(&b'/');
-            let target = match (self.tree.find(&path), self.below) {
-                (Some(target), _) => target,
-                (None, Below::Layers) => self.tree.borrow(path),
-                (None, Below::Nothing) => {
+            let target = match (self.tree.follow(&link), self.below) {
+                (Found::Node(target), _) => target,
+                (Found::Missing(path), Below::Layers) => self.tree.borrow(path),
+                (Found::InTheWay(name), _) => {
+                    return Err(self.stream.fail(format!(
+                        "hard link to {}, but {} on the way is not a directory",
+                        Shown(&link),
+                        Shown(&name)
+                    )));
+                }
+                (Found::Missing(_), Below::Nothing) => {
                     return Err(self.stream.fail(format!(
                         "hard link to {}, which the archive does not hold before it",
                         Shown(&link)
@@ -455,6 +497,14 @@ impl Import<'_, '_> {
                 (name.to_vec(), Some(value.to_vec()))
             } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                 (pax::unescape(name), pax::base64(value))
+            } else if key.starts_with(b"SCHILY.acl.") {
+                let line = format!(
+                    "{}: {} left out: access lists of archives are not kept",
+                    Shown(&self.stream.entry),
+                    Shown(key)
+                );
+                self.data.report.note(line);
+                continue;
             } else {
                 continue;
             };
@@ -491,18 +541,28 @@ impl Import<'_, '_> {
         };
         let last = at + 1 == components.len();
         match marker {
-            Marker::Opaque if last => {
-                let parent = self.parent(&components[..at])?;
-                if let Some(directory) = self.tree.directory_mut(parent) {
-                    directory.opaque = true;
-                }
-            }
             Marker::Whiteout(b"" | b"." | b"..") if last => {
                 return Err(self.stream.fail("a whiteout of no name"));
             }
-            Marker::Whiteout(hidden) if last => {
-                let parent = self.parent(&components[..at])?;
-                self.tree.hide(parent, hidden);
+            Marker::Opaque | Marker::Whiteout(_) if last => {
+                let parent = match self.parent(&components[..at])? {
+                    Ok(parent) => parent,
+                    // A file of the layer hides what is below it in any case.
+                    Err(name) => {
+                        let line = format!(
+                            "{} left out: {} is not a directory here",
+                            Shown(&self.stream.entry),
+                            Shown(&name)
+                        );
+                        self.data.report.note(line);
+                        return Ok(true);
+                    }
+                };
+                match (marker, self.tree.directory_mut(parent)) {
+                    (Marker::Opaque, Some(directory)) => directory.opaque = true,
+                    (Marker::Whiteout(hidden), _) => self.tree.hide(parent, hidden),
+                    _ => {}
+                }
             }
             _ => {
                 let line = format!(
@@ -515,8 +575,9 @@ impl Import<'_, '_> {
         Ok(true)
     }
 
-    /// The directory that `path` names, made where it is missing; symbolic links of the layer are followed inside it.
-    fn parent(&mut self, path: &[&[u8]]) -> Result<NodeId, BuildError> {
+    /// The directory that `path` names, made where it is missing; symbolic links of the layer are followed
+    /// inside it. Or the name of what is in the way and no directory.
+    fn parent(&mut self, path: &[&[u8]]) -> Result<Result<NodeId, Vec<u8>>, BuildError> {
         // Components still to walk, the next one last.
         let mut rest: Vec<Vec<u8>> = path.iter().rev().map(|c| c.to_vec()).collect();
         let mut trail = vec![NodeId::ROOT];
@@ -571,19 +632,15 @@ impl Import<'_, '_> {
                     }
                     rest.extend(target.split(|&b| b == b'/').rev().map(<[u8]>::to_vec));
                 }
-                _ => {
-                    return Err(self.stream.fail(format!(
-                        "{} is in the way and not a directory",
-                        Shown(&name)
-                    )));
-                }
+                _ => return Ok(Err(name)),
             }
         }
-        Ok(trail.last().copied().unwrap_or(NodeId::ROOT))
+        Ok(Ok(trail.last().copied().unwrap_or(NodeId::ROOT)))
     }
 }
 
-/// The components of a name, `.` and `..` resolved. As in a root directory of its own, nothing is above the root.
+/// The components of a name, `.` and `..` resolved. As in a root directory of its own, nothing is above the
+/// root.
 fn components(name: &[u8]) -> Vec<&[u8]> {
     let mut out = Vec::new();
     for component in name.split(|&b| b == b'/') {

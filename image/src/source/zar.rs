@@ -1,4 +1,5 @@
-//! An image of the zar tool as source: file data, then one Go `gob` value that lists the tree, then the offset of that value.
+//! An image of the zar tool as source: file data, then one Go `gob` value that lists the tree, then the
+//! offset of that value.
 //!
 //! The list is depth first: a directory opens a level, an entry `..` closes it. The root has no entry.
 

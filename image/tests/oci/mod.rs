@@ -156,10 +156,8 @@ pub fn run_with(
     let stop = AtomicBool::new(stop);
     let layout = Layout::create(dir)?;
     let options = ConvertOptions {
-        name: name.into(),
-        platform: Platform::default(),
         threads: 2,
-        stop: &stop,
+        ..ConvertOptions::new(name, &stop)
     };
     convert(source, &layout, &options, &())
 }

@@ -1,4 +1,5 @@
-//! What the tests compare images with: the source tree, the kernel's own mount, `fsck.erofs`, and the crate `erofs-rs`.
+//! What the tests compare images with: the source tree, the kernel's own mount, `fsck.erofs`, and the crate
+//! `erofs-rs`.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use erofs_rs::EroFS;
@@ -109,7 +110,8 @@ pub fn with_links(mut entries: Vec<(Vec<u8>, (u64, u64), Entry)>) -> Snapshot {
 
 /// Reads a tree through the kernel.
 ///
-/// With `strict`, link counts must be what the tree says (an image), else they may be anything (a source with names outside).
+/// With `strict`, link counts must be what the tree says (an image), else they may be anything (a source with
+/// names outside).
 pub fn snapshot(root: &Path, strict: bool) -> Snapshot {
     let mut entries = Vec::new();
     let mut stack = vec![Vec::new()];

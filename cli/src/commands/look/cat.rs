@@ -8,13 +8,14 @@ use anyhow::Result;
 use serde_json::json;
 use varve_core::abi::Errno;
 use varve_core::port::Images;
-use varve_core::stack::{Inode, Source, Stack};
+use varve_core::stack::{Inode, Stack};
+use varve_image::tarball::{self, CopyError, EachRun, zeros};
 use varve_image::walk::is_dir;
 
-use super::entry::hex;
 use super::{StackArguments, absolute, complain};
 use crate::output::finish;
 use crate::stacks::OpenStack;
+use crate::text;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -23,7 +24,8 @@ pub(crate) struct Arguments {
     /// Regular files.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<OsString>,
-    /// Print a list of objects with path, size and contents: `text` if they are UTF-8 of at most 1 MiB, else `hex`.
+    /// Print a list of objects with path, size and contents: `text` if they are UTF-8 of at most 1 MiB, else
+    /// `hex`.
     #[arg(long)]
     json: bool,
 }
@@ -31,64 +33,15 @@ pub(crate) struct Arguments {
 /// Largest file that is looked at whether it is text, in bytes.
 const TEXT_MAX: u64 = 1 << 20;
 
-/// Why a file did not get through.
-pub(super) enum CopyError {
-    /// It cannot be read.
-    Read(Errno),
-    /// Its bytes cannot be written.
-    Write(io::Error),
-}
-
-/// Takes a run of a file: its offset, and its bytes or how many zeros it is.
-pub(super) type EachRun<'a> = dyn FnMut(u64, Result<&[u8], u64>) -> io::Result<()> + 'a;
-
-/// Gives the bytes of a file in runs, from the mapping where there is one: offset, and the bytes or how many zeros.
+/// Gives the bytes of a file in runs, from the mapping where there is one: offset, and the bytes or how many
+/// zeros.
 pub(super) fn runs(
     stack: &mut Stack,
     images: &dyn Images,
     inode: Inode,
     each: &mut EachRun<'_>,
 ) -> Result<(), CopyError> {
-    /// Bytes at a time.
-    const PART: u64 = 1 << 20;
-    let mut at = 0;
-    while let Some(extent) = stack.extent(images, inode, at).map_err(CopyError::Read)? {
-        match extent.source {
-            Source::Zero => {
-                each(at, Err(extent.len)).map_err(CopyError::Write)?;
-                at += extent.len;
-            }
-            Source::Image { image, offset } => {
-                let len = extent.len.min(PART);
-                let block = images.image(image).ok_or(CopyError::Read(Errno::EIO))?;
-                let range = offset as usize..(offset + len) as usize;
-                match block.slice() {
-                    Some(slice) => {
-                        let bytes = slice.get(range).ok_or(CopyError::Read(Errno::EIO))?;
-                        each(at, Ok(bytes)).map_err(CopyError::Write)?;
-                    }
-                    None => {
-                        let mut bytes = vec![0; len as usize];
-                        block.read_at(offset, &mut bytes).map_err(CopyError::Read)?;
-                        each(at, Ok(&bytes)).map_err(CopyError::Write)?;
-                    }
-                }
-                at += len;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Writes so many zeros.
-pub(super) fn zeros(out: &mut dyn Write, mut count: u64) -> io::Result<()> {
-    let zeros = [0; 64 << 10];
-    while count > 0 {
-        let len = count.min(zeros.len() as u64);
-        out.write_all(&zeros[..len as usize])?;
-        count -= len;
-    }
-    Ok(())
+    tarball::runs(images, &mut |at| stack.extent(images, inode, at), each)
 }
 
 /// Writes one file as an object of a list.
@@ -105,12 +58,16 @@ fn object(
     stack
         .read(images, inode, 0, &mut bytes)
         .map_err(CopyError::Read)?;
-    let head = json!({ "path": String::from_utf8_lossy(path), "size": size }).to_string();
+    let mut head = json!({ "size": size });
+    text::put(&mut head, "path", path);
+    let head = text::json(&head);
     let comma = if std::mem::take(first) { "\n" } else { ",\n" };
     let head = format!("{comma}{}", head.trim_end_matches('}'));
     let mut written = || -> io::Result<()> {
         match std::str::from_utf8(&bytes) {
-            Ok(text) if size <= TEXT_MAX => write!(out, "{head},\"text\":{}}}", json!(text)),
+            Ok(text) if size <= TEXT_MAX => {
+                write!(out, "{head},\"text\":{}}}", text::json(&json!(text)))
+            }
             _ => write!(out, "{head},\"hex\":\""),
         }
     };
@@ -119,7 +76,7 @@ fn object(
         return Ok(());
     }
     let copied = runs(stack, images, inode, &mut |_, run| match run {
-        Ok(bytes) => out.write_all(hex(bytes).as_bytes()),
+        Ok(bytes) => out.write_all(text::hex(bytes).as_bytes()),
         Err(count) => (0..count).try_for_each(|_| out.write_all(b"00")),
     });
     // The list stays one, whatever happened in the middle of it.

@@ -15,6 +15,7 @@ use super::entry::write_name;
 use super::{JsonList, absolute, complain, join};
 use crate::output::{Colour, Colours, finish};
 use crate::stacks::{OpenStack, StackFiles, StoreArguments};
+use crate::text;
 
 /// Exit statuses of diff(1).
 const DIFFERENT: u8 = 1;
@@ -24,8 +25,8 @@ const PART: usize = 256 << 10;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Lines begin with A (added in B), D (deleted from A) or C (changed). The exit status is 0 if nothing is different, 1 if something
-is, 2 if something could not be compared."
+    after_help = "Lines begin with A (added in B), D (deleted from A) or C (changed). The exit status is 0 if nothing is different, 1 if something \
+        is, 2 if something could not be compared."
 )]
 pub(crate) struct Arguments {
     /// The one side: an image, or layer files joined with commas.
@@ -59,7 +60,7 @@ pub(crate) fn diff(arguments: &Arguments) -> Result<u8> {
     let (a, b) = match (open(&arguments.a), open(&arguments.b)) {
         (Ok(a), Ok(b)) => (a, b),
         (Err(error), _) | (_, Err(error)) => {
-            let _ = writeln!(io::stderr(), "varve: {}", crate::message(&error));
+            text::say(crate::message(&error));
             return Ok(TROUBLE);
         }
     };
@@ -73,8 +74,7 @@ pub(crate) fn diff(arguments: &Arguments) -> Result<u8> {
         if arguments.json {
             let mut list = JsonList::new(&mut out)?;
             compare.run(&mut |difference| {
-                list.push(&json!({
-                    "path": String::from_utf8_lossy(difference.path),
+                let mut value = json!({
                     "kind": match difference.kind {
                         'A' => "added",
                         'D' => "deleted",
@@ -82,7 +82,9 @@ pub(crate) fn diff(arguments: &Arguments) -> Result<u8> {
                     },
                     "what": difference.what,
                     "sizes": difference.sizes,
-                }))
+                });
+                text::put(&mut value, "path", difference.path);
+                list.push(&value)
             })?;
             list.end()?;
         } else {
@@ -304,7 +306,8 @@ impl Compare {
         Ok(what)
     }
 
-    /// Compares two files of one size. Parts that are the same bytes of the same file of the host are not read.
+    /// Compares two files of one size. Parts that are the same bytes of the same file of the host are not
+    /// read.
     fn same_content(&mut self, inodes: [Inode; 2], size: u64) -> Result<bool, (usize, Errno)> {
         let mut at = 0;
         let mut bufs = [vec![0; PART], vec![0; PART]];

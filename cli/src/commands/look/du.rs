@@ -3,26 +3,31 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ArgAction;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use varve_core::machine::ImageId;
-use varve_core::stack::{Inode, Stack};
+use varve_core::stack::Inode;
+use varve_image::tarball::{CopyError, zeros};
 use varve_image::walk::{Next, is_dir, walk};
 
-use super::cat::{CopyError, runs};
+use super::cat::runs;
 use super::entry::write_name;
+use super::page::{self, Page};
+use super::usage::{MaxWaste, Usage, bar};
 use super::{StackArguments, absolute, complain, paths_or_root};
-use crate::output::{finish, human};
+use crate::output::{cut, finish, human, terminal_width};
 use crate::stacks::{self, OpenStack};
+use crate::text;
 
 #[derive(clap::Args)]
 #[command(
     disable_help_flag = true,
-    after_help = "Sizes are bytes of file contents; a file with several names counts once. A layer's hidden bytes are those that layers above replace
-or take away; twice are those of files whose contents another file has, too."
+    after_help = "Sizes are bytes of file contents; a file with several names counts once. A layer's hidden bytes are those that layers above replace \
+        or take away, and so wasted; twice are those of files whose contents another file has, too. The exit status is 1 if more is wasted than \
+        --max-waste allows."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -39,6 +44,13 @@ pub(crate) struct Arguments {
     /// Show the contents that are stored more than once, too.
     #[arg(long)]
     twice: bool,
+    /// Fail if layers above replace or take away more than this of the layers below: bytes (10m) or a part of
+    /// all (5%).
+    #[arg(long, value_name = "SIZE|PERCENT", conflicts_with = "path")]
+    max_waste: Option<MaxWaste>,
+    /// Write a page for browsers, `-` to standard output, instead of the lists.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "json"])]
+    html: Option<PathBuf>,
     /// Print everything as JSON.
     #[arg(long)]
     json: bool,
@@ -47,13 +59,9 @@ pub(crate) struct Arguments {
     help: Option<bool>,
 }
 
-/// Bytes of one layer.
-#[derive(Default, Clone)]
-struct Layer {
-    visible: u64,
-    hidden: u64,
-    file: u64,
-}
+/// Cells of a bar, and wasted files that are shown.
+const BAR: usize = 10;
+const WASTED: usize = 10;
 
 /// Files of one content.
 struct Same {
@@ -74,25 +82,45 @@ pub(crate) fn du(arguments: &Arguments) -> Result<u8> {
             return Ok(1);
         }
     };
-    let mut layers = vec![Layer::default(); stack.names.len()];
+    let mut visible = vec![0; stack.names.len()];
     let mut dirs: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     let mut files: Vec<(Inode, u64, Vec<u8>)> = Vec::new();
-    let status = sum(
+    let mut status = sum(
         &mut stack,
         start,
         arguments,
-        &mut layers,
+        &mut visible,
         &mut dirs,
         &mut files,
     );
+    // What is for nothing is known of the whole only.
     let whole = shown == b"/";
-    if whole {
-        hidden(&mut stack, &mut layers);
+    let usage = match whole {
+        true => Usage::of(&mut stack),
+        false => Usage::default(),
+    };
+    let name = arguments.stack.stack.to_string_lossy();
+    if arguments
+        .max_waste
+        .is_some_and(|most| !most.holds(&name, &usage))
+    {
+        status = 1;
+    }
+    if let Some(target) = &arguments.html {
+        let page = Page {
+            name: &name,
+            facts: Vec::new(),
+            files: &stack.names,
+            usage: &usage,
+        };
+        page::write(&page, target)?;
+        return Ok(status);
     }
     let twice = match arguments.twice {
         true => same(&mut stack, files),
         false => Vec::new(),
     };
+    let terminal = terminal_width();
     let size = |bytes: u64| match arguments.human_readable {
         true => human(bytes),
         false => bytes.to_string(),
@@ -104,50 +132,94 @@ pub(crate) fn du(arguments: &Arguments) -> Result<u8> {
     let mut out = BufWriter::new(io::stdout().lock());
     let result = (|| {
         if arguments.json {
-            let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+            let with_path = |mut value: serde_json::Value, path: &[u8]| {
+                text::put(&mut value, "path", path);
+                value
+            };
             let value = json!({
-                "directories": dirs.iter().map(|(dir, bytes)| json!({
-                    "path": text(&full(dir)),
-                    "bytes": bytes,
-                })).collect::<Vec<_>>(),
-                "layers": layers.iter().zip(&stack.names).map(|(layer, name)| json!({
-                    "file": name,
-                    "image_bytes": layer.file,
-                    "visible_bytes": layer.visible,
-                    "hidden_bytes": whole.then_some(layer.hidden),
-                })).collect::<Vec<_>>(),
+                "directories": dirs.iter().map(|(dir, bytes)| {
+                    with_path(json!({ "bytes": bytes }), &full(dir))
+                }).collect::<Vec<_>>(),
+                "layers": visible.iter().zip(&stack.names).enumerate().map(|(number, (visible, name))| {
+                    let layer = usage.layers.get(number);
+                    json!({
+                        "file": name,
+                        "image_bytes": varve_core::port::Block::len(&stack.images.0[number]),
+                        "visible_bytes": visible,
+                        "hidden_bytes": layer.map(|layer| layer.wasted()),
+                        "command": stack.commands.get(number),
+                    })
+                }).collect::<Vec<_>>(),
+                "usage": whole.then(|| usage.json()),
                 "twice": arguments.twice.then(|| twice.iter().map(|same| json!({
                     "bytes": same.size,
-                    "files": same.files.iter().map(|(layer, path)| json!({
-                        "layer": layer,
-                        "path": text(path),
-                    })).collect::<Vec<_>>(),
+                    "files": same.files.iter().map(|(layer, path)| {
+                        with_path(json!({ "layer": layer }), path)
+                    }).collect::<Vec<_>>(),
                 })).collect::<Vec<_>>()),
             });
-            writeln!(out, "{value:#}")?;
+            writeln!(out, "{}", text::json_pretty(&value))?;
             return out.flush();
         }
+        let all = dirs.values().copied().max().unwrap_or(0);
         for (dir, bytes) in &dirs {
             write!(out, "{:>12}  ", size(*bytes))?;
+            if terminal.is_some() {
+                write!(out, "{}  ", bar(*bytes, all, BAR))?;
+            }
             write_name(&mut out, &full(dir))?;
             writeln!(out)?;
         }
+        // Sizes with units leave room on a narrow terminal.
+        let wide = match arguments.human_readable && terminal.is_some() {
+            true => 7,
+            false => 12,
+        };
         writeln!(
             out,
-            "\n{:>5} {:>12} {:>12} {:>12}  FILE",
-            "LAYER", "IMAGE", "VISIBLE", "HIDDEN"
+            "\n{:>5} {:>wide$} {:>wide$} {:>wide$}  {}",
+            "LAYER",
+            "IMAGE",
+            "VISIBLE",
+            "HIDDEN",
+            if terminal.is_some() { "FROM" } else { "FILE" }
         )?;
-        for (number, (layer, name)) in layers.iter().zip(&stack.names).enumerate() {
-            let hidden = match whole {
-                true => size(layer.hidden),
-                false => "-".into(),
+        for (number, (visible, name)) in visible.iter().zip(&stack.names).enumerate() {
+            let hidden = match usage.layers.get(number) {
+                Some(layer) => size(layer.wasted()),
+                None => "-".into(),
             };
-            writeln!(
+            let image = varve_core::port::Block::len(&stack.images.0[number]);
+            write!(
                 out,
-                "{number:>5} {:>12} {:>12} {hidden:>12}  {name}",
-                size(layer.file),
-                size(layer.visible)
+                "{number:>5} {:>wide$} {:>wide$} {hidden:>wide$}  ",
+                size(image),
+                size(*visible)
             )?;
+            match terminal {
+                // The command says more to people than the name of a blob.
+                Some(width) => {
+                    let from = stack.commands.get(number).filter(|text| !text.is_empty());
+                    let from = text::shown(from.unwrap_or(name)).to_string();
+                    writeln!(out, "{}", cut(&from, width.saturating_sub(10 + 3 * wide)))?;
+                }
+                None => {
+                    write_name(&mut out, name.as_bytes())?;
+                    writeln!(out)?;
+                }
+            }
+        }
+        if whole {
+            writeln!(out, "\nEfficiency: {}", usage.score())?;
+            for wasted in usage.wasted.iter().take(WASTED) {
+                write!(out, "{:>12}  ", size(wasted.bytes))?;
+                write_name(&mut out, &wasted.path_from_root())?;
+                writeln!(out, " ({})", wasted.fate())?;
+            }
+            let more = usage.wasted.len().saturating_sub(WASTED);
+            if more > 0 {
+                writeln!(out, "{:>12}  and {more} more", "")?;
+            }
         }
         for same in &twice {
             writeln!(out, "\n{} times {}:", same.files.len(), size(same.size))?;
@@ -168,13 +240,10 @@ fn sum(
     stack: &mut OpenStack,
     start: Inode,
     arguments: &Arguments,
-    layers: &mut [Layer],
+    layers: &mut [u64],
     dirs: &mut BTreeMap<Vec<u8>, u64>,
     files: &mut Vec<(Inode, u64, Vec<u8>)>,
 ) -> u8 {
-    for (layer, file) in layers.iter_mut().zip(&stack.images.0) {
-        layer.file = varve_core::port::Block::len(file);
-    }
     let mut status = 0;
     let mut seen = HashSet::new();
     let (images, names) = (&stack.images, &stack.names);
@@ -197,7 +266,7 @@ fn sum(
             return Ok(Next::Into);
         }
         if let Some(layer) = layers.get_mut(item.inode.layer()) {
-            layer.visible += attr.size;
+            *layer = layer.saturating_add(attr.size);
         }
         // The directory that holds it and those above, as far as they are shown.
         let ends = item
@@ -208,7 +277,7 @@ fn sum(
         let ends = std::iter::once(0).chain(ends.map(|(at, _)| at));
         for end in ends.take(arguments.max_depth + 1) {
             if let Some(bytes) = dirs.get_mut(&item.path[..end]) {
-                *bytes += attr.size;
+                *bytes = bytes.saturating_add(attr.size);
             }
         }
         if arguments.twice && attr.size > 0 {
@@ -217,28 +286,6 @@ fn sum(
         Ok(Next::Into)
     });
     status
-}
-
-/// What each layer has that does not show.
-fn hidden(stack: &mut OpenStack, layers: &mut [Layer]) {
-    let images = &stack.images;
-    for (number, layer) in layers.iter_mut().enumerate() {
-        let Ok(mut alone) = Stack::open(images, &[ImageId(number as u32)], None) else {
-            continue;
-        };
-        let (mut all, mut seen) = (0, HashSet::new());
-        let root = alone.root();
-        let Ok(()) = walk(&mut alone, images, root, &mut |_, item| {
-            if let Ok(attr) = item.attr
-                && attr.mode & 0o170000 == 0o100000
-                && (attr.nlink <= 1 || seen.insert(item.inode))
-            {
-                all += attr.size;
-            }
-            Ok::<_, std::convert::Infallible>(Next::Into)
-        });
-        layer.hidden = all.saturating_sub(layer.visible);
-    }
 }
 
 /// The files whose contents are equal, most bytes first. Only files of one size are read.
@@ -256,7 +303,7 @@ fn same(stack: &mut OpenStack, files: Vec<(Inode, u64, Vec<u8>)>) -> Vec<Same> {
                 match run {
                     Ok(bytes) => hasher.update(bytes),
                     Err(count) => {
-                        super::cat::zeros(&mut HashWriter(&mut hasher), count)?;
+                        zeros(&mut HashWriter(&mut hasher), count)?;
                     }
                 }
                 Ok(())
@@ -276,7 +323,7 @@ fn same(stack: &mut OpenStack, files: Vec<(Inode, u64, Vec<u8>)>) -> Vec<Same> {
             Same { size, files }
         }));
     }
-    let wasted = |same: &Same| same.size * (same.files.len() as u64 - 1);
+    let wasted = |same: &Same| same.size.saturating_mul(same.files.len() as u64 - 1);
     list.sort_by(|a, b| (wasted(b), &a.files).cmp(&(wasted(a), &b.files)));
     list
 }

@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use varve_core::abi::Errno;
 use varve_core::stack::{Attr, Inode};
 
+use super::accounts::Accounts;
+use super::columns::width;
 use crate::output::human;
 use crate::stacks::OpenStack;
+use crate::text;
 
 const S_IFMT: u32 = 0o170000;
 
@@ -88,32 +91,9 @@ impl Entry {
         text
     }
 
-    /// A line as of `ls -l`, without the name.
-    pub(super) fn long(&self, people: bool) -> String {
-        let attr = &self.attr;
-        let size = match (self.is_device(), people) {
-            (true, _) => {
-                let (major, minor) = self.device();
-                format!("{major}, {minor}")
-            }
-            (false, true) => human(attr.size),
-            (false, false) => attr.size.to_string(),
-        };
-        format!(
-            "{} {:>3} {:>5} {:>5} {:>10} {}",
-            self.permissions(),
-            attr.nlink,
-            attr.uid,
-            attr.gid,
-            size,
-            &time(attr.mtime.sec, attr.mtime.nsec)[..16]
-        )
-    }
-
     pub(super) fn json(&self, path: &[u8]) -> Value {
         let attr = &self.attr;
         let mut value = json!({
-            "path": String::from_utf8_lossy(path),
             "type": self.kind(),
             "mode": format!("{:04o}", attr.mode & 0o7777),
             "uid": attr.uid,
@@ -125,29 +105,67 @@ impl Entry {
             "layer": self.inode.layer(),
         });
         if let Some(target) = &self.target {
-            value["target"] = String::from_utf8_lossy(target).into();
+            text::put(&mut value, "target", target);
         }
         if self.is_device() {
             let (major, minor) = self.device();
             value["device"] = json!([major, minor]);
         }
-        if std::str::from_utf8(path).is_err() {
-            // The text has lost some of its bytes.
-            value["path_hex"] = hex(path).into();
-        }
+        text::put(&mut value, "path", path);
         value
     }
 }
 
-/// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// What `ls -l` shows before the names, in columns as wide as they must be.
+pub(super) struct Long;
+
+impl Long {
+    /// A text for each object.
+    pub(super) fn of<'a>(
+        entries: impl Iterator<Item = &'a Entry>,
+        accounts: &Accounts,
+        people: bool,
+    ) -> Vec<String> {
+        let rows = entries.map(|entry| {
+            let attr = &entry.attr;
+            let size = match (entry.is_device(), people) {
+                (true, _) => {
+                    let (major, minor) = entry.device();
+                    format!("{major}, {minor}")
+                }
+                (false, true) => human(attr.size),
+                (false, false) => attr.size.to_string(),
+            };
+            let time = time(attr.mtime.sec, attr.mtime.nsec);
+            // Without seconds, however long the year is.
+            let time = time[..time.len() - ":00.000000000".len()].to_owned();
+            let (user, group) = (accounts.user(attr.uid), accounts.group(attr.gid));
+            let fields = [attr.nlink.to_string(), user, group, size, time];
+            (entry.permissions(), fields)
+        });
+        let rows: Vec<_> = rows.collect();
+        let wide = |at: usize| {
+            let widths = rows.iter().map(|(_, fields)| width(&fields[at]));
+            widths.max().unwrap_or(0)
+        };
+        let [links, users, groups, sizes, times] = std::array::from_fn(wide);
+        let pad = |text: &str, wide: usize| " ".repeat(wide.saturating_sub(width(text)));
+        rows.iter()
+            .map(|(permissions, [link, user, group, size, time])| {
+                let (user_gap, group_gap) = (pad(user, users), pad(group, groups));
+                format!(
+                    "{permissions} {link:>links$} {user}{user_gap} {group}{group_gap} {size:>sizes$} {time:>times$}"
+                )
+            })
+            .collect()
+    }
 }
 
 /// A point in time, in UTC: `2019-06-29 14:16:51.000000000`.
 pub(super) fn time(sec: i64, nsec: u32) -> String {
     let (days, rest) = (sec.div_euclid(86_400), sec.rem_euclid(86_400));
-    // Days from 0000-03-01, in eras of 400 years (Howard Hinnant, "chrono-compatible low-level date algorithms").
+    // Days from 0000-03-01, in eras of 400 years (Howard Hinnant, "chrono-compatible low-level date
+    // algorithms").
     let days = days + 719_468;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -166,10 +184,10 @@ pub(super) fn time(sec: i64, nsec: u32) -> String {
     )
 }
 
-/// Writes a name: as it is, but without control characters on a terminal.
+/// Writes a name: on a terminal escaped, elsewhere as it is, for programs that read names (as ls(1) does it).
 pub(super) fn write_name(out: &mut dyn Write, name: &[u8]) -> io::Result<()> {
-    if io::stdout().is_terminal() && name.iter().any(u8::is_ascii_control) {
-        return write!(out, "{}", name.escape_ascii());
+    if !text::is_plain(name) && io::stdout().is_terminal() {
+        return write!(out, "{}", text::shown(name));
     }
     out.write_all(name)
 }

@@ -8,10 +8,13 @@ use clap::ArgAction;
 use varve_core::stack::Inode;
 use varve_image::walk::{self, Next, is_dir, walk};
 
-use super::entry::{Entry, write_name};
+use super::accounts::Accounts;
+use super::columns;
+use super::entry::{Entry, Long, write_name};
 use super::{JsonList, StackArguments, absolute, complain, join, paths_or_root};
-use crate::output::{Colour, Colours, finish};
+use crate::output::{Colour, Colours, count, finish, terminal_width};
 use crate::stacks::{self, OpenStack};
+use crate::text;
 
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
@@ -21,9 +24,16 @@ pub(crate) struct ListArguments {
     /// Files and directories; the root if there is none.
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
-    /// Show permissions, links, owner, group, size and time (UTC), too.
+    /// Show permissions, links, owner, group, size and time (UTC), too; names of users and groups are those
+    /// of the image.
     #[arg(short)]
     long: bool,
+    /// As -l, with the numbers of users and groups.
+    #[arg(short = 'n', long)]
+    numeric_uid_gid: bool,
+    /// One name on each line on a terminal, too.
+    #[arg(short = '1')]
+    one: bool,
     /// Go into directories.
     #[arg(short = 'R', long)]
     recursive: bool,
@@ -65,12 +75,18 @@ pub(crate) fn list(arguments: &ListArguments) -> Result<u8> {
     let mut status = 0;
     let result = (|| {
         if arguments.json {
+            let accounts = Accounts::of(&mut stack);
             let mut json = JsonList::new(&mut out)?;
-            let mut show = |path: &[u8], entry: &Entry| json.push(&entry.json(path));
+            let mut show = |path: &[u8], entry: &Entry| {
+                let mut value = entry.json(path);
+                value["user"] = accounts.user(entry.attr.uid).into();
+                value["group"] = accounts.group(entry.attr.gid).into();
+                json.push(&value)
+            };
             each(arguments, &mut stack, &mut status, &mut show)?;
             return json.end();
         }
-        text(arguments, &mut stack, &mut status, &mut out)
+        print(arguments, &mut stack, &mut status, &mut out)
     })();
     finish(result.and_then(|()| out.flush()))?;
     Ok(status)
@@ -104,7 +120,7 @@ fn each(
             &shown,
             deepest,
             status,
-            &mut |path, depth, entry| {
+            &mut |path, (depth, _), entry| {
                 // A directory that is listed does not show itself.
                 if depth == 0 && deepest > 0 && is_dir(entry.attr.mode) {
                     return Ok(());
@@ -116,8 +132,9 @@ fn each(
     Ok(())
 }
 
-/// Takes an object: its path from the root, how deep it is, and what it is.
-type Show<'a> = dyn FnMut(&[u8], usize, &Entry) -> io::Result<()> + 'a;
+/// Takes an object: its path from the root, how deep it is and whether it is the last one of its directory,
+/// and what it is.
+type Show<'a> = dyn FnMut(&[u8], (usize, bool), &Entry) -> io::Result<()> + 'a;
 
 /// Gives the objects below a path, depth first.
 fn entries(
@@ -149,7 +166,7 @@ fn entries(
             })
         });
         match found {
-            Ok(entry) => show(&path, item.depth, &entry)?,
+            Ok(entry) => show(&path, (item.depth, item.last), &entry)?,
             Err(errno) => {
                 *status = 1;
                 stacks::complain(tree, names, &path, errno);
@@ -163,18 +180,37 @@ fn entries(
     })
 }
 
-/// As ls(1) prints to a file: one name on each line, directories with a heading where there are several.
-fn text(
+/// How objects are printed.
+struct Style<'a> {
+    arguments: &'a ListArguments,
+    colours: Colours,
+    accounts: Accounts,
+    /// Cells of a line where names stand in columns.
+    columns: Option<usize>,
+}
+
+/// As ls(1) prints: directories with a heading where there are several.
+fn print(
     arguments: &ListArguments,
     stack: &mut OpenStack,
     status: &mut u8,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let headings = arguments.recursive || arguments.paths.len() > 1;
-    let colours = Colours::of_stdout();
+    let long = arguments.long || arguments.numeric_uid_gid;
+    let style = Style {
+        arguments,
+        colours: Colours::of_stdout(),
+        accounts: match long && !arguments.numeric_uid_gid {
+            true => Accounts::of(stack),
+            false => Accounts::default(),
+        },
+        columns: terminal_width().filter(|_| !long && !arguments.one),
+    };
     let mut first = true;
     // Files first, then what is in directories.
     let mut dirs = Vec::new();
+    let mut files = Vec::new();
     for path in paths_or_root(&arguments.paths) {
         let shown = absolute(path);
         let found = stack.resolve(path, true).and_then(|inode| {
@@ -185,15 +221,16 @@ fn text(
             Ok(entry) if is_dir(entry.attr.mode) && !arguments.directory => {
                 dirs.push((shown, entry.inode));
             }
-            Ok(entry) => {
-                line(arguments, colours, out, &shown, &entry)?;
-                first = false;
-            }
+            Ok(entry) => files.push((shown, entry)),
             Err(errno) => {
                 complain(stack, &shown, errno);
                 *status = 1;
             }
         }
+    }
+    if !files.is_empty() {
+        style.print(out, &files)?;
+        first = false;
     }
     dirs.reverse();
     let mut seen = std::collections::HashSet::new();
@@ -211,6 +248,7 @@ fn text(
         first = false;
         let (names, read) = walk::names(&mut stack.stack, &stack.images, dir);
         let mut below = Vec::new();
+        let mut list = Vec::with_capacity(names.len());
         for name in names {
             let child = join(&path, &name);
             let found = stack.stack.lookup(&stack.images, dir, &name);
@@ -220,10 +258,10 @@ fn text(
             });
             match found {
                 Ok(entry) => {
-                    line(arguments, colours, out, &name, &entry)?;
                     if arguments.recursive && is_dir(entry.attr.mode) {
                         below.push((child, entry.inode));
                     }
+                    list.push((name.into_vec(), entry));
                 }
                 Err(errno) => {
                     complain(stack, &child, errno);
@@ -231,6 +269,7 @@ fn text(
                 }
             }
         }
+        style.print(out, &list)?;
         if let Err(errno) = read {
             complain(stack, &path, errno);
             *status = 1;
@@ -238,6 +277,50 @@ fn text(
         dirs.extend(below.into_iter().rev());
     }
     Ok(())
+}
+
+impl Style<'_> {
+    /// Prints what is in one place.
+    fn print(&self, out: &mut dyn Write, list: &[(Vec<u8>, Entry)]) -> io::Result<()> {
+        if let Some(line) = self.columns {
+            let widths: Vec<_> = list
+                .iter()
+                .map(|(name, _)| columns::width(&text::shown(name).to_string()))
+                .collect();
+            for line in columns::lines(&widths, line) {
+                for (at, gap) in line {
+                    let (name, entry) = &list[at];
+                    self.name(out, name, entry)?;
+                    write!(out, "{:gap$}", "")?;
+                }
+                writeln!(out)?;
+            }
+            return Ok(());
+        }
+        let long = self.arguments.long || self.arguments.numeric_uid_gid;
+        let mut fields = Vec::new();
+        if long {
+            let entries = list.iter().map(|(_, entry)| entry);
+            fields = Long::of(entries, &self.accounts, self.arguments.human_readable);
+        }
+        for (at, (name, entry)) in list.iter().enumerate() {
+            if let Some(fields) = fields.get(at) {
+                write!(out, "{fields} ")?;
+            }
+            self.name(out, name, entry)?;
+            if let (true, Some(target)) = (long, &entry.target) {
+                write!(out, " -> ")?;
+                write_name(out, target)?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    fn name(&self, out: &mut dyn Write, name: &[u8], entry: &Entry) -> io::Result<()> {
+        let colour = colour(entry);
+        self.colours.paint(out, colour, |out| write_name(out, name))
+    }
 }
 
 /// What an object is shown in.
@@ -249,24 +332,6 @@ fn colour(entry: &Entry) -> Colour {
         0o100000 => Colour::Plain,
         _ => Colour::Special,
     }
-}
-
-fn line(
-    arguments: &ListArguments,
-    colours: Colours,
-    out: &mut dyn Write,
-    name: &[u8],
-    entry: &Entry,
-) -> io::Result<()> {
-    if arguments.long {
-        write!(out, "{} ", entry.long(arguments.human_readable))?;
-    }
-    colours.paint(out, colour(entry), |out| write_name(out, name))?;
-    if let (true, Some(target)) = (arguments.long, &entry.target) {
-        write!(out, " -> ")?;
-        write_name(out, target)?;
-    }
-    writeln!(out)
 }
 
 pub(crate) fn tree(arguments: &TreeArguments) -> Result<u8> {
@@ -287,13 +352,15 @@ pub(crate) fn tree(arguments: &TreeArguments) -> Result<u8> {
     let result = (|| {
         if arguments.json {
             let mut json = JsonList::new(&mut out)?;
-            let mut show = |path: &[u8], _: usize, entry: &Entry| json.push(&entry.json(path));
+            let mut show = |path: &[u8], _, entry: &Entry| json.push(&entry.json(path));
             entries(&mut stack, start, &shown, deepest, &mut status, &mut show)?;
             return json.end();
         }
         let (mut dirs, mut files) = (0_u64, 0_u64);
         let colours = Colours::of_stdout();
-        let mut show = |path: &[u8], depth: usize, entry: &Entry| {
+        // Of each directory on the way whether it is the last one of its own.
+        let mut lasts = Vec::new();
+        let mut show = |path: &[u8], (depth, last): (usize, bool), entry: &Entry| {
             if depth > 0 {
                 match is_dir(entry.attr.mode) {
                     true => dirs += 1,
@@ -304,7 +371,14 @@ pub(crate) fn tree(arguments: &TreeArguments) -> Result<u8> {
                 0 => path,
                 _ => path.rsplit(|&byte| byte == b'/').next().unwrap_or(path),
             };
-            write!(out, "{:1$}", "", depth * 4)?;
+            lasts.truncate(depth.saturating_sub(1));
+            for last in &lasts {
+                write!(out, "{}", if *last { "    " } else { "│   " })?;
+            }
+            if depth > 0 {
+                write!(out, "{}", if last { "└── " } else { "├── " })?;
+                lasts.push(last);
+            }
             colours.paint(&mut out, colour(entry), |out| write_name(out, name))?;
             if let Some(target) = &entry.target {
                 write!(out, " -> ")?;
@@ -313,7 +387,12 @@ pub(crate) fn tree(arguments: &TreeArguments) -> Result<u8> {
             writeln!(out)
         };
         entries(&mut stack, start, &shown, deepest, &mut status, &mut show)?;
-        writeln!(out, "\n{dirs} directories, {files} files")
+        writeln!(
+            out,
+            "\n{}, {}",
+            count(dirs, "directory"),
+            count(files, "file")
+        )
     })();
     finish(result.and_then(|()| out.flush()))?;
     Ok(status)

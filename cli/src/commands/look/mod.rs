@@ -1,15 +1,19 @@
 //! Commands that look into stacks: `ls`, `tree`, `stat`, `cat`, `which-layer`, `du`, `diff`, `extract`.
 //!
-//! Paths are those inside the stack, with or without a leading slash. What is wrong with one path is told on standard error and makes the exit
-//! status 1; the rest goes on.
+//! Paths are those inside the stack, with or without a leading slash. What is wrong with one path is told on
+//! standard error and makes the exit status 1; the rest goes on.
 
+mod accounts;
 pub(crate) mod cat;
+mod columns;
 pub(crate) mod diff;
 pub(crate) mod du;
 mod entry;
 pub(crate) mod extract;
 pub(crate) mod list;
+pub(crate) mod page;
 pub(crate) mod stat;
+pub(crate) mod usage;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -18,6 +22,7 @@ use anyhow::Result;
 use varve_core::abi::Errno;
 
 use crate::stacks::{self, OpenStack, StackFiles, StoreArguments};
+use crate::text;
 
 /// What to look into.
 #[derive(clap::Args)]
@@ -40,7 +45,7 @@ impl StackArguments {
 
     fn files(&self) -> Result<StackFiles> {
         let mut files = StackFiles::open(&self.stack, &self.store)?;
-        files.verify = self.verify;
+        files.verify = self.verify.then(Default::default);
         Ok(files)
     }
 
@@ -70,7 +75,7 @@ impl<'a> JsonList<'a> {
     fn push(&mut self, value: &serde_json::Value) -> io::Result<()> {
         let comma = if self.first { "" } else { "," };
         self.first = false;
-        write!(self.out, "{comma}\n{value}")
+        write!(self.out, "{comma}\n{}", text::json(value))
     }
 
     fn end(self) -> io::Result<()> {

@@ -10,10 +10,11 @@ use varve_core::abi::Errno;
 use varve_core::machine::ImageId;
 use varve_core::stack::{Inode, Source, Stack};
 
-use super::entry::{Entry, hex, time, write_name};
+use super::entry::{Entry, time, write_name};
 use super::{JsonList, StackArguments, absolute, complain};
 use crate::output::finish;
 use crate::stacks::OpenStack;
+use crate::text;
 
 /// Extents that are shown of one file.
 const EXTENTS_MAX: usize = 64;
@@ -48,7 +49,8 @@ pub(crate) struct WhichArguments {
     json: bool,
 }
 
-/// Where the bytes of a file are: offset in the file, image file and offset there or `None` for zeros, length.
+/// Where the bytes of a file are: offset in the file, image file and offset there or `None` for zeros,
+/// length.
 type Extents = Vec<(u64, Option<(usize, u64)>, u64)>;
 
 fn extents(stack: &mut OpenStack, entry: &Entry) -> Result<Extents, Errno> {
@@ -71,12 +73,15 @@ fn extents(stack: &mut OpenStack, entry: &Entry) -> Result<Extents, Errno> {
     Ok(list)
 }
 
-fn xattrs(stack: &mut OpenStack, inode: Inode) -> Result<Vec<(String, Vec<u8>)>, Errno> {
+/// Names and values of extended attributes.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn xattrs(stack: &mut OpenStack, inode: Inode) -> Result<Xattrs, Errno> {
     let names = stack.stack.list_xattr(&stack.images, inode)?;
     let mut list = Vec::with_capacity(names.len());
     for name in names {
         let value = stack.stack.xattr(&stack.images, inode, &name)?;
-        list.push((String::from_utf8_lossy(&name).into_owned(), value));
+        list.push((name, value));
     }
     list.sort();
     Ok(list)
@@ -116,11 +121,15 @@ pub(crate) fn stat(arguments: &Arguments) -> Result<u8> {
                             .collect();
                         value["xattrs"] = xattrs
                             .iter()
-                            .map(|(name, value)| json!({ "name": name, "value_hex": hex(value) }))
+                            .map(|(name, value)| {
+                                let mut object = json!({ "value_hex": text::hex(value) });
+                                text::put(&mut object, "name", name);
+                                object
+                            })
                             .collect();
                         values.push(value);
                     } else {
-                        text(&mut out, &stack, &shown, &entry, &extents, &xattrs)?;
+                        describe(&mut out, &stack, &shown, &entry, &extents, &xattrs)?;
                     }
                 }
                 Err(errno) => {
@@ -130,7 +139,7 @@ pub(crate) fn stat(arguments: &Arguments) -> Result<u8> {
             }
         }
         if arguments.json {
-            writeln!(out, "{:#}", Value::from(values))?;
+            writeln!(out, "{}", text::json_pretty(&Value::from(values)))?;
         }
         out.flush()
     })();
@@ -138,13 +147,13 @@ pub(crate) fn stat(arguments: &Arguments) -> Result<u8> {
     Ok(status)
 }
 
-fn text(
+fn describe(
     out: &mut dyn Write,
     stack: &OpenStack,
     path: &[u8],
     entry: &Entry,
     extents: &Extents,
-    xattrs: &[(String, Vec<u8>)],
+    xattrs: &[(Vec<u8>, Vec<u8>)],
 ) -> io::Result<()> {
     let attr = &entry.attr;
     write!(out, "  File: ")?;
@@ -171,7 +180,9 @@ fn text(
     writeln!(out, "Modify: {} UTC", time(attr.mtime.sec, attr.mtime.nsec))?;
     let layer = entry.inode.layer();
     let name = &stack.names[layer];
-    writeln!(out, " Layer: {layer} {name}, inode {}", entry.inode.nid())?;
+    write!(out, " Layer: {layer} ")?;
+    write_name(out, name.as_bytes())?;
+    writeln!(out, ", inode {}", entry.inode.nid())?;
     for (at, place, len) in extents {
         match place {
             Some((image, offset)) => {
@@ -181,7 +192,12 @@ fn text(
         }
     }
     for (name, value) in xattrs {
-        writeln!(out, " Xattr: {name}=\"{}\"", value.escape_ascii())?;
+        writeln!(
+            out,
+            " Xattr: {}=\"{}\"",
+            text::shown(name),
+            value.escape_ascii()
+        )?;
     }
     Ok(())
 }
@@ -210,10 +226,9 @@ pub(crate) fn which(arguments: &WhichArguments) -> Result<u8> {
                 complain(&mut stack, &shown, errno);
                 if let Some(layer) = layers.first() {
                     let name = stack.names.get(*layer).cloned().unwrap_or_default();
-                    let _ = writeln!(
-                        io::stderr(),
-                        "varve: layer {layer} ({name}) has it, and a layer above takes it away"
-                    );
+                    text::say(format_args!(
+                        "layer {layer} ({name}) has it, and a layer above takes it away"
+                    ));
                 }
                 if !arguments.all {
                     continue;
@@ -223,14 +238,15 @@ pub(crate) fn which(arguments: &WhichArguments) -> Result<u8> {
                 let name = &stack.names[layer];
                 let shows = index == 0 && visible.is_ok();
                 match &mut json {
-                    Some(json) => json.push(&json!({
-                        "path": String::from_utf8_lossy(&shown),
-                        "layer": layer,
-                        "file": name,
-                        "visible": shows,
-                    }))?,
+                    Some(json) => {
+                        let mut value = json!({ "layer": layer, "file": name, "visible": shows });
+                        text::put(&mut value, "path", &shown);
+                        json.push(&value)?;
+                    }
                     None => {
-                        write!(lines, "{layer} {name} ")?;
+                        write!(lines, "{layer} ")?;
+                        write_name(&mut lines, name.as_bytes())?;
+                        write!(lines, " ")?;
                         write_name(&mut lines, &shown)?;
                         writeln!(lines)?;
                     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
 use crate::syscall::args::*;
 
 /// Most words of one call (`FUTEX_WAITV_MAX`).
@@ -88,7 +88,7 @@ pub(in crate::syscall) fn futex_waitv(
         keys.push(WaitKey::Futex(key(cx, word, false)?));
     }
     for &(word, value) in &words {
-        if load(cx, word.addr)? != value {
+        if load(cx, word)? != value {
             return Err(Errno::EAGAIN.into());
         }
     }
@@ -96,12 +96,7 @@ pub(in crate::syscall) fn futex_waitv(
         return Err(Errno::ETIMEDOUT.into());
     }
     cx.call().progress = Sleep::Bits(g::FUTEX_BITSET_MATCH_ANY).progress();
-    Err(Stop::Block(Wait {
-        keys,
-        deadline: end,
-        restart: Restart::IfAsked,
-        killable: false,
-    }))
+    Wait::on_all(keys).until(end).into()
 }
 
 /// A mask or value that fits into the word.

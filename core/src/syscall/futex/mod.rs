@@ -1,9 +1,10 @@
 //! Futexes (futex(2)): words that threads sleep on.
 //!
-//! A sleeper is a task parked on its word's [`WaitKey::Futex`]; what it sleeps for stands in `Call::progress` ([`Sleep`]). Whoever wakes
-//! it writes [`Sleep::Woken`] there and makes it ready, so that its handler, run again, knows. A sleeper that is run again for another
-//! reason starts anew, as Linux restarts the call: it looks at its word once more. `pi` holds the operations with an owner, `robust` what
-//! happens when threads end, `many` the later system calls.
+//! A sleeper is a task parked on its word's [`WaitKey::Futex`]; what it sleeps for stands in `Call::progress`
+//! ([`Sleep`]). Whoever wakes it writes [`Sleep::Woken`] there and makes it ready, so that its handler, run
+//! again, knows. A sleeper that is run again for another reason starts anew, as Linux restarts the call: it
+//! looks at its word once more. `pi` holds the operations with an owner, `robust` what happens when threads
+//! end, `many` the later system calls.
 
 mod many;
 mod pi;
@@ -11,22 +12,21 @@ mod robust;
 
 use super::args::*;
 use crate::Kernel;
+use crate::abi::Errno;
 use crate::abi::layout::Timespec;
 use crate::abi::raw::general as g;
-use crate::abi::{Errno, TASK_SIZE};
 use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
 use crate::machine::{Prot, SpaceId, ThreadId};
-use crate::mm::user::Place;
-use crate::port::Ports;
+use crate::mm::user::{Place, WordAddr};
+use crate::port::WordOffset;
 use crate::vfs::InodeRef;
-use crate::vfs::filesystem::Source;
-use crate::vfs::rw::read_source;
 
 pub(super) use many::{futex_requeue, futex_wait, futex_waitv, futex_wake};
-pub(crate) use robust::{clear_tid, leave, may_look};
+pub(crate) use robust::{clear_tid, leave, may_look, may_look_by_files};
 pub(super) use robust::{get_robust_list, set_robust_list};
 
-/// How often a word that the guest changes at the same time is tried again before the call gives up with `EAGAIN`.
+/// How often a word that the guest changes at the same time is tried again before the call gives up with
+/// `EAGAIN`.
 const RETRIES_MAX: u32 = 1 << 12;
 
 /// What a futex word is known by.
@@ -84,6 +84,13 @@ impl Sleep {
 struct Word {
     addr: u64,
     private: bool,
+}
+
+impl Word {
+    /// Its address, if that is one of a word.
+    fn aligned(self) -> Result<WordAddr, Errno> {
+        WordAddr::new(self.addr)
+    }
 }
 
 const CMD_MASK: u32 = !(g::FUTEX_PRIVATE_FLAG | g::FUTEX_CLOCK_REALTIME);
@@ -189,13 +196,7 @@ fn sleep_of(k: &Kernel, thread: ThreadId) -> Sleep {
 
 /// What a word is known by. `write`: it is going to be changed. `EINVAL` if it is not aligned, `EFAULT`.
 fn key(cx: &mut Cx<'_, '_>, word: Word, write: bool) -> Result<FutexKey, Errno> {
-    let (space, addr) = (cx.space(), word.addr);
-    if !addr.is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
-    if addr >= TASK_SIZE {
-        return Err(Errno::EFAULT);
-    }
+    let (space, addr) = (cx.space(), word.aligned()?.get());
     if word.private {
         return Ok(FutexKey::Private(space, addr));
     }
@@ -209,28 +210,17 @@ fn key(cx: &mut Cx<'_, '_>, word: Word, write: bool) -> Result<FutexKey, Errno> 
     })
 }
 
-/// The value of a word.
-fn load(cx: &mut Cx<'_, '_>, addr: u64) -> Result<u32, Errno> {
-    let run = cx.user_run(addr, 4, false)?;
-    match run.source {
-        Source::Memory(offset) => Ok(cx.p.memory.load_u32(offset)),
-        source => {
-            let mut word = [0; 4];
-            read_source(cx.p, source, &mut word)?;
-            Ok(u32::from_le_bytes(word))
-        }
-    }
+/// The value of a word. `EINVAL` if it is not aligned, `EFAULT`.
+fn load(cx: &mut Cx<'_, '_>, word: Word) -> Result<u32, Errno> {
+    let space = cx.space();
+    word.aligned()?.load(cx.k, cx.p, space)
 }
 
-/// Where a word of a space is in the memory file, ready to be changed.
-fn offset(k: &mut Kernel, p: &mut Ports<'_>, space: SpaceId, addr: u64) -> Result<u64, Errno> {
-    if !addr.is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
-    match crate::mm::user::run(k, p, space, addr, 4, true)?.source {
-        Source::Memory(offset) => Ok(offset),
-        Source::Image { .. } | Source::Zero => Err(Errno::EFAULT),
-    }
+/// Where a word of the thread's space is in the memory file, ready to be changed. `EINVAL` if it is not
+/// aligned, `EFAULT`.
+fn offset(cx: &mut Cx<'_, '_>, word: Word) -> Result<WordOffset, Errno> {
+    let space = cx.space();
+    word.aligned()?.for_writing(cx.k, cx.p, space)
 }
 
 fn wait(cx: &mut Cx<'_, '_>, word: Word, expected: u32, end: Option<u64>, bits: u32) -> SysResult {
@@ -258,7 +248,7 @@ fn wait_bits(
         _ => {}
     }
     let key = key(cx, word, false)?;
-    if load(cx, word.addr)? != expected {
+    if load(cx, word)? != expected {
         return Err(Errno::EAGAIN.into());
     }
     if expired(cx, end) {
@@ -279,12 +269,13 @@ fn wake(cx: &mut Cx<'_, '_>, word: Word, count: i32, bits: u32) -> SysResult {
     Ok(wake_key(cx.k, key, count, bits)?)
 }
 
-/// Wakes sleepers on a word: at most `count`, but one in any case, as Linux does. Gives their number; `EINVAL` if they want to own it.
+/// Wakes sleepers on a word: at most `count`, but one in any case, as Linux does. Gives their number;
+/// `EINVAL` if they want to own it.
 fn wake_key(k: &mut Kernel, key: FutexKey, count: i32, bits: u32) -> Result<u64, Errno> {
     let mut woken = 0;
-    let mut index = 0;
-    while let Some(thread) = k.waiter_at(WaitKey::Futex(key), index) {
-        index += 1;
+    let mut place = 0;
+    while let Some((at, thread)) = k.waiter_after(WaitKey::Futex(key), place) {
+        place = at;
         match sleep_of(k, thread) {
             Sleep::Owner(_) | Sleep::Requeue => return Err(Errno::EINVAL),
             Sleep::Bits(wanted) if wanted & bits != 0 => {}
@@ -309,7 +300,8 @@ fn rouse(k: &mut Kernel, thread: ThreadId, key: FutexKey) {
     k.make_ready(thread);
 }
 
-/// `FUTEX_WAKE_OP`: changes the second word, wakes sleepers on the first, and on the second if its old value compares.
+/// `FUTEX_WAKE_OP`: changes the second word, wakes sleepers on the first, and on the second if its old value
+/// compares.
 fn wake_op(
     cx: &mut Cx<'_, '_>,
     word: Word,
@@ -319,7 +311,7 @@ fn wake_op(
 ) -> SysResult {
     let first = key(cx, word, false)?;
     let second = key(cx, word2, true)?;
-    let compares = change(cx, word2.addr, encoded)?;
+    let compares = change(cx, word2, encoded)?;
     let mut woken = wake_key(cx.k, first, count, g::FUTEX_BITSET_MATCH_ANY)?;
     if compares {
         woken += wake_key(cx.k, second, count2, g::FUTEX_BITSET_MATCH_ANY)?;
@@ -327,8 +319,9 @@ fn wake_op(
     Ok(woken)
 }
 
-/// Does the operation that `FUTEX_OP()` encodes on a word. `ENOSYS` for operations and comparisons that do not exist.
-fn change(cx: &mut Cx<'_, '_>, addr: u64, encoded: u32) -> Result<bool, Errno> {
+/// Does the operation that `FUTEX_OP()` encodes on a word. `ENOSYS` for operations and comparisons that do
+/// not exist.
+fn change(cx: &mut Cx<'_, '_>, word: Word, encoded: u32) -> Result<bool, Errno> {
     let field = |from: u32, len: u32| encoded >> from & ((1 << len) - 1);
     let signed = |value: u32| ((value << 20) as i32) >> 20;
     let mut operand = signed(field(12, 12)) as u32;
@@ -340,8 +333,7 @@ fn change(cx: &mut Cx<'_, '_>, addr: u64, encoded: u32) -> Result<bool, Errno> {
     if operation > g::FUTEX_OP_XOR {
         return Err(Errno::ENOSYS);
     }
-    let space = cx.space();
-    let at = offset(cx.k, cx.p, space, addr)?;
+    let at = offset(cx, word)?;
     for _ in 0..RETRIES_MAX {
         let old = cx.p.memory.load_u32(at);
         let new = match operation {
@@ -381,17 +373,17 @@ fn requeue(
     let from = key(cx, word, false)?;
     let to = key(cx, word2, false)?;
     if let Some(expected) = expected
-        && load(cx, word.addr)? != expected
+        && load(cx, word)? != expected
     {
         return Err(Errno::EAGAIN.into());
     }
     let mut done = 0;
-    let mut index = 0;
-    while let Some(thread) = cx.k.waiter_at(WaitKey::Futex(from), index) {
+    let mut place = 0;
+    while let Some((at, thread)) = cx.k.waiter_after(WaitKey::Futex(from), place) {
         if done >= u64::from(wake) + u64::from(moved) {
             break;
         }
-        index += 1;
+        place = at;
         match sleep_of(cx.k, thread) {
             Sleep::Owner(_) | Sleep::Requeue => return Err(Errno::EINVAL.into()),
             Sleep::Bits(_) => {}
@@ -402,7 +394,6 @@ fn requeue(
             rouse(cx.k, thread, from);
         } else if from != to {
             cx.k.move_waiter(thread, WaitKey::Futex(from), WaitKey::Futex(to));
-            index -= 1;
         }
     }
     Ok(done)

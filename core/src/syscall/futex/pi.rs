@@ -1,8 +1,8 @@
 //! Futex words with an owner (`FUTEX_LOCK_PI` and its relatives).
 //!
-//! The word holds the owner's thread number, `FUTEX_WAITERS` once somebody waits, `FUTEX_OWNER_DIED`. All sleepers on a word remember its
-//! owner ([`Sleep::Owner`]); unlocking hands the word to the first of them. There are no priorities here to inherit: the order is that
-//! of the calls.
+//! The word holds the owner's thread number, `FUTEX_WAITERS` once somebody waits, `FUTEX_OWNER_DIED`. All
+//! sleepers on a word remember its owner ([`Sleep::Owner`]); unlocking hands the word to the first of them.
+//! There are no priorities here to inherit: the order is that of the calls.
 
 use super::{
     FutexKey, RETRIES_MAX, Sleep, Word, expired, key, load, offset, rouse, sleep, sleep_of,
@@ -12,6 +12,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
 use crate::machine::ThreadId;
+use crate::mm::user::WordAddr;
 use crate::ns::{PID, pid};
 use crate::port::Ports;
 
@@ -92,8 +93,9 @@ fn first(k: &Kernel, key: FutexKey) -> Option<(ThreadId, Sleep)> {
         .find(|(_, sleep)| !matches!(sleep, Sleep::No | Sleep::Woken(_)))
 }
 
-/// Makes a thread the owner of a word: `None`, or gives the one that owns it now after marking the word as waited for.
-/// `EDEADLK` if the thread owns it, `ESRCH` if its owner is no thread, `EINVAL` if word and sleepers do not agree.
+/// Makes a thread the owner of a word: `None`, or gives the one that owns it now after marking the word as
+/// waited for. `EDEADLK` if the thread owns it, `ESRCH` if its owner is no thread, `EINVAL` if word and
+/// sleepers do not agree.
 fn acquire(
     cx: &mut Cx<'_, '_>,
     word: Word,
@@ -102,8 +104,7 @@ fn acquire(
     waited_for: bool,
 ) -> Result<Option<u32>, Errno> {
     let tid = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?.tid;
-    let space = cx.space();
-    let at = offset(cx.k, cx.p, space, word.addr)?;
+    let at = offset(cx, word)?;
     for _ in 0..RETRIES_MAX {
         let old = cx.p.memory.load_u32(at);
         let owner = old & g::FUTEX_TID_MASK;
@@ -144,12 +145,14 @@ fn acquire(
 
 /// `FUTEX_UNLOCK_PI`
 pub(super) fn unlock(cx: &mut Cx<'_, '_>, word: Word) -> SysResult {
-    let (space, tid) = (cx.space(), cx.shown_pid(cx.task().tid));
-    if load(cx, word.addr)? & g::FUTEX_TID_MASK != tid {
+    let tid = cx.shown_pid(cx.task().tid);
+    // As in Linux, whose word it is comes before whether it is one: four bytes at any address are looked at
+    // first.
+    if cx.read_obj::<u32>(word.addr)? & g::FUTEX_TID_MASK != tid {
         return Err(Errno::EPERM.into());
     }
     let key = key(cx, word, true)?;
-    let at = offset(cx.k, cx.p, space, word.addr)?;
+    let at = offset(cx, word)?;
     for _ in 0..RETRIES_MAX {
         let old = cx.p.memory.load_u32(at);
         if old & g::FUTEX_TID_MASK != tid {
@@ -182,9 +185,9 @@ fn hand_over(k: &mut Kernel, key: FutexKey, heir: ThreadId) {
     task.owns_futexes = true;
     let owner = task.tid;
     rouse(k, heir, key);
-    let mut index = 0;
-    while let Some(thread) = k.waiter_at(WaitKey::Futex(key), index) {
-        index += 1;
+    let mut place = 0;
+    while let Some((at, thread)) = k.waiter_after(WaitKey::Futex(key), place) {
+        place = at;
         if let Sleep::Owner(_) = sleep_of(k, thread)
             && let Some(call) = k.tasks.get_mut(thread).and_then(|task| task.call.as_mut())
         {
@@ -216,7 +219,8 @@ pub(super) fn give_up(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
     }
 }
 
-/// Writes into the word that a sleeper waits for that it owns it now and that the last owner died. The word may be gone.
+/// Writes into the word that a sleeper waits for that it owns it now and that the last owner died. The word
+/// may be gone.
 fn mark(k: &mut Kernel, p: &mut Ports<'_>, heir: ThreadId) {
     let Some(task) = k.tasks.get(heir) else {
         return;
@@ -230,7 +234,7 @@ fn mark(k: &mut Kernel, p: &mut Ports<'_>, heir: ThreadId) {
         task.space,
         task.tid | g::FUTEX_WAITERS | g::FUTEX_OWNER_DIED,
     );
-    let Ok(at) = offset(k, p, space, addr) else {
+    let Ok(at) = WordAddr::new(addr).and_then(|word| word.for_writing(k, p, space)) else {
         return;
     };
     for _ in 0..RETRIES_MAX {
@@ -241,7 +245,8 @@ fn mark(k: &mut Kernel, p: &mut Ports<'_>, heir: ThreadId) {
     }
 }
 
-/// `FUTEX_WAIT_REQUEUE_PI`: sleeps on an ordinary word until it is moved to one with an owner, and then for that.
+/// `FUTEX_WAIT_REQUEUE_PI`: sleeps on an ordinary word until it is moved to one with an owner, and then for
+/// that.
 pub(super) fn wait_requeue(
     cx: &mut Cx<'_, '_>,
     word: Word,
@@ -263,7 +268,7 @@ pub(super) fn wait_requeue(
     }
     let second = key(cx, word2, true)?;
     let first = key(cx, word, false)?;
-    if load(cx, word.addr)? != expected {
+    if load(cx, word)? != expected {
         return Err(Errno::EAGAIN.into());
     }
     if first == second {
@@ -295,9 +300,11 @@ pub(super) fn requeue(
     if from == to {
         return Err(Errno::EINVAL.into());
     }
-    if load(cx, word.addr)? != expected {
+    if load(cx, word)? != expected {
         return Err(Errno::EAGAIN.into());
     }
+    // The second word is there, even if nobody sleeps who could get it.
+    load(cx, word2)?;
     let mut done = 0;
     let mut owner = None;
     if let Some((thread, sleep)) = first(cx.k, from) {
@@ -315,14 +322,16 @@ pub(super) fn requeue(
             Some(other) => owner = Some(other),
         }
     }
-    let mut index = 0;
-    while let (Some(thread), Some(owner)) = (cx.k.waiter_at(WaitKey::Futex(from), index), owner) {
+    let mut place = 0;
+    while let (Some((at, thread)), Some(owner)) =
+        (cx.k.waiter_after(WaitKey::Futex(from), place), owner)
+    {
         if done > i64::from(moved) {
             break;
         }
+        place = at;
         let sleep = sleep_of(cx.k, thread);
         if let Sleep::No | Sleep::Woken(_) = sleep {
-            index += 1;
             continue;
         }
         check_target(cx, thread, sleep, to)?;

@@ -1,27 +1,34 @@
-//! What the futexes of a thread see of its end: robust lists (get_robust_list(2)) and the word of set_tid_address(2).
+//! What the futexes of a thread see of its end: robust lists (get_robust_list(2)) and the word of
+//! set_tid_address(2).
 
-use super::{FutexKey, RETRIES_MAX, Word, key, offset, pi, wake_key};
+use super::{FutexKey, RETRIES_MAX, Word, key, load, offset, pi, wake_key};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
 use crate::machine::{SpaceId, ThreadId};
+use crate::mm::space;
+use crate::mm::user::WordAddr;
 use crate::ns::user;
 use crate::port::Ports;
 use crate::syscall::args::*;
+use crate::task::Creds;
+use crate::vfs::perm::Who;
 
 /// Bytes of `struct robust_list_head`.
 const HEAD_SIZE: u64 = 24;
 /// Most entries of a list that are looked at (`ROBUST_LIST_LIMIT`).
 const LIST_MAX: u32 = 2048;
 
-/// A thread ends or executes a program: those who wait for what it owns are told that it died. Its memory is still its own.
+/// A thread ends or executes a program: those who wait for what it owns are told that it died. Its memory is
+/// still its own.
 pub(crate) fn leave(cx: &mut Cx<'_, '_>) {
     walk_list(cx);
     pi::give_up(cx.k, cx.p, cx.thread);
 }
 
-/// Tells the sleepers on the robust futexes that their owner died. A list that cannot be read, or is too long, is left where it is.
+/// Tells the sleepers on the robust futexes that their owner died. A list that cannot be read, or is too
+/// long, is left where it is.
 fn walk_list(cx: &mut Cx<'_, '_>) {
     let head = core::mem::take(&mut cx.task_mut().robust_list);
     if head == 0 {
@@ -37,71 +44,72 @@ fn walk_list(cx: &mut Cx<'_, '_>) {
         if address(entry) == head {
             break;
         }
+        cx.k.steps.spend(2);
         // The next entry is read first: another thread may free this one as soon as it is woken.
         let next = cx.read_obj::<u64>(address(entry));
         if address(entry) != address(pending) {
-            owner_died(
-                cx,
-                address(entry).wrapping_add(offset),
-                entry & 1 != 0,
-                false,
-            );
+            let word = address(entry).wrapping_add(offset);
+            if owner_died(cx, word, entry & 1 != 0, false).is_err() {
+                return;
+            }
         }
         let Ok(next) = next else { return };
         entry = next;
     }
     if address(pending) != 0 {
-        owner_died(
-            cx,
-            address(pending).wrapping_add(offset),
-            pending & 1 != 0,
-            true,
-        );
+        let word = address(pending).wrapping_add(offset);
+        // It is the last; Linux does not look at the result either.
+        let _ = owner_died(cx, word, pending & 1 != 0, true);
     }
 }
 
-/// Marks a word that the current task owns as one whose owner died, and wakes a sleeper. A word that was given free but whose sleeper was
-/// not yet woken (`pending`) gets the wake-up.
-fn owner_died(cx: &mut Cx<'_, '_>, addr: u64, inherits: bool, pending: bool) {
-    let (space, tid) = (cx.space(), cx.shown_pid(cx.task().tid));
-    let Ok(at) = offset(cx.k, cx.p, space, addr) else {
-        return;
-    };
-    for _ in 0..RETRIES_MAX {
-        let old = cx.p.memory.load_u32(at);
-        if pending && !inherits && old == 0 {
-            wake_shared(cx, addr);
-            return;
-        }
-        if old & g::FUTEX_TID_MASK != tid {
-            return;
-        }
-        let new = old & g::FUTEX_WAITERS | g::FUTEX_OWNER_DIED;
-        if cx.p.memory.compare_exchange_u32(at, old, new) == old {
-            if !inherits && old & g::FUTEX_WAITERS != 0 {
-                wake_shared(cx, addr);
-            }
-            return;
-        }
-    }
-}
-
-/// Wakes one sleeper on a word that is not private.
-fn wake_shared(cx: &mut Cx<'_, '_>, addr: u64) {
+/// Marks a word that the current task owns as one whose owner died, and wakes a sleeper. A word that was
+/// given free but whose sleeper was not yet woken (`pending`) gets the wake-up. `EINVAL` if it is no word,
+/// `EFAULT` if it cannot be read or must be marked and cannot be.
+fn owner_died(cx: &mut Cx<'_, '_>, addr: u64, inherits: bool, pending: bool) -> Result<(), Errno> {
+    let tid = cx.shown_pid(cx.task().tid);
     let word = Word {
         addr,
         private: false,
     };
+    for _ in 0..RETRIES_MAX {
+        let old = load(cx, word)?;
+        let owner = old & g::FUTEX_TID_MASK;
+        if pending && !inherits && owner == 0 {
+            wake_shared(cx, word);
+            return Ok(());
+        }
+        if owner != tid {
+            return Ok(());
+        }
+        let new = old & g::FUTEX_WAITERS | g::FUTEX_OWNER_DIED;
+        let at = offset(cx, word)?;
+        if cx.p.memory.compare_exchange_u32(at, old, new) == old {
+            if !inherits && old & g::FUTEX_WAITERS != 0 {
+                wake_shared(cx, word);
+            }
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Wakes one sleeper on a word.
+fn wake_shared(cx: &mut Cx<'_, '_>, word: Word) {
     if let Ok(key) = key(cx, word, true) {
         // Linux does not look at the result either.
         let _ = wake_key(cx.k, key, 1, g::FUTEX_BITSET_MATCH_ANY);
     }
 }
 
-/// A thread of this space ends: stores 0 in its `clear_child_tid` word and wakes one sleeper on it (set_tid_address(2)).
+/// A thread of this space ends: stores 0 in its `clear_child_tid` word and wakes one sleeper on it
+/// (set_tid_address(2)).
 pub(crate) fn clear_tid(k: &mut Kernel, p: &mut Ports<'_>, space: SpaceId, addr: u64) {
     // Linux does not look at the results either.
-    if crate::mm::user::write_in(k, p, space, addr, &[0; 4]).is_ok() && addr.is_multiple_of(4) {
+    if crate::mm::user::write_in(k, p, space, addr, &[0; 4]).is_ok()
+        && let Ok(word) = WordAddr::new(addr)
+    {
+        let addr = word.get();
         let key = match crate::mm::user::place(k, space, addr) {
             Some(crate::mm::user::Place::File(inode, offset)) => FutexKey::File(inode, offset),
             _ => FutexKey::Anonymous(space, addr),
@@ -137,24 +145,49 @@ pub(in crate::syscall) fn get_robust_list(
     Ok(0)
 }
 
-/// Whether a thread may look into another one as a debugger does (ptrace(2), "Ptrace access mode checking", real credentials).
+/// Whether a thread may look into another one as a debugger does (ptrace(2), "Ptrace access mode checking",
+/// `PTRACE_MODE_REALCREDS`).
 pub(crate) fn may_look(k: &Kernel, from: ThreadId, at: ThreadId) -> bool {
-    let (Some(own), Some(other)) = (k.tasks.get(from), k.tasks.get(at)) else {
+    let who = Who::Task(from);
+    is_open_to(k, who, at, |creds| {
+        (creds.uid, creds.gid, creds.cap_permitted)
+    })
+}
+
+/// The same for what is done through files of `/proc` (`PTRACE_MODE_FSCREDS`).
+pub(crate) fn may_look_by_files(k: &Kernel, who: Who<'_>, at: ThreadId) -> bool {
+    is_open_to(k, who, at, |creds| {
+        (creds.fsuid, creds.fsgid, creds.cap_effective)
+    })
+}
+
+/// `__ptrace_may_access()` with this user, group and these capabilities of the one who looks.
+fn is_open_to(
+    k: &Kernel,
+    who: Who<'_>,
+    at: ThreadId,
+    by: impl Fn(&Creds) -> (u32, u32, u64),
+) -> bool {
+    let Some(other) = k.tasks.get(at) else {
         return false;
     };
-    if own.tgid == other.tgid {
+    let own = who.viewer().and_then(|from| k.tasks.get(from));
+    let Some(mine) = who
+        .creds(k)
+        .filter(|_| own.is_none_or(|own| own.tgid != other.tgid))
+    else {
+        // The kernel itself, or the same process.
         return true;
-    }
-    let (mine, theirs) = (&own.creds, &other.creds);
-    let same = [theirs.euid, theirs.suid, theirs.uid] == [mine.uid; 3]
-        && [theirs.egid, theirs.sgid, theirs.gid] == [mine.gid; 3];
+    };
+    let theirs = &other.creds;
+    let (uid, gid, caps) = by(mine);
+    let same = [theirs.euid, theirs.suid, theirs.uid] == [uid; 3]
+        && [theirs.egid, theirs.sgid, theirs.gid] == [gid; 3];
     let capable = |ns| user::capable(k, mine, ns, g::CAP_SYS_PTRACE);
     let over_user = capable(theirs.user_ns);
-    let weaker = mine.user_ns == theirs.user_ns && theirs.cap_permitted & !mine.cap_permitted == 0;
+    let weaker = mine.user_ns == theirs.user_ns && theirs.cap_permitted & !caps == 0;
     // Its memory may hold more than its present credentials could read.
-    let open = k
-        .tasks
-        .group(other.tgid)
-        .is_none_or(|group| other.exited || group.dumpable || capable(group.exec_ns));
+    let access = space::access(k, other.space).filter(|_| !other.exited);
+    let open = access.is_none_or(|access| access.dumpable || capable(access.ns));
     (same || over_user) && open && (weaker || over_user)
 }

@@ -1,12 +1,14 @@
-//! Advice on memory (madvise(2)). What concerns swapping, huge and merged pages is kept for `/proc/PID/smaps` and changes nothing else.
+//! Advice on memory (madvise(2)). What concerns swapping, huge and merged pages is kept for `/proc/PID/smaps`
+//! and changes nothing else.
 
 use super::super::args::*;
 use super::super::futex::may_look;
 use super::super::pidfd::process_of;
+use super::pieces::{self, Part, Unit};
 use super::{present_range, touch};
-use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, SysResult};
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::kernel::{Cx, Stop, SysResult};
 use crate::machine::{Prot, SpaceId};
 use crate::mm::map::{self as mapping, Holes};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
@@ -20,7 +22,7 @@ pub(in super::super) fn madvise(
     advice: Int,
 ) -> SysResult {
     let id = cx.space();
-    advise(cx, id, addr.0, length.0, advice.0)?;
+    advise(cx, id, Part(1), (addr.0, length.0), advice.0)?;
     Ok(0)
 }
 
@@ -58,11 +60,13 @@ pub(in super::super) fn process_madvise(
         }
     }
     let mut done = 0;
-    for (start, len) in parts.parts() {
-        match advise(cx, id, start, len, advice.0) {
+    for (number, (start, len)) in (1..).zip(parts.parts()) {
+        cx.spend(1);
+        match advise(cx, id, Part(number), (start, len), advice.0) {
             Ok(()) => done += len,
+            Err(stop @ Stop::Block(_)) => return Err(stop),
             Err(_) if done > 0 => break,
-            Err(errno) => return Err(errno.into()),
+            Err(stop) => return Err(stop),
         }
     }
     Ok(done)
@@ -126,48 +130,65 @@ fn advice_of(cx: &Cx<'_, '_>, advice: i32) -> Result<Advice, Errno> {
     })
 }
 
-fn advise(cx: &mut Cx<'_, '_>, id: SpaceId, addr: u64, len: u64, number: i32) -> Result<(), Errno> {
+fn advise(
+    cx: &mut Cx<'_, '_>,
+    id: SpaceId,
+    part: Part,
+    (addr, len): (u64, u64),
+    number: i32,
+) -> Result<(), Stop> {
     let advice = advice_of(cx, number)?;
     let (start, end) = present_range(addr, len)?;
-    if start == end {
-        return Ok(());
-    }
     let locked_too = number as u32 == g::MADV_DONTNEED_LOCKED;
-    match advice {
+    let hole = match advice {
         Advice::Flags(set, clear) => {
             let wipe = set.contains(VmFlags::WIPE_ON_FORK);
-            let result = mapping::change(cx.k, cx.p, id, (start, end), Holes::Pass, |vma| {
-                let kernels = matches!(vma.behind, Behind::Anonymous(Name::Vvar | Name::Vdso));
-                let lost = set.intersects(VmFlags::WIPE_ON_FORK | VmFlags::NO_FORK);
-                if lost && kernels || wipe && (vma.file().is_some() || vma.shared) {
-                    return Err(Errno::EINVAL);
-                }
-                vma.flags = (vma.flags - clear) | set;
-                Ok(())
-            });
-            let covered = cx.k.mm.space(id).covers(start, end);
-            match result {
-                // Too many areas, if it is not a hole.
-                Err(Errno::ENOMEM) if covered => Err(Errno::EAGAIN),
-                result => result,
-            }
-        }
-        Advice::Populate { write } => populate(cx, id, start, end, write),
-        _ => {
-            let mut at = start;
-            while at < end {
-                let Some((first, vma)) = cx.k.mm.space(id).overlapping(at, end).next() else {
-                    break;
+            let kernels = |vma: &Vma| {
+                matches!(vma.behind, Behind::Anonymous(Name::Vvar | Name::Vdso))
+                    && set.intersects(VmFlags::WIPE_ON_FORK | VmFlags::NO_FORK)
+            };
+            pieces::each(cx, id, part, (start, end), Unit::Areas, |cx, range| {
+                let covered = cx.k.mm.space(id).covers(range.0, range.1);
+                let change = |vma: &mut Vma| {
+                    if kernels(vma) || wipe && (vma.file().is_some() || vma.shared) {
+                        return Err(Errno::EINVAL);
+                    }
+                    vma.flags = (vma.flags - clear) | set;
+                    Ok(())
                 };
-                let part = (first.max(at), vma.end.min(end));
-                advise_area(cx, id, (first, vma), part, advice, locked_too)?;
-                at = part.1;
-            }
-            match cx.k.mm.space(id).covers(start, end) {
-                true => Ok(()),
-                false => Err(Errno::ENOMEM),
-            }
+                match mapping::change(cx.k, cx.p, id, range, Holes::Pass, change) {
+                    // Too many areas, if it is not a hole.
+                    Err(Errno::ENOMEM) if covered => Err(Errno::EAGAIN),
+                    Err(Errno::ENOMEM) => Ok(()),
+                    result => result,
+                }
+            })?
         }
+        Advice::Populate { write } => return populate(cx, id, part, (start, end), write),
+        _ => pieces::each(
+            cx,
+            id,
+            part,
+            (start, end),
+            Unit::Pages,
+            |cx, (start, end)| {
+                let mut at = start;
+                while at < end {
+                    let Some((first, vma)) = cx.k.mm.space(id).overlapping(at, end).next() else {
+                        break;
+                    };
+                    let range = (first.max(at), vma.end.min(end));
+                    cx.spend(4);
+                    advise_area(cx, id, (first, vma), range, advice, locked_too)?;
+                    at = range.1;
+                }
+                Ok(())
+            },
+        )?,
+    };
+    match hole {
+        false => Ok(()),
+        true => Err(Errno::ENOMEM.into()),
     }
 }
 
@@ -231,18 +252,25 @@ fn remove(
 fn populate(
     cx: &mut Cx<'_, '_>,
     id: SpaceId,
-    start: u64,
-    end: u64,
+    part: Part,
+    (start, end): (u64, u64),
     write: bool,
-) -> Result<(), Errno> {
+) -> Result<(), Stop> {
+    /// Bytes between two looks at the steps that are left.
+    const MOST: u64 = 64 * PAGE_SIZE;
     let needed = if write { Prot::WRITE } else { Prot::READ };
-    let mut at = start;
+    let Some((mut at, _)) = pieces::place(cx, part, start) else {
+        return Ok(());
+    };
     while at < end {
+        if cx.is_spent() && at > start {
+            return Err(pieces::leave(cx, None, part, at, false));
+        }
         let (_, vma) = cx.k.mm.space(id).find(at).ok_or(Errno::ENOMEM)?;
         if !vma.prot.contains(needed) {
-            return Err(Errno::EINVAL);
+            return Err(Errno::EINVAL.into());
         }
-        let stop = vma.end.min(end);
+        let stop = vma.end.min(end).min(at.saturating_add(MOST));
         touch(cx, id, (at, stop), write)?;
         at = stop;
     }

@@ -1,7 +1,8 @@
 //! Memory barriers on all processors (membarrier(2)).
 //!
-//! A thread that comes into the kernel and goes back has passed a barrier, and its processor has forgotten decoded instructions. So the call
-//! interrupts the threads that run and returns once each of them has come by, for whatever reason.
+//! A thread that comes into the kernel and goes back has passed a barrier, and its processor has forgotten
+//! decoded instructions. So the call interrupts the threads that run and returns once each of them has come
+//! by, for whatever reason.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -11,7 +12,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::membarrier_cmd as c;
 use crate::kernel::{Cx, SysResult, Wait, WaitKey};
-use crate::machine::ThreadId;
+use crate::machine::{SpaceId, ThreadId};
 use crate::task::{Task, signal};
 
 const GLOBAL: u32 = c::MEMBARRIER_CMD_GLOBAL as u32;
@@ -31,28 +32,38 @@ const COMMANDS: u32 = GLOBAL
     | REGISTER_SYNC_CORE
     | GET_REGISTRATIONS;
 
-/// Barriers under way: the caller, and the threads that ran when it called and have not come by.
+/// Barriers under way: who waits for which threads, that ran when it called and have not come by, and how
+/// many these are.
 #[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct Barriers(BTreeMap<ThreadId, BTreeSet<ThreadId>>);
+pub(crate) struct Barriers {
+    awaited: BTreeSet<(ThreadId, ThreadId)>,
+    left: BTreeMap<ThreadId, usize>,
+}
 
 /// Notes that a thread came into the kernel or ended. Costs nothing while there are no barriers.
 pub(crate) fn passed(k: &mut Kernel, thread: ThreadId) {
-    if k.barriers.0.is_empty() {
+    if k.barriers.left.is_empty() {
         return;
     }
-    let waiting = k.barriers.0.iter_mut();
-    let done: Vec<ThreadId> = waiting
-        .filter_map(|(&caller, left)| (left.remove(&thread) && left.is_empty()).then_some(caller))
-        .collect();
-    for caller in done {
-        k.barriers.0.remove(&caller);
-        k.wake(WaitKey::Barrier(caller));
+    let of_thread = (thread, ThreadId(0))..=(thread, ThreadId(u32::MAX));
+    let callers = k.barriers.awaited.range(of_thread);
+    let callers: Vec<ThreadId> = callers.map(|&(_, caller)| caller).collect();
+    for caller in callers {
+        k.barriers.awaited.remove(&(thread, caller));
+        // One that has ended is not there any more.
+        if let Some(left) = k.barriers.left.get_mut(&caller) {
+            *left -= 1;
+            if *left == 0 {
+                k.barriers.left.remove(&caller);
+                k.wake(WaitKey::Barrier(caller));
+            }
+        }
     }
 }
 
 /// Forgets the barrier of a thread that ended.
 pub(crate) fn ended(k: &mut Kernel, thread: ThreadId) {
-    k.barriers.0.remove(&thread);
+    k.barriers.left.remove(&thread);
     passed(k, thread);
 }
 
@@ -74,35 +85,48 @@ pub(in super::super) fn membarrier(
             cx.k.mm.space_mut(id).barriers |= command;
             Ok(0)
         }
-        GLOBAL => barrier(cx, |_, _| true),
-        GLOBAL_EXPEDITED => barrier(cx, |k, task| {
+        GLOBAL => barrier(cx, None, |_, _| true),
+        GLOBAL_EXPEDITED => barrier(cx, None, |k, task| {
             k.mm.space(task.space).barriers & REGISTER_GLOBAL != 0
         }),
         PRIVATE if registered & REGISTER_PRIVATE == 0 => Err(Errno::EPERM.into()),
         SYNC_CORE if registered & REGISTER_SYNC_CORE == 0 => Err(Errno::EPERM.into()),
-        PRIVATE | SYNC_CORE => barrier(cx, move |_, task| task.space == id),
+        PRIVATE | SYNC_CORE => barrier(cx, Some(id), |_, _| true),
         _ => Err(Errno::EINVAL.into()),
     }
 }
 
-/// Waits until each of these threads that runs now has been in the kernel.
-fn barrier(cx: &mut Cx<'_, '_>, concerns: impl Fn(&Kernel, &Task) -> bool) -> SysResult {
+/// Waits until each of these threads, of one space or of all, that runs now has been in the kernel.
+fn barrier(
+    cx: &mut Cx<'_, '_>,
+    space: Option<SpaceId>,
+    concerns: impl Fn(&Kernel, &Task) -> bool,
+) -> SysResult {
     let own = cx.thread;
     if cx.call().progress == 0 {
         cx.call().progress = 1;
-        let running = cx.k.tasks.iter().filter(|task| task.running);
-        let running: BTreeSet<ThreadId> = running
-            .filter(|task| task.id != own && concerns(cx.k, task))
-            .map(|task| task.id)
-            .collect();
+        let meant = |task: &Task| task.running && task.id != own && concerns(cx.k, task);
+        let tasks = &cx.k.tasks;
+        let running: Vec<ThreadId> = match space {
+            Some(space) => tasks
+                .of_space(space)
+                .filter(|&id| tasks.get(id).is_some_and(meant))
+                .collect(),
+            None => tasks
+                .iter()
+                .filter(|task| meant(task))
+                .map(|task| task.id)
+                .collect(),
+        };
         for &thread in &running {
             signal::wake(cx.k, thread);
+            cx.k.barriers.awaited.insert((thread, own));
         }
         if !running.is_empty() {
-            cx.k.barriers.0.insert(own, running);
+            cx.k.barriers.left.insert(own, running.len());
         }
     }
-    if !cx.k.barriers.0.contains_key(&own) {
+    if !cx.k.barriers.left.contains_key(&own) {
         return Ok(0);
     }
     let mut wait = Wait::on(WaitKey::Barrier(own));

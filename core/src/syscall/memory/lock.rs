@@ -1,10 +1,11 @@
-//! Locked memory (mlock(2)). Nothing is ever swapped, so a lock is a flag of areas, a sum with a limit, and pages that are made at once.
+//! Locked memory (mlock(2)). Nothing is ever swapped, so a lock is a flag of areas, a sum with a limit, and
+//! pages that are made at once.
 
 use super::super::args::*;
-use super::populate;
+use super::pieces::{self, Part, Unit, populate};
 use crate::abi::raw::general as g;
-use crate::abi::{Errno, PAGE_SIZE};
-use crate::kernel::{Cx, SysResult};
+use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::kernel::{Cx, Stop, SysResult};
 use crate::mm::map::{self as mapping, Holes};
 use crate::mm::vma::{LOCKED_MASK, VmFlags};
 
@@ -20,7 +21,8 @@ pub(super) fn fits_limit(cx: &Cx<'_, '_>, more: u64) -> bool {
     cx.creds().capable(g::CAP_IPC_LOCK) || locked.saturating_add(more) <= limit
 }
 
-/// The pages that hold some bytes. A length that wraps around is none at all in one place and `EINVAL` in another, as in Linux.
+/// The pages that hold some bytes. A length that wraps around is none at all in one place and `EINVAL` in
+/// another, as in Linux.
 fn pages(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
     let start = addr & !(PAGE_SIZE - 1);
     let len = len.wrapping_add(addr - start).wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1);
@@ -34,25 +36,36 @@ fn lock(cx: &mut Cx<'_, '_>, addr: u64, len: u64, how: VmFlags) -> SysResult {
     }
     let (start, end) = pages(addr, len)?;
     let id = cx.space();
+    if cx.call().progress == 0 && !fits(cx, start, end) {
+        return Err(Errno::ENOMEM.into());
+    }
+    pieces::each(cx, id, Part(1), (start, end), Unit::Areas, |cx, range| {
+        mapping::change(cx.k, cx.p, id, range, Holes::Stop, |vma| {
+            vma.flags = (vma.flags - LOCKED_MASK) | how;
+            Ok(())
+        })
+    })?;
+    // What cannot be read is not there, says POSIX; memory that is used up may come back.
+    match populate(cx, Part(2), (start, end), false) {
+        Ok(()) => Ok(0),
+        Err(Stop::Errno(Errno::EFAULT)) => Err(Errno::ENOMEM.into()),
+        Err(Stop::Errno(Errno::ENOMEM)) => Err(Errno::EAGAIN.into()),
+        Err(stop) => Err(stop),
+    }
+}
+
+/// Whether a range may be locked, of which part may be already.
+fn fits(cx: &Cx<'_, '_>, start: u64, end: u64) -> bool {
+    let space = cx.k.mm.space(cx.space());
     let locked = |(at, vma): (u64, crate::mm::vma::Vma)| match vma.flags.contains(VmFlags::LOCKED) {
         true => vma.end.min(end) - at.max(start),
         false => 0,
     };
-    let already: u64 = cx.k.mm.space(id).overlapping(start, end).map(locked).sum();
-    if !fits_limit(cx, (end - start).saturating_sub(already)) {
-        return Err(Errno::ENOMEM.into());
-    }
-    mapping::change(cx.k, cx.p, id, (start, end), Holes::Stop, |vma| {
-        vma.flags = (vma.flags - LOCKED_MASK) | how;
-        Ok(())
-    })?;
-    // What cannot be read is not there, says POSIX; memory that is used up may come back.
-    match populate(cx, start, end) {
-        Ok(()) => Ok(0),
-        Err(Errno::EFAULT) => Err(Errno::ENOMEM.into()),
-        Err(Errno::ENOMEM) => Err(Errno::EAGAIN.into()),
-        Err(errno) => Err(errno.into()),
-    }
+    let already: u64 = match space.vmas.sizes().locked {
+        0 => 0,
+        _ => space.overlapping(start, end).map(locked).sum(),
+    };
+    fits_limit(cx, (end - start).saturating_sub(already))
 }
 
 pub(in super::super) fn mlock(cx: &mut Cx<'_, '_>, addr: Addr, len: Size) -> SysResult {
@@ -75,9 +88,11 @@ pub(in super::super) fn mlock2(
 pub(in super::super) fn munlock(cx: &mut Cx<'_, '_>, addr: Addr, len: Size) -> SysResult {
     let (start, end) = pages(addr.0, len.0)?;
     let id = cx.space();
-    mapping::change(cx.k, cx.p, id, (start, end), Holes::Stop, |vma| {
-        vma.flags -= LOCKED_MASK;
-        Ok(())
+    pieces::each(cx, id, Part(1), (start, end), Unit::Areas, |cx, range| {
+        mapping::change(cx.k, cx.p, id, range, Holes::Stop, |vma| {
+            vma.flags -= LOCKED_MASK;
+            Ok(())
+        })
     })?;
     Ok(0)
 }
@@ -107,11 +122,9 @@ pub(in super::super) fn mlockall(cx: &mut Cx<'_, '_>, flags: Hex) -> SysResult {
         _ => how,
     };
     if current {
-        set_all(cx, how);
-        for (start, end) in bounds(cx) {
-            // Errors are not told of.
-            let _ = populate(cx, start, end);
-        }
+        set_all(cx, how)?;
+        // Errors are not told of.
+        populate(cx, Part(2), ALL, true)?;
     }
     Ok(0)
 }
@@ -119,23 +132,21 @@ pub(in super::super) fn mlockall(cx: &mut Cx<'_, '_>, flags: Hex) -> SysResult {
 pub(in super::super) fn munlockall(cx: &mut Cx<'_, '_>) -> SysResult {
     let id = cx.space();
     cx.k.mm.space_mut(id).lock_future = VmFlags::empty();
-    set_all(cx, VmFlags::empty());
+    set_all(cx, VmFlags::empty())?;
     Ok(0)
 }
 
-/// Where areas begin and end.
-fn bounds(cx: &Cx<'_, '_>) -> alloc::vec::Vec<(u64, u64)> {
-    let space = cx.k.mm.space(cx.space());
-    let bounds = space.vmas.iter().map(|(&start, vma)| (start, vma.end));
-    bounds.collect()
-}
+const ALL: (u64, u64) = (0, TASK_SIZE);
 
-fn set_all(cx: &mut Cx<'_, '_>, how: VmFlags) {
+fn set_all(cx: &mut Cx<'_, '_>, how: VmFlags) -> Result<(), Stop> {
     let id = cx.space();
-    let all = (0, crate::abi::TASK_SIZE);
-    // The holes between areas are no error here, and no area is cut.
-    let _ = mapping::change(cx.k, cx.p, id, all, Holes::Pass, |vma| {
-        vma.flags = (vma.flags - LOCKED_MASK) | how;
+    pieces::each(cx, id, Part(1), ALL, Unit::Areas, |cx, range| {
+        // The holes between areas are no error here, and no area is cut.
+        let _ = mapping::change(cx.k, cx.p, id, range, Holes::Pass, |vma| {
+            vma.flags = (vma.flags - LOCKED_MASK) | how;
+            Ok(())
+        });
         Ok(())
-    });
+    })?;
+    Ok(())
 }

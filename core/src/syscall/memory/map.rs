@@ -2,18 +2,20 @@
 
 use super::super::args::*;
 use super::lock::{fits_limit, may_lock};
-use super::{may_expand, populate};
+use super::pieces::{self, Part, populate};
+use super::{may_expand, unmap};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::{Cx, Stop, SysResult};
 use crate::machine::Prot;
 use crate::mm::map::{self as mapping, overcommits, page_up};
 use crate::mm::shared::shared_memory;
 use crate::mm::space::MAP_COUNT_MAX;
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
+use crate::syscall::system::implied_rights;
 use crate::vfs::file::{self, FileKind};
 use crate::vfs::mount::MountFlags;
-use crate::vfs::{FileId, fdtable};
+use crate::vfs::{FileId, fdtable, flags, inode};
 
 /// The sizes of huge pages that can be asked for: base-2 logarithms above this bit.
 const HUGE_SHIFT: u32 = 26;
@@ -59,10 +61,13 @@ pub(in super::super) fn mmap(
     if flags & g::MAP_HUGETLB != 0 {
         return Err(no_huge_pages(flags, file.is_some()).into());
     }
+    let from = file.map(|file| crate::vfs::file::at(cx.k, file).path.mount);
+    let mount = from.map(|mount| cx.k.vfs.mounts.at(mount));
+    let executable = mount.is_none_or(|mount| !mount.flags.contains(MountFlags::NOEXEC));
     let wanted = Wanted {
         addr: addr.0,
         len: length.0,
-        prot,
+        prot: implied_rights(cx, prot, executable),
         flags,
         file,
         offset: offset.0,
@@ -98,6 +103,10 @@ impl Wanted {
         }
         let len = page_up(self.len).ok_or(Errno::ENOMEM)?;
         let id = cx.space();
+        if pieces::place(cx, Part(1), 0).is_none() {
+            // It has been made, and its pages are being faulted in.
+            return fill(cx, self.addr, len);
+        }
         if cx.k.mm.space(id).vmas.len() > MAP_COUNT_MAX {
             return Err(Errno::ENOMEM.into());
         }
@@ -112,7 +121,8 @@ impl Wanted {
         if counted && !vma.flags.contains(VmFlags::NO_RESERVE) && overcommits(cx.k, len) {
             return Err(Errno::ENOMEM.into());
         }
-        mapping::may_unmap(cx.k, id, start, start + len)?;
+        // What it replaces goes in pieces if it is much.
+        unmap(cx, Part(1), start, start + len)?;
         match vma.behind {
             Behind::File { file, .. } => {
                 file::get(cx.k, file);
@@ -123,14 +133,12 @@ impl Wanted {
             }
             Behind::Anonymous(_) => {}
         }
-        mapping::unmap(cx.k, cx.p, id, start, start + len)?;
         mapping::insert(cx.k, cx.p, id, start, vma);
         let populates = flags & (g::MAP_POPULATE | g::MAP_NONBLOCK) == g::MAP_POPULATE;
-        if populates || vma.flags.contains(VmFlags::LOCKED) {
-            // What cannot be faulted in is left to the program's own access.
-            let _ = populate(cx, start, start + len);
+        match populates || vma.flags.contains(VmFlags::LOCKED) {
+            true => fill(cx, start, len),
+            false => Ok(start),
         }
-        Ok(start)
     }
 
     /// The area up to `end`. Shared memory without a file has none yet.
@@ -202,7 +210,8 @@ fn replaced(cx: &Cx<'_, '_>, start: u64, end: u64, flags: u32) -> u64 {
         .sum()
 }
 
-/// Checks that a file can be mapped so; `None` for `/dev/zero`, which is anonymous memory. Takes no reference.
+/// Checks that a file can be mapped so; `None` for `/dev/zero`, which is anonymous memory. Takes no
+/// reference.
 fn mappable(
     cx: &mut Cx<'_, '_>,
     id: FileId,
@@ -221,8 +230,12 @@ fn mappable(
         }
         *max -= Prot::WRITE;
     }
-    let mount = open.path.mount;
+    let (mount, writes) = (open.path.mount, open.writable());
     if shared && let Some(inode) = open.inode {
+        if writes && kind == FileKind::Regular {
+            let attr = inode::attr(cx.k, cx.p, inode)?;
+            flags::check_append(&attr).map_err(|_| Errno::EACCES)?;
+        }
         *max = cx.k.vfs.seals.check_map(inode, prot, *max)?;
     }
     if cx.k.vfs.mounts.at(mount).flags.contains(MountFlags::NOEXEC) {
@@ -278,7 +291,17 @@ pub(in crate::syscall) fn place(
     }
     match low {
         true => space.lowest_gap(LOW, len).ok_or(Errno::ENOMEM),
-        false => cx.k.mm.space_mut(id).gap(len),
+        false => space.gap(len),
+    }
+}
+
+/// Faults a new mapping in; gives where it is. What cannot be faulted in is left to the program's own access.
+fn fill(cx: &mut Cx<'_, '_>, start: u64, len: u64) -> SysResult {
+    // When the call goes on it finds the place where it was asked for.
+    cx.call().args[0] = start;
+    match populate(cx, Part(2), (start, start + len), false) {
+        Err(stop @ Stop::Block(_)) => Err(stop),
+        _ => Ok(start),
     }
 }
 
@@ -299,8 +322,10 @@ pub(in super::super) fn brk(cx: &mut Cx<'_, '_>, addr: Addr) -> SysResult {
         return Ok(old);
     }
     if new_end < old_end {
-        if mapping::unmap(cx.k, cx.p, id, new_end, old_end).is_err() {
-            return Ok(old);
+        match unmap(cx, Part(1), new_end, old_end) {
+            Err(stop @ Stop::Block(_)) => return Err(stop),
+            Err(_) => return Ok(old),
+            Ok(()) => {}
         }
     } else if new_end > old_end {
         let rw = Prot::READ | Prot::WRITE;
@@ -322,8 +347,9 @@ pub(in super::super) fn brk(cx: &mut Cx<'_, '_>, addr: Addr) -> SysResult {
         }
         mapping::insert(cx.k, cx.p, id, old_end, vma);
         if locked {
-            // As in mmap(2).
-            let _ = populate(cx, old_end, new_end);
+            // As in mmap(2), but not in pieces: what is left comes with the program's own access.
+            let _ = populate(cx, Part(2), (old_end, new_end), false);
+            cx.call().progress = 0;
         }
     }
     cx.k.mm.space_mut(id).layout.brk = wanted;

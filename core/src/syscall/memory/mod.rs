@@ -4,6 +4,7 @@ mod advise;
 mod barrier;
 mod lock;
 mod map;
+mod pieces;
 mod policy;
 mod remap;
 mod remote;
@@ -23,18 +24,22 @@ pub(super) use unsupported::{
     map_shadow_stack, memfd_secret, pkey_alloc, pkey_free, pkey_mprotect, userfaultfd,
 };
 
+use pieces::{Part, Unit};
+
 use super::args::*;
 use crate::abi::raw::general as g;
-use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
-use crate::kernel::{Cx, SysResult};
+use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE, TASK_SIZE};
+use crate::kernel::{Cx, Stop, SysResult};
 use crate::machine::{Prot, SpaceId};
 use crate::mm::fault;
 use crate::mm::map::{self as mapping, Holes, page_up};
 use crate::mm::vma::{VmFlags, Vma};
+use crate::syscall::system::implied_rights;
 use crate::vfs::perm::{MAY_WRITE, Who, permission};
 use crate::vfs::{FileKind, fdtable, file, inode};
 
-/// Whether the current space may get so many more bytes (`RLIMIT_AS`, `RLIMIT_DATA`). `replaced` is what goes for it.
+/// Whether the current space may get so many more bytes (`RLIMIT_AS`, `RLIMIT_DATA`). `replaced` is what goes
+/// for it.
 fn may_expand(cx: &Cx<'_, '_>, len: u64, replaced: u64, vma: &Vma) -> bool {
     let sizes = cx.k.mm.space(cx.space()).vmas.sizes();
     let more = len.saturating_sub(replaced);
@@ -55,8 +60,8 @@ fn range(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
     Ok((addr, end))
 }
 
-/// As [`range`] for calls on pages that should be there: a length that wraps around is `EINVAL`, one that leaves user memory meets no pages and
-/// ends there.
+/// As [`range`] for calls on pages that should be there: a length that wraps around is `EINVAL`, one that
+/// leaves user memory meets no pages and ends there.
 fn present_range(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
     if !addr.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
@@ -65,26 +70,6 @@ fn present_range(addr: u64, len: u64) -> Result<(u64, u64), Errno> {
     let rounded = page_up(len).ok_or(Errno::EINVAL)?;
     let end = addr.checked_add(rounded).ok_or(Errno::EINVAL)?;
     Ok((addr, end))
-}
-
-/// Faults the pages of areas in, for writing where only their owner may write. Areas that are locked on fault are passed over. The first
-/// error ends it: `EFAULT` for what cannot be read, `ENOMEM`.
-fn populate(cx: &mut Cx<'_, '_>, start: u64, end: u64) -> Result<(), Errno> {
-    let id = cx.space();
-    let mut at = start;
-    while at < end {
-        let Some((first, vma)) = cx.k.mm.space(id).overlapping(at, end).next() else {
-            return Ok(());
-        };
-        let (from, stop) = (first.max(at), vma.end.min(end));
-        at = stop;
-        if vma.flags.contains(VmFlags::LOCK_ON_FAULT) {
-            continue;
-        }
-        let write = vma.prot.contains(Prot::WRITE) && !vma.shared;
-        touch(cx, id, (from, stop), write)?;
-    }
-    Ok(())
 }
 
 /// Faults the pages of part of an area in.
@@ -98,7 +83,10 @@ fn touch(
     while at < end {
         let pte = cx.k.mm.space(id).pages.get(at / PAGE_SIZE);
         let there = pte.on_host() && (!write || pte.writable());
-        if !there {
+        if there {
+            cx.spend(u64::from((at / PAGE_SIZE).is_multiple_of(4)));
+        } else {
+            cx.spend(8);
             fault::kernel_access(cx.k, cx.p, id, at, write)?;
         }
         at += PAGE_SIZE;
@@ -129,9 +117,62 @@ fn protect(cx: &mut Cx<'_, '_>, addr: u64, len: u64, prot: u64) -> SysResult {
         }
         start = first;
     }
-    let limit = cx.rlimit(g::RLIMIT_DATA);
-    mapping::protect(cx.k, cx.p, id, (start, end), wanted, limit)?;
+    let implied = implied_rights(cx, wanted, true);
+    let space = cx.k.mm.space(id);
+    let executable = |(_, vma): (u64, Vma)| vma.max.contains(Prot::EXEC);
+    let wanted = match implied == wanted || space.overlapping(start, end).all(executable) {
+        true => implied,
+        false => wanted,
+    };
+    protect_range(cx, id, (start, end), wanted)?;
     Ok(0)
+}
+
+/// Changes the protection of a range, area by area, and the pages of each in pieces. `ENOMEM` if part of it
+/// is not mapped or there is not as much memory (what lies before has changed), `EACCES` if a mapping never
+/// gets that, `EPERM` if it is sealed.
+fn protect_range(
+    cx: &mut Cx<'_, '_>,
+    id: SpaceId,
+    (start, end): (u64, u64),
+    prot: Prot,
+) -> Result<(), Stop> {
+    /// Between two areas, and among the pages of one that has got its protection.
+    const AREA: Part = Part(1);
+    const PAGES: Part = Part(2);
+    let limit = cx.rlimit(g::RLIMIT_DATA);
+    let (mut at, mut inside) = match pieces::place(cx, AREA, start) {
+        Some((at, _)) => (at, false),
+        None => (
+            pieces::place(cx, PAGES, start).map_or(end, |(at, _)| at),
+            true,
+        ),
+    };
+    while at < end {
+        if cx.is_spent() && at > start {
+            let part = if inside { PAGES } else { AREA };
+            return Err(pieces::leave(cx, Some(id), part, at, false));
+        }
+        let found = cx.k.mm.space(id).overlapping(at, end).next();
+        let Some((first, vma)) = found.filter(|&(first, _)| first <= at) else {
+            return Err(Errno::ENOMEM.into());
+        };
+        let stop = vma.end.min(end);
+        cx.spend(8);
+        if !inside {
+            inside = mapping::protect_area(cx.k, id, vma, (at, stop), prot, limit)?;
+        }
+        let next = match inside {
+            true => mapping::protect_pages(cx.k, id, at, stop, prot),
+            false => stop,
+        };
+        at = next;
+        if at == stop {
+            inside = false;
+            mapping::join(cx.k, cx.p, id, first, stop);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn mprotect(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, prot: ProtFlags) -> SysResult {
@@ -139,13 +180,34 @@ pub(super) fn mprotect(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, prot: ProtFla
 }
 
 pub(super) fn munmap(cx: &mut Cx<'_, '_>, addr: Addr, length: Size) -> SysResult {
-    let (start, end) = range(addr.0, length.0).map_err(|_| Errno::EINVAL)?;
-    if start == end {
-        return Err(Errno::EINVAL.into());
-    }
-    let id = cx.space();
-    mapping::unmap(cx.k, cx.p, id, start, end)?;
+    // Up to where programs may map under Linux; nothing of theirs lies in the last part.
+    let len = page_up(length.0).filter(|&len| len > 0 && len <= LINUX_TASK_SIZE);
+    let end = len.and_then(|len| addr.0.checked_add(len));
+    let end = end.filter(|&end| addr.0.is_multiple_of(PAGE_SIZE) && end <= LINUX_TASK_SIZE);
+    let end = end.ok_or(Errno::EINVAL)?.min(TASK_SIZE);
+    let start = addr.0.min(end);
+    unmap(cx, Part(1), start, end)?;
     Ok(0)
+}
+
+/// Unmaps a range of the caller's space, in pieces; what is not mapped is passed over. `EPERM` if part of it
+/// is sealed, `ENOMEM` if there would be too many areas: then nothing is changed.
+fn unmap(cx: &mut Cx<'_, '_>, part: Part, start: u64, end: u64) -> Result<(), Stop> {
+    let id = cx.space();
+    let Some((at, _)) = pieces::place(cx, part, start) else {
+        return Ok(());
+    };
+    if at == start {
+        if cx.k.mm.space(id).overlapping(start, end).next().is_none() {
+            return Ok(());
+        }
+        mapping::may_unmap(cx.k, id, start, end)?;
+    }
+    pieces::each(cx, id, part, (start, end), Unit::Pages, |cx, (from, to)| {
+        mapping::remove(cx.k, cx.p, id, from, to);
+        Ok(())
+    })?;
+    Ok(())
 }
 
 pub(super) fn mseal(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, flags: Hex) -> SysResult {
@@ -155,12 +217,15 @@ pub(super) fn mseal(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, flags: Hex) -> S
     let (start, end) = present_range(addr.0, len.0)?;
     let id = cx.space();
     // All or nothing: a range with a hole is not sealed in part.
-    if !cx.k.mm.space(id).covers(start, end) {
+    let look = |_: &mut Cx<'_, '_>, _| Ok(());
+    if pieces::each(cx, id, Part(1), (start, end), Unit::Areas, look)? {
         return Err(Errno::ENOMEM.into());
     }
-    mapping::change(cx.k, cx.p, id, (start, end), Holes::Stop, |vma| {
-        vma.flags |= VmFlags::SEALED;
-        Ok(())
+    pieces::each(cx, id, Part(2), (start, end), Unit::Areas, |cx, range| {
+        mapping::change(cx.k, cx.p, id, range, Holes::Stop, |vma| {
+            vma.flags |= VmFlags::SEALED;
+            Ok(())
+        })
     })?;
     Ok(0)
 }
@@ -177,15 +242,27 @@ pub(super) fn msync(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, flags: Hex) -
     // Linux lets the length wrap around to 0.
     let len = page_up(length.0).unwrap_or(0);
     let end = addr.0.checked_add(len).ok_or(Errno::ENOMEM)?;
-    // Shared mappings are the file's own pages: there is nothing to write back.
+    // Shared mappings are the file's own pages: there is nothing to write back but the news that there was
+    // something.
     let space = cx.k.mm.space(cx.space());
     let locked = |(_, vma): (u64, Vma)| vma.flags.contains(VmFlags::LOCKED);
-    if flags & g::MS_INVALIDATE != 0 && space.overlapping(addr.0, end).any(locked) {
+    if flags & g::MS_INVALIDATE != 0
+        && space.vmas.sizes().locked > 0
+        && space.overlapping(addr.0, end).any(locked)
+    {
         return Err(Errno::EBUSY.into());
     }
-    match space.covers(addr.0, end) {
-        true => Ok(0),
-        false => Err(Errno::ENOMEM.into()),
+    let id = cx.space();
+    let range = (addr.0, end.min(TASK_SIZE).max(addr.0));
+    let hole = pieces::each(cx, id, Part(1), range, Unit::Pages, |cx, (from, to)| {
+        if flags & g::MS_SYNC != 0 {
+            mapping::written_back(cx.k, id, from, to);
+        }
+        Ok(())
+    })?;
+    match hole || end > range.1 {
+        false => Ok(0),
+        true => Err(Errno::ENOMEM.into()),
     }
 }
 
@@ -235,7 +312,7 @@ fn is_resident(cx: &mut Cx<'_, '_>, id: SpaceId, page: u64) -> bool {
         return false;
     };
     let at = offset + (page * PAGE_SIZE - start);
-    let extent = inode::extent(cx.k, cx.p, inode, at);
+    let extent = inode::extent(cx.k, cx.p, inode, at, PAGE_SIZE);
     matches!(extent, Ok(Some(extent)) if extent.source != Source::Zero)
 }
 
@@ -277,7 +354,7 @@ pub(super) fn cachestat(
     // Each step passes an extent that is there, so the file's own pages bound it.
     while at < end
         && let Some(inode) = inode
-        && let Some(extent) = inode::extent(cx.k, cx.p, inode, at)?
+        && let Some(extent) = inode::extent(cx.k, cx.p, inode, at, end - at)?
     {
         let stop = at.saturating_add(extent.len.max(1)).min(end);
         let next = stop.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);

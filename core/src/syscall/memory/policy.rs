@@ -1,8 +1,9 @@
-//! Where memory comes from (set_mempolicy(2) and its relatives), on a machine with one node: what is asked for is checked and kept, and
-//! every page is where it should be.
+//! Where memory comes from (set_mempolicy(2) and its relatives), on a machine with one node: what is asked
+//! for is checked and kept, and every page is where it should be.
 
 use super::super::args::*;
 use super::super::futex::may_look;
+use super::pieces::{self, Part, Unit};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::{Cx, SysResult};
@@ -202,19 +203,22 @@ pub(in super::super) fn mbind(
     let default = new == Policy::default();
     let present = match default {
         true => space.overlapping(start, end).next().is_some(),
-        false => space.covers(start, end),
+        false => cx.call().progress != 0 || cx.k.mm.space(id).covers(start, end),
     };
     if !present {
         return Err(Errno::EFAULT.into());
     }
-    let set = |vma: &mut Vma| {
-        vma.policy = new;
-        Ok(())
-    };
-    match mapping::change(cx.k, cx.p, id, (start, end), Holes::Pass, set) {
-        Err(Errno::ENOMEM) if default => Ok(0),
-        result => Ok(result.map(|()| 0)?),
-    }
+    pieces::each(cx, id, Part(1), (start, end), Unit::Areas, |cx, range| {
+        let set = |vma: &mut Vma| {
+            vma.policy = new;
+            Ok(())
+        };
+        match mapping::change(cx.k, cx.p, id, range, Holes::Pass, set) {
+            Err(Errno::ENOMEM) if default => Ok(()),
+            result => result,
+        }
+    })?;
+    Ok(0)
 }
 
 /// A range of pages; `None` if it is empty. `EINVAL`.

@@ -3,13 +3,15 @@
 use super::super::args::*;
 use super::lock::fits_limit;
 use super::map::{Wanted, place};
-use super::{may_expand, populate};
+use super::pieces::{self, Part, Unit, populate};
+use super::{may_expand, unmap};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE};
 use crate::kernel::{Cx, SysResult};
 use crate::mm::map::{self as mapping, overcommits, page_up};
 use crate::mm::space::MAP_COUNT_MAX;
 use crate::mm::vma::{Behind, LOCKED_MASK, VmFlags, Vma};
+use crate::vfs::aio;
 
 pub(in super::super) fn mremap(
     cx: &mut Cx<'_, '_>,
@@ -34,14 +36,31 @@ pub(in super::super) fn mremap(
     if new_len == 0 || new_len > TASK_SIZE || (keep && old_len != new_len) {
         return Err(Errno::EINVAL.into());
     }
+    if pieces::place(cx, SHRINK, from).is_none() {
+        // It goes on with the pages; the new place was noted where it may be asked for.
+        let old_len = old_len.min(new_len);
+        return move_all(cx, (from, old_len), (new_address.0, new_len), keep);
+    }
     let id = cx.space();
     let (_, vma) = cx.k.mm.space(id).find(from).ok_or(Errno::EFAULT)?;
     if vma.flags.contains(VmFlags::SEALED) {
         return Err(Errno::EPERM.into());
     }
+    // The ring of asynchronous requests keeps its size, and moves only where it is one.
+    let ring = vma.file().and_then(|file| aio::of_ring(cx.k, file));
+    if ring.is_some() && (keep || new_len > old_len) {
+        return Err(match keep {
+            true => Errno::EINVAL,
+            false => Errno::EFAULT,
+        }
+        .into());
+    }
+    if ring.is_some_and(|ring| fixed && ring.space != id) {
+        return Err(Errno::EINVAL.into());
+    }
     if !fixed && !keep {
         if new_len <= old_len {
-            mapping::unmap(cx.k, cx.p, id, from + new_len, from.saturating_add(old_len))?;
+            unmap(cx, SHRINK, from + new_len, from.saturating_add(old_len))?;
             return Ok(from);
         }
         let (start, vma) = resizable(cx, from, old_len, new_len)?;
@@ -70,10 +89,10 @@ pub(in super::super) fn mremap(
         return Err(Errno::ENOMEM.into());
     }
     if fixed {
-        mapping::unmap(cx.k, cx.p, id, new_address.0, new_address.0 + new_len)?;
+        unmap(cx, CLEAR, new_address.0, new_address.0 + new_len)?;
     }
     if old_len > new_len {
-        mapping::unmap(cx.k, cx.p, id, from + new_len, from.saturating_add(old_len))?;
+        unmap(cx, SHRINK, from + new_len, from.saturating_add(old_len))?;
         old_len = new_len;
     }
     let (_, vma) = resizable(cx, from, old_len, new_len)?;
@@ -85,25 +104,62 @@ pub(in super::super) fn mremap(
         // Else the fifth argument is not one: libraries leave it to chance.
         false => place(cx, if keep { new_address.0 } else { 0 }, new_len, 0)?,
     };
-    mapping::relocate(cx.k, cx.p, id, from, old_len, to, new_len);
+    mapping::begin_move(cx.k, id, from, to, new_len);
+    if let Some(ring) = ring {
+        aio::moved(cx.k, ring, to);
+    }
+    cx.call().args[4] = to;
+    move_all(cx, (from, old_len), (to, new_len), keep)
+}
+
+/// Parts of a call that go on in pieces: unmapping what lies where it moves to, and what it loses; moving
+/// pages, and unmapping where they were.
+const CLEAR: Part = Part(1);
+const SHRINK: Part = Part(2);
+const MOVE: Part = Part(3);
+const LEAVE: Part = Part(4);
+
+/// Moves pages to the area that has been made for them, gives up the old place, or `keep`s it; gives the new
+/// one.
+fn move_all(
+    cx: &mut Cx<'_, '_>,
+    (from, old_len): (u64, u64),
+    (to, new_len): (u64, u64),
+    keep: bool,
+) -> SysResult {
+    let id = cx.space();
+    let end = from + old_len;
+    if let Some((mut at, _)) = pieces::place(cx, MOVE, from) {
+        while at < end {
+            if cx.is_spent() && at > from {
+                return Err(pieces::leave(cx, Some(id), MOVE, at, false));
+            }
+            let stop = pieces::piece(cx, id, at, end, Unit::Pages);
+            mapping::move_pages(cx.k, id, (at, stop), to + (at - from));
+            at = stop;
+        }
+        mapping::end_move(cx.k, cx.p, id, to, new_len);
+    }
     if keep {
         // What stays is empty, and locked no more.
-        let all = (from, from + old_len);
-        mapping::change(cx.k, cx.p, id, all, mapping::Holes::Stop, |vma| {
+        mapping::change(cx.k, cx.p, id, (from, end), mapping::Holes::Stop, |vma| {
             vma.flags -= LOCKED_MASK;
             Ok(())
         })?;
     } else if old_len > 0 {
-        mapping::unmap(cx.k, cx.p, id, from, from + old_len)?;
+        unmap(cx, LEAVE, from, end)?;
     }
-    populate_if_locked(cx, vma.flags, to + old_len, to + new_len);
+    let flags = cx.k.mm.space(id).find(to).map(|(_, vma)| vma.flags);
+    if let Some(flags) = flags {
+        populate_if_locked(cx, flags, to + old_len, to + new_len);
+    }
     Ok(to)
 }
 
 fn populate_if_locked(cx: &mut Cx<'_, '_>, flags: VmFlags, start: u64, end: u64) {
     if flags.contains(VmFlags::LOCKED) && start < end {
-        // As in mmap(2): what cannot be faulted in is left to the program's own access.
-        let _ = populate(cx, start, end);
+        // As in mmap(2): what cannot be faulted in, or not at once, is left to the program's own access.
+        let _ = populate(cx, Part(5), (start, end), false);
     }
 }
 
@@ -183,6 +239,12 @@ pub(in super::super) fn remap_file_pages(
         file: Some(file),
         offset,
     };
+    // A segment that was removed goes with its last mapping, and cannot be attached again.
+    if crate::ipc::shm::is_last_attach(cx.k, file) {
+        let id = cx.space();
+        mapping::unmap(cx.k, cx.p, id, start, end)?;
+        return Err(Errno::EINVAL.into());
+    }
     // The file may be held by nothing but the mapping that is replaced.
     crate::vfs::file::get(cx.k, file);
     let result = wanted.map(cx);

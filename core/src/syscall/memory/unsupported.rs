@@ -1,4 +1,5 @@
-//! Calls that Linux has only on some processors or where the administrator allows them: they answer as on a machine without.
+//! Calls that Linux has only on some processors or where the administrator allows them: they answer as on a
+//! machine without.
 
 use super::super::args::*;
 use super::protect;

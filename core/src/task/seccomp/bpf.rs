@@ -1,7 +1,8 @@
 //! Classic BPF as seccomp(2) has it: programs that look at one system call and return what becomes of it.
 //!
-//! A [`Program`] is one that Linux would accept: jumps go forward and stay inside, the last instruction returns, scratch words are read
-//! only after they were written on every way there. So it ends after at most as many steps as it has instructions.
+//! A [`Program`] is one that Linux would accept: jumps go forward and stay inside, the last instruction
+//! returns, scratch words are read only after they were written on every way there. So it ends after at most
+//! as many steps as it has instructions.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -118,6 +119,9 @@ enum Op {
 /// A program that Linux would accept.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Program(Vec<Op>);
+
+/// Bytes of an instruction.
+pub(crate) const INSN_SIZE: usize = size_of::<Op>();
 
 impl Program {
     /// Checks a program as `bpf_check_classic()` and `seccomp_check_filter()` do. `EINVAL`.

@@ -1,7 +1,7 @@
 //! What becomes of the system calls of a task under seccomp(2).
 //!
-//! Filters form chains, newest first; tasks name the newest of theirs and share chains. The kernel counts the instructions of all filters
-//! together, so that guests cannot keep more of them than [`ALL_INSNS_MAX`].
+//! Filters form chains, newest first; tasks name the newest of theirs and share chains. The kernel counts the
+//! instructions of all filters together, so that guests cannot keep more of them than [`ALL_INSNS_MAX`].
 
 pub(crate) mod bpf;
 
@@ -9,7 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::Tasks;
-use super::process;
+use super::ending;
 use super::signal::{self, SIGKILL, SigInfo};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -17,7 +17,8 @@ use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use bpf::{Data, Program};
 
-/// Most instructions of a chain, each filter but the newest counted with [`PENALTY`] more (`MAX_INSNS_PER_PATH`).
+/// Most instructions of a chain, each filter but the newest counted with [`PENALTY`] more
+/// (`MAX_INSNS_PER_PATH`).
 const PATH_INSNS_MAX: usize = 32768;
 const PENALTY: usize = 4;
 /// Most instructions of all filters in the sandbox.
@@ -73,7 +74,13 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    /// Puts a new filter before those of a task; the caller takes it over. `ENOMEM` if there would be too many instructions.
+    /// Bytes that all filters take.
+    pub(crate) fn held(&self) -> u64 {
+        (self.insns * bpf::INSN_SIZE) as u64
+    }
+
+    /// Puts a new filter before those of a task; the caller takes it over. `ENOMEM` if there would be too
+    /// many instructions.
     fn add(&mut self, program: Program, older: Option<FilterId>) -> Result<FilterId, Errno> {
         let (mut count, mut insns) = (1, program.len());
         if let Some(filter) = older.and_then(|id| self.filters.get(&id)) {
@@ -192,8 +199,8 @@ pub(crate) const ALLOW: u32 = 0x7fff_0000;
 /// The part of a filter's value that is the action; the rest is its detail.
 const ACTION: u32 = 0xffff_0000;
 
-/// Looks at the system call that the current thread is about to make. `false` if it is not made: registers are set, a signal is forced, or
-/// the thread has ended.
+/// Looks at the system call that the current thread is about to make. `false` if it is not made: registers
+/// are set, a signal is forced, or the thread has ended.
 pub(crate) fn admit(cx: &mut Cx<'_, '_>) -> bool {
     let regs = cx.task().regs;
     let number = regs.orig_rax as u32;
@@ -209,7 +216,7 @@ pub(crate) fn admit(cx: &mut Cx<'_, '_>) -> bool {
             if ALLOWED.contains(&number) {
                 return true;
             }
-            process::end_thread(cx.k, cx.p, cx.thread, u32::from(SIGKILL));
+            ending::end_thread(cx.k, cx.p, cx.thread, u32::from(SIGKILL));
             return false;
         }
         Seccomp::Filter(newest) => newest,
@@ -235,11 +242,11 @@ pub(crate) fn admit(cx: &mut Cx<'_, '_>) -> bool {
             signal::force(cx, SigInfo::seccomp(SIGSYS, detail, regs.rip, number, ARCH));
         }
         KILL_THREAD if cx.group().threads.len() > 1 => {
-            process::end_thread(cx.k, cx.p, cx.thread, u32::from(SIGSYS));
+            ending::end_thread(cx.k, cx.p, cx.thread, u32::from(SIGSYS));
         }
         _ => {
             let tgid = cx.task().tgid;
-            process::end_group(cx.k, cx.p, tgid, u32::from(SIGSYS));
+            ending::end_group(cx.k, cx.p, tgid, u32::from(SIGSYS));
         }
     }
     false
@@ -257,10 +264,12 @@ pub(crate) fn set_strict(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
     }
 }
 
-/// Puts a filter before those of the current thread, and with `sync` gives all of them to the other threads of its process.
+/// Puts a filter before those of the current thread, and with `sync` gives all of them to the other threads
+/// of its process.
 ///
 /// # Errors
-/// `Ok(tid)` other than 0 names a thread that has filters of its own and cannot follow; nothing was done. `EINVAL` in strict mode, `ENOMEM`.
+/// `Ok(tid)` other than 0 names a thread that has filters of its own and cannot follow; nothing was done.
+/// `EINVAL` in strict mode, `ENOMEM`.
 pub(crate) fn add_filter(cx: &mut Cx<'_, '_>, program: Program, sync: bool) -> Result<u32, Errno> {
     let thread = cx.thread;
     let older = match cx.task().seccomp {

@@ -1,10 +1,8 @@
 //! Delivery: what a thread does about its signals before it goes back to its program.
 
-use alloc::format;
-
 use super::{
     IGNORE_SET, SIG_DFL, SIG_IGN, SIGSEGV, SIGSTOP, STOP_SET, SigInfo, UNBLOCKABLE, bit, frame,
-    retarget, stop,
+    retarget, send, stop,
 };
 use crate::Kernel;
 use crate::abi::Errno;
@@ -12,7 +10,7 @@ use crate::abi::raw::general as g;
 use crate::kernel::{Cx, Restart};
 use crate::machine::{Exception, ThreadId};
 use crate::ns::pid;
-use crate::task::{Task, posix_timer, process};
+use crate::task::{Task, Tasks, ending, orphans, posix_timer};
 
 /// Sets the signal mask of a thread; SIGKILL and SIGSTOP stay out of it.
 pub(crate) fn set_blocked(k: &mut Kernel, thread: ThreadId, mask: u64) {
@@ -41,10 +39,14 @@ pub(crate) fn force(cx: &mut Cx<'_, '_>, info: SigInfo) {
         }
         outside = action.handler == SIG_DFL;
     }
-    let task = cx.task_mut();
-    task.blocked &= !bit(signal);
-    // A fault kills even the first process.
-    task.pending.push(SigInfo { outside, ..info });
+    cx.task_mut().blocked &= !bit(signal);
+    let payer = super::user(cx.k, tgid);
+    let Tasks { tasks, paid, .. } = &mut cx.k.tasks;
+    if let Some(task) = tasks.get_mut(&cx.thread) {
+        // A fault kills even the first process.
+        let info = SigInfo { outside, ..info };
+        task.pending.push(paid, info, Some(payer));
+    }
 }
 
 /// Vectors of the processor's exceptions, as `trapno` tells them.
@@ -72,8 +74,9 @@ pub(crate) fn force_page_fault(cx: &mut Cx<'_, '_>, exception: Exception, error:
     force(cx, SigInfo::fault(signal, exception.code, exception.addr));
 }
 
-/// The vector and error code of the exception that Linux makes a signal of, as far as signal, code, the state of the x87 unit and the
-/// instruction tell: not every host sees them, and a program sees the same on all. The error code of a refused selector is not known.
+/// The vector and error code of the exception that Linux makes a signal of, as far as signal, code, the state
+/// of the x87 unit and the instruction tell: not every host sees them, and a program sees the same on all.
+/// The error code of a refused selector is not known.
 fn vector(cx: &mut Cx<'_, '_>, signal: u8, code: i32) -> (u64, u64) {
     let number = match u32::from(signal) {
         g::SIGFPE if code as u32 == g::FPE_INTDIV => 0,
@@ -113,22 +116,21 @@ fn deadly(k: &Kernel, task: &Task) -> u64 {
     let Some(group) = k.tasks.group(task.tgid) else {
         return 0;
     };
-    let open = (task.pending.set() | group.pending.set()) & !task.blocked;
+    let pending = task.pending.set() | group.pending.set();
+    let open = pending & !task.blocked & !(IGNORE_SET | STOP_SET);
     if open == 0 {
         return 0;
     }
-    let Some(actions) = k.tasks.actions(task.tgid) else {
-        return 0;
-    };
-    let infos = task.pending.queue.iter().chain(&group.pending.queue);
+    let actions = k.tasks.actions(task.tgid);
+    let unhandled = actions.map_or(0, |actions| actions.unhandled(open));
+    if unhandled == 0 || !pid::is_init(k, task.tgid) {
+        return unhandled;
+    }
+    // Only what comes from outside ends the first process.
+    let infos = task.pending.iter().chain(group.pending.iter());
     infos
-        .filter(|info| {
-            let set = bit(info.signo);
-            open & set & !(IGNORE_SET | STOP_SET) != 0
-                && actions.get(info.signo).handler == SIG_DFL
-                && (!pid::is_init(k, task.tgid) || info.outside)
-        })
-        .fold(0, |set, info| set | bit(info.signo))
+        .filter(|info| info.outside)
+        .fold(0, |set, info| set | unhandled & bit(info.signo))
 }
 
 /// Whether a signal ends a wait of this task now (`killable`: only a deadly one).
@@ -148,11 +150,17 @@ pub(crate) fn interrupts(k: &Kernel, thread: ThreadId, killable: bool) -> bool {
 
 /// Takes the next signal of a set from a thread's own queue, then from its process's.
 pub(crate) fn take(k: &mut Kernel, thread: ThreadId, wanted: u64) -> Option<SigInfo> {
-    let task = k.tasks.get_mut(thread)?;
+    let Tasks {
+        groups,
+        tasks,
+        paid,
+        ..
+    } = &mut k.tasks;
+    let task = tasks.get_mut(&thread)?;
     let tgid = task.tgid;
-    let mut info = match task.pending.take(wanted) {
+    let mut info = match task.pending.take(paid, wanted) {
         Some(info) => info,
-        None => k.tasks.group_mut(tgid)?.pending.take(wanted)?,
+        None => groups.get_mut(&tgid)?.pending.take(paid, wanted)?,
     };
     if info.code == g::SI_TIMER {
         posix_timer::delivered(k, tgid, &mut info);
@@ -160,8 +168,9 @@ pub(crate) fn take(k: &mut Kernel, thread: ThreadId, wanted: u64) -> Option<SigI
     Some(info)
 }
 
-/// Deals with one pending signal and an interrupted call of the current task. Returns `true` if it must be called again: something was
-/// done and more may be pending; `false` when the task may run (or has ended or stopped).
+/// Deals with one pending signal and an interrupted call of the current task. Returns `true` if it must be
+/// called again: something was done and more may be pending; `false` when the task may run (or has ended or
+/// stopped).
 pub(crate) fn deliver(cx: &mut Cx<'_, '_>) -> bool {
     let thread = cx.thread;
     let open = !cx.task().blocked;
@@ -180,20 +189,20 @@ pub(crate) fn deliver(cx: &mut Cx<'_, '_>) -> bool {
         return false;
     };
     let action = actions.get(signal);
-    if cx.k.system.strace {
-        trace(cx, info);
-    }
+    crate::syscall::strace::signal(cx.k, cx.thread, info);
     match action.handler {
         SIG_IGN => {}
         SIG_DFL if IGNORE_SET & bit(signal) != 0 => {}
-        SIG_DFL if pid::is_init(cx.k, tgid) && !info.outside => {}
+        SIG_DFL if pid::is_init(cx.k, tgid) && !info.outside => {
+            send::tell_ignored(cx.k, tgid, signal);
+        }
         SIG_DFL if STOP_SET & bit(signal) != 0 => {
             let pgid = cx.group().pgid;
-            if signal == SIGSTOP || !process::orphaned(cx.k, pgid, None) {
+            if signal == SIGSTOP || !orphans::orphaned(cx.k, pgid) {
                 stop::stop(cx.k, tgid, signal);
             }
         }
-        SIG_DFL => process::end_group(cx.k, cx.p, tgid, u32::from(signal)),
+        SIG_DFL => ending::end_group(cx.k, cx.p, tgid, u32::from(signal)),
         _ => run_handler(cx, info, action),
     }
     // An ended task is no longer there, a stopped one is looked at again when it goes on.
@@ -219,8 +228,11 @@ fn without_handler(cx: &mut Cx<'_, '_>) -> bool {
 }
 
 fn run_handler(cx: &mut Cx<'_, '_>, info: SigInfo, action: super::Action) {
+    /// Steps of making a frame.
+    const FRAME_STEPS: u64 = 16;
     /// Bytes of the instruction that a call is made with.
     const SYSCALL_LEN: u64 = 2;
+    cx.spend(FRAME_STEPS);
     let signal = info.signo;
     let flags = |flag: u32| action.flags & u64::from(flag) != 0;
     if let Some((call, restart)) = cx.task_mut().interrupted.take() {
@@ -230,7 +242,10 @@ fn run_handler(cx: &mut Cx<'_, '_>, info: SigInfo, action: super::Action) {
             Restart::IfNoHandler | Restart::Never => false,
         };
         if again {
-            let number = call.number;
+            let (number, mut call) = (call.number, call);
+            if let Some(trace) = call.trace.0.take() {
+                crate::syscall::strace::restarted(cx, &call, *trace);
+            }
             cx.end_call(call, number);
             let regs = &mut cx.task_mut().regs;
             regs.rip = regs.rip.wrapping_sub(SYSCALL_LEN);
@@ -262,7 +277,8 @@ fn run_handler(cx: &mut Cx<'_, '_>, info: SigInfo, action: super::Action) {
     set_blocked(cx.k, cx.thread, blocked);
 }
 
-/// A signal frame could not be written or read: SIGSEGV, without a handler if that was the signal to be delivered.
+/// A signal frame could not be written or read: SIGSEGV, without a handler if that was the signal to be
+/// delivered.
 pub(super) fn bad_frame(cx: &mut Cx<'_, '_>, signal: u8) {
     let tgid = cx.task().tgid;
     if signal == SIGSEGV
@@ -271,11 +287,4 @@ pub(super) fn bad_frame(cx: &mut Cx<'_, '_>, signal: u8) {
         actions.set(SIGSEGV, super::Action::default());
     }
     force(cx, SigInfo::kernel(SIGSEGV));
-}
-
-fn trace(cx: &mut Cx<'_, '_>, info: SigInfo) {
-    let tid = cx.task().tid;
-    let name = crate::syscall::strace::signal_name(u64::from(info.signo));
-    let line = format!("--- {name} {{si_signo={name}, si_code={}}} ---", info.code);
-    cx.k.emit(crate::event::Output::Strace { tid, line });
 }

@@ -1,4 +1,5 @@
-//! Signal frames of x86-64: `struct rt_sigframe` and the extended processor state above it (`asm/sigcontext.h`, `asm/ucontext.h`).
+//! Signal frames of x86-64: `struct rt_sigframe` and the extended processor state above it
+//! (`asm/sigcontext.h`, `asm/ucontext.h`).
 //!
 //! ```text
 //! sp -> pretcode 8 | ucontext 304 (flags, link, stack, sigcontext 256, sigmask) | siginfo 128
@@ -118,7 +119,8 @@ const FIX_EFLAGS: u64 = FLAG_AC
     | FLAG_CF
     | FLAG_RF;
 
-/// Writes a frame for a handler and makes the thread's registers enter it. `mask` is the signal mask to come back to.
+/// Writes a frame for a handler and makes the thread's registers enter it. `mask` is the signal mask to come
+/// back to.
 pub(super) fn setup(
     cx: &mut Cx<'_, '_>,
     info: SigInfo,
@@ -237,7 +239,8 @@ fn save_xstate(cx: &mut Cx<'_, '_>, size: usize, extended: bool) -> Vec<u8> {
     state
 }
 
-/// The features that the state can hold (XCR0). ptrace(2) leaves them in the first software word; else the size tells.
+/// The features that the state can hold (XCR0). ptrace(2) leaves them in the first software word; else the
+/// size tells.
 fn features(state: &[u8], size: usize) -> u64 {
     /// x87, SSE and AVX, which every longer state begins with.
     const AVX: u64 = 7;
@@ -277,7 +280,8 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// rt_sigreturn(2): comes back from a handler. A frame that cannot be read or would not be accepted by the processor is SIGSEGV.
+/// rt_sigreturn(2): comes back from a handler. A frame that cannot be read or would not be accepted by the
+/// processor is SIGSEGV.
 pub(crate) fn sigreturn(cx: &mut Cx<'_, '_>) {
     if restore(cx).is_err() {
         bad_frame(cx, 0);
@@ -318,7 +322,8 @@ fn restore(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
         ss: USER_DS,
         ..old
     };
-    // Other segments (32-bit code) cannot be run; a return to an address that is not canonical is a protection fault.
+    // Other segments (32-bit code) cannot be run; a return to an address that is not canonical is a
+    // protection fault.
     let canonical = (context.rip as i64) << 16 >> 16 == context.rip as i64;
     if cs != USER_CS || ss != USER_DS || !canonical {
         /// Bits of a selector that are its privilege level: an error code has none.

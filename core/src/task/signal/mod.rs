@@ -1,22 +1,26 @@
 //! Signals: what they are, what is pending, who may get them (signal(7)).
 //!
-//! Sending only queues a signal and wakes or interrupts a thread that takes it; everything else happens when that thread is about to go
-//! back to its program ([`deliver`]). `frame` lays signal frames out, `stop` is job control.
+//! Sending only queues a signal and wakes or interrupts a thread that takes it; everything else happens when
+//! that thread is about to go back to its program ([`deliver`]). `frame` lays signal frames out, `stop` is
+//! job control.
 
 mod deliver;
 mod frame;
+mod paid;
 mod send;
 mod stop;
 
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeMap;
 
 pub(crate) use deliver::{
     deliver, force, force_exception, force_page_fault, interrupts, set_blocked, take,
 };
 pub(crate) use frame::{StackT, USER_CS, USER_DS, set_altstack, sigreturn};
+pub(crate) use paid::Paid;
 pub(crate) use send::{
-    from_outside, is_queued, may_signal, queue_process, queue_thread, remove_pending, retarget,
-    send_group, send_process, send_thread, take_back, wake,
+    forget_process, forget_thread, from_outside, is_queued, is_timers, limit, may_signal,
+    queue_process, queue_thread, remove_pending, retarget, send_process, send_running, send_thread,
+    take_back, user, wake,
 };
 pub(crate) use stop::{check_stopped, join_stop};
 
@@ -127,14 +131,19 @@ impl SigInfo {
         pid: u32,
         uid: u32,
         status: i32,
-        time: u64,
+        [user, system]: [u64; 2],
     ) -> SigInfo {
         let status = u64::from(status as u32);
         SigInfo::new(
             signo,
             code,
-            [u64::from(pid) | u64::from(uid) << 32, status, time, 0],
+            [u64::from(pid) | u64::from(uid) << 32, status, user, system],
         )
+    }
+
+    /// An open file can be read or written (`POLL_IN` and its relatives); `band` are poll events.
+    pub(crate) fn poll(signo: u8, code: i32, band: u32, fd: i32) -> SigInfo {
+        SigInfo::new(signo, code, [u64::from(band), u64::from(fd as u32), 0, 0])
     }
 
     /// From a program's `siginfo_t` (rt_sigqueueinfo(2)).
@@ -171,10 +180,21 @@ impl SigInfo {
     }
 }
 
-/// Signals that wait to be delivered to a thread or a process. A standard signal waits once, a real-time signal as often as it was sent.
+/// A signal that waits, and the user who pays for it ([`Paid`]); nobody does for a timer's, which is paid for
+/// as long as it is there.
+#[derive(Clone, Copy, Hash, Debug)]
+struct Queued {
+    info: SigInfo,
+    user: Option<u32>,
+}
+
+/// Signals that wait to be delivered to a thread or a process. A standard signal waits once, a real-time
+/// signal as often as it was sent.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Pending {
-    queue: VecDeque<SigInfo>,
+    /// By number, oldest first.
+    queue: BTreeMap<(u8, u64), Queued>,
+    last: u64,
     set: u64,
 }
 
@@ -184,51 +204,84 @@ impl Pending {
         self.set
     }
 
+    /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Queues a signal. A standard one that waits already stays as it is.
-    fn push(&mut self, info: SigInfo) {
-        if info.signo >= SIGRTMIN || self.set & bit(info.signo) == 0 {
-            self.queue.push_back(info);
+    /// Queues a signal. A standard one that waits already stays as it is; a timer's is queued beside it.
+    fn push(&mut self, paid: &mut Paid, info: SigInfo, user: Option<u32>) {
+        let queued = info.signo >= SIGRTMIN || send::is_timers(&info);
+        if queued || self.set & bit(info.signo) == 0 {
+            self.last += 1;
+            let place = (info.signo, self.last);
+            self.queue.insert(place, Queued { info, user });
             self.set |= bit(info.signo);
+            if let Some(user) = user {
+                paid.add(user);
+            }
         }
     }
 
+    /// Those that wait.
+    fn iter(&self) -> impl Iterator<Item = &SigInfo> {
+        self.queue.values().map(|queued| &queued.info)
+    }
+
+    /// Who pays for each of them; for invariant checks.
+    pub(super) fn payers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.queue.values().filter_map(|queued| queued.user)
+    }
+
+    /// Takes the oldest of a number out.
+    fn take_oldest(&mut self, paid: &mut Paid, signo: u8) -> Option<SigInfo> {
+        let mut waiting = self.queue.range((signo, 0)..=(signo, u64::MAX));
+        let (&place, _) = waiting.next()?;
+        if waiting.next().is_none() {
+            self.set &= !bit(signo);
+        }
+        let Queued { info, user } = self.queue.remove(&place)?;
+        if let Some(user) = user {
+            paid.remove(user);
+        }
+        Some(info)
+    }
+
     /// Takes the next signal out of those in `wanted`: synchronous ones first, then by number, oldest first.
-    pub(crate) fn take(&mut self, wanted: u64) -> Option<SigInfo> {
+    fn take(&mut self, paid: &mut Paid, wanted: u64) -> Option<SigInfo> {
         let set = match self.set & wanted {
             0 => return None,
             set if set & SYNCHRONOUS_SET != 0 => set & SYNCHRONOUS_SET,
             set => set,
         };
-        let signo = set.trailing_zeros() as u8 + 1;
-        let index = self.queue.iter().position(|info| info.signo == signo)?;
-        let info = self.queue.remove(index)?;
-        if !self.queue.iter().any(|info| info.signo == signo) {
-            self.set &= !bit(signo);
-        }
-        Some(info)
+        self.take_oldest(paid, set.trailing_zeros() as u8 + 1)
     }
 
     /// Forgets the signals of a set.
-    pub(crate) fn remove(&mut self, set: u64) {
-        if self.set & set != 0 {
-            self.queue.retain(|info| bit(info.signo) & set == 0);
-            self.set &= !set;
+    pub(crate) fn remove(&mut self, paid: &mut Paid, set: u64) {
+        let mut gone = self.set & set;
+        while gone != 0 {
+            let signo = gone.trailing_zeros() as u8 + 1;
+            while self.take_oldest(paid, signo).is_some() {}
+            gone &= gone - 1;
         }
     }
 
     /// Forgets signals like this.
-    fn remove_like(&mut self, like: impl Fn(&SigInfo) -> bool) {
-        self.queue.retain(|info| !like(info));
-        self.set = self.queue.iter().fold(0, |set, info| set | bit(info.signo));
+    fn remove_like(&mut self, paid: &mut Paid, like: impl Fn(&SigInfo) -> bool) {
+        self.queue.retain(|_, queued| {
+            let goes = like(&queued.info);
+            if let Some(user) = queued.user.filter(|_| goes) {
+                paid.remove(user);
+            }
+            !goes
+        });
+        self.set = self.iter().fold(0, |set, info| set | bit(info.signo));
     }
 
     /// Whether set and queue agree; for invariant checks.
     pub(super) fn consistent(&self) -> bool {
-        let set = self.queue.iter().fold(0, |set, info| set | bit(info.signo));
+        let set = self.iter().fold(0, |set, info| set | bit(info.signo));
         set == self.set
     }
 }
@@ -284,6 +337,20 @@ impl Actions {
                 ..Action::default()
             };
         }
+    }
+
+    /// Those of a set that have no handler and are not ignored.
+    fn unhandled(&self, set: u64) -> u64 {
+        let mut rest = set;
+        let mut found = 0;
+        while rest != 0 {
+            let signal = rest.trailing_zeros() as u8 + 1;
+            rest &= rest - 1;
+            if self.get(signal).handler == SIG_DFL {
+                found |= bit(signal);
+            }
+        }
+        found
     }
 
     /// The signals whose handler fits.
@@ -348,7 +415,8 @@ pub(crate) struct Fault {
     pub addr: u64,
 }
 
-/// Signal sets as proc(5) shows them: pending of the thread, pending of the process, blocked, ignored, caught.
+/// Signal sets as proc(5) shows them: pending of the thread, pending of the process, blocked, ignored,
+/// caught.
 pub(crate) fn sets(k: &Kernel, thread: ThreadId) -> [u64; 5] {
     let Some(task) = k.tasks.get(thread) else {
         return [0; 5];

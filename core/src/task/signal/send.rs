@@ -1,16 +1,20 @@
 //! Sending: permission, queueing, and waking a thread that takes the signal (kill(2), sigqueue(3)).
 
+use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Pending, SIG_DFL, SIGCONT, SIGKILL, SIGNALS, SIGRTMIN, STOP_SET, SigInfo, bit, stop};
+use super::{
+    Paid, Pending, SIG_DFL, SIGCONT, SIGKILL, SIGNALS, SIGRTMIN, STOP_SET, SigInfo, bit, stop,
+};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::event::Output;
+use crate::event::{Level, Output};
 use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
 use crate::ns::pid;
-use crate::task::{INIT, Task, posix_timer};
+use crate::syscall::strace::signal_name;
+use crate::task::{INIT, Task, Tasks, posix_timer};
 use crate::vfs::ready;
 
 const CAP_KILL: u32 = g::CAP_KILL;
@@ -36,12 +40,11 @@ pub(crate) fn send_process(k: &mut Kernel, tgid: u32, info: SigInfo) {
     let _ = queue_process(k, tgid, info); // see send_thread()
 }
 
-/// Sends a signal of the kernel's own to all processes of a process group.
-pub(crate) fn send_group(k: &mut Kernel, pgid: u32, info: SigInfo) {
-    let members: Vec<u32> = k.tasks.group_members(pgid).collect();
-    for tgid in members {
-        send_process(k, tgid, info);
-    }
+/// The same of a timer: a thread that runs gets it rather than one that waits.
+pub(crate) fn send_running(k: &mut Kernel, tgid: u32, info: SigInfo) {
+    let waits = |task: &Task| task.call.as_ref().is_some_and(|call| call.wait.is_some());
+    let rank = |task: &Task| u8::from(!task.running) + u8::from(waits(task));
+    let _ = queue_for(k, tgid, info, rank); // see send_thread()
 }
 
 /// Queues a signal for one thread. `EAGAIN` if too many real-time signals are queued.
@@ -53,9 +56,11 @@ pub(crate) fn queue_thread(k: &mut Kernel, thread: ThreadId, info: SigInfo) -> R
     if !prepare(k, tgid, thread, info) {
         return Ok(());
     }
+    let payer = payer(k, tgid, &info);
     let room = has_room(k, tgid, &info);
-    if let Some(task) = k.tasks.get_mut(thread) {
-        enqueue(&mut task.pending, info, room)?;
+    let Tasks { tasks, paid, .. } = &mut k.tasks;
+    if let Some(task) = tasks.get_mut(&thread) {
+        enqueue(&mut task.pending, paid, info, payer, room)?;
         if takes(task, info.signo) {
             wake(k, thread);
         }
@@ -66,6 +71,16 @@ pub(crate) fn queue_thread(k: &mut Kernel, thread: ThreadId, info: SigInfo) -> R
 
 /// Queues a signal for a process. `EAGAIN` if too many real-time signals are queued.
 pub(crate) fn queue_process(k: &mut Kernel, tgid: u32, info: SigInfo) -> Result<(), Errno> {
+    queue_for(k, tgid, info, |_| 0)
+}
+
+/// Queues a signal for a process. Of the threads that take it the first one of the lowest rank does.
+fn queue_for(
+    k: &mut Kernel,
+    tgid: u32,
+    info: SigInfo,
+    rank: impl Fn(&Task) -> u8,
+) -> Result<(), Errno> {
     let Some(group) = k.tasks.group(tgid).filter(|group| !group.zombie) else {
         return Ok(());
     };
@@ -73,15 +88,16 @@ pub(crate) fn queue_process(k: &mut Kernel, tgid: u32, info: SigInfo) -> Result<
     if !prepare(k, tgid, leader, info) {
         return Ok(());
     }
+    let payer = payer(k, tgid, &info);
     let room = has_room(k, tgid, &info);
-    if let Some(group) = k.tasks.group_mut(tgid) {
-        enqueue(&mut group.pending, info, room)?;
+    let Tasks { groups, paid, .. } = &mut k.tasks;
+    if let Some(group) = groups.get_mut(&tgid) {
+        enqueue(&mut group.pending, paid, info, payer, room)?;
     }
-    let taker = k.tasks.thread_ids(tgid).find(|&thread| {
-        k.tasks
-            .get(thread)
-            .is_some_and(|task| takes(task, info.signo))
-    });
+    let threads = k.tasks.thread_ids(tgid);
+    let tasks = threads.filter_map(|thread| k.tasks.get(thread));
+    let takers = tasks.filter(|task| takes(task, info.signo));
+    let taker = takers.min_by_key(|task| rank(task)).map(|task| task.id);
     if let Some(thread) = taker {
         wake(k, thread);
     }
@@ -105,8 +121,8 @@ pub(crate) fn may_signal(k: &Kernel, from: ThreadId, target: &Task, signal: u8) 
         || (signal == SIGCONT && session(sender.tgid) == session(target.tgid))
 }
 
-/// Wakes the threads of a process that take a signal which waits for the whole process: the one it was meant for blocks it now, or has
-/// ended.
+/// Wakes the threads of a process that take a signal which waits for the whole process: the one it was meant
+/// for blocks it now, or has ended.
 pub(crate) fn retarget(k: &mut Kernel, tgid: u32) {
     let shared = k.tasks.group(tgid).map_or(0, |group| group.pending.set());
     if shared == 0 {
@@ -161,9 +177,14 @@ fn prepare(k: &mut Kernel, tgid: u32, thread: ThreadId, info: SigInfo) -> bool {
     if blocked & bit(info.signo) == 0
         && let Some(actions) = k.tasks.actions(tgid)
     {
-        let protected = pid::is_init(k, tgid) && !info.outside;
-        if actions.ignores(info.signo) || (protected && actions.get(info.signo).handler == SIG_DFL)
-        {
+        let ignored = actions.ignores(info.signo);
+        let unhandled = actions.get(info.signo).handler == SIG_DFL;
+        let passed_over = !ignored && unhandled && pid::is_init(k, tgid) && !info.outside;
+        if passed_over {
+            tell_ignored(k, tgid, info.signo);
+        }
+        if ignored || passed_over {
+            crate::syscall::strace::signal(k, thread, info);
             return false;
         }
     }
@@ -173,17 +194,24 @@ fn prepare(k: &mut Kernel, tgid: u32, thread: ThreadId, info: SigInfo) -> bool {
     true
 }
 
+/// Says once for each signal that the first process passes over what would end or stop another: programs that
+/// are started as such seldom know.
+pub(super) fn tell_ignored(k: &mut Kernel, tgid: u32, signal: u8) {
+    if tgid != INIT || k.system.passed_over & bit(signal) != 0 {
+        return;
+    }
+    k.system.passed_over |= bit(signal);
+    let name = signal_name(signal.into());
+    let line = format!(
+        "the first process ignores {name}: it has no handler for it, and nothing else acts on a first process \
+         (pid_namespaces(7)); an init process in front of it, as --init gives one, lets the signal act"
+    );
+    k.log(Level::Warn, line);
+}
+
 /// Forgets pending signals of a process and all of its threads.
 pub(crate) fn remove_pending(k: &mut Kernel, tgid: u32, set: u64) {
-    if let Some(group) = k.tasks.group_mut(tgid) {
-        group.pending.remove(set);
-    }
-    let threads: Vec<ThreadId> = k.tasks.thread_ids(tgid).collect();
-    for thread in threads {
-        if let Some(task) = k.tasks.get_mut(thread) {
-            task.pending.remove(set);
-        }
-    }
+    take_back(k, tgid, set, |_| true);
 }
 
 /// Whether a signal like this waits in a process or one of its threads.
@@ -196,62 +224,97 @@ pub(crate) fn is_queued(k: &Kernel, tgid: u32, like: impl Fn(&SigInfo) -> bool) 
         .filter_map(|thread| k.tasks.get(thread));
     shared
         .chain(own.map(|task| &task.pending))
-        .any(|pending| pending.queue.iter().any(&like))
+        .any(|pending| pending.iter().any(&like))
 }
 
-/// Forgets signals like this of a process and its threads.
-pub(crate) fn take_back(k: &mut Kernel, tgid: u32, like: impl Fn(&SigInfo) -> bool) {
-    if let Some(group) = k.tasks.group_mut(tgid) {
-        group.pending.remove_like(&like);
-    }
+/// Forgets signals of a set, like this, of a process and its threads.
+pub(crate) fn take_back(k: &mut Kernel, tgid: u32, set: u64, like: impl Fn(&SigInfo) -> bool) {
+    let like = |info: &SigInfo| bit(info.signo) & set != 0 && like(info);
     let threads: Vec<ThreadId> = k.tasks.thread_ids(tgid).collect();
+    let Tasks {
+        groups,
+        tasks,
+        paid,
+        ..
+    } = &mut k.tasks;
+    let shared = groups.get_mut(&tgid).map(|group| &mut group.pending);
+    if let Some(pending) = shared.filter(|pending| pending.set & set != 0) {
+        pending.remove_like(paid, like);
+    }
     for thread in threads {
-        if let Some(task) = k.tasks.get_mut(thread) {
-            task.pending.remove_like(&like);
+        let own = tasks.get_mut(&thread).map(|task| &mut task.pending);
+        if let Some(pending) = own.filter(|pending| pending.set & set != 0) {
+            pending.remove_like(paid, like);
         }
     }
 }
 
-/// Whether a signal may be queued with what it says: the signals that wait for a user's processes are limited (`RLIMIT_SIGPENDING`). A
-/// standard signal of the kernel or of kill(2) is queued in any case, and so is a timer's, which had its place when it was made.
-fn has_room(k: &Kernel, tgid: u32, info: &SigInfo) -> bool {
-    let timer = info.code == g::SI_TIMER && info.fields[posix_timer::SENDER] != 0;
-    if (info.signo < SIGRTMIN && info.code >= 0) || timer {
-        return true;
+/// Forgets what waits for a thread alone: it ends.
+pub(crate) fn forget_thread(k: &mut Kernel, thread: ThreadId) {
+    let Tasks { tasks, paid, .. } = &mut k.tasks;
+    if let Some(task) = tasks.get_mut(&thread) {
+        task.pending.remove(paid, u64::MAX);
     }
-    let limit = k
-        .tasks
-        .rlimit(tgid, g::RLIMIT_SIGPENDING)
-        .map_or(0, |(soft, _)| soft)
-        .min(MAX_QUEUED);
-    let Some(uid) = k.tasks.leader(tgid).map(|task| task.creds.uid) else {
-        return false;
-    };
-    let of_user = k.tasks.iter().filter(|task| task.creds.uid == uid);
-    let waiting: usize = of_user
-        .map(|task| {
-            let group = k.tasks.group(task.tgid);
-            let shared = group.filter(|group| group.leader == task.id);
-            task.pending.len() + shared.map_or(0, |group| group.pending.len())
-        })
-        .sum();
-    (waiting as u64) < limit
+}
+
+/// Forgets what waits for a process: it has ended.
+pub(crate) fn forget_process(k: &mut Kernel, tgid: u32) {
+    let Tasks { groups, paid, .. } = &mut k.tasks;
+    if let Some(group) = groups.get_mut(&tgid) {
+        group.pending.remove(paid, u64::MAX);
+    }
+}
+
+/// The user of a process, who pays for its signals and timers.
+pub(crate) fn user(k: &Kernel, tgid: u32) -> u32 {
+    k.tasks.leader(tgid).map_or(0, |task| task.creds.uid)
+}
+
+/// Most signals and timers of a user that one of its processes may add to.
+pub(crate) fn limit(k: &Kernel, tgid: u32) -> u64 {
+    let limit = k.tasks.rlimit(tgid, g::RLIMIT_SIGPENDING);
+    limit.map_or(0, |(soft, _)| soft).min(MAX_QUEUED)
+}
+
+/// It is the signal of a timer, which had its place when it was made.
+pub(crate) fn is_timers(info: &SigInfo) -> bool {
+    info.code == g::SI_TIMER && info.fields[posix_timer::SENDER] != 0
+}
+
+fn payer(k: &Kernel, tgid: u32, info: &SigInfo) -> Option<u32> {
+    (!is_timers(info)).then(|| user(k, tgid))
+}
+
+/// Whether a signal may be queued with what it says: the signals that wait for a user's processes are limited
+/// (`RLIMIT_SIGPENDING`). A standard signal of the kernel or of kill(2) is queued in any case, and so is a
+/// timer's.
+fn has_room(k: &Kernel, tgid: u32, info: &SigInfo) -> bool {
+    let always = info.signo < SIGRTMIN && info.code >= 0 || is_timers(info);
+    always || k.tasks.paid.of(user(k, tgid)) < limit(k, tgid)
 }
 
 /// Most signals queued for one user, whatever the limit says.
 const MAX_QUEUED: u64 = 1 << 16;
 
-/// Queues a signal. Without room, one that is not queued each time waits without what it says; `EAGAIN` for the others.
-fn enqueue(pending: &mut Pending, info: SigInfo, room: bool) -> Result<(), Errno> {
+/// Queues a signal. Without room, one that is not queued each time waits without what it says; `EAGAIN` for
+/// the others.
+fn enqueue(
+    pending: &mut Pending,
+    paid: &mut Paid,
+    info: SigInfo,
+    payer: Option<u32>,
+    room: bool,
+) -> Result<(), Errno> {
     if room {
-        pending.push(info);
+        pending.push(paid, info, payer);
         return Ok(());
     }
     if info.signo >= SIGRTMIN && info.code != g::SI_USER as i32 {
         return Err(Errno::EAGAIN);
     }
     if pending.set() & bit(info.signo) == 0 {
-        pending.push(SigInfo::user(info.signo, g::SI_USER as i32, 0, 0));
+        let info = SigInfo::user(info.signo, g::SI_USER as i32, 0, 0);
+        pending.push(paid, info, payer);
     }
     Ok(())
 }

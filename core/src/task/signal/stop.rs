@@ -1,7 +1,7 @@
 //! Job control: stopping and continuing processes (signal(7), wait(2)).
 //!
-//! A process is stopping from the moment one of its threads takes a stop signal, and stopped when all of its threads have noticed. Parked
-//! threads notice at once and stay parked.
+//! A process is stopping from the moment one of its threads takes a stop signal, and stopped when all of its
+//! threads have noticed. Parked threads notice at once and stay parked.
 
 use alloc::vec::Vec;
 
@@ -22,13 +22,15 @@ pub(super) fn stop(k: &mut Kernel, tgid: u32, signal: u8) {
         group.stop = Some(signal);
         group.stopped = false;
         group.report = None;
+        k.tasks.changed(tgid);
     }
     let threads: Vec<ThreadId> = k.tasks.thread_ids(tgid).collect();
     for thread in threads {
-        match k.tasks.get_mut(thread) {
-            Some(task) if task.running => wake(k, thread),
-            Some(task) => task.stopped = true,
-            None => {}
+        match k.tasks.get(thread).is_some_and(|task| task.running) {
+            true => wake(k, thread),
+            false => {
+                halt(k, thread);
+            }
         }
     }
     check_stopped(k, tgid);
@@ -44,30 +46,37 @@ pub(crate) fn join_stop(k: &mut Kernel, thread: ThreadId) {
         .tasks
         .group(tgid)
         .is_some_and(|group| group.stop.is_some());
-    if stopping
-        && !exited
-        && let Some(task) = k.tasks.get_mut(thread)
-        && !core::mem::replace(&mut task.stopped, true)
-    {
+    if stopping && !exited && halt(k, thread) {
         check_stopped(k, tgid);
     }
 }
 
+/// Marks a thread as stopped; `false` if it was.
+fn halt(k: &mut Kernel, thread: ThreadId) -> bool {
+    let Some(task) = k.tasks.get_mut(thread) else {
+        return false;
+    };
+    let fresh = !core::mem::replace(&mut task.stopped, true);
+    let tgid = task.tgid;
+    if let Some(group) = k.tasks.group_mut(tgid) {
+        group.halted += u32::from(fresh);
+    }
+    fresh
+}
+
 /// Tells the parent once all threads have stopped. Also called when a thread of a stopping process has ended.
 pub(crate) fn check_stopped(k: &mut Kernel, tgid: u32) {
-    let all = k
-        .tasks
-        .thread_ids(tgid)
-        .all(|thread| k.tasks.get(thread).is_none_or(|task| task.stopped));
     let Some(group) = k.tasks.group_mut(tgid) else {
         return;
     };
+    let all = group.halted as usize == group.threads.len();
     if let Some(signal) = group.stop
         && all
         && !group.threads.is_empty()
         && !core::mem::replace(&mut group.stopped, true)
     {
         group.report = Some(Report::Stopped(signal));
+        k.tasks.changed(tgid);
         tell_parent(k, tgid, g::CLD_STOPPED, signal);
     }
 }
@@ -82,6 +91,7 @@ pub(super) fn resume(k: &mut Kernel, tgid: u32) {
     let was_stopped = group.stopped;
     if was_stopped {
         group.report = Some(Report::Continued);
+        k.tasks.changed(tgid);
     }
     lift(k, tgid);
     match was_stopped {
@@ -99,6 +109,7 @@ pub(super) fn lift(k: &mut Kernel, tgid: u32) {
         return;
     }
     group.stopped = false;
+    group.halted = 0;
     let threads: Vec<ThreadId> = k.tasks.thread_ids(tgid).collect();
     for thread in threads {
         if let Some(task) = k.tasks.get_mut(thread)
@@ -120,9 +131,10 @@ fn tell_parent(k: &mut Kernel, tgid: u32, code: u32, status: u8) {
         .unwrap_or_default();
     if action.flags & u64::from(g::SA_NOCLDSTOP) == 0 {
         let uid = k.tasks.leader(tgid).map_or(0, |task| task.creds.uid);
-        let time = crate::task::cputime::of_process(k, tgid) / crate::task::process::TICK;
+        let time = crate::task::cputime::of_process(k, tgid);
+        let ticks = [time.user, time.system].map(|nanos| nanos / crate::task::process::TICK);
         let (pid, uid) = crate::task::process::seen_by_parent(k, tgid, parent, uid);
-        let info = SigInfo::child(SIGCHLD, code as i32, pid, uid, i32::from(status), time);
+        let info = SigInfo::child(SIGCHLD, code as i32, pid, uid, i32::from(status), ticks);
         super::send_process(k, parent, info);
     }
     k.wake(WaitKey::Child(parent));

@@ -1,29 +1,39 @@
 //! Mounts: which file system's tree hangs where (mount_namespaces(7)).
 //!
-//! A mount lives while it is part of a mount namespace's tree or somebody holds a place in it. `tree` copies, attaches and detaches whole
-//! trees, `propagation` carries such events to other mounts, `options` reads what programs ask for.
+//! A mount lives while it is part of a mount namespace's tree or somebody holds a place in it. `tree` copies,
+//! attaches and detaches trees, `place` mounts them, `unmount` takes them off, `propagation` carries such
+//! events to other mounts, `options` reads what programs ask for. As a namespace may have a hundred thousand
+//! mounts, all of that goes on in pieces, one change after the other: `job`.
 
+pub(crate) mod job;
 pub(crate) mod options;
+pub(crate) mod place;
 pub(crate) mod propagation;
 pub(crate) mod tree;
+pub(crate) mod unmount;
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::dentry::{self, DentryId};
 use super::filesystem::{FsId, InodeRef};
 use super::inode;
 use super::inotify;
+use super::ready;
 use super::slab::Slab;
 use crate::Kernel;
 use crate::abi::Errno;
+use crate::kernel::WaitKey;
 use crate::ns::NsId;
 use crate::port::Ports;
 
-pub(crate) use tree::drop_namespace;
+pub(crate) use unmount::drop_namespace;
 
-/// Most mounts there can be (`/proc/sys/fs/mount-max`).
+/// Most mounts of a namespace (`/proc/sys/fs/mount-max`).
 pub(crate) const MOUNT_MAX: usize = 100_000;
+/// Most mounts of all namespaces together, which Linux leaves to memory.
+pub(crate) const ALL_MAX: usize = 1 << 20;
 
 /// A mount.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -76,27 +86,34 @@ pub(crate) struct Mount {
     pub on: Option<PathRef>,
     pub flags: MountFlags,
     /// Source and type as `/proc/mounts` shows them.
-    pub source: Vec<u8>,
+    pub source: Arc<[u8]>,
     pub fs_type: &'static str,
     /// Options of the file system as `/proc/mounts` shows them, each behind a comma.
-    pub options: Vec<u8>,
-    /// It hangs on a mount that has been taken off its namespace, and goes with that one: it keeps no reference on it.
+    pub options: Arc<[u8]>,
+    /// It hangs on a mount that has been taken off its namespace, and goes with that one: it keeps no
+    /// reference on it.
     pub connected: bool,
     /// The mount namespace it is part of.
     pub ns: Option<NsId>,
-    /// Its peer group, if it is shared, and the group it is a slave of; set by [`Mounts::set_peers`] and [`Mounts::set_master`].
+    /// Its peer group, if it is shared, and the group it is a slave of; set by [`Mounts::set_peers`] and
+    /// [`Mounts::set_master`].
     pub peers: Option<u64>,
     pub master: Option<u64>,
     /// It cannot be bind-mounted.
     pub unbindable: bool,
-    /// It came with others from a more privileged namespace: it cannot be taken off, and these flags cannot be taken from it.
+    /// It came with others from a more privileged namespace: it cannot be taken off, and these flags cannot
+    /// be taken from it.
     pub locked: bool,
     pub locked_flags: MountFlags,
     /// Nobody has used it since `MNT_EXPIRE` marked it.
     pub expiring: bool,
     /// Counts up: the order in which mounts were made.
     pub order: u64,
+    /// It is part of no namespace, but of a change under way, which holds a reference on it.
+    kept: bool,
     refs: u32,
+    /// Regular files that are open for writing through it.
+    pub(super) writers: u32,
     /// It stays for ever, and references are not counted.
     internal: bool,
 }
@@ -106,22 +123,66 @@ pub(crate) struct Mount {
 pub(crate) struct Mounts {
     slab: Slab<Mount>,
     on: BTreeMap<PathRef, MountId>,
+    /// What hangs on each mount, in the order in which it was made.
+    below: BTreeSet<(MountId, u64, MountId)>,
+    /// What hangs on each dentry, seen through whichever mount, by the namespace it is part of.
+    covers: BTreeSet<(DentryId, Option<NsId>, MountId)>,
+    /// The mounts of each namespace in the order they were made, and how many there are.
+    of_ns: BTreeSet<(NsId, u64, MountId)>,
+    of_fs: BTreeSet<(FsId, MountId)>,
+    counts: BTreeMap<NsId, usize>,
     /// Members and slaves of each group.
     members: BTreeSet<(u64, MountId)>,
     slaves: BTreeSet<(u64, MountId)>,
     next_order: u64,
     next_group: u64,
+    /// Bytes of the texts of all mounts.
+    text: u64,
+    /// Numbers below that are not in use any more.
+    free_groups: BTreeSet<u64>,
+    /// The number of the last change of the mounts of each namespace, and namespaces that have changed since
+    /// that was announced.
+    changes: BTreeMap<NsId, u64>,
+    changed: BTreeSet<NsId>,
+    change: u64,
+    /// How often a mount was hung up, taken off or away.
+    hangings: u64,
+    /// Changes that are under way or wait.
+    pub(crate) jobs: job::Jobs,
+    /// Mounts that nobody refers to any more; they go in pieces, and so do file systems without mounts, with
+    /// the dentry at their top.
+    gone: Vec<MountId>,
+    pub(super) ended: VecDeque<(FsId, DentryId)>,
 }
+
+/// What a mount takes beside its texts, with its places in the indexes.
+const MOUNT_COST: u64 = 832;
+/// Steps of making a mount, or of taking one off.
+const MOUNT_STEPS: u64 = 16;
 
 impl Mounts {
     pub(crate) fn new() -> Mounts {
         Mounts {
             slab: Slab::new(),
             on: BTreeMap::new(),
+            below: BTreeSet::new(),
+            covers: BTreeSet::new(),
+            of_ns: BTreeSet::new(),
+            of_fs: BTreeSet::new(),
+            counts: BTreeMap::new(),
             members: BTreeSet::new(),
             slaves: BTreeSet::new(),
             next_order: 0,
             next_group: 1,
+            text: 0,
+            free_groups: BTreeSet::new(),
+            changes: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            change: 0,
+            hangings: 0,
+            jobs: job::Jobs::default(),
+            gone: Vec::new(),
+            ended: VecDeque::new(),
         }
     }
 
@@ -144,11 +205,66 @@ impl Mounts {
     fn insert(&mut self, mut mount: Mount) -> MountId {
         mount.order = self.next_order;
         self.next_order += 1;
-        let (peers, master) = (mount.peers, mount.master);
+        let (peers, master, fs) = (mount.peers, mount.master, mount.fs);
+        self.text += mount.text();
         let id = MountId(self.slab.insert(mount));
+        self.of_fs.insert((fs, id));
         self.members.extend(peers.map(|group| (group, id)));
         self.slaves.extend(master.map(|group| (group, id)));
         id
+    }
+
+    /// Changes the namespace that a mount is part of.
+    fn set_ns(&mut self, id: MountId, ns: Option<NsId>) {
+        let mount = self.at_mut(id);
+        let old = core::mem::replace(&mut mount.ns, ns);
+        // From now on the namespace holds the reference, or the change that takes it off.
+        mount.kept = ns.is_none() && (old.is_some() || mount.kept);
+        let (order, on) = (mount.order, mount.on);
+        if old == ns {
+            return;
+        }
+        if let Some(on) = on {
+            self.covers.remove(&(on.dentry, old, id));
+            self.covers.insert((on.dentry, ns, id));
+        }
+        if let Some(old) = old {
+            self.of_ns.remove(&(old, order, id));
+            if let Some(count) = self.counts.get_mut(&old) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&old);
+                }
+            }
+        }
+        if let Some(ns) = ns {
+            self.of_ns.insert((ns, order, id));
+            *self.counts.entry(ns).or_default() += 1;
+        }
+    }
+
+    /// Hangs a mount at a place where nothing hangs.
+    fn hang(&mut self, id: MountId, on: PathRef) {
+        self.hangings += 1;
+        let mount = self.at_mut(id);
+        mount.on = Some(on);
+        let (ns, order) = (mount.ns, mount.order);
+        self.on.insert(on, id);
+        self.below.insert((on.mount, order, id));
+        self.covers.insert((on.dentry, ns, id));
+    }
+
+    /// Takes a mount off its place; gives that.
+    fn unhang(&mut self, id: MountId) -> Option<PathRef> {
+        let mount = self.at_mut(id);
+        let on = mount.on.take()?;
+        self.hangings += 1;
+        let mount = self.at(id);
+        let (ns, order) = (mount.ns, mount.order);
+        self.on.remove(&on);
+        self.below.remove(&(on.mount, order, id));
+        self.covers.remove(&(on.dentry, ns, id));
+        Some(on)
     }
 
     /// Changes the peer group of a mount; gives the one before.
@@ -156,6 +272,12 @@ impl Mounts {
         let from = core::mem::replace(&mut self.at_mut(id).peers, to);
         if let Some(group) = from {
             self.members.remove(&(group, id));
+            if self.members(group).next().is_none() {
+                self.free_groups.insert(group);
+            }
+        }
+        if let Some(group) = to {
+            self.free_groups.remove(&group);
         }
         self.members.extend(to.map(|group| (group, id)));
         from
@@ -175,14 +297,28 @@ impl Mounts {
         of_group(&self.members, group)
     }
 
-    /// The slaves of a peer group.
-    fn slaves(&self, group: u64) -> impl Iterator<Item = MountId> + '_ {
-        of_group(&self.slaves, group)
-    }
-
     /// All mounts by number, the internal ones included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (MountId, &Mount)> {
         self.slab.iter().map(|(id, mount)| (MountId(id), mount))
+    }
+
+    /// Bytes that all mounts take.
+    pub(crate) fn held(&self) -> u64 {
+        self.len() as u64 * MOUNT_COST + self.text
+    }
+
+    /// Whether their texts are counted rightly; for invariant checks.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.iter().map(|(_, mount)| mount.text()).sum::<u64>() == self.text
+    }
+
+    /// Options of the file system as `/proc/mounts` shows them, each behind a comma.
+    pub(crate) fn set_options(&mut self, id: MountId, options: Vec<u8>) {
+        let mount = self.at_mut(id);
+        let old = mount.text();
+        mount.options = options.into();
+        let new = mount.text();
+        self.text = self.text + new - old;
     }
 
     /// Number of mounts.
@@ -195,30 +331,105 @@ impl Mounts {
         self.on.get(&path).copied()
     }
 
-    /// What is mounted on places of one mount.
-    pub(crate) fn children(&self, id: MountId) -> impl Iterator<Item = MountId> + '_ {
-        let place = |dentry| PathRef { mount: id, dentry };
-        let range = place(DentryId(0))..=place(DentryId(u32::MAX));
-        self.on.range(range).map(|(_, &child)| child)
+    /// What is mounted on places of one mount, older ones first.
+    pub(crate) fn children(&self, id: MountId) -> impl DoubleEndedIterator<Item = MountId> + '_ {
+        let range = (id, 0, MountId(0))..=(id, u64::MAX, MountId(u32::MAX));
+        self.below.range(range).map(|&(_, _, child)| child)
     }
 
-    /// The mounts of a namespace in the order they were made.
-    pub(crate) fn of_namespace(&self, ns: NsId) -> Vec<MountId> {
-        let mut all: Vec<(u64, MountId)> = self
-            .iter()
-            .filter(|(_, mount)| mount.ns == Some(ns))
-            .map(|(id, mount)| (mount.order, id))
-            .collect();
-        all.sort_unstable();
-        all.into_iter().map(|(_, id)| id).collect()
+    /// The first of them that was made after another one.
+    fn next_child(&self, id: MountId, after: MountId) -> Option<MountId> {
+        let from = (id, self.at(after).order + 1, MountId(0));
+        let range = from..=(id, u64::MAX, MountId(u32::MAX));
+        self.below.range(range).next().map(|&(_, _, child)| child)
     }
 
-    /// Number of references on a mount, but for its place in a tree and what is mounted on it; `None` if they are not counted.
-    pub(crate) fn users(&self, id: MountId) -> Option<u32> {
+    /// The next member, or slave, of a peer group behind one.
+    fn next_member(&self, group: u64, after: Option<MountId>) -> Option<MountId> {
+        next_of_group(&self.members, group, after)
+    }
+
+    fn next_slave(&self, group: u64, after: Option<MountId>) -> Option<MountId> {
+        next_of_group(&self.slaves, group, after)
+    }
+
+    /// Whether a mount is the only one of a peer group.
+    fn is_last(&self, group: u64) -> bool {
+        self.members(group).nth(1).is_none()
+    }
+
+    /// The first mount of a namespace that was made after another one, with its place in that order.
+    pub(crate) fn next_of(&self, ns: NsId, after: Option<u64>) -> Option<(u64, MountId)> {
+        let from = after.map_or(0, |after| after + 1);
+        let range = (ns, from, MountId(0))..=(ns, u64::MAX, MountId(u32::MAX));
+        self.of_ns
+            .range(range)
+            .next()
+            .map(|&(_, order, id)| (order, id))
+    }
+
+    /// How many mounts a namespace has.
+    pub(crate) fn count(&self, ns: NsId) -> usize {
+        self.counts.get(&ns).copied().unwrap_or(0)
+    }
+
+    /// The next mount that hangs on a dentry, seen through whichever mount, behind a place in that index.
+    fn next_on(
+        &self,
+        dentry: DentryId,
+        after: Option<(Option<NsId>, MountId)>,
+    ) -> Option<(Option<NsId>, MountId)> {
+        use core::ops::Bound::{Excluded, Included};
+        let from = match after {
+            Some((ns, id)) => Excluded((dentry, ns, id)),
+            None => Included((dentry, None, MountId(0))),
+        };
+        let end = Excluded((DentryId(dentry.0 + 1), None, MountId(0)));
+        let next = self.covers.range((from, end)).next();
+        next.map(|&(_, ns, id)| (ns, id))
+    }
+
+    /// Whether mounts of a namespace hang on a dentry.
+    fn covers_in(&self, dentry: DentryId, ns: NsId) -> bool {
+        let range = (dentry, Some(ns), MountId(0))..=(dentry, Some(ns), MountId(u32::MAX));
+        self.covers.range(range).next().is_some()
+    }
+
+    /// Whether the indexes agree with the mounts; for invariant checks.
+    pub(crate) fn is_indexed(&self) -> bool {
+        let (mut in_ns, mut hanging) = (0, 0);
+        let known = self.iter().all(|(id, mount)| {
+            let ns_ok = mount.ns.is_none_or(|ns| {
+                in_ns += 1;
+                self.of_ns.contains(&(ns, mount.order, id))
+            });
+            let on_ok = mount.on.is_none_or(|on| {
+                hanging += 1;
+                self.on.get(&on) == Some(&id)
+                    && self.covers.contains(&(on.dentry, mount.ns, id))
+                    && self.below.contains(&(on.mount, mount.order, id))
+            });
+            ns_ok && on_ok && self.of_fs.contains(&(mount.fs, id))
+        });
+        let counted: usize = self.counts.values().sum();
+        known
+            && self.of_fs.len() == self.len()
+            && (in_ns, in_ns) == (self.of_ns.len(), counted)
+            && (hanging, hanging) == (self.on.len(), self.covers.len())
+            && hanging == self.below.len()
+    }
+
+    /// Whether something hangs on a mount, or somebody has a place in it.
+    pub(crate) fn is_used(&self, id: MountId) -> bool {
         let mount = self.at(id);
-        let children = self.children(id).filter(|&id| !self.at(id).connected);
-        let children = children.count() as u32;
-        (!mount.internal).then(|| mount.refs.saturating_sub(1 + children))
+        mount.internal || mount.refs > 1 || self.children(id).next().is_some()
+    }
+
+    /// Whether one reference is held on a mount for itself: by its namespace, the mount that it hangs on, or
+    /// a change under way.
+    pub(crate) fn is_kept(&self, id: MountId) -> bool {
+        let mount = self.at(id);
+        mount.ns.is_some() || mount.connected || mount.kept
     }
 
     /// All references on a mount, for invariant checks; `None` if they are not counted.
@@ -227,10 +438,60 @@ impl Mounts {
         (!mount.internal).then_some(mount.refs)
     }
 
+    /// The first mounts of a file system, so many at most, from one number on.
+    fn of_filesystem(&self, fs: FsId, from: u32, most: usize) -> impl Iterator<Item = MountId> {
+        let range = (fs, MountId(from))..=(fs, MountId(u32::MAX));
+        self.of_fs.range(range).take(most).map(|&(_, id)| id)
+    }
+
+    /// The number of the last change of a namespace's mounts.
+    pub(crate) fn changes(&self, ns: NsId) -> u64 {
+        self.changes.get(&ns).copied().unwrap_or(0)
+    }
+
+    /// The number of the last change of any namespace's mounts, announced or not.
+    pub(crate) fn changes_of_all(&self) -> u64 {
+        self.hangings
+    }
+
+    /// A mount is about to leave its namespace, has come to one, or shows other options.
+    pub(crate) fn touch(&mut self, id: MountId) {
+        let ns = self.slab.get(id.0).and_then(|mount| mount.ns);
+        self.changed.extend(ns);
+    }
+
+    /// The lowest number that no peer group has.
     fn new_group(&mut self) -> u64 {
+        if let Some(group) = self.free_groups.pop_first() {
+            return group;
+        }
         self.next_group += 1;
         self.next_group - 1
     }
+}
+
+/// Tells who waits for changes of mounts.
+pub(crate) fn announce(k: &mut Kernel) {
+    while let Some(ns) = k.vfs.mounts.changed.pop_first() {
+        let mounts = &mut k.vfs.mounts;
+        if !k.ns.exists(ns) {
+            mounts.changes.remove(&ns);
+            continue;
+        }
+        mounts.change += 1;
+        mounts.changes.insert(ns, mounts.change);
+        k.notify(WaitKey::Mounts(ns), ready::PRI | ready::ERR);
+    }
+}
+
+fn next_of_group(
+    index: &BTreeSet<(u64, MountId)>,
+    group: u64,
+    after: Option<MountId>,
+) -> Option<MountId> {
+    let from = after.map_or(0, |after| after.0 + 1);
+    let range = (group, MountId(from))..=(group, MountId(u32::MAX));
+    index.range(range).next().map(|&(_, id)| id)
 }
 
 fn of_group(index: &BTreeSet<(u64, MountId)>, group: u64) -> impl Iterator<Item = MountId> + '_ {
@@ -239,15 +500,20 @@ fn of_group(index: &BTreeSet<(u64, MountId)>, group: u64) -> impl Iterator<Item 
 }
 
 impl Mount {
+    /// Bytes of its texts.
+    fn text(&self) -> u64 {
+        (self.source.len() + self.options.len()) as u64
+    }
+
     fn new(fs: FsId, root: DentryId, source: &[u8], fs_type: &'static str) -> Mount {
         Mount {
             fs,
             root,
             on: None,
             flags: MountFlags::empty(),
-            source: source.to_vec(),
+            source: source.into(),
             fs_type,
-            options: Vec::new(),
+            options: Arc::new([]),
             connected: false,
             ns: None,
             peers: None,
@@ -257,13 +523,16 @@ impl Mount {
             locked_flags: MountFlags::empty(),
             expiring: false,
             order: 0,
+            kept: true,
             refs: 1,
+            writers: 0,
             internal: false,
         }
     }
 }
 
-/// A new mount of the root of a file system that nothing is mounted of yet: it hangs nowhere, with one reference.
+/// A new mount of the root of a file system that nothing is mounted of yet: it hangs nowhere, with one
+/// reference.
 pub(crate) fn make(
     k: &mut Kernel,
     p: &mut Ports<'_>,
@@ -272,7 +541,7 @@ pub(crate) fn make(
     source: &[u8],
     fs_type: &'static str,
 ) -> Result<MountId, Errno> {
-    if k.vfs.mounts.len() >= MOUNT_MAX {
+    if k.vfs.mounts.len() >= ALL_MAX {
         return Err(Errno::ENOSPC);
     }
     let ino = inode::root(k, fs)?;
@@ -290,7 +559,7 @@ pub(crate) fn of_file(
     path: PathRef,
     fs_type: &'static str,
 ) -> Result<MountId, Errno> {
-    if k.vfs.mounts.len() >= MOUNT_MAX {
+    if k.vfs.mounts.len() >= ALL_MAX {
         return Err(Errno::ENOSPC);
     }
     let fs = k.vfs.dentries.at(path.dentry).fs;
@@ -309,7 +578,8 @@ pub(crate) fn hold(k: &mut Kernel, id: MountId) {
     }
 }
 
-/// Gives a reference on a mount back; the last one takes it away, and with the last mount of a file system that too.
+/// Gives a reference on a mount back; the last one takes it away, and with the last mount of a file system
+/// that too.
 pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
     let mount = k.vfs.mounts.at_mut(id);
     if mount.internal {
@@ -320,37 +590,80 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
     if mount.refs > 0 {
         return;
     }
-    let mut gone = Vec::from([id]);
-    while let Some(id) = gone.pop() {
-        // Nothing hangs on it but what was taken off together with it.
-        let connected: Vec<MountId> = k.vfs.mounts.children(id).collect();
-        for child in connected {
-            tree::detach(k, p, child);
-            let mount = k.vfs.mounts.at_mut(child);
-            mount.refs -= 1;
-            if mount.refs == 0 {
-                gone.push(child);
-            }
+    k.vfs.mounts.gone.push(id);
+    while k.steps.left() > 0 && clear(k, p) {}
+}
+
+/// The change that is under way gives its reference on a mount back.
+fn let_go(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
+    k.vfs.mounts.at_mut(id).kept = false;
+    release(k, p, id);
+}
+
+/// A part of taking mounts and file systems away that nobody refers to any more; `false` if there are none.
+pub(crate) fn clear(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    let Some(&id) = k.vfs.mounts.gone.last() else {
+        return clear_filesystem(k, p);
+    };
+    k.steps.spend(MOUNT_STEPS);
+    // Nothing hangs on it but what was taken off together with it.
+    let child = k.vfs.mounts.children(id).next();
+    if let Some(child) = child {
+        tree::detach(k, p, child);
+        let mount = k.vfs.mounts.at_mut(child);
+        mount.refs -= 1;
+        if mount.refs == 0 {
+            k.vfs.mounts.gone.push(child);
         }
+    } else if propagation::leave(k, id) {
+        k.vfs.mounts.gone.pop();
         remove(k, p, id);
     }
+    true
+}
+
+/// Whether [`clear`] has anything to do.
+pub(crate) fn is_clear(k: &Kernel) -> bool {
+    k.vfs.mounts.gone.is_empty() && k.vfs.mounts.ended.is_empty()
 }
 
 /// Takes a mount without references away.
 fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
-    propagation::leave(k, id);
     let Some(mount) = k.vfs.mounts.slab.remove(id.0) else {
         return;
     };
-    let last = k.vfs.filesystem_mounted(mount.fs, -1) == 0;
-    if last {
-        inotify::unmounted(k, p, mount.fs);
+    k.vfs.mounts.hangings += 1;
+    k.vfs.mounts.text -= mount.text();
+    k.vfs.mounts.of_fs.remove(&(mount.fs, id));
+    leave_filesystem(k, p, mount.fs, mount.root);
+}
+
+/// Gives back a place in a file system that counted as a mount of it: the last one takes it away.
+fn leave_filesystem(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId, place: DentryId) {
+    if k.vfs.filesystem_mounted(fs, -1) == 0 {
+        let top = k.vfs.dentries.top(place);
+        k.vfs.dentries.get(top);
+        let owner = k.vfs.disown_filesystem(fs);
+        k.ns.let_go(owner);
+        k.vfs.mounts.ended.push_back((fs, top));
     }
-    dentry::put(k, p, mount.root);
-    if last {
-        dentry::drop_filesystem(k, p, mount.fs);
-        k.vfs.remove_filesystem(mount.fs, &mut k.mm.frames);
+    dentry::put(k, p, place);
+}
+
+/// A part of taking a file system away that has no mounts any more.
+fn clear_filesystem(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    let Some(&(fs, top)) = k.vfs.mounts.ended.front() else {
+        return false;
+    };
+    let more = inotify::unmounted(k, p, fs)
+        || dentry::drop_cached(k, p, top)
+        || k.vfs.release_some(fs, &mut k.mm.frames, &mut k.steps);
+    if !more {
+        k.vfs.mounts.ended.pop_front();
+        dentry::put(k, p, top);
+        k.vfs.remove_filesystem(fs);
     }
+    true
 }
 
 /// Takes one more reference.

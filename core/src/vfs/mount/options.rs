@@ -20,74 +20,255 @@ pub(crate) fn flags(flags: u32) -> MountFlags {
     mount
 }
 
-/// Options of a tmpfs (tmpfs(5)).
+/// One of the options that mount(2) is given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Parameter<'a> {
+    /// One that every file system has (`ro`, `sync`); what may stand behind it does not count.
+    Flag(&'a [u8]),
+    /// One of the file system's own, and what stands behind `=`.
+    Other(&'a [u8], Option<&'a [u8]>),
+}
+
+/// The options of a file system, as the kernel cuts them (`vfs_parse_monolithic_sep()`).
+pub(crate) fn parameters(data: &[u8]) -> impl Iterator<Item = Parameter<'_>> {
+    const FLAGS: [&[u8]; 9] = [
+        b"async",
+        b"dirsync",
+        b"lazytime",
+        b"mand",
+        b"nolazytime",
+        b"nomand",
+        b"ro",
+        b"rw",
+        b"sync",
+    ];
+    let all = data.split(|&byte| byte == b',');
+    all.filter_map(|option| {
+        let (key, value) = match option.iter().position(|&byte| byte == b'=') {
+            Some(at) => (&option[..at], Some(&option[at + 1..])),
+            None => (option, None),
+        };
+        match key {
+            b"" => None,
+            key if FLAGS.contains(&key) => Some(Parameter::Flag(key)),
+            key => Some(Parameter::Other(key, value)),
+        }
+    })
+}
+
+/// A number as file systems read it: decimal, octal behind 0, hexadecimal behind 0x (`kstrtouint()`).
+/// `EINVAL`.
+pub(crate) fn number(text: &[u8]) -> Result<u32, Errno> {
+    let text = text.strip_prefix(b"+").unwrap_or(text);
+    let (digits, radix) = match text {
+        [b'0', b'x' | b'X', hex @ ..] => (hex, 16),
+        [b'0', octal @ ..] if !octal.is_empty() => (octal, 8),
+        text => (text, 10),
+    };
+    let digits = core::str::from_utf8(digits).map_err(|_| Errno::EINVAL)?;
+    match digits.starts_with(['+', '-']) {
+        true => Err(Errno::EINVAL),
+        false => u32::from_str_radix(digits, radix).map_err(|_| Errno::EINVAL),
+    }
+}
+
+/// Switches of cgroup2, in the order in which mount tables show them.
+const CGROUP2: [&str; 6] = [
+    "nsdelegate",
+    "favordynmods",
+    "memory_localevents",
+    "memory_recursiveprot",
+    "memory_hugetlb_accounting",
+    "pids_localevents",
+];
+
+/// The options of cgroup2 as mount tables show them; there is nothing yet that they switch. `EINVAL`.
+pub(crate) fn cgroup2(data: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut given = [false; CGROUP2.len()];
+    for parameter in parameters(data) {
+        let Parameter::Other(key, value) = parameter else {
+            continue;
+        };
+        let known = CGROUP2.iter().position(|name| name.as_bytes() == key);
+        match (known, value) {
+            (Some(index), None) => given[index] = true,
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    let shown = CGROUP2.iter().zip(given).filter(|(_, given)| *given);
+    Ok(shown
+        .flat_map(|(name, _)| [b",", name.as_bytes()].concat())
+        .collect())
+}
+
+/// Whether a file system is to be mounted read-only: the last of `ro` and `rw` in its options says so, else
+/// its flags.
+pub(crate) fn read_only(data: &[u8], flags: bool) -> bool {
+    let said = parameters(data).filter_map(|parameter| match parameter {
+        Parameter::Flag(b"ro") => Some(true),
+        Parameter::Flag(b"rw") => Some(false),
+        _ => None,
+    });
+    said.last().unwrap_or(flags)
+}
+
+/// `EINVAL` if there are options for a file system that has none of its own.
+pub(crate) fn none(data: &[u8]) -> Result<(), Errno> {
+    match parameters(data).all(|parameter| matches!(parameter, Parameter::Flag(_))) {
+        true => Ok(()),
+        false => Err(Errno::EINVAL),
+    }
+}
+
+/// A limit of a tmpfs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub(crate) enum Limit {
+    /// Nothing was said.
+    #[default]
+    Default,
+    /// 0: there is none.
+    None,
+    Most(u64),
+}
+
+impl Limit {
+    /// 0 stands for no limit.
+    fn from_number(value: u64) -> Limit {
+        match value {
+            0 => Limit::None,
+            value => Limit::Most(value),
+        }
+    }
+
+    pub(crate) fn of(most: Option<u64>) -> Limit {
+        most.map_or(Limit::Default, Limit::Most)
+    }
+
+    pub(crate) fn most(self) -> Option<u64> {
+        match self {
+            Limit::Most(most) => Some(most),
+            Limit::Default | Limit::None => None,
+        }
+    }
+}
+
+/// Options of a tmpfs (tmpfs(5)).
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub(crate) struct Tmpfs {
     /// Bytes of file data.
-    pub size: Option<u64>,
-    pub inodes: Option<u64>,
+    pub size: Limit,
+    pub inodes: Limit,
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    /// Numbers of inodes are told in 64 bits; they are in any case.
+    pub wide_inodes: bool,
+    /// Whether pages should be large, and from which nodes. Guests' pages are small, and there is one node:
+    /// it is kept and shown.
+    pub huge: &'static str,
+    pub policy: String,
+    /// Nothing is swapped in any case.
+    pub no_swap: bool,
+}
+
+impl Default for Tmpfs {
+    fn default() -> Tmpfs {
+        Tmpfs {
+            size: Limit::Default,
+            inodes: Limit::Default,
+            mode: 0o1777,
+            uid: 0,
+            gid: 0,
+            wide_inodes: false,
+            huge: "",
+            policy: String::new(),
+            no_swap: false,
+        }
+    }
 }
 
 impl Tmpfs {
-    /// Reads options as mount(2) gets them. `EINVAL`.
+    /// Reads options as mount(2) gets them: changes to these. What a remount does not change, mode and owner,
+    /// it passes over. `EINVAL`.
     pub(crate) fn parse(
+        mut self,
         k: &Kernel,
         ns: NsId,
-        creds: (u32, u32),
         text: &[u8],
+        remount: bool,
     ) -> Result<Tmpfs, Errno> {
         let (_, total) = k.mm.frames.usage();
         let memory = u64::from(total) * PAGE_SIZE;
-        let mut options = Tmpfs {
-            // By default half of the memory.
-            size: Some(memory / 2),
-            inodes: None,
-            mode: 0o1777,
-            uid: creds.0,
-            gid: creds.1,
-        };
-        for option in text
-            .split(|&byte| byte == b',')
-            .filter(|option| !option.is_empty())
-        {
-            let mut parts = option.splitn(2, |&byte| byte == b'=');
-            let key = parts.next().unwrap_or_default();
-            let value = parts
-                .next()
-                .and_then(|value| core::str::from_utf8(value).ok());
-            let value = |known: bool| value.filter(|_| known).ok_or(Errno::EINVAL);
-            match key {
-                b"size" => options.size = limit(size(value(true)?, memory)?),
-                b"nr_blocks" => {
-                    let blocks = size(value(true)?, 0)?;
-                    options.size = limit(blocks.checked_mul(PAGE_SIZE).ok_or(Errno::EINVAL)?);
+        let old = (self.mode, self.uid, self.gid);
+        for parameter in parameters(text) {
+            let Parameter::Other(key, value) = parameter else {
+                continue;
+            };
+            let value = match value {
+                Some(value) => Some(core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?),
+                None => None,
+            };
+            let given = || value.filter(|text| !text.is_empty()).ok_or(Errno::EINVAL);
+            let options = &mut self;
+            match (key, value) {
+                (b"size", _) => {
+                    let bytes = size(given()?, memory)?;
+                    // Half of the memory is what there is without a word.
+                    options.size = match bytes {
+                        bytes if bytes == memory / 2 => Limit::Default,
+                        bytes => Limit::from_number(bytes.div_ceil(PAGE_SIZE) * PAGE_SIZE),
+                    };
                 }
-                b"nr_inodes" => options.inodes = limit(size(value(true)?, 0)?),
-                b"mode" => {
-                    let mode = u32::from_str_radix(value(true)?, 8).map_err(|_| Errno::EINVAL)?;
+                (b"nr_blocks", _) => {
+                    let bytes = size(given()?, 0)?.checked_mul(PAGE_SIZE);
+                    options.size = Limit::from_number(bytes.ok_or(Errno::EINVAL)?);
+                }
+                (b"nr_inodes", _) => options.inodes = Limit::from_number(size(given()?, 0)?),
+                (b"mode", _) => {
+                    let mode = u32::from_str_radix(given()?, 8).map_err(|_| Errno::EINVAL)?;
                     options.mode = mode & 0o7777;
                 }
-                b"uid" => options.uid = mapped(user::take_uid(k, ns, id(value(true)?)?)?)?,
-                b"gid" => options.gid = mapped(user::take_gid(k, ns, id(value(true)?)?)?)?,
-                b"huge" if value(true)? == "never" => {}
-                b"inode32" | b"inode64" => {}
+                (b"uid", _) => options.uid = mapped(user::take_uid(k, ns, id(given()?)?)?)?,
+                (b"gid", _) => options.gid = mapped(user::take_gid(k, ns, id(given()?)?)?)?,
+                (b"huge", _) => {
+                    options.huge = match given()? {
+                        "never" => "",
+                        "always" => "always",
+                        "within_size" => "within_size",
+                        "advise" => "advise",
+                        _ => return Err(Errno::EINVAL),
+                    };
+                }
+                (b"mpol", _) => options.policy = policy(given()?)?,
+                (b"inode32", None) => options.wide_inodes = false,
+                (b"inode64", None) => options.wide_inodes = true,
+                (b"noswap", None) => options.no_swap = true,
                 _ => return Err(Errno::EINVAL),
             }
         }
-        Ok(options)
+        if remount {
+            (self.mode, self.uid, self.gid) = old;
+        }
+        Ok(self)
+    }
+
+    /// Bytes that files may take: half of the memory if nothing was said.
+    pub(crate) fn bytes(&self, k: &Kernel) -> Option<u64> {
+        match self.size {
+            Limit::Default => Some(u64::from(k.mm.frames.usage().1) * PAGE_SIZE / 2),
+            Limit::None => None,
+            Limit::Most(bytes) => Some(bytes),
+        }
     }
 
     /// As `/proc/mounts` shows them.
     pub(crate) fn show(&self) -> Vec<u8> {
         let mut text = String::new();
-        if let Some(size) = self.size {
-            text += &format!(",size={}k", size / 1024);
+        if self.size != Limit::Default {
+            text += &format!(",size={}k", self.size.most().unwrap_or(0) / 1024);
         }
-        if let Some(inodes) = self.inodes {
-            text += &format!(",nr_inodes={inodes}");
+        if self.inodes != Limit::Default {
+            text += &format!(",nr_inodes={}", self.inodes.most().unwrap_or(0));
         }
         if self.mode != 0o1777 {
             text += &format!(",mode={:03o}", self.mode);
@@ -98,13 +279,51 @@ impl Tmpfs {
         if self.gid != 0 {
             text += &format!(",gid={}", self.gid);
         }
+        if self.wide_inodes {
+            text += ",inode64";
+        }
+        for (name, value) in [("huge", self.huge), ("mpol", &self.policy)] {
+            if !value.is_empty() {
+                text += &format!(",{name}={value}");
+            }
+        }
+        if self.no_swap {
+            text += ",noswap";
+        }
         text.into_bytes()
     }
 }
 
-/// 0 stands for no limit.
-fn limit(value: u64) -> Option<u64> {
-    (value != 0).then_some(value)
+/// A memory policy (`mpol_parse_str()`), as it is shown: there is one node. `EINVAL`.
+fn policy(text: &str) -> Result<String, Errno> {
+    let (how, nodes) = match text.split_once(':') {
+        Some((how, nodes)) => (how, Some(nodes)),
+        None => (text, None),
+    };
+    let (mode, flag) = match how.split_once('=') {
+        Some((mode, flag)) => (mode, Some(flag)),
+        None => (how, None),
+    };
+    let first = |nodes: &str| {
+        let mut ends = nodes.split('-');
+        ends.all(|end| !end.is_empty() && end.bytes().all(|byte| byte == b'0'))
+    };
+    if nodes.is_some_and(|nodes| !nodes.split(',').all(first))
+        || flag.is_some_and(|flag| !matches!(flag, "static" | "relative"))
+    {
+        return Err(Errno::EINVAL);
+    }
+    let shown = |mode: &str| {
+        let flag = flag.map_or(String::new(), |flag| format!("={flag}"));
+        format!("{mode}{flag}:0")
+    };
+    match (mode, nodes) {
+        ("default", None) => Ok(String::new()),
+        ("local", None) | ("prefer", None) => Ok("local".into()),
+        ("prefer" | "prefer (many)" | "bind", Some(_)) => Ok(shown(mode)),
+        ("interleave" | "weighted interleave", _) => Ok(shown(mode)),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn id(text: &str) -> Result<u32, Errno> {
@@ -118,15 +337,26 @@ fn mapped(id: u32) -> Result<u32, Errno> {
     }
 }
 
-/// A number with `k`, `m`, `g`, or with `%` a part of `all`. `EINVAL`.
+/// A number with `k`, `m`, `g` and so on, or with `%` a part of `all`; octal and hexadecimal as C writes
+/// them. `EINVAL`.
 fn size(text: &str, all: u64) -> Result<u64, Errno> {
-    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
-    let number: u64 = digits.parse().map_err(|_| Errno::EINVAL)?;
-    let shift = match &text[digits.len()..] {
+    let hex = text.strip_prefix("0x").or(text.strip_prefix("0X"));
+    let (text, radix) = match hex {
+        Some(rest) => (rest, 16),
+        None if text.len() > 1 && text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let is_digit = |letter: char| letter.is_digit(radix);
+    let end = text.find(|letter| !is_digit(letter)).unwrap_or(text.len());
+    let number = u64::from_str_radix(&text[..end], radix).map_err(|_| Errno::EINVAL)?;
+    let shift = match &text[end..] {
         "" => 0,
         "k" | "K" => 10,
         "m" | "M" => 20,
         "g" | "G" => 30,
+        "t" | "T" => 40,
+        "p" | "P" => 50,
+        "e" | "E" => 60,
         "%" if all > 0 => return Ok((u128::from(all) * u128::from(number) / 100) as u64),
         _ => return Err(Errno::EINVAL),
     };
@@ -143,8 +373,89 @@ mod tests {
         assert_eq!(size("2k", 0), Ok(2048));
         assert_eq!(size("1G", 0), Ok(1 << 30));
         assert_eq!(size("50%", 4096), Ok(2048));
+        assert_eq!(size("0x1000", 0), Ok(4096));
+        assert_eq!(size("010k", 0), Ok(8192));
+        assert_eq!(size("1t", 0), Ok(1 << 40));
         for text in ["", "k", "1x", "-1", "50%", "99999999999g"] {
             assert_eq!(size(text, 0), Err(Errno::EINVAL), "{text}");
+        }
+    }
+
+    #[test]
+    fn options_are_cut_as_linux_cuts_them() {
+        let all = |text: &'static [u8]| parameters(text).collect::<Vec<_>>();
+        assert_eq!(
+            all(b",,=x,ro=1,sync"),
+            [Parameter::Flag(b"ro"), Parameter::Flag(b"sync"),]
+        );
+        assert_eq!(
+            all(b"a,b=,c=d=e"),
+            [
+                Parameter::Other(b"a", None),
+                Parameter::Other(b"b", Some(b"")),
+                Parameter::Other(b"c", Some(b"d=e")),
+            ]
+        );
+        assert_eq!(none(b"ro,,=x"), Ok(()));
+        assert_eq!(none(b"nosuid"), Err(Errno::EINVAL));
+        let shown = cgroup2(b"memory_recursiveprot,rw,nsdelegate");
+        assert_eq!(shown, Ok(b",nsdelegate,memory_recursiveprot".to_vec()));
+        assert_eq!(cgroup2(b"nsdelegate=1"), Err(Errno::EINVAL));
+        assert_eq!(cgroup2(b"memory"), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn numbers_are_read_as_linux_reads_them() {
+        for (text, value) in [
+            ("5", 5),
+            ("+5", 5),
+            ("0", 0),
+            ("010", 8),
+            ("0x10", 16),
+            ("4294967295", u32::MAX),
+        ] {
+            assert_eq!(number(text.as_bytes()), Ok(value), "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "x",
+            "08",
+            "0x",
+            " 1",
+            "1 ",
+            "4294967296",
+            "++1",
+            "0x+1",
+        ] {
+            assert_eq!(number(text.as_bytes()), Err(Errno::EINVAL), "{text}");
+        }
+    }
+
+    #[test]
+    fn policies_are_shown_as_linux_shows_them() {
+        for (given, shown) in [
+            ("default", ""),
+            ("local", "local"),
+            ("prefer", "local"),
+            ("prefer:0", "prefer:0"),
+            ("interleave", "interleave:0"),
+            ("interleave:0-0", "interleave:0"),
+            ("bind=static:0", "bind=static:0"),
+            ("weighted interleave:0", "weighted interleave:0"),
+        ] {
+            assert_eq!(policy(given), Ok(shown.into()), "{given}");
+        }
+        for given in [
+            "bind",
+            "local:0",
+            "prefer:1",
+            "prefer:9999",
+            "bind=x:0",
+            "weird",
+            ":0",
+        ] {
+            assert_eq!(policy(given), Err(Errno::EINVAL), "{given}");
         }
     }
 

@@ -1,16 +1,16 @@
-//! Propagation of mounts (mount_namespaces(7), "SHARED SUBTREES"): mounts of one peer group get what is mounted on any of them, slaves get
-//! what is mounted on their master's group.
+//! Propagation of mounts (mount_namespaces(7), "SHARED SUBTREES"): mounts of one peer group get what is
+//! mounted on any of them, slaves get what is mounted on their master's group.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::{MountId, PathRef, tree};
+use super::{MountId, Mounts, PathRef, tree};
 use crate::Kernel;
-use crate::abi::Errno;
-use crate::port::Ports;
+use crate::ns::NsId;
+use crate::vfs::dentry::DentryId;
 
 /// How far events go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Type {
     Shared,
     Private,
@@ -18,32 +18,33 @@ pub(crate) enum Type {
     Unbindable,
 }
 
-/// Changes the type of one mount (`change_mnt_propagation()`).
-pub(crate) fn set(k: &mut Kernel, id: MountId, to: Type) {
+/// Changes the type of one mount (`change_mnt_propagation()`), or does a part of that; `true` once it is
+/// done.
+pub(super) fn set(k: &mut Kernel, id: MountId, to: Type) -> bool {
     if to == Type::Shared {
         share(k, id);
         k.vfs.mounts.at_mut(id).unbindable = false;
-        return;
+        return true;
     }
     let mounts = &mut k.vfs.mounts;
-    if let Some(group) = mounts.set_peers(id, None) {
-        let rest = mounts.members(group).next();
-        match rest {
-            // Its slaves follow its own master now.
-            None => {
-                let master = mounts.at(id).master;
-                let slaves: Vec<MountId> = mounts.slaves(group).collect();
-                for slave in slaves {
-                    mounts.set_master(slave, master);
-                }
-            }
-            Some(_) => mounts.set_master(id, Some(group)),
+    if let Some(group) = mounts.at(id).peers {
+        let last = mounts.is_last(group);
+        // Its slaves follow its own master then.
+        if last && let Some(slave) = mounts.next_slave(group, None) {
+            let master = mounts.at(id).master;
+            mounts.set_master(slave, master);
+            return false;
+        }
+        mounts.set_peers(id, None);
+        if !last {
+            mounts.set_master(id, Some(group));
         }
     }
     if to != Type::Slave {
         mounts.set_master(id, None);
         mounts.at_mut(id).unbindable = to == Type::Unbindable;
     }
+    true
 }
 
 /// Makes a mount the first one of a peer group; `false` if it has one.
@@ -56,113 +57,218 @@ pub(super) fn share(k: &mut Kernel, id: MountId) -> bool {
     fresh
 }
 
-/// Takes [`share`] back for mounts that it has given groups.
-pub(super) fn unshare(k: &mut Kernel, ids: &[MountId]) {
-    for &id in ids {
-        k.vfs.mounts.set_peers(id, None);
-    }
+/// Takes [`share`] back for a mount that it has given a group.
+pub(super) fn unshare(k: &mut Kernel, id: MountId) {
+    k.vfs.mounts.set_peers(id, None);
 }
 
-/// A mount goes away: nothing propagates to it or from it any more.
-pub(super) fn leave(k: &mut Kernel, id: MountId) {
+/// A mount goes away: nothing propagates to it or from it any more. Does a part of that; `true` once it is
+/// done.
+pub(super) fn leave(k: &mut Kernel, id: MountId) -> bool {
     let mount = k.vfs.mounts.at(id);
-    if mount.peers.is_some() || mount.master.is_some() {
-        set(k, id, Type::Private);
-    }
+    (mount.peers.is_none() && mount.master.is_none()) || set(k, id, Type::Private)
 }
 
 /// A mount that gets a copy of what is mounted on one of its peers or masters.
-#[derive(Clone, Copy, Debug)]
-struct Receiver {
-    mount: MountId,
+#[derive(Clone, Copy, Hash, Debug)]
+pub(super) struct Receiver {
+    pub mount: MountId,
     /// Whose copy is copied; `None` for the tree itself.
+    pub from: Option<usize>,
+    pub how: tree::Copy,
+}
+
+/// A search for the mounts that an event at a place propagates to, but for those in which the place cannot be
+/// seen and those that are part of no namespace (the tree that is about to be mounted itself): each behind
+/// the one whose copy it gets.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Search {
+    pub found: Vec<Receiver>,
+    /// The dentry of the place and those above.
+    above: BTreeSet<DentryId>,
+    taken: BTreeSet<MountId>,
+    seen: BTreeSet<u64>,
+    /// Groups that are still to be looked at, and whose copy their members get.
+    next: Vec<(u64, Option<usize>)>,
+    at: Option<Group>,
+    /// A group of slaves of which the first member that sees the place is looked for.
+    first: Option<(u64, Option<MountId>)>,
+}
+
+/// A group that is being looked at.
+#[derive(Clone, Debug, Hash)]
+struct Group {
+    group: u64,
     from: Option<usize>,
-    how: tree::Copy,
+    /// Its members have been passed, and its slaves come.
+    slaves: bool,
+    after: Option<MountId>,
 }
 
-/// Makes copies of a tree, which is about to be mounted at `on`, for every mount that it propagates to. They hang nowhere yet; each comes with
-/// its place. Changes nothing on failure.
-pub(super) fn copies_for(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    root: MountId,
-    on: PathRef,
-) -> Result<Vec<(PathRef, MountId)>, Errno> {
-    let dentry = k.vfs.mounts.at(root).root;
-    let mut made: Vec<(PathRef, MountId)> = Vec::new();
-    for Receiver { mount, from, how } in receivers(k, on) {
-        let source = from.map_or(root, |at: usize| made[at].1);
-        match tree::copy(k, p, (source, dentry), true, true, how) {
-            Ok((copy, _)) => made.push((PathRef { mount, ..on }, copy)),
-            Err(errno) => {
-                for (_, copy) in made {
-                    tree::drop_tree(k, p, copy);
-                }
-                return Err(errno);
-            }
+impl Search {
+    pub(super) fn new(k: &Kernel, on: PathRef) -> Search {
+        let peers = k.vfs.mounts.at(on.mount).peers;
+        let above = peers.map(|_| k.vfs.dentries.ancestors(on.dentry));
+        let seen: BTreeSet<u64> = peers.into_iter().collect();
+        Search {
+            found: Vec::new(),
+            above: above.unwrap_or_default(),
+            taken: BTreeSet::from([on.mount]),
+            next: seen.iter().map(|&group| (group, None)).collect(),
+            seen,
+            at: None,
+            first: None,
         }
     }
-    Ok(made)
-}
 
-/// The mounts that an event at a place propagates to, but for those in which the place cannot be seen and those that are part of no
-/// namespace (the tree that is about to be mounted itself): each behind the one whose copy it gets.
-fn receivers(k: &Kernel, on: PathRef) -> Vec<Receiver> {
-    let mounts = &k.vfs.mounts;
-    let sees = |&id: &MountId| {
+    fn sees(&self, mounts: &Mounts, id: MountId) -> bool {
         let mount = mounts.at(id);
-        mount.ns.is_some() && k.vfs.dentries.is_below(on.dentry, mount.root)
-    };
-    let mut found: Vec<Receiver> = Vec::new();
-    let mut taken = BTreeSet::from([on.mount]);
-    let mut seen: BTreeSet<u64> = mounts.at(on.mount).peers.into_iter().collect();
-    let mut next: Vec<(u64, Option<usize>)> = seen.iter().map(|&group| (group, None)).collect();
-    while let Some((group, from)) = next.pop() {
-        for mount in mounts.members(group).filter(sees) {
-            if taken.insert(mount) {
-                let how = tree::Copy::Peer;
-                found.push(Receiver { mount, from, how });
-            }
-        }
-        for slave in mounts.slaves(group) {
-            let how = match mounts.at(slave).peers {
-                Some(inner) if seen.insert(inner) => {
-                    // The first one of a group gets a slave, the others peers of that.
-                    let first = mounts.members(inner).find(sees);
-                    let from_inner = first.map(|_| found.len()).or(from);
-                    next.push((inner, from_inner));
-                    first.map(|mount| (mount, tree::Copy::SharedSlave))
-                }
-                None if sees(&slave) => Some((slave, tree::Copy::Slave)),
-                _ => None,
-            };
-            if let Some((mount, how)) = how
-                && taken.insert(mount)
-            {
-                found.push(Receiver { mount, from, how });
-            }
+        mount.ns.is_some() && self.above.contains(&mount.root)
+    }
+
+    fn take(&mut self, mount: MountId, from: Option<usize>, how: tree::Copy) {
+        if self.taken.insert(mount) {
+            self.found.push(Receiver { mount, from, how });
         }
     }
-    found
+
+    /// Looks at one more mount; `false` after the last.
+    pub(super) fn step(&mut self, k: &Kernel) -> bool {
+        let mounts = &k.vfs.mounts;
+        if self.at.is_none() {
+            let Some((group, from)) = self.next.pop() else {
+                return false;
+            };
+            self.at = Some(Group {
+                group,
+                from,
+                slaves: false,
+                after: None,
+            });
+        }
+        let Some(Group {
+            group,
+            from,
+            slaves,
+            after,
+        }) = self.at.clone()
+        else {
+            return false;
+        };
+        if let Some((inner, after)) = self.first {
+            // The first one of a group gets a slave, the others peers of that.
+            match mounts.next_member(inner, after) {
+                Some(id) if self.sees(mounts, id) => {
+                    self.first = None;
+                    self.next.push((inner, Some(self.found.len())));
+                    self.take(id, from, tree::Copy::SharedSlave);
+                }
+                Some(id) => self.first = Some((inner, Some(id))),
+                None => {
+                    self.first = None;
+                    self.next.push((inner, from));
+                }
+            }
+            return true;
+        }
+        let next = match slaves {
+            false => mounts.next_member(group, after),
+            true => mounts.next_slave(group, after),
+        };
+        match (next, slaves) {
+            (Some(member), false) => {
+                if self.sees(mounts, member) {
+                    self.take(member, from, tree::Copy::Peer);
+                }
+            }
+            (Some(slave), true) => match mounts.at(slave).peers {
+                Some(inner) if self.seen.insert(inner) => self.first = Some((inner, None)),
+                None if self.sees(mounts, slave) => self.take(slave, from, tree::Copy::Slave),
+                _ => {}
+            },
+            (None, _) => {}
+        }
+        self.at = match next {
+            Some(_) => Some(Group {
+                group,
+                from,
+                slaves,
+                after: next,
+            }),
+            None if slaves => None,
+            None => Some(Group {
+                group,
+                from,
+                slaves: true,
+                after: None,
+            }),
+        };
+        true
+    }
 }
 
-/// What is mounted at the same place of every mount that an event at this place propagates to.
-pub(super) fn copies(k: &Kernel, on: PathRef) -> Vec<MountId> {
-    let mut found = Vec::new();
-    let mounts = &k.vfs.mounts;
-    let mut seen = BTreeSet::new();
-    let mut groups: Vec<u64> = mounts.at(on.mount).peers.into_iter().collect();
-    while let Some(group) = groups.pop() {
-        if !seen.insert(group) {
-            continue;
-        }
-        for id in mounts.members(group).chain(mounts.slaves(group)) {
-            groups.extend(mounts.at(id).peers.filter(|inner| !seen.contains(inner)));
-            let at = PathRef { mount: id, ..on };
-            found.extend(mounts.mounted_on(at).filter(|_| id != on.mount));
+/// A search for what is mounted on a dentry of a mount that events at mounts of some groups propagate to.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Copies {
+    dentry: DentryId,
+    groups: BTreeSet<u64>,
+    /// What is known of groups that were looked at.
+    known: BTreeMap<u64, bool>,
+    after: Option<(Option<NsId>, MountId)>,
+}
+
+impl Copies {
+    pub(super) fn new(dentry: DentryId, groups: BTreeSet<u64>) -> Copies {
+        Copies {
+            dentry,
+            groups,
+            known: BTreeMap::new(),
+            after: None,
         }
     }
-    found.sort_unstable();
-    found.dedup();
+
+    /// Looks at one more mount, which is given if it is one; `None` after the last.
+    pub(super) fn step(&mut self, k: &mut Kernel) -> Option<Option<MountId>> {
+        let mounts = &k.vfs.mounts;
+        let (ns, id) = mounts.next_on(self.dentry, self.after)?;
+        self.after = Some((ns, id));
+        let known = self.known.len();
+        let below = mounts.at(id).on.map(|on| mounts.at(on.mount));
+        let found = below.is_some_and(|below| {
+            let from = [below.peers, below.master];
+            from.into_iter()
+                .flatten()
+                .any(|group| receives(mounts, group, &self.groups, &mut self.known))
+        });
+        k.steps.spend((self.known.len() - known) as u64);
+        Some(found.then_some(id))
+    }
+}
+
+/// Whether a group is one of these or gets what is mounted on them, as a slave of one, or of its slaves. All
+/// members of a group have the same master.
+fn receives(
+    mounts: &Mounts,
+    group: u64,
+    from: &BTreeSet<u64>,
+    known: &mut BTreeMap<u64, bool>,
+) -> bool {
+    let mut passed = Vec::new();
+    let mut next = Some(group);
+    let mut found = false;
+    while let Some(group) = next {
+        if from.contains(&group) || known.get(&group) == Some(&true) {
+            found = true;
+            break;
+        }
+        // Marked at once: a chain is never walked in a circle.
+        if known.insert(group, false).is_some() {
+            break;
+        }
+        passed.push(group);
+        let first = mounts.members(group).next();
+        next = first.and_then(|id| mounts.at(id).master);
+    }
+    known.extend(passed.into_iter().map(|group| (group, found)));
     found
 }

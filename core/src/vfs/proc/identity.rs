@@ -1,4 +1,5 @@
-//! `/proc/PID/{uid_map,gid_map,projid_map,setgroups,loginuid,sessionid}`: who a process is (user_namespaces(7)).
+//! `/proc/PID/{uid_map,gid_map,projid_map,setgroups,loginuid,sessionid}`: who a process is
+//! (user_namespaces(7)).
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -24,12 +25,13 @@ pub(super) fn no_session(
     Ok(format!("{}", u32::MAX).into_bytes())
 }
 
-/// The user namespace of a process, while it lives.
+/// The user namespace of a process.
 pub(super) fn namespace(k: &Kernel, view: View) -> Result<NsId, Errno> {
-    let task = view.live(k)?;
-    match task.exited {
-        true => Err(Errno::EINVAL),
-        false => Ok(task.creds.user_ns),
+    let ns = view.live(k)?.creds.user_ns;
+    // Nothing keeps it for a process that has ended.
+    match k.ns.exists(ns) {
+        true => Ok(ns),
+        false => Err(Errno::EINVAL),
     }
 }
 
@@ -65,6 +67,14 @@ pub(super) fn projid_map(
     map(k, thread, view, Numbers::Projects)
 }
 
+/// The map that an open file shows, whatever became of the process.
+pub(crate) fn opened(k: &Kernel, thread: ThreadId, id: FileId, place: usize) -> Option<Vec<u8>> {
+    let of = numbers(super::process::FILES[place].0)?;
+    let ns = file::at(k, id).opened_by.as_ref()?.of;
+    let text = k.ns.exists(ns).then(|| user::show_map(k, thread, ns, of))?;
+    Some(text.into_bytes())
+}
+
 /// What numbers the file of a map is of; `None` of other files.
 pub(super) fn numbers(name: &str) -> Option<Numbers> {
     match name {
@@ -85,7 +95,7 @@ pub(super) fn set_map(
 ) -> Result<(), Errno> {
     let of = numbers(name).ok_or(Errno::EINVAL)?;
     let opener = file::at(cx.k, id).opened_by.clone().ok_or(Errno::EINVAL)?;
-    user::set_map(cx, &opener, of, at, data)?;
+    user::set_map(cx, &opener, of, at, super::state::before_nul(data))?;
     file::at_mut(cx.k, id).offset = data.len() as u64;
     Ok(())
 }
@@ -116,5 +126,5 @@ pub(super) fn check_setgroups(k: &Kernel, thread: ThreadId, view: View) -> Resul
 
 pub(super) fn set_setgroups(k: &mut Kernel, view: View, data: &[u8]) -> Result<(), Errno> {
     let ns = namespace(k, view)?;
-    user::set_setgroups(k, ns, data)
+    user::set_setgroups(k, ns, super::state::before_nul(data))
 }

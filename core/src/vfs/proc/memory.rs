@@ -1,4 +1,5 @@
-//! Files of `/proc/PID` that tell of memory: `maps`, `smaps`, `smaps_rollup`, `statm`, and the lines of `status`.
+//! Files of `/proc/PID` that tell of memory: `maps`, `smaps`, `smaps_rollup`, `statm`, and the lines of
+//! `status`.
 
 use alloc::format;
 use alloc::string::String;
@@ -6,8 +7,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::process::{View, file_text};
-use super::{TOO_LONG, table};
+use super::TOO_LONG;
+use super::process::{View, path_and_mounts};
+use super::shown::Rest;
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::machine::{Prot, SpaceId, ThreadId};
@@ -46,6 +48,22 @@ pub(super) fn statm(
     Ok(text.into_bytes())
 }
 
+/// Takes the peak of the resident size back (5). Which pages were touched (1 to 4) the hosts do not tell, so
+/// there is nothing to forget. `EINVAL` for other numbers.
+pub(super) fn clear_refs(k: &mut Kernel, view: View, data: &[u8]) -> Result<(), Errno> {
+    const RESET_PEAK: i64 = 5;
+    let kind = super::state::parse_signed(data)?;
+    if !(1..=RESET_PEAK).contains(&kind) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(id) = space_of(k, view)?
+        && kind == RESET_PEAK
+    {
+        k.mm.pages(id, |pages| pages.reset_peak());
+    }
+    Ok(())
+}
+
 /// The lines of `status` about memory.
 pub(super) fn status_lines(k: &Kernel, id: SpaceId) -> String {
     let usage = space::usage(k, id);
@@ -75,12 +93,12 @@ pub(super) fn status_lines(k: &Kernel, id: SpaceId) -> String {
 }
 
 /// The line of an area in `maps`.
-fn line(k: &Kernel, thread: ThreadId, vma: &VmaInfo) -> Vec<u8> {
+fn line(k: &mut Kernel, thread: ThreadId, vma: &VmaInfo) -> Vec<u8> {
     let flag = |prot: Prot, letter: char| if vma.prot.contains(prot) { letter } else { '-' };
     let share = if vma.shared { 's' } else { 'p' };
     let open = vma
         .file
-        .and_then(|id| k.vfs.file(id).map(|open| (id, open.inode)));
+        .and_then(|id| k.vfs.file(id).map(|open| (open.path, open.inode)));
     let (minor, ino) = match open {
         Some((_, Some(at))) => (at.fs.0 + 1, at.ino.0),
         _ => (0, 0),
@@ -96,7 +114,12 @@ fn line(k: &Kernel, thread: ThreadId, vma: &VmaInfo) -> Vec<u8> {
     )
     .into_bytes();
     let name = match open {
-        Some((id, _)) => file_text(k, thread, id).unwrap_or_else(|_| TOO_LONG.to_vec()),
+        Some((path, _)) => {
+            let mut mounts = 0;
+            let text = path_and_mounts(k, thread, path, &mut mounts);
+            k.steps.spend(mounts / 4);
+            text.unwrap_or_else(|_| TOO_LONG.to_vec())
+        }
         None => vma.name.as_bytes().to_vec(),
     };
     if !name.is_empty() {
@@ -110,20 +133,8 @@ fn line(k: &Kernel, thread: ThreadId, vma: &VmaInfo) -> Vec<u8> {
     line
 }
 
-pub(super) fn maps(
-    k: &mut Kernel,
-    _: &mut Ports<'_>,
-    thread: ThreadId,
-    view: View,
-) -> Result<Vec<u8>, Errno> {
-    let Some(id) = space_of(k, view)? else {
-        return Ok(Vec::new());
-    };
-    table(space::vmas(k, id).map(|vma| line(k, thread, &vma)))
-}
-
 /// What pages of areas are, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 struct Pages {
     size: u64,
     rss: u64,
@@ -139,32 +150,36 @@ struct Pages {
 }
 
 impl Pages {
-    fn add(&mut self, k: &Kernel, id: SpaceId, vma: &VmaInfo) {
-        self.size += vma.end - vma.start;
-        let (first, end) = (vma.start / PAGE_SIZE, vma.end / PAGE_SIZE);
+    /// Adds some pages of an area from one on; gives the next one, if that was not all.
+    fn add(&mut self, k: &Kernel, id: SpaceId, vma: &VmaInfo, first: u64) -> Option<u64> {
+        let end = vma.end / PAGE_SIZE;
         let before = self.pss;
-        k.mm.space(id).pages.each(first, end, |_, pte| {
-            self.rss += PAGE_SIZE;
-            let Some(frame) = pte.frame() else {
-                self.pss += PAGE_SIZE;
-                match vma.shared && pte.writable() {
-                    true => self.private_dirty += PAGE_SIZE,
-                    false => self.private_clean += PAGE_SIZE,
-                }
-                return;
-            };
-            self.anonymous += PAGE_SIZE;
-            let users = u64::from(k.mm.frames.count(frame).max(1));
-            self.pss += PAGE_SIZE / users;
-            self.pss_anon += PAGE_SIZE / users;
-            match users {
-                1 => self.private_dirty += PAGE_SIZE,
-                _ => self.shared_dirty += PAGE_SIZE,
-            }
-        });
+        let next =
+            k.mm.space(id)
+                .pages
+                .each_in_leaves(first, end, LEAVES, |_, pte| {
+                    self.rss += PAGE_SIZE;
+                    let Some(frame) = pte.frame() else {
+                        self.pss += PAGE_SIZE;
+                        match vma.shared && pte.writable() {
+                            true => self.private_dirty += PAGE_SIZE,
+                            false => self.private_clean += PAGE_SIZE,
+                        }
+                        return;
+                    };
+                    self.anonymous += PAGE_SIZE;
+                    let users = u64::from(k.mm.frames.count(frame).max(1));
+                    self.pss += PAGE_SIZE / users;
+                    self.pss_anon += PAGE_SIZE / users;
+                    match users {
+                        1 => self.private_dirty += PAGE_SIZE,
+                        _ => self.shared_dirty += PAGE_SIZE,
+                    }
+                });
         if vma.flags.contains(VmFlags::LOCKED) {
             self.locked += self.pss - before;
         }
+        next
     }
 
     /// The lines from `Rss` to `Locked`.
@@ -236,53 +251,124 @@ fn flags(vma: &VmaInfo) -> String {
     there.fold(String::new(), |text, (_, name)| text + name + " ")
 }
 
-pub(super) fn smaps(
-    k: &mut Kernel,
-    _: &mut Ports<'_>,
-    thread: ThreadId,
+/// Tables of pages that are looked at in one step of a [`Cursor`].
+const LEAVES: usize = 8;
+
+/// Which file it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+enum Form {
+    Maps,
+    Smaps,
+    Rollup,
+}
+
+/// Makes the records of areas one after the other.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct Cursor {
     view: View,
-) -> Result<Vec<u8>, Errno> {
-    let Some(id) = space_of(k, view)? else {
-        return Ok(Vec::new());
-    };
-    table(space::vmas(k, id).map(|vma| {
-        let mut lines = line(k, thread, &vma);
-        let mut pages = Pages::default();
-        pages.add(k, id, &vma);
-        let mut text = String::new();
-        kib(&mut text, "Size", pages.size);
-        kib(&mut text, "KernelPageSize", PAGE_SIZE);
-        kib(&mut text, "MMUPageSize", PAGE_SIZE);
-        pages.lines(&mut text, false);
-        let _ = writeln!(text, "{:<16}{:>8}", "THPeligible:", 0);
-        let _ = writeln!(text, "VmFlags: {}", flags(&vma));
-        lines.extend(text.into_bytes());
-        lines
+    space: SpaceId,
+    form: Form,
+    /// The areas below have been dealt with.
+    next: u64,
+    /// The page to go on with in the area that is being looked at.
+    page: Option<u64>,
+    /// What was found in it, or in all so far.
+    pages: Pages,
+    /// Where the first area begins.
+    start: Option<u64>,
+}
+
+fn cursor(k: &Kernel, view: View, form: Form) -> Result<Option<Rest>, Errno> {
+    let space = space_of(k, view)?;
+    Ok(space.map(|space| {
+        Rest::Areas(Cursor {
+            view,
+            space,
+            form,
+            next: 0,
+            page: None,
+            pages: Pages::default(),
+            start: None,
+        })
     }))
 }
 
-pub(super) fn smaps_rollup(
-    k: &mut Kernel,
-    _: &mut Ports<'_>,
-    _: ThreadId,
-    view: View,
-) -> Result<Vec<u8>, Errno> {
-    let Some(id) = space_of(k, view)? else {
-        return Err(Errno::ESRCH);
-    };
-    let mut pages = Pages::default();
-    let (mut start, mut end) = (None, 0);
-    for vma in space::vmas(k, id) {
-        pages.add(k, id, &vma);
-        start = start.or(Some(vma.start));
-        end = vma.end;
+pub(super) fn maps(k: &Kernel, view: View) -> Result<Option<Rest>, Errno> {
+    cursor(k, view, Form::Maps)
+}
+
+pub(super) fn smaps(k: &Kernel, view: View) -> Result<Option<Rest>, Errno> {
+    cursor(k, view, Form::Smaps)
+}
+
+pub(super) fn smaps_rollup(k: &Kernel, view: View) -> Result<Option<Rest>, Errno> {
+    match cursor(k, view, Form::Rollup)? {
+        None => Err(Errno::ESRCH),
+        cursor => Ok(cursor),
     }
-    let start = start.unwrap_or(0);
-    let mut text = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0 ");
-    while text.len() < NAME_COLUMN {
-        text.push(' ');
+}
+
+impl Cursor {
+    /// Makes a record or a part of one; `false` after the last.
+    pub(super) fn step(&mut self, k: &mut Kernel, thread: ThreadId, text: &mut Vec<u8>) -> bool {
+        // The process may have ended or executed another program since the last read.
+        if space_of(k, self.view) != Ok(Some(self.space)) {
+            return false;
+        }
+        let Some(vma) = space::next_vma(k, self.space, self.next) else {
+            if self.form == Form::Rollup {
+                self.rollup(text);
+            }
+            return false;
+        };
+        k.steps.spend(8);
+        if self.form == Form::Maps {
+            text.extend(line(k, thread, &vma));
+            self.next = vma.end;
+            return true;
+        }
+        self.start.get_or_insert(vma.start);
+        let first = self.page.unwrap_or_else(|| {
+            self.pages.size += vma.end - vma.start;
+            vma.start / PAGE_SIZE
+        });
+        self.page = self.pages.add(k, self.space, &vma, first);
+        if self.page.is_some() {
+            // As many entries take as long as a call on few things.
+            k.steps.spend(LEAVES as u64 * 32);
+            return true;
+        }
+        self.next = vma.end;
+        k.steps.spend(32);
+        if self.form == Form::Smaps {
+            let pages = core::mem::take(&mut self.pages);
+            text.extend(line(k, thread, &vma));
+            text.extend(smaps_lines(&vma, &pages).into_bytes());
+        }
+        true
     }
-    text.push_str("[rollup]\n");
-    pages.lines(&mut text, true);
-    Ok(text.into_bytes())
+
+    fn rollup(&self, text: &mut Vec<u8>) {
+        let start = self.start.unwrap_or(0);
+        let end = self.next;
+        let mut lines = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0 ");
+        while lines.len() < NAME_COLUMN {
+            lines.push(' ');
+        }
+        lines.push_str("[rollup]\n");
+        self.pages.lines(&mut lines, true);
+        text.extend(lines.into_bytes());
+    }
+}
+
+/// What `smaps` shows of an area below its line.
+fn smaps_lines(vma: &VmaInfo, pages: &Pages) -> String {
+    let mut text = String::new();
+    kib(&mut text, "Size", pages.size);
+    kib(&mut text, "KernelPageSize", PAGE_SIZE);
+    kib(&mut text, "MMUPageSize", PAGE_SIZE);
+    pages.lines(&mut text, false);
+    let _ = writeln!(text, "{:<16}{:>8}", "THPeligible:", 0);
+    let _ = writeln!(text, "VmFlags: {}", flags(vma));
+    text
 }

@@ -1,16 +1,24 @@
-//! The `proc` file system (proc(5)): inodes are numbers made of a process and what is told about it; contents are made when a file
-//! is opened.
+//! The `proc` file system (proc(5)): inodes are numbers made of a process and what is told about it; contents
+//! are made when a file is opened.
 //!
-//! `system` holds what tells of the whole system, `process` what tells of one process or thread: both are tables of paths. `state`, `identity`,
-//! `mounts`, `net` and `fdinfo` make contents of some of the latter.
+//! `system` holds what tells of the whole system, `process` what tells of one process or thread: both are
+//! tables of paths. `state`, `identity`, `mounts`, `net` and `fdinfo` make contents of some of the latter;
+//! `listed` has those with a line for each of many things.
+//! `hide` has the options of an instance.
 
+pub(super) mod events;
 mod fdinfo;
+mod hide;
 mod identity;
+mod listed;
+pub(super) mod mem;
 mod memory;
 mod mounts;
 mod net;
 mod process;
+mod shown;
 mod state;
+mod sysctl;
 mod system;
 mod sysvipc;
 
@@ -18,27 +26,44 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::FileId;
+use super::file;
 use super::filesystem::{Attr, Entry, Filesystem, FsId, Ino, InodeRef, StatFs, Time};
 use super::mount::PathRef;
+use super::perm::Who;
+use super::{FileId, FileKind};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
-use crate::machine::ThreadId;
+use crate::machine::{SpaceId, ThreadId};
 use crate::ns::user::Opener;
 use crate::ns::{NsId, PID, pid};
 use crate::port::Ports;
+use crate::task::Creds;
+use crate::task::groups::Groups;
 
+use hide::Hide;
 use process::View;
 use system::{Kind, PATHS};
 
+pub(crate) use hide::{Options, check_attr, check_enter};
+pub(crate) use process::{file_text, path_text};
+pub(crate) use shown::Shown;
 pub(crate) use state::COREDUMP_FILTER;
 
 /// An instance of `proc`, which shows the processes of a PID namespace under their numbers there.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct ProcFs {
     pub pids: NsId,
+    pub options: Options,
+}
+
+/// The options of an instance.
+fn settings(k: &Kernel, fs: FsId) -> Options {
+    match k.vfs.filesystem(fs) {
+        Filesystem::Proc(proc) => proc.options,
+        _ => Options::DEFAULT,
+    }
 }
 
 /// The PID namespace of an instance.
@@ -60,10 +85,17 @@ pub(crate) fn process_of(ino: Ino) -> Option<u32> {
     }
 }
 
+/// Whether an inode is the directory of a process that is there.
+pub(crate) fn exists(k: &Kernel, inode: InodeRef) -> bool {
+    let id =
+        process_of(inode.ino).filter(|_| matches!(k.vfs.filesystem(inode.fs), Filesystem::Proc(_)));
+    id.is_some_and(|id| k.tasks.group_exists(id))
+}
+
 /// What an inode number stands for.
 ///
-/// The number: process or thread in bits 32..63, whether it is the view of a single thread in bit 63, what it is in bits 28..31, and a
-/// place in a table or a descriptor below.
+/// The number: process or thread in bits 32..63, whether it is the view of a single thread in bit 63, what it
+/// is in bits 28..31, and a place in a table or a descriptor below.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Node {
     /// An entry of [`PATHS`].
@@ -135,16 +167,55 @@ impl Node {
         }
     }
 
+    /// The node of an inode. `ESRCH` if its process has gone.
     fn of(k: &Kernel, ino: Ino) -> Result<Node, Errno> {
         let node = Node::parse(ino).ok_or(Errno::ENOENT)?;
-        let view = match node {
-            Node::System(_) | Node::OwnLink { .. } => return Ok(node),
+        match node.view() {
+            Some(view) if view.task(k).is_none() => Err(Errno::ESRCH),
+            _ => Ok(node),
+        }
+    }
+
+    /// Whose it is.
+    fn view(self) -> Option<View> {
+        match self {
+            Node::System(_) | Node::OwnLink { .. } => None,
             Node::Dir(view) | Node::TaskDir(view) | Node::FdDir(view) | Node::FdInfoDir(view) => {
-                view
+                Some(view)
             }
-            Node::File(view, _) | Node::Fd(view, _) | Node::FdInfo(view, _) => view,
+            Node::File(view, _) | Node::Fd(view, _) | Node::FdInfo(view, _) => Some(view),
+        }
+    }
+
+    /// What programs are told that look a name up in the directory of a process that has gone: the directory
+    /// itself lets nobody in any more, in others there is nothing.
+    fn gone(self) -> Errno {
+        match self {
+            Node::Dir(_) | Node::TaskDir(_) => Errno::ESRCH,
+            _ => Errno::ENOENT,
+        }
+    }
+
+    /// Number of links: directories have one from each directory in them, but those of settings.
+    fn links(self, k: &Kernel) -> u32 {
+        let count = match self {
+            Node::System(place) if PATHS[place].0.starts_with("sys") && place != 0 => {
+                let of_settings = PATHS[place].0 == "sys" || PATHS[place].0.starts_with("sys/");
+                return match of_settings {
+                    true => 1,
+                    false => 2,
+                };
+            }
+            Node::System(0) => system::directories(0) + k.tasks.group_count(),
+            Node::System(place) => system::directories(place),
+            Node::Dir(view) => process::directories() + 2 + usize::from(!view.thread),
+            Node::TaskDir(view) => match view.task(k) {
+                Some(task) => k.tasks.thread_count(task.tgid),
+                None => 0,
+            },
+            _ => 0,
         };
-        view.task(k).map(|_| node).ok_or(Errno::ESRCH)
+        2 + count as u32
     }
 
     /// File type and permissions.
@@ -178,21 +249,26 @@ fn decimal(name: &[u8]) -> Option<u32> {
 pub(crate) fn lookup(
     k: &mut Kernel,
     _p: &mut Ports<'_>,
-    _viewer: Option<ThreadId>,
+    who: Who<'_>,
     dir: InodeRef,
     name: &[u8],
 ) -> Result<Ino, Errno> {
     let k = &*k;
     let ns = pids(k, dir.fs);
     let number = |name: &[u8]| pid::find(k, ns, decimal(name)?);
-    let found = match Node::of(k, dir.ino)? {
+    let node = Node::parse(dir.ino).ok_or(Errno::ENOENT)?;
+    let found = match Node::of(k, dir.ino).map_err(|_| node.gone())? {
         Node::System(0) => match (name, number(name)) {
             (b"self", _) => Some(Node::OwnLink { thread: false }),
             (b"thread-self", _) => Some(Node::OwnLink { thread: true }),
             (_, Some(id)) => {
                 let view = View { id, thread: false };
-                view.task(k).map(|_| Node::Dir(view))
+                let options = settings(k, dir.fs);
+                let visible = options.hide != Hide::Always
+                    || hide::sees(k, &options, who, view, Hide::Always);
+                view.task(k).filter(|_| visible).map(|_| Node::Dir(view))
             }
+            _ if settings(k, dir.fs).only_processes => None,
             _ => system::child(0, name).map(Node::System),
         },
         Node::System(place) if matches!(PATHS[place].1, Kind::Dir) => {
@@ -202,7 +278,9 @@ pub(crate) fn lookup(
             b"task" if !view.thread => Some(Node::TaskDir(view)),
             b"fd" => Some(Node::FdDir(view)),
             b"fdinfo" => Some(Node::FdInfoDir(view)),
-            _ => process::find("", name).map(|place| Node::File(view, place)),
+            _ => process::find("", name)
+                .filter(|&place| process::is_shown(place, view))
+                .map(|place| Node::File(view, place)),
         },
         Node::File(view, place) if matches!(process::FILES[place].1, process::Kind::Dir(_)) => {
             process::find(process::FILES[place].0, name).map(|place| Node::File(view, place))
@@ -225,7 +303,11 @@ pub(crate) fn lookup(
 /// Attributes. Contents have no size until they are read.
 pub(crate) fn attr(k: &mut Kernel, _p: &mut Ports<'_>, ino: Ino) -> Result<Attr, Errno> {
     let k = &*k;
-    let node = Node::of(k, ino)?;
+    let node = Node::parse(ino).ok_or(Errno::ENOENT)?;
+    // What is still open of a process that has gone keeps its attributes, as Linux has it.
+    if let (Node::FdDir(_) | Node::Fd(..) | Node::FdInfo(..), Err(_)) = (node, Node::of(k, ino)) {
+        return Err(Errno::ENOENT);
+    }
     let mode = node.mode(k);
     let (uid, gid) = match node {
         Node::System(_) | Node::OwnLink { .. } => (0, 0),
@@ -244,11 +326,14 @@ pub(crate) fn attr(k: &mut Kernel, _p: &mut Ports<'_>, ino: Ino) -> Result<Attr,
         mode,
         uid,
         gid,
-        nlink: if mode & g::S_IFMT == g::S_IFDIR { 2 } else { 1 },
+        nlink: match mode & g::S_IFMT {
+            g::S_IFDIR => node.links(k),
+            _ => 1,
+        },
         size: match node {
             // Linux shows the room a descriptor's link would take, and how many descriptors there are.
             Node::Fd(..) => 64,
-            Node::FdDir(view) => view.fds(k).len() as u64,
+            Node::FdDir(view) => u64::from(view.fd_count(k)),
             _ => 0,
         },
         atime: now,
@@ -293,15 +378,12 @@ pub(crate) fn read_link(
     }
 }
 
-/// Where a magic link (`exe`, `cwd`, `root`, `fd/N`) leads, without a reference; `None` for a link that is followed by its text.
-pub(crate) fn jump(
-    k: &mut Kernel,
-    viewer: Option<ThreadId>,
-    ino: Ino,
-) -> Result<Option<PathRef>, Errno> {
+/// Where a magic link (`exe`, `cwd`, `root`, `fd/N`) leads, without a reference; `None` for a link that is
+/// followed by its text.
+pub(crate) fn jump(k: &mut Kernel, who: Who<'_>, ino: Ino) -> Result<Option<PathRef>, Errno> {
     let node = Node::of(k, ino)?;
-    if let (Node::File(view, _) | Node::Fd(view, _), Some(thread)) = (node, viewer) {
-        process::check_access(k, thread, view)?;
+    if let Node::File(view, _) | Node::Fd(view, _) = node {
+        process::check_access_by(k, who, view)?;
     }
     let target = match node {
         Node::File(view, place) => match process::FILES[place].1 {
@@ -325,22 +407,8 @@ pub(crate) fn jump(
     target.map(Some).ok_or(Errno::ENOENT)
 }
 
-/// Most bytes of one file's contents: tables of long paths could take any amount.
-const TEXT_MAX: usize = 64 << 20;
 /// What is shown for a path that is longer than any that programs can use.
 const TOO_LONG: &[u8] = b"//toolong";
-
-/// The lines of a table. `ENOMEM` past [`TEXT_MAX`].
-fn table(lines: impl Iterator<Item = Vec<u8>>) -> Result<Vec<u8>, Errno> {
-    let mut text = Vec::new();
-    for line in lines {
-        if text.len() + line.len() > TEXT_MAX {
-            return Err(Errno::ENOMEM);
-        }
-        text.extend_from_slice(&line);
-    }
-    Ok(text)
-}
 
 /// Contents of a regular file as they are now.
 pub(crate) fn content(
@@ -348,33 +416,104 @@ pub(crate) fn content(
     p: &mut Ports<'_>,
     viewer: Option<ThreadId>,
     inode: InodeRef,
-) -> Result<Vec<u8>, Errno> {
+) -> Result<Shown, Errno> {
     let thread = viewer.ok_or(Errno::ENOENT)?;
     let ns = pids(k, inode.fs);
-    match Node::of(k, inode.ino)? {
+    let node = Node::of(k, inode.ino)?;
+    if let Node::File(view, place) = node
+        && let process::Kind::Records(_, make) | process::Kind::MemoryRecords(_, make) =
+            process::FILES[place].1
+    {
+        return Ok(make(k, view)?.map_or_else(Shown::default, Shown::records));
+    }
+    match node {
+        Node::System(place) => {
+            if let Kind::Records(begin) = PATHS[place].1 {
+                return Ok(Shown::records(begin()));
+            }
+        }
+        Node::FdInfo(view, fd) => {
+            let cursor = fdinfo::Cursor::new(k, view, fd, ns)?;
+            return Ok(Shown::records(listed::descriptor(cursor)));
+        }
+        _ => {}
+    }
+    let text = match node {
         Node::System(place) => match PATHS[place].1 {
             Kind::File(make) | Kind::Value(make) => Ok(make(k)),
-            Kind::Own(make) => make(k, thread),
-            Kind::Shown(make) => make(k, p, thread),
+            Kind::Name(domain) => system::name(k, thread, domain),
+            Kind::Limit(setting) => sysctl::show(k, thread, setting),
+            Kind::Namespaces(kind) => Ok(format!("{}\n", k.ns.most(kind)).into_bytes()),
             Kind::Text(text) | Kind::Tunable(text) => Ok(text.as_bytes().to_vec()),
             _ => Err(Errno::EINVAL),
         },
         Node::File(view, place) => match process::FILES[place].1 {
-            process::Kind::File(_, make) | process::Kind::Private(_, make) => {
+            process::Kind::File(_, make)
+            | process::Kind::Memory(_, make)
+            | process::Kind::Private(_, make) => make(k, p, thread, view),
+            process::Kind::Judged(_, errno, make) => {
+                let allowed = process::check_access(k, thread, view);
+                allowed.map_err(|found| match found {
+                    Errno::EACCES => errno,
+                    gone => gone,
+                })?;
                 make(k, p, thread, view)
             }
             process::Kind::Numbers(make) => make(k, view, thread, ns),
             _ => Err(Errno::EINVAL),
         },
-        Node::FdInfo(view, fd) => fdinfo::fd_info(k, view, fd, ns),
         _ => Err(Errno::EISDIR),
+    };
+    text.map(Shown::whole)
+}
+
+/// Whether the process of an inode still has the memory that a file was opened to tell of. `ESRCH` if areas
+/// are listed and there is no process.
+pub(crate) fn has_space(k: &Kernel, ino: Ino, space: SpaceId) -> Result<bool, Errno> {
+    let Some(Node::File(view, place)) = Node::parse(ino) else {
+        return Ok(false);
+    };
+    match (view.task(k), process::FILES[place].1) {
+        (Some(task), _) => Ok(!task.exited && task.space == space),
+        (None, process::Kind::MemoryRecords(..)) => Err(Errno::ESRCH),
+        (None, _) => Ok(false),
     }
 }
 
-/// Who opens a file of which writes are judged by that: a map of users or groups, and of which namespace.
+/// What an open file shows that does not depend on its process any more; `None` if it is made from the inode.
+pub(crate) fn opened(k: &Kernel, thread: ThreadId, id: FileId, inode: InodeRef) -> Option<Vec<u8>> {
+    if !matches!(k.vfs.filesystem(inode.fs), Filesystem::Proc(_)) {
+        return None;
+    }
+    match Node::parse(inode.ino)? {
+        Node::File(_, place) => identity::opened(k, thread, id, place),
+        _ => None,
+    }
+}
+
+/// What an open file of this inode is.
+pub(crate) fn kind_of(k: &Kernel, thread: ThreadId, ino: Ino) -> Result<FileKind, Errno> {
+    Ok(match Node::of(k, ino)? {
+        Node::File(view, place) => match process::FILES[place].0 {
+            "mem" => FileKind::Memory(mem::open(k, thread, view)?),
+            "pagemap" => FileKind::PageMap(mem::open(k, thread, view)?),
+            // What tells of memory goes on to tell of the memory that was there when it was opened.
+            _ => FileKind::Proc(match process::FILES[place].1 {
+                process::Kind::Memory(..) | process::Kind::MemoryRecords(..) => {
+                    Box::new(Shown::of_space(view.live(k)?.space))
+                }
+                _ => Default::default(),
+            }),
+        },
+        _ => FileKind::Proc(Default::default()),
+    })
+}
+
+/// Who opens a file of which writes are judged by that: a map of users or groups, and of which namespace. It
+/// stays that one's when the process ends.
 pub(crate) fn opener(cx: &Cx<'_, '_>, id: FileId) -> Option<Box<Opener>> {
     let file = super::file::at(cx.k, id);
-    let inode = file.inode.filter(|_| file.writable())?;
+    let inode = file.inode?;
     let Filesystem::Proc(_) = cx.k.vfs.filesystem(inode.fs) else {
         return None;
     };
@@ -383,43 +522,77 @@ pub(crate) fn opener(cx: &Cx<'_, '_>, id: FileId) -> Option<Box<Opener>> {
     };
     identity::numbers(process::FILES[place].0)?;
     let of = identity::namespace(cx.k, view).ok()?;
-    let creds = cx.creds().clone();
+    // Groups have no part in the judgement, and may be many.
+    let creds = Creds {
+        groups: Groups::none(),
+        ..cx.creds().clone()
+    };
     Some(Box::new(Opener { creds, of }))
 }
 
-/// Writes to an open file (`comm`, `oom_score_adj`); `EIO`, `EINVAL` where nothing can be written.
+/// Writes to an open file (`comm`, `oom_score_adj`); gives how many bytes were taken. `EIO`, `EINVAL` where
+/// nothing can be written.
 pub(crate) fn write(
     cx: &mut Cx<'_, '_>,
     id: FileId,
     ino: Ino,
     at: u64,
     data: &[u8],
-) -> Result<(), Errno> {
+) -> Result<u64, Errno> {
     match Node::of(cx.k, ino)? {
+        Node::System(place) => {
+            let taken = sysctl::write(cx, place, at, data)? as u64;
+            file::at_mut(cx.k, id).offset = at + taken;
+            return Ok(taken);
+        }
         Node::File(_, place) if identity::numbers(process::FILES[place].0).is_some() => {
             identity::set_map(cx, id, process::FILES[place].0, at, data)
         }
         Node::File(view, place) => {
             process::write(cx.k, cx.thread, view, process::FILES[place].0, data)
         }
-        // Whoever may write everything opens them all the same.
-        Node::System(_) => Err(Errno::EIO),
         _ => Err(Errno::EINVAL),
+    }?;
+    Ok(data.len() as u64)
+}
+
+/// `ESRCH` for a file that tells of the memory of a process which has none any more.
+fn has_memory(k: &Kernel, view: View, place: usize) -> Result<(), Errno> {
+    let needs = process::NEED_MEMORY.contains(&process::FILES[place].0);
+    match needs && view.live(k)?.exited {
+        true => Err(Errno::ESRCH),
+        false => Ok(()),
     }
 }
 
-/// What opening a file asks beyond its permissions: the right to look into a process; and `/proc/sys` is read-only, as in a container.
+/// What opening a file asks beyond its permissions: the right to look into a process, or to change settings.
 pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> Result<(), Errno> {
     match Node::of(k, ino)? {
         Node::System(place) => match PATHS[place].1 {
             Kind::Closed(_) => Err(Errno::EPERM),
-            Kind::Value(_) | Kind::Own(_) | Kind::Tunable(_) if writes => Err(Errno::EROFS),
+            Kind::Value(_)
+            | Kind::Name(_)
+            | Kind::Limit(_)
+            | Kind::Tunable(_)
+            | Kind::Namespaces(_)
+                if writes =>
+            {
+                sysctl::may_write(k, thread, place)
+            }
             // Not even CAP_DAC_OVERRIDE makes settings writable that are not (`proc_sys_permission()`).
             _ if writes && PATHS[place].0.starts_with("sys/") => Err(Errno::EACCES),
             _ => Ok(()),
         },
         Node::File(view, place) => match process::FILES[place].1 {
-            process::Kind::Private(..) => process::check_access(k, thread, view),
+            process::Kind::Memory(..) | process::Kind::MemoryRecords(..) => {
+                process::check_memory(k, thread, view)?;
+                has_memory(k, view, place)
+            }
+            process::Kind::Private(..) if process::FILES[place].0 == "clear_refs" => Ok(()),
+            process::Kind::Private(..) => {
+                process::check_access(k, thread, view)?;
+                has_memory(k, view, place)
+            }
             // An ended process has no mounts.
             _ if process::FILES[place].0.starts_with("mount") && view.context(k).is_none() => {
                 Err(Errno::EINVAL)
@@ -429,9 +602,8 @@ pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> 
             }
             _ => Ok(()),
         },
-        Node::FdDir(view) | Node::FdInfoDir(view) | Node::FdInfo(view, _) => {
-            process::check_access(k, thread, view)
-        }
+        // The permissions of `fd` are enough to list it.
+        Node::FdInfoDir(view) | Node::FdInfo(view, _) => process::check_access(k, thread, view),
         _ => Ok(()),
     }
 }
@@ -441,7 +613,7 @@ pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> 
 pub(crate) fn read_dir(
     k: &mut Kernel,
     _p: &mut Ports<'_>,
-    _viewer: Option<ThreadId>,
+    who: Who<'_>,
     dir: InodeRef,
     cookie: u64,
     each: &mut dyn FnMut(Entry<'_>) -> bool,
@@ -450,22 +622,28 @@ pub(crate) fn read_dir(
     const NUMBERED: u64 = 0x1_0000;
     let k = &*k;
     let mut named: Vec<(&[u8], Node)> = Vec::new();
-    let mut numbered: Vec<(u32, Node)> = Vec::new();
-    let ns = pids(k, dir.fs);
-    match Node::of(k, dir.ino)? {
+    let mut numbered: Box<dyn Iterator<Item = (u32, Node)>> = Box::new(core::iter::empty());
+    // The first number that is asked for.
+    let first = u32::try_from(cookie.saturating_sub(NUMBERED)).unwrap_or(u32::MAX);
+    let (ns, options) = (pids(k, dir.fs), settings(k, dir.fs));
+    match Node::of(k, dir.ino).map_err(|_| Errno::ENOENT)? {
         Node::System(place) if matches!(PATHS[place].1, Kind::Dir) => {
             if place == 0 {
                 named.push((b"self", Node::OwnLink { thread: false }));
                 named.push((b"thread-self", Node::OwnLink { thread: true }));
-                let all = k.tasks.groups();
-                let all =
-                    all.map(|id| (pid::show(k, ns, id), Node::Dir(View { id, thread: false })));
-                numbered.extend(all.filter(|&(number, _)| number > 0));
-                numbered.sort_unstable_by_key(|&(number, _)| number);
+                let seen = |&(_, id): &(u32, u32)| {
+                    let view = View { id, thread: false };
+                    hide::sees(k, &options, who, view, Hide::Directory)
+                };
+                let node = |(number, id)| (number, Node::Dir(View { id, thread: false }));
+                let all = pid::processes(k, ns, first);
+                numbered = Box::new(all.filter(seen).map(node));
             }
-            named.extend(
-                system::entries(place).map(|place| (system::last(place), Node::System(place))),
-            );
+            if !options.only_processes {
+                named.extend(
+                    system::entries(place).map(|place| (system::last(place), Node::System(place))),
+                );
+            }
         }
         Node::Dir(view) => {
             if !view.thread {
@@ -480,20 +658,18 @@ pub(crate) fn read_dir(
         }
         Node::TaskDir(view) => {
             let tgid = view.task(k).map_or(0, |task| task.tgid);
-            let all = k.tasks.threads(tgid);
-            let all = all.map(|id| (pid::show(k, ns, id), Node::Dir(View { id, thread: true })));
-            numbered.extend(all.filter(|&(number, _)| number > 0));
-            numbered.sort_unstable_by_key(|&(number, _)| number);
+            let node = |(number, id)| (number, Node::Dir(View { id, thread: true }));
+            numbered = Box::new(pid::threads(k, ns, tgid, first).map(node));
         }
         Node::FdDir(view) => {
-            numbered.extend(view.fds(k).into_iter().map(|fd| (fd, Node::Fd(view, fd))))
+            numbered = Box::new(
+                view.fds_from(k, first)
+                    .map(move |fd| (fd, Node::Fd(view, fd))),
+            );
         }
         Node::FdInfoDir(view) => {
-            numbered.extend(
-                view.fds(k)
-                    .into_iter()
-                    .map(|fd| (fd, Node::FdInfo(view, fd))),
-            );
+            let node = move |fd| (fd, Node::FdInfo(view, fd));
+            numbered = Box::new(view.fds_from(k, first).map(node));
         }
         _ => return Err(Errno::ENOTDIR),
     }
@@ -501,7 +677,7 @@ pub(crate) fn read_dir(
         // Cookies up to 2 belong to "." and "..".
         (index as u64 + 3, name.to_vec(), node)
     });
-    let numbered = numbered.into_iter().map(|(id, node)| {
+    let numbered = numbered.map(|(id, node)| {
         (
             NUMBERED + u64::from(id) + 1,
             format!("{id}").into_bytes(),
@@ -523,7 +699,9 @@ pub(crate) fn read_dir(
 }
 
 fn process_entries(view: View, dir: &str) -> impl Iterator<Item = (&'static [u8], Node)> {
-    process::entries(dir).map(move |place| (process::last(place), Node::File(view, place)))
+    process::entries(dir)
+        .filter(move |&place| process::is_shown(place, view))
+        .map(move |place| (process::last(place), Node::File(view, place)))
 }
 
 /// Sizes.

@@ -1,4 +1,5 @@
-//! `/proc/PID/net`: a network with nothing in it but the loopback device, as a network namespace has when it is made.
+//! `/proc/PID/net`: a network with nothing in it but the loopback device, as a network namespace has when it
+//! is made.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -36,8 +37,6 @@ tables! {
     packet = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n";
     /// Protocols.
     protocols = "protocol  size sockets  memory press maxhdr  slab module     cl co di ac io in de sh ss gs se re bi br ha uh gp em\n";
-    /// UNIX sockets.
-    unix = "Num       RefCount Protocol Flags    Type St Inode Path\n";
     /// Sockets by protocol.
     sockstat = "sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n";
     /// IPv6 sockets.

@@ -6,7 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::{identity, memory, mounts, net, state};
+use super::shown::Rest;
+use super::{identity, listed, memory, mounts, net, state};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
@@ -14,8 +15,9 @@ use crate::machine::ThreadId;
 use crate::mm::space;
 use crate::ns::{self, NsId, USER, pid, user};
 use crate::port::Ports;
-use crate::task::{Task, cputime};
-use crate::vfs::{FileId, FsContext, PathRef, walk};
+use crate::task::{Task, usage};
+use crate::vfs::perm::Who;
+use crate::vfs::{FdTable, FileId, FsContext, PathRef, walk};
 
 /// Nanoseconds in a clock tick.
 const TICK: u64 = 10_000_000;
@@ -23,7 +25,7 @@ const TICK: u64 = 10_000_000;
 const TEXT_MAX: u64 = 1 << 20;
 
 /// A process, or one thread of it seen through `task/`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) struct View {
     /// Process or thread number.
     pub id: u32,
@@ -64,12 +66,17 @@ impl View {
             .map_or((0, 0), |task| (task.creds.euid, task.creds.egid))
     }
 
-    /// Owner of what is in it: root, if the process does not want to be looked at (`PR_SET_DUMPABLE`).
+    /// Owner of what is in it: root of the program's user namespace, if the process does not want to be
+    /// looked at (`PR_SET_DUMPABLE`); root, once it has ended (`task_dump_owner()`).
     pub(super) fn owner_of_files(&self, k: &Kernel) -> (u32, u32) {
-        let group = self.task(k).and_then(|task| k.tasks.group(task.tgid));
-        match group.is_some_and(|group| group.dumpable) {
-            true => self.owner(k),
-            false => (0, 0),
+        let task = self.task(k).filter(|task| !task.exited);
+        match task.and_then(|task| space::access(k, task.space)) {
+            None => (0, 0),
+            Some(access) if access.dumpable => self.owner(k),
+            Some(access) => (
+                user::take_uid(k, access.ns, 0).unwrap_or(0),
+                user::take_gid(k, access.ns, 0).unwrap_or(0),
+            ),
         }
     }
 
@@ -98,21 +105,32 @@ impl View {
         )
     }
 
-    /// All descriptors.
-    pub(super) fn fds(&self, k: &Kernel) -> Vec<u32> {
-        let task = self.task(k).filter(|task| !task.exited);
-        task.map_or(Vec::new(), |task| {
-            k.vfs
-                .fd_table(task.files)
-                .iter()
-                .map(|(fd, _)| fd as u32)
-                .collect()
-        })
+    /// The table of its descriptors.
+    fn table<'k>(&self, k: &'k Kernel) -> Option<&'k FdTable> {
+        let task = self.task(k).filter(|task| !task.exited)?;
+        Some(k.vfs.fd_table(task.files))
+    }
+
+    /// How many descriptors it has.
+    pub(super) fn fd_count(&self, k: &Kernel) -> u32 {
+        self.table(k).map_or(0, FdTable::len)
+    }
+
+    /// Its descriptors from one on.
+    pub(super) fn fds_from<'k>(
+        &self,
+        k: &'k Kernel,
+        first: u32,
+    ) -> impl Iterator<Item = u32> + use<'k> {
+        let table = self.table(k).into_iter();
+        let open = table.flat_map(move |table| table.iter_from(first));
+        open.map(|(fd, _)| fd as u32)
     }
 }
 
 /// What makes contents with the numbers of a PID namespace.
 pub(super) type MakeIn = fn(&mut Kernel, View, ThreadId, NsId) -> Result<Vec<u8>, Errno>;
+pub(super) type Begin = fn(&Kernel, View) -> Result<Option<Rest>, Errno>;
 pub(super) type Make = fn(&mut Kernel, &mut Ports<'_>, ThreadId, View) -> Result<Vec<u8>, Errno>;
 
 /// What an entry of [`FILES`] is.
@@ -122,8 +140,17 @@ pub(super) enum Kind {
     Dir(u32),
     /// A file with these permissions and what makes its contents.
     File(u32, Make),
-    /// A file that is opened only by who may look into the process as a debugger does (ptrace(2)); others get `EACCES`.
+    /// A file that is opened only by who may look into the process as a debugger does (ptrace(2)); others get
+    /// `EACCES`.
     Private(u32, Make),
+    /// The same, but it is asked when the file is read, and others get this error.
+    Judged(u32, Errno, Make),
+    /// The same of what tells of its memory: also those open it who may watch the whole system.
+    Memory(u32, Make),
+    /// A file with a record for each of many things, also one about memory, and where to begin; nothing of a
+    /// process that has ended.
+    Records(u32, Begin),
+    MemoryRecords(u32, Begin),
     /// A file that shows numbers of processes as a PID namespace has them.
     Numbers(MakeIn),
     /// A magic link.
@@ -138,7 +165,12 @@ impl Kind {
     pub(super) fn mode(self) -> u32 {
         match self {
             Kind::Dir(mode) => g::S_IFDIR | mode,
-            Kind::File(mode, _) | Kind::Private(mode, _) => g::S_IFREG | mode,
+            Kind::File(mode, _)
+            | Kind::Private(mode, _)
+            | Kind::Judged(mode, _, _)
+            | Kind::Memory(mode, _)
+            | Kind::Records(mode, _)
+            | Kind::MemoryRecords(mode, _) => g::S_IFREG | mode,
             Kind::Numbers(_) => g::S_IFREG | 0o444,
             Kind::Link(_) | Kind::Namespace(_) | Kind::Children => g::S_IFLNK | 0o777,
         }
@@ -176,7 +208,8 @@ impl Kind {
     }
 }
 
-/// What the directory of a process or thread holds beside `fd`, `fdinfo` and `task`: paths below it, each directory before what is in it.
+/// What the directory of a process or thread holds beside `fd`, `fdinfo` and `task`: paths below it, each
+/// directory before what is in it.
 pub(super) static FILES: &[(&str, Kind)] = &[
     ("attr", Kind::Dir(0o555)),
     ("attr/current", Kind::File(0o666, no_module)),
@@ -185,7 +218,9 @@ pub(super) static FILES: &[(&str, Kind)] = &[
     ("attr/keycreate", Kind::File(0o666, no_module)),
     ("attr/prev", Kind::File(0o444, no_module)),
     ("attr/sockcreate", Kind::File(0o666, no_module)),
-    ("auxv", Kind::Private(0o400, auxv)),
+    ("auxv", Kind::Memory(0o400, auxv)),
+    ("children", Kind::Numbers(children)),
+    ("clear_refs", Kind::Private(0o200, nothing)),
     (
         "cgroup",
         Kind::File(0o444, |_, _, _, _| Ok(b"0::/\n".to_vec())),
@@ -198,16 +233,17 @@ pub(super) static FILES: &[(&str, Kind)] = &[
         Kind::File(0o444, |_, _, _, _| Ok(b"/\n".to_vec())),
     ),
     ("cwd", Kind::Link(|k, view| Some(view.context(k)?.cwd))),
-    ("environ", Kind::Private(0o400, environ)),
+    ("environ", Kind::Memory(0o400, environ)),
     ("exe", Kind::Link(exe)),
     ("gid_map", Kind::File(0o644, identity::gid_map)),
-    ("io", Kind::Private(0o400, state::io)),
+    ("io", Kind::Judged(0o400, Errno::EACCES, state::io)),
     ("limits", Kind::File(0o444, limits)),
     ("loginuid", Kind::File(0o644, identity::no_session)),
-    ("maps", Kind::Private(0o444, memory::maps)),
-    ("mountinfo", Kind::File(0o444, mounts::mountinfo)),
-    ("mounts", Kind::File(0o444, mounts::mounts)),
-    ("mountstats", Kind::File(0o400, mounts::mountstats)),
+    ("maps", Kind::MemoryRecords(0o444, memory::maps)),
+    ("mem", Kind::Private(0o600, nothing)),
+    ("mountinfo", Kind::Records(0o444, mounts::mountinfo)),
+    ("mounts", Kind::Records(0o444, mounts::mounts)),
+    ("mountstats", Kind::Records(0o400, mounts::mountstats)),
     ("net", Kind::Dir(0o555)),
     ("net/arp", Kind::File(0o444, net::arp)),
     ("net/dev", Kind::File(0o444, net::dev)),
@@ -225,7 +261,7 @@ pub(super) static FILES: &[(&str, Kind)] = &[
     ("net/tcp6", Kind::File(0o444, net::tcp6)),
     ("net/udp", Kind::File(0o444, net::udp)),
     ("net/udp6", Kind::File(0o444, net::udp6)),
-    ("net/unix", Kind::File(0o444, net::unix)),
+    ("net/unix", Kind::Records(0o444, listed::sockets)),
     ("ns", Kind::Dir(0o511)),
     ("ns/cgroup", Kind::Namespace(ns::Kind::Cgroup)),
     ("ns/ipc", Kind::Namespace(ns::Kind::Ipc)),
@@ -238,24 +274,46 @@ pub(super) static FILES: &[(&str, Kind)] = &[
     ("oom_adj", Kind::File(0o644, state::oom_adj)),
     ("oom_score", Kind::File(0o444, state::oom_score)),
     ("oom_score_adj", Kind::File(0o644, oom_score_adj)),
-    ("personality", Kind::Private(0o400, state::personality)),
+    ("pagemap", Kind::Private(0o400, nothing)),
+    (
+        "personality",
+        Kind::Judged(0o400, Errno::EPERM, state::personality),
+    ),
     ("projid_map", Kind::File(0o644, identity::projid_map)),
     ("root", Kind::Link(|k, view| Some(view.context(k)?.root))),
     ("sched", Kind::File(0o644, state::sched)),
     ("schedstat", Kind::File(0o444, state::schedstat)),
     ("sessionid", Kind::File(0o444, identity::no_session)),
     ("setgroups", Kind::File(0o644, identity::setgroups)),
-    ("smaps", Kind::Private(0o444, memory::smaps)),
-    ("smaps_rollup", Kind::Private(0o444, memory::smaps_rollup)),
-    ("stack", Kind::Private(0o400, state::stack)),
+    ("smaps", Kind::MemoryRecords(0o444, memory::smaps)),
+    (
+        "smaps_rollup",
+        Kind::MemoryRecords(0o444, memory::smaps_rollup),
+    ),
+    ("stack", Kind::File(0o400, state::stack)),
     ("stat", Kind::Numbers(stat)),
     ("statm", Kind::File(0o444, memory::statm)),
     ("status", Kind::Numbers(status)),
-    ("syscall", Kind::Private(0o400, state::syscall)),
+    ("syscall", Kind::Judged(0o400, Errno::EPERM, state::syscall)),
     ("timerslack_ns", Kind::File(0o666, state::timerslack)),
     ("uid_map", Kind::File(0o644, identity::uid_map)),
     ("wchan", Kind::File(0o444, |_, _, _, _| Ok(b"0".to_vec()))),
 ];
+
+/// What cannot be opened once the process has no memory any more: `ESRCH`.
+pub(super) const NEED_MEMORY: [&str; 5] = ["auxv", "environ", "mem", "pagemap", "smaps_rollup"];
+
+/// Whether an entry is there: some are in the directories of threads alone.
+pub(super) fn is_shown(place: usize, view: View) -> bool {
+    FILES[place].0 != "children" || view.thread
+}
+
+/// Number of directories that every process has, beside `fd`, `fdinfo` and `task`.
+pub(super) fn directories() -> usize {
+    entries("")
+        .filter(|&place| matches!(FILES[place].1, Kind::Dir(_)))
+        .count()
+}
 
 /// The path in the directory that is the path `dir` (empty: that of the process itself) called `name`.
 pub(super) fn find(dir: &str, name: &[u8]) -> Option<usize> {
@@ -279,10 +337,26 @@ fn parent(path: &str) -> &str {
 
 /// `EACCES` unless the thread may look into the process as a debugger does.
 pub(super) fn check_access(k: &Kernel, thread: ThreadId, view: View) -> Result<(), Errno> {
+    check_access_by(k, Who::Task(thread), view)
+}
+
+/// The same in other names than a thread's own.
+pub(super) fn check_access_by(k: &Kernel, who: Who<'_>, view: View) -> Result<(), Errno> {
     let target = view.live(k)?.id;
-    match crate::syscall::futex::may_look(k, thread, target) {
+    match crate::syscall::futex::may_look_by_files(k, who, target) {
         true => Ok(()),
         false => Err(Errno::EACCES),
+    }
+}
+
+/// The same for files that tell of memory, which those may read, too, who may watch the whole system
+/// (`may_access_mm()`).
+pub(super) fn check_memory(k: &Kernel, thread: ThreadId, view: View) -> Result<(), Errno> {
+    let watches =
+        |task: &Task| task.creds.capable(g::CAP_PERFMON) || task.creds.capable(g::CAP_SYS_ADMIN);
+    match k.tasks.get(thread).is_some_and(watches) {
+        true => view.live(k).map(|_| ()),
+        false => check_access(k, thread, view),
     }
 }
 
@@ -291,21 +365,57 @@ fn no_module(_: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, _: View) -> Result<
     Err(Errno::EINVAL)
 }
 
+/// What is not read as a text.
+fn nothing(_: &mut Kernel, _: &mut Ports<'_>, _: ThreadId, _: View) -> Result<Vec<u8>, Errno> {
+    Err(Errno::EINVAL)
+}
+
+/// The processes that a thread has made.
+fn children(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>, Errno> {
+    let task = view.live(k)?;
+    let group = k.tasks.group(task.tgid);
+    let own = group.map_or_else(Vec::new, |group| {
+        group.children.of_thread(task.id).collect()
+    });
+    let shown = own.into_iter().map(|child| pid::show(k, ns, child));
+    let text: String = shown
+        .filter(|&number| number > 0)
+        .map(|number| format!("{number} "))
+        .collect();
+    Ok(text.into_bytes())
+}
+
 fn exe(k: &Kernel, view: View) -> Option<PathRef> {
     let task = view.task(k).filter(|task| !task.exited)?;
     Some(k.vfs.file(k.tasks.group(task.tgid)?.exe?)?.path)
 }
 
 /// A place as the asking thread names it. `ENAMETOOLONG`.
-pub(super) fn path_text(k: &Kernel, thread: ThreadId, path: PathRef) -> Result<Vec<u8>, Errno> {
+pub(crate) fn path_text(k: &Kernel, thread: ThreadId, path: PathRef) -> Result<Vec<u8>, Errno> {
+    path_and_mounts(k, thread, path, &mut 0)
+}
+
+/// The same; counts the mounts on the way.
+pub(super) fn path_and_mounts(
+    k: &Kernel,
+    thread: ThreadId,
+    path: PathRef,
+    mounts: &mut u64,
+) -> Result<Vec<u8>, Errno> {
     match k.tasks.get(thread) {
-        Some(task) => walk::path_of(k, k.vfs.fs_context(task.fs).root, path),
+        Some(task) => {
+            let root = k.vfs.fs_context(task.fs).root;
+            let text = walk::path_and_mounts(k, root, path, mounts)?;
+            // Only getcwd(2) says that it cannot be reached (`d_path()`).
+            let reachable = text.strip_prefix(b"(unreachable)");
+            Ok(reachable.map_or_else(|| text.clone(), <[u8]>::to_vec))
+        }
         None => Ok(Vec::new()),
     }
 }
 
 /// An open file as its link in `fd` shows it: a path, or `pipe:[7]`.
-pub(super) fn file_text(k: &Kernel, thread: ThreadId, id: FileId) -> Result<Vec<u8>, Errno> {
+pub(crate) fn file_text(k: &Kernel, thread: ThreadId, id: FileId) -> Result<Vec<u8>, Errno> {
     match k.vfs.file(id) {
         Some(open) => path_text(k, thread, open.path),
         None => Ok(Vec::new()),
@@ -396,6 +506,7 @@ pub(super) fn write(
     data: &[u8],
 ) -> Result<(), Errno> {
     match name {
+        "clear_refs" => memory::clear_refs(k, view, data),
         "comm" => set_comm(k, thread, view, data),
         "coredump_filter" => state::set_coredump_filter(k, view, data),
         "oom_adj" => state::set_oom_adj(k, thread, view, data),
@@ -437,7 +548,8 @@ pub(super) fn state_of(task: &Task) -> (char, &'static str) {
     }
 }
 
-/// Signal sets as proc(5) shows them: pending of the thread, pending of the process, blocked, ignored, caught.
+/// Signal sets as proc(5) shows them: pending of the thread, pending of the process, blocked, ignored,
+/// caught.
 fn signals(k: &Kernel, task: &Task) -> [u64; 5] {
     crate::task::signal::sets(k, task.id)
 }
@@ -447,18 +559,22 @@ fn stat(k: &mut Kernel, view: View, reader: ThreadId, ns: NsId) -> Result<Vec<u8
     let shown = |number| pid::show(k, ns, number);
     let task = view.live(k)?;
     let group = k.tasks.group(task.tgid).ok_or(Errno::ESRCH)?;
-    let mut text = format!(
-        "{} (",
-        shown(if view.thread { task.tid } else { task.tgid })
-    )
-    .into_bytes();
+    let mut text = format!("{} (", shown(view.id)).into_bytes();
     text.extend_from_slice(name_of(task));
-    let threads = k.tasks.threads(task.tgid).count();
-    let cpu = match view.thread {
-        true => cputime::of_thread(k, task.id),
-        false => cputime::of_process(k, task.tgid),
-    } / TICK;
-    let children = cputime::of_children(k, task.tgid) / TICK;
+    let threads = k.tasks.thread_count(task.tgid);
+    let used = match view.thread {
+        true => usage::of_thread(k, task.id),
+        false => usage::of_process(k, task.tgid),
+    };
+    let children = usage::of_children(k, task.tgid);
+    let (faults, child_faults) = (used.faults, children.faults);
+    let [user, system, child_user, child_system] = [
+        used.cpu.user,
+        used.cpu.system,
+        children.cpu.user,
+        children.cpu.system,
+    ]
+    .map(|nanos| nanos / TICK);
     let started = group.started.mono.saturating_sub(k.system.booted.mono) / TICK;
     let (usage, layout) = match task.exited {
         true => Default::default(),
@@ -481,7 +597,7 @@ fn stat(k: &mut Kernel, view: View, reader: ThreadId, ns: NsId) -> Result<Vec<u8
         .rlimit(task.tgid, g::RLIMIT_RSS)
         .unwrap_or((u64::MAX, u64::MAX));
     let rest = format!(
-        ") {} {} {} {} {} {} 0 0 0 0 0 {cpu} 0 {children} 0 {} {} {threads} 0 {started} {} {} {rss_limit} {} {} {} {} {} \
+        ") {} {} {} {} {} {} 0 {faults} {child_faults} 0 0 {user} {system} {child_user} {child_system} {} {} {threads} 0 {started} {} {} {rss_limit} {} {} {} {} {} \
          {pending} {blocked} {ignored} {caught} 0 0 0 {} {} {} {} 0 0 0 {} {} {} {} {} {} {} {}\n",
         state_of(task).0,
         shown(group.parent),
@@ -525,7 +641,10 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
     let group = k.tasks.group(task.tgid).ok_or(Errno::ESRCH)?;
     let creds = &task.creds;
     let (letter, long) = state_of(task);
-    let umask = view.context(k).map_or(0o22, |context| context.umask);
+    let umask = view.context(k).map_or(String::new(), |context| {
+        format!("Umask:\t{:04o}\n", context.umask)
+    });
+    let table = if task.exited { 0 } else { 64 };
     let mut text = b"Name:\t".to_vec();
     text.extend_from_slice(name_of(task));
     let mut rest = String::new();
@@ -534,7 +653,7 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
     let gid = |gid| user::show_gid(k, reader, gid);
     let groups = creds.groups.iter().map(|&group| gid(group));
     let groups: String = groups.map(|gid| format!("{gid} ")).collect();
-    let tid = if view.thread { task.tid } else { task.tgid };
+    let tid = view.id;
     let all = |number| {
         let all = pid::numbers(k, ns, task.ns.pid, number).into_iter();
         all.map(|number| format!("\t{number}")).collect::<String>()
@@ -544,8 +663,8 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
     let (tgid, tid, parent) = (shown(task.tgid), shown(tid), shown(group.parent));
     let _ = write!(
         rest,
-        "\nUmask:\t{umask:04o}\nState:\t{letter} ({long})\nTgid:\t{tgid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t0\n\
-         Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{groups}\nNStgid:{inner_tgid}\nNSpid:{inner_tid}\n\
+        "\n{umask}State:\t{letter} ({long})\nTgid:\t{tgid}\nNgid:\t0\nPid:\t{tid}\nPPid:\t{parent}\nTracerPid:\t0\n\
+         Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t{table}\nGroups:\t{groups}\nNStgid:{inner_tgid}\nNSpid:{inner_tid}\n\
          NSpgid:{inner_pgid}\nNSsid:{inner_sid}\nKthread:\t0\n",
         uid(creds.uid),
         uid(creds.euid),
@@ -560,7 +679,7 @@ fn status(k: &mut Kernel, view: View, thread: ThreadId, ns: NsId) -> Result<Vec<
         rest += &memory::status_lines(k, task.space);
     }
     let [pending, shared, blocked, ignored, caught] = signals(k, task);
-    let threads = k.tasks.threads(task.tgid).count();
+    let threads = k.tasks.thread_count(task.tgid);
     let (sig_limit, _) = k
         .tasks
         .rlimit(task.tgid, g::RLIMIT_SIGPENDING)

@@ -1,4 +1,5 @@
-//! `/proc/PID/{io,sched,schedstat,syscall,stack,oom_*,...}`: what a process does and how it is to be treated (proc(5)).
+//! `/proc/PID/{io,sched,schedstat,syscall,stack,oom_*,...}`: what a process does and how it is to be treated
+//! (proc(5)).
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -10,8 +11,10 @@ use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::machine::ThreadId;
 use crate::mm::space;
+use crate::ns::user;
 use crate::port::Ports;
 use crate::task::Task;
+use crate::task::cputime;
 use crate::task::process::Process;
 
 /// Range of `oom_score_adj`, and of `oom_adj` below it (`OOM_DISABLE` to `OOM_ADJUST_MAX`).
@@ -22,9 +25,10 @@ const OOM_ADJUST_MAX: i64 = 15;
 pub(crate) const COREDUMP_FILTER: u32 = 0x33;
 const COREDUMP_BITS: u32 = 0x1ff;
 
-/// A number as `kstrtoint()` reads it, with blanks around it: decimal, octal or hexadecimal. `EINVAL`, `ERANGE`.
+/// A number as `kstrtoint()` reads it, with blanks around it: decimal, octal or hexadecimal. `EINVAL`,
+/// `ERANGE`.
 pub(super) fn parse_signed(data: &[u8]) -> Result<i64, Errno> {
-    let text = data.trim_ascii();
+    let text = before_nul(data).trim_ascii();
     let value = match text.strip_prefix(b"-") {
         Some(digits) => 0i64.checked_sub_unsigned(magnitude(digits)?),
         None => i64::try_from(magnitude(text.strip_prefix(b"+").unwrap_or(text))?).ok(),
@@ -33,13 +37,20 @@ pub(super) fn parse_signed(data: &[u8]) -> Result<i64, Errno> {
     value.map(i64::from).ok_or(Errno::ERANGE)
 }
 
-/// A number without a sign up to `max`, as `kstrtoull()` reads it: only one newline may follow. `EINVAL`, `ERANGE`.
+/// A number without a sign up to `max`, as `kstrtoull()` reads it: only one newline may follow. `EINVAL`,
+/// `ERANGE`.
 fn parse_unsigned(data: &[u8], max: u64) -> Result<u64, Errno> {
+    let data = before_nul(data);
     let text = data.strip_suffix(b"\n").unwrap_or(data);
     match magnitude(text.strip_prefix(b"+").unwrap_or(text))? {
         value if value <= max => Ok(value),
         _ => Err(Errno::ERANGE),
     }
+}
+
+/// What is written as a string ends at a NUL.
+pub(super) fn before_nul(data: &[u8]) -> &[u8] {
+    data.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 /// Digits without any sign, which from_str_radix() would take as well.
@@ -99,7 +110,8 @@ pub(super) fn io(
     .into_bytes())
 }
 
-/// How likely the process is to be ended when memory runs out (`oom_badness()` as `proc_oom_score()` scales it).
+/// How likely the process is to be ended when memory runs out (`oom_badness()` as `proc_oom_score()` scales
+/// it).
 pub(super) fn oom_score(
     k: &mut Kernel,
     _: &mut Ports<'_>,
@@ -215,10 +227,12 @@ pub(super) fn set_coredump_filter(k: &mut Kernel, view: View, data: &[u8]) -> Re
     Ok(())
 }
 
-/// Others' need the right to look at them, and `CAP_SYS_NICE`.
+/// Others' need the right to look at them, and `CAP_SYS_NICE` over them.
 fn may_slack(k: &Kernel, thread: ThreadId, view: View) -> Result<(), Errno> {
     let own = k.tasks.get(thread).ok_or(Errno::ESRCH)?;
-    match view.live(k)?.id == thread || own.creds.capable(g::CAP_SYS_NICE) {
+    let target = view.live(k)?;
+    let over = target.creds.user_ns;
+    match target.id == thread || user::capable(k, &own.creds, over, g::CAP_SYS_NICE) {
         true => Ok(()),
         false => Err(Errno::EPERM),
     }
@@ -253,7 +267,8 @@ pub(super) fn set_timerslack(
     Ok(())
 }
 
-/// The time that a thread ran, waited to run (it never does: each has a thread of the host), and how often it was run.
+/// The time that a thread ran, waited to run (it never does: each has a thread of the host), and how often it
+/// was run.
 pub(super) fn schedstat(
     k: &mut Kernel,
     _: &mut Ports<'_>,
@@ -261,7 +276,8 @@ pub(super) fn schedstat(
     view: View,
 ) -> Result<Vec<u8>, Errno> {
     let task = view.live(k)?;
-    Ok(format!("{} 0 {}\n", task.cpu_time, task.switches + 1).into_bytes())
+    let ran = cputime::of_thread(k, task.id).total();
+    Ok(format!("{ran} 0 {}\n", task.switches + 1).into_bytes())
 }
 
 pub(super) fn sched(
@@ -279,10 +295,11 @@ pub(super) fn sched(
     let head = format!(" ({tid}, #threads: {threads})\n{:-<67}\n", "");
     text.extend_from_slice(head.as_bytes());
     let priority = 120 + i64::from(task.nice);
+    let ran = cputime::of_thread(k, task.id).total();
     for (name, value) in [
         ("se.exec_start", millis(k.system.now.mono)),
-        ("se.vruntime", millis(task.cpu_time)),
-        ("se.sum_exec_runtime", millis(task.cpu_time)),
+        ("se.vruntime", millis(ran)),
+        ("se.sum_exec_runtime", millis(ran)),
         ("se.nr_migrations", format!("{}", 0)),
         ("nr_switches", format!("{}", task.switches)),
         ("nr_voluntary_switches", format!("{}", task.switches)),
@@ -326,11 +343,13 @@ pub(super) fn stack(
     thread: ThreadId,
     view: View,
 ) -> Result<Vec<u8>, Errno> {
-    check_access(k, thread, view)?;
     let own = k.tasks.get(thread).ok_or(Errno::ESRCH)?;
-    match own.creds.capable(g::CAP_SYS_ADMIN) {
-        true => Ok(Vec::new()),
-        false => Err(Errno::EACCES),
+    if !own.creds.capable(g::CAP_SYS_ADMIN) {
+        return Err(Errno::EACCES);
+    }
+    match check_access(k, thread, view) {
+        Err(Errno::EACCES) => Err(Errno::EPERM),
+        allowed => allowed.map(|()| Vec::new()),
     }
 }
 
@@ -344,6 +363,8 @@ mod tests {
         assert_eq!(parse_signed(b"+0x33"), Ok(0x33));
         assert_eq!(parse_signed(b"017"), Ok(0o17));
         assert_eq!(parse_signed(b"0"), Ok(0));
+        assert_eq!(parse_signed(b"1\0"), Ok(1));
+        assert_eq!(parse_unsigned(b"5\n\0x", 9), Ok(5));
         assert_eq!(parse_signed(b"-0x80000000"), Ok(i32::MIN.into()));
         assert_eq!(parse_unsigned(b"+5\n", 5), Ok(5));
         assert_eq!(parse_unsigned(b"6", 5), Err(Errno::ERANGE));

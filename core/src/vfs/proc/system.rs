@@ -5,21 +5,22 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::sysvipc;
+use super::listed;
+use super::shown::Rest;
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::ipc::{message, semaphore, shm};
+use crate::ipc::limits::{self, Setting};
 use crate::machine::ThreadId;
 use crate::ns;
-use crate::port::Ports;
 use crate::syscall::system::{MACHINE, RELEASE, SYSNAME, VERSION};
-use crate::task::PID_MAX;
 use crate::task::creds::CAP_LAST;
+use crate::task::process::TICK;
+use crate::task::{PID_MAX, cputime};
 use crate::vfs::fdtable::NR_OPEN;
 use crate::vfs::file::FILE_MAX;
+use crate::vfs::inotify;
 use crate::vfs::mount::MOUNT_MAX;
-use crate::vfs::{inotify, lock, mqueue};
 
 /// What a path of the table is.
 #[derive(Clone, Copy)]
@@ -32,10 +33,14 @@ pub(super) enum Kind {
     /// The same two for files that Linux lets root write, if `/proc/sys` is not read-only.
     Value(fn(&mut Kernel) -> Vec<u8>),
     Tunable(&'static str),
-    /// One that tells of the reader's namespaces.
-    Own(fn(&Kernel, ThreadId) -> Result<Vec<u8>, Errno>),
-    /// The same read-only.
-    Shown(fn(&mut Kernel, &mut Ports<'_>, ThreadId) -> Result<Vec<u8>, Errno>),
+    /// The name of the host in the reader's UTS namespace, or of its domain.
+    Name(bool),
+    /// Limits of the reader's IPC namespace.
+    Limit(Setting),
+    /// How many namespaces of a kind there may be.
+    Namespaces(ns::Kind),
+    /// One with a line for each of many things.
+    Records(fn() -> Rest),
     /// A file with these permissions that nobody opens: `EPERM`.
     Closed(u32),
     /// A symbolic link to this target.
@@ -46,8 +51,12 @@ impl Kind {
     pub(super) fn mode(self) -> u32 {
         match self {
             Kind::Dir => g::S_IFDIR | 0o555,
-            Kind::File(_) | Kind::Text(_) | Kind::Shown(_) => g::S_IFREG | 0o444,
-            Kind::Value(_) | Kind::Own(_) | Kind::Tunable(_) => g::S_IFREG | 0o644,
+            Kind::File(_) | Kind::Text(_) | Kind::Records(_) => g::S_IFREG | 0o444,
+            Kind::Value(_)
+            | Kind::Name(_)
+            | Kind::Limit(_)
+            | Kind::Tunable(_)
+            | Kind::Namespaces(_) => g::S_IFREG | 0o644,
             Kind::Closed(mode) => g::S_IFREG | mode,
             Kind::Link(_) => g::S_IFLNK | 0o777,
         }
@@ -70,7 +79,7 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("interrupts", Kind::File(|k| processors(k, 11))),
     ("kmsg", Kind::Closed(0o400)),
     ("loadavg", Kind::File(loadavg)),
-    ("locks", Kind::Shown(locks)),
+    ("locks", Kind::Records(listed::locks)),
     ("meminfo", Kind::File(meminfo)),
     ("misc", Kind::Text("")),
     ("mounts", Kind::Link("self/mounts")),
@@ -89,6 +98,8 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/fs/epoll/max_user_watches", Kind::Tunable("5491533\n")),
     ("sys/fs/file-max", Kind::Value(|_| decimal(FILE_MAX as u64))),
     ("sys/fs/file-nr", Kind::File(file_nr)),
+    ("sys/fs/inode-nr", Kind::File(inode_nr)),
+    ("sys/fs/inode-state", Kind::File(inode_state)),
     ("sys/fs/inotify", Kind::Dir),
     (
         "sys/fs/inotify/max_queued_events",
@@ -110,23 +121,17 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/fs/mqueue", Kind::Dir),
     (
         "sys/fs/mqueue/msg_default",
-        Kind::Value(|_| decimal(mqueue::MESSAGES_MAX as u64)),
+        Kind::Limit(limits::POSIX_MESSAGES_DEFAULT),
     ),
-    (
-        "sys/fs/mqueue/msg_max",
-        Kind::Value(|_| decimal(mqueue::MESSAGES_MAX as u64)),
-    ),
+    ("sys/fs/mqueue/msg_max", Kind::Limit(limits::POSIX_MESSAGES)),
     (
         "sys/fs/mqueue/msgsize_default",
-        Kind::Value(|_| decimal(mqueue::MESSAGE_SIZE_MAX as u64)),
+        Kind::Limit(limits::POSIX_SIZE_DEFAULT),
     ),
-    (
-        "sys/fs/mqueue/msgsize_max",
-        Kind::Value(|_| decimal(mqueue::MESSAGE_SIZE_MAX as u64)),
-    ),
+    ("sys/fs/mqueue/msgsize_max", Kind::Limit(limits::POSIX_SIZE)),
     (
         "sys/fs/mqueue/queues_max",
-        Kind::Value(|_| decimal(mqueue::QUEUES_MAX as u64)),
+        Kind::Limit(limits::POSIX_QUEUES),
     ),
     (
         "sys/fs/nr_open",
@@ -137,9 +142,9 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/fs/pipe-max-size", Kind::Tunable("1048576\n")),
     ("sys/fs/pipe-user-pages-hard", Kind::Tunable("0\n")),
     ("sys/fs/pipe-user-pages-soft", Kind::Tunable("16384\n")),
-    ("sys/fs/protected_fifos", Kind::Tunable("0\n")),
+    ("sys/fs/protected_fifos", Kind::Tunable("1\n")),
     ("sys/fs/protected_hardlinks", Kind::Tunable("1\n")),
-    ("sys/fs/protected_regular", Kind::Tunable("0\n")),
+    ("sys/fs/protected_regular", Kind::Tunable("1\n")),
     ("sys/fs/protected_symlinks", Kind::Tunable("1\n")),
     ("sys/fs/suid_dumpable", Kind::Tunable("0\n")),
     ("sys/kernel", Kind::Dir),
@@ -152,29 +157,14 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/kernel/core_pipe_limit", Kind::Tunable("0\n")),
     ("sys/kernel/core_uses_pid", Kind::Tunable("0\n")),
     ("sys/kernel/dmesg_restrict", Kind::Tunable("1\n")),
-    (
-        "sys/kernel/domainname",
-        Kind::Own(|k, thread| Ok(line(&uts(k, thread)?.domainname))),
-    ),
-    (
-        "sys/kernel/hostname",
-        Kind::Own(|k, thread| Ok(line(&uts(k, thread)?.hostname))),
-    ),
+    ("sys/kernel/domainname", Kind::Name(true)),
+    ("sys/kernel/hostname", Kind::Name(false)),
     ("sys/kernel/io_uring_disabled", Kind::Tunable("2\n")),
     ("sys/kernel/io_uring_group", Kind::Tunable("-1\n")),
     ("sys/kernel/kptr_restrict", Kind::Tunable("1\n")),
-    (
-        "sys/kernel/msgmax",
-        Kind::Value(|_| decimal(message::MESSAGE_MAX)),
-    ),
-    (
-        "sys/kernel/msgmnb",
-        Kind::Value(|_| decimal(message::QUEUE_BYTES)),
-    ),
-    (
-        "sys/kernel/msgmni",
-        Kind::Value(|_| decimal(message::QUEUES_MAX as u64)),
-    ),
+    ("sys/kernel/msgmax", Kind::Limit(limits::MESSAGE_SIZE)),
+    ("sys/kernel/msgmnb", Kind::Limit(limits::QUEUE_BYTES)),
+    ("sys/kernel/msgmni", Kind::Limit(limits::QUEUES)),
     ("sys/kernel/ngroups_max", Kind::Text("65536\n")),
     (
         "sys/kernel/osrelease",
@@ -209,17 +199,11 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/kernel/sched_rr_timeslice_ms", Kind::Tunable("100\n")),
     ("sys/kernel/sched_rt_period_us", Kind::Tunable("1000000\n")),
     ("sys/kernel/sched_rt_runtime_us", Kind::Tunable("950000\n")),
-    ("sys/kernel/sem", Kind::Value(semaphores)),
+    ("sys/kernel/sem", Kind::Limit(limits::SEMAPHORES)),
     ("sys/kernel/shm_rmid_forced", Kind::Tunable("0\n")),
-    (
-        "sys/kernel/shmall",
-        Kind::Value(|_| decimal(shm::PAGES_MAX)),
-    ),
-    ("sys/kernel/shmmax", Kind::Value(|_| decimal(shm::SIZE_MAX))),
-    (
-        "sys/kernel/shmmni",
-        Kind::Value(|_| decimal(shm::SEGMENTS_MAX as u64)),
-    ),
+    ("sys/kernel/shmall", Kind::Limit(limits::SEGMENT_PAGES)),
+    ("sys/kernel/shmmax", Kind::Limit(limits::SEGMENT_SIZE)),
+    ("sys/kernel/shmmni", Kind::Limit(limits::SEGMENTS)),
     ("sys/kernel/tainted", Kind::Tunable("0\n")),
     (
         "sys/kernel/threads-max",
@@ -242,14 +226,32 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/user", Kind::Dir),
     (
         "sys/user/max_cgroup_namespaces",
-        Kind::Value(max_namespaces),
+        Kind::Namespaces(ns::Kind::Cgroup),
     ),
-    ("sys/user/max_ipc_namespaces", Kind::Value(max_namespaces)),
-    ("sys/user/max_mnt_namespaces", Kind::Value(max_namespaces)),
-    ("sys/user/max_net_namespaces", Kind::Value(max_namespaces)),
-    ("sys/user/max_pid_namespaces", Kind::Value(max_namespaces)),
-    ("sys/user/max_user_namespaces", Kind::Value(max_namespaces)),
-    ("sys/user/max_uts_namespaces", Kind::Value(max_namespaces)),
+    (
+        "sys/user/max_ipc_namespaces",
+        Kind::Namespaces(ns::Kind::Ipc),
+    ),
+    (
+        "sys/user/max_mnt_namespaces",
+        Kind::Namespaces(ns::Kind::Mount),
+    ),
+    (
+        "sys/user/max_net_namespaces",
+        Kind::Namespaces(ns::Kind::Net),
+    ),
+    (
+        "sys/user/max_pid_namespaces",
+        Kind::Namespaces(ns::Kind::Pid),
+    ),
+    (
+        "sys/user/max_user_namespaces",
+        Kind::Namespaces(ns::Kind::User),
+    ),
+    (
+        "sys/user/max_uts_namespaces",
+        Kind::Namespaces(ns::Kind::Uts),
+    ),
     ("sys/vm", Kind::Dir),
     ("sys/vm/legacy_va_layout", Kind::Tunable("0\n")),
     ("sys/vm/max_map_count", Kind::Tunable("65530\n")),
@@ -263,9 +265,9 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/vm/swappiness", Kind::Tunable("60\n")),
     ("sys/vm/unprivileged_userfaultfd", Kind::Tunable("0\n")),
     ("sysvipc", Kind::Dir),
-    ("sysvipc/msg", Kind::Shown(sysvipc::messages)),
-    ("sysvipc/sem", Kind::Shown(sysvipc::semaphores)),
-    ("sysvipc/shm", Kind::Shown(sysvipc::segments)),
+    ("sysvipc/msg", Kind::Records(listed::messages)),
+    ("sysvipc/sem", Kind::Records(listed::semaphores)),
+    ("sysvipc/shm", Kind::Records(listed::segments)),
     ("uptime", Kind::File(uptime)),
     (
         "version",
@@ -276,11 +278,6 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
 
 const DEVICES: &str =
     "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n136 pts\n\nBlock devices:\n";
-fn locks(k: &mut Kernel, _: &mut Ports<'_>, thread: ThreadId) -> Result<Vec<u8>, Errno> {
-    let ns = k.tasks.get(thread).ok_or(Errno::ESRCH)?.ns.pid;
-    Ok(lock::all(k, ns).into_bytes())
-}
-
 const FILESYSTEMS: &str =
     "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tpipefs\n";
 
@@ -301,6 +298,13 @@ pub(super) fn entries(dir: usize) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Number of directories in the directory at a place.
+pub(super) fn directories(dir: usize) -> usize {
+    entries(dir)
+        .filter(|&place| matches!(PATHS[place].1, Kind::Dir))
+        .count()
+}
+
 /// The last component of the path at a place.
 pub(super) fn last(place: usize) -> &'static [u8] {
     let path = PATHS[place].0.as_bytes();
@@ -310,16 +314,23 @@ pub(super) fn last(place: usize) -> &'static [u8] {
     }
 }
 
-fn uts(k: &Kernel, thread: ThreadId) -> Result<&ns::Uts, Errno> {
+/// The name of the host, or of its domain, as a thread sees it.
+pub(super) fn name(k: &Kernel, thread: ThreadId, domain: bool) -> Result<Vec<u8>, Errno> {
     let task = k.tasks.get(thread).ok_or(Errno::ESRCH)?;
-    Ok(k.ns.uts(task.ns.uts))
+    let uts = k.ns.uts(task.ns.uts);
+    Ok(line(if domain {
+        &uts.domainname
+    } else {
+        &uts.hostname
+    }))
 }
 
 fn decimal(value: u64) -> Vec<u8> {
     format!("{value}\n").into_bytes()
 }
 
-/// A table with one column for each processor and no lines: nothing interrupts them. `width` is where the columns begin.
+/// A table with one column for each processor and no lines: nothing interrupts them. `width` is where the
+/// columns begin.
 fn processors(k: &Kernel, width: usize) -> Vec<u8> {
     let mut text = match width {
         20.. => format!("{:20}", ""),
@@ -341,19 +352,18 @@ fn cgroups(_: &mut Kernel) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn max_namespaces(_: &mut Kernel) -> Vec<u8> {
-    decimal(ns::MAX_OF_KIND as u64)
-}
-
-/// Semaphores of a set, of all, operations of a call, sets.
-fn semaphores(_: &mut Kernel) -> Vec<u8> {
-    use semaphore::{ALL_MAX, OPERATIONS_MAX, SET_MAX, SETS_MAX};
-    format!("{SET_MAX}\t{ALL_MAX}\t{OPERATIONS_MAX}\t{SETS_MAX}\n").into_bytes()
-}
-
 /// Open files, unused ones, most.
 fn file_nr(k: &mut Kernel) -> Vec<u8> {
     format!("{}\t0\t{FILE_MAX}\n", k.vfs.open_files()).into_bytes()
+}
+
+/// Inodes that are known, unused ones.
+fn inode_nr(k: &mut Kernel) -> Vec<u8> {
+    format!("{}\t0\n", k.vfs.dentries.len()).into_bytes()
+}
+
+fn inode_state(k: &mut Kernel) -> Vec<u8> {
+    format!("{}\t0\t0\t0\t0\t0\t0\n", k.vfs.dentries.len()).into_bytes()
 }
 
 /// Pages by what they are used for.
@@ -420,7 +430,7 @@ fn placed(line: &[u8], cpu: u32, cpus: u32) -> Option<String> {
 
 /// Running threads, all threads, the last process number.
 fn load(k: &Kernel) -> (usize, usize, u32) {
-    let running = k.tasks.iter().filter(|task| task.running).count();
+    let running = cputime::running(k) as usize;
     (running.max(1), k.tasks.len(), k.tasks.last_tid())
 }
 
@@ -473,33 +483,21 @@ fn up(k: &Kernel) -> u64 {
 fn uptime(k: &mut Kernel) -> Vec<u8> {
     let hundredths = up(k) / 10_000_000;
     let (sec, rest) = (hundredths / 100, hundredths % 100);
-    let used: u64 = k
-        .tasks
-        .groups()
-        .map(|tgid| crate::task::cputime::of_process(k, tgid))
-        .sum();
+    let used = cputime::of_all(k).total();
     let idle = (up(k) * u64::from(k.system.cpus)).saturating_sub(used) / 10_000_000;
     format!("{sec}.{rest:02} {}.{:02}\n", idle / 100, idle % 100).into_bytes()
 }
 
 fn stat(k: &mut Kernel) -> Vec<u8> {
-    let user: u64 = k
-        .tasks
-        .groups()
-        .map(|tgid| crate::task::cputime::of_process(k, tgid))
-        .sum();
-    let user = user / 10_000_000;
-    let all = up(k) / 10_000_000 * u64::from(k.system.cpus);
-    let idle = all.saturating_sub(user);
-    let mut text = format!("cpu  {user} 0 0 {idle} 0 0 0 0 0 0\n");
+    let time = cputime::of_all(k);
+    let (user, system) = (time.user / TICK, time.system / TICK);
+    let all = up(k) / TICK * u64::from(k.system.cpus);
+    let idle = all.saturating_sub(user + system);
+    let mut text = format!("cpu  {user} 0 {system} {idle} 0 0 0 0 0 0\n");
     let cpus = u64::from(k.system.cpus);
     for cpu in 0..cpus {
-        let _ = writeln!(
-            text,
-            "cpu{cpu} {} 0 0 {} 0 0 0 0 0 0",
-            user / cpus,
-            idle / cpus
-        );
+        let (user, system, idle) = (user / cpus, system / cpus, idle / cpus);
+        let _ = writeln!(text, "cpu{cpu} {user} 0 {system} {idle} 0 0 0 0 0 0");
     }
     let (running, ..) = load(k);
     let (switches, forks) = (k.system.switches, k.system.forks);

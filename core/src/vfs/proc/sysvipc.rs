@@ -1,12 +1,11 @@
-//! `/proc/sysvipc`: the System V objects of the reader's IPC namespace, with users and processes as the reader sees them.
+//! `/proc/sysvipc`: the System V objects of the reader's IPC namespace, with users and processes as the
+//! reader sees them.
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
-use core::fmt::Write;
 
 use crate::Kernel;
-use crate::abi::{Errno, PAGE_SIZE};
+use crate::abi::PAGE_SIZE;
 use crate::ipc::{Objects, Perm, shm};
 use crate::machine::ThreadId;
 use crate::ns::{NsId, pid, user};
@@ -21,9 +20,9 @@ struct Reader<'k> {
 }
 
 impl<'k> Reader<'k> {
-    fn new(k: &'k Kernel, thread: ThreadId) -> Result<Reader<'k>, Errno> {
-        let task = k.tasks.get(thread).ok_or(Errno::ESRCH)?;
-        Ok(Reader {
+    fn new(k: &'k Kernel, thread: ThreadId) -> Option<Reader<'k>> {
+        let task = k.tasks.get(thread)?;
+        Some(Reader {
             k,
             pids: task.ns.pid,
             users: task.creds.user_ns,
@@ -48,86 +47,103 @@ fn head(id: i32, perm: &Perm) -> String {
     format!("{:10} {id:10}  {:4o}", perm.key, perm.mode)
 }
 
-/// `/proc/sysvipc/msg`.
-pub(super) fn messages(
+/// Which file it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) enum Kind {
+    Messages,
+    Semaphores,
+    Segments,
+}
+
+impl Kind {
+    /// What it begins with.
+    pub(super) fn head(self) -> &'static str {
+        match self {
+            Kind::Messages => {
+                "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n"
+            }
+            Kind::Semaphores => {
+                "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"
+            }
+            Kind::Segments => {
+                "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n"
+            }
+        }
+    }
+}
+
+/// The line of the object behind a place, and its own place.
+pub(super) fn line(
     k: &mut Kernel,
-    _: &mut Ports<'_>,
+    p: &mut Ports<'_>,
     thread: ThreadId,
-) -> Result<Vec<u8>, Errno> {
+    kind: Kind,
+    last: Option<u32>,
+) -> Option<(u32, String)> {
+    let pages = match kind {
+        Kind::Segments => {
+            let ns = k.tasks.get(thread)?.ns.ipc;
+            let (_, _, segment) = k.ns.ipc(ns).segments.behind(last)?;
+            let file = segment.file;
+            shm::resident(k, p, file)
+        }
+        _ => 0,
+    };
     let reader = Reader::new(k, thread)?;
-    let mut text = String::from(
-        "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
-    );
-    for (id, queue) in reader.objects.queues.numbered() {
-        let _ = writeln!(
-            text,
-            "{}  {:10} {:10} {:5} {:5} {} {:10} {:10} {:10}",
+    match kind {
+        Kind::Messages => reader.message_line(last),
+        Kind::Semaphores => reader.semaphore_line(last),
+        Kind::Segments => reader.segment_line(last, pages),
+    }
+}
+
+impl Reader<'_> {
+    fn message_line(&self, last: Option<u32>) -> Option<(u32, String)> {
+        let (place, id, queue) = self.objects.queues.behind(last)?;
+        let line = format!(
+            "{}  {:10} {:10} {:5} {:5} {} {:10} {:10} {:10}\n",
             head(id, &queue.perm),
             queue.bytes,
             queue.len(),
-            reader.pid(queue.sender),
-            reader.pid(queue.receiver),
-            reader.owners(&queue.perm),
+            self.pid(queue.sender),
+            self.pid(queue.receiver),
+            self.owners(&queue.perm),
             queue.sent,
             queue.received,
             queue.changed,
         );
+        Some((place, line))
     }
-    Ok(text.into_bytes())
-}
 
-/// `/proc/sysvipc/sem`.
-pub(super) fn semaphores(
-    k: &mut Kernel,
-    _: &mut Ports<'_>,
-    thread: ThreadId,
-) -> Result<Vec<u8>, Errno> {
-    let reader = Reader::new(k, thread)?;
-    let mut text = String::from(
-        "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
-    );
-    for (id, set) in reader.objects.sets.numbered() {
-        let _ = writeln!(
-            text,
-            "{} {:10} {} {:10} {:10}",
+    fn semaphore_line(&self, last: Option<u32>) -> Option<(u32, String)> {
+        let (place, id, set) = self.objects.sets.behind(last)?;
+        let line = format!(
+            "{} {:10} {} {:10} {:10}\n",
             head(id, &set.perm),
             set.semaphores.len(),
-            reader.owners(&set.perm),
+            self.owners(&set.perm),
             set.operated,
             set.changed,
         );
+        Some((place, line))
     }
-    Ok(text.into_bytes())
-}
 
-/// `/proc/sysvipc/shm`.
-pub(super) fn segments(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    thread: ThreadId,
-) -> Result<Vec<u8>, Errno> {
-    let ns = k.tasks.get(thread).ok_or(Errno::ESRCH)?.ns.ipc;
-    let resident = shm::resident(k, p, ns)?;
-    let reader = Reader::new(k, thread)?;
-    let mut text = String::from(
-        "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
-    );
-    for ((id, segment), pages) in reader.objects.segments.numbered().zip(resident) {
-        let _ = writeln!(
-            text,
-            "{} {:21} {:5} {:5}  {:5} {} {:10} {:10} {:10} {:21} {:21}",
+    fn segment_line(&self, last: Option<u32>, pages: u64) -> Option<(u32, String)> {
+        let (place, id, segment) = self.objects.segments.behind(last)?;
+        let line = format!(
+            "{} {:21} {:5} {:5}  {:5} {} {:10} {:10} {:10} {:21} {:21}\n",
             head(id, &segment.perm),
             segment.size,
-            reader.pid(segment.creator),
-            reader.pid(segment.last),
-            segment.attaches(reader.k),
-            reader.owners(&segment.perm),
+            self.pid(segment.creator),
+            self.pid(segment.last),
+            segment.attaches(self.k),
+            self.owners(&segment.perm),
             segment.attached,
             segment.detached,
             segment.changed,
             pages * PAGE_SIZE,
             0,
         );
+        Some((place, line))
     }
-    Ok(text.into_bytes())
 }

@@ -1,4 +1,5 @@
-//! Where the bytes of a message come from and go to: user memory, or the kernel's own (sendfile(2), splice(2)).
+//! Where the bytes of a message come from and go to: user memory, or the kernel's own (sendfile(2),
+//! splice(2)).
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -94,7 +95,8 @@ impl Sink<'_> {
         }
     }
 
-    /// Copies `len` bytes from position `at` of a ring, which `ring` finds. `EFAULT` if one cannot be written.
+    /// Copies `len` bytes from position `at` of a ring, which `ring` finds. `EFAULT` if one cannot be
+    /// written.
     pub(crate) fn drain(
         &mut self,
         cx: &mut Cx<'_, '_>,

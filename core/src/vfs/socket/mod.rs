@@ -1,8 +1,9 @@
 //! Sockets (socket(7)).
 //!
-//! What all address families share is here: the socket behind an open file, its options, where data comes from and goes to, and the open
-//! files that messages carry ([`rights`]). A family is a module of its own that keeps its state in [`Family`]; [`unix`] is the only one so
-//! far. Everything that changes a socket is announced under [`WaitKey::Socket`].
+//! What all address families share is here: the socket behind an open file, its options, where data comes
+//! from and goes to, and the open files that messages carry ([`rights`]). A family is a module of its own
+//! that keeps its state in [`Family`]; [`unix`] is the only one so far. Everything that changes a socket is
+//! announced under [`WaitKey::Socket`].
 
 pub(crate) mod data;
 pub(crate) mod option;
@@ -26,7 +27,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
 use crate::kernel::{Cx, Restart, Stop, Wait, WaitKey};
-use crate::ns::user;
+use crate::ns::{NsId, user};
 use crate::port::Ports;
 use crate::task::signal;
 use data::{Sink, Source};
@@ -99,8 +100,12 @@ pub(crate) struct Socket {
     pub unreceived: usize,
     /// It belongs to an open file: it does not wait to be accepted.
     pub has_file: bool,
+    /// Permission bits and owner of its inode (`sockfs`).
+    pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    /// The network namespace that it was made in: names that are no files' are that one's.
+    pub net: NsId,
     pub made: Time,
 }
 
@@ -151,6 +156,12 @@ impl Sockets {
         self.queued as u64
     }
 
+    /// Bytes that the sockets themselves take, with what empty queues keep.
+    pub(crate) fn held(&self) -> u64 {
+        const SOCKET_COST: u64 = 6 << 10;
+        self.sockets.len() as u64 * SOCKET_COST
+    }
+
     fn add(&mut self, socket: Socket) -> Result<SocketId, Errno> {
         if self.sockets.len() >= SOCKETS_MAX {
             return Err(Errno::ENFILE);
@@ -176,6 +187,7 @@ pub(crate) fn at_mut(k: &mut Kernel, id: SocketId) -> &mut Socket {
 fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, Errno> {
     let creds = cx.creds();
     let (uid, gid) = (creds.fsuid, creds.fsgid);
+    let net = cx.task().ns.net;
     let made = Time::from_nanos(cx.now().real);
     cx.k.vfs.sockets.add(Socket {
         family,
@@ -185,8 +197,10 @@ fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, E
         shutdown: 0,
         unreceived: 0,
         has_file: false,
+        mode: 0o777,
         uid,
         gid,
+        net,
         made,
     })
 }
@@ -256,7 +270,8 @@ impl Patience {
     }
 }
 
-/// What a call has done before it waited, in [`Call::progress`](crate::kernel::Call): messages, and bytes of the one it is at.
+/// What a call has done before it waited, in [`Call::progress`](crate::kernel::Call): messages, and bytes of
+/// the one it is at.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Progress {
     pub messages: u32,
@@ -277,8 +292,8 @@ impl Progress {
     }
 }
 
-/// Waits until a socket changes; `done` is kept for when the handler is run again. `EAGAIN` when no time is left. A signal does not take
-/// away what was done: `EINTR`, to be passed over.
+/// Waits until a socket changes; `done` is kept for when the handler is run again. `EAGAIN` when no time is
+/// left. A signal does not take away what was done: `EINTR`, to be passed over.
 fn wait<T>(
     cx: &mut Cx<'_, '_>,
     on: SocketId,

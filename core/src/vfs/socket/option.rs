@@ -28,6 +28,8 @@ bitflags::bitflags! {
         const NO_CHECK = 1024;
         const PASS_SECURITY = 2048;
         const OVERFLOW = 4096;
+        /// What comes along with messages.
+        const PASSED = Self::PASS_CREDENTIALS.bits() | Self::PASS_SECURITY.bits();
     }
 }
 

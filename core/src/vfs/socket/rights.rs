@@ -1,9 +1,11 @@
-//! Open files inside messages (`SCM_RIGHTS` of unix(7)): who is charged for them, and how those are found that nobody can receive any more.
+//! Open files inside messages (`SCM_RIGHTS` of unix(7)): who is charged for them, and how those are found
+//! that nobody can receive any more.
 //!
-//! A file in a message is a reference like a descriptor. A socket may be in a queue that only its own file leads to; such files are
-//! garbage, and [`garbage`] finds them: of the sockets whose every reference is in flight, those stay that a queue leads to which can be
-//! read. It runs when a socket is closed, once in so many closes that each pays for [`SHARE`] of the files in flight and of the sockets that
-//! wait to be accepted.
+//! A file in a message is a reference like a descriptor. A socket may be in a queue that only its own file
+//! leads to; such files are garbage, and [`garbage`] finds them: of the sockets whose every reference is in
+//! flight, those stay that a queue leads to which can be read. It runs when a socket is closed, once in so
+//! many closes that each pays for [`SHARE`] of the files in flight and of the sockets that wait to be
+//! accepted.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -47,8 +49,18 @@ pub(crate) struct InFlight {
     sockets: u64,
     /// Closes since garbage was looked for.
     closes: u64,
-    /// Files that are being closed, while one of them is: their queues may hold more.
-    closing: Option<Vec<FileId>>,
+    /// Files on which references are to be given back: their queues may hold more.
+    closing: Vec<FileId>,
+    /// One of them is being closed at this moment.
+    working: bool,
+}
+
+impl InFlight {
+    /// Bytes that files in messages take there.
+    pub(crate) fn held(&self) -> u64 {
+        const REFERENCE_COST: u64 = 32;
+        self.references * REFERENCE_COST
+    }
 }
 
 /// Puts files into flight, with a reference each. `ETOOMANYREFS` if the user has too many there already.
@@ -117,28 +129,47 @@ pub(super) fn peek(k: &mut Kernel, rights: &Rights) -> Vec<FileId> {
     rights.files.iter().map(|&id| file::get(k, id)).collect()
 }
 
-/// Gives references on files back. What that closes may hold files itself; they are closed one after the other, not inside each other.
+/// Gives references on files back, many of them by and by. What that closes may hold files itself; they are
+/// closed one after the other, not inside each other.
 pub(crate) fn drop_files(k: &mut Kernel, p: &mut Ports<'_>, files: Vec<FileId>) {
     if files.is_empty() {
         return;
     }
-    if let Some(closing) = &mut k.vfs.sockets.in_flight.closing {
-        closing.extend(files);
-        return;
+    k.vfs.sockets.in_flight.closing.extend(files);
+    while k.steps.left() > 0 && close_some(k, p) {}
+}
+
+/// Gives some of those references back; `false` if there are none, or somebody is at it.
+pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    const AT_ONCE: usize = 16;
+    let in_flight = &mut k.vfs.sockets.in_flight;
+    if in_flight.working || in_flight.closing.is_empty() {
+        return false;
     }
-    k.vfs.sockets.in_flight.closing = Some(files);
-    loop {
-        while let Some(id) = k.vfs.sockets.in_flight.closing.as_mut().and_then(Vec::pop) {
-            file::put(k, p, id);
-        }
-        // What was closed may have been the way to others.
-        if !is_due(k) {
+    in_flight.working = true;
+    for _ in 0..AT_ONCE {
+        let Some(id) = k.vfs.sockets.in_flight.closing.pop() else {
             break;
-        }
-        let garbage = garbage(k);
-        k.vfs.sockets.in_flight.closing = Some(garbage);
+        };
+        k.steps.spend(4);
+        file::put(k, p, id);
     }
-    k.vfs.sockets.in_flight.closing = None;
+    k.vfs.sockets.in_flight.working = false;
+    let closing = &mut k.vfs.sockets.in_flight.closing;
+    if closing.is_empty() {
+        *closing = Vec::new();
+        // What was closed may have been the way to others.
+        if is_due(k) {
+            let garbage = garbage(k);
+            k.vfs.sockets.in_flight.closing = garbage;
+        }
+    }
+    true
+}
+
+/// Whether [`close_some`] has nothing to do.
+pub(crate) fn is_closed(k: &Kernel) -> bool {
+    k.vfs.sockets.in_flight.closing.is_empty()
 }
 
 /// A socket was closed: what was in flight through it may be garbage now.
@@ -148,7 +179,7 @@ pub(super) fn socket_closed(k: &mut Kernel, p: &mut Ports<'_>) {
         return;
     }
     in_flight.closes += 1;
-    if in_flight.closing.is_none() {
+    if !in_flight.working {
         collect(k, p);
     }
 }
@@ -245,14 +276,11 @@ fn for_each_queued(k: &Kernel, id: FileId, mut each: impl FnMut(FileId)) {
     }
 }
 
-/// References that messages hold, by file; for invariant checks.
+/// References that messages hold, and those that are to be given back, by file; for invariant checks.
 pub(in crate::vfs) fn held(k: &Kernel) -> impl Iterator<Item = (FileId, u32)> + '_ {
-    k.vfs
-        .sockets
-        .in_flight
-        .files
-        .iter()
-        .map(|(&id, &count)| (id, count))
+    let in_flight = &k.vfs.sockets.in_flight;
+    let files = in_flight.files.iter().map(|(&id, &count)| (id, count));
+    files.chain(in_flight.closing.iter().map(|&id| (id, 1)))
 }
 
 /// Whether what is counted is what is in the queues; for invariant checks.
@@ -272,7 +300,7 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
     let references: u64 = files.values().map(|&count| u64::from(count)).sum();
     let counts = (in_flight.sockets, in_flight.references);
     let counted = (&in_flight.files, &in_flight.users, counts);
-    match counted == (&files, &users, (sockets, references)) && in_flight.closing.is_none() {
+    match counted == (&files, &users, (sockets, references)) {
         true => Ok(()),
         false => Err(format!("in flight: {in_flight:?}, but {files:?} are")),
     }

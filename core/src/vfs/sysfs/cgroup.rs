@@ -1,4 +1,5 @@
-//! `/sys/fs/cgroup`: the sandbox as one control group of version 2 without children (cgroups(7), `cgroup-v2.rst` of Linux).
+//! `/sys/fs/cgroup`: the sandbox as one control group of version 2 without children (cgroups(7),
+//! `cgroup-v2.rst` of Linux).
 
 use alloc::format;
 use alloc::string::String;
@@ -82,14 +83,11 @@ fn cpus(k: &Kernel, _: u32) -> String {
 }
 
 fn cpu_stat(k: &Kernel, _: u32) -> String {
-    let used: u64 = k
-        .tasks
-        .groups()
-        .map(|tgid| crate::task::cputime::of_process(k, tgid))
-        .sum();
-    let used = used / 1000;
+    let time = crate::task::cputime::of_all(k);
+    let (user, system) = (time.user / 1000, time.system / 1000);
+    let used = time.total() / 1000;
     format!(
-        "usage_usec {used}\nuser_usec {used}\nsystem_usec 0\nnice_usec 0\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\nnr_bursts 0\nburst_usec 0\n"
+        "usage_usec {used}\nuser_usec {user}\nsystem_usec {system}\nnice_usec 0\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\nnr_bursts 0\nburst_usec 0\n"
     )
 }
 

@@ -1,7 +1,8 @@
-//! The `sysfs` and `cgroup2` file systems: read-only trees of small files whose contents are made when they are read.
+//! The `sysfs` and `cgroup2` file systems: read-only trees of small files whose contents are made when they
+//! are read.
 //!
-//! A tree is a table of paths. A `#` in a path stands for the number of a processor, so one entry describes the same file of all of them; an
-//! inode number is the place in the table and that number.
+//! A tree is a table of paths. A `#` in a path stands for the number of a processor, so one entry describes
+//! the same file of all of them; an inode number is the place in the table and that number.
 
 mod cgroup;
 mod devices;

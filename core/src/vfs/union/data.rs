@@ -1,18 +1,21 @@
 //! Contents of regular files: pages of their own over what a layer has.
 
-use super::super::filesystem::{Extent, FsCx, Ino, Page, PageRun, Source};
+use super::super::filesystem::{Extent, FsCx, Ino, Page, PageRun, Sought, Source};
 use super::layer::LowerSource;
 use super::node::{Body, Data, Pages};
 use super::{UnionFs, page_at, pages_of};
 use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG};
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
 use crate::machine::FrameNo;
+use crate::mm::frames::Place;
 use crate::port::Block;
 
 /// Largest file (`s_maxbytes`).
 const MAX_SIZE: u64 = i64::MAX as u64;
-/// Extents looked at by one lseek(2); then the rest counts as data, which a file system may say of holes.
-const SEEK_STEPS: u32 = 1 << 16;
+/// Extents and pages of the file's own that one search looks at before it leaves off, and bytes that it looks
+/// at as one.
+const SEEK_STEPS: u64 = 4096;
+const SEEK_RUN: u64 = 64 * PAGE_SIZE;
 
 /// Sizes of a regular file; see [`Data`].
 #[derive(Clone, Copy)]
@@ -86,16 +89,21 @@ impl UnionFs {
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         offset: u64,
+        most: u64,
     ) -> Result<Option<Extent>, Errno> {
         let Shape { size, shown } = self.shape(cx, ino)?;
         if offset >= size {
             return Ok(None);
         }
         let index = page_at(offset);
-        let max = pages_of(size) - index;
         let within = offset % PAGE_SIZE;
+        // Each page of a run is looked at: no more of them than are wanted.
+        let max = (pages_of(size) - index).min(pages_of(most.saturating_add(within)));
+        // A copy of a page of the host's file may be older than the file.
+        let may_be_old = self.layers.is_host(ino) && !self.nodes.contains_key(&ino);
         if let Some((frame, count)) = self
             .pages(ino)
+            .filter(|_| !may_be_old)
             .and_then(|pages| frame_run(pages, index, max))
         {
             return Ok(Some(Extent {
@@ -103,7 +111,10 @@ impl UnionFs {
                 len: (count * PAGE_SIZE - within).min(size - offset),
             }));
         }
-        let next = self.next_frame(ino, index).saturating_mul(PAGE_SIZE);
+        let next = match may_be_old {
+            true => u64::MAX,
+            false => self.next_frame(ino, index).saturating_mul(PAGE_SIZE),
+        };
         let end = size.min(next);
         if offset < shown
             && let Some((source, len)) = self.layers.extent(cx.ports, ino, offset)?
@@ -131,7 +142,17 @@ impl UnionFs {
         index: u64,
         shown: u64,
     ) -> Result<FrameNo, Errno> {
-        let frame = cx.frames.alloc(cx.ports.memory)?;
+        let (first, last) = Place::around(index);
+        let known = |(&index, &frame): (&u64, &FrameNo)| (index, frame);
+        let pages = self.pages(ino);
+        let place = Place {
+            index,
+            before: pages.and_then(|pages| pages.range(first..index).next_back().map(known)),
+            after: pages.and_then(|pages| pages.range(index..=last).next().map(known)),
+            // A first page is as a rule that of a small file.
+            block: index > 0,
+        };
+        let frame = cx.frames.alloc_beside(cx.ports.memory, place)?;
         let start = index << PAGE_SHIFT;
         if start < shown {
             let len = (shown - start).min(PAGE_SIZE);
@@ -146,11 +167,49 @@ impl UnionFs {
         Ok(frame)
     }
 
-    fn charge_frame(&self) -> Result<(), Errno> {
+    pub(super) fn charge_frame(&self) -> Result<(), Errno> {
         match self.limit {
             Some(limit) if self.used >= limit => Err(Errno::ENOSPC),
             _ => Ok(()),
         }
+    }
+
+    /// What a write gets when no page can be made for it: a file system in memory is full, as one on a disk
+    /// would be, but memory of programs is memory.
+    fn full(&self) -> Errno {
+        match self.is_memory {
+            true => Errno::ENOMEM,
+            false => Errno::ENOSPC,
+        }
+    }
+
+    /// See [`InodeOps::allocate`](super::super::filesystem::InodeOps::allocate).
+    pub(super) fn preallocate(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        ino: Ino,
+        first: u64,
+        count: u64,
+        most: u64,
+    ) -> Result<u64, Errno> {
+        let (used, total) = cx.frames.usage();
+        let spare = u64::from(total.saturating_sub(used));
+        let room = match self.limit {
+            Some(limit) => limit.saturating_sub(self.used).min(spare),
+            None => spare,
+        };
+        let pages = &self.data_mut(cx, ino)?.pages;
+        if count > room {
+            let there = pages.range(first..first.saturating_add(count)).count() as u64;
+            if count - there > room {
+                return Err(self.full());
+            }
+        }
+        let now = count.min(most);
+        for index in first..first + now {
+            self.own_page(cx, ino, index)?;
+        }
+        Ok(now)
     }
 
     /// Notes that mappings of pages are to be dropped.
@@ -183,11 +242,15 @@ impl UnionFs {
         let shown = data.shown;
         self.charge_frame()?;
         if cx.frames.is_scarce() {
-            return Err(Errno::ENOMEM);
+            return Err(self.full());
         }
-        let frame = self.filled_frame(cx, ino, index, shown)?;
+        let frame = self.filled_frame(cx, ino, index, shown);
+        let frame = frame.map_err(|errno| match errno {
+            Errno::ENOMEM => self.full(),
+            errno => errno,
+        })?;
         self.used += 1;
-        self.data_mut(cx, ino)?.pages.insert(index, frame);
+        self.data_mut(cx, ino)?.insert(index, frame);
         if index << PAGE_SHIFT < shown {
             self.note_moved(ino, index, 1);
         }
@@ -226,7 +289,8 @@ impl UnionFs {
             let len = len.min(shown - start);
             let mut count = len / PAGE_SIZE;
             if count < max && len % PAGE_SIZE != 0 && start + len == shown {
-                // The page with the end of the lower file: as it is, if the lower file was not cut and zeros follow.
+                // The page with the end of the lower file: as it is, if the lower file was not cut and zeros
+                // follow.
                 let whole = shown == self.layers.attr(cx.ports, ino)?.size;
                 count += u64::from(whole && self.layers.slack_is_zero(cx.ports, ino)?);
             }
@@ -245,7 +309,7 @@ impl UnionFs {
         match own {
             true => {
                 self.used += 1;
-                self.data_mut(cx, ino)?.pages.insert(index, frame);
+                self.data_mut(cx, ino)?.insert(index, frame);
             }
             false => {
                 self.cached.entry(ino).or_default().insert(index, frame);
@@ -271,8 +335,8 @@ impl UnionFs {
         if size >= old {
             return Ok(());
         }
-        data.shown = data.shown.min(size);
-        let gone = data.pages.split_off(&pages_of(size));
+        data.show_at_most(size);
+        let gone = data.take_from(pages_of(size));
         if !size.is_multiple_of(PAGE_SIZE)
             && let Some(frame) = data.pages.get(&page_at(size))
         {
@@ -283,14 +347,13 @@ impl UnionFs {
         }
         self.drop_frames(cx, gone);
         self.note_moved(ino, page_at(size), pages_of(old) - page_at(size));
+        self.cut.push((ino, pages_of(size)));
         Ok(())
     }
 
     fn drop_frames(&mut self, cx: &mut FsCx<'_, '_>, pages: Pages) {
         self.used = self.used.saturating_sub(pages.len() as u64);
-        for frame in pages.into_values() {
-            cx.frames.put(frame);
-        }
+        cx.frames.put_all(pages);
     }
 
     pub(super) fn punch(
@@ -301,12 +364,15 @@ impl UnionFs {
         len: u64,
     ) -> Result<(), Errno> {
         let data = self.data_mut(cx, ino)?;
-        let end = offset.saturating_add(len).min(data.size);
+        // Pages may have been allocated behind the end.
+        let last = data.pages.last_key_value();
+        let behind = last.map_or(0, |(&page, _)| (page + 1) << PAGE_SHIFT);
+        let end = offset.saturating_add(len).min(data.size.max(behind));
         if offset >= end {
             return Ok(());
         }
         if end >= data.shown {
-            data.shown = data.shown.min(offset);
+            data.show_at_most(offset);
         }
         let shown = data.shown;
         if end < shown {
@@ -318,9 +384,7 @@ impl UnionFs {
         let whole = pages_of(offset)..page_at(end).max(pages_of(offset));
         let hidden = whole.start..whole.end.min(pages_of(shown)).max(whole.start);
         let data = self.data_mut(cx, ino)?;
-        let mut gone = data.pages.split_off(&hidden.end);
-        let mut rest = gone.split_off(&whole.end.max(hidden.end));
-        data.pages.append(&mut rest);
+        let gone = data.take(hidden.end, whole.end.max(hidden.end));
         let partial = [page_at(offset), page_at(end - 1)];
         for (&index, frame) in data.pages.range(partial[0]..=partial[1]) {
             let start = offset.max(index << PAGE_SHIFT);
@@ -341,24 +405,29 @@ impl UnionFs {
         ino: Ino,
         offset: u64,
         data: bool,
-    ) -> Result<u64, Errno> {
+    ) -> Result<Sought, Errno> {
         let size = self.shape(cx, ino)?.size;
         if offset >= size {
             return Err(Errno::ENXIO);
         }
         let mut at = offset;
-        for _ in 0..SEEK_STEPS {
-            let Some(extent) = self.extent_at(cx, ino, at)? else {
+        let mut steps = 0;
+        while steps < SEEK_STEPS {
+            let Some(extent) = self.extent_at(cx, ino, at, SEEK_RUN)? else {
                 return match data {
                     true => Err(Errno::ENXIO),
-                    false => Ok(size),
+                    false => Ok(Sought::At(size)),
                 };
             };
             if (extent.source != Source::Zero) == data {
-                return Ok(at);
+                return Ok(Sought::At(at));
             }
+            steps += match extent.source {
+                Source::Memory(_) => 1 + extent.len / PAGE_SIZE,
+                _ => 1,
+            };
             at = at.saturating_add(extent.len);
         }
-        Ok(if data { at } else { size })
+        Ok(Sought::Later(at))
     }
 }

@@ -69,7 +69,8 @@ impl UnionFs {
         Ok(Some((lower.ino, lower.kind)))
     }
 
-    /// As `lookup`, for a union that is never written: only merged directories, whose parts must be kept, are counted.
+    /// As `lookup`, for a union that is never written: only merged directories, whose parts must be kept, are
+    /// counted.
     pub(crate) fn lookup_lower(
         &mut self,
         cx: &mut FsCx<'_, '_>,
@@ -131,13 +132,19 @@ impl UnionFs {
 
     /// Makes sure that an entry can be changed: the directory has a node, was not removed, and there is room.
     fn prepare(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino, name: &[u8]) -> Result<(), Errno> {
+        self.prepare_entry(cx, dir, name)?;
+        self.room(2 * node::entry_heap(name) + super::NODE_COST)
+    }
+
+    /// The same where no inode is made.
+    fn prepare_entry(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino, name: &[u8]) -> Result<(), Errno> {
         let node = self.copy_up(cx, dir)?;
         match (&node.body, node.nlink) {
             (Body::Dir(_), 0) => return Err(Errno::ENOENT),
             (Body::Dir(_), _) => {}
             _ => return Err(Errno::ENOTDIR),
         }
-        self.room(2 * node::entry_heap(name) + super::NODE_COST)
+        self.heap_room(2 * node::entry_heap(name))
     }
 
     /// Changes one entry of a prepared directory: to an inode, or away.
@@ -206,10 +213,14 @@ impl UnionFs {
         if self.exists(cx, dir, name)? {
             return Err(Errno::EEXIST);
         }
-        self.prepare(cx, dir, name)?;
+        self.prepare_entry(cx, dir, name)?;
         let now = Time::from_nanos(cx.now.real);
+        let tmpfs = self.layers.is_empty();
+        let full = tmpfs && self.inodes_used() >= self.inodes;
         let node = self.copy_up(cx, ino)?;
+        let counted = tmpfs && node.nlink > 0;
         match (&node.body, node.nlink) {
+            _ if counted && full => return Err(Errno::ENOSPC),
             (Body::Dir(_), _) => return Err(Errno::EPERM),
             (_, 0) if !node.linkable => return Err(Errno::ENOENT),
             (_, MAX_LINKS..) => return Err(Errno::EMLINK),
@@ -219,6 +230,7 @@ impl UnionFs {
         node.nlink += 1;
         node.ctime = now;
         let kind = kind_of(node.mode);
+        self.extra_names += u64::from(counted);
         self.change(dir, name, Some((ino, kind)), false, now);
         Ok(())
     }
@@ -252,7 +264,7 @@ impl UnionFs {
             _ => {}
         }
         let whiteout = self.find_lower(cx, dir, name)?.is_some();
-        self.prepare(cx, dir, name)?;
+        self.prepare_entry(cx, dir, name)?;
         self.drop_link(cx, ino)?;
         self.change(dir, name, None, whiteout, Time::from_nanos(cx.now.real));
         Ok(())
@@ -331,8 +343,8 @@ impl UnionFs {
         }
         // All that can fail comes before the first change.
         let whiteout = self.find_lower(cx, from.0, from.1)?.is_some();
-        self.prepare(cx, from.0, from.1)?;
-        self.prepare(cx, to.0, to.1)?;
+        self.prepare_entry(cx, from.0, from.1)?;
+        self.prepare_entry(cx, to.0, to.1)?;
         let now = Time::from_nanos(cx.now.real);
         self.copy_up(cx, source.0)?.ctime = now;
         let leave = match flags.contains(RenameFlags::WHITEOUT) {

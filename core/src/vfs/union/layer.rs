@@ -1,15 +1,17 @@
 //! The read-only layers: images and host directories behind one interface, by inode number.
 //!
-//! A lower inode's number is `(layer + 1) << 48 | number in the layer`, which is the nid in an image and the [`NodeId`] of a host directory.
+//! A lower inode's number is `(layer + 1) << 48 | number in the layer`, which is the nid in an image and the
+//! [`NodeId`] of a host directory.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::super::filesystem::{Attr, Ino, Time};
+use super::super::acl;
+use super::super::filesystem::{Attr, FsCx, Ino, Time};
 use super::xattr::{OVERLAY, OVERLAY_ESCAPED};
-use crate::abi::raw::general::{DT_CHR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFMT};
+use crate::abi::raw::general::{DT_CHR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT};
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::{BootError, Layer, MergedIndex};
 use crate::imgfs::{self, ErrorKind, ImgError, ImgFs, Inode};
@@ -50,6 +52,8 @@ pub(super) struct Layers {
     layers: Vec<Kind>,
     /// Host directories that are being read, the one last started at the end.
     listings: Vec<(Ino, Vec<NodeEntry>)>,
+    /// One of them is a directory of the host.
+    host: bool,
     /// The node that stands for a host file with several names, by layer, device and inode number.
     links: BTreeMap<(usize, u64, u64), NodeId>,
     faults: Vec<String>,
@@ -86,6 +90,14 @@ pub(super) fn kind_of(mode: u32) -> u8 {
 }
 
 impl Layers {
+    /// Bytes, block size and inodes of the image, if there is nothing else.
+    pub(super) fn only_image(&self) -> Option<(u64, u64, u64)> {
+        match self.layers.as_slice() {
+            [Kind::Image(image)] => Some((image.len(), image.block_size(), image.inode_count())),
+            _ => None,
+        }
+    }
+
     /// Opens layers, lowest first, and gives their root directories.
     pub(super) fn open(
         ports: &mut Ports<'_>,
@@ -95,6 +107,7 @@ impl Layers {
         let mut opened = Layers {
             layers: Vec::with_capacity(layers.len()),
             listings: Vec::new(),
+            host: layers.iter().any(|layer| matches!(layer, Layer::Host(_))),
             links: BTreeMap::new(),
             faults: Vec::new(),
             reported: 0,
@@ -138,6 +151,15 @@ impl Layers {
         Ok((opened, roots))
     }
 
+    pub(super) fn has_host(&self) -> bool {
+        self.host
+    }
+
+    /// Whether a lower inode is a file of the host.
+    pub(super) fn is_host(&self, ino: Ino) -> bool {
+        matches!(self.layer(ino), Ok((_, Kind::Host)))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.layers.is_empty()
     }
@@ -178,11 +200,30 @@ impl Layers {
         Ok((index, self.layers.get(index).ok_or(Errno::ESTALE)?))
     }
 
+    /// Attributes, without the ACL.
     pub(super) fn attr(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Attr, Errno> {
+        Ok(self.attr_and_more(ports, ino)?.0)
+    }
+
+    /// Attributes with the ACL.
+    pub(super) fn attr_with_acl(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<Attr, Errno> {
+        let (mut attr, maybe) = self.attr_and_more(cx.ports, ino)?;
+        if maybe && attr.mode & S_IFMT != S_IFLNK {
+            attr.acl = match self.raw_xattr(cx.ports, ino, acl::ACCESS) {
+                Ok(value) => Some(cx.acls.number(&value)?),
+                Err(Errno::ENODATA) => None,
+                Err(errno) => return Err(errno),
+            };
+        }
+        Ok(attr)
+    }
+
+    /// Attributes, and whether there may be an ACL.
+    fn attr_and_more(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<(Attr, bool), Errno> {
         match self.layer(ino)? {
             (index, Kind::Image(_)) => {
                 let inode = self.image(ports, index, ino, |_, _, inode| Ok(*inode))?;
-                Ok(attr_of(&inode))
+                Ok((attr_of(&inode), inode.has_xattrs()))
             }
             (_, Kind::Host) => {
                 let attr = ports.tree.attr(node_of(ino))?;
@@ -190,7 +231,8 @@ impl Layers {
                     sec: attr.mtime.0,
                     nsec: attr.mtime.1,
                 };
-                Ok(Attr {
+                let acl = attr.acl;
+                let attr = Attr {
                     mode: attr.mode,
                     uid: attr.uid,
                     gid: attr.gid,
@@ -202,7 +244,10 @@ impl Layers {
                     mtime: time,
                     ctime: time,
                     btime: time,
-                })
+                    acl: None,
+                    flags: 0,
+                };
+                Ok((attr, acl))
             }
         }
     }
@@ -271,7 +316,8 @@ impl Layers {
         }
     }
 
-    /// Gives the entries of a directory behind `position` (0: all) until `each` returns `false`, whiteouts, too. Positions are below 2^46.
+    /// Gives the entries of a directory behind `position` (0: all) until `each` returns `false`, whiteouts,
+    /// too. Positions are below 2^46.
     pub(super) fn read_dir(
         &mut self,
         ports: &mut Ports<'_>,
@@ -341,7 +387,8 @@ impl Layers {
         }
     }
 
-    /// Where the bytes of a regular file from `offset` on are and how many of them (at least 1) are in one place; `None` at or behind its end.
+    /// Where the bytes of a regular file from `offset` on are and how many of them (at least 1) are in one
+    /// place; `None` at or behind its end.
     pub(super) fn extent(
         &mut self,
         ports: &mut Ports<'_>,
@@ -366,15 +413,8 @@ impl Layers {
                     return Ok(None);
                 }
                 let image = ports.tree.open(node_of(ino))?;
-                // A host file that was cut since reads as zeros there.
-                let len = ports.images.image(image).ok_or(Errno::EIO)?.len();
-                Ok(Some(match len.checked_sub(offset) {
-                    Some(rest) if rest > 0 => {
-                        let source = LowerSource::Image { image, offset };
-                        (source, rest.min(size - offset))
-                    }
-                    _ => (LowerSource::Zero, size - offset),
-                }))
+                let source = LowerSource::Image { image, offset };
+                Ok(Some((source, size - offset)))
             }
         }
     }
@@ -385,12 +425,14 @@ impl Layers {
             (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
                 fs.slack_is_zero(images, inode)
             }),
-            // A page that reaches behind the end of the host's file is not all there for a reader through the port.
+            // A page that reaches behind the end of the host's file is not all there for a reader through the
+            // port.
             (_, Kind::Host) => Ok(false),
         }
     }
 
-    /// Copies bytes of a regular file to an offset of the memory file. Zeros are passed over: the frame is fresh.
+    /// Copies bytes of a regular file to an offset of the memory file. Zeros are passed over: the frame is
+    /// fresh.
     pub(super) fn copy_out(
         &mut self,
         ports: &mut Ports<'_>,
@@ -459,7 +501,8 @@ impl Layers {
         }
     }
 
-    /// An extended attribute as the program sees it: those of the union's own are hidden, escaped ones unescaped.
+    /// An extended attribute as the program sees it: those of the union's own are hidden, escaped ones
+    /// unescaped.
     pub(super) fn xattr(
         &mut self,
         ports: &mut Ports<'_>,
@@ -500,6 +543,9 @@ fn open_index(
         Layer::Host(_) => Err("a layer is a directory of the host"),
     });
     let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    if devices.is_empty() {
+        return Err("there are no layers that it could be made of".into());
+    }
     let fs = ImgFs::open(images, index.image, &devices).map_err(|error| format!("{error}"))?;
     let same = devices.len() == index.digests.len()
         && fs
@@ -512,7 +558,8 @@ fn open_index(
     Ok((fs, root))
 }
 
-/// An inode that stands for another one (composefs: `metacopy=on`, `redirect_dir=on`) or that is a whiteout by an attribute cannot be shown.
+/// An inode that stands for another one (composefs: `metacopy=on`, `redirect_dir=on`) or that is a whiteout
+/// by an attribute cannot be shown.
 fn refuse_references(fs: &ImgFs, images: &dyn Images, inode: &Inode) -> Result<(), ImgError> {
     if !inode.has_xattrs() {
         return Ok(());
@@ -551,6 +598,8 @@ fn attr_of(inode: &Inode) -> Attr {
         mtime: time,
         ctime: time,
         btime: time,
+        acl: None,
+        flags: 0,
     }
 }
 

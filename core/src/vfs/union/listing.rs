@@ -1,7 +1,9 @@
 //! Listing of directories: upper entries first, then those of the lower parts that show.
 //!
-//! A cookie says where an entry is, so that it stays right while entries come and go, and after the directory was closed and opened again.
-//! A directory with several lower parts is merged once when it is read and kept until it was read to its end.
+//! A cookie says where an entry is, so that it stays right while entries come and go, and after the directory
+//! was closed and opened again. Of a directory with several lower parts an entry shows that no part above
+//! has: with few parts that is looked up for each entry, so that nothing is kept and any number of
+//! directories can be read in turn; with many they are merged once and kept until read to the end.
 
 use alloc::vec::Vec;
 use core::ops::{ControlFlow, Range};
@@ -13,10 +15,12 @@ use crate::abi::Errno;
 
 /// Entries of an unmerged lower directory that are taken at a time.
 const BATCH: usize = 128;
+/// Most lower parts of a directory whose entries are looked up in the parts above.
+const LOOKED_UP: usize = 8;
 /// Most merged listings kept for reading on.
 const MAX_LISTINGS: usize = 4;
-/// Cookies of upper entries are `UPPER - number`: the newest comes first, so that what is made while a directory is read is not seen, and
-/// reading ends.
+/// Cookies of upper entries are `UPPER - number`: the newest comes first, so that what is made while a
+/// directory is read is not seen, and reading ends.
 const UPPER: u64 = 1 << 46;
 /// Cookies of entries of part `n` are `(n + 1) << PART_SHIFT | position`.
 const PART_SHIFT: u32 = 47;
@@ -62,37 +66,43 @@ impl UnionFs {
                 return Ok(());
             }
         }
-        let mut from = match cookie {
+        let from = match cookie {
             ..=UPPER => 0,
             _ => cookie,
         };
         match parts.as_slice() {
             [] => Ok(()),
-            [part] => loop {
-                let mut batch = Listing::default();
-                self.gather(
-                    cx,
-                    *part,
-                    0,
-                    from & ((1 << PART_SHIFT) - 1),
-                    BATCH,
-                    &mut batch,
-                )?;
-                if self.give(cx, dir, &parts, &batch, 0, each)?.is_break() {
-                    return Ok(());
+            few if few.len() <= LOOKED_UP => {
+                let first = (from >> PART_SHIFT).saturating_sub(1) as usize;
+                let mut position = from & ((1 << PART_SHIFT) - 1);
+                for (index, &part) in few.iter().enumerate().skip(first) {
+                    loop {
+                        let mut batch = Listing::default();
+                        self.gather(cx, part, index, position, BATCH, &mut batch)?;
+                        if self.give(cx, dir, few, &batch, 0, true, each)?.is_break() {
+                            return Ok(());
+                        }
+                        match batch.entries.last() {
+                            Some(last) if batch.entries.len() == BATCH => {
+                                position = last.cookie & ((1 << PART_SHIFT) - 1);
+                            }
+                            _ => break,
+                        }
+                    }
+                    position = 0;
                 }
-                match batch.entries.last() {
-                    Some(last) if batch.entries.len() == BATCH => from = last.cookie,
-                    _ => return Ok(()),
-                }
-            },
+                Ok(())
+            }
             _ => {
                 let kept = self.listings.iter().position(|(ino, _)| *ino == dir);
                 let listing = match kept.map(|at| self.listings.remove(at).1) {
                     Some(listing) if from != 0 => listing,
                     _ => self.merge(cx, &parts)?,
                 };
-                if self.give(cx, dir, &parts, &listing, from, each)?.is_break() {
+                if self
+                    .give(cx, dir, &parts, &listing, from, false, each)?
+                    .is_break()
+                {
                     if self.listings.len() >= MAX_LISTINGS {
                         self.listings.remove(0);
                     }
@@ -169,7 +179,12 @@ impl UnionFs {
         Ok(Listing { names, entries })
     }
 
-    /// Gives the entries of a listing behind a cookie that the upper directory does not hide and that are no whiteouts.
+    /// Gives the entries of a listing behind a cookie that the upper directory does not hide and that are no
+    /// whiteouts; with `look_up` those that no part above has.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "where to read, what, and how: all of one place"
+    )]
     fn give(
         &mut self,
         cx: &mut FsCx<'_, '_>,
@@ -177,6 +192,7 @@ impl UnionFs {
         parts: &[Ino],
         listing: &Listing,
         from: u64,
+        look_up: bool,
         each: &mut dyn FnMut(Entry<'_>) -> bool,
     ) -> Result<ControlFlow<()>, Errno> {
         let first = listing
@@ -188,6 +204,15 @@ impl UnionFs {
                 continue;
             }
             let part = (entry.cookie >> PART_SHIFT) as usize - 1;
+            if look_up {
+                let mut hidden = false;
+                for &above in parts.iter().take(part) {
+                    hidden = hidden || self.layers.lookup(cx.ports, above, name)?.is_some();
+                }
+                if hidden {
+                    continue;
+                }
+            }
             let found = match (entry.ino, parts.get(part)) {
                 (Some(ino), _) => Some((ino, entry.kind)),
                 (None, Some(&part)) => self.layers.lookup(cx.ports, part, name)?,

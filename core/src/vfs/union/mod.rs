@@ -1,14 +1,16 @@
 //! The union of read-only layers and a writable in-memory upper layer; without layers a tmpfs.
 //!
-//! An inode number says where an inode came from and never changes: a lower inode is its layer and its number in that layer
-//! ([`layer`]), an inode made here is a small number from a counter. An inode that was changed has a [`Node`]; a lower inode without
-//! one is read from its layer each time and costs nothing. A changed lower file keeps its layer's data and gets pages of its own one by one
-//! as they are written, so that a copy-up costs the same for every size.
+//! An inode number says where an inode came from and never changes: a lower inode is its layer and its number
+//! in that layer ([`layer`]), an inode made here is a small number from a counter. An inode that was changed
+//! has a [`Node`]; a lower inode without one is read from its layer each time and costs nothing. A changed
+//! lower file keeps its layer's data and gets pages of its own one by one as they are written, so that a
+//! copy-up costs the same for every size.
 //!
-//! Semantics are those of overlayfs with `index=on`, `redirect_dir=on`: whiteouts, opaque directories, merged directories, hard links
-//! that stay hard links; differences are documented where they are made.
+//! Semantics are those of overlayfs with `index=on`, `redirect_dir=on`: whiteouts, opaque directories, merged
+//! directories, hard links that stay hard links; differences are documented where they are made.
 //!
-//! [`dir`]: names; [`listing`]: reading directories; [`data`]: contents of regular files; [`xattr`]: extended attributes; [`node`]: what changed; [`layer`]: what did not.
+//! [`dir`]: names; [`listing`]: reading directories; [`data`]: contents of regular files; [`xattr`]: extended
+//! attributes; [`node`]: what changed; [`layer`]: what did not.
 
 mod data;
 mod dir;
@@ -29,11 +31,14 @@ use listing::Listing;
 use node::{Body, Node, Pages};
 
 use super::filesystem::{
-    Attr, Entry, Extent, FsCx, Ino, InodeOps, NewNode, PageRun, RenameFlags, SetAttr, StatFs, Time,
+    Attr, Entry, Extent, FsCx, Ino, InodeOps, NewNode, PageRun, RenameFlags, SetAttr, Sought,
+    StatFs, Time,
 };
+use super::mount::options::{Limit, Tmpfs};
 use crate::abi::raw::general::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
 use crate::boot::{BootError, MAX_LAYERS, Tree};
+use crate::kernel::steps::Steps;
 use crate::machine::FrameNo;
 use crate::mm::Frames;
 use crate::port::Ports;
@@ -43,12 +48,13 @@ const MAX_NODES: u64 = 1 << 20;
 /// Most bytes of names, link targets and extended attributes the upper layer may hold, with what keeps them.
 const MAX_HEAP: u64 = 256 << 20;
 /// What a node takes beside its names and attributes, about.
-const NODE_COST: u64 = 256;
+const NODE_COST: u64 = 448;
 /// Hard links to one inode (as ext4 has it).
 const MAX_LINKS: u32 = 65_000;
 /// `f_type` of statfs(2).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
+const EROFS_MAGIC: u64 = 0xe0f5_e1e2;
 
 /// One union.
 #[derive(Clone, Debug, Hash)]
@@ -57,7 +63,8 @@ pub(crate) struct UnionFs {
     root: Ino,
     /// Everything that was changed or made. A lower inode keeps its number.
     nodes: BTreeMap<Ino, Node>,
-    /// Lower parts of unchanged directories that have more than one, topmost first, while they are referenced.
+    /// Lower parts of unchanged directories that have more than one, topmost first, while they are
+    /// referenced.
     merged: BTreeMap<Ino, Vec<Ino>>,
     /// References the layer above holds.
     refs: BTreeMap<Ino, u32>,
@@ -75,7 +82,15 @@ pub(crate) struct UnionFs {
     used: u64,
     /// Bytes counted against [`MAX_HEAP`].
     heap: u64,
+    /// Names of files beyond the first of each: a tmpfs counts them as inodes.
+    extra_names: u64,
+    /// What it was mounted with, if it is a tmpfs of mount(2).
+    options: Option<Tmpfs>,
+    /// Its files are memory of programs alone: there is no room that could be full but that of the machine.
+    is_memory: bool,
     moved: Vec<(Ino, u64, u64)>,
+    /// Files that were cut, and the first page that is gone: private copies go as well.
+    cut: Vec<(Ino, u64)>,
     /// Merged directories that are being read, the one last read at the end.
     listings: Vec<(Ino, Listing)>,
 }
@@ -112,7 +127,11 @@ impl UnionFs {
             limit: tree.upper_limit.map(|bytes| bytes.div_ceil(PAGE_SIZE)),
             used: 0,
             heap: 0,
+            extra_names: 0,
+            options: None,
+            is_memory: false,
             moved: Vec::new(),
+            cut: Vec::new(),
             listings: Vec::new(),
         };
         if roots.is_empty() {
@@ -160,22 +179,71 @@ impl UnionFs {
         Ok(())
     }
 
-    /// Sets how many bytes of file data there may be; not fewer than there are: `EINVAL`.
-    pub(crate) fn set_limit(&mut self, bytes: Option<u64>) -> Result<(), Errno> {
-        let limit = bytes.map(|bytes| bytes.div_ceil(PAGE_SIZE));
-        if limit.is_some_and(|limit| limit < self.used) {
+    /// What a tmpfs was mounted with. One that was made at boot has what it can have.
+    pub(crate) fn options(&self) -> Tmpfs {
+        self.options.clone().unwrap_or(Tmpfs {
+            size: Limit::of(self.limit.map(|pages| pages * PAGE_SIZE)),
+            ..Tmpfs::default()
+        })
+    }
+
+    /// Mounts a tmpfs with other options (`shmem_reconfigure()`): what it has must fit, and what was without
+    /// a limit stays so. `EINVAL`.
+    pub(crate) fn reconfigure(&mut self, new: Tmpfs) -> Result<(), Errno> {
+        let old = self.options();
+        let limit = new.size.most().map(|bytes| bytes.div_ceil(PAGE_SIZE));
+        let inodes = new.inodes.most();
+        let retroactive = |old: Limit, new: Limit| old == Limit::None && new.most().is_some();
+        if limit.is_some_and(|limit| limit < self.used)
+            || inodes.is_some_and(|inodes| inodes < self.inodes_used())
+            || retroactive(old.size, new.size)
+            || retroactive(old.inodes, new.inodes)
+            || new.no_swap && !old.no_swap
+        {
             return Err(Errno::EINVAL);
         }
-        self.limit = limit;
+        self.limit = limit.or(self.limit.filter(|_| new.size == Limit::Default));
+        self.inodes = inodes.unwrap_or(MAX_NODES).min(MAX_NODES);
+        self.options = Some(new);
         Ok(())
     }
 
-    /// Gives the root directory of a fresh tmpfs an owner, and bounds the number of inodes.
-    pub(crate) fn set_owner(&mut self, uid: u32, gid: u32, inodes: Option<u64>) {
+    /// Makes a fresh tmpfs what its options say.
+    pub(crate) fn configure(&mut self, options: Tmpfs) {
         if let Some(root) = self.nodes.get_mut(&self.root) {
-            (root.uid, root.gid) = (uid, gid);
+            (root.uid, root.gid) = (options.uid, options.gid);
         }
+        let inodes = options.inodes.most();
         self.inodes = inodes.unwrap_or(MAX_NODES).min(MAX_NODES);
+        self.options = Some(options);
+    }
+
+    /// Files of it are memory of programs: without room for one more page it is the machine that has none
+    /// (`ENOMEM`).
+    pub(crate) fn set_memory(&mut self) {
+        self.is_memory = true;
+    }
+
+    /// Inodes as a tmpfs counts them.
+    fn inodes_used(&self) -> u64 {
+        self.nodes.len() as u64 + self.extra_names
+    }
+
+    /// It was changed through a mapping.
+    pub(crate) fn stored(&mut self, ino: Ino, now: Time) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            (node.mtime, node.ctime) = (now, now);
+        }
+    }
+
+    /// Takes the files that were cut since the last call, and the first page of each that is gone.
+    pub(crate) fn take_cut(&mut self) -> Vec<(Ino, u64)> {
+        core::mem::take(&mut self.cut)
+    }
+
+    /// Whether names and attributes may change by themselves.
+    pub(crate) fn has_host_layers(&self) -> bool {
+        self.layers.has_host()
     }
 
     /// Bytes of what was changed or made here, without the contents of files.
@@ -183,26 +251,62 @@ impl UnionFs {
         self.heap
     }
 
+    /// Whether there are no layers below.
+    pub(crate) fn is_tmpfs(&self) -> bool {
+        self.layers.is_empty()
+    }
+
     /// Whether changes are refused.
     pub(crate) fn is_read_only(&self) -> bool {
         self.read_only
     }
 
-    /// Gives all frames back; nothing is left to do but drop the file system.
-    pub(crate) fn release(&mut self, frames: &mut Frames) {
-        let pages = core::mem::take(&mut self.cached).into_values();
-        let nodes = core::mem::take(&mut self.nodes).into_values();
-        let own = nodes.filter_map(|node| match node.body {
-            Body::File(data) => Some(data.pages),
-            _ => None,
-        });
-        for frame in pages.chain(own).flat_map(Pages::into_values) {
-            frames.put(frame);
+    /// Takes a part of what is held apart, inodes and frames; `false` if there was nothing. For a file system
+    /// that nobody can reach any more.
+    pub(crate) fn release_some(&mut self, frames: &mut Frames, steps: &mut Steps) -> bool {
+        const MOST: usize = 32;
+        if let Some((_, pages)) = self.cached.pop_first() {
+            steps.spend(1);
+            frames.put_all(pages);
+            return true;
         }
-        self.used = 0;
+        let mut any = false;
+        for _ in 0..MOST {
+            let Some((ino, mut node)) = self.nodes.pop_first() else {
+                break;
+            };
+            any = true;
+            steps.spend(4);
+            if let Body::Dir(dir) = &mut node.body
+                && dir.slots.len() > MOST
+            {
+                // A large directory goes by and by.
+                for _ in 0..MOST {
+                    if let Some((name, slot)) = dir.slots.pop_first() {
+                        self.heap = self.heap.saturating_sub(node::entry_heap(&name));
+                        if let node::Slot::Entry { number, .. } = slot {
+                            dir.order.remove(&number);
+                        }
+                    }
+                }
+                steps.spend(MOST as u64);
+                self.nodes.insert(ino, node);
+                break;
+            }
+            self.uncharge(NODE_COST + node.heap());
+            if let Body::File(data) = node.body {
+                frames.put_all(data.pages);
+            }
+        }
+        // Names that others had are gone, references too: nobody asks any more.
+        for _ in 0..MOST {
+            any |= self.refs.pop_first().is_some() | self.merged.pop_first().is_some();
+        }
+        any
     }
 
-    /// What was found damaged in layers since the last call: a line each, naming image, inode and field. Only the first few are kept.
+    /// What was found damaged in layers since the last call: a line each, naming image, inode and field. Only
+    /// the first few are kept.
     pub(crate) fn take_faults(&mut self) -> Vec<String> {
         self.layers.take_faults()
     }
@@ -235,16 +339,29 @@ impl UnionFs {
 
     /// Whether a node of so many bytes can be added. `ENOSPC`.
     fn room(&self, bytes: u64) -> Result<(), Errno> {
-        if self.nodes.len() as u64 >= self.inodes || self.heap.saturating_add(bytes) > MAX_HEAP {
+        if self.inodes_used() >= self.inodes || self.heap.saturating_add(bytes) > MAX_HEAP {
             return Err(Errno::ENOSPC);
         }
         Ok(())
+    }
+
+    /// Whether so many bytes of names can be added. `ENOSPC`.
+    fn heap_room(&self, bytes: u64) -> Result<(), Errno> {
+        match self.heap.saturating_add(bytes) > MAX_HEAP {
+            true => Err(Errno::ENOSPC),
+            false => Ok(()),
+        }
     }
 
     /// Puts a new inode into the table.
     fn insert_node(&mut self, ino: Ino, node: Node) -> Result<(), Errno> {
         let bytes = NODE_COST + node.heap();
         self.room(bytes)?;
+        let pages = node.own_pages();
+        if pages > 0 {
+            self.charge_frame()?;
+        }
+        self.used += pages;
         self.heap += bytes;
         self.nodes.insert(ino, node);
         Ok(())
@@ -263,7 +380,7 @@ impl UnionFs {
                 return Err(Errno::ESTALE);
             }
             self.room(NODE_COST)?;
-            let lower = self.layers.attr(cx.ports, ino)?;
+            let lower = self.layers.attr_with_acl(cx, ino)?;
             let body = match lower.mode & S_IFMT {
                 S_IFDIR => Body::dir(match self.merged.get(&ino) {
                     Some(parts) => parts.clone(),
@@ -279,6 +396,7 @@ impl UnionFs {
             node.nlink = lower.nlink;
             node.rdev = lower.rdev;
             node.xattrs = None;
+            node.acl = lower.acl;
             self.insert_node(ino, node)?;
             self.merged.remove(&ino);
         }
@@ -296,12 +414,17 @@ impl UnionFs {
             }
         }
         let node = self.copy_up(cx, ino)?;
+        let counted = node.nlink > 1 && !matches!(node.body, Body::Dir(_));
         node.nlink = match node.body {
             Body::Dir(_) => 0,
             _ => node.nlink.saturating_sub(1),
         };
         node.ctime = now;
-        if node.nlink == 0 && !held {
+        let gone = node.nlink == 0;
+        if counted && self.layers.is_empty() {
+            self.extra_names = self.extra_names.saturating_sub(1);
+        }
+        if gone && !held {
             self.free(cx.frames, ino);
         }
         Ok(())
@@ -312,11 +435,10 @@ impl UnionFs {
             return;
         };
         self.uncharge(NODE_COST + node.heap());
+        self.used = self.used.saturating_sub(node.own_pages());
         if let Body::File(data) = node.body {
             self.used = self.used.saturating_sub(data.pages.len() as u64);
-            for frame in data.pages.into_values() {
-                frames.put(frame);
-            }
+            frames.put_all(data.pages);
         }
     }
 }
@@ -344,8 +466,8 @@ impl InodeOps for UnionFs {
                     Some(_) => {}
                     None => {
                         self.merged.remove(&ino);
-                        for frame in self.cached.remove(&ino).into_iter().flatten() {
-                            cx.frames.put(frame.1);
+                        if let Some(pages) = self.cached.remove(&ino) {
+                            cx.frames.put_all(pages);
                         }
                     }
                 }
@@ -363,7 +485,7 @@ impl InodeOps for UnionFs {
             }
             return Ok(attr);
         }
-        let mut attr = self.layers.attr(cx.ports, ino)?;
+        let mut attr = self.layers.attr_with_acl(cx, ino)?;
         if self.merged.contains_key(&ino) {
             attr.nlink = 1;
         }
@@ -380,6 +502,9 @@ impl InodeOps for UnionFs {
         if let Some(size) = set.size {
             self.set_size(cx, ino, size)?;
         }
+        if set.no_capabilities {
+            self.drop_capabilities(cx, ino)?;
+        }
         let node = self.copy_up(cx, ino)?;
         if let Some(mode) = set.mode {
             node.mode = node.mode & S_IFMT | mode & 0o7777;
@@ -387,6 +512,7 @@ impl InodeOps for UnionFs {
         node.uid = set.uid.unwrap_or(node.uid);
         node.gid = set.gid.unwrap_or(node.gid);
         node.atime = set.atime.unwrap_or(node.atime);
+        node.flags = set.flags.unwrap_or(node.flags);
         if set.size.is_some() {
             node.mtime = now;
         }
@@ -473,8 +599,9 @@ impl InodeOps for UnionFs {
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         offset: u64,
+        most: u64,
     ) -> Result<Option<Extent>, Errno> {
-        self.extent_at(cx, ino, offset)
+        self.extent_at(cx, ino, offset, most)
     }
 
     fn page_for_write(
@@ -497,6 +624,18 @@ impl InodeOps for UnionFs {
         self.mappable(cx, ino, index, max)
     }
 
+    fn allocate(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        ino: Ino,
+        first: u64,
+        count: u64,
+        most: u64,
+    ) -> Result<u64, Errno> {
+        self.writable()?;
+        self.preallocate(cx, ino, first, count, most)
+    }
+
     fn punch_hole(
         &mut self,
         cx: &mut FsCx<'_, '_>,
@@ -514,7 +653,7 @@ impl InodeOps for UnionFs {
         ino: Ino,
         offset: u64,
         data: bool,
-    ) -> Result<u64, Errno> {
+    ) -> Result<Sought, Errno> {
         self.seek_kind(cx, ino, offset, data)
     }
 
@@ -556,7 +695,36 @@ impl InodeOps for UnionFs {
             Some(limit) => spare.min(limit.saturating_sub(self.used)),
             None => spare,
         };
-        let nodes = self.nodes.len() as u64;
+        // No limit shows as nothing (`shmem_statfs()`); inodes are also bounded by what they take.
+        let unlimited = |limit: fn(&Tmpfs) -> Limit| {
+            let options = self.options.as_ref();
+            options.is_some_and(|options| limit(options) == Limit::None)
+        };
+        let (blocks, free) = match unlimited(|options| options.size) {
+            true => (0, 0),
+            false => (blocks, free),
+        };
+        let (files, files_free) = match unlimited(|options| options.inodes) {
+            true => (0, 0),
+            false => {
+                let spare = MAX_HEAP.saturating_sub(self.heap) / NODE_COST;
+                let files = self.inodes.min(MAX_HEAP / NODE_COST);
+                let free = files.saturating_sub(self.inodes_used());
+                (files, free.min(spare))
+            }
+        };
+        if self.sealed
+            && let Some((size, block_size, files)) = self.layers.only_image()
+        {
+            return StatFs {
+                magic: EROFS_MAGIC,
+                block_size,
+                blocks: size / block_size,
+                free: 0,
+                files,
+                files_free: u64::MAX - files,
+            };
+        }
         StatFs {
             magic: match self.layers.is_empty() {
                 true => TMPFS_MAGIC,
@@ -565,8 +733,8 @@ impl InodeOps for UnionFs {
             block_size: PAGE_SIZE,
             blocks,
             free: if self.read_only { 0 } else { free },
-            files: self.inodes,
-            files_free: self.inodes.saturating_sub(nodes),
+            files,
+            files_free,
         }
     }
 

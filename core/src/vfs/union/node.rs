@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::super::acl::AclId;
 use super::super::filesystem::{Attr, Ino, NewNode, Time};
 use super::{pages_of, xattr};
 use crate::abi::raw::general::{
@@ -15,6 +16,8 @@ use crate::machine::FrameNo;
 /// Frames of a regular file by page index. Each holds one reference.
 pub(super) type Pages = BTreeMap<u64, FrameNo>;
 
+/// Targets of symbolic links below this length lie in the inode (`SHORT_SYMLINK_LEN`, with the NUL).
+const SHORT_LINK: usize = 128;
 /// What a name takes beside its bytes, about.
 const ENTRY_COST: u64 = 160;
 
@@ -35,6 +38,10 @@ pub(super) struct Node {
     pub btime: Time,
     /// Extended attributes; `None`: still those of the lower inode.
     pub xattrs: Option<BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// The POSIX ACL of the lower inode.
+    pub acl: Option<AclId>,
+    /// Flags of chattr(1).
+    pub flags: u32,
     pub body: Body,
 }
 
@@ -53,10 +60,47 @@ pub(super) enum Body {
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Data {
     pub size: u64,
-    /// So many bytes of the lower file still show where there is no page; behind them there are zeros. At most `size` and the lower
-    /// file's size.
+    /// So many bytes of the lower file still show where there is no page; behind them there are zeros. At
+    /// most `size` and the lower file's size.
     pub shown: u64,
     pub pages: Pages,
+    /// How many of the pages lie wholly behind what the lower file shows.
+    behind: u64,
+}
+
+impl Data {
+    /// Adds a page that was not there.
+    pub(super) fn insert(&mut self, index: u64, frame: FrameNo) {
+        self.behind += u64::from(index >= pages_of(self.shown));
+        self.pages.insert(index, frame);
+    }
+
+    /// From now on the lower file shows no further than to this byte.
+    pub(super) fn show_at_most(&mut self, shown: u64) {
+        if shown < self.shown {
+            let hidden = pages_of(shown)..pages_of(self.shown);
+            self.behind += self.pages.range(hidden).count() as u64;
+            self.shown = shown;
+        }
+    }
+
+    /// Takes the pages from one on away.
+    pub(super) fn take_from(&mut self, first: u64) -> Pages {
+        let gone = self.pages.split_off(&first);
+        self.behind -= gone.range(pages_of(self.shown)..).count() as u64;
+        gone
+    }
+
+    /// Takes the pages between two away.
+    pub(super) fn take(&mut self, first: u64, end: u64) -> Pages {
+        let indexes: Vec<u64> = self.pages.range(first..end).map(|(&at, _)| at).collect();
+        let shown = pages_of(self.shown);
+        let behind = indexes.iter().filter(|&&index| index >= shown);
+        self.behind -= behind.count() as u64;
+        let gone = indexes.iter();
+        gone.filter_map(|index| self.pages.remove_entry(index))
+            .collect()
+    }
 }
 
 /// A directory.
@@ -99,6 +143,7 @@ impl Body {
         Body::File(Data {
             size: shown,
             shown,
+            behind: pages.range(pages_of(shown)..).count() as u64,
             pages,
         })
     }
@@ -154,6 +199,8 @@ impl Node {
             ctime: time,
             btime: time,
             xattrs: Some(BTreeMap::new()),
+            acl: None,
+            flags: 0,
             body,
         }
     }
@@ -171,17 +218,22 @@ impl Node {
             .sum::<u64>()
     }
 
+    /// Pages beside those of a file's contents: a long target of a symbolic link takes one.
+    pub(super) fn own_pages(&self) -> u64 {
+        match &self.body {
+            Body::Link(target) if target.len() >= SHORT_LINK => 1,
+            _ => 0,
+        }
+    }
+
     pub(super) fn attr(&self) -> Attr {
         let (nlink, size, blocks) = match &self.body {
             Body::File(data) => {
-                let lower = pages_of(data.shown);
-                let own = match lower {
-                    0 => data.pages.len(),
-                    _ => data.pages.range(lower..).count(),
-                };
-                (self.nlink, data.size, (lower + own as u64) * 8)
+                let blocks = (pages_of(data.shown) + data.behind) * 8;
+                (self.nlink, data.size, blocks)
             }
-            // As tmpfs counts; overlayfs gives a merged directory one link, which tells find(1) not to count on it.
+            // As tmpfs counts; overlayfs gives a merged directory one link, which tells find(1) not to count
+            // on it.
             Body::Dir(dir) => {
                 let nlink = match self.nlink {
                     0 => 0,
@@ -190,7 +242,7 @@ impl Node {
                 };
                 (nlink, (dir.order.len() as u64 + 2) * 20, 0)
             }
-            Body::Link(target) => (self.nlink, target.len() as u64, 0),
+            Body::Link(target) => (self.nlink, target.len() as u64, self.own_pages() * 8),
             Body::Other => (self.nlink, 0, 0),
         };
         Attr {
@@ -205,6 +257,8 @@ impl Node {
             mtime: self.mtime,
             ctime: self.ctime,
             btime: self.btime,
+            acl: self.acl,
+            flags: self.flags,
         }
     }
 }
@@ -221,6 +275,7 @@ pub(super) fn from_new(new: &NewNode<'_>, now: Time) -> Result<Node, Errno> {
         _ => return Err(Errno::EINVAL),
     };
     let mut node = Node::new(new.mode, new.uid, new.gid, now, body);
+    node.flags = new.flags;
     if matches!(new.mode & S_IFMT, S_IFCHR | S_IFBLK) {
         node.rdev = new.rdev;
     }

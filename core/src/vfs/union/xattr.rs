@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::super::filesystem::{FsCx, Ino, Time};
 use super::{UnionFs, layer};
 use crate::abi::Errno;
+use crate::task::file_caps;
 
 /// Attributes of the union itself in a layer.
 pub(super) const OVERLAY: &[u8] = b"trusted.overlay.";
@@ -100,6 +101,25 @@ impl UnionFs {
         let old = node.xattrs.as_mut().and_then(|xattrs| xattrs.remove(name));
         if let Some(old) = old {
             self.uncharge(heap(name, &old));
+        }
+        Ok(())
+    }
+
+    /// Takes the capabilities of a file away (`security.capability`), if it has any.
+    pub(super) fn drop_capabilities(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        ino: Ino,
+    ) -> Result<(), Errno> {
+        // Once they are in the node, the next write finds out quickly.
+        self.own_xattrs(cx, ino)?;
+        let node = self.copy_up(cx, ino)?;
+        let old = node
+            .xattrs
+            .as_mut()
+            .and_then(|xattrs| xattrs.remove(file_caps::NAME));
+        if let Some(old) = old {
+            self.uncharge(heap(file_caps::NAME, &old));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::sync::Arc;
 
-use super::super::{self as socket, Kind, SocketId, option::Switches};
+use super::super::{self as socket, SocketId, option::Switches};
 use super::{Name, PATH_LEN, State};
 use crate::Kernel;
 use crate::abi::Errno;
@@ -81,10 +81,11 @@ fn bind_abstract(cx: &mut Cx<'_, '_>, id: SocketId, name: &[u8]) -> Result<(), E
     if is_bound(cx.k, id) {
         return Err(Errno::EINVAL);
     }
-    let kind = socket::at(cx.k, id).kind;
+    let socket = socket::at(cx.k, id);
+    let (net, kind) = (socket.net, socket.kind);
     let name = Name(Arc::from(name));
     let names = &mut cx.k.vfs.sockets.unix.names;
-    let key = (kind, name.clone());
+    let key = (net, kind, name.clone());
     if names.contains_key(&key) {
         return Err(Errno::EADDRINUSE);
     }
@@ -119,11 +120,14 @@ pub(super) fn bind_if_asked(cx: &mut Cx<'_, '_>, id: SocketId) -> Result<(), Err
     }
 }
 
-/// The socket of a type with an address. `ECONNREFUSED`, `EPROTOTYPE`, errors of the walk.
-pub(super) fn find(cx: &mut Cx<'_, '_>, kind: Kind, address: &[u8]) -> Result<SocketId, Errno> {
+/// The socket that an address means to a socket of the same type. `ECONNREFUSED`, `EPROTOTYPE`, errors of the
+/// walk.
+pub(super) fn find(cx: &mut Cx<'_, '_>, from: SocketId, address: &[u8]) -> Result<SocketId, Errno> {
     let name = parse(address)?;
+    let socket = socket::at(cx.k, from);
+    let (net, kind) = (socket.net, socket.kind);
     if name[0] == 0 {
-        let key = (kind, Name(Arc::from(name)));
+        let key = (net, kind, Name(Arc::from(name)));
         let found = cx.k.vfs.sockets.unix.names.get(&key);
         return found.copied().ok_or(Errno::ECONNREFUSED);
     }

@@ -1,5 +1,6 @@
 //! Connections: pairs, connecting, accepting.
 
+use super::super::option::Switches;
 use super::super::{self as socket, Family, Kind, NO_RECEIVE, Patience, Progress, SocketId, wait};
 use super::{State, Unix, announce_queue_room, announce_room, bind, discard, own_cred, rights};
 use crate::Kernel;
@@ -47,7 +48,7 @@ fn connect_stream(
     bind::bind_if_asked(cx, id)?;
     let socket = socket::at(cx.k, id);
     let (kind, timeout) = (socket.kind, socket.options.send_timeout);
-    let other = bind::find(cx, kind, address)?;
+    let other = bind::find(cx, id, address)?;
     let listener = socket::at(cx.k, other);
     if listener.unix().state != State::Listening || listener.shutdown & NO_RECEIVE != 0 {
         return Err(Errno::ECONNREFUSED.into());
@@ -72,6 +73,10 @@ fn connect_stream(
         ..Unix::new()
     };
     let accepted = socket::create(cx, kind, Family::Unix(accepted))?;
+    // What it passes on is what the listener does now (`unix_stream_connect` of Linux).
+    let passed = socket::at(cx.k, other).options.switches & Switches::PASSED;
+    socket::at_mut(cx.k, accepted).options.switches |= passed;
+    socket::at_mut(cx.k, accepted).net = socket::at(cx.k, id).net;
     let unix = socket::at_mut(cx.k, id).unix_mut();
     unix.state = State::Connected;
     unix.peer = Some(accepted);
@@ -95,7 +100,7 @@ fn connect_datagram(cx: &mut Cx<'_, '_>, id: SocketId, address: &[u8]) -> Result
     if family != (n::AF_UNSPEC as u16).to_le_bytes() {
         bind::check(address)?;
         bind::bind_if_asked(cx, id)?;
-        let found = bind::find(cx, Kind::Datagram, address)?;
+        let found = bind::find(cx, id, address)?;
         if !may_send(cx.k, id, found) {
             return Err(Errno::EPERM);
         }

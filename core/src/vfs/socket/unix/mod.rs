@@ -1,8 +1,9 @@
 //! Sockets inside the sandbox (unix(7)): streams, datagrams and sequenced packets between processes.
 //!
-//! A message lies in the queue of the socket that receives it. Its bytes are in one ring, what belongs to it beside them in a [`Piece`].
-//! The sender pays for it as Linux counts: by the memory that its buffers would take there ([`queue::charge`]), so that a program finds
-//! the same limits. A peer is named by its number, which is not used again: one that is not there any more was closed.
+//! A message lies in the queue of the socket that receives it. Its bytes are in one ring, what belongs to it
+//! beside them in a [`Piece`]. The sender pays for it as Linux counts: by the memory that its buffers would
+//! take there ([`queue::charge`]), so that a program finds the same limits. A peer is named by its number,
+//! which is not used again: one that is not there any more was closed.
 
 pub(crate) mod bind;
 pub(crate) mod connect;
@@ -15,6 +16,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
 
 use super::rights::{self, Rights};
 use super::{Address, Cred, Family, Kind, NEITHER, Socket, SocketId, announce_room};
@@ -22,12 +24,14 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
 use crate::kernel::{Cx, WaitKey};
+use crate::ns::NsId;
 use crate::port::Ports;
 use crate::vfs::InodeRef;
 use crate::vfs::mount::{PathRef, put_path};
 use queue::Queue;
 
-/// Messages that a datagram socket takes from senders it is not connected to, less one (`/proc/sys/net/unix/max_dgram_qlen`).
+/// Messages that a datagram socket takes from senders it is not connected to, less one
+/// (`/proc/sys/net/unix/max_dgram_qlen`).
 const DATAGRAMS_MAX: u32 = 10;
 /// Bytes of `sun_path`.
 const PATH_LEN: usize = 108;
@@ -116,13 +120,62 @@ impl Unix {
 /// Names that are no files', and what is bound to files.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Names {
-    /// Each type has its own.
-    names: BTreeMap<(Kind, Name), SocketId>,
+    /// Each network namespace has its own, and each type.
+    names: BTreeMap<(NsId, Kind, Name), SocketId>,
     inodes: BTreeMap<InodeRef, SocketId>,
     /// Where the search for a free name begins.
     next: u32,
     /// Number of sockets that wait to be accepted.
     pub(super) pending: u64,
+}
+
+/// What `/proc/net/unix` begins with.
+pub(crate) const HEAD: &str = "Num       RefCount Protocol Flags    Type St Inode Path\n";
+
+/// The line of the socket behind one in `/proc/net/unix`: which that is. Where a socket lies in memory is
+/// shown to nobody.
+pub(crate) fn line(k: &Kernel, last: Option<SocketId>, text: &mut Vec<u8>) -> Option<SocketId> {
+    /// `__SO_ACCEPTCON`
+    const LISTENS: u32 = 0x10000;
+    let from = last.map_or(Unbounded, Excluded);
+    let (&id, socket) = k.vfs.sockets.sockets.range((from, Unbounded)).next()?;
+    let unix = socket.unix();
+    let flags = match unix.state {
+        State::Listening => LISTENS,
+        _ => 0,
+    };
+    let connected = unix.state == State::Connected || unix.peer.is_some();
+    let state = match (socket.has_file, connected) {
+        (true, true) => 3,
+        (true, false) => 1,
+        (false, true) => 2,
+        (false, false) => 4,
+    };
+    let refs = 2 + u32::from(connected);
+    let ino = match socket.has_file {
+        true => crate::vfs::anon::socket_ino(id).0,
+        false => 0,
+    };
+    let line = format!(
+        "{:016x}: {refs:08X} 00000000 {flags:08X} {:04X} {state:02X} {ino:5}",
+        0,
+        socket.kind.number()
+    );
+    text.extend_from_slice(line.as_bytes());
+    if let Some(Name(name)) = &unix.name {
+        text.push(b' ');
+        let shown = match name.split_last() {
+            Some((0, path)) if name.first() != Some(&0) => path,
+            _ => name,
+        };
+        text.extend(
+            shown
+                .iter()
+                .map(|&byte| if byte == 0 { b'@' } else { byte }),
+        );
+    }
+    text.push(b'\n');
+    Some(id)
 }
 
 /// Makes a socket: `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `ENFILE`.
@@ -230,7 +283,7 @@ fn release_one(
     let Family::Unix(unix) = socket.family;
     let names = &mut k.vfs.sockets.unix;
     if let Some(name) = &unix.name {
-        let key = (socket.kind, name.clone());
+        let key = (socket.net, socket.kind, name.clone());
         if names.names.get(&key) == Some(&id) {
             names.names.remove(&key);
         }
@@ -300,7 +353,8 @@ fn repay(k: &mut Kernel, sender: SocketId, paid: usize) {
     }
 }
 
-/// A queue from which something was taken has room again for those who are not connected to it both ways, if it had none before.
+/// A queue from which something was taken has room again for those who are not connected to it both ways, if
+/// it had none before.
 fn announce_queue_room(k: &mut Kernel, id: SocketId, was_full: bool) {
     let Some(socket) = k.vfs.sockets.get(id) else {
         return;
@@ -323,7 +377,8 @@ pub(super) fn own_rights(k: &Kernel, id: SocketId) -> impl Iterator<Item = &Righ
         .flat_map(|socket| socket.unix().queue.rights())
 }
 
-/// The files in the queues that a socket leads to: its own and those of sockets that wait to be accepted at it.
+/// The files in the queues that a socket leads to: its own and those of sockets that wait to be accepted at
+/// it.
 pub(super) fn queued_rights(k: &Kernel, id: SocketId) -> impl Iterator<Item = &Rights> {
     let socket = k.vfs.sockets.get(id);
     let pending = socket.map(|socket| socket.unix().pending.iter().copied());

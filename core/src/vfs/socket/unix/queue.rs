@@ -6,13 +6,16 @@ use super::super::rights::Rights;
 use super::super::{Cred, SocketId};
 use super::Name;
 use crate::abi::PAGE_SIZE;
+use crate::vfs::slab::shrink;
 
-/// Most bytes of a message whose buffer is one piece (`SKB_MAX_HEAD(0)`), and of the pages that follow it in a stream and in a message.
+/// Most bytes of a message whose buffer is one piece (`SKB_MAX_HEAD(0)`), and of the pages that follow it in
+/// a stream and in a message.
 pub(super) const HEAD_MAX: usize = PAGE_SIZE as usize - SHARED_INFO;
 const STREAM_PAGES: usize = 32768;
 const MESSAGE_HEAD_MAX: usize = 4 * PAGE_SIZE as usize - SHARED_INFO;
 const MESSAGE_PAGES: usize = 17 * PAGE_SIZE as usize;
-/// Sizes of Linux's structures around a buffer: `struct skb_shared_info` behind it, `struct sk_buff`, the smallest buffer.
+/// Sizes of Linux's structures around a buffer: `struct skb_shared_info` behind it, `struct sk_buff`, the
+/// smallest buffer.
 const SHARED_INFO: usize = 320;
 const BUFFER_INFO: usize = 256;
 const BUFFER_MIN: usize = 512;
@@ -137,7 +140,8 @@ impl Queue {
         Some(piece)
     }
 
-    /// Gives memory back that is not needed any more. A queue has room for four times what is in it at most, and a little.
+    /// Gives memory back that is not needed any more. A queue has room for twice what is in it at most, and a
+    /// little.
     pub(super) fn shrink(&mut self) {
         shrink(&mut self.data, RING_KEPT);
         shrink(&mut self.pieces, PIECES_KEPT);
@@ -167,16 +171,10 @@ impl Queue {
 
     /// Whether the pieces are all of the bytes, and memory is kept for what is there.
     pub(super) fn is_consistent(&self) -> bool {
-        let kept = |capacity: usize, len: usize, least| capacity <= (4 * len + 4).max(2 * least);
+        let kept = |capacity: usize, len: usize, least| capacity <= (2 * len + 4).max(2 * least);
         kept(self.data.capacity(), self.data.len(), RING_KEPT)
             && kept(self.pieces.capacity(), self.pieces.len(), PIECES_KEPT)
             && self.pieces.iter().map(|piece| piece.len).sum::<usize>() == self.data.len()
-    }
-}
-
-fn shrink<T>(ring: &mut VecDeque<T>, least: usize) {
-    if ring.capacity() > least && ring.len() < ring.capacity() / 4 {
-        ring.shrink_to((2 * ring.len()).max(least));
     }
 }
 

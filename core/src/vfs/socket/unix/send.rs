@@ -218,7 +218,7 @@ fn send_message(
     let sizes = (len as usize, queue::charge_message(len as usize));
     room(cx, id, sizes.1, message, done)?;
     let to = match address {
-        Some(address) => bind::find(cx, kind, address)?,
+        Some(address) => bind::find(cx, id, address)?,
         None => socket::at(cx.k, id).unix().peer.ok_or(Errno::ENOTCONN)?,
     };
     let Some(other) = cx.k.vfs.sockets.get(to) else {

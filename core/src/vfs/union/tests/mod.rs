@@ -9,7 +9,8 @@ macro_rules! call {
         let mut cx = FsCx {
             ports: &mut ports,
             frames: &mut $test.frames,
-            now: Now { mono: $test.time, real: $test.time },
+            acls: &mut crate::vfs::acl::Acls::default(),
+            now: Now { mono: $test.time, real: $test.time, spent: 0 },
         };
         $test.fs.$name(&mut cx $(, $arg)*)
     }};
@@ -33,7 +34,7 @@ use crate::event::Now;
 use crate::machine::ImageId;
 use crate::memhost::MemHost;
 use crate::port::{Images, Memory};
-use crate::vfs::filesystem::{Page, Source};
+use crate::vfs::filesystem::{Page, Sought, Source};
 
 /// A union, its host and what it should be.
 struct Test {
@@ -154,7 +155,8 @@ impl Test {
 
     fn read(&mut self, ino: Ino) -> Vec<u8> {
         let mut data = Vec::new();
-        while let Some(extent) = call!(self, extent, ino, data.len() as u64).unwrap() {
+        let most = 3 * PAGE_SIZE;
+        while let Some(extent) = call!(self, extent, ino, data.len() as u64, most).unwrap() {
             assert!(extent.len > 0);
             data.extend(self.fetch(extent.source, extent.len as usize));
         }
@@ -274,17 +276,30 @@ impl Test {
         }
     }
 
+    /// Searches to the end.
+    fn seek(&mut self, ino: Ino, mut offset: u64, data: bool) -> Result<usize, Errno> {
+        loop {
+            match call!(self, seek, ino, offset, data)? {
+                Sought::At(found) => return Ok(found as usize),
+                Sought::Later(next) => {
+                    assert!(next > offset);
+                    offset = next;
+                }
+            }
+        }
+    }
+
     /// A hole holds zeros only.
     fn check_seek(&mut self, ino: Ino, data: &[u8]) {
         let mut at = 0;
         while at < data.len() {
-            let next = call!(self, seek, ino, at as u64, true).map(|at| at as usize);
+            let next = self.seek(ino, at as u64, true);
             let end = next.unwrap_or(data.len());
             assert!(data[at..end].iter().all(|&b| b == 0));
             if next.is_err() {
                 break;
             }
-            let hole = call!(self, seek, ino, end as u64, false).unwrap() as usize;
+            let hole = self.seek(ino, end as u64, false).unwrap();
             assert!(hole > end && hole <= data.len());
             at = hole;
         }
@@ -447,6 +462,7 @@ impl Test {
                     uid: 0,
                     gid: 0,
                     rdev: 0,
+                    flags: 0,
                     target,
                 };
                 let expected = self.model.create(dir.1, name, mode, target);
@@ -511,6 +527,7 @@ impl Test {
                     uid: 0,
                     gid: 0,
                     rdev: 0,
+                    flags: 0,
                     target: b"",
                 };
                 let ino = call!(self, create_unnamed, &node).unwrap();
@@ -590,12 +607,18 @@ fn run(test: Test, mut random: Random, steps: u32) {
     };
     assert_eq!(
         test.fs.used,
-        test.fs.nodes.values().map(frames).sum::<u64>()
+        test.fs
+            .nodes
+            .values()
+            .map(|node| frames(node) + node.own_pages())
+            .sum::<u64>()
     );
     for (_, page) in core::mem::take(&mut test.maps).into_values() {
         test.unmap(page);
     }
-    test.fs.release(&mut test.frames);
+    let mut steps = crate::kernel::steps::Steps::new();
+    while test.fs.release_some(&mut test.frames, &mut steps) {}
+    while test.frames.put_some() > 0 {}
     assert_eq!(test.frames.used(), 0, "all frames were given back");
 }
 
@@ -650,6 +673,7 @@ const REGULAR: NewNode<'_> = NewNode {
     uid: 0,
     gid: 0,
     rdev: 0,
+    flags: 0,
     target: b"",
 };
 
@@ -669,6 +693,21 @@ fn file_data_is_limited() {
     call!(test, forget, ino);
     assert_eq!(test.fs.statfs(&test.frames).free, 2);
     assert_eq!(call!(test, page_for_write, ino, 1), Err(Errno::ESTALE));
+}
+
+#[test]
+fn an_image_alone_shows_its_own_type_and_size() {
+    let tree = random_tree(&mut Random(1));
+    let image = tree.images().remove(0);
+    let len = image.len() as u64;
+    let mut test = Test::with_images(tree, vec![image]);
+    assert_eq!(test.fs.statfs(&test.frames).magic, OVERLAYFS_MAGIC);
+    test.fs.seal();
+    let stat = test.fs.statfs(&test.frames);
+    assert_eq!((stat.magic, stat.free), (EROFS_MAGIC, 0));
+    assert_eq!(stat.blocks, len / stat.block_size);
+    let ino = test.fs.root();
+    assert!(call!(test, attr, ino).is_ok());
 }
 
 #[test]

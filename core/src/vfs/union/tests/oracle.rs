@@ -1,4 +1,5 @@
-//! The kernel's own overlayfs over the same layers, made into images by mkfs.erofs, as the oracle of what a union shows.
+//! The kernel's own overlayfs over the same layers, made into images by mkfs.erofs, as the oracle of what a
+//! union shows.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -205,7 +206,8 @@ pub fn read_all(images: &[PathBuf]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The images mounted in `dir/union` by the kernel, with an upper layer. The error says why that cannot be done.
+/// The images mounted in `dir/union` by the kernel, with an upper layer. The error says why that cannot be
+/// done.
 fn mount_kernel(images: &[PathBuf], dir: &Path) -> Result<Mounts, String> {
     let mut mounts = Mounts(Vec::new());
     let mut lowers = String::new();
@@ -340,6 +342,7 @@ fn operate(test: &mut Test, union: &Path, random: &mut Random) {
         uid: 0,
         gid: 0,
         rdev: 0,
+        flags: 0,
         target,
     };
     let number = |error: rustix::io::Errno| Errno::from_number(error.raw_os_error());

@@ -304,6 +304,7 @@ impl HostTree for MemTree {
             dev: 1,
             ino: u64::from(file.image),
             mtime: (file.mtime, 5),
+            acl: file.xattrs.contains_key(&b"system.posix_acl_access"[..]),
         })
     }
 

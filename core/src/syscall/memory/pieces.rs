@@ -1,0 +1,139 @@
+//! Calls on many areas or pages go on in pieces. Meanwhile other threads that share the space wait if they
+//! would change areas of it, as for `mmap_lock`; what they touch is as it was or as it will be.
+//!
+//! The progress of such a call is the address that comes next, with the part of the call in the lower bits.
+
+use super::touch;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::kernel::{Cx, Stop};
+use crate::machine::{Prot, SpaceId};
+use crate::mm::fork;
+use crate::mm::vma::VmFlags;
+
+/// Areas of a piece, and tables of pages.
+const AREAS: usize = 32;
+const LEAVES: usize = 4;
+/// Pages that are faulted in between two looks at the steps that are left.
+const PAGES: u64 = 64;
+/// In the progress: part of the range was found not to be mapped.
+const HOLE: u64 = 0x800;
+
+/// What bounds a piece beside its areas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unit {
+    /// Nothing: areas are dealt with as wholes.
+    Areas,
+    /// The pages that are there.
+    Pages,
+}
+
+/// A part of a call that goes on in pieces: from 1 up to `0x7ff`, in the order in which they come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part(pub u64);
+
+/// Where a part goes on, if it has not been done, and whether there was a hole.
+pub(super) fn place(cx: &mut Cx<'_, '_>, part: Part, start: u64) -> Option<(u64, bool)> {
+    let progress = cx.call().progress;
+    let (at, now) = (progress & !(PAGE_SIZE - 1), progress & (HOLE - 1));
+    match now {
+        now if now > part.0 => None,
+        now if now == part.0 => Some((at, progress & HOLE != 0)),
+        _ => Some((start, false)),
+    }
+}
+
+/// Leaves the call, to come back to this part and address. Nobody else changes areas of the space meanwhile,
+/// if they are `held`.
+pub(super) fn leave(
+    cx: &mut Cx<'_, '_>,
+    held: Option<SpaceId>,
+    part: Part,
+    at: u64,
+    hole: bool,
+) -> Stop {
+    if let Some(space) = held {
+        fork::hold(cx.k, cx.thread, space);
+    }
+    cx.give_way(at | part.0 | if hole { HOLE } else { 0 })
+}
+
+/// The end of the piece of a range that begins at an address.
+pub(super) fn piece(cx: &Cx<'_, '_>, id: SpaceId, at: u64, end: u64, unit: Unit) -> u64 {
+    let space = cx.k.mm.space(id);
+    let mut areas = space.overlapping(at, end);
+    let stop = areas
+        .nth(AREAS - 1)
+        .map_or(end, |(_, vma)| vma.end.min(end));
+    if unit == Unit::Areas {
+        return stop;
+    }
+    let cut = space
+        .pages
+        .boundary(at / PAGE_SIZE, stop.div_ceil(PAGE_SIZE), LEAVES);
+    cut.map_or(stop, |page| page * PAGE_SIZE)
+}
+
+/// Does something with a range of a space, piece by piece; whether part of it was not mapped. The first error
+/// ends it.
+pub(super) fn each(
+    cx: &mut Cx<'_, '_>,
+    id: SpaceId,
+    part: Part,
+    (start, end): (u64, u64),
+    unit: Unit,
+    mut each: impl FnMut(&mut Cx<'_, '_>, (u64, u64)) -> Result<(), Errno>,
+) -> Result<bool, Stop> {
+    let Some((mut at, mut hole)) = place(cx, part, start) else {
+        return Ok(false);
+    };
+    while at < end {
+        if cx.is_spent() && at > start {
+            return Err(leave(cx, Some(id), part, at, hole));
+        }
+        let stop = piece(cx, id, at, end, unit);
+        hole |= !cx.k.mm.space(id).covers(at, stop);
+        cx.spend(16);
+        each(cx, (at, stop))?;
+        at = stop;
+    }
+    Ok(hole)
+}
+
+/// Faults the pages of areas in, for writing where only their owner may write. Areas that are locked on fault
+/// are passed over. The first error ends it: `EFAULT` for what cannot be read, `ENOMEM`; or it goes on with
+/// the next area, if it is `lenient`.
+pub(super) fn populate(
+    cx: &mut Cx<'_, '_>,
+    part: Part,
+    (start, end): (u64, u64),
+    lenient: bool,
+) -> Result<(), Stop> {
+    let id = cx.space();
+    let Some((mut at, _)) = place(cx, part, start) else {
+        return Ok(());
+    };
+    // Others may change areas again.
+    fork::let_go(cx.k, cx.thread);
+    while at < end {
+        if cx.is_spent() && at > start {
+            return Err(leave(cx, None, part, at, false));
+        }
+        let Some((first, vma)) = cx.k.mm.space(id).overlapping(at, end).next() else {
+            return Ok(());
+        };
+        cx.spend(1);
+        if vma.flags.contains(VmFlags::LOCK_ON_FAULT) {
+            at = vma.end;
+            continue;
+        }
+        let from = first.max(at);
+        let stop = vma.end.min(end).min(from + PAGES * PAGE_SIZE);
+        let write = vma.prot.contains(Prot::WRITE) && !vma.shared;
+        at = match touch(cx, id, (from, stop), write) {
+            Ok(()) => stop,
+            Err(_) if lenient => vma.end,
+            Err(errno) => return Err(errno.into()),
+        };
+    }
+    Ok(())
+}

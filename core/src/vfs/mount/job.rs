@@ -1,0 +1,462 @@
+//! Changes of the mounts, one after the other and each in pieces. A call that makes one waits for its end;
+//! what nobody waits for (the end of a namespace, or of a name that is mounted on) goes on by itself.
+//! Meanwhile everybody finds a tree that hangs together, though a copy may appear in one place before it does
+//! in another; who wants to change mounts waits, as for `namespace_sem`.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::place::{Own, Placing};
+use super::propagation::{self, Type};
+use super::tree::{self, Copying, Dropping, Walk};
+use super::unmount::{TakingOff, Uncovering, Unmounting};
+use super::{MOUNT_STEPS, MountId, PathRef, clear, is_clear, put_path};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::kernel::{Cx, Restart, Stop, Wait, WaitKey};
+use crate::machine::ThreadId;
+use crate::ns::NsId;
+use crate::ns::enter::Made;
+use crate::port::Ports;
+use crate::vfs::filesystem::FsId;
+
+/// A change.
+#[derive(Clone, Debug, Hash)]
+pub(crate) enum Job {
+    Bind(Box<Binding>),
+    Place(Box<Placing>),
+    Unmount(Box<Unmounting>),
+    TakeOff(Box<TakingOff>),
+    Uncover(Uncovering),
+    SetType(Typing),
+    Namespace(Box<Founding>),
+    Drop(Dropping, Errno),
+    Show(Showing),
+}
+
+/// How a step of a change ended.
+enum Next {
+    More,
+    Then(Job),
+    End(Result<Option<Box<Made>>, Errno>),
+}
+
+/// A copy of a mount that is made to be mounted elsewhere.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Binding {
+    /// The mount whose locked ones below this place must not be left out.
+    check: Option<(PathRef, Option<MountId>)>,
+    source: PathRef,
+    recurse: bool,
+    copying: Option<Copying>,
+    target: PathRef,
+    own: Own,
+}
+
+impl Binding {
+    pub(crate) fn new(source: PathRef, recurse: bool, target: PathRef, own: Own) -> Binding {
+        Binding {
+            check: (!recurse).then_some((source, None)),
+            source,
+            recurse,
+            copying: None,
+            target,
+            own,
+        }
+    }
+
+    fn step(&mut self, k: &mut Kernel) -> Next {
+        if let Some((source, after)) = self.check {
+            let mounts = &k.vfs.mounts;
+            let child = match after {
+                Some(after) => mounts.next_child(source.mount, after),
+                None => mounts.children(source.mount).next(),
+            };
+            self.check = child.map(|child| (source, Some(child)));
+            if let Some(child) = child.map(|child| mounts.at(child))
+                && child.locked
+                && let Some(on) = child.on
+                && k.vfs.dentries.is_below(on.dentry, source.dentry)
+            {
+                return Next::End(Err(Errno::EINVAL));
+            }
+            return Next::More;
+        }
+        let Some(copying) = &mut self.copying else {
+            let place = (self.source.mount, self.source.dentry);
+            return match Copying::new(k, place, self.recurse, false, tree::Copy::Peer) {
+                Ok(copying) => {
+                    self.copying = Some(copying);
+                    Next::More
+                }
+                Err(errno) => Next::End(Err(errno)),
+            };
+        };
+        match copying.step(k) {
+            Ok(true) => Next::More,
+            Ok(false) => {
+                k.vfs.mounts.at_mut(copying.top).locked = false;
+                let placing = Placing::graft(copying.top, self.target, self.own);
+                Next::Then(Job::Place(placing.into()))
+            }
+            Err(errno) => Next::Then(Job::Drop(Dropping::new(copying.top), errno)),
+        }
+    }
+}
+
+/// Mounts of a tree get a type.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Typing {
+    walk: Walk,
+    one: Option<MountId>,
+    recurse: bool,
+    to: Type,
+}
+
+impl Typing {
+    pub(crate) fn new(root: MountId, recurse: bool, to: Type) -> Typing {
+        Typing {
+            walk: Walk::new(root),
+            one: None,
+            recurse,
+            to,
+        }
+    }
+
+    fn step(&mut self, k: &mut Kernel) -> Next {
+        k.steps.spend(2);
+        if let Some(id) = self.one {
+            if propagation::set(k, id, self.to) {
+                self.one = None;
+                if !self.recurse {
+                    return Next::End(Ok(None));
+                }
+            }
+            return Next::More;
+        }
+        match self.walk.step(&k.vfs.mounts) {
+            Some(found) => {
+                self.one = found;
+                Next::More
+            }
+            None => Next::End(Ok(None)),
+        }
+    }
+}
+
+/// A mount namespace that gets copies of all mounts of another one.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Founding {
+    made: Box<Made>,
+    from: MountId,
+    less: bool,
+    copying: Option<Copying>,
+    /// The way through the copy.
+    walk: Option<Walk>,
+}
+
+impl Founding {
+    /// `made` names the namespace; the copies become part of it. `less`: it belongs to a less privileged user
+    /// namespace.
+    pub(crate) fn new(made: Made, from: MountId, less: bool) -> Founding {
+        Founding {
+            made: made.into(),
+            from,
+            less,
+            copying: None,
+            walk: None,
+        }
+    }
+
+    fn step(&mut self, k: &mut Kernel) -> Next {
+        let Some(copying) = &mut self.copying else {
+            let how = match self.less {
+                true => tree::Copy::Less,
+                false => tree::Copy::Peer,
+            };
+            let dentry = k.vfs.mounts.at(self.from).root;
+            return match Copying::new(k, (self.from, dentry), true, true, how) {
+                Ok(copying) => {
+                    self.copying = Some(copying);
+                    Next::More
+                }
+                Err(errno) => Next::End(Err(errno)),
+            };
+        };
+        let top = copying.top;
+        let ns = self.made.set.mount;
+        let Some(walk) = &mut self.walk else {
+            return match copying.step(k) {
+                Ok(true) => Next::More,
+                Ok(false) => {
+                    self.made.mounts = core::mem::take(&mut copying.copies);
+                    self.walk = Some(Walk::new(top));
+                    Next::More
+                }
+                Err(errno) => Next::Then(Job::Drop(Dropping::new(top), errno)),
+            };
+        };
+        match walk.step(&k.vfs.mounts) {
+            Some(found) => {
+                if let Some(id) = found {
+                    k.steps.spend(MOUNT_STEPS / 2);
+                    if self.less {
+                        tree::lock(k, id, id == top);
+                    }
+                    k.vfs.mounts.set_ns(id, Some(ns));
+                }
+                Next::More
+            }
+            None => {
+                k.ns.set_root(ns, Some(top));
+                Next::End(Ok(Some(self.made.clone())))
+            }
+        }
+    }
+}
+
+/// All mounts of a file system come to show other options.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Showing {
+    pub fs: FsId,
+    pub options: Arc<[u8]>,
+    /// Mounts with lower numbers have been passed.
+    pub from: u32,
+}
+
+impl Showing {
+    fn step(&mut self, k: &mut Kernel) -> Next {
+        const MOST: usize = 64;
+        let mounts = &mut k.vfs.mounts;
+        let next = mounts.of_filesystem(self.fs, self.from, MOST);
+        let all: SmallVec<[MountId; MOST]> = next.collect();
+        let Some(last) = all.last() else {
+            return Next::End(Ok(None));
+        };
+        self.from = last.0 + 1;
+        for &id in &all {
+            mounts.set_options(id, self.options.to_vec());
+            mounts.touch(id);
+        }
+        k.steps.spend(all.len() as u64);
+        Next::More
+    }
+}
+
+/// A change that is under way or waits.
+#[derive(Clone, Debug, Hash)]
+struct Entry {
+    job: Job,
+    /// Who has begun it.
+    by: Option<ThreadId>,
+    /// Places on which it holds references.
+    places: SmallVec<[PathRef; 2]>,
+}
+
+/// All changes, the first of which is under way.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Jobs {
+    queue: VecDeque<Entry>,
+    /// One is being worked on at this moment.
+    working: bool,
+    /// Who waits, and what became of what they have waited for.
+    waiting: BTreeSet<ThreadId>,
+    ended: BTreeMap<ThreadId, Result<Option<Box<Made>>, Errno>>,
+}
+
+impl Jobs {
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.working
+    }
+
+    /// The namespaces that are being made, in which no task is yet.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = NsId> + '_ {
+        let under_way = self.queue.iter().filter_map(|entry| match &entry.job {
+            Job::Namespace(founding) => Some(&founding.made),
+            _ => None,
+        });
+        let ended = self.ended.values().filter_map(|end| end.as_ref().ok());
+        let made = under_way.chain(ended.flatten());
+        made.flat_map(|made| [made.set.mount, made.creds.user_ns])
+    }
+
+    /// The places that are held, for invariant checks.
+    pub(crate) fn places(&self) -> impl Iterator<Item = PathRef> + '_ {
+        self.queue.iter().flat_map(|entry| &entry.places).copied()
+    }
+
+    /// The names that have gone and are held, for invariant checks.
+    pub(crate) fn names(&self) -> impl Iterator<Item = super::DentryId> + '_ {
+        self.queue.iter().filter_map(|entry| match &entry.job {
+            Job::Uncover(uncovering) => Some(uncovering.dentry),
+            _ => None,
+        })
+    }
+}
+
+/// Begins a change that nobody waits for.
+pub(super) fn begin(k: &mut Kernel, p: &mut Ports<'_>, job: Job) {
+    k.vfs.mounts.jobs.queue.push_back(Entry {
+        job,
+        by: None,
+        places: SmallVec::new(),
+    });
+    while k.steps.left() > 0 && step(k, p) {}
+}
+
+/// Waits until no change is under way; for those who make one at once.
+pub(crate) fn wait_for_others(cx: &mut Cx<'_, '_>) -> Result<(), Stop> {
+    match cx.k.vfs.mounts.jobs.is_idle() {
+        true => Ok(()),
+        false => wait(),
+    }
+}
+
+fn wait<T>() -> Result<T, Stop> {
+    let mut wait = Wait::on(WaitKey::Mounting).restart(Restart::Always);
+    wait.killable = true;
+    wait.into()
+}
+
+/// Makes a change that the caller waits for: `make` gives it, with the places that it holds. Nothing but the
+/// change may follow in the call.
+pub(crate) fn run(
+    cx: &mut Cx<'_, '_>,
+    make: impl FnOnce(&mut Cx<'_, '_>, &mut SmallVec<[PathRef; 2]>) -> Result<Option<Job>, Errno>,
+) -> Result<(), Stop> {
+    prepare(cx, make)?;
+    take(cx)?;
+    Ok(())
+}
+
+/// The same for a call that goes on afterwards: what became of it waits for [`take`].
+pub(crate) fn prepare(
+    cx: &mut Cx<'_, '_>,
+    make: impl FnOnce(&mut Cx<'_, '_>, &mut SmallVec<[PathRef; 2]>) -> Result<Option<Job>, Errno>,
+) -> Result<(), Stop> {
+    let thread = cx.thread;
+    if cx.k.vfs.mounts.jobs.ended.contains_key(&thread) {
+        return Ok(());
+    }
+    wait_for_others(cx)?;
+    let mut places = SmallVec::new();
+    match make(cx, &mut places) {
+        Ok(Some(job)) => {
+            let by = Some(thread);
+            let entry = Entry { job, by, places };
+            cx.k.vfs.mounts.jobs.queue.push_back(entry);
+            cx.k.vfs.mounts.jobs.waiting.insert(thread);
+            while !cx.is_spent() && step(cx.k, cx.p) {}
+            match cx.k.vfs.mounts.jobs.ended.contains_key(&thread) {
+                true => Ok(()),
+                false => wait(),
+            }
+        }
+        other => {
+            for place in places {
+                put_path(cx.k, cx.p, place);
+            }
+            other.map(|_| ()).map_err(Stop::from)
+        }
+    }
+}
+
+/// What became of the change that the caller has waited for; `None` if there was nothing to be changed.
+pub(crate) fn take(cx: &mut Cx<'_, '_>) -> Result<Option<Box<Made>>, Errno> {
+    let ended = cx.k.vfs.mounts.jobs.ended.remove(&cx.thread);
+    ended.unwrap_or(Ok(None))
+}
+
+/// A thread does not wait any more for what it has begun, which goes on.
+pub(crate) fn abandon(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
+    let jobs = &mut k.vfs.mounts.jobs;
+    jobs.waiting.remove(&thread);
+    if let Some(Ok(Some(_))) = jobs.ended.remove(&thread) {
+        crate::ns::sweep_all(k, p);
+    }
+}
+
+/// Whether [`go_on`] has nothing to do.
+pub(crate) fn is_done(k: &Kernel) -> bool {
+    k.vfs.mounts.jobs.queue.is_empty() && is_clear(k)
+}
+
+/// Goes on with changes, and with what they have left over, until so many steps of the input have been taken.
+pub(crate) fn go_on(k: &mut Kernel, p: &mut Ports<'_>, most: u64) {
+    while k.steps.spent() < most && k.steps.may_begin() && (step(k, p) | clear(k, p)) {}
+}
+
+/// A part of the first change; `false` if there is none.
+fn step(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    const AT_ONCE: usize = 16;
+    let jobs = &mut k.vfs.mounts.jobs;
+    if jobs.working {
+        return false;
+    }
+    let Some(mut entry) = jobs.queue.pop_front() else {
+        return false;
+    };
+    jobs.working = true;
+    let mut end = None;
+    for _ in 0..AT_ONCE {
+        match advance(k, p, &mut entry.job) {
+            Next::More => {}
+            Next::Then(job) => entry.job = job,
+            Next::End(result) => {
+                end = Some(result);
+                break;
+            }
+        }
+    }
+    k.vfs.mounts.jobs.working = false;
+    let Some(end) = end else {
+        k.vfs.mounts.jobs.queue.push_front(entry);
+        return true;
+    };
+    for place in entry.places {
+        put_path(k, p, place);
+    }
+    let jobs = &mut k.vfs.mounts.jobs;
+    let waiting = entry.by.filter(|by| jobs.waiting.remove(by));
+    match waiting {
+        Some(by) => {
+            jobs.ended.insert(by, end);
+        }
+        None if matches!(end, Ok(Some(_))) => crate::ns::sweep_all(k, p),
+        None => {}
+    }
+    k.wake_threads(WaitKey::Mounting);
+    true
+}
+
+fn advance(k: &mut Kernel, p: &mut Ports<'_>, job: &mut Job) -> Next {
+    k.steps.spend(1);
+    let goes_on = |more: bool| match more {
+        true => Next::More,
+        false => Next::End(Ok(None)),
+    };
+    match job {
+        Job::Bind(binding) => binding.step(k),
+        Job::Place(placing) => match placing.step(k, p) {
+            None => Next::More,
+            Some(end) => Next::End(end.map(|()| None)),
+        },
+        Job::Unmount(unmounting) => match unmounting.step(k) {
+            Ok(None) => Next::More,
+            Ok(Some(goes)) => Next::Then(Job::TakeOff(goes.into())),
+            Err(errno) => Next::End(Err(errno)),
+        },
+        Job::TakeOff(taking) => goes_on(taking.step(k, p)),
+        Job::Uncover(uncovering) => goes_on(uncovering.step(k, p)),
+        Job::SetType(typing) => typing.step(k),
+        Job::Namespace(founding) => founding.step(k),
+        Job::Drop(dropping, errno) => match dropping.step(k, p) {
+            true => Next::More,
+            false => Next::End(Err(*errno)),
+        },
+        Job::Show(showing) => showing.step(k),
+    }
+}

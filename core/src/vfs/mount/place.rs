@@ -1,0 +1,438 @@
+//! Mounting a tree, or moving one, at a place and wherever that propagates.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::propagation::{self, Search};
+use super::tree::{self, Copying, Dropping, Walk};
+use super::{ALL_MAX, MOUNT_MAX, MOUNT_STEPS, MountFlags, MountId, PathRef};
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::ns::NsId;
+use crate::port::Ports;
+
+/// A tree on its way to its place. Nothing is changed on failure.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Placing {
+    root: MountId,
+    on: PathRef,
+    /// It is part of the namespace already. Otherwise its reference is taken over, and given back on failure.
+    moves: bool,
+    own: Own,
+    /// A file system of this type must be visible in the namespace, with no part hidden and as writable as
+    /// this.
+    visible: Option<(&'static str, MountFlags)>,
+    phase: Phase,
+    walk: Walk,
+    /// Mounts of the tree.
+    count: usize,
+    /// Mounts that namespaces will have, and all together.
+    pending: BTreeMap<NsId, usize>,
+    all: usize,
+    search: Option<Search>,
+    /// Mounts that were given a peer group.
+    fresh: Vec<MountId>,
+    copying: Option<Copying>,
+    /// Copies, which hang nowhere yet, and their places.
+    made: Vec<(PathRef, MountId)>,
+}
+
+/// The mount namespace of a caller, and the user namespace that owns it.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) struct Own {
+    pub ns: NsId,
+    pub owner: NsId,
+}
+
+impl Own {
+    pub(crate) fn new(k: &Kernel, ns: NsId) -> Own {
+        let owner = k.ns.owner(ns);
+        Own { ns, owner }
+    }
+}
+
+#[derive(Clone, Debug, Hash)]
+enum Phase {
+    /// Looking for a file system of the type behind this place in the order of mounts.
+    Visible(Option<u64>),
+    /// One is there: what hangs on it behind this mount must not hide a part of it.
+    Hidden(u64, MountId, Option<MountId>),
+    /// Looking for the topmost place.
+    Top,
+    /// Nothing unbindable may be moved to where it would be copied.
+    Bindable,
+    /// Nothing may be moved below itself.
+    Loop(Option<MountId>),
+    Count,
+    Search,
+    Share,
+    Copy,
+    /// The tree becomes part of the namespace.
+    Join,
+    /// The last of the copies is locked if need be, and becomes part of its namespace.
+    Lock,
+    JoinCopy,
+    /// It failed: copies are dropped, then groups, then the tree.
+    Undo(Errno, Option<Dropping>),
+    Unshare(Errno),
+    Drop(Errno, Dropping),
+}
+
+impl Placing {
+    /// Mounts a tree, whose reference is taken over, at a place of a namespace. `ENOENT`, `ENOTDIR`,
+    /// `ENOSPC`.
+    pub(crate) fn graft(root: MountId, on: PathRef, own: Own) -> Placing {
+        Placing {
+            root,
+            on,
+            moves: false,
+            own,
+            visible: None,
+            phase: Phase::Top,
+            walk: Walk::new(root),
+            count: 0,
+            pending: BTreeMap::new(),
+            all: 0,
+            search: None,
+            fresh: Vec::new(),
+            copying: None,
+            made: Vec::new(),
+        }
+    }
+
+    /// The same for a file system that may be mounted only where one of its type can be seen already, with no
+    /// part hidden (`mount_too_revealing()`). `EPERM`.
+    pub(crate) fn graft_visible(
+        root: MountId,
+        on: PathRef,
+        own: Own,
+        visible: (&'static str, MountFlags),
+    ) -> Placing {
+        Placing {
+            visible: Some(visible),
+            phase: Phase::Visible(None),
+            ..Placing::graft(root, on, own)
+        }
+    }
+
+    /// Moves a mount of a namespace to another place. `EINVAL`, `ELOOP`, `ENOENT`, `ENOSPC`.
+    pub(crate) fn move_to(root: MountId, on: PathRef, own: Own) -> Placing {
+        Placing {
+            moves: true,
+            ..Placing::graft(root, on, own)
+        }
+    }
+
+    /// Mounts a tree at once, however long it takes.
+    pub(crate) fn now(mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
+        loop {
+            if let Some(end) = self.step(k, p) {
+                return end;
+            }
+        }
+    }
+
+    /// A step on the way; the result at its end.
+    pub(crate) fn step(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Option<Result<(), Errno>> {
+        k.steps.spend(1);
+        match self.advance(k, p) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(())),
+            Err(errno) => {
+                let copying = self.copying.take();
+                let dropping = copying.map(|copying| Dropping::new(copying.top));
+                self.phase = Phase::Undo(errno, dropping);
+                None
+            }
+        }
+        .or_else(|| self.undone())
+    }
+
+    /// The error, once everything has been taken back.
+    fn undone(&self) -> Option<Result<(), Errno>> {
+        match self.phase {
+            Phase::Unshare(errno) if self.fresh.is_empty() && self.moves => Some(Err(errno)),
+            _ => None,
+        }
+    }
+
+    /// `true` at the end.
+    fn advance(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<bool, Errno> {
+        match &mut self.phase {
+            Phase::Visible(after) => {
+                let next = k
+                    .vfs
+                    .mounts
+                    .next_of(self.own.ns, *after)
+                    .ok_or(Errno::EPERM)?;
+                *after = Some(next.0);
+                if self.visible.is_none_or(|as_this| shows(k, next.1, as_this)) {
+                    self.phase = Phase::Hidden(next.0, next.1, None);
+                }
+            }
+            Phase::Hidden(order, shown, after) => {
+                let mounts = &k.vfs.mounts;
+                let next = match *after {
+                    Some(after) => mounts.next_child(*shown, after),
+                    None => mounts.children(*shown).next(),
+                };
+                match next {
+                    Some(child) if hides(k, child) => self.phase = Phase::Visible(Some(*order)),
+                    Some(_) => *after = next,
+                    None => self.phase = Phase::Top,
+                }
+            }
+            Phase::Top => match k.vfs.mounts.mounted_on(self.on) {
+                Some(mount) => {
+                    let dentry = k.vfs.mounts.at(mount).root;
+                    self.on = PathRef { mount, dentry };
+                }
+                None if self.moves => self.check_move(k)?,
+                None => self.check_place(k)?,
+            },
+            Phase::Bindable => match self.walk.step(&k.vfs.mounts) {
+                Some(Some(id)) if k.vfs.mounts.at(id).unbindable => return Err(Errno::EINVAL),
+                Some(_) => {}
+                None => self.phase = Phase::Loop(Some(self.on.mount)),
+            },
+            Phase::Loop(Some(id)) if *id == self.root => return Err(Errno::ELOOP),
+            Phase::Loop(Some(id)) => {
+                *id = match k.vfs.mounts.at(*id).on {
+                    Some(on) => on.mount,
+                    None => return self.check_place(k).map(|()| false),
+                }
+            }
+            Phase::Loop(None) => self.check_place(k)?,
+            Phase::Count => match self.walk.step(&k.vfs.mounts) {
+                Some(found) => self.count += usize::from(found.is_some()),
+                None => {
+                    self.all = k.vfs.mounts.len();
+                    let ns = k.vfs.mounts.at(self.on.mount).ns;
+                    if let Some(ns) = ns.filter(|_| !self.moves) {
+                        self.count_in(k, ns)?;
+                    }
+                    self.search = Some(Search::new(k, self.on));
+                    self.phase = Phase::Search;
+                }
+            },
+            Phase::Search => self.search(k)?,
+            Phase::Share => match self.walk.step(&k.vfs.mounts) {
+                Some(Some(id)) if propagation::share(k, id) => self.fresh.push(id),
+                Some(_) => {}
+                None => self.phase = Phase::Copy,
+            },
+            Phase::Copy => self.copy(k)?,
+            Phase::Join => match self.walk.step(&k.vfs.mounts) {
+                Some(Some(id)) if !self.moves => {
+                    k.steps.spend(MOUNT_STEPS / 2);
+                    let ns = k.vfs.mounts.at(self.on.mount).ns;
+                    k.vfs.mounts.set_ns(id, ns);
+                }
+                Some(_) => {}
+                None => {
+                    // Somebody may have removed the directory meanwhile.
+                    if k.vfs.dentries.is_deleted(self.on.dentry) {
+                        return Err(Errno::ENOENT);
+                    }
+                    tree::detach(k, p, self.root);
+                    tree::attach(k, self.root, self.on);
+                    // What comes last is taken first.
+                    self.made.reverse();
+                    self.next_copy(k);
+                    return Ok(self.made.is_empty());
+                }
+            },
+            Phase::Lock => match self.walk.step(&k.vfs.mounts) {
+                Some(found) => {
+                    let top = self.made.last().map(|&(_, copy)| copy);
+                    if let Some(id) = found {
+                        tree::lock(k, id, Some(id) == top);
+                    }
+                }
+                None => self.join_copy(),
+            },
+            Phase::JoinCopy => return Ok(self.hang_copy(k, p)),
+            Phase::Undo(_, Some(dropping)) => {
+                if !dropping.step(k, p)
+                    && let Phase::Undo(_, dropping) = &mut self.phase
+                {
+                    *dropping = None;
+                }
+            }
+            Phase::Undo(errno, dropping) => match self.made.pop() {
+                Some((_, copy)) => *dropping = Some(Dropping::new(copy)),
+                None => self.phase = Phase::Unshare(*errno),
+            },
+            Phase::Unshare(errno) => match self.fresh.pop() {
+                Some(id) => propagation::unshare(k, id),
+                None => self.phase = Phase::Drop(*errno, Dropping::new(self.root)),
+            },
+            Phase::Drop(errno, dropping) => {
+                let errno = *errno;
+                if !dropping.step(k, p) {
+                    // Nothing is left to be undone.
+                    self.moves = true;
+                    self.phase = Phase::Unshare(errno);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn check_move(&mut self, k: &Kernel) -> Result<(), Errno> {
+        let mounts = &k.vfs.mounts;
+        let moved = mounts.at(self.root);
+        let parent = moved.on.ok_or(Errno::EINVAL)?.mount;
+        let is_shared = |id| mounts.at(id).peers.is_some();
+        if mounts.at(self.on.mount).ns != Some(self.own.ns) || moved.locked || is_shared(parent) {
+            return Err(Errno::EINVAL);
+        }
+        self.phase = match is_shared(self.on.mount) {
+            true => Phase::Bindable,
+            false => Phase::Loop(Some(self.on.mount)),
+        };
+        Ok(())
+    }
+
+    fn check_place(&mut self, k: &Kernel) -> Result<(), Errno> {
+        let dentries = &k.vfs.dentries;
+        let is_dir = |id| dentries.at(id).kind() == crate::abi::raw::general::S_IFDIR;
+        if dentries.is_deleted(self.on.dentry) || k.vfs.mounts.at(self.on.mount).ns.is_none() {
+            return Err(Errno::ENOENT);
+        }
+        if is_dir(self.on.dentry) != is_dir(k.vfs.mounts.at(self.root).root) {
+            return Err(match self.moves {
+                true => Errno::EINVAL,
+                false => Errno::ENOTDIR,
+            });
+        }
+        self.walk = Walk::new(self.root);
+        self.phase = Phase::Count;
+        Ok(())
+    }
+
+    /// Whether a namespace may have as many more mounts as the tree has (`count_mounts()`). `ENOSPC`.
+    fn count_in(&mut self, k: &Kernel, ns: NsId) -> Result<(), Errno> {
+        let mounts = &k.vfs.mounts;
+        let count = self.pending.entry(ns).or_insert_with(|| mounts.count(ns));
+        *count = count.saturating_add(self.count);
+        self.all = self.all.saturating_add(self.count);
+        match *count > MOUNT_MAX || self.all > ALL_MAX {
+            true => Err(Errno::ENOSPC),
+            false => Ok(()),
+        }
+    }
+
+    fn search(&mut self, k: &Kernel) -> Result<(), Errno> {
+        let Some(search) = &mut self.search else {
+            return Ok(());
+        };
+        let known = search.found.len();
+        if search.step(k) {
+            let found = search.found.get(known).map(|found| found.mount);
+            if let Some(ns) = found.and_then(|id| k.vfs.mounts.at(id).ns) {
+                self.count_in(k, ns)?;
+            }
+            return Ok(());
+        }
+        self.walk = Walk::new(self.root);
+        self.phase = match k.vfs.mounts.at(self.on.mount).peers {
+            Some(_) => Phase::Share,
+            None => Phase::Copy,
+        };
+        Ok(())
+    }
+
+    /// Makes one more mount of a copy.
+    fn copy(&mut self, k: &mut Kernel) -> Result<(), Errno> {
+        let next = self.made.len();
+        let receiver = self
+            .search
+            .as_ref()
+            .and_then(|search| search.found.get(next));
+        let Some(&propagation::Receiver { mount, from, how }) = receiver else {
+            self.walk = Walk::new(self.root);
+            self.phase = Phase::Join;
+            return Ok(());
+        };
+        let Some(copying) = &mut self.copying else {
+            let source = from.map_or(self.root, |at: usize| self.made[at].1);
+            let dentry = k.vfs.mounts.at(self.root).root;
+            k.steps.spend(MOUNT_STEPS);
+            let copying = Copying::new(k, (source, dentry), true, true, how)?;
+            self.copying = Some(copying);
+            return Ok(());
+        };
+        if !copying.step(k)? {
+            self.made.push((PathRef { mount, ..self.on }, copying.top));
+            self.copying = None;
+        }
+        Ok(())
+    }
+
+    /// Begins with the last copy. In a namespace of another owner it is locked.
+    fn next_copy(&mut self, k: &Kernel) {
+        let Some(&(on, copy)) = self.made.last() else {
+            return;
+        };
+        let ns = k.vfs.mounts.at(on.mount).ns;
+        self.walk = Walk::new(copy);
+        self.phase = match ns.filter(|&ns| k.ns.exists(ns)) {
+            Some(ns) if k.ns.owner(ns) != self.own.owner => Phase::Lock,
+            _ => Phase::JoinCopy,
+        };
+    }
+
+    fn join_copy(&mut self) {
+        if let Some(&(_, copy)) = self.made.last() {
+            self.walk = Walk::new(copy);
+        }
+        self.phase = Phase::JoinCopy;
+    }
+
+    /// Makes a mount of the last copy part of its namespace, in the end hangs it up; `true` after the last
+    /// copy.
+    fn hang_copy(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+        let Some(&(on, copy)) = self.made.last() else {
+            return true;
+        };
+        if let Some(found) = self.walk.step(&k.vfs.mounts) {
+            if let Some(id) = found {
+                k.steps.spend(MOUNT_STEPS / 2);
+                let ns = k.vfs.mounts.at(on.mount).ns;
+                k.vfs.mounts.set_ns(id, ns);
+            }
+            return false;
+        }
+        k.steps.spend(MOUNT_STEPS / 2);
+        k.vfs.mounts.at_mut(copy).locked = false;
+        // What hangs there already comes to hang on the new root.
+        let tucked = k.vfs.mounts.mounted_on(on);
+        if let Some(old) = tucked {
+            tree::detach(k, p, old);
+        }
+        tree::attach(k, copy, on);
+        if let Some(old) = tucked {
+            let dentry = k.vfs.mounts.at(copy).root;
+            let mount = copy;
+            tree::attach(k, old, PathRef { mount, dentry });
+        }
+        self.made.pop();
+        self.next_copy(k);
+        self.made.is_empty()
+    }
+}
+
+/// Whether a mount shows a file system of a type, from its root on, and no less strictly than flags say.
+fn shows(k: &Kernel, id: MountId, (fs_type, flags): (&'static str, MountFlags)) -> bool {
+    let mount = k.vfs.mounts.at(id);
+    let locked = mount.locked_flags & MountFlags::READ_ONLY;
+    let whole = k.vfs.dentries.at(mount.root).parent == mount.root;
+    mount.fs_type == fs_type && whole && flags.contains(locked)
+}
+
+/// Whether what hangs on a mount hides a part of it: not on places that are made to be mounted on.
+fn hides(k: &Kernel, child: MountId) -> bool {
+    let child = k.vfs.mounts.at(child);
+    child.locked && child.fs_type != "cgroup2"
+}
