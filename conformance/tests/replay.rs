@@ -265,10 +265,10 @@ fn strace_and_inputs_of_a_replay() {
     );
 }
 
-/// Lines without what is random: addresses and random bytes.
+/// Lines without what is random: addresses, with the blanks that pad short ones, and random bytes.
 fn without_addresses(lines: &str) -> Vec<String> {
     let clean = |line: &str| {
-        let words = line.split(' ').map(|word| match word.find("0x") {
+        let words = line.split_whitespace().map(|word| match word.find("0x") {
             Some(at) => &word[..at],
             None => word,
         });
