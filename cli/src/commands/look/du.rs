@@ -10,7 +10,7 @@ use clap::ArgAction;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use varve_core::stack::Inode;
-use varve_image::tarball::{CopyError, zeros};
+use varve_image::tarball::CopyError;
 use varve_image::walk::{Next, is_dir, walk};
 
 use super::cat::runs;
@@ -298,19 +298,16 @@ fn same(stack: &mut OpenStack, files: Vec<(Inode, u64, Vec<u8>)>) -> Vec<Same> {
     for (size, group) in sizes.into_iter().filter(|(_, group)| group.len() > 1) {
         let mut contents: HashMap<[u8; 32], Vec<(usize, Vec<u8>)>> = HashMap::new();
         for (inode, path) in group {
-            let mut hasher = Sha256::new();
-            let read = runs(&mut stack.stack, &stack.images, inode, &mut |_, run| {
-                match run {
-                    Ok(bytes) => hasher.update(bytes),
-                    Err(count) => {
-                        zeros(&mut HashWriter(&mut hasher), count)?;
-                    }
+            let mut digest = ContentDigest::default();
+            let read = runs(&mut stack.stack, &stack.images, inode, &mut |at, run| {
+                if let Ok(bytes) = run {
+                    digest.update(at, bytes);
                 }
                 Ok(())
             });
             match read {
                 Ok(()) => contents
-                    .entry(hasher.finalize().into())
+                    .entry(digest.finish())
                     .or_default()
                     .push((inode.layer(), path)),
                 Err(CopyError::Read(errno)) => complain(stack, &absolute(&path), errno),
@@ -328,15 +325,81 @@ fn same(stack: &mut OpenStack, files: Vec<(Inode, u64, Vec<u8>)>) -> Vec<Same> {
     list
 }
 
-struct HashWriter<'a>(&'a mut Sha256);
+/// Bytes of a [`ContentDigest`]'s blocks.
+const BLOCK: usize = 4096;
 
-impl Write for HashWriter<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.update(buf);
-        Ok(buf.len())
+/// Tells contents of files of one size apart: a digest of the blocks that are not all zeros, with their
+/// places. Holes cost nothing, however long an image says they are, and equal zeros that are stored.
+struct ContentDigest {
+    hasher: Sha256,
+    /// The block that is being filled, and its number.
+    block: [u8; BLOCK],
+    number: u64,
+}
+
+impl Default for ContentDigest {
+    fn default() -> ContentDigest {
+        ContentDigest {
+            hasher: Sha256::new(),
+            block: [0; BLOCK],
+            number: 0,
+        }
+    }
+}
+
+impl ContentDigest {
+    /// Takes the bytes at an offset, which is not below those that came before.
+    fn update(&mut self, mut at: u64, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (number, start) = (at / BLOCK as u64, (at % BLOCK as u64) as usize);
+            if number != self.number {
+                self.end_block();
+                self.number = number;
+            }
+            let len = bytes.len().min(BLOCK - start);
+            self.block[start..start + len].copy_from_slice(&bytes[..len]);
+            bytes = &bytes[len..];
+            at += len as u64;
+        }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn end_block(&mut self) {
+        if self.block.iter().any(|&byte| byte != 0) {
+            self.hasher.update(self.number.to_le_bytes());
+            self.hasher.update(self.block);
+            self.block.fill(0);
+        }
+    }
+
+    fn finish(mut self) -> [u8; 32] {
+        self.end_block();
+        self.hasher.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(runs: &[(u64, &[u8])]) -> [u8; 32] {
+        let mut digest = ContentDigest::default();
+        for &(at, bytes) in runs {
+            digest.update(at, bytes);
+        }
+        digest.finish()
+    }
+
+    #[test]
+    fn holes_equal_zeros_and_places_count() {
+        let whole: Vec<u8> = [vec![0; 5000], b"data".to_vec(), vec![0; 9000]].concat();
+        let with_zeros = digest(&[(0, &whole)]);
+        assert_eq!(digest(&[(5000, b"data")]), with_zeros);
+        assert_eq!(digest(&[(5000, b"da"), (5002, b"ta")]), with_zeros);
+        assert_ne!(digest(&[(5001, b"data")]), with_zeros);
+        assert_ne!(digest(&[(5000 + 4096, b"data")]), with_zeros);
+        assert_ne!(digest(&[]), with_zeros);
+        assert_eq!(digest(&[(0, &[0; 4097])]), digest(&[]));
+        // The end of what an image can say of itself.
+        digest(&[(0, b"a"), (u64::MAX - 3, b"end")]);
     }
 }
