@@ -553,6 +553,7 @@ impl Kernel {
             crate::vfs::mount::announce(self);
             crate::ns::sweep(self, ports);
             aio::settle(self, ports);
+            self.wake_more();
             let next = match self.steps.may_begin() {
                 true => self.waits.ready.pop_front(),
                 false => None,
@@ -613,6 +614,7 @@ impl Kernel {
         let timer = crate::task::timer::next(self).map(|at| at.max(later));
         // What is left of this input goes on as soon as others had the kernel.
         let rest = !self.waits.ready.is_empty()
+            || !self.waits.are_woken()
             || !ending::is_done(self)
             || !crate::mm::reap::is_done(self)
             || !crate::vfs::mount::job::is_done(self);

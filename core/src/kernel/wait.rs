@@ -157,8 +157,24 @@ pub(crate) struct Waits {
     next_place: u64,
     pub(super) deadlines: BTreeSet<(u64, ThreadId)>,
     pub(super) ready: VecDeque<ThreadId>,
+    /// Keys whose wakes go on by and by.
+    wakes: BTreeMap<WaitKey, Wakes>,
     /// How often something has changed that somebody could wait for.
     pub(crate) changes: u64,
+}
+
+/// Waiters looked at for one wake at once, and in between by those that go on.
+const WOKEN_AT_ONCE: usize = 256;
+const WOKEN_BETWEEN: usize = 64;
+
+/// Who is still to be woken of those that wait for a key.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Wakes {
+    /// Those behind this place, up to the last that had been given when the key was woken.
+    after: u64,
+    last: u64,
+    /// Then those up to this place: the key was woken again when they had had their turn.
+    again: u64,
 }
 
 impl Waits {
@@ -172,15 +188,29 @@ impl Waits {
         self.queues.len() as u64
     }
 
+    /// A key whose wakes go on, behind another one.
+    fn wakes_after(&self, after: Option<WaitKey>) -> Option<(WaitKey, Wakes)> {
+        use core::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let mut rest = self.wakes.range((from, Unbounded));
+        rest.next().map(|(&key, &wakes)| (key, wakes))
+    }
+
     /// The places in the queue of a key.
     fn queue(&self, key: WaitKey) -> impl Iterator<Item = (u64, ThreadId)> + '_ {
         let range = self.queues.range((key, 0)..=(key, u64::MAX));
         range.map(|(&(_, place), &thread)| (place, thread))
     }
+
+    /// Whether everybody is woken who is to be.
+    pub(super) fn are_woken(&self) -> bool {
+        self.wakes.is_empty()
+    }
 }
 
 impl Kernel {
-    /// Runs the parked tasks waiting for this key again, all of them, before the input is done.
+    /// Runs the parked tasks waiting for this key again: the first of them with this input, as long as its
+    /// steps last, and all of them by and by.
     pub(crate) fn wake(&mut self, key: WaitKey) {
         self.notify(key, ready::ANY);
     }
@@ -203,11 +233,7 @@ impl Kernel {
     pub(crate) fn wake_threads(&mut self, key: WaitKey) {
         self.waits.changes += 1;
         self.wake_queue(key);
-        let mut place = 0;
-        while let Some((at, thread)) = self.waiter_after(WaitKey::Anything, place) {
-            place = at;
-            self.hasten(thread);
-        }
+        self.wake_queue(WaitKey::Anything);
     }
 
     /// Lets a parked task run again once others had the kernel.
@@ -230,12 +256,61 @@ impl Kernel {
         }
     }
 
+    /// Wakes all that wait for a key now. Who begins to wait later has seen what came.
     fn wake_queue(&mut self, key: WaitKey) {
-        let mut place = 0;
-        while let Some((at, thread)) = self.waiter_after(key, place) {
-            self.make_ready(thread);
-            place = at;
+        let last = self.waits.next_place;
+        if let Some(wakes) = self.waits.wakes.get_mut(&key) {
+            wakes.last = last;
+            wakes.again = wakes.after;
+            return;
         }
+        let all = Wakes {
+            after: 0,
+            last,
+            again: 0,
+        };
+        if let Some(rest) = self.wake_some(key, all, WOKEN_AT_ONCE) {
+            self.waits.wakes.insert(key, rest);
+        }
+    }
+
+    /// Goes on with wakes that are under way: some waiters of each.
+    pub(super) fn wake_more(&mut self) {
+        let mut after = None;
+        while let Some((key, wakes)) = self.waits.wakes_after(after)
+            && self.steps.may_begin()
+        {
+            match self.wake_some(key, wakes, WOKEN_BETWEEN) {
+                Some(rest) => self.waits.wakes.insert(key, rest),
+                None => self.waits.wakes.remove(&key),
+            };
+            after = Some(key);
+        }
+    }
+
+    /// Wakes some of those that wait for a key; who is left.
+    fn wake_some(&mut self, key: WaitKey, mut wakes: Wakes, most: usize) -> Option<Wakes> {
+        for _ in 0..most {
+            let next = self.waiter_after(key, wakes.after);
+            let Some((at, thread)) = next.filter(|&(at, _)| at <= wakes.last) else {
+                if wakes.again == 0 {
+                    return None;
+                }
+                wakes = Wakes {
+                    after: 0,
+                    last: wakes.again,
+                    again: 0,
+                };
+                continue;
+            };
+            wakes.after = at;
+            self.steps.spend(1);
+            match key {
+                WaitKey::Anything => self.hasten(thread),
+                _ => self.make_ready(thread),
+            }
+        }
+        Some(wakes)
     }
 
     /// Puts a task that is not running into the ready queue: its call is run again, its signals are looked
