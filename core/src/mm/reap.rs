@@ -10,7 +10,7 @@ use crate::Kernel;
 use crate::machine::{FrameNo, SpaceId};
 use crate::port::Ports;
 use crate::vfs::socket::rights;
-use crate::vfs::{FileId, aio, epoll, fasync, fdtable, file, mount};
+use crate::vfs::{FileId, aio, epoll, fasync, fdtable, file, lock, mount};
 
 /// What is taken apart at once: page tables, and areas.
 const TABLES_AT_ONCE: usize = 16;
@@ -87,7 +87,8 @@ pub(crate) fn go_on(k: &mut Kernel, p: &mut Ports<'_>) {
 
 /// A part of what is to be closed.
 fn close(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    fdtable::close_ended(k, p) | file::close_some(k, p) | rights::close_some(k, p)
+    let more = fdtable::close_ended(k, p) | file::close_some(k, p) | rights::close_some(k, p);
+    more | lock::go_on(k)
 }
 
 /// A part of what watchers are to be told, and of what those leave that are gone.
@@ -101,7 +102,7 @@ fn tell(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
 pub(crate) fn is_done(k: &Kernel) -> bool {
     let told = epoll::is_done(k) && fasync::is_done(k) && aio::is_done(k);
     let closed = fdtable::is_closed(k) && file::is_closed(k) && rights::is_closed(k);
-    k.mm.ended.is_empty() && !k.mm.frames.owes() && closed && told
+    k.mm.ended.is_empty() && !k.mm.frames.owes() && closed && told && lock::is_done(k)
 }
 
 /// Gives a part of the frames back that files let go of.

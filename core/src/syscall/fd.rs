@@ -356,6 +356,10 @@ fn record_lock(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), cmd: u32, addr: u64)
         return Err(Errno::EINVAL.into());
     }
     let inode = file::inode_of(cx.k, id)?;
+    // Locks that are being given back are not in the way.
+    if !lock::clear_way(cx.k, inode) {
+        return Err(cx.give_way(0));
+    }
     let base = match u32::from(flock.whence) {
         g::SEEK_SET => 0,
         g::SEEK_CUR => file::at(cx.k, id).offset as i64,
@@ -472,6 +476,9 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
     };
     let id = fdtable::get(cx, fd.0)?;
     let inode = file::inode_of(cx.k, id)?;
+    if !lock::make_room(cx.k) {
+        return Err(cx.give_way(0));
+    }
     match lock::flock(cx.k, inode, id, wanted) {
         Ok(()) => {
             file::at_mut(cx.k, id).locker = cx.task().tgid;

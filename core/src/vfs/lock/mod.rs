@@ -3,21 +3,23 @@
 
 mod record;
 mod whole;
+mod work;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::ops::Bound::{Included, Unbounded};
 
 use record::{Records, Waiters};
 use whole::Whole;
+use work::{Work, Works};
 
 pub(crate) use record::Record;
+pub(crate) use work::{clear_way, go_on, is_done, make_room};
 
 use super::fdtable::FdTableId;
 use super::file::{self, FileId};
-use super::filesystem::InodeRef;
+use super::filesystem::{FsId, Ino, InodeRef};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::kernel::WaitKey;
@@ -79,7 +81,9 @@ pub(crate) struct Locks {
     files: BTreeMap<InodeRef, FileLocks>,
     waiting: BTreeMap<ThreadId, Waiting>,
     /// Those that wait for record locks, by whose these would be.
-    of_owner: BTreeSet<(Owner, ThreadId)>,
+    of_owner: BTreeSet<(Owner, InodeRef, record::Wanted, ThreadId)>,
+    /// What goes on with the locks of files.
+    works: BTreeMap<InodeRef, Works>,
     /// Those that have got what they waited for and do not know it yet.
     granted: BTreeMap<ThreadId, (InodeRef, Option<Record>)>,
     count: usize,
@@ -92,6 +96,7 @@ impl Locks {
             files: BTreeMap::new(),
             waiting: BTreeMap::new(),
             of_owner: BTreeSet::new(),
+            works: BTreeMap::new(),
             granted: BTreeMap::new(),
             count: 0,
             places: 0,
@@ -136,7 +141,8 @@ impl Locks {
         let locks = self.files.entry(inode).or_default();
         match wanted {
             Wanted::Record(record) => {
-                self.of_owner.insert((record.owner, thread));
+                self.of_owner
+                    .insert((record.owner, inode, record.wanted(), thread));
                 locks.waiters.add(&record, place, thread);
             }
             Wanted::Whole(file, exclusive) => locks.whole.wait(file, exclusive, place, thread),
@@ -148,7 +154,8 @@ impl Locks {
         let waiting = self.waiting.remove(&thread)?;
         let place = waiting.place;
         if let Wanted::Record(record) = waiting.wanted {
-            self.of_owner.remove(&(record.owner, thread));
+            self.of_owner
+                .remove(&(record.owner, waiting.inode, record.wanted(), thread));
         }
         self.work(waiting.inode, |locks| match waiting.wanted {
             Wanted::Record(record) => locks.waiters.remove(&record, place, thread),
@@ -157,35 +164,63 @@ impl Locks {
         Some(waiting)
     }
 
-    /// Gives a task what it waits for, if nobody is in the way; or says who is. On success, the range of
-    /// which its owner gave up a lock of the other kind for that.
-    fn grant(&mut self, thread: ThreadId) -> Result<Option<(u64, u64)>, Option<Owner>> {
+    /// Gives a task what it waits for, if nobody is in the way; or says who is. On success, what is to be
+    /// done for that beside: the lock takes the place of many others of its owner, or of some of the other
+    /// kind, which others may have waited for.
+    fn grant(&mut self, thread: ThreadId) -> Result<Option<Work>, Option<Owner>> {
         let Some(&Waiting { inode, wanted, .. }) = self.waiting.get(&thread) else {
             return Err(None);
         };
-        let (record, changed) = self.work(inode, |locks| match wanted {
-            Wanted::Record(record) => {
-                let other = locks.records.conflicts(&record).next();
-                match other.map(|other| other.owner) {
-                    Some(other) => Err(Some(other)),
-                    None => Ok((Some(record), locks.records.change(&record, true))),
+        let (record, rest) = self.work(inode, |locks| match wanted {
+            Wanted::Record(record) => match locks.records.blocker(&record) {
+                Some(other) => Err(Some(other)),
+                None if !work::is_small(locks, &record) => {
+                    let work = Work::Change {
+                        range: record,
+                        add: true,
+                        gone: false,
+                    };
+                    Ok((Some(record), Some(work)))
                 }
-            }
+                None => {
+                    let Record { first, last, .. } = record;
+                    let changed = locks.records.change(&record, true);
+                    let rest = changed.then_some(Work::Settle { first, last });
+                    Ok((Some(record), rest))
+                }
+            },
             Wanted::Whole(file, exclusive) => match locks.whole.take(file, exclusive) {
-                true => Ok((None, false)),
+                true => Ok((None, None)),
                 false => Err(None),
             },
         })?;
         self.leave(thread);
         self.granted.insert(thread, (inode, record));
-        let range = record.map(|record| (record.first, record.last));
-        Ok(range.filter(|_| changed))
+        Ok(rest)
     }
 
-    /// The threads of an owner that wait.
-    fn threads(&self, owner: Owner) -> impl Iterator<Item = ThreadId> + '_ {
-        let range = (owner, ThreadId(0))..=(owner, ThreadId(u32::MAX));
-        self.of_owner.range(range).map(|&(_, thread)| thread)
+    /// A thread of an owner that waits for a lock of a file.
+    fn thread_for(
+        &self,
+        owner: Owner,
+        inode: InodeRef,
+        wanted: record::Wanted,
+    ) -> Option<ThreadId> {
+        let [first, last] = [0, u32::MAX].map(|id| (owner, inode, wanted, ThreadId(id)));
+        let mut threads = self.of_owner.range(first..=last);
+        threads.next().map(|&(.., thread)| thread)
+    }
+
+    /// A thread of an owner that waits.
+    fn thread_of(&self, owner: Owner) -> Option<ThreadId> {
+        const LEAST: InodeRef = InodeRef {
+            fs: FsId(0),
+            ino: Ino(0),
+        };
+        let least = (owner, LEAST, (0, 0, false), ThreadId(0));
+        let next = self.of_owner.range(least..).next();
+        next.filter(|(of, ..)| *of == owner)
+            .map(|&(.., thread)| thread)
     }
 }
 
@@ -209,64 +244,34 @@ pub(crate) fn granted(k: &mut Kernel, thread: ThreadId) -> Option<(InodeRef, Opt
     }
 }
 
-/// Gives the lock of a whole file to those that can have it now.
+/// Gives the lock of a whole file to those that can have it now: some at once, many by and by.
 fn settle_whole(k: &mut Kernel, inode: InodeRef) {
-    let next = |k: &Kernel| k.vfs.locks.files.get(&inode)?.whole.next();
-    while let Some(thread) = next(k) {
-        let waiting = k
-            .vfs
-            .locks
-            .waiting
-            .get(&thread)
-            .map(|waiting| waiting.wanted);
-        if k.vfs.locks.grant(thread).is_err() {
-            break;
-        }
-        let tgid = k.tasks.get(thread).map(|task| task.tgid);
-        if let (Some(Wanted::Whole(file, _)), Some(tgid)) = (waiting, tgid) {
-            file::at_mut(k, file).locker = tgid;
-        }
-        k.make_ready(thread);
+    if settle_some_whole(k, inode) {
+        work::add(k, inode, Work::Whole);
     }
 }
 
-/// Gives record locks that overlap a range to those that can have them now.
-fn settle_records(k: &mut Kernel, inode: InodeRef, first: u64, last: u64) {
-    let Some(locks) = k.vfs.locks.files.get(&inode) else {
-        return;
-    };
-    if locks.waiters.is_empty() {
-        return;
-    }
-    let mut freed = Vec::new();
-    for wanted in locks.waiters.overlapping(first, last) {
-        let first = |k: &Kernel| k.vfs.locks.files.get(&inode)?.waiters.first(wanted);
-        while let Some(thread) = first(k) {
-            k.steps.spend(1);
-            match k.vfs.locks.grant(thread) {
-                Ok(range) => {
-                    freed.extend(range);
-                    k.make_ready(thread);
-                }
-                Err(holder) => {
-                    // Another thread of who has it waits, too.
-                    let threads = holder.into_iter();
-                    let threads = threads.flat_map(|holder| k.vfs.locks.threads(holder));
-                    for thread in threads.collect::<Vec<ThreadId>>() {
-                        if let Ok(range) = k.vfs.locks.grant(thread) {
-                            freed.extend(range);
-                            k.make_ready(thread);
-                        }
-                    }
-                    break;
-                }
-            }
+/// Gives it to some of them; whether there may be more.
+fn settle_some_whole(k: &mut Kernel, inode: InodeRef) -> bool {
+    const AT_ONCE: usize = 32;
+    for _ in 0..AT_ONCE {
+        let next = k.vfs.locks.files.get(&inode);
+        let Some(thread) = next.and_then(|locks| locks.whole.next()) else {
+            return false;
+        };
+        let waiting = k.vfs.locks.waiting.get(&thread);
+        let wanted = waiting.map(|waiting| waiting.wanted);
+        if k.vfs.locks.grant(thread).is_err() {
+            return false;
         }
+        let tgid = k.tasks.get(thread).map(|task| task.tgid);
+        if let (Some(Wanted::Whole(file, _)), Some(tgid)) = (wanted, tgid) {
+            file::at_mut(k, file).locker = tgid;
+        }
+        k.steps.spend(8);
+        k.make_ready(thread);
     }
-    // Each time fewer wait.
-    for (first, last) in freed {
-        settle_records(k, inode, first, last);
-    }
+    true
 }
 
 /// flock(2): takes, converts (`Some(exclusive)`) or gives back (`None`) the lock of an open file.
@@ -317,15 +322,14 @@ pub(crate) fn wait_whole(
 /// The first lock that is in the way of a record lock (`F_GETLK`).
 pub(crate) fn conflict(k: &Kernel, inode: InodeRef, wanted: &Record) -> Option<Record> {
     let locks = k.vfs.locks.files.get(&inode)?;
-    let conflicts = locks.records.conflicts(wanted);
-    conflicts.min_by_key(|record| record.first).copied()
+    locks.records.first_conflict(wanted).copied()
 }
 
 /// Sets a record lock. `EAGAIN` if another one is in the way.
 pub(crate) fn set(k: &mut Kernel, inode: InodeRef, wanted: Record) -> Result<(), Errno> {
     let locks = &mut k.vfs.locks;
     let known = locks.files.get(&inode);
-    if known.is_some_and(|locks| locks.records.conflicts(&wanted).next().is_some()) {
+    if known.is_some_and(|locks| locks.records.blocker(&wanted).is_some()) {
         return Err(Errno::EAGAIN);
     }
     if locks.count >= LOCKS_MAX {
@@ -342,10 +346,26 @@ pub(crate) fn clear(k: &mut Kernel, inode: InodeRef, range: &Record) {
     }
 }
 
+/// Changes the locks of an owner: at once, if there are not many, else by and by, before anybody looks at
+/// them.
 fn change(k: &mut Kernel, inode: InodeRef, range: &Record, add: bool) {
     let locks = &mut k.vfs.locks;
-    if locks.work(inode, |locks| locks.records.change(range, add)) {
-        settle_records(k, inode, range.first, range.last);
+    let is_small = |locks: &FileLocks| work::is_small(locks, range);
+    if locks.works.contains_key(&inode) || locks.files.get(&inode).is_some_and(|of| !is_small(of)) {
+        let work = Work::Change {
+            range: *range,
+            add,
+            gone: false,
+        };
+        work::add(k, inode, work);
+        return;
+    }
+    let changed = locks.work(inode, |locks| {
+        locks.records.change(range, add) && !locks.waiters.is_empty()
+    });
+    if changed {
+        let (first, last) = (range.first, range.last);
+        work::add(k, inode, Work::Settle { first, last });
     }
 }
 
@@ -362,15 +382,11 @@ pub(crate) fn wait(
 ) -> Result<(), Errno> {
     let blocker = |inode: InodeRef, wanted: &Record| {
         let locks = k.vfs.locks.files.get(&inode)?;
-        locks
-            .records
-            .conflicts(wanted)
-            .next()
-            .map(|other| other.owner)
+        locks.records.blocker(wanted)
     };
     // Whom somebody waits for whose lock is waited for.
     let behind = |owner: Owner| {
-        let thread = k.vfs.locks.threads(owner).next()?;
+        let thread = k.vfs.locks.thread_of(owner)?;
         let waiting = k.vfs.locks.waiting.get(&thread)?;
         match &waiting.wanted {
             Wanted::Record(record) => blocker(waiting.inode, record),
@@ -412,12 +428,16 @@ fn release(k: &mut Kernel, file: FileId, owner: Owner) {
     if !k.vfs.locks.files.contains_key(&inode) {
         return;
     }
-    let (records, whole) = k.vfs.locks.work(inode, |locks| {
-        let whole = owner == Owner::File(file) && locks.whole.release(file);
-        (locks.records.release(owner), whole)
+    let whole = k.vfs.locks.work(inode, |locks| {
+        owner == Owner::File(file) && locks.whole.release(file)
     });
-    for record in records {
-        settle_records(k, inode, record.first, record.last);
+    if let Some(range) = work::all_of(k, inode, owner) {
+        let work = Work::Change {
+            range,
+            add: false,
+            gone: true,
+        };
+        work::add(k, inode, work);
     }
     if whole {
         settle_whole(k, inode);
@@ -440,14 +460,16 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
                 return Err(format!("{thread:?} waits for a lock of {inode:?}"));
             }
         }
-        if file.whole.next().is_some() {
+        let goes_on = locks.works.contains_key(inode);
+        if !goes_on && file.whole.next().is_some() {
             return Err(format!("somebody can have the lock of {inode:?}"));
         }
     }
     for (&thread, of) in &locks.waiting {
         let free = |record: &Record| {
             let file = locks.files.get(&of.inode);
-            file.is_none_or(|file| file.records.conflicts(record).next().is_none())
+            let goes_on = locks.works.contains_key(&of.inode);
+            !goes_on && file.is_none_or(|file| file.records.blocker(record).is_none())
         };
         let call = k.tasks.get(thread).and_then(|task| task.call.as_ref());
         let key = WaitKey::FileLock(of.inode);
@@ -503,7 +525,9 @@ pub(crate) fn next_line(k: &Kernel, ns: NsId, at: Position) -> Option<(Position,
         if let Some(record) = locks.records.behind(last) {
             let key = (record.owner, record.first);
             let at = Position(Some((*found, Behind::Record(key))));
-            return Some((at, record_line(k, ns, found, record)));
+            let gone = work::is_gone(k, *found, record.owner);
+            let line = (!gone).then(|| record_line(k, ns, found, record));
+            return Some((at, line.flatten()));
         }
     }
     None

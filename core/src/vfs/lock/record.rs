@@ -26,6 +26,11 @@ impl Record {
         self.first <= other.last && other.first <= self.last
     }
 
+    /// What it is to those who wait for it.
+    pub(super) fn wanted(&self) -> Wanted {
+        (self.first, self.last, self.exclusive)
+    }
+
     /// Whether they overlap or one begins where the other ends.
     fn touches(&self, other: &Record) -> bool {
         self.first <= other.last.saturating_add(1) && other.first <= self.last.saturating_add(1)
@@ -59,12 +64,6 @@ impl Records {
         self.owned.values()
     }
 
-    /// Those of one owner.
-    pub(super) fn of(&self, owner: Owner) -> impl Iterator<Item = &Record> {
-        let range = (owner, 0)..=(owner, u64::MAX);
-        self.owned.range(range).map(|(_, record)| record)
-    }
-
     /// Those of one owner that begin at a byte or behind it.
     pub(super) fn of_from(&self, owner: Owner, first: u64) -> impl Iterator<Item = &Record> {
         let range = (owner, first)..=(owner, u64::MAX);
@@ -78,15 +77,25 @@ impl Records {
         behind.next().map(|(_, record)| record)
     }
 
-    /// Those that are in the way of another one.
-    pub(super) fn conflicts(&self, wanted: &Record) -> impl Iterator<Item = &Record> {
+    /// Whose locks are in the way of another one, and where they begin.
+    fn in_the_way(&self, wanted: &Record) -> impl Iterator<Item = (u64, Owner)> {
         let (first, last, owner) = (wanted.first, wanted.last, wanted.owner);
         let shared = wanted.exclusive.then_some(&self.shared);
         let found = [Some(&self.exclusive), shared].into_iter().flatten();
         let found = found.flat_map(move |ranges| ranges.overlapping(first, last));
-        found
-            .filter(move |&(_, _, other)| other != owner)
-            .filter_map(|(first, _, owner)| self.owned.get(&(owner, first)))
+        let others = found.filter(move |&(_, _, other)| other != owner);
+        others.map(|(first, _, owner)| (first, owner))
+    }
+
+    /// Who has one that is in the way of another one.
+    pub(super) fn blocker(&self, wanted: &Record) -> Option<Owner> {
+        self.in_the_way(wanted).next().map(|(_, owner)| owner)
+    }
+
+    /// The first that is in the way of another one.
+    pub(super) fn first_conflict(&self, wanted: &Record) -> Option<&Record> {
+        let (first, owner) = self.in_the_way(wanted).min_by_key(|&(first, _)| first)?;
+        self.owned.get(&(owner, first))
     }
 
     fn ranges(&mut self, exclusive: bool) -> &mut Ranges<Owner> {
@@ -146,13 +155,23 @@ impl Records {
         changed
     }
 
-    /// Takes all locks of an owner away.
-    pub(super) fn release(&mut self, owner: Owner) -> Vec<Record> {
-        let all: Vec<Record> = self.of(owner).copied().collect();
-        for record in &all {
-            self.remove(record);
-        }
-        all
+    /// How many locks an owner has in a range, at most `most`, and where the last of these ends.
+    pub(super) fn count_in(&self, range: &Record, most: usize) -> (usize, u64) {
+        let own = (range.owner, 0)..(range.owner, range.first);
+        let before = self.owned.range(own).next_back();
+        let before = before.filter(|(_, record)| record.last >= range.first);
+        let inside = (range.owner, range.first)..=(range.owner, range.last);
+        let all = before.into_iter().chain(self.owned.range(inside));
+        let ends = all.map(|(_, record)| record.last).take(most);
+        ends.fold((0, 0), |(count, _), last| (count + 1, last))
+    }
+
+    /// Where the locks of an owner begin and end.
+    pub(super) fn ends_of(&self, owner: Owner) -> Option<(u64, u64)> {
+        let mut own = self.owned.range((owner, 0)..=(owner, u64::MAX));
+        let (_, first) = own.next()?;
+        let last = own.next_back().map_or(first, |(_, last)| last);
+        Some((first.first, last.last))
     }
 
     /// Whether the ranges are those of the locks; for invariant checks.
@@ -169,13 +188,15 @@ impl Records {
 }
 
 /// The same locks that tasks wait for: first and last byte, exclusive.
-type Wanted = (u64, u64, bool);
+pub(super) type Wanted = (u64, u64, bool);
 
 /// Who waits for record locks of a file. Those that want the same are looked at together: when the first of
 /// them cannot have it, the others can only if the one who has it is themselves.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Waiters {
     groups: BTreeMap<Wanted, BTreeSet<(Place, ThreadId)>>,
+    /// What is wanted, by who came first.
+    places: BTreeMap<Place, Wanted>,
     ranges: Ranges<bool>,
 }
 
@@ -185,13 +206,15 @@ impl Waiters {
     }
 
     pub(super) fn add(&mut self, wanted: &Record, place: Place, thread: ThreadId) {
-        let key = (wanted.first, wanted.last, wanted.exclusive);
+        let key = wanted.wanted();
         self.ranges.insert(key.0, key.1, key.2);
         self.groups.entry(key).or_default().insert((place, thread));
+        self.places.insert(place, key);
     }
 
     pub(super) fn remove(&mut self, wanted: &Record, place: Place, thread: ThreadId) {
-        let key = (wanted.first, wanted.last, wanted.exclusive);
+        let key = wanted.wanted();
+        self.places.remove(&place);
         if let Some(group) = self.groups.get_mut(&key) {
             group.remove(&(place, thread));
             if group.is_empty() {
@@ -201,15 +224,26 @@ impl Waiters {
         }
     }
 
-    /// Locks that are wanted and overlap a range, those that were wanted first before the others.
-    pub(super) fn overlapping(&self, first: u64, last: u64) -> Vec<Wanted> {
-        let mut found: Vec<(Place, Wanted)> = self
-            .ranges
-            .overlapping(first, last)
+    /// Locks that are wanted and overlap a range, what was wanted first last; `None` if there are more than
+    /// `most`.
+    pub(super) fn overlapping(&self, first: u64, last: u64, most: usize) -> Option<Vec<Wanted>> {
+        let near = self.ranges.overlapping(first, last).take(most + 1);
+        let mut found: Vec<(Place, Wanted)> = near
             .filter_map(|wanted| Some((self.groups.get(&wanted)?.first()?.0, wanted)))
             .collect();
+        if found.len() > most {
+            return None;
+        }
         found.sort_unstable();
-        found.into_iter().map(|(_, wanted)| wanted).collect()
+        Some(found.into_iter().rev().map(|(_, wanted)| wanted).collect())
+    }
+
+    /// Who waits behind a place: its own place, what it wants, and whether nobody wanted the same before.
+    pub(super) fn behind(&self, place: Option<Place>) -> Option<(Place, Wanted, bool)> {
+        let from = place.map_or(Unbounded, Excluded);
+        let (&place, &wanted) = self.places.range((from, Unbounded)).next()?;
+        let first = self.groups.get(&wanted)?.first()?;
+        Some((place, wanted, first.0 == place))
     }
 
     /// The first who waits for one.
