@@ -169,6 +169,7 @@ pub(crate) fn at_mut(k: &mut Kernel, id: FileId) -> &mut File {
 /// Takes one more reference.
 pub(crate) fn get(k: &mut Kernel, id: FileId) -> FileId {
     at_mut(k, id).refs += 1;
+    rights::referenced(k, id);
     id
 }
 

@@ -6,6 +6,7 @@
 //! announced under [`WaitKey::Socket`].
 
 pub(crate) mod data;
+mod garbage;
 pub(crate) mod option;
 pub(crate) mod rights;
 pub(crate) mod unix;

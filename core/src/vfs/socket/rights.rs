@@ -2,17 +2,17 @@
 //! that nobody can receive any more.
 //!
 //! A file in a message is a reference like a descriptor. A socket may be in a queue that only its own file
-//! leads to; such files are garbage, and [`garbage`] finds them: of the sockets whose every reference is in
-//! flight, those stay that a queue leads to which can be read. It runs when a socket is closed, once in so
+//! leads to; such files are garbage, which [`Search`] finds. It begins when a socket is closed, once in so
 //! many closes that each pays for [`SHARE`] of the files in flight and of the sockets that wait to be
 //! accepted.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::SocketId;
+use super::garbage::Search;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -31,7 +31,7 @@ const SHARE: u64 = 64;
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Rights {
     /// Each with a reference.
-    files: Vec<FileId>,
+    pub(super) files: Vec<FileId>,
     /// The user that is charged.
     uid: u32,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Rights {
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct InFlight {
     /// References in messages, by file.
-    files: BTreeMap<FileId, u32>,
+    pub(super) files: BTreeMap<FileId, u32>,
     /// The same by user.
     users: BTreeMap<u32, u32>,
     /// Number of references.
@@ -49,6 +49,8 @@ pub(crate) struct InFlight {
     sockets: u64,
     /// Closes since garbage was looked for.
     closes: u64,
+    /// A search for garbage that is under way.
+    pub(super) search: Option<Search>,
     /// Files on which references are to be given back: their queues may hold more.
     closing: Vec<FileId>,
     /// One of them is being closed at this moment.
@@ -80,8 +82,17 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Right
     };
     if has_too_many(cx.k) {
         collect(cx.k, cx.p);
+        let entered = cx.call().entered.mono;
+        let search = &cx.k.vfs.sockets.in_flight.search;
+        let goes_on = search
+            .as_ref()
+            .is_some_and(|search| search.begun <= entered);
         if has_too_many(cx.k) {
-            return Err(Errno::ETOOMANYREFS);
+            // One search is waited for, as in Linux.
+            return Err(match goes_on {
+                true => Errno::LATER,
+                false => Errno::ETOOMANYREFS,
+            });
         }
     }
     let mut rights = Rights {
@@ -105,6 +116,9 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Right
 pub(super) fn receive(k: &mut Kernel, rights: Rights) -> Vec<FileId> {
     for &id in &rights.files {
         let socket = is_socket(k, id);
+        if socket {
+            referenced(k, id);
+        }
         let in_flight = &mut k.vfs.sockets.in_flight;
         if let Some(count) = in_flight.files.get_mut(&id) {
             *count -= 1;
@@ -139,12 +153,26 @@ pub(crate) fn drop_files(k: &mut Kernel, p: &mut Ports<'_>, files: Vec<FileId>) 
     while k.steps.left() > 0 && close_some(k, p) {}
 }
 
-/// Gives some of those references back; `false` if there are none, or somebody is at it.
+/// Gives some of those references back, then goes on with a search; `false` if there is nothing to do, or
+/// somebody is at it.
 pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     const AT_ONCE: usize = 16;
     let in_flight = &mut k.vfs.sockets.in_flight;
-    if in_flight.working || in_flight.closing.is_empty() {
+    if in_flight.working {
         return false;
+    }
+    if in_flight.closing.is_empty() {
+        let Some(search) = in_flight.search.take() else {
+            return false;
+        };
+        match search.step(k) {
+            Ok(search) => k.vfs.sockets.in_flight.search = Some(search),
+            Err(garbage) => {
+                k.vfs.sockets.in_flight.closing = garbage;
+                begin_if_due(k);
+            }
+        }
+        return true;
     }
     in_flight.working = true;
     for _ in 0..AT_ONCE {
@@ -159,17 +187,15 @@ pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     if closing.is_empty() {
         *closing = Vec::new();
         // What was closed may have been the way to others.
-        if is_due(k) {
-            let garbage = garbage(k);
-            k.vfs.sockets.in_flight.closing = garbage;
-        }
+        begin_if_due(k);
     }
     true
 }
 
 /// Whether [`close_some`] has nothing to do.
 pub(crate) fn is_closed(k: &Kernel) -> bool {
-    k.vfs.sockets.in_flight.closing.is_empty()
+    let in_flight = &k.vfs.sockets.in_flight;
+    in_flight.closing.is_empty() && in_flight.search.is_none()
 }
 
 /// A socket was closed: what was in flight through it may be garbage now.
@@ -184,11 +210,34 @@ pub(super) fn socket_closed(k: &mut Kernel, p: &mut Ports<'_>) {
     }
 }
 
-/// Whether there were closes enough to pay for a search.
-fn is_due(k: &Kernel) -> bool {
-    let in_flight = &k.vfs.sockets.in_flight;
-    let work = in_flight.references + k.vfs.sockets.unix.pending;
-    in_flight.closes > 0 && in_flight.closes.saturating_mul(SHARE) >= work
+/// Begins a search if there were closes enough to pay for it.
+fn begin_if_due(k: &mut Kernel) {
+    let now = k.system.now.mono;
+    let pending = k.vfs.sockets.unix.pending;
+    let in_flight = &mut k.vfs.sockets.in_flight;
+    let work = in_flight.references + pending;
+    let is_due = in_flight.closes > 0 && in_flight.closes.saturating_mul(SHARE) >= work;
+    if is_due && in_flight.search.is_none() {
+        in_flight.closes = 0;
+        in_flight.search = Some(Search::new(now));
+    }
+}
+
+/// A file gets one more reference, or is received: whatever can be reached from it is no garbage.
+pub(crate) fn referenced(k: &mut Kernel, id: FileId) {
+    if k.vfs.sockets.in_flight.search.is_some()
+        && let Some(socket) = socket_of(k, id)
+        && let Some(search) = &mut k.vfs.sockets.in_flight.search
+    {
+        search.reach(id, socket);
+    }
+}
+
+/// A socket that waited to be accepted belongs to a file from now on.
+pub(super) fn accepted(k: &mut Kernel, socket: SocketId) {
+    if let Some(search) = &mut k.vfs.sockets.in_flight.search {
+        search.look_into(socket);
+    }
 }
 
 /// A reference on a file was given back, and others stay: a socket may have become garbage.
@@ -203,84 +252,30 @@ pub(crate) fn reference_dropped(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     }
 }
 
-fn is_socket(k: &Kernel, id: FileId) -> bool {
+pub(super) fn is_socket(k: &Kernel, id: FileId) -> bool {
     socket_of(k, id).is_some()
 }
 
-fn socket_of(k: &Kernel, id: FileId) -> Option<SocketId> {
+pub(super) fn socket_of(k: &Kernel, id: FileId) -> Option<SocketId> {
     match k.vfs.file(id)?.kind {
         FileKind::Socket(socket) => Some(socket),
         _ => None,
     }
 }
 
-/// Closes the files that only each other's queues lead to, if it is time to look for them.
+/// Looks for files that only each other's queues lead to, if it is time for that, and closes them: now, as
+/// far as steps are left, else by and by.
 fn collect(k: &mut Kernel, p: &mut Ports<'_>) {
-    if is_due(k) {
-        let garbage = garbage(k);
-        drop_files(k, p, garbage);
-    }
-}
-
-/// The files in queues that only each other lead to, taken out of flight.
-fn garbage(k: &mut Kernel) -> Vec<FileId> {
-    k.vfs.sockets.in_flight.closes = 0;
-    // Sockets all of whose references are in flight, and how many of these are not in queues of such sockets.
-    let mut outside: BTreeMap<FileId, u32> = BTreeMap::new();
-    for (&id, &count) in &k.vfs.sockets.in_flight.files {
-        let file = k.vfs.file(id);
-        if is_socket(k, id) && file.is_some_and(|file| file.refs() == count) {
-            outside.insert(id, count);
-        }
-    }
-    let candidates: Vec<FileId> = outside.keys().copied().collect();
-    for &id in &candidates {
-        for_each_queued(k, id, |queued| {
-            if let Some(count) = outside.get_mut(&queued) {
-                *count -= 1;
-            }
-        });
-    }
-    let reached = outside.iter().filter(|(_, count)| **count > 0);
-    let mut reached: Vec<FileId> = reached.map(|(&id, _)| id).collect();
-    let mut garbage: BTreeSet<FileId> = candidates.into_iter().collect();
-    reached.iter().for_each(|id| {
-        garbage.remove(id);
-    });
-    while let Some(id) = reached.pop() {
-        for_each_queued(k, id, |queued| {
-            if garbage.remove(&queued) {
-                reached.push(queued);
-            }
-        });
-    }
-    let mut files = Vec::new();
-    for id in garbage {
-        let Some(socket) = socket_of(k, id) else {
-            continue;
-        };
-        for rights in super::unix::take_rights(k, socket) {
-            files.extend(receive(k, rights));
-        }
-    }
-    files
-}
-
-/// Calls `each` for every file in the queues that a socket's file leads to.
-fn for_each_queued(k: &Kernel, id: FileId, mut each: impl FnMut(FileId)) {
-    let Some(socket) = socket_of(k, id) else {
-        return;
-    };
-    for rights in super::unix::queued_rights(k, socket) {
-        rights.files.iter().copied().for_each(&mut each);
-    }
+    begin_if_due(k);
+    while k.steps.left() > 0 && close_some(k, p) {}
 }
 
 /// References that messages hold, and those that are to be given back, by file; for invariant checks.
 pub(in crate::vfs) fn held(k: &Kernel) -> impl Iterator<Item = (FileId, u32)> + '_ {
     let in_flight = &k.vfs.sockets.in_flight;
     let files = in_flight.files.iter().map(|(&id, &count)| (id, count));
-    files.chain(in_flight.closing.iter().map(|&id| (id, 1)))
+    let taken = in_flight.search.iter().flat_map(|search| &search.taken);
+    files.chain(in_flight.closing.iter().chain(taken).map(|&id| (id, 1)))
 }
 
 /// Whether what is counted is what is in the queues; for invariant checks.

@@ -179,6 +179,9 @@ pub(crate) fn accept(cx: &mut Cx<'_, '_>, id: SocketId, no_wait: bool) -> Result
 /// The first socket that waits is accepted: it belongs to a file from now on.
 pub(crate) fn accepted(k: &mut Kernel, id: SocketId) {
     let first = socket::at_mut(k, id).unix_mut().pending.pop_front();
-    k.vfs.sockets.unix.pending -= u64::from(first.is_some());
+    if let Some(first) = first {
+        k.vfs.sockets.unix.pending -= 1;
+        rights::accepted(k, first);
+    }
     k.wake_threads(WaitKey::Socket(id));
 }

@@ -18,6 +18,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Unbounded};
 
+use super::garbage::Place;
 use super::rights::{self, Rights};
 use super::{Address, Cred, Family, Kind, NEITHER, Socket, SocketId, announce_room};
 use crate::Kernel;
@@ -377,29 +378,46 @@ pub(super) fn own_rights(k: &Kernel, id: SocketId) -> impl Iterator<Item = &Righ
         .flat_map(|socket| socket.unix().queue.rights())
 }
 
-/// The files in the queues that a socket leads to: its own and those of sockets that wait to be accepted at
-/// it.
-pub(super) fn queued_rights(k: &Kernel, id: SocketId) -> impl Iterator<Item = &Rights> {
-    let socket = k.vfs.sockets.get(id);
-    let pending = socket.map(|socket| socket.unix().pending.iter().copied());
-    let pending = pending.into_iter().flatten();
-    own_rights(k, id).chain(pending.flat_map(move |id| own_rights(k, id)))
+/// The first message with files from a place on, of those that a socket leads to: in its own queue, then in
+/// those of sockets that wait to be accepted at it. With the place behind it.
+pub(super) fn rights_from(k: &mut Kernel, mut place: Place) -> Option<(Place, &Rights)> {
+    let message = loop {
+        let socket = k.vfs.sockets.get(place.at);
+        let found = socket.and_then(|socket| socket.unix().queue.next_rights(place.message));
+        match found {
+            Some(message) => break message,
+            None => place = next_queue(k, place)?,
+        }
+    };
+    place.message = message + 1;
+    let queue = &k.vfs.sockets.get(place.at)?.unix().queue;
+    Some((place, queue.rights_of(message)?))
 }
 
-/// Takes them out; the messages stay.
-pub(super) fn take_rights(k: &mut Kernel, id: SocketId) -> Vec<Rights> {
-    let mut taken = Vec::new();
-    let Some(socket) = k.vfs.sockets.get_mut(id) else {
-        return taken;
-    };
-    taken.extend(socket.unix_mut().queue.take_rights());
-    let pending: Vec<SocketId> = socket.unix().pending.iter().copied().collect();
-    for id in pending {
-        if let Some(socket) = k.vfs.sockets.get_mut(id) {
-            taken.extend(socket.unix_mut().queue.take_rights());
+/// The place at which the next of these queues begins.
+fn next_queue(k: &mut Kernel, place: Place) -> Option<Place> {
+    k.steps.spend(1);
+    let pending = &k.vfs.sockets.get(place.top)?.unix().pending;
+    // They are older than the ones behind them, and younger than where they wait.
+    let next = pending.partition_point(|&id| id <= place.at);
+    let at = *pending.get(next)?;
+    Some(Place {
+        at,
+        message: 0,
+        ..place
+    })
+}
+
+/// Takes the files of the first such message out; the message stays.
+pub(super) fn take_rights(k: &mut Kernel, mut place: Place) -> Option<(Place, Rights)> {
+    loop {
+        let socket = k.vfs.sockets.get_mut(place.at);
+        let taken = socket.and_then(|socket| socket.unix_mut().queue.take_rights());
+        match taken {
+            Some(rights) => return Some((place, rights)),
+            None => place = next_queue(k, place)?,
         }
     }
-    taken
 }
 
 /// Whether names, queues and connections agree; for invariant checks.

@@ -158,15 +158,24 @@ impl Queue {
 
     /// The files of the piece at a place.
     pub(super) fn rights_at(&self, index: usize) -> Option<&Rights> {
-        let number = self.taken + index as u64;
+        self.rights_of(self.taken + index as u64)
+    }
+
+    /// The number of the first piece with files from a number on.
+    pub(super) fn next_rights(&self, from: u64) -> Option<u64> {
+        let next = self.rights.partition_point(|&(number, _)| number < from);
+        self.rights.get(next).map(|&(number, _)| number)
+    }
+
+    /// The files of the piece with a number.
+    pub(super) fn rights_of(&self, number: u64) -> Option<&Rights> {
         let place = self.rights.binary_search_by_key(&number, |&(at, _)| at);
         self.rights.get(place.ok()?).map(|(_, rights)| rights)
     }
 
-    /// Takes all files out; the pieces stay.
-    pub(super) fn take_rights(&mut self) -> impl Iterator<Item = Rights> + use<> {
-        let rights = core::mem::take(&mut self.rights);
-        rights.into_iter().map(|(_, rights)| rights)
+    /// Takes the files of the first piece out that has some; the piece stays.
+    pub(super) fn take_rights(&mut self) -> Option<Rights> {
+        self.rights.pop_front().map(|(_, rights)| rights)
     }
 
     /// Whether the pieces are all of the bytes, and memory is kept for what is there.
