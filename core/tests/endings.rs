@@ -347,3 +347,57 @@ fn threads_with_long_robust_lists_end_one_after_the_other() {
     settled.in_pieces(THREADS / 2);
     assert!(!m.threads.contains_key(&process));
 }
+
+/// A process of which many sets of semaphores have something to undo.
+fn operated(m: &mut Guests, t: ThreadId) -> Vec<u64> {
+    const SEMGET: u64 = 64;
+    const SEMOP: u64 = 65;
+    const SETS: usize = 10;
+    const EACH: u64 = 32000;
+    // `struct sembuf`: number 0, one more, `SEM_UNDO`.
+    m.poke(t, DATA, &[0, 0, 1, 0, 0, 0x10]).unwrap();
+    let make = |_| {
+        let set = call(m, t, SEMGET, &[0, EACH, 0o1600]) as u64;
+        assert_eq!(call(m, t, SEMOP, &[set, DATA, 1]), 0);
+        set
+    };
+    (0..SETS).map(make).collect()
+}
+
+#[test]
+fn semaphores_that_are_undone() {
+    const OPEN: u64 = 2;
+    const SEMCTL: u64 = 66;
+    const UNSHARE: u64 = 272;
+    const SETNS: u64 = 308;
+    const SYSVSEM: u64 = 0x40000;
+    const NEWIPC: u64 = 0x0800_0000;
+    const GETVAL: u64 = 12;
+    let mut m = machine();
+    let init = m.first();
+    let t = fork(&mut m, init);
+    m.poke(t, DATA, b"/proc/1/ns/ipc\0").unwrap();
+    let ns = call(&mut m, t, OPEN, &[DATA, 0]) as u64;
+    let values = |m: &mut Guests, t, sets: &[u64]| -> Vec<i64> {
+        let value = |&set: &u64| call(m, t, SEMCTL, &[set, 0, GETVAL, 0]);
+        sets.iter().map(value).collect()
+    };
+    let calls: [(u64, &[u64]); 3] = [
+        (UNSHARE, &[SYSVSEM]),
+        (UNSHARE, &[NEWIPC]),
+        (SETNS, &[ns, 0]),
+    ];
+    for (number, args) in calls {
+        let sets = operated(&mut m, t);
+        let stays = fork(&mut m, t);
+        assert_eq!(values(&mut m, t, &sets), vec![1; sets.len()]);
+        m.call(t, number, args);
+        assert_eq!(m.result(t), None, "it gives way");
+        m.kernel.check().unwrap();
+        assert_eq!(call(&mut m, init, GETPID, &[]), 1, "others get on");
+        let done = finish(&mut m, t);
+        assert!(done.result == 0 && done.most < MOST && done.inputs > 2);
+        m.kernel.check().unwrap();
+        assert_eq!(values(&mut m, stays, &sets), vec![0; sets.len()]);
+    }
+}

@@ -273,12 +273,8 @@ pub(crate) fn set_values(
     Ok(())
 }
 
-/// A process has ended or left its namespace: what it asked to be undone is.
-pub(crate) fn undo(k: &mut Kernel, tgid: u32) {
-    while undo_one(k, tgid) {}
-}
-
-/// The same for one set; `false` if there is none.
+/// A process has ended or left its namespace: what it asked to be undone in one set is; `false` if there is
+/// none.
 pub(crate) fn undo_one(k: &mut Kernel, tgid: u32) -> bool {
     let now = super::seconds(k);
     let first = ObjectId {

@@ -167,8 +167,30 @@ fn set_places(
     put_path(k, p, old_cwd);
 }
 
+/// Progress of a call that has only semaphores left to undo.
+const UNDOES: u64 = 1;
+
+/// Undoes what the caller's process asked for in semaphores, unless it shares that with other threads: a part
+/// with each input, with what the call did before it done.
+fn undo(cx: &mut Cx<'_, '_>) -> Result<(), Stop> {
+    // What is to be undone is kept by process, so that one of several threads cannot leave it to the others.
+    if cx.group().threads.len() > 1 {
+        return Ok(());
+    }
+    let tgid = cx.task().tgid;
+    while crate::ipc::semaphore::undo_one(cx.k, tgid) {
+        if cx.is_spent() {
+            return Err(cx.give_way(UNDOES));
+        }
+    }
+    Ok(())
+}
+
 /// Gives the caller namespaces and other things of its own (unshare(2)).
 pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Stop> {
+    if cx.call().progress == UNDOES {
+        return undo(cx);
+    }
     const OTHERS: u32 = g::CLONE_THREAD
         | g::CLONE_FS
         | g::CLONE_SIGHAND
@@ -209,11 +231,6 @@ pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Stop> {
         0 => None,
         _ => Some(make(cx, flags)?),
     };
-    // What is to be undone is kept by process, so that one of several threads cannot leave it to the others.
-    if flags & g::CLONE_SYSVSEM != 0 && threads == 1 {
-        let tgid = cx.task().tgid;
-        crate::ipc::semaphore::undo(cx.k, tgid);
-    }
     if flags & g::CLONE_FS != 0 {
         own_context(cx);
     }
@@ -223,7 +240,10 @@ pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Stop> {
     if let Some(made) = made {
         enter(cx, made);
     }
-    Ok(())
+    match flags & (g::CLONE_SYSVSEM | g::CLONE_NEWIPC) {
+        0 => Ok(()),
+        _ => undo(cx),
+    }
 }
 
 /// Gives the caller a context of its own.
@@ -262,14 +282,14 @@ struct Joining {
 }
 
 /// Puts the caller into one namespace (setns(2)). `EINVAL`, `EPERM`.
-pub(crate) fn join(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Errno> {
+pub(crate) fn join(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Stop> {
     join_all(cx, &[ns])
 }
 
 /// Puts the caller into those namespaces of another process that `flags` name. `EPERM`, `EINVAL`.
-pub(crate) fn join_process(cx: &mut Cx<'_, '_>, thread: ThreadId, flags: u32) -> Result<(), Errno> {
+pub(crate) fn join_process(cx: &mut Cx<'_, '_>, thread: ThreadId, flags: u32) -> Result<(), Stop> {
     if !crate::syscall::futex::may_look(cx.k, cx.thread, thread) {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.into());
     }
     let task =
         cx.k.tasks
@@ -292,7 +312,7 @@ pub(crate) fn join_process(cx: &mut Cx<'_, '_>, thread: ThreadId, flags: u32) ->
 }
 
 /// Puts the caller into several namespaces, a user namespace first, or into none.
-fn join_all(cx: &mut Cx<'_, '_>, all: &[NsId]) -> Result<(), Errno> {
+fn join_all(cx: &mut Cx<'_, '_>, all: &[NsId]) -> Result<(), Stop> {
     let mut joining = Joining {
         set: cx.task().ns,
         creds: cx.creds().clone(),
@@ -314,8 +334,17 @@ fn join_all(cx: &mut Cx<'_, '_>, all: &[NsId]) -> Result<(), Errno> {
         let context = cx.task().fs;
         set_places(cx.k, cx.p, context, top, top);
     }
+    let leaves = set.ipc != cx.task().ns.ipc;
     change(cx.k, cx.p, cx.thread, set, user);
-    Ok(())
+    match leaves {
+        true => undo(cx),
+        false => Ok(()),
+    }
+}
+
+/// Goes on with a setns(2) that has only semaphores left to undo; `None` if it has not come so far.
+pub(crate) fn joined(cx: &mut Cx<'_, '_>) -> Option<Result<(), Stop>> {
+    (cx.call().progress == UNDOES).then(|| undo(cx))
 }
 
 fn check_join(cx: &mut Cx<'_, '_>, joining: &mut Joining, ns: NsId) -> Result<(), Errno> {

@@ -518,22 +518,14 @@ pub(crate) fn unpin_ended(k: &mut Kernel, thread: ThreadId) {
     }
 }
 
-/// Changes a task's namespaces and user namespace.
+/// Changes a task's namespaces and user namespace. What its process has to undo in an IPC namespace that it
+/// leaves is undone by whoever calls this.
 pub(crate) fn change(k: &mut Kernel, p: &mut Ports<'_>, task: ThreadId, set: Set, user: NsId) {
     let Some(task) = k.tasks.get_mut(task) else {
         return;
     };
     let old = core::mem::replace(&mut task.ns, set);
     let old_user = core::mem::replace(&mut task.creds.user_ns, user);
-    let (tgid, leaves) = (task.tgid, old.ipc != set.ipc);
-    // What other threads of the process share with it stays to be undone.
-    if leaves
-        && k.tasks
-            .group(tgid)
-            .is_some_and(|group| group.threads.len() == 1)
-    {
-        ipc::semaphore::undo(k, tgid);
-    }
     joined(k, &set, user);
     left(k, p, &old, old_user);
 }
