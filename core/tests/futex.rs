@@ -625,3 +625,64 @@ fn the_word_of_a_thread_that_ends_is_cleared_at_any_address() {
         gone(&mut m, c, EXIT, &[0]);
     }
 }
+
+/// Thousands of sleepers on one word are woken, or moved to another one, in pieces.
+#[test]
+fn thousands_sleep_on_one_word() {
+    const COUNT: usize = 3000;
+    const ALL: u64 = i32::MAX as u64;
+    let mut m = steps::machine();
+    let t = m.first();
+    let other = fork(&mut m, t);
+    set(&mut m, t, A, 5);
+    let sleepers = |m: &mut Guests| -> Vec<ThreadId> {
+        let one = |_| {
+            m.call(t, CLONE, &[THREAD_FLAGS, 0, TID, TID, 0]);
+            let thread = *m.threads.keys().next_back().unwrap();
+            assert_eq!(m.call(thread, FUTEX, &[A, WAIT | PRIVATE, 5, 0]), None);
+            thread
+        };
+        (0..COUNT).map(one).collect()
+    };
+    let woken = |m: &Guests, all: &[ThreadId]| {
+        let results = all.iter().map(|&thread| m.result(thread));
+        results.filter(|&of| of == Some(0)).count()
+    };
+    for moved in [false, true] {
+        let all = sleepers(&mut m);
+        // Two of three at first: they are the first ones.
+        let most = 2 * COUNT as u64 / 3;
+        m.call(t, FUTEX, &[A, WAKE | PRIVATE, most]);
+        assert_eq!(m.result(t), None, "it gives way");
+        m.kernel.check().unwrap();
+        assert_eq!(call(&mut m, other, GETPID, &[]), 2, "others get on");
+        let done = steps::finish(&mut m, t);
+        assert_eq!(done.result, most as i64);
+        assert!(done.most < steps::MOST, "{}", done.most);
+        steps::settle_all(&mut m);
+        assert_eq!(woken(&m, &all), most as usize);
+        assert_eq!(m.result(all[most as usize]), None);
+        for &thread in &all[..most as usize] {
+            m.call(thread, EXIT, &[0]);
+        }
+        let rest = &all[most as usize..];
+        let word = if moved { B } else { A };
+        if moved {
+            m.call(t, FUTEX, &[A, CMP_REQUEUE | PRIVATE, 1, ALL, B, 5]);
+            let done = steps::finish(&mut m, t);
+            assert_eq!(done.result, rest.len() as i64);
+            assert!(done.most < steps::MOST);
+        }
+        m.call(t, FUTEX, &[word, WAKE | PRIVATE, ALL]);
+        let done = steps::finish(&mut m, t);
+        assert_eq!(done.result, (rest.len() - usize::from(moved)) as i64);
+        assert!(done.most < steps::MOST);
+        steps::settle_all(&mut m);
+        assert_eq!(woken(&m, rest), rest.len());
+        for &thread in rest {
+            m.call(thread, EXIT, &[0]);
+        }
+        steps::settle_all(&mut m);
+        m.kernel.check().unwrap();
+    }
+}

@@ -387,3 +387,58 @@ fn the_way_up_through_many_mounts() {
     assert!(text.iter().filter(|&&byte| byte == b'\n').count() > 1 << 14);
     m.kernel.check().unwrap();
 }
+
+/// Paths upwards through many mounts on each other.
+#[test]
+fn paths_of_places_below_many_mounts() {
+    const READLINK: u64 = 89;
+    const GETCWD: u64 = 79;
+    const OPEN: u64 = 2;
+    let mut m = machine_of(1 << 15);
+    let init = m.first();
+    let other = fork(&mut m, init);
+    m.poke(init, DATA, b"/t\0tmpfs\0.\0d\0").unwrap();
+    let [top, kind, here, dir] = [0, 3, 9, 11].map(|at| DATA + at);
+    assert_eq!(call(&mut m, init, MKDIR, &[top, 0o755]), 0);
+    assert_eq!(call(&mut m, init, MOUNT, &[kind, top, kind, 0, 0]), 0);
+    assert_eq!(call(&mut m, init, MOUNT, &[0, top, 0, MS_PRIVATE, 0]), 0);
+    assert_eq!(call(&mut m, init, CHDIR, &[top]), 0);
+    // The lowest one with all on it is copied onto the topmost.
+    for _ in 0..16 {
+        let flags = MS_BIND | MS_REC;
+        let done = call_in_pieces(&mut m, init, MOUNT, &[here, top, 0, flags, 0]);
+        assert!(done.result == 0 && done.most < MOST, "{}", done.result);
+    }
+    settle(&mut m);
+    m.kernel.check().unwrap();
+    let fd = call_in_pieces(&mut m, init, OPEN, &[top, 0]).result;
+    assert_eq!(call_in_pieces(&mut m, init, CHDIR, &[top]).result, 0);
+    assert_eq!(call(&mut m, init, MKDIR, &[dir, 0o755]), 0);
+    assert_eq!(call(&mut m, init, CHDIR, &[dir]), 0);
+
+    m.call(init, GETCWD, &[DATA + 256, 100]);
+    assert_eq!(m.result(init), None, "it gives way");
+    m.kernel.check().unwrap();
+    assert_eq!(call(&mut m, other, GETPID, &[]), 2, "others get on");
+    let done = finish(&mut m, init);
+    assert!(done.result == 5 && done.most < MOST && done.inputs > 1);
+    assert_eq!(m.peek(init, DATA + 256, 5).unwrap(), b"/t/d\0");
+    let link = format!("/proc/self/fd/{fd}\0");
+    m.poke(init, DATA + 64, link.as_bytes()).unwrap();
+    let done = call_in_pieces(&mut m, init, READLINK, &[DATA + 64, DATA + 256, 100]);
+    assert!(done.result == 2 && done.most < MOST && done.inputs > 2);
+    assert_eq!(m.peek(init, DATA + 256, 2).unwrap(), b"/t");
+    m.kernel.check().unwrap();
+
+    // What is under way goes with its thread, and with the mounts that it goes through.
+    m.call(init, GETCWD, &[DATA + 256, 100]);
+    m.poke(other, DATA, b"/t\0").unwrap();
+    m.call(other, UMOUNT2, &[DATA, MNT_DETACH]);
+    settle_all(&mut m);
+    m.kernel.check().unwrap();
+    assert!(m.result(init) >= Some(5), "it has returned");
+    m.call(init, GETCWD, &[DATA + 256, 100]);
+    m.call(other, KILL, &[1, SIGKILL]);
+    settle_all(&mut m);
+    m.kernel.check().unwrap();
+}

@@ -193,7 +193,7 @@ pub(super) fn getcwd(cx: &mut Cx<'_, '_>, buf: Addr, size: Size) -> SysResult {
     if cx.k.vfs.dentries.is_deleted(cwd.dentry) {
         return Err(Errno::ENOENT.into());
     }
-    let mut path = walk::path_of(cx.k, root, cwd)?;
+    let mut path = walk::path_of(cx.k, cx.p, cx.thread, root, cwd)?;
     path.push(0);
     if path.len() > crate::abi::PATH_MAX {
         return Err(Errno::ENAMETOOLONG.into());

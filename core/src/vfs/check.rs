@@ -71,7 +71,8 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         return Err(format!("{id:?} is used but not open"));
     }
     super::socket::held(k).for_each(|place| hold(place.dentry));
-    vfs.walks.held().for_each(|place| hold(place.dentry));
+    let walks = || vfs.walks.held().chain(vfs.ways_up.held());
+    walks().for_each(|place| hold(place.dentry));
     vfs.mounts
         .jobs
         .places()
@@ -88,7 +89,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         .iter()
         .for_each(|(_, file)| through(file.path.mount));
     super::socket::held(k).for_each(|place| through(place.mount));
-    vfs.walks.held().for_each(|place| through(place.mount));
+    walks().for_each(|place| through(place.mount));
     vfs.mounts
         .jobs
         .places()

@@ -107,6 +107,7 @@ pub(crate) struct Vfs {
     pub writers: writers::Writers,
     /// Walks of paths that go on at a later input.
     pub(super) walks: walk::Paused,
+    pub(super) ways_up: walk::WaysUp,
     pub(super) tables: Slab<FdTable>,
     /// Tables that are being copied or closed.
     pub(super) partial: fdtable::Partial,
@@ -151,6 +152,7 @@ impl Vfs {
             seals: seal::Seals::default(),
             writers: writers::Writers::default(),
             walks: walk::Paused::default(),
+            ways_up: walk::WaysUp::default(),
             tables: Slab::new(),
             partial: fdtable::Partial::default(),
             fd_chunks: 0,

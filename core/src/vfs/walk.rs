@@ -143,6 +143,9 @@ pub(crate) fn forget(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
         k.vfs.walks.0.remove(&key);
         put_path(k, p, at);
     }
+    if let Some(way) = k.vfs.ways_up.0.remove(&thread) {
+        put_path(k, p, way.at);
+    }
 }
 
 enum End {
@@ -750,30 +753,30 @@ fn lookup_slow(
 
 /// Collects the names of a path from its end on, as long as they are not more than fit into one: trees can be
 /// deeper than any path.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Names {
-    found: SmallVec<[DentryId; 16]>,
-    length: usize,
+    /// Each with its slash, the bytes of all in reverse.
+    text: Vec<u8>,
+    count: u64,
 }
 
 impl Names {
     /// A step up over a name. `ENAMETOOLONG`.
     fn step(&mut self, k: &Kernel, name: DentryId) -> Result<(), Errno> {
-        self.length += 1 + k.vfs.dentries.at(name).name.len();
-        self.found.push(name);
-        match self.length {
+        let name = &k.vfs.dentries.at(name).name;
+        self.text.extend(name.iter().rev());
+        self.text.push(b'/');
+        self.count += 1;
+        match self.text.len() {
             ..=PATH_MAX => Ok(()),
             _ => Err(Errno::ENAMETOOLONG),
         }
     }
 
-    fn put(&self, k: &Kernel, text: &mut Vec<u8>) {
-        if self.found.is_empty() {
-            text.push(b'/');
-        }
-        for &id in self.found.iter().rev() {
-            text.push(b'/');
-            text.extend_from_slice(&k.vfs.dentries.at(id).name);
+    fn put(&self, text: &mut Vec<u8>) {
+        match self.text.is_empty() {
+            true => text.push(b'/'),
+            false => text.extend(self.text.iter().rev()),
         }
     }
 }
@@ -817,10 +820,10 @@ pub(crate) fn names_up(k: &Kernel, root: PathRef, place: PathRef) -> Result<Name
         at.dentry = parent;
     };
     let mut text = Vec::new();
-    if !names.found.is_empty() {
-        names.put(k, &mut text);
+    if names.count > 0 {
+        names.put(&mut text);
     }
-    let levels = names.found.len() as u64;
+    let levels = names.count;
     Ok(NamesUp { end, text, levels })
 }
 
@@ -839,63 +842,154 @@ pub(crate) fn path_in_filesystem(k: &Kernel, dentry: DentryId) -> Result<Vec<u8>
         at = dentries.at(at).parent;
     }
     let mut text = Vec::new();
-    names.put(k, &mut text);
+    names.put(&mut text);
     if dentries.is_deleted(dentry) {
         text.extend_from_slice(b"//deleted");
     }
     Ok(text)
 }
 
-/// The path of a place as seen from `root` (the kernel's `d_path`): with ` (deleted)` behind it if its name
-/// was removed, with `(unreachable)` before it if it is not below `root`. `ENAMETOOLONG`.
-pub(crate) fn path_of(k: &Kernel, root: PathRef, path: PathRef) -> Result<Vec<u8>, Errno> {
-    path_and_mounts(k, root, path, &mut 0)
+/// Mounts of one step on the way up.
+const MOUNTS: u64 = 4;
+/// How often a way up begins anew because mounts have changed.
+const ANEW_MAX: u32 = 8;
+
+/// A way up from a place to a root directory.
+#[derive(Clone, Debug, Hash)]
+struct WayUp {
+    from: PathRef,
+    root: PathRef,
+    at: PathRef,
+    names: Names,
+    /// Mounts on the way.
+    mounts: u64,
+    /// Changes of mounts that there had been when it began, and how often it has begun anew.
+    changes: u64,
+    begun_anew: u32,
 }
 
-/// The same; counts the mounts on the way.
+impl WayUp {
+    fn new(k: &Kernel, root: PathRef, from: PathRef) -> WayUp {
+        WayUp {
+            from,
+            root,
+            at: from,
+            names: Names::default(),
+            mounts: 0,
+            changes: k.vfs.mounts.changes_of_all(),
+            begun_anew: 0,
+        }
+    }
+
+    /// Goes on over so many mounts; the path at the end. `ENAMETOOLONG`.
+    fn step(&mut self, k: &Kernel, most: u64) -> Result<Option<Vec<u8>>, Errno> {
+        let dentries = &k.vfs.dentries;
+        let end = self.mounts.saturating_add(most);
+        let mut reachable = true;
+        while self.at != self.root {
+            let mount = k.vfs.mounts.at(self.at.mount);
+            if self.at.dentry == mount.root {
+                if self.mounts >= end {
+                    return Ok(None);
+                }
+                self.mounts += 1;
+                match mount.on {
+                    Some(on) => self.at = on,
+                    None => {
+                        reachable = crate::mm::shared::is_mount(k, self.at.mount);
+                        break;
+                    }
+                }
+                continue;
+            }
+            let parent = dentries.at(self.at.dentry).parent;
+            if parent == self.at.dentry {
+                // It was moved out of what its mount shows.
+                reachable = false;
+                break;
+            }
+            self.names.step(k, self.at.dentry)?;
+            self.at.dentry = parent;
+        }
+        let mut text = Vec::new();
+        if !reachable {
+            text.extend_from_slice(b"(unreachable)");
+        }
+        self.names.put(&mut text);
+        if dentries.is_deleted(self.from.dentry) {
+            text.extend_from_slice(b" (deleted)");
+        }
+        Ok(Some(text))
+    }
+}
+
+/// Ways up that have used up the steps of an input and go on at a later one, by the thread whose call asks
+/// for the path. The place that has been reached is held.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct WaysUp(BTreeMap<ThreadId, WayUp>);
+
+impl WaysUp {
+    /// The places that are held, for invariant checks.
+    pub(super) fn held(&self) -> impl Iterator<Item = PathRef> + '_ {
+        self.0.values().map(|way| way.at)
+    }
+}
+
+/// The name of what has none in a tree: a pipe, a socket.
+fn name_of_its_own(k: &Kernel, path: PathRef) -> Option<Vec<u8>> {
+    let ino = k.vfs.dentries.at(path.dentry).ino.unwrap_or(anon::ROOT);
+    (path.mount == anon::MOUNT).then(|| anon::name(k, ino))
+}
+
+/// The path of a place as seen from `root` (the kernel's `d_path`): with ` (deleted)` behind it if its name
+/// was removed, with `(unreachable)` before it if it is not below `root`. For a call of this thread; `LATER`
+/// if there are too many mounts on the way for one input. `ENAMETOOLONG`.
+pub(crate) fn path_of(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    thread: ThreadId,
+    root: PathRef,
+    path: PathRef,
+) -> Result<Vec<u8>, Errno> {
+    if let Some(name) = name_of_its_own(k, path) {
+        return Ok(name);
+    }
+    let mut way = WayUp::new(k, root, path);
+    let left = k.vfs.ways_up.0.remove(&thread);
+    let held = left.as_ref().map(|left| left.at);
+    if let Some(left) = left.filter(|left| (left.root, left.from) == (root, path)) {
+        // A way over mounts that are no longer the same is begun anew, but not for ever.
+        match left.changes == way.changes || left.begun_anew >= ANEW_MAX {
+            true => way = left,
+            false => way.begun_anew = left.begun_anew + 1,
+        }
+    }
+    let before = way.mounts;
+    let most = k.steps.left().max(1) * MOUNTS;
+    let found = way.step(k, most);
+    k.steps.spend((way.mounts - before) / MOUNTS);
+    if let Ok(None) = found {
+        get_path(k, way.at);
+        k.vfs.ways_up.0.insert(thread, way);
+    }
+    if let Some(held) = held {
+        put_path(k, p, held);
+    }
+    found?.ok_or(Errno::LATER)
+}
+
+/// The same at once, however many mounts there are on the way, which are counted.
 pub(crate) fn path_and_mounts(
     k: &Kernel,
     root: PathRef,
     path: PathRef,
     mounts: &mut u64,
 ) -> Result<Vec<u8>, Errno> {
-    let dentries = &k.vfs.dentries;
-    if path.mount == anon::MOUNT {
-        let ino = dentries.at(path.dentry).ino.unwrap_or(anon::ROOT);
-        return Ok(anon::name(k, ino));
+    if let Some(name) = name_of_its_own(k, path) {
+        return Ok(name);
     }
-    let mut names = Names::default();
-    let mut cur = path;
-    let mut reachable = true;
-    while cur != root {
-        let mount = k.vfs.mounts.at(cur.mount);
-        if cur.dentry == mount.root {
-            *mounts += 1;
-            match mount.on {
-                Some(on) => cur = on,
-                None => {
-                    reachable = crate::mm::shared::is_mount(k, cur.mount);
-                    break;
-                }
-            }
-            continue;
-        }
-        let parent = dentries.at(cur.dentry).parent;
-        if parent == cur.dentry {
-            // It was moved out of what its mount shows.
-            reachable = false;
-            break;
-        }
-        names.step(k, cur.dentry)?;
-        cur.dentry = parent;
-    }
-    let mut text = Vec::new();
-    if !reachable {
-        text.extend_from_slice(b"(unreachable)");
-    }
-    names.put(k, &mut text);
-    if dentries.is_deleted(path.dentry) {
-        text.extend_from_slice(b" (deleted)");
-    }
-    Ok(text)
+    let mut way = WayUp::new(k, root, path);
+    let found = way.step(k, u64::MAX);
+    *mounts += way.mounts;
+    found.map(Option::unwrap_or_default)
 }

@@ -3,12 +3,10 @@
 use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{
-    FutexKey, Sleep, Word, absolute, expired, key, load, requeue, sleep, wait_bits, wake_key,
-};
+use super::{Sleep, Word, absolute, expired, key, load, requeue, sleep, wait_bits, wake};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
+use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::syscall::args::*;
 
 /// Most words of one call (`FUTEX_WAITV_MAX`).
@@ -120,10 +118,9 @@ pub(in crate::syscall) fn futex_wake(
         addr: uaddr.0,
         private,
     };
-    let key: FutexKey = key(cx, word, false)?;
     match nr.0 {
-        0 => Ok(0),
-        count => Ok(wake_key(cx.k, key, count, bits)?),
+        0 => key(cx, word, false).map(|_| 0).map_err(Stop::from),
+        count => wake(cx, word, count, bits),
     }
 }
 

@@ -261,27 +261,82 @@ fn wait_bits(
         .into()
 }
 
+/// Steps of one sleeper that is woken or moved.
+const SLEEPER_STEPS: u64 = 3;
+
+/// How far a call has come that wakes or moves sleepers: as `Call::progress`.
+#[derive(Clone, Copy)]
+struct Woken {
+    /// Place of the last in the queue of its word.
+    place: u64,
+    /// How many they were: no more than there are tasks.
+    count: u64,
+}
+
+impl Woken {
+    const MOST: u64 = 0xffff;
+
+    fn of(progress: u64) -> Woken {
+        Woken {
+            place: progress >> 16,
+            count: progress & Woken::MOST,
+        }
+    }
+
+    fn progress(self) -> u64 {
+        self.place << 16 | self.count
+    }
+}
+
 fn wake(cx: &mut Cx<'_, '_>, word: Word, count: i32, bits: u32) -> SysResult {
     if bits == 0 {
         return Err(Errno::EINVAL.into());
     }
     let key = key(cx, word, false)?;
-    Ok(wake_key(cx.k, key, count, bits)?)
+    let mut woken = Woken::of(cx.call().progress);
+    let most = u64::try_from(count).unwrap_or(1).clamp(1, Woken::MOST);
+    while woken.count < most
+        && let Some(place) = wake_next(cx.k, key, woken.place, bits)?
+    {
+        woken.place = place;
+        woken.count += 1;
+        if cx.is_spent() {
+            return Err(cx.give_way(woken.progress()));
+        }
+    }
+    Ok(woken.count)
+}
+
+/// Wakes the next sleeper on a word behind a place that waits for one of these bits; its place. `EINVAL` if
+/// one wants to own the word.
+fn wake_next(
+    k: &mut Kernel,
+    key: FutexKey,
+    mut place: u64,
+    bits: u32,
+) -> Result<Option<u64>, Errno> {
+    while let Some((at, thread)) = k.waiter_after(WaitKey::Futex(key), place) {
+        place = at;
+        k.steps.spend(1);
+        match sleep_of(k, thread) {
+            Sleep::Owner(_) | Sleep::Requeue => return Err(Errno::EINVAL),
+            Sleep::Bits(wanted) if wanted & bits != 0 => {
+                k.steps.spend(SLEEPER_STEPS - 1);
+                rouse(k, thread, key);
+                return Ok(Some(at));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Wakes sleepers on a word: at most `count`, but one in any case, as Linux does. Gives their number;
 /// `EINVAL` if they want to own it.
 fn wake_key(k: &mut Kernel, key: FutexKey, count: i32, bits: u32) -> Result<u64, Errno> {
-    let mut woken = 0;
-    let mut place = 0;
-    while let Some((at, thread)) = k.waiter_after(WaitKey::Futex(key), place) {
+    let (mut woken, mut place) = (0, 0);
+    while let Some(at) = wake_next(k, key, place, bits)? {
         place = at;
-        match sleep_of(k, thread) {
-            Sleep::Owner(_) | Sleep::Requeue => return Err(Errno::EINVAL),
-            Sleep::Bits(wanted) if wanted & bits != 0 => {}
-            _ => continue,
-        }
-        rouse(k, thread, key);
         woken += 1;
         if woken >= i64::from(count) {
             break;
@@ -372,29 +427,33 @@ fn requeue(
     };
     let from = key(cx, word, false)?;
     let to = key(cx, word2, false)?;
+    let mut done = Woken::of(cx.call().progress);
     if let Some(expected) = expected
+        && done.count == 0
         && load(cx, word)? != expected
     {
         return Err(Errno::EAGAIN.into());
     }
-    let mut done = 0;
-    let mut place = 0;
-    while let Some((at, thread)) = cx.k.waiter_after(WaitKey::Futex(from), place) {
-        if done >= u64::from(wake) + u64::from(moved) {
-            break;
-        }
-        place = at;
+    let most = (u64::from(wake) + u64::from(moved)).min(Woken::MOST);
+    while done.count < most
+        && let Some((at, thread)) = cx.k.waiter_after(WaitKey::Futex(from), done.place)
+    {
+        done.place = at;
+        cx.spend(SLEEPER_STEPS);
         match sleep_of(cx.k, thread) {
             Sleep::Owner(_) | Sleep::Requeue => return Err(Errno::EINVAL.into()),
             Sleep::Bits(_) => {}
             _ => continue,
         }
-        done += 1;
-        if done <= u64::from(wake) {
+        done.count += 1;
+        if done.count <= u64::from(wake) {
             rouse(cx.k, thread, from);
         } else if from != to {
             cx.k.move_waiter(thread, WaitKey::Futex(from), WaitKey::Futex(to));
         }
+        if cx.is_spent() {
+            return Err(cx.give_way(done.progress()));
+        }
     }
-    Ok(done)
+    Ok(done.count)
 }

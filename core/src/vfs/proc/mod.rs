@@ -347,11 +347,10 @@ pub(crate) fn attr(k: &mut Kernel, _p: &mut Ports<'_>, ino: Ino) -> Result<Attr,
 /// Target of a symbolic link as text, for readlink(2).
 pub(crate) fn read_link(
     k: &mut Kernel,
-    _p: &mut Ports<'_>,
+    p: &mut Ports<'_>,
     viewer: Option<ThreadId>,
     inode: InodeRef,
 ) -> Result<Vec<u8>, Errno> {
-    let k = &*k;
     let thread = viewer.ok_or(Errno::ENOENT)?;
     let ns = pids(k, inode.fs);
     match Node::of(k, inode.ino)? {
@@ -368,11 +367,12 @@ pub(crate) fn read_link(
                 (_, true) => Ok(format!("{tgid}/task/{tid}").into_bytes()),
             }
         }
-        Node::File(view, place) => process::FILES[place].1.read_link(k, thread, view),
+        Node::File(view, place) => process::FILES[place].1.read_link(k, p, thread, view),
         Node::Fd(view, fd) => {
             process::check_access(k, thread, view)?;
             let file = view.file(k, fd).ok_or(Errno::ENOENT)?;
-            process::file_text(k, thread, file)
+            let path = k.vfs.file(file).ok_or(Errno::ENOENT)?.path;
+            process::target_text(k, p, thread, path)
         }
         _ => Err(Errno::EINVAL),
     }

@@ -191,7 +191,8 @@ impl Kind {
 
     pub(super) fn read_link(
         self,
-        k: &Kernel,
+        k: &mut Kernel,
+        p: &mut Ports<'_>,
         thread: ThreadId,
         view: View,
     ) -> Result<Vec<u8>, Errno> {
@@ -204,7 +205,8 @@ impl Kind {
             return Err(Errno::EINVAL);
         };
         check_access(k, thread, view)?;
-        path_text(k, thread, target(k, view).ok_or(Errno::ENOENT)?)
+        let path = target(k, view).ok_or(Errno::ENOENT)?;
+        target_text(k, p, thread, path)
     }
 }
 
@@ -390,6 +392,26 @@ fn exe(k: &Kernel, view: View) -> Option<PathRef> {
     Some(k.vfs.file(k.tasks.group(task.tgid)?.exe?)?.path)
 }
 
+/// A place as a link shows it to a thread that reads it. `LATER` if there are too many mounts on the way for
+/// one input, `ENAMETOOLONG`.
+pub(super) fn target_text(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    thread: ThreadId,
+    path: PathRef,
+) -> Result<Vec<u8>, Errno> {
+    let task = k.tasks.get(thread).ok_or(Errno::ENOENT)?;
+    let root = k.vfs.fs_context(task.fs).root;
+    let text = walk::path_of(k, p, thread, root, path)?;
+    Ok(without_mark(text))
+}
+
+/// Only getcwd(2) says that a place cannot be reached (`d_path()`).
+fn without_mark(text: Vec<u8>) -> Vec<u8> {
+    let reachable = text.strip_prefix(b"(unreachable)");
+    reachable.map_or_else(|| text.clone(), <[u8]>::to_vec)
+}
+
 /// A place as the asking thread names it. `ENAMETOOLONG`.
 pub(crate) fn path_text(k: &Kernel, thread: ThreadId, path: PathRef) -> Result<Vec<u8>, Errno> {
     path_and_mounts(k, thread, path, &mut 0)
@@ -405,10 +427,7 @@ pub(super) fn path_and_mounts(
     match k.tasks.get(thread) {
         Some(task) => {
             let root = k.vfs.fs_context(task.fs).root;
-            let text = walk::path_and_mounts(k, root, path, mounts)?;
-            // Only getcwd(2) says that it cannot be reached (`d_path()`).
-            let reachable = text.strip_prefix(b"(unreachable)");
-            Ok(reachable.map_or_else(|| text.clone(), <[u8]>::to_vec))
+            walk::path_and_mounts(k, root, path, mounts).map(without_mark)
         }
         None => Ok(Vec::new()),
     }
