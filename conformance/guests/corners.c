@@ -229,6 +229,11 @@ static void c_links_to_open_files(void) {
 static void c_allocated(void) {
     int f = memfd_create("x", 0); write(f, "hello", 5); for (int m = 0; m < 0x100; m = m ? m * 2 : 1) { printf("%x: ", m); T(fallocate(f, m, 0, 4096)); T(fallocate(f, m | 1, 0, 4096)); }
 }
+// Files without a position, and those that have neither a position nor anything to read.
+static void c_without_positions(void) {
+    sigset_t s; sigemptyset(&s); int fds[] = {syscall(SYS_pidfd_open, getpid(), 0), epoll_create1(0), inotify_init(), eventfd(0, 0), timerfd_create(0, 0), signalfd(-1, &s, 0), open("/proc/self/ns/mnt", O_RDONLY)};
+    for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++) { printf("%u\n", i); T(lseek(fds[i], 0, SEEK_SET)); T(lseek(fds[i], 5, SEEK_END)); T(lseek(fds[i], 0, 9)); T(pread(fds[i], buf, 8, 0)); T(pwrite(fds[i], buf, 8, 0)); }
+}
 
-#define CASES(X) X(waitid_of_the_wrong_kind) X(closed_while_read) X(closed_while_written) X(closed_while_accepting) X(closed_while_locking) X(recvmmsg_and_time) X(positions) X(counters_take_eight_bytes) X(open_direct) X(getdents_into_little) X(attributes_without_a_name) X(owners) X(signals_of_files) X(options_of_sockets) X(network_devices) X(epoll_of_devices) X(watching_more) X(watching_programs) X(messages_copied) X(notified_of_messages) X(overruns) X(time_of_who_runs) X(links_to_open_files) X(allocated)
+#define CASES(X) X(without_positions) X(waitid_of_the_wrong_kind) X(closed_while_read) X(closed_while_written) X(closed_while_accepting) X(closed_while_locking) X(recvmmsg_and_time) X(positions) X(counters_take_eight_bytes) X(open_direct) X(getdents_into_little) X(attributes_without_a_name) X(owners) X(signals_of_files) X(options_of_sockets) X(network_devices) X(epoll_of_devices) X(watching_more) X(watching_programs) X(messages_copied) X(notified_of_messages) X(overruns) X(time_of_who_runs) X(links_to_open_files) X(allocated)
 #include "main.h"

@@ -119,6 +119,48 @@ const KINDS: &[Kind] = &[
         stays: &[],
     },
     Kind {
+        name: "Landlock rulesets",
+        steps: 500,
+        setup: nothing,
+        step: |maker, _| {
+            maker.words(DATA, &[1]);
+            maker.made(444, &[DATA, 8, 0]);
+        },
+        stays: &[],
+    },
+    Kind {
+        name: "Landlock rules",
+        steps: 2000,
+        setup: |maker| {
+            maker.words(DATA, &[0, 1, 0]);
+            maker.fd = maker.made(444, &[DATA, 24, 0]);
+        },
+        step: |maker, n| {
+            maker.words(DATA, &[1, n]);
+            maker.made(445, &[maker.fd, 2, DATA, 0]);
+        },
+        stays: &[],
+    },
+    Kind {
+        name: "processes in Landlock domains",
+        steps: 100,
+        setup: |maker| {
+            maker.words(DATA, &[0, 0, 1]);
+            maker.fd = maker.made(444, &[DATA, 24, 0]);
+            maker.made(157, &[38, 1, 0, 0, 0]);
+        },
+        step: |maker, _| {
+            let own = maker.thread;
+            maker.made(FORK, &[]);
+            maker.thread = *maker.m.threads.keys().next_back().unwrap();
+            for _ in 0..16 {
+                maker.made(446, &[maker.fd, 0]);
+            }
+            maker.thread = own;
+        },
+        stays: &[],
+    },
+    Kind {
         name: "watched directories",
         steps: 500,
         setup: |maker| maker.fd = maker.made(294, &[0]),

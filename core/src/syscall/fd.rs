@@ -5,6 +5,7 @@ use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::boot::Stdio;
 use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
+use crate::task::landlock::FsAccess;
 use crate::vfs::device::Device;
 use crate::vfs::fasync::{Owner, Recipient};
 use crate::vfs::file::{self, File};
@@ -250,7 +251,11 @@ const F_OWNER_PGRP: u32 = 2;
 
 /// Kind and number of who is told of a file's events, 0 if nobody is left of it.
 fn owner_of(cx: &Cx<'_, '_>, id: FileId) -> (u32, u32) {
-    match file::at(cx.k, id).owner.map(|recipient| recipient.owner) {
+    match file::at(cx.k, id)
+        .owner
+        .as_ref()
+        .map(|recipient| recipient.owner)
+    {
         Some(Owner::Task(task)) => {
             let kind = if task.thread.is_some() {
                 F_OWNER_TID
@@ -509,7 +514,34 @@ pub(super) fn ioctl(cx: &mut Cx<'_, '_>, fd: Fd, request: Hex, arg: Addr) -> Sys
     }
 }
 
+/// Requests that every file takes and that reach no device (`is_masked_device_ioctl()`).
+fn is_harmless(request: u32) -> bool {
+    /// `_IOR(0x15, 0, struct fsuuid2)` and `_IOR(0x15, 1, struct fs_sysfs_path)`
+    const FS_IOC_GETFSUUID: u32 = 0x8011_1500;
+    const FS_IOC_GETFSSYSFSPATH: u32 = 0x8081_1501;
+    matches!(
+        request,
+        i::FIOCLEX
+            | i::FIONCLEX
+            | i::FIONBIO
+            | i::FIOASYNC
+            | i::FIOQSIZE
+            | i::FIFREEZE
+            | i::FITHAW
+            | i::FS_IOC_FIEMAP
+            | i::FIGETBSZ
+            | i::FICLONE
+            | i::FICLONERANGE
+            | i::FIDEDUPERANGE
+            | FS_IOC_GETFSUUID
+            | FS_IOC_GETFSSYSFSPATH
+    )
+}
+
 fn ioctl_of(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), request: Hex, arg: Addr) -> SysResult {
+    if file::at(cx.k, id).denied.contains(FsAccess::IOCTL_DEV) && !is_harmless(request.0 as u32) {
+        return Err(Errno::EACCES.into());
+    }
     let dentry = file::at(cx.k, id).path.dentry;
     if let Some(ns) = crate::vfs::anon::namespace_at(cx.k, dentry)
         && let Some(done) = super::namespace::ioctl(cx, ns, request.0 as u32, arg.0)

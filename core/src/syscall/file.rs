@@ -4,7 +4,9 @@ use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::{Cx, SysResult};
+use crate::task::landlock::FsAccess;
 use crate::vfs::filesystem::SetAttr;
+use crate::vfs::landlock;
 use crate::vfs::open::{self, How};
 use crate::vfs::perm::{self, MAY_WRITE, Who};
 use crate::vfs::rw::{self, Iov};
@@ -357,6 +359,7 @@ pub(super) fn truncate(cx: &mut Cx<'_, '_>, path: Path, length: Offset) -> SysRe
     flags::check_append(&attr)?;
     cx.k.vfs.writers.check_write(inode)?;
     lease::break_for(cx, inode, true, false)?;
+    landlock::check(cx.k, Who::Task(cx.thread), path, FsAccess::TRUNCATE)?;
     set_size(cx, path.dentry, inode, &attr, size)
 }
 
@@ -366,9 +369,12 @@ pub(super) fn ftruncate(cx: &mut Cx<'_, '_>, fd: Fd, length: Offset) -> SysResul
     let file = file::at(cx.k, id);
     match (&file.kind, file.inode) {
         (FileKind::Regular, Some(inode)) if file.writable() => {
-            let dentry = file.path.dentry;
+            let (dentry, denied) = (file.path.dentry, file.denied);
             let attr = inode::attr(cx.k, cx.p, inode)?;
             flags::check_append(&attr)?;
+            if denied.contains(FsAccess::TRUNCATE) {
+                return Err(Errno::EACCES.into());
+            }
             set_size(cx, dentry, inode, &attr, size)
         }
         _ => Err(Errno::EINVAL.into()),

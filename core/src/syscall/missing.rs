@@ -46,9 +46,6 @@ not_there! {
     fsmount(Fd, Hex, Hex);
     fspick(DirFd, Path, Hex);
     mount_setattr(DirFd, Path, AtFlags, Addr, Size);
-    landlock_create_ruleset(Addr, Size, Hex);
-    landlock_add_rule(Fd, Int, Addr, Hex);
-    landlock_restrict_self(Fd, Hex);
     process_mrelease(Fd, Hex);
     statmount(Addr, Addr, Size, Hex);
     listmount(Addr, Addr, Size, Hex);

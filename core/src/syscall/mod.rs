@@ -16,6 +16,7 @@ pub(crate) mod futex;
 mod identity;
 mod inotify;
 mod kcmp;
+mod landlock;
 pub(crate) mod memory;
 mod message_queue;
 mod missing;

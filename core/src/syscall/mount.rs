@@ -1,5 +1,7 @@
 //! Mounts (mount(2), umount(2), pivot_root(2)).
 
+use crate::vfs::landlock;
+use crate::vfs::perm::Who;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
@@ -95,6 +97,7 @@ pub(super) fn mount(
             flags &= !MAGIC_MASK;
         }
         may_mount(cx)?;
+        landlock::check_mounts(cx.k, Who::Task(cx.thread))?;
         match flags {
             _ if flags & g::MS_REMOUNT != 0 => remount(cx, target, flags, &data),
             _ if flags & g::MS_BIND != 0 => {
@@ -443,6 +446,7 @@ fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(), Errno>
     if flags & g::MNT_FORCE != 0 && !cx.creds().capable(g::CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
+    landlock::check_mounts(cx.k, Who::Task(cx.thread))?;
     let root = cx.k.vfs.fs_context(cx.task().fs).root;
     if flags & g::MNT_EXPIRE != 0
         && (flags & (g::MNT_FORCE | g::MNT_DETACH) != 0 || path.mount == root.mount)
@@ -468,7 +472,8 @@ pub(super) fn pivot_root(cx: &mut Cx<'_, '_>, new_root: Path, put_old: Path) -> 
         .and_then(|path| walk::resolve(cx, CWD, &path, flags));
     let done = match old {
         Ok(old) => {
-            let done = pivot(cx, new, old);
+            let allowed = landlock::check_mounts(cx.k, Who::Task(cx.thread));
+            let done = allowed.and_then(|()| pivot(cx, new, old));
             put_path(cx.k, cx.p, old);
             done
         }

@@ -5,10 +5,10 @@ use super::args::*;
 use super::strace::{Form, Outcome, forms};
 use super::{Entry, Param, Support::*, entries, form};
 use super::{
-    aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, kcmp, memory, message_queue,
-    missing, mount, mqueue, namespace, pidfd, poll, prctl, process, refused, sched, seccomp,
-    semaphore, shm, signal, socket, socket_message, socket_option, stat, system, time, timer,
-    xattr,
+    aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, kcmp, landlock, memory,
+    message_queue, missing, mount, mqueue, namespace, pidfd, poll, prctl, process, refused, sched,
+    seccomp, semaphore, shm, signal, socket, socket_message, socket_option, stat, system, time,
+    timer, xattr,
 };
 
 entries! {
@@ -367,9 +367,9 @@ entries! {
     441 epoll_pwait2(epfd: Fd, events: Addr as OUT_EPOLL_EVENTS, maxevents: Int, timeout: Addr as IN_TIMESPEC, sigmask: Addr as IN_SIGSET, sigsetsize: Size) => epoll::epoll_pwait2, Partial("as epoll_wait");
     442 mount_setattr(dirfd: DirFd, path: Path, flags: AtFlags, uattr: Addr, size: Size) => missing::mount_setattr, Missing("ENOSYS: mounts are changed with mount(2) alone");
     443 quotactl_fd(fd: Fd, cmd: Hex, id: Id, addr: Addr) => refused::quotactl_fd, Refused("EPERM: no file system here has quotas");
-    444 landlock_create_ruleset(attr: Addr, size: Size, flags: Hex) => missing::landlock_create_ruleset, Missing("ENOSYS, as without Landlock");
-    445 landlock_add_rule(ruleset_fd: Fd, rule_type: Int, rule_attr: Addr, flags: Hex) => missing::landlock_add_rule, Missing("ENOSYS, as without Landlock");
-    446 landlock_restrict_self(ruleset_fd: Fd, flags: Hex) => missing::landlock_restrict_self, Missing("ENOSYS, as without Landlock");
+    444 landlock_create_ruleset(attr: Addr as IN_RULESET, size: Size, flags: Hex as RULESET_FLAGS) -> FD => landlock::landlock_create_ruleset, Partial("version 7; rights to ports are kept for when there are TCP sockets");
+    445 landlock_add_rule(ruleset_fd: Fd, rule_type: Int as RULE_TYPE, rule_attr: Addr as RULE_ATTR, flags: Hex) => landlock::landlock_add_rule, Partial("16,384 rules of a ruleset: E2BIG");
+    446 landlock_restrict_self(ruleset_fd: Fd, flags: Hex as RESTRICT_FLAGS) => landlock::landlock_restrict_self, Partial("nothing is logged");
     447 memfd_secret(flags: Hex) => memory::memfd_secret, Refused("ENOSYS, as with secretmem.enable = 0: no memory is hidden from the kernel");
     448 process_mrelease(pidfd: Fd, flags: Hex) => missing::process_mrelease, Missing("ENOSYS: memory goes when the process has ended");
     449 futex_waitv(waiters: Addr as IN_WAITERS, nr_futexes: Uint, flags: Hex, timeout: Addr as IN_TIMESPEC, clockid: Clock) => futex::futex_waitv, Full;

@@ -87,6 +87,10 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     ensure(lists == tasks.group_lists, || {
         "supplementary groups are counted wrong".into()
     })?;
+    let all = tasks.tasks.values().map(|task| &task.creds);
+    ensure(tasks.landlock.is_consistent(all, k.vfs.rulesets()), || {
+        "Landlock rulesets and domains are counted wrong".into()
+    })?;
     let mut timers = tasks.timers.clone();
     let mut users = BTreeMap::new();
     let mut children = tasks.all_children();

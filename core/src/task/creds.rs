@@ -1,9 +1,11 @@
 //! Credentials and what changes them: set*id calls and programs (credentials(7), capabilities(7)).
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::file_caps::{self, FileCaps};
 use super::groups::Groups;
+use super::landlock::Domain;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
@@ -59,6 +61,8 @@ pub(crate) struct Creds {
     /// What root's number still means, `SECBIT_` values (capabilities(7), "The securebits flags").
     pub securebits: u32,
     pub no_new_privs: bool,
+    /// What landlock(7) denies.
+    pub landlock: Option<Arc<Domain>>,
 }
 
 impl Creds {
@@ -85,6 +89,7 @@ impl Creds {
             user_ns: USER,
             securebits: 0,
             no_new_privs: false,
+            landlock: None,
         }
     }
 

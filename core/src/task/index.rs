@@ -111,6 +111,8 @@ impl Tasks {
             self.index.remove_task(task);
             self.group_lists.add(&creds.groups);
             self.group_lists.remove(&task.creds.groups);
+            self.landlock.add(&creds);
+            self.landlock.remove(&task.creds);
             task.creds = creds;
             task.committed = number;
             self.index.add_task(task);

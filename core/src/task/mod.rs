@@ -19,6 +19,7 @@ pub(crate) mod groups;
 mod index;
 mod init;
 pub(crate) mod io;
+pub(crate) mod landlock;
 pub(crate) mod load;
 pub(crate) mod orphans;
 pub(crate) mod posix_timer;
@@ -154,6 +155,7 @@ pub(crate) struct Tasks {
     /// Clocks of processor time with timers on them.
     cpu_timers: BTreeMap<cputime::CpuClock, cputime::CpuTimers>,
     filters: seccomp::Filters,
+    landlock: landlock::Landlock,
     /// Who pays for signals that wait, and for timers.
     paid: signal::Paid,
     /// The supplementary groups of all tasks.
@@ -187,6 +189,7 @@ impl Tasks {
             timers: BTreeSet::new(),
             cpu_timers: BTreeMap::new(),
             filters: seccomp::Filters::default(),
+            landlock: landlock::Landlock::default(),
             paid: signal::Paid::default(),
             group_lists: groups::Held::default(),
             commits: 0,
@@ -273,7 +276,7 @@ impl Tasks {
     }
 
     /// What the kernel holds for tasks, by kind, in bytes.
-    pub(crate) fn held(&self) -> [(&'static str, u64); 4] {
+    pub(crate) fn held(&self) -> [(&'static str, u64); 5] {
         /// A task with its kernel stack on the host, as Linux has it.
         const TASK_COST: u64 = 16 << 10;
         [
@@ -281,6 +284,7 @@ impl Tasks {
             ("supplementary groups", self.group_lists.bytes()),
             ("waiting signals and timers", self.paid.held()),
             ("seccomp filters", self.filters.held()),
+            ("Landlock rulesets and domains", self.landlock.held()),
         ]
     }
 
@@ -309,6 +313,16 @@ impl Tasks {
         self.filters.count(task.seccomp)
     }
 
+    /// Rulesets and domains of landlock(7).
+    pub(crate) fn landlock(&self) -> &landlock::Landlock {
+        &self.landlock
+    }
+
+    /// Rulesets and domains of landlock(7).
+    pub(crate) fn landlock_mut(&mut self) -> &mut landlock::Landlock {
+        &mut self.landlock
+    }
+
     /// All tasks, in the order they were made, zombies' leaders included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Task> + '_ {
         self.tasks.values()
@@ -317,6 +331,7 @@ impl Tasks {
     /// Adds a task under a new thread; the caller adds it to its group.
     fn insert(&mut self, task: Task) {
         self.group_lists.add(&task.creds.groups);
+        self.landlock.add(&task.creds);
         self.by_tid.insert(task.tid, task.id);
         self.index.add_task(&task);
         self.tasks.insert(task.id, task);
@@ -327,6 +342,7 @@ impl Tasks {
         if let Some(task) = self.tasks.remove(&id) {
             self.index.remove_task(&task);
             self.group_lists.remove(&task.creds.groups);
+            self.landlock.remove(&task.creds);
         }
     }
 

@@ -57,16 +57,18 @@ pub(crate) enum Anon {
     SignalFd,
     PidFd,
     Inotify,
+    Landlock,
 }
 
 impl Anon {
-    const ALL: [Anon; 6] = [
+    const ALL: [Anon; 7] = [
         Anon::EventFd,
         Anon::Epoll,
         Anon::TimerFd,
         Anon::SignalFd,
         Anon::PidFd,
         Anon::Inotify,
+        Anon::Landlock,
     ];
 
     pub(crate) fn ino(self) -> Ino {
@@ -82,6 +84,7 @@ impl Anon {
             Anon::SignalFd => "anon_inode:[signalfd]",
             Anon::PidFd => "anon_inode:[pidfd]",
             Anon::Inotify => "anon_inode:inotify",
+            Anon::Landlock => "anon_inode:[landlock-ruleset]",
         }
     }
 }

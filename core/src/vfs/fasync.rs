@@ -4,6 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use super::file::{self, FileId, FileKind};
 use super::pidfd::PidFd;
@@ -13,6 +14,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, WaitKey};
 use crate::machine::ThreadId;
+use crate::task::landlock::{Domain, Scopes};
 use crate::task::signal::{self, SigInfo};
 
 /// Who gets the signals.
@@ -25,22 +27,26 @@ pub(crate) enum Owner {
 }
 
 /// Who gets the signals of a file, and by whose leave.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Recipient {
     pub owner: Owner,
     /// Real and effective user of who named the owner.
     uid: u32,
     euid: u32,
+    /// What landlock(7) denies whoever named somebody else.
+    domain: Option<Arc<Domain>>,
 }
 
 impl Recipient {
     /// An owner that the calling task names.
     pub(crate) fn named_by(cx: &Cx<'_, '_>, owner: Owner) -> Recipient {
         let creds = cx.creds();
+        let own = matches!(owner, Owner::Task(task) if task.tgid == cx.task().tgid);
         Recipient {
             owner,
             uid: creds.uid,
             euid: creds.euid,
+            domain: creds.landlock.clone().filter(|_| !own),
         }
     }
 
@@ -48,7 +54,11 @@ impl Recipient {
     fn may_tell(&self, k: &Kernel, thread: ThreadId) -> bool {
         k.tasks.get(thread).is_some_and(|task| {
             let theirs = [task.creds.uid, task.creds.suid];
-            self.euid == 0 || theirs.contains(&self.euid) || theirs.contains(&self.uid)
+            let allowed =
+                self.euid == 0 || theirs.contains(&self.euid) || theirs.contains(&self.uid);
+            let domain = self.domain.as_ref();
+            let other = task.creds.landlock.as_deref();
+            allowed && !domain.is_some_and(|domain| domain.is_scoped(other, Scopes::SIGNAL))
         })
     }
 }
@@ -251,7 +261,7 @@ fn settle(k: &mut Kernel, id: FileId, mut owed: Owed, most: u32) {
 /// Tells the owner of a file, or the next member of the group that is: gives the one behind that.
 fn tell(k: &mut Kernel, id: FileId, fd: i32, (code, band): (u32, u32), member: u32) -> Option<u32> {
     let file = file::at(k, id);
-    let recipient = file.owner?;
+    let recipient = file.owner.clone()?;
     let info = match file.signal {
         0 => SigInfo::kernel(g::SIGIO as u8),
         signal => SigInfo::poll(signal as u8, code as i32, band, fd),

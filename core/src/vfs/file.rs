@@ -25,6 +25,7 @@ use crate::ipc::shm;
 use crate::machine::SpaceId;
 use crate::ns::user::Opener;
 use crate::port::Ports;
+use crate::task::landlock::{FsAccess, RulesetId};
 
 /// An open file description.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -61,6 +62,8 @@ pub(crate) enum FileKind {
     PidFd(PidFd),
     Epoll(Box<Epoll>),
     Inotify(Box<Inotify>),
+    /// A ruleset of landlock(7): nothing can be read from it.
+    Landlock(RulesetId),
     /// The file of a namespace: there is nothing in it.
     Namespace,
     /// Only a place (`O_PATH`).
@@ -88,6 +91,8 @@ pub(crate) struct File {
     pub counted: bool,
     /// Process that took the flock(2) it holds.
     pub locker: u32,
+    /// What landlock(7) denied its opener, and so whoever has it.
+    pub denied: FsAccess,
     /// Who is told that it can be read or written, and by which signal: 0 is SIGIO (`F_SETOWN`, `F_SETSIG`).
     pub owner: Option<Recipient>,
     pub signal: i32,
@@ -108,6 +113,7 @@ impl File {
             seen: 0,
             counted: false,
             locker: 0,
+            denied: FsAccess::empty(),
             owner: None,
             signal: 0,
         }
@@ -253,7 +259,8 @@ fn let_go(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
         FileKind::Pipe(_)
         | FileKind::Socket(_)
         | FileKind::MessageQueue(_)
-        | FileKind::TimerFd(_) => {}
+        | FileKind::TimerFd(_)
+        | FileKind::Landlock(_) => {}
         _ => return,
     }
     let file = at_mut(k, id);
@@ -264,6 +271,7 @@ fn let_go(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
         FileKind::Socket(socket) => socket::release(k, p, socket),
         FileKind::MessageQueue(queue) => mqueue::close(k, queue),
         FileKind::TimerFd(timer) => timerfd::release(k, id, &timer),
+        FileKind::Landlock(ruleset) => k.tasks.landlock_mut().release(ruleset),
         FileKind::Inotify(instance) => inotify::release(k, &instance),
         _ => {}
     }

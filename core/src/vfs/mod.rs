@@ -27,6 +27,7 @@ pub(crate) mod flags;
 pub(crate) mod inode;
 pub(crate) mod inotify;
 mod iov;
+pub(crate) mod landlock;
 pub(crate) mod lease;
 pub(crate) mod lock;
 pub(crate) mod mount;
@@ -62,6 +63,7 @@ pub(crate) use mount::{MountId, PathRef};
 use crate::kernel::steps::Steps;
 use crate::mm::Frames;
 use crate::ns::{NsId, USER};
+use crate::task::landlock::RulesetId;
 use crate::task::timer::TimerKey;
 use filesystem::Filesystem;
 use slab::Slab;
@@ -71,6 +73,8 @@ use slab::Slab;
 pub(crate) struct Slot {
     pub fs: Filesystem,
     owner: NsId,
+    /// No other file system has had it.
+    number: u64,
     mounts: u32,
     /// Regular files that are open for writing through them.
     writers: u32,
@@ -82,6 +86,8 @@ pub(crate) struct Vfs {
     pub(super) filesystems: Vec<Slot>,
     /// Places of file systems that have gone.
     free_filesystems: Vec<u32>,
+    /// How many file systems there have been beside the first.
+    made_filesystems: u64,
     /// How many of them belong to each user namespace.
     owners: BTreeMap<NsId, u32>,
     /// Bytes of the inodes and names that unions hold in memory, all together.
@@ -128,10 +134,12 @@ impl Vfs {
             filesystems: vec![Slot {
                 fs: Filesystem::Anon,
                 owner: USER,
+                number: 0,
                 mounts: 1,
                 writers: 0,
             }],
             free_filesystems: Vec::new(),
+            made_filesystems: 0,
             owners: BTreeMap::new(),
             heap: 0,
             acls: acl::Acls::default(),
@@ -240,9 +248,11 @@ impl Vfs {
             self.heap += union.heap();
         }
         *self.owners.entry(owner).or_default() += 1;
+        self.made_filesystems += 1;
         let slot = Slot {
             fs,
             owner,
+            number: self.made_filesystems,
             mounts: 0,
             writers: 0,
         };
@@ -318,6 +328,11 @@ impl Vfs {
         self.filesystems[id.0 as usize].owner // INVARIANT: a mounted file system is there
     }
 
+    /// A number of a file system that no other one has had.
+    pub(crate) fn filesystem_number(&self, id: FsId) -> u64 {
+        self.filesystems[id.0 as usize].number // INVARIANT: a mounted file system is there
+    }
+
     /// Whether file systems belong to a user namespace.
     pub(crate) fn owns_filesystem(&self, ns: NsId) -> bool {
         self.owners.contains_key(&ns)
@@ -357,6 +372,14 @@ impl Vfs {
         if let Some(slot) = self.filesystems.get_mut(mount.fs.0 as usize) {
             slot.writers = slot.writers.saturating_add_signed(by);
         }
+    }
+
+    /// The rulesets of landlock(7) that files are, for invariant checks.
+    pub(crate) fn rulesets(&self) -> impl Iterator<Item = RulesetId> + '_ {
+        self.files.iter().filter_map(|(_, file)| match file.kind {
+            FileKind::Landlock(ruleset) => Some(ruleset),
+            _ => None,
+        })
     }
 
     /// How many files are open.

@@ -6,6 +6,7 @@ use super::filesystem::{Attr, FsId, InodeRef, NewNode, RenameFlags};
 use super::flags;
 use super::inode::{self, FsKind};
 use super::inotify;
+use super::landlock::{self, Moved, Refer};
 use super::mount::{self, PathRef, put_path};
 use super::perm::{self, CAP_DAC_READ_SEARCH, CAP_MKNOD, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
 use super::walk::{self, Flags, Last, Place, Walker};
@@ -163,6 +164,7 @@ pub(crate) fn create_at(
     plan: Plan<'_>,
 ) -> Result<PathRef, Errno> {
     let Plan { mode, rdev, target } = plan;
+    landlock::check_make(k, who, dir, mode)?;
     let dir_attr = may_create(k, p, who, dir)?;
     let kind = mode & g::S_IFMT;
     let device = kind == g::S_IFBLK || kind == g::S_IFCHR && rdev != 0;
@@ -338,6 +340,12 @@ fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Resu
             .ok_or(Errno::ENOENT)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
     may_link(cx, who, &attr)?;
+    let moved = Moved::new(cx.k, source.dentry);
+    let free = Moved {
+        dentry: source.dentry,
+        kind: 0,
+    };
+    landlock::check_refer(cx.k, who, moved, place.dir, free, Refer::Link)?;
     may_create(cx.k, cx.p, who, place.dir)?;
     flags::check_change(&attr)?;
     if attr.mode & g::S_IFMT == g::S_IFDIR {
@@ -403,6 +411,7 @@ pub(crate) fn remove(
             _ => Errno::ENOTDIR,
         });
     }
+    landlock::check_remove(k, who, place.dir, directory)?;
     may_delete(k, p, who, place.dir, victim, directory)?;
     mount::tree::check_uncovered(k, who, victim)?;
     let dir = dir_inode(k, place.dir)?;
@@ -512,6 +521,12 @@ fn rename_sides(
             false => Errno::ENOTEMPTY,
         });
     }
+    let moved = [source, target].map(|dentry| Moved::new(walker.k, dentry));
+    let how = match exchange {
+        true => Refer::Exchange,
+        false => Refer::Rename,
+    };
+    landlock::check_refer(walker.k, who, moved[0], to.dir, moved[1], how)?;
     if target_inode == Some(source_inode) {
         return Ok(());
     }

@@ -7,6 +7,7 @@ use super::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
 use super::flags;
 use super::inode::{self, FsKind};
 use super::inotify;
+use super::landlock;
 use super::lease;
 use super::mount::{self, MountFlags, PathRef, get_path, put_path};
 use super::names;
@@ -22,6 +23,7 @@ use crate::boot::Stdio;
 use crate::kernel::{Cx, Stop, Wait, WaitKey};
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
+use crate::task::landlock::FsAccess;
 
 /// `__O_TMPFILE` without `O_DIRECTORY`.
 const O_TMPFILE_BIT: u32 = g::O_TMPFILE & !g::O_DIRECTORY;
@@ -286,6 +288,18 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
     if !created {
         may_open(cx, path, inode, &attr, how)?;
     }
+    let writes = how.flags & g::O_ACCMODE != g::O_RDONLY;
+    let truncates = how.flags & g::O_TRUNC != 0 && !created;
+    let in_tree =
+        attr.mode & g::S_IFMT == g::S_IFREG && inode::kind(cx.k, inode.fs) == FsKind::Union;
+    if in_tree && (writes || truncates) {
+        cx.k.vfs.writers.check_write(inode)?;
+    }
+    let who = Who::Task(cx.thread);
+    let denied = landlock::check_open(cx.k, who, path, &attr, how.flags, false)?;
+    if truncates && in_tree && denied.contains(FsAccess::TRUNCATE) {
+        return Err(Errno::EACCES.into());
+    }
     let flags = kept | O_LARGEFILE;
     let kind = match attr.mode & g::S_IFMT {
         _ if inode.fs == anon::FS => return open_anon(cx, path, inode, flags),
@@ -307,11 +321,6 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
     if how.flags & g::O_DIRECT != 0 && kind != FileKind::Regular {
         return Err(Errno::EINVAL.into());
     }
-    let truncates = how.flags & g::O_TRUNC != 0 && !created;
-    let writes = how.flags & g::O_ACCMODE != g::O_RDONLY;
-    if kind == FileKind::Regular && (writes || truncates) {
-        cx.k.vfs.writers.check_write(inode)?;
-    }
     if kind == FileKind::Regular && !created {
         let no_wait = flags & g::O_NONBLOCK != 0;
         lease::break_for(cx, inode, writes, no_wait)?;
@@ -321,7 +330,9 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
         truncate(cx, inode, &attr, 0)?;
     }
     let counted = writes && kind == FileKind::Regular;
-    let id = file::add(cx.k, File::new(kind, path, Some(inode), flags))?;
+    let mut file = File::new(kind, path, Some(inode), flags);
+    file.denied = denied;
+    let id = file::add(cx.k, file)?;
     if counted {
         count_writer(cx.k, id, inode)?;
     }
@@ -514,7 +525,9 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
     }
     mount::hold(cx.k, path.mount);
     let kept = how.flags & !(g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
-    let file = File::new(FileKind::Regular, path, Some(inode), kept | O_LARGEFILE);
+    let mut file = File::new(FileKind::Regular, path, Some(inode), kept | O_LARGEFILE);
+    let checked = landlock::check_open(cx.k, who, path, &attr, how.flags, false);
+    file.denied = checked.inspect_err(|_| put_path(cx.k, cx.p, path))?;
     let id = file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))?;
     // Nobody can have run it yet.
     count_writer(cx.k, id, inode)?;
@@ -568,8 +581,10 @@ fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Errno> {
     if mount.flags.contains(MountFlags::NOEXEC) {
         return Err(Errno::EACCES);
     }
-    perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_EXEC)?;
+    let who = Who::Task(cx.thread);
+    perm::permission(cx.k, who, &attr, MAY_EXEC)?;
     let flags = g::O_RDONLY | O_LARGEFILE;
+    landlock::check_open(cx.k, who, path, &attr, flags, true)?;
     file::check_room(cx.k)?;
     // It does not wait for who holds a lease.
     lease::tell(cx.k, inode, false);

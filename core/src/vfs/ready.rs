@@ -157,6 +157,7 @@ pub(crate) fn can_wait(k: &Kernel, file: &File) -> bool {
         | FileKind::Memory(_)
         | FileKind::PageMap(_)
         | FileKind::Namespace
+        | FileKind::Landlock(_)
         | FileKind::Path => false,
         FileKind::Device(device) => device == super::device::Device::Random,
         _ => true,

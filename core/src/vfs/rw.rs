@@ -172,7 +172,7 @@ pub(crate) fn check_range(file: &File, at: u64, len: u64) -> Result<(), Errno> {
     }
 }
 
-/// Whether reads and writes of a file have a place: not those of pipes, streams and events.
+/// Whether reads and writes of a file have a place, or it has neither: not those of pipes, streams and events.
 pub(crate) fn has_position(kind: &FileKind) -> bool {
     matches!(
         kind,
@@ -183,6 +183,9 @@ pub(crate) fn has_position(kind: &FileKind) -> bool {
             | FileKind::Memory(_)
             | FileKind::PageMap(_)
             | FileKind::MessageQueue(_)
+            | FileKind::PidFd(_)
+            | FileKind::Namespace
+            | FileKind::Landlock(_)
             | FileKind::Path
     )
 }
@@ -305,7 +308,10 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
         (FileKind::TimerFd(_), _) => return timerfd::read(cx, id, iov, no_wait),
         (&FileKind::SignalFd(mask), _) => return signalfd::read(cx, mask, iov, no_wait),
         (FileKind::Inotify(_), _) => return inotify::read(cx, id, iov, no_wait),
-        (FileKind::PidFd(_) | FileKind::Epoll(_) | FileKind::Namespace, _) => {
+        (
+            FileKind::PidFd(_) | FileKind::Epoll(_) | FileKind::Namespace | FileKind::Landlock(_),
+            _,
+        ) => {
             return Err(Errno::EINVAL.into());
         }
         _ => return Err(Errno::EBADF.into()),
@@ -822,6 +828,10 @@ fn write_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov) -> Result<u64, S
 
 /// Moves the position of a file (lseek(2)).
 pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> Result<u64, Stop> {
+    // Whatever the file is.
+    if whence > g::SEEK_HOLE {
+        return Err(Errno::EINVAL.into());
+    }
     let file = file::at(cx.k, id);
     let current = file.offset as i64;
     let inode = file.inode;
@@ -846,7 +856,14 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
                 _ => Err(Errno::EIO.into()),
             };
         }
-        (FileKind::Pipe(_) | FileKind::Socket(_), _) => return Err(Errno::ESPIPE.into()),
+        (
+            FileKind::Pipe(_)
+            | FileKind::Socket(_)
+            | FileKind::PidFd(_)
+            | FileKind::Namespace
+            | FileKind::Landlock(_),
+            _,
+        ) => return Err(Errno::ESPIPE.into()),
         // Addresses may lie in the upper half (mem_lseek()).
         (FileKind::Memory(_) | FileKind::PageMap(_), whence) => {
             let base = match whence {

@@ -39,6 +39,8 @@ flags! {
     INOTIFY_FLAGS = IN_INIT;
     INOTIFY_MASK = IN;
     PIDFD_FLAGS = PIDFD;
+    RULESET_FLAGS = LANDLOCK_CREATE;
+    RESTRICT_FLAGS = LANDLOCK_RESTRICT;
     MREMAP_FLAGS = MREMAP;
     MSYNC_FLAGS = MSYNC;
     MLOCKALL_FLAGS = MCL;
@@ -93,6 +95,7 @@ one_of! {
     SOCKET_LEVEL = SOL;
     MPOL = MPOL;
     KCMP_KIND = KCMP;
+    RULE_TYPE = LANDLOCK_RULE;
 }
 
 forms! {
@@ -174,6 +177,8 @@ forms! {
     OUT_MQ_ATTR = Form::Out(shape(&shapes::MQ_ATTR));
     IN_SEMBUFS = Form::In(What::Shapes(&shapes::SEMBUF, Count::Next));
     IN_HOW = Form::In(What::OpenHow);
+    IN_RULESET = Form::In(shape(&shapes::RULESET));
+    RULE_ATTR = Form::Special(Special::RuleAttr);
     IN_CLONE_ARGS = Form::In(shape(&shapes::CLONE_ARGS));
     IN_RANGE = Form::In(shape(&shapes::CACHESTAT_RANGE));
     OUT_CACHESTAT = Form::Out(shape(&shapes::CACHESTAT));

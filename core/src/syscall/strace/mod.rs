@@ -120,6 +120,8 @@ pub(crate) enum Special {
     NodeMode,
     Personality,
     SeccompArg,
+    /// By the type of the rule before it.
+    RuleAttr,
     ShortHex,
 }
 

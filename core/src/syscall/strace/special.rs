@@ -80,6 +80,15 @@ impl Scene<'_, '_, '_> {
                 }
                 _ => pointer(value),
             },
+            Special::RuleAttr => {
+                let shape = match self.arg(1) {
+                    1 => &shapes::PATH_BENEATH,
+                    2 => &shapes::NET_PORT,
+                    _ => return pointer(value),
+                };
+                let data = self.bytes(value, shape.size.into(), Way::In);
+                data.map_or_else(|| pointer(value), |data| self.shape(shape, &data))
+            }
             Special::ShortHex => format!("{:#x}", value as u32),
         }
     }

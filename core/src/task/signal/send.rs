@@ -1,5 +1,6 @@
 //! Sending: permission, queueing, and waking a thread that takes the signal (kill(2), sigqueue(3)).
 
+use crate::task::landlock::Scopes;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -115,10 +116,16 @@ pub(crate) fn may_signal(k: &Kernel, from: ThreadId, target: &Task, signal: u8) 
         .iter()
         .any(|id| [other.suid, other.uid].contains(id));
     let session = |tgid| k.tasks.group(tgid).map(|group| group.sid);
-    sender.tgid == target.tgid
-        || same_user
+    if sender.tgid == target.tgid {
+        return true;
+    }
+    let domain = own.landlock.as_ref();
+    let scoped =
+        domain.is_some_and(|domain| domain.is_scoped(other.landlock.as_deref(), Scopes::SIGNAL));
+    let allowed = same_user
         || crate::ns::user::capable(k, own, other.user_ns, CAP_KILL)
-        || (signal == SIGCONT && session(sender.tgid) == session(target.tgid))
+        || (signal == SIGCONT && session(sender.tgid) == session(target.tgid));
+    allowed && !scoped
 }
 
 /// Wakes the threads of a process that take a signal which waits for the whole process: the one it was meant

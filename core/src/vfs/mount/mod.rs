@@ -500,6 +500,11 @@ fn of_group(index: &BTreeSet<(u64, MountId)>, group: u64) -> impl Iterator<Item 
 }
 
 impl Mount {
+    /// Whether it is one of the kernel's own, which is in no tree.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.internal
+    }
+
     /// Bytes of its texts.
     fn text(&self) -> u64 {
         (self.source.len() + self.options.len()) as u64

@@ -11,9 +11,11 @@ pub(crate) mod option;
 pub(crate) mod rights;
 pub(crate) mod unix;
 
+use crate::task::landlock::Domain;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
@@ -107,6 +109,8 @@ pub(crate) struct Socket {
     pub gid: u32,
     /// The network namespace that it was made in: names that are no files' are that one's.
     pub net: NsId,
+    /// The domain of landlock(7) in which it was made.
+    pub domain: Option<Arc<Domain>>,
     pub made: Time,
 }
 
@@ -187,7 +191,7 @@ pub(crate) fn at_mut(k: &mut Kernel, id: SocketId) -> &mut Socket {
 /// A new socket that belongs to no file yet.
 fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, Errno> {
     let creds = cx.creds();
-    let (uid, gid) = (creds.fsuid, creds.fsgid);
+    let (uid, gid, domain) = (creds.fsuid, creds.fsgid, creds.landlock.clone());
     let net = cx.task().ns.net;
     let made = Time::from_nanos(cx.now().real);
     cx.k.vfs.sockets.add(Socket {
@@ -202,6 +206,7 @@ fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, E
         uid,
         gid,
         net,
+        domain,
         made,
     })
 }

@@ -7,6 +7,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
 use crate::kernel::{Cx, Stop, WaitKey};
+use crate::task::landlock::Scopes;
 use crate::vfs::ready;
 
 /// Connects two new sockets with each other (socketpair(2)).
@@ -62,6 +63,7 @@ fn connect_stream(
         State::Connected => return Err(Errno::EISCONN.into()),
         State::Listening => return Err(Errno::EINVAL.into()),
     }
+    check_scope(cx, other)?;
     let cred = own_cred(cx);
     let listener = socket::at(cx.k, other).unix();
     let (name, listener_cred) = (listener.name.clone(), listener.peer_cred);
@@ -94,6 +96,22 @@ pub(super) fn may_send(k: &Kernel, from: SocketId, to: SocketId) -> bool {
     peer.is_none_or(|peer| peer == from)
 }
 
+/// Whether the calling task may reach a socket: landlock(7) may deny it abstract names of those outside of its
+/// domain. `EPERM`.
+pub(super) fn check_scope(cx: &Cx<'_, '_>, to: SocketId) -> Result<(), Errno> {
+    let Some(domain) = &cx.creds().landlock else {
+        return Ok(());
+    };
+    let other = socket::at(cx.k, to);
+    let theirs = other.domain.as_deref();
+    let denied =
+        other.unix().is_abstract() && domain.is_scoped(theirs, Scopes::ABSTRACT_UNIX_SOCKET);
+    match denied {
+        true => Err(Errno::EPERM),
+        false => Ok(()),
+    }
+}
+
 fn connect_datagram(cx: &mut Cx<'_, '_>, id: SocketId, address: &[u8]) -> Result<(), Errno> {
     let (family, _) = address.split_at_checked(2).ok_or(Errno::EINVAL)?;
     let mut other = None;
@@ -104,6 +122,7 @@ fn connect_datagram(cx: &mut Cx<'_, '_>, id: SocketId, address: &[u8]) -> Result
         if !may_send(cx.k, id, found) {
             return Err(Errno::EPERM);
         }
+        check_scope(cx, found)?;
         other = Some(found);
     }
     let unix = socket::at_mut(cx.k, id).unix_mut();

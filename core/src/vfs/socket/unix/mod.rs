@@ -79,6 +79,13 @@ pub(crate) struct Unix {
 }
 
 impl Unix {
+    /// Whether its name is no file's.
+    fn is_abstract(&self) -> bool {
+        self.name
+            .as_ref()
+            .is_some_and(|Name(name)| name.first() == Some(&0))
+    }
+
     fn new() -> Unix {
         Unix {
             state: State::Closed,

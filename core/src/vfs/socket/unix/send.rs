@@ -238,6 +238,11 @@ fn send_message(
     if other.shutdown & NO_RECEIVE != 0 {
         return Err(Errno::EPIPE.into());
     }
+    // A socket may send to the one that it is connected to, whoever connected it.
+    if kind == Kind::Datagram && socket::at(cx.k, id).unix().peer != Some(to) {
+        connect::check_scope(cx, to)?;
+    }
+    let other = socket::at(cx.k, to);
     if to != id && other.unix().peer != Some(id) && other.unix().is_full() {
         let patience = patience(cx.k, id, message);
         return wait(cx, to, patience, done);
