@@ -185,7 +185,6 @@ pub(crate) fn has_position(kind: &FileKind) -> bool {
             | FileKind::MessageQueue(_)
             | FileKind::PidFd(_)
             | FileKind::Namespace
-            | FileKind::Landlock(_)
             | FileKind::Path
     )
 }
@@ -302,18 +301,16 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
         (&FileKind::PageMap(space), _) => proc::mem::read_pagemap(cx, space, iov, at)?,
         (FileKind::Directory, _) => return Err(Errno::EISDIR.into()),
         (FileKind::Path, _) => return Err(Errno::EBADF.into()),
+        (FileKind::PidFd(_) | FileKind::Namespace, _) => {
+            return Err(Errno::EINVAL.into());
+        }
         _ if how.at.is_some() => return Err(Errno::ESPIPE.into()),
         (&FileKind::Socket(socket), _) => return socket::read(cx, socket, iov, no_wait),
         (FileKind::EventFd(_), _) => return eventfd::read(cx, id, iov, no_wait),
         (FileKind::TimerFd(_), _) => return timerfd::read(cx, id, iov, no_wait),
         (&FileKind::SignalFd(mask), _) => return signalfd::read(cx, mask, iov, no_wait),
         (FileKind::Inotify(_), _) => return inotify::read(cx, id, iov, no_wait),
-        (
-            FileKind::PidFd(_) | FileKind::Epoll(_) | FileKind::Namespace | FileKind::Landlock(_),
-            _,
-        ) => {
-            return Err(Errno::EINVAL.into());
-        }
+        (FileKind::Epoll(_) | FileKind::Landlock(_), _) => return Err(Errno::EINVAL.into()),
         _ => return Err(Errno::EBADF.into()),
     };
     if how.at.is_none() {
@@ -375,6 +372,7 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
             Some(_) => Err(Errno::ESPIPE.into()),
         },
         (FileKind::Path | FileKind::Directory, _) => Err(Errno::EBADF.into()),
+        (FileKind::PidFd(_) | FileKind::Namespace, _) => Err(Errno::EINVAL.into()),
         _ if how.at.is_some() => Err(Errno::ESPIPE.into()),
         (&FileKind::Socket(socket), _) => socket::write(cx, socket, iov, no_wait),
         (FileKind::EventFd(_), _) => eventfd::write(cx, id, iov, no_wait),
