@@ -83,7 +83,9 @@ impl Scene<'_, '_, '_> {
                 0 => "0 (Timeout)".into(),
                 value => {
                     let mut texts = Vec::new();
-                    let count = self.args[0].min(1024);
+                    // Beyond the table of descriptors the call has written nothing.
+                    let span = self.cx.fds().span().next_multiple_of(64) as u64;
+                    let count = self.args[0].min(1024).min(span);
                     for (index, name) in [(1, "in"), (2, "out"), (3, "except")] {
                         let addr = self.args[index];
                         let data = match addr {
