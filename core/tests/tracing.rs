@@ -367,6 +367,13 @@ fn sockets_are_shown_with_addresses_and_messages() {
          msg_control=[{cmsg_len=20, cmsg_level=SOL_SOCKET, cmsg_type=SCM_RIGHTS, cmsg_data=[3]}], msg_controllen=20, \
          msg_flags=0}, MSG_NOSIGNAL) = 1",
     );
+    // Lengths that lead past the end of all addresses.
+    for len in [u64::MAX, u64::MAX - 7, u64::MAX - 15] {
+        words(m, t, BUF, &[16, 1 | 2 << 32, len, 1 | 2 << 32, 3]);
+        words(m, t, MORE + 0x40, &[0, 0, MORE, 1, BUF, 40, 0]);
+        call(m, t, number("sendmsg"), &[3, MORE + 0x40, 0]);
+        assert!(last(m).contains(&format!("cmsg_len={len}")), "{}", last(m));
+    }
     words(m, t, MORE, &[PATH, 10]);
     words(m, t, MORE + 0x40, &[0, 0, MORE, 1, BUF, 64, 0]);
     shows(

@@ -265,8 +265,9 @@ impl Scene<'_, '_, '_> {
     fn control(&mut self, data: &[u8]) -> String {
         const HEADER: usize = 16;
         let mut texts = Vec::new();
-        let mut at = 0;
-        while at + HEADER <= data.len() {
+        let mut at: usize = 0;
+        // The program chooses how long each says that it is.
+        while data.len().saturating_sub(at) >= HEADER {
             let len = number(data, at, 8) as usize;
             let (level, kind) = (number(data, at + 8, 4), number(data, at + 12, 4));
             let end = at.saturating_add(len.max(HEADER)).min(data.len());
@@ -290,7 +291,7 @@ impl Scene<'_, '_, '_> {
             if len < HEADER {
                 break;
             }
-            at = at.saturating_add(len.next_multiple_of(8));
+            at = at.saturating_add(len).saturating_add(7) & !7;
         }
         format!("[{}]", texts.join(", "))
     }
