@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use varve_core::abi::TASK_SIZE;
-use varve_core::boot::{BootConfig, Layer, Tree};
+use varve_core::boot::{BootConfig, Layer, Strace, Tree};
 use varve_core::event::{ClockParameters, Input};
 use varve_core::machine::{Access, Exception, ImageId, ThreadId, Trap};
 use varve_core::memhost::{BARE_ADDR, BARE_LEN, Machine, MemHost, bare};
@@ -400,6 +400,8 @@ pub fn machine(images: &[Vec<u8>], random: &Random) -> Machine {
         memory_limit: random.pick(&[None, None, Some(8 << 20), Some(2 << 20)]),
         cpus: random.pick(&[1, 2, 8]),
         vdso: random.chance(2),
+        // What programs hand over is also shown.
+        strace: random.chance(3).then(Strace::default),
         ..bare(root)
     };
     Machine::boot(config, MemHost::new(FRAMES, images.to_vec())).expect("it boots")
