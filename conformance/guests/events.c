@@ -118,7 +118,7 @@ static void c_epoll_nested(void) {
     int a = epoll_create1(0), b = epoll_create1(0); add(a, b, EPOLLIN | EPOLLET); int g = eventfd(0, 0); add(b, g, EPOLLIN); give(g, 1); told(a); told(a); give(g, 1); told(a); told(b);
 }
 static void c_epoll_wakes(void) {
-    int ep = epoll_create1(0), fd = eventfd(0, 0); add(ep, fd, EPOLLIN); pid_t c = (fflush(stdout), fork()); if (!c) { nap(20); give(fd, 1); nap(20); kill(getppid(), SIGUSR1); _exit(0); } struct epoll_event e; T(epoll_wait(ep, &e, 1, -1)); take(fd); signal(SIGUSR1, SIG_IGN); struct sigaction a = {.sa_handler = (void (*)(int))nap, .sa_flags = SA_RESTART}; sigaction(SIGUSR1, &a, 0); T(epoll_wait(ep, &e, 1, -1)); waitpid(c, 0, 0); T(epoll_wait(ep, &e, 1, 10));
+    int ep = epoll_create1(0), fd = eventfd(0, 0); add(ep, fd, EPOLLIN); pid_t c = (fflush(stdout), fork()); if (!c) { nap(20); give(fd, 1); asleep(getppid()); kill(getppid(), SIGUSR1); _exit(0); } struct epoll_event e; T(epoll_wait(ep, &e, 1, -1)); take(fd); signal(SIGUSR1, SIG_IGN); struct sigaction a = {.sa_handler = (void (*)(int))nap, .sa_flags = SA_RESTART}; sigaction(SIGUSR1, &a, 0); T(epoll_wait(ep, &e, 1, -1)); waitpid(c, 0, 0); T(epoll_wait(ep, &e, 1, 10));
     sigset_t s, o; sigemptyset(&s); sigaddset(&s, SIGUSR1); sigprocmask(SIG_BLOCK, &s, 0); raise(SIGUSR1); sigemptyset(&o); T(epoll_pwait(ep, &e, 1, -1, &o)); T(epoll_wait(ep, &e, 1, 0));
 }
 static void c_timerfd(void) {
@@ -191,7 +191,20 @@ static void c_leases(void) {
     f = make("h", "x"); T(fcntl(f, F_SETLEASE, F_WRLCK)); fflush(stdout); c = fork(); if (!c) { struct sigaction w = {.sa_sigaction = noticed, .sa_flags = SA_SIGINFO}; sigaction(SIGALRM, &w, 0); struct itimerval t = {{0, 0}, {0, 30000}}; setitimer(ITIMER_REAL, &t, 0); T(open("h", O_RDONLY)); fflush(stdout); _exit(0); } waitpid(c, 0, 0); lease(f); T(stat("h", &(struct stat){0})); T(rename("h", "i")); close(f);
 }
 static void c_poll_swaps(void) { int s = open("/proc/swaps", O_RDONLY), e = epoll_create1(0); struct pollfd f = {s, -1}; T(poll(&f, 1, 0)); printf("%x\n", f.revents); struct epoll_event ev = {EPOLLIN | EPOLLPRI | EPOLLERR}; T(epoll_ctl(e, EPOLL_CTL_ADD, s, &ev)); f.events = POLLPRI; T(poll(&f, 1, 0)); T(read(s, buf, 9)); T(poll(&f, 1, 0)); }
+// The lines about leases of a file, with names for processes, and those below them; whether somebody waits.
+static int leases_of(const char *path, pid_t child, int quiet) {
+    struct stat s; stat(path, &s); char at[99], line[200]; sprintf(at, ":%lu 0 EOF", (long)s.st_ino); FILE *f = fopen("/proc/locks", "r"); int waits = 0, own = 0;
+    while (fgets(line, sizeof line, f)) { char *lease = strstr(line, "LEASE"), *none = strstr(line, "<none>:0 0 EOF"); int pid, behind = strstr(line, "->") != 0; char kind[30], mode[30]; own = lease && (behind ? own : strstr(line, at) != 0); if (!own || sscanf(lease, "LEASE %29s %29s %d", kind, mode, &pid) != 3) continue; waits |= behind; if (!quiet) printf("%s%s %s of %s%s\n", behind ? "-> " : "", kind, mode, pid == getpid() ? "mine" : pid == child ? "the child" : "others", none ? ", nowhere" : ""); }
+    fclose(f); return waits;
+}
+static void c_leases_of_programs(void) {
+    struct sigaction a = {.sa_sigaction = noticed, .sa_flags = SA_SIGINFO | SA_RESTART}; sigaction(SIGIO, &a, 0); close(make("p", "no program")); chmod("p", 0700); int f = open("p", O_RDONLY), st; T(fcntl(f, F_SETLEASE, F_WRLCK)); leases_of("p", 0, 0); fflush(stdout);
+    pid_t c = fork(); if (!c) { T(execl("p", "p", (char *)0)); fflush(stdout); _exit(0); }
+    while (!leases_of("p", c, 1)) nap(1); notes("to be run", f); leases_of("p", c, 0); lease(f); T(waitpid(c, 0, WNOHANG)); sprintf(buf, "/proc/self/fdinfo/%d", f); FILE *i = fopen(buf, "r"); char line[200], kind[30], mode[30]; while (fgets(line, sizeof line, i)) if (sscanf(line, "lock: 1: LEASE %29s %29s", kind, mode) == 2) printf("%s %s\n", kind, mode); fclose(i);
+    fflush(stdout); T(fcntl(f, F_SETLEASE, F_RDLCK)); waitpid(c, &st, 0); printf("%x\n", st); leases_of("p", 0, 0); fflush(stdout); c = fork(); if (!c) { T(execl("p", "p", (char *)0)); fflush(stdout); _exit(0); } waitpid(c, &st, 0); printf("%x %d\n", st, notices);
+    fflush(stdout); c = fork(); if (!c) { close(f); T(open("p", O_WRONLY) > 0); fflush(stdout); _exit(0); } while (!leases_of("p", c, 1)) nap(1); leases_of("p", c, 0); T(fcntl(f, F_SETLEASE, F_UNLCK)); waitpid(c, 0, 0); leases_of("p", 0, 0);
+}
 
-#define CASES(X) X(dnotify) X(leases) X(poll_swaps) X(futex_errors) X(futex_wake_op) X(futex_threads) X(futex_shared) X(futex_pi) X(futex_requeue_pi) X(robust) X(futex_waitv) X(futex2) X(eventfd) X(eventfd_blocks) X(epoll_errors) X(epoll_modes) X(epoll_pipe) X(epoll_nested) X(epoll_wakes) X(timerfd) X(signalfd) X(pidfd) X(posix_timers) X(inotify) X(inotify_self) X(memfd) X(vmsplice) X(packets)
+#define CASES(X) X(dnotify) X(leases) X(leases_of_programs) X(poll_swaps) X(futex_errors) X(futex_wake_op) X(futex_threads) X(futex_shared) X(futex_pi) X(futex_requeue_pi) X(robust) X(futex_waitv) X(futex2) X(eventfd) X(eventfd_blocks) X(epoll_errors) X(epoll_modes) X(epoll_pipe) X(epoll_nested) X(epoll_wakes) X(timerfd) X(signalfd) X(pidfd) X(posix_timers) X(inotify) X(inotify_self) X(memfd) X(vmsplice) X(packets)
 
 #include "main.h"

@@ -181,7 +181,16 @@ static void c_overcommit(void) {
 static void c_refused(void) {
     region(4); put(0, 2, RW, ANON); CHILD(ordinary(); T(sys(userfaultfd, 0)); T(sys(userfaultfd, O_CLOEXEC)); T(sys(userfaultfd, 7))); T(sys(pkey_alloc, 1, 0)); T(sys(pkey_alloc, 0, 99)); T(sys(pkey_free, 99)); T(sys(pkey_mprotect, at(0), PAGE, RW, 1)); T(sys(pkey_mprotect, at(0), PAGE, PROT_READ, -1)); areas(); T(sys(pkey_mprotect, at(0), PAGE, RW, 99)); T(sys(map_shadow_stack, 0, PAGE, 0)); T(sys(map_shadow_stack, 0, PAGE, 9));
 }
+// Where a program's mappings are, more or less, and what comes after them.
+static void c_places(void) {
+    char *a = mmap(0, 16 * PAGE, RW, ANON, -1, 0), *b = mmap(0, 16 * PAGE, RW, ANON, -1, 0), *low = mmap(0, PAGE, RW, ANON | MAP_32BIT, -1, 0), *hint = mmap((void *)PAGE, PAGE, RW, ANON, -1, 0); long third = 0x2aaaaaaab000; printf("%s, %s, %s, %s, %s\n", (long)a >= third && (long)a < third + (1l << 41) ? "a third up" : "near the stack", b > a ? "then above" : "then below", (long)low >> 30 == 1 ? "low" : "not low", (long)hint == 65536 ? "lowest" : "elsewhere", (long)sbrk(0) < 1l << 40 ? "heap low" : "heap high");
+    char *c = mmap(0, 16 * PAGE, PROT_READ, ANON, -1, 0); FILE *f = fopen("/proc/self/maps", "r"); char line[300], rights[9]; unsigned long start, end; while (fgets(line, sizeof line, f)) if (sscanf(line, "%lx-%lx %8s", &start, &end, rights) == 3 && start <= (unsigned long)c && (unsigned long)c < end) puts(rights); fclose(f); printf("%lx\n", sys(personality, 0xffffffff));
+}
+static void c_layouts(void) {
+    long all[] = {0, 0x0200000, 0x0240000, 0x0040000, 0x0400000, 0x0100000, 0xffff00 & ~0x600000, 0x7fffffff & ~0x500000}; for (unsigned i = 0; i < sizeof all / sizeof *all; i++) { fflush(stdout); CHILD(T(sys(personality, all[i])); if (all[i] & 0x0400000) c_places(); fflush(stdout); execl("/proc/self/exe", "cases", "places", (char *)0)); }
+    T(sys(personality, 0xfffffffe)); T(sys(personality, -1)); T(sys(personality, 0));
+}
 
-#define CASES(X) X(fixed) X(lengths) X(kinds) X(grows_down) X(protect) X(mremap_errors) X(mremap_moves) X(remap_file_pages) X(locks) X(advice) X(dontneed) X(fork_advice) X(process_madvise) X(msync) X(mincore) X(seal) X(other_process) X(membarrier) X(policy) X(cachestat) X(limit_as) X(limit_data) X(limit_stack) X(limit_size) X(limit_count) X(overcommit) X(refused)
+#define CASES(X) X(places) X(layouts) X(fixed) X(lengths) X(kinds) X(grows_down) X(protect) X(mremap_errors) X(mremap_moves) X(remap_file_pages) X(locks) X(advice) X(dontneed) X(fork_advice) X(process_madvise) X(msync) X(mincore) X(seal) X(other_process) X(membarrier) X(policy) X(cachestat) X(limit_as) X(limit_data) X(limit_stack) X(limit_size) X(limit_count) X(overcommit) X(refused)
 
 #include "main.h"

@@ -1,6 +1,7 @@
 // Cases of /proc: who may look, what the files look like, what can be written; see guest.h.
 #include "guest.h"
 #include <grp.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
@@ -76,7 +77,16 @@ static void c_judged(void) {
 static int hide(void *p) { return prctl(PR_SET_DUMPABLE, 0); }
 static void c_memory_that_is_shared(void) { static char stack[65536]; int st; T(prctl(PR_GET_DUMPABLE)); pid_t c = clone(hide, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, 0); waitpid(c, &st, 0); T(prctl(PR_GET_DUMPABLE)); struct stat s; stat("/proc/self/status", &s); T(prctl(PR_SET_DUMPABLE, 1)); fflush(stdout); c = fork(); if (!c) { prctl(PR_SET_DUMPABLE, 0); _exit(0); } waitpid(c, &st, 0); T(prctl(PR_GET_DUMPABLE)); }
 static void c_polled(void) { const char *names[] = {"/sys/devices/system/cpu/online", "/sys/devices/system/cpu", "/sys/class/net/lo/mtu"}; for (int i = 0; i < 3; i++) { int f = open(names[i], O_RDONLY); struct pollfd p = {f, POLLIN | POLLPRI | POLLOUT}; T(poll(&p, 1, 0)); printf("%x ", p.revents); T(read(f, buf, 100) > 0); poll(&p, 1, 0); printf("%x\n", p.revents); } }
+// Whether a thread waits, once it is in this state and its process has so many threads.
+static void waits(const char *what, const char *path, char state, int threads) {
+    for (;; usleep(1000)) { int f = open(path, O_RDONLY), n = 0; memset(buf, 0, sizeof buf); read(f, buf, 2000); close(f); char *t = strtok(strrchr(buf, ')') + 2, " "), now = *t; for (int i = 3; i < 35; i++) { if (i == 20) n = atoi(t); t = strtok(0, " "); } if (now != state || n != threads) continue; printf("%s: %c %s\n", what, state, t); return; }
+}
+static void *idle(void *p) { (void)p; pause(); return 0; }
+static void c_waiting(void) {
+    char all[50], one[50]; waits("self", "/proc/self/stat", 'R', 1); fflush(stdout); pid_t c = fork(); if (!c) { pause(); _exit(0); } sprintf(all, "/proc/%d/stat", c); waits("asleep", all, 'S', 1); kill(c, SIGSTOP); waits("stopped", all, 'T', 1); kill(c, SIGKILL); siginfo_t i; waitid(P_PID, c, &i, WEXITED | WNOWAIT); waits("ended", all, 'Z', 1); waitpid(c, 0, 0);
+    fflush(stdout); c = fork(); if (!c) { pthread_t t; pthread_create(&t, 0, idle, 0); pause(); _exit(0); } sprintf(all, "/proc/%d/stat", c); sprintf(one, "/proc/%d/task/%d/stat", c, c); waits("two threads", all, 'S', 2); waits("one of them", one, 'S', 2); kill(c, SIGKILL); waitpid(c, 0, 0);
+}
 
-#define CASES(X) X(forms) X(modes) X(fdinfo) X(writes) X(others) X(gone) X(memory) X(judged) X(memory_that_is_shared) X(polled)
+#define CASES(X) X(waiting) X(forms) X(modes) X(fdinfo) X(writes) X(others) X(gone) X(memory) X(judged) X(memory_that_is_shared) X(polled)
 
 #include "main.h"

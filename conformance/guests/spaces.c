@@ -3,6 +3,7 @@
 #include <grp.h>
 #include <linux/nsfs.h>
 #include <linux/capability.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 
@@ -135,7 +136,28 @@ ORDINARY(others_processes) {
     T(mount("proc", "/tmp/p", "proc", 0, "pidns=/proc/self/ns/pid_for_children")); numbers("/tmp/p"); T(readlink("/tmp/p/self", buf, 99)); sprintf(o, "hidepid=0,pidns=/proc/%d/ns/pid", c); T(mount("proc", "/tmp/q", "proc", 0, o)); numbers("/tmp/q"); T(mount(0, "/tmp/q", 0, MS_REMOUNT, o)); T(mount(0, "/tmp/q", 0, MS_REMOUNT, "hidepid=2"));
     close(p[1]); waitpid(c, 0, 0); numbers("/tmp/q"); T(umount2("/tmp/p", 0)); T(umount2("/tmp/q", 0)); rmdir("/tmp/p"); rmdir("/tmp/q");
 }
+// Writes a setting that is the namespace's own and shows what became of it.
+static void setting(const char *name, const char *text) {
+    char path[99], now[200] = ""; sprintf(path, "/proc/sys/%s", name); int fd = open(path, O_RDWR); if (fd < 0) { printf("%s: %s\n", name, strerrorname_np(errno)); return; }
+    errno = 0; long n = write(fd, text, strlen(text)); int e = errno; printf("%s '%s': %ld %s at %ld, ", name, text, n, n < 0 ? strerrorname_np(e) : "", (long)lseek(fd, 0, SEEK_CUR)); close(fd); fd = open(path, O_RDONLY); read(fd, now, sizeof now - 1); close(fd); printf("%s", now);
+}
+ORDINARY(settings) {
+    own(CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWUTS); int st; fflush(stdout); pid_t c = fork(); if (c) { waitpid(c, &st, 0); printf("%x\n", st); return; }
+    T(access("/proc/sys/kernel/sem", W_OK)); T(access("/proc/sys/kernel/osrelease", W_OK)); T(access("/proc/sys/kernel/osrelease", R_OK)); T(access("/proc/sys/kernel/sem", X_OK)); T(access("/proc/sys/vm/max_map_count", W_OK)); T(open("/proc/sys/kernel/hostname", O_WRONLY)); T(open("/proc/sys/fs/pipe-max-size", O_WRONLY)); T(open("/proc/sys/net/unix/max_dgram_qlen", O_WRONLY | O_TRUNC) > 0);
+    const char *sem[] = {"300 400 20 30", "301", "1 2 3 4 5", "1 x", "300 400 20 99999", " ", "", "\n", "-7", "2147483648", "9 9 9"}; for (unsigned i = 0; i < sizeof sem / sizeof *sem; i++) setting("kernel/sem", sem[i]);
+    const char *numbers[] = {"100", "0x20", "0X21", "010", "08", "0x", "-1", "+1", "5x", "5 x", " 6 ", "7\n", "99999999999999999999999", "2147483647", "2147483648", "--1", "1,2"}; for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) { setting("kernel/msgmax", numbers[i]); setting("kernel/shmmax", numbers[i]); setting("fs/mqueue/queues_max", numbers[i]); setting("net/unix/max_dgram_qlen", numbers[i]); setting("net/core/somaxconn", numbers[i]); setting("kernel/pid_max", numbers[i]); setting("user/max_uts_namespaces", numbers[i]); }
+    setting("kernel/shmmni", "32768"); setting("kernel/shmmni", "32769"); setting("kernel/msgmni", "-1"); setting("fs/mqueue/msg_max", "65537"); setting("fs/mqueue/msgsize_max", "127"); setting("fs/mqueue/msgsize_max", "128"); setting("kernel/pid_max", "300"); setting("kernel/pid_max", "301"); setting("kernel/pid_max", "4194304"); setting("kernel/pid_max", "4194305"); setting("kernel/shmall", "-0"); setting("kernel/shmmax", "18446744073709551615"); setting("kernel/shmmax", "18446744073709551616");
+    int fd = open("/proc/sys/kernel/msgmax", O_RDWR); T(pwrite(fd, "7", 1, 3)); T(write(fd, "55", 2)); T(write(fd, "66", 2)); T(lseek(fd, 0, SEEK_CUR)); T(pread(fd, buf, 9, 0)); T(pread(fd, buf, 9, 1)); fd = open("/proc/sys/kernel/msgmax", O_WRONLY | O_APPEND); T(write(fd, "12", 2)); get("/proc/sys/kernel/msgmax");
+    setting("kernel/pid_max", "302"); int n = 0; while ((c = fork()) > 0) n++; if (!c) pause(); printf("%d %s\n", n, strerrorname_np(errno)); fflush(stdout); _exit(0);
+}
+ORDINARY(counts) {
+    own(CLONE_NEWPID); get("/proc/sys/user/max_uts_namespaces"); setting("user/max_uts_namespaces", "2"); setting("user/max_ipc_namespaces", "0"); setting("user/max_user_namespaces", "1"); setting("user/max_inotify_instances", "2"); setting("user/max_inotify_watches", "1");
+    T(unshare(CLONE_NEWUTS)); T(unshare(CLONE_NEWUTS)); T(unshare(CLONE_NEWUTS)); T(unshare(CLONE_NEWIPC)); T(syscall(SYS_clone, CLONE_NEWIPC | SIGCHLD, 0, 0, 0, 0)); int a = inotify_init(), b = inotify_init(); T(inotify_init()); T(inotify_add_watch(a, "/", IN_CREATE)); T(inotify_add_watch(b, "/", IN_CREATE)); T(inotify_rm_watch(a, 1)); T(inotify_add_watch(b, "/", IN_CREATE)); close(a);
+    // Namespaces of users go some time after their last process: it stays meanwhile.
+    int p[2]; pipe(p); fflush(stdout); pid_t c = fork(); if (!c) { T(unshare(CLONE_NEWUSER)); T(put("/proc/self/uid_map", "0 0 1")); get("/proc/sys/user/max_uts_namespaces"); T(unshare(CLONE_NEWUTS)); T(unshare(CLONE_NEWIPC)); T(inotify_init() > 0); T(inotify_init()); T(unshare(CLONE_NEWUSER)); fflush(stdout); write(p[1], "x", 1); pause(); } read(p[0], buf, 1);
+    T(unshare(CLONE_NEWUSER)); get("/proc/sys/user/max_user_namespaces"); kill(c, SIGKILL); waitpid(c, 0, 0);
+}
 
-#define CASES(X) X(others_processes) X(errors) X(users) X(depth) X(capabilities) X(names) X(mounting) X(binds) X(moving) X(propagation) X(two_namespaces) X(read_only) X(links) X(pivot) X(processes)
+#define CASES(X) X(settings) X(counts) X(others_processes) X(errors) X(users) X(depth) X(capabilities) X(names) X(mounting) X(binds) X(moving) X(propagation) X(two_namespaces) X(read_only) X(links) X(pivot) X(processes)
 
 #include "main.h"

@@ -43,6 +43,9 @@ pub struct BootConfig {
     /// Most threads that there may be at a time, of all programs together, at least 1 and at most 16384; past
     /// it clone(2) gives `EAGAIN`. What the host can run, or a user's limit (`pids.max`).
     pub threads_max: u32,
+    /// The lowest address that the host can map. Programs with `CAP_SYS_RAWIO` may use what lies between it
+    /// and [`MMAP_MIN_ADDR`](crate::abi::MMAP_MIN_ADDR).
+    pub lowest_address: u64,
     /// What file descriptors 0, 1 and 2 are on the host.
     pub stdio: [Stdio; 3],
     /// Emit an [`Output::Strace`](crate::event::Output::Strace) for system calls. Changes nothing of the run.

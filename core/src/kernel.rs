@@ -8,6 +8,7 @@
 
 mod cx;
 mod held;
+pub(crate) mod settings;
 pub(crate) mod steps;
 mod wait;
 
@@ -30,6 +31,7 @@ use crate::boot::{BootConfig, BootError, Strace};
 use crate::digest::Untold;
 use crate::event::{HostCall, HostResult, Input, Level, Now, OpId, Output};
 use crate::ipc::Ipc;
+use crate::kernel::settings::Settings;
 use crate::machine::{Regs, SpaceId, ThreadId, Trap};
 use crate::mm::Mm;
 use crate::ns::Namespaces;
@@ -84,6 +86,9 @@ pub(crate) struct System {
     pub passed_over: u64,
     /// The first process has every capability: settings of the system can be changed.
     pub privileged: bool,
+    pub settings: Settings,
+    /// The lowest address that the host can map.
+    pub lowest_address: u64,
     /// How often threads waited, and how many tasks there have been.
     pub switches: u64,
     pub forks: u64,
@@ -230,6 +235,8 @@ impl Kernel {
                 strace: Untold(config.strace.clone().map(Arc::new)),
                 privileged: config.capabilities & crate::ns::user::ALL_CAPS
                     == crate::ns::user::ALL_CAPS,
+                settings: Settings::new(Tasks::new(config.threads_max).max),
+                lowest_address: config.lowest_address,
                 passed_over: 0,
                 switches: 0,
                 forks: 1,

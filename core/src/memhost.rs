@@ -345,6 +345,7 @@ pub fn bare(root: Tree) -> BootConfig {
         capabilities: crate::boot::DEFAULT_CAPABILITIES,
         memory_limit: None,
         threads_max: u32::MAX,
+        lowest_address: 0,
     }
 }
 

@@ -658,3 +658,61 @@ fn files_of_memory_stay_with_it() {
     assert_eq!(call(&mut m, sharer, PRCTL, &[SET_DUMPABLE, 0, 0, 0, 0]), 0);
     assert_eq!(call(&mut m, t, PRCTL, &[GET_DUMPABLE, 0, 0, 0, 0]), 0);
 }
+
+#[test]
+fn the_lowest_addresses_need_a_privilege_and_a_host_that_has_them() {
+    const PAGE: u64 = 4096;
+    const MREMAP: u64 = 25;
+    const PERSONALITY: u64 = 135;
+    const MMAP_PAGE_ZERO: u64 = 0x0010_0000;
+    const FIXED: u64 = 0x32;
+    let map = |m: &mut Guests, t, at| call(m, t, MMAP, &[at, PAGE, 3, FIXED, u64::MAX, 0]);
+    let mut m = privileged();
+    let t = m.first();
+    assert_eq!(map(&mut m, t, 0x1000), 0x1000);
+    m.poke(t, 0x1000, b"low").unwrap();
+    assert_eq!(map(&mut m, t, 0), 0);
+    let flags = 3; // MREMAP_MAYMOVE | MREMAP_FIXED
+    assert_eq!(
+        call(&mut m, t, MREMAP, &[0x1000, PAGE, PAGE, flags, 0x2000]),
+        0x2000
+    );
+    assert_eq!(m.peek(t, 0x2000, 3).unwrap(), b"low");
+    // A wish is none for these.
+    let wish = call(&mut m, t, MMAP, &[0x3000, PAGE, 3, 0x22, u64::MAX, 0]);
+    assert_eq!(wish, 0x1_0000);
+    let child = user(&mut m, t, [1000; 3]);
+    assert_eq!(map(&mut m, child, 0x1000), EPERM);
+    assert_eq!(
+        call(&mut m, child, MREMAP, &[0x2000, PAGE, PAGE, flags, 0x1000]),
+        EPERM
+    );
+    // A program that lies there, and one that asks for the first page.
+    let mut low = program();
+    let (entry, segment) = (24, 64 + 16);
+    for at in [entry, segment, segment + 8] {
+        let old = u64::from_le_bytes(low[at..at + 8].try_into().unwrap());
+        low[at..at + 8].copy_from_slice(&(old % 0x1000 + 0x4000).to_le_bytes());
+    }
+    make(&mut m, t, "/low", &low, 0, 0o755);
+    make(&mut m, t, "/program", &program(), 0, 0o755);
+    let child = fork(&mut m, t);
+    exec(&mut m, child, "/low");
+    assert_eq!(m.threads[&child].regs.rip & !0xfff, 0x4000);
+    let child = fork(&mut m, t);
+    assert_eq!(call(&mut m, child, PERSONALITY, &[MMAP_PAGE_ZERO]), 0);
+    exec(&mut m, child, "/program");
+    assert_eq!(m.peek(child, 0, 4).unwrap(), [0; 4]);
+    assert_eq!(call(&mut m, child, 11, &[0, PAGE]), EPERM, "it stays");
+    let child = user(&mut m, t, [1000; 3]);
+    assert_eq!(call(&mut m, child, PERSONALITY, &[MMAP_PAGE_ZERO]), 0);
+    exec(&mut m, child, "/program");
+    assert!(m.peek(child, 0, 4).is_err());
+
+    // Where the host has none the privilege is worth nothing.
+    let mut config = bare(empty_root());
+    (config.capabilities, config.lowest_address) = (u64::MAX, 0x1_0000);
+    let mut m = Machine::boot(config, MemHost::new(4096, Vec::new())).unwrap();
+    let t = m.first();
+    assert_eq!(map(&mut m, t, 0x1000), EPERM);
+}

@@ -44,6 +44,7 @@ pub struct Ptrace {
     xstate_size: usize,
     cpus: Vec<usize>,
     next_cpu: std::sync::atomic::AtomicUsize,
+    lowest_address: u64,
 }
 
 impl Ptrace {
@@ -65,6 +66,7 @@ impl Ptrace {
             xstate_size,
             cpus: tracee::allowed_cpus(),
             next_cpu: std::sync::atomic::AtomicUsize::new(0),
+            lowest_address: lowest_address(),
         })
     }
 
@@ -89,6 +91,13 @@ fn failed(what: &str) -> impl FnOnce(std::io::Error) -> PlatformError {
     move |source| PlatformError { what, source }
 }
 
+/// The lowest address that processes of the host can map without privileges.
+fn lowest_address() -> u64 {
+    let setting = std::fs::read_to_string("/proc/sys/vm/mmap_min_addr").ok();
+    let setting = setting.and_then(|text| text.trim().parse().ok());
+    setting.unwrap_or(varve_core::abi::MMAP_MIN_ADDR)
+}
+
 impl Platform for Ptrace {
     type Thread = Thread;
 
@@ -98,6 +107,11 @@ impl Platform for Ptrace {
 
     fn shares_counter(&self) -> bool {
         true
+    }
+
+    /// Guests' pages are mappings of the host.
+    fn lowest_address(&self) -> u64 {
+        self.lowest_address
     }
 
     fn grace(&self) -> &Arc<Grace> {

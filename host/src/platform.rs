@@ -39,6 +39,10 @@ pub trait Platform: Send + Sync + 'static {
     fn shares_counter(&self) -> bool {
         false
     }
+    /// The lowest address that guests can have pages at.
+    fn lowest_address(&self) -> u64 {
+        0
+    }
     /// Which batches of outputs are in force.
     fn grace(&self) -> &Arc<Grace>;
     /// Makes an empty address space.

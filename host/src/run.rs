@@ -282,6 +282,7 @@ pub fn run<P: Platform>(
         .map_err(|error| RunError::Host(error.what, error.source))?;
     let mut clock = Clock::new();
     config.threads_max = config.threads_max.min(crate::limits::threads());
+    config.lowest_address = config.lowest_address.max(platform.lowest_address());
     config.vdso &= platform.shares_counter() && clock::counter_is_steady();
     if config.vdso {
         clock.begin_line();

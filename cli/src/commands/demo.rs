@@ -235,6 +235,7 @@ fn run(images: &[PathBuf], args: &[&str], calls: Option<Arc<Mutex<Vec<u64>>>>) -
         cpus: cpus(),
         memory_limit: None,
         threads_max: u32::MAX,
+        lowest_address: 0,
         stdio: [Stdio::Null, Stdio::Stream, Stdio::Stream],
         strace: calls.is_some().then(|| Strace {
             lines: false,

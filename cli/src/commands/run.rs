@@ -391,6 +391,7 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         capabilities: arguments.capabilities.set()?,
         memory_limit,
         threads_max: threads_max(arguments)?,
+        lowest_address: 0,
     })
 }
 

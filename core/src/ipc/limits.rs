@@ -45,7 +45,9 @@ pub(crate) const POSIX_MESSAGES: Setting = one(11, 1, 65536);
 pub(crate) const POSIX_SIZE: Setting = one(12, 128, 16 << 20);
 pub(crate) const POSIX_MESSAGES_DEFAULT: Setting = one(13, 1, 65536);
 pub(crate) const POSIX_SIZE_DEFAULT: Setting = one(14, 128, 16 << 20);
-const ALL: usize = 15;
+/// Segments go with the last process that is attached to them (`shm_rmid_forced`).
+pub(crate) const SEGMENTS_GO: Setting = one(15, 0, 1);
+const ALL: usize = 16;
 const SETS: usize = 9;
 
 /// The limits of a namespace.
@@ -70,6 +72,7 @@ impl Default for Limits {
             mqueue::MESSAGE_SIZE_MAX.into(),
             mqueue::MESSAGES_MAX.into(),
             mqueue::MESSAGE_SIZE_MAX.into(),
+            0,
         ])
     }
 }
@@ -100,21 +103,26 @@ impl Setting {
         self.count
     }
 
-    /// Sets the first numbers of a file. `EINVAL` unless all are in range, and then none is set; `ERANGE` for
-    /// too many sets of semaphores.
+    /// Whether Linux keeps it as `unsigned long`, which has no sign.
+    pub(crate) fn is_long(self) -> bool {
+        self.most > INT_MAX
+    }
+
+    /// Sets the first numbers of a file up to one that is out of range: `EINVAL`. `ERANGE` for too many sets
+    /// of semaphores, of which there may be as many as before then.
     pub(crate) fn set(self, limits: &mut Limits, values: &[i128]) -> Result<(), crate::abi::Errno> {
-        let in_range = |value: &i128| (self.least..=self.most).contains(value);
-        if !values.iter().all(in_range) {
-            return Err(crate::abi::Errno::EINVAL);
-        }
+        let old = limits.0[SETS];
         for (to, &value) in limits.0[self.first..].iter_mut().zip(values) {
+            if !(self.least..=self.most).contains(&value) {
+                return Err(crate::abi::Errno::EINVAL);
+            }
             *to = value;
         }
         let sets = limits.0[SETS];
         match (0..=OBJECTS_MAX).contains(&sets) {
             true => Ok(()),
             false => {
-                limits.0[SETS] = semaphore::SETS_MAX as i128;
+                limits.0[SETS] = old;
                 Err(crate::abi::Errno::ERANGE)
             }
         }

@@ -6,7 +6,7 @@ pub(crate) mod message;
 pub(crate) mod semaphore;
 pub(crate) mod shm;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use core::ops::Bound::{Excluded, Unbounded};
@@ -66,6 +66,8 @@ impl Objects {
 pub(crate) struct Ipc {
     /// Segments by their files.
     files: BTreeMap<FileId, ObjectId>,
+    /// Those whose makers are still there, by process. Others are nobody's.
+    made: BTreeSet<(u32, FileId)>,
     undo: semaphore::Undo,
     /// Number of objects, and of semaphores.
     objects: usize,
@@ -387,6 +389,7 @@ pub(crate) fn end_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, objects
     k.ipc.objects -= objects.len();
     for segment in objects.segments.iter() {
         k.ipc.files.remove(&segment.file);
+        k.ipc.made.remove(&(segment.creator, segment.file));
         crate::vfs::file::put(k, p, segment.file);
     }
     k.ipc.semaphores -= objects.semaphores;

@@ -114,6 +114,8 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, size: u64, flags: u32) -> Re
         Ok(id) => {
             let object = super::object(cx, id);
             cx.k.ipc.files.insert(file, object);
+            let maker = super::caller(cx);
+            cx.k.ipc.made.insert((maker, file));
             super::objects_mut(cx).pages += pages;
             cx.k.ipc.objects += 1;
             Ok(id)
@@ -143,6 +145,7 @@ fn destroy(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) {
         objects.pages -= segment.pages();
         k.ipc.objects -= 1;
         k.ipc.files.remove(&segment.file);
+        k.ipc.made.remove(&(segment.creator, segment.file));
         file::put(k, p, segment.file);
     }
 }
@@ -152,14 +155,63 @@ pub(crate) fn of_file(k: &Kernel, file: FileId) -> Option<ObjectId> {
     k.ipc.files.get(&file).copied()
 }
 
-/// Whether a file is a segment that was removed and is attached only once more.
+/// Whether a file is a segment that is attached only once more and goes then.
 pub(crate) fn is_last_attach(k: &Kernel, file: FileId) -> bool {
     let segment = of_file(k, file).and_then(|id| k.ns.ipc(id.ns).segments.get(id.id).ok());
-    segment.is_some_and(|segment| segment.perm.mode & DESTROYED != 0 && segment.attaches(k) == 1)
+    segment.is_some_and(|segment| {
+        let goes = segment.perm.mode & DESTROYED != 0 || goes_with_the_last(k, file);
+        goes && segment.attaches(k) == 1
+    })
+}
+
+/// Whether segments of the namespace of one go when nobody is attached to them any more
+/// (`/proc/sys/kernel/shm_rmid_forced`).
+fn goes_with_the_last(k: &Kernel, file: FileId) -> bool {
+    of_file(k, file).is_some_and(|id| k.ns.ipc(id.ns).limits.get(limits::SEGMENTS_GO) != 0)
+}
+
+/// A process is about to end: one of the segments that it made is nobody's, and goes where that is set.
+/// `false` if it has made no other.
+pub(crate) fn orphan_one(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) -> bool {
+    let all = (tgid, FileId(0))..=(tgid, FileId(u32::MAX));
+    let Some(&(_, file)) = k.ipc.made.range(all).next() else {
+        return false;
+    };
+    k.steps.spend(8);
+    k.ipc.made.remove(&(tgid, file));
+    if let Some(id) = of_file(k, file).filter(|_| goes_with_the_last(k, file)) {
+        destroy_unattached(k, p, id);
+    }
+    true
+}
+
+/// That was set: segments that are nobody's go. `LATER` where there are many.
+pub(crate) fn destroy_orphans(cx: &mut Cx<'_, '_>, ns: ns::NsId) -> Result<(), Errno> {
+    let segments = cx.k.ns.ipc(ns).segments.numbered();
+    let made = &cx.k.ipc.made;
+    let nobodys = |segment: &Segment| !made.contains(&(segment.creator, segment.file));
+    let orphans = segments.filter(|(_, segment)| nobodys(segment));
+    let orphans: Vec<i32> = orphans.map(|(id, _)| id).collect();
+    cx.k.steps.spend(orphans.len() as u64 / 4);
+    for id in orphans {
+        if cx.is_spent() {
+            return Err(Errno::LATER);
+        }
+        destroy_unattached(cx.k, cx.p, ObjectId { ns, id });
+        cx.k.steps.spend(16);
+    }
+    Ok(())
+}
+
+fn destroy_unattached(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) {
+    let segment = k.ns.ipc(id.ns).segments.get(id.id);
+    if segment.is_ok_and(|segment| segment.attaches(k) == 0) {
+        destroy(k, p, id);
+    }
 }
 
 /// A reference on a file was given back, and others stay: a segment was detached. The last detach ends one
-/// that was removed, and may have kept a namespace.
+/// that was removed, and all where that is set, and may have kept a namespace.
 pub(crate) fn reference_dropped(k: &mut Kernel, p: &mut Ports<'_>, file: FileId) {
     if k.ipc.files.is_empty() {
         return;
@@ -170,7 +222,7 @@ pub(crate) fn reference_dropped(k: &mut Kernel, p: &mut Ports<'_>, file: FileId)
         return;
     };
     segment.detached = now;
-    let removed = segment.perm.mode & DESTROYED != 0;
+    let removed = segment.perm.mode & DESTROYED != 0 || goes_with_the_last(k, file);
     if file::at(k, file).refs() > 1 {
         return;
     }
@@ -220,6 +272,12 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
                 return Err(format!("the file of {segment:?} leads elsewhere"));
             }
         }
+    }
+    let alive = |&(tgid, file): &(u32, FileId)| {
+        k.tasks.group_exists(tgid) && k.ipc.files.contains_key(&file)
+    };
+    if !k.ipc.made.iter().all(alive) {
+        return Err("segments have makers that are not there".into());
     }
     match count == k.ipc.files.len() {
         true => Ok(()),

@@ -240,7 +240,7 @@ structures! {
     Tree { layers, read_only, upper_limit, index }
     Mount { target, source, tree, mode }
     ImageNote { name, len, sha256, mapped, mappable }
-    BootConfig { root, mounts, init, env, cwd, user, capabilities, hostname, seed, cpus, stdio, cpuinfo, vdso, memory_limit, threads_max } [without strace]
+    BootConfig { root, mounts, init, env, cwd, user, capabilities, hostname, seed, cpus, stdio, cpuinfo, vdso, memory_limit, threads_max, lowest_address } [without strace]
     Header { varve, platform, config, booted, images, frames, xstate_size, digest_every }
 }
 

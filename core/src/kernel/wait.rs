@@ -46,7 +46,8 @@ pub(crate) enum WaitKey {
     /// A lock on a file; who gets it is woken alone.
     FileLock(crate::vfs::InodeRef),
     /// A lease on a file was given back or changed.
-    Lease(crate::vfs::InodeRef),
+    /// To open a file, for writing or not, of which somebody has a lease.
+    Lease(crate::vfs::InodeRef, bool),
     /// A change of the mounts, or of the names, of a namespace.
     Mounts(crate::ns::NsId),
     /// A change of mounts that is under way has ended.
@@ -437,6 +438,13 @@ impl Kernel {
             self.waits.queues.insert((*key, place), thread);
         }
         wait.place = place;
+    }
+
+    /// The place and the task behind a place in the queue of a key.
+    pub(crate) fn waiter_behind(&self, key: WaitKey, place: u64) -> Option<(u64, ThreadId)> {
+        let from = place.checked_add(1)?;
+        let mut range = self.waits.queues.range((key, from)..=(key, u64::MAX));
+        range.next().map(|(&(_, place), &thread)| (place, thread))
     }
 
     /// The tasks waiting for a key, longest first.

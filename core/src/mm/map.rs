@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 use super::mapped;
 use super::pages::Pte;
 use super::shared;
-use super::space::{self, MAP_COUNT_MAX};
+use super::space::{self, areas_most};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::event::Output;
+use crate::kernel::settings;
 use crate::machine::{Backing, Prot, SpaceId};
 use crate::port::Ports;
 use crate::vfs::filesystem::{Page, Source};
@@ -75,7 +76,7 @@ pub(crate) fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, e
 fn split(k: &mut Kernel, id: SpaceId, at: u64) -> Result<(), Errno> {
     let space = k.mm.space(id);
     let inside = space.find(at).is_some_and(|(start, _)| start < at);
-    if inside && space.vmas.len() >= MAP_COUNT_MAX {
+    if inside && space.vmas.len() >= areas_most(k) {
         return Err(Errno::ENOMEM);
     }
     cut(k, id, at);
@@ -108,7 +109,7 @@ pub(crate) fn may_unmap(k: &Kernel, id: SpaceId, start: u64, end: u64) -> Result
     let hole = space
         .find(start)
         .is_some_and(|(first, vma)| first < start && end < vma.end);
-    match hole && space.vmas.len() >= MAP_COUNT_MAX {
+    match hole && space.vmas.len() >= areas_most(k) {
         true => Err(Errno::ENOMEM),
         false => Ok(()),
     }
@@ -304,10 +305,11 @@ pub(crate) fn protect_area(
     Ok(true)
 }
 
-/// Linux's heuristic (`vm.overcommit_memory` 0): so much memory at once is more than the machine has. A limit
+/// Linux's heuristic (while `vm.overcommit_memory` is 0): so much memory at once is more than the machine has. A limit
 /// does not count, as with memory control groups: it is about what is used.
 pub(crate) fn overcommits(k: &Kernel, len: u64) -> bool {
-    len / PAGE_SIZE > u64::from(k.mm.frames.total())
+    let heuristic = k.system.settings.get(settings::OVERCOMMIT) == 0;
+    heuristic && len / PAGE_SIZE > u64::from(k.mm.frames.total())
 }
 
 /// Shared pages of files in a range are written back: the next store to one is seen again. Private ones stay

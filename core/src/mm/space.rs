@@ -7,15 +7,29 @@ use super::pages::Pages;
 use super::reap::{self, Remains};
 use super::vma::{Behind, Name, VmFlags, Vma};
 use crate::Kernel;
+use crate::abi::raw::general as g;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
 use crate::event::Output;
+use crate::kernel::settings;
 use crate::machine::{Prot, SpaceId, ThreadId};
 use crate::ns::{NsId, USER};
 use crate::port::Ports;
+use crate::task::Creds;
 use crate::vfs::FileId;
 
 /// Most areas of one space (`vm.max_map_count`).
 pub(crate) const MAP_COUNT_MAX: usize = 65530;
+
+/// Whether somebody with these credentials may map an address (`cap_mmap_addr()`): the lowest ones with
+/// `CAP_SYS_RAWIO`, as far as the host can map them.
+pub(crate) fn may_use(k: &Kernel, creds: &Creds, addr: u64) -> bool {
+    addr >= MMAP_MIN_ADDR || addr >= k.system.lowest_address && creds.capable(g::CAP_SYS_RAWIO)
+}
+
+/// Most areas of a space: [`MAP_COUNT_MAX`], or fewer if that was set (`/proc/sys/vm/max_map_count`).
+pub(crate) fn areas_most(k: &Kernel) -> usize {
+    k.system.settings.at_most(settings::AREAS, MAP_COUNT_MAX)
+}
 
 /// Where the parts of a program are (proc(5), `stat`).
 #[derive(Clone, Debug, Default, Hash)]
@@ -32,8 +46,9 @@ pub(crate) struct Layout {
     /// Current end of the heap, not page-aligned.
     pub brk: u64,
     pub stack_start: u64,
-    /// Mappings without a wish are placed below this.
+    /// Mappings without a wish are placed below this, or above it if they are placed from below.
     pub mmap_base: u64,
+    pub bottom_up: bool,
     /// The auxiliary vector.
     pub auxv: Vec<(u64, u64)>,
 }
@@ -41,11 +56,21 @@ pub(crate) struct Layout {
 /// Who may look into a space as a debugger does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(crate) struct Access {
-    /// Its user may (`PR_SET_DUMPABLE`).
-    pub dumpable: bool,
+    /// [`USER`](Self::USER): its user may (`PR_SET_DUMPABLE`). 0 or 2: nobody may without privileges.
+    pub dumpable: u8,
     /// The user namespace in which privileges allow it (`mm->user_ns`): the one that the program was started
     /// in, or one above it.
     pub ns: NsId,
+}
+
+impl Access {
+    /// `SUID_DUMP_USER`
+    pub(crate) const USER: u8 = 1;
+
+    /// Whether its user may.
+    pub(crate) fn is_open(&self) -> bool {
+        self.dumpable == Access::USER
+    }
 }
 
 /// An address space.
@@ -168,16 +193,24 @@ impl Space {
         self.counted
     }
 
-    /// Room for a new mapping: the highest gap below `mmap_base`, else the lowest above it. `ENOMEM`.
+    /// Room for a new mapping: the highest gap below `mmap_base`, else the lowest above it; only that where
+    /// mappings are placed from below. `ENOMEM`.
     pub(crate) fn gap(&self, len: u64) -> Result<u64, Errno> {
         let base = self.layout.mmap_base;
+        if self.layout.bottom_up {
+            return self.gap_above(base, len);
+        }
         let top = self.vmas.highest_gap(len, base);
         let below = self.vmas.range(..top).next_back();
         let below = below.map_or(MMAP_MIN_ADDR, |(_, vma)| vma.end.max(MMAP_MIN_ADDR));
         if top > below && top - below >= len {
             return Ok(top - len);
         }
-        let bottom = self.vmas.lowest_gap(len, base.max(MMAP_MIN_ADDR));
+        self.gap_above(base.max(MMAP_MIN_ADDR), len)
+    }
+
+    fn gap_above(&self, base: u64, len: u64) -> Result<u64, Errno> {
+        let bottom = self.vmas.lowest_gap(len, base);
         match bottom.checked_add(len) {
             Some(end) if end <= TASK_SIZE => Ok(bottom),
             _ => Err(Errno::ENOMEM),
@@ -211,7 +244,7 @@ pub(crate) fn create(k: &mut Kernel) -> SpaceId {
         pages: Pages::default(),
         layout: Layout::default(),
         access: Access {
-            dumpable: true,
+            dumpable: Access::USER,
             ns: USER,
         },
         lock_future: VmFlags::empty(),
@@ -230,9 +263,14 @@ pub(crate) fn access(k: &Kernel, id: SpaceId) -> Option<Access> {
     k.mm.spaces.get(&id).map(|space| space.access)
 }
 
+/// What programs with other rights than their user are (`/proc/sys/fs/suid_dumpable`).
+pub(crate) fn hidden(k: &Kernel) -> u8 {
+    k.system.settings.get(settings::DUMPABLE) as u8
+}
+
 /// A program has got other rights than its user: only privileges allow to look into it.
 pub(crate) fn hide(k: &mut Kernel, id: SpaceId) {
-    k.mm.space_mut(id).access.dumpable = false;
+    k.mm.space_mut(id).access.dumpable = hidden(k);
 }
 
 /// One more user.

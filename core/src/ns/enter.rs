@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Body, Kind, NsId, Set, change, pid, sweep_all, user};
+use super::{Body, Kind, Net, NsId, Set, change, pid, sweep_all, user};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -71,6 +71,7 @@ fn begin(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
         mounts: BTreeMap::new(),
     };
     if flags & g::CLONE_NEWUSER != 0 {
+        user::check_room(cx.k, &made.creds)?;
         if is_chrooted(cx) {
             return Err(Errno::EPERM);
         }
@@ -90,32 +91,32 @@ fn found(cx: &mut Cx<'_, '_>, mut made: Made) -> Result<Job, Errno> {
     let root = cx.k.ns.root(old).ok_or(Errno::EINVAL)?;
     let owner = made.creds.user_ns;
     let less = cx.k.ns.owner(old) != owner;
-    made.set.mount = cx.k.ns.add(owner, Body::Mount(None))?;
+    made.set.mount = cx.k.ns.add(owner, made.creds.euid, Body::Mount(None))?;
     Ok(Job::Namespace(Founding::new(made, root, less).into()))
 }
 
 fn make_others(cx: &mut Cx<'_, '_>, flags: u32, mut made: Made) -> Result<Made, Errno> {
     let has = |kind: Kind| flags & kind.flag() != 0;
-    let owner = made.creds.user_ns;
+    let (owner, maker) = (made.creds.user_ns, made.creds.euid);
     if has(Kind::Uts) {
         let uts = cx.k.ns.uts(made.set.uts).clone();
-        made.set.uts = cx.k.ns.add(owner, Body::Uts(uts))?;
+        made.set.uts = cx.k.ns.add(owner, maker, Body::Uts(uts))?;
     }
     if has(Kind::Ipc) {
-        made.set.ipc = cx.k.ns.add(owner, Body::Ipc(Default::default()))?;
+        made.set.ipc = cx.k.ns.add(owner, maker, Body::Ipc(Default::default()))?;
     }
     if has(Kind::Cgroup) {
-        made.set.cgroup = cx.k.ns.add(owner, Body::Cgroup)?;
+        made.set.cgroup = cx.k.ns.add(owner, maker, Body::Cgroup)?;
     }
     if has(Kind::Pid) {
         // Children are about to be made in another one already.
         if made.set.pid_for_children != made.set.pid {
             return Err(Errno::EINVAL);
         }
-        made.set.pid_for_children = pid::create(cx.k, owner, made.set.pid_for_children)?;
+        made.set.pid_for_children = pid::create(cx.k, (owner, maker), made.set.pid_for_children)?;
     }
     if has(Kind::Net) {
-        made.set.net = cx.k.ns.add(owner, Body::Net)?;
+        made.set.net = cx.k.ns.add(owner, maker, Body::Net(Net::default()))?;
     }
     Ok(made)
 }

@@ -5,6 +5,7 @@
 //! counted; the rest is found out by [`sweep`] when the last task of one has gone, so nothing needs
 //! references of its own.
 
+pub(crate) mod count;
 pub(crate) mod enter;
 pub(crate) mod map;
 pub(crate) mod pid;
@@ -24,6 +25,7 @@ use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::{DentryId, MountId, dentry};
 
+use count::{Account, Counted};
 use pid::PidNs;
 pub(crate) use user::UserNs;
 
@@ -93,10 +95,29 @@ pub(crate) enum Body {
     Ipc(Box<ipc::Objects>),
     /// Its root mount; `None` before there is one.
     Mount(Option<MountId>),
-    Net,
+    Net(Net),
     Pid(PidNs),
     User(UserNs),
     Uts(Uts),
+}
+
+/// What `/proc/sys/net` says of a network namespace: it holds nothing else.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) struct Net {
+    /// Messages that a datagram socket takes from senders it is not connected to, less one
+    /// (`max_dgram_qlen`); a negative number is a large one.
+    pub datagrams: i32,
+    /// Longest queue of connections to be accepted (`somaxconn`).
+    pub backlog: i32,
+}
+
+impl Default for Net {
+    fn default() -> Net {
+        Net {
+            datagrams: 10,
+            backlog: 4096,
+        }
+    }
 }
 
 /// `nodename` and `domainname` of uname(2).
@@ -117,6 +138,8 @@ struct Namespace {
     pins: u32,
     /// The user namespace it belongs to; of a user namespace, its parent (the first one is its own).
     owner: NsId,
+    /// Who made it, for whom it counts.
+    maker: u32,
     body: Body,
     /// The file in `/proc/PID/ns`, once somebody looked: held here.
     dentry: Option<DentryId>,
@@ -171,8 +194,8 @@ pub(crate) struct Namespaces {
     /// The PID namespaces, below the first one, in which a number of the first has another one.
     nested: BTreeMap<u32, Vec<NsId>>,
     counts: BTreeMap<Kind, usize>,
-    /// How many of a kind there may be if that was set.
-    most: BTreeMap<Kind, usize>,
+    /// What each user has.
+    users: count::Counts,
     /// Those that somebody has let go of, or that nobody has taken yet: nothing may need them.
     let_go: BTreeSet<NsId>,
 }
@@ -187,7 +210,7 @@ impl Namespaces {
         };
         let bodies = [
             (MOUNT, Body::Mount(None)),
-            (NET, Body::Net),
+            (NET, Body::Net(Net::default())),
             (CGROUP, Body::Cgroup),
             (PID, Body::Pid(PidNs::default())),
             (USER, Body::User(UserNs::first())),
@@ -195,7 +218,7 @@ impl Namespaces {
             (IPC, Body::Ipc(Box::default())),
         ];
         let extents = bodies.iter().map(|(_, body)| body.extents()).sum();
-        let all = bodies.map(|(id, body)| (id, Namespace::new(USER, body)));
+        let all = bodies.map(|(id, body)| (id, Namespace::new(USER, 0, body)));
         Namespaces {
             all: all.into_iter().collect(),
             next: DYNAMIC_FIRST,
@@ -203,7 +226,7 @@ impl Namespaces {
             numbers: 0,
             nested: BTreeMap::new(),
             counts: BTreeMap::new(),
-            most: BTreeMap::new(),
+            users: count::Counts::default(),
             let_go: BTreeSet::new(),
         }
     }
@@ -337,34 +360,42 @@ impl Namespaces {
         }
     }
 
-    /// How many namespaces of a kind may be made (`/proc/sys/user/max_*_namespaces`). Of all users together:
-    /// Linux counts those of each user for itself.
-    pub(crate) fn most(&self, kind: Kind) -> usize {
-        self.most.get(&kind).copied().unwrap_or(MAX_OF_KIND)
+    /// Settings of a network namespace. Of one that has gone, whose sockets are still open, the first ones.
+    pub(crate) fn net(&self, id: NsId) -> Net {
+        match self.all.get(&id).map(|ns| &ns.body) {
+            Some(Body::Net(net)) => *net,
+            _ => Net::default(),
+        }
     }
 
-    /// Sets [`Self::most`]. Those that are there stay.
-    pub(crate) fn set_most(&mut self, kind: Kind, most: usize) {
-        self.most.insert(kind, most);
+    pub(crate) fn net_mut(&mut self, id: NsId) -> &mut Net {
+        match &mut self.at_mut(id).body {
+            Body::Net(net) => net,
+            _ => unreachable!("not a network namespace"), // INVARIANT: `Set::net` names one
+        }
     }
 
-    /// Makes a namespace in which no task is yet. `ENOSPC`.
-    fn add(&mut self, owner: NsId, body: Body) -> Result<NsId, Errno> {
+    /// Makes a namespace, in which no task is yet, for a user. `ENOSPC` if there are too many, or that one has
+    /// too many.
+    fn add(&mut self, owner: NsId, maker: u32, body: Body) -> Result<NsId, Errno> {
         let id = NsId(self.next);
         let kind = body.kind();
-        let most = self.most(kind).min(MAX_OF_KIND - 1);
-        let count = self.counts.entry(kind).or_default();
         // Numbers are not used again: u32::MAX - DYNAMIC_FIRST of them are enough for a run, or else there is
         // no room.
-        if *count >= most || self.next == u32::MAX {
+        let count = self.counts.get(&kind).copied().unwrap_or(0);
+        if count >= MAX_OF_KIND - 1 || self.next == u32::MAX {
             return Err(Errno::ENOSPC);
         }
-        *count += 1;
+        let ns = Namespace::new(owner, maker, body);
+        if !self.count(ns.account(), Counted::Namespaces(kind)) {
+            return Err(Errno::ENOSPC);
+        }
+        *self.counts.entry(kind).or_default() += 1;
         self.next += 1;
-        for above in pinned_by(owner, &body) {
+        for above in pinned_by(owner, &ns.body) {
             self.pin(above);
         }
-        self.all.insert(id, Namespace::new(owner, body));
+        self.all.insert(id, ns);
         self.let_go(id);
         Ok(id)
     }
@@ -375,6 +406,7 @@ impl Namespaces {
         if let Some(count) = self.counts.get_mut(&ns.body.kind()) {
             *count -= 1;
         }
+        self.uncount(ns.account(), Counted::Namespaces(ns.body.kind()));
         self.extents -= ns.body.extents();
         self.numbers -= ns.body.numbers();
         for above in pinned_by(ns.owner, &ns.body) {
@@ -444,7 +476,7 @@ impl Body {
             Body::Cgroup => Kind::Cgroup,
             Body::Ipc(_) => Kind::Ipc,
             Body::Mount(_) => Kind::Mount,
-            Body::Net => Kind::Net,
+            Body::Net(_) => Kind::Net,
             Body::Pid(_) => Kind::Pid,
             Body::User(_) => Kind::User,
             Body::Uts(_) => Kind::Uts,
@@ -469,13 +501,22 @@ impl Body {
 }
 
 impl Namespace {
-    fn new(owner: NsId, body: Body) -> Namespace {
+    fn new(owner: NsId, maker: u32, body: Body) -> Namespace {
         Namespace {
             tasks: 0,
             pins: 0,
             owner,
+            maker,
             body,
             dentry: None,
+        }
+    }
+
+    /// For whom it counts.
+    fn account(&self) -> Account {
+        Account {
+            ns: self.owner,
+            uid: self.maker,
         }
     }
 }
@@ -616,6 +657,9 @@ pub(crate) fn check_needed(k: &Kernel) -> Result<(), String> {
         if !is_needed(k, id) && !k.ns.let_go.contains(&id) {
             return Err(alloc::format!("nobody needs {id:?}"));
         }
+    }
+    if !k.ns.is_counted(crate::vfs::inotify::counted(k)) {
+        return Err("namespaces and instances of users are counted wrong".into());
     }
     let mut nested = 0;
     for (number, all) in &k.ns.nested {

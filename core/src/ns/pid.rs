@@ -19,7 +19,7 @@ const LEVEL_MAX: u32 = 32;
 const RESERVED: u32 = 300;
 
 /// A PID namespace below the first one.
-#[derive(Clone, Debug, Default, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct PidNs {
     level: u32,
     /// The namespace above; `None` of the first one, whose numbers are the kernel's own.
@@ -32,10 +32,35 @@ pub(crate) struct PidNs {
     inner: BTreeMap<u32, u32>,
     outer: BTreeMap<u32, u32>,
     last: u32,
+    /// One past the highest number (`/proc/sys/kernel/pid_max`).
+    end: u32,
+    /// What memory files may be (`/proc/sys/vm/memfd_noexec`): 1, they cannot be executed unless somebody asks
+    /// for that; 2, not even then.
+    noexec: u8,
 }
 
-/// A child of a PID namespace. `ENOSPC`.
-pub(super) fn create(k: &mut Kernel, owner: NsId, parent: NsId) -> Result<NsId, Errno> {
+impl Default for PidNs {
+    fn default() -> PidNs {
+        PidNs {
+            level: 0,
+            parent: None,
+            init: None,
+            closed: false,
+            inner: BTreeMap::new(),
+            outer: BTreeMap::new(),
+            last: 0,
+            end: PID_MAX,
+            noexec: 0,
+        }
+    }
+}
+
+/// A child of a PID namespace, that belongs to a user namespace and counts for a user. `ENOSPC`.
+pub(super) fn create(
+    k: &mut Kernel,
+    (owner, maker): (NsId, u32),
+    parent: NsId,
+) -> Result<NsId, Errno> {
     let level = at(k, parent).map_or(0, |ns| ns.level) + 1;
     if level > LEVEL_MAX {
         return Err(Errno::ENOSPC);
@@ -43,12 +68,20 @@ pub(super) fn create(k: &mut Kernel, owner: NsId, parent: NsId) -> Result<NsId, 
     let body = PidNs {
         level,
         parent: Some(parent),
+        end: end(k, parent),
+        noexec: noexec(k, parent),
         ..PidNs::default()
     };
-    k.ns.add(owner, Body::Pid(body))
+    k.ns.add(owner, maker, Body::Pid(body))
 }
 
 impl PidNs {
+    /// Whether there is no number left of those that are given again and again.
+    fn is_full(&self) -> bool {
+        let numbers = (self.end - RESERVED) as usize;
+        self.inner.len() >= numbers && self.inner.range(RESERVED..self.end).count() >= numbers
+    }
+
     /// How many numbers it has given.
     pub(super) fn len(&self) -> u64 {
         self.outer.len() as u64
@@ -67,6 +100,44 @@ fn at_mut(k: &mut Kernel, id: NsId) -> Option<&mut PidNs> {
         Body::Pid(ns) => Some(ns),
         _ => None,
     }
+}
+
+/// What memory files may be in a namespace: no more than in those above.
+pub(crate) fn noexec(k: &Kernel, id: NsId) -> u8 {
+    let line = line(k, id).into_iter().chain([PID]);
+    let all = line.filter_map(|id| at(k, id));
+    all.map(|ns| ns.noexec).max().unwrap_or(0)
+}
+
+/// Sets [`noexec`]. `EINVAL` for more than the namespaces above let.
+pub(crate) fn set_noexec(k: &mut Kernel, id: NsId, value: i128) -> Result<(), Errno> {
+    const MOST: u8 = 2;
+    let parent = at(k, id).and_then(|ns| ns.parent);
+    let least = parent.map_or(0, |parent| noexec(k, parent));
+    if !(i128::from(least)..=i128::from(MOST)).contains(&value) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(ns) = at_mut(k, id) {
+        ns.noexec = value as u8;
+    }
+    Ok(())
+}
+
+/// One past the highest number that a namespace gives.
+pub(crate) fn end(k: &Kernel, id: NsId) -> u32 {
+    at(k, id).map_or(PID_MAX, |ns| ns.end)
+}
+
+/// Sets [`end`]: numbers beyond it stay. `EINVAL` out of range.
+pub(crate) fn set_end(k: &mut Kernel, id: NsId, end: i128) -> Result<(), Errno> {
+    let range = i128::from(RESERVED) + 1..=i128::from(PID_MAX);
+    if !range.contains(&end) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(ns) = at_mut(k, id) {
+        ns.end = end as u32;
+    }
+    Ok(())
 }
 
 /// A PID namespace and those above it but the first one.
@@ -134,15 +205,19 @@ pub(crate) fn init(k: &Kernel, ns: NsId) -> u32 {
 }
 
 /// Whether processes can be made in a namespace: not after its first one has ended (`ENOMEM`; a number is
-/// lost all the same, as in Linux).
+/// lost all the same, as in Linux), and only while there are numbers (`EAGAIN`).
 pub(crate) fn check_open(k: &mut Kernel, ns: NsId) -> Result<(), Errno> {
     let line = line(k, ns);
+    let full = |&id: &NsId| at(k, id).is_some_and(PidNs::is_full);
+    if line.iter().any(full) {
+        return Err(Errno::EAGAIN);
+    }
     if !line.iter().any(|&id| at(k, id).is_none_or(|ns| ns.closed)) {
         return Ok(());
     }
     for id in line {
         if let Some(ns) = at_mut(k, id) {
-            ns.last = (ns.last + 1).min(PID_MAX - 1);
+            ns.last = (ns.last + 1).min(ns.end - 1);
         }
     }
     Err(Errno::ENOMEM)
@@ -163,10 +238,14 @@ pub(crate) fn add(k: &mut Kernel, ns: NsId, number: u32) {
         let Some(ns) = at_mut(k, id) else {
             continue;
         };
-        // There are fewer tasks than numbers.
+        // There are some, or at least there are more than tasks.
+        let end = match ns.is_full() {
+            true => PID_MAX,
+            false => ns.end,
+        };
         let own = loop {
             ns.last += 1;
-            if ns.last >= PID_MAX {
+            if ns.last >= end {
                 ns.last = RESERVED;
             }
             if !ns.inner.contains_key(&ns.last) {

@@ -5,20 +5,19 @@
 
 use alloc::string::String;
 
+use super::count::{Account, Counted, Limits};
 use super::map::Map;
 use super::{Body, Kind, NsId, USER};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::Cx;
+use crate::kernel::{Cx, settings};
 use crate::machine::ThreadId;
 use crate::task::Creds;
 use crate::task::creds::CAP_LAST;
 
 /// Deepest nesting below the first one.
 const LEVEL_MAX: u32 = 32;
-/// What numbers without a mapping look like (`/proc/sys/kernel/overflowuid`).
-pub(crate) const OVERFLOW: u32 = 65534;
 /// All capabilities.
 pub(crate) const ALL_CAPS: u64 = (1 << (CAP_LAST + 1)) - 1;
 
@@ -36,6 +35,8 @@ pub(crate) struct UserNs {
     pub setgroups: bool,
     /// Who made it had `CAP_SETFCAP` in the parent.
     could_setfcap: bool,
+    /// How much each user in it may have.
+    pub(super) limits: Limits,
 }
 
 impl UserNs {
@@ -50,6 +51,7 @@ impl UserNs {
             projects: Map::identical(),
             setgroups: true,
             could_setfcap: true,
+            limits: Limits::first(),
         }
     }
 }
@@ -78,7 +80,8 @@ impl UserNs {
     }
 }
 
-/// A user as a namespace sees it; those without a number there are [`OVERFLOW`].
+/// A user as a namespace sees it; those without a number there are all the same
+/// (`/proc/sys/kernel/overflowuid`).
 pub(crate) fn show_uid(k: &Kernel, ns: NsId, uid: u32) -> u32 {
     show(k, ns, Numbers::Users, uid)
 }
@@ -91,8 +94,21 @@ pub(crate) fn show_gid(k: &Kernel, ns: NsId, gid: u32) -> u32 {
 fn show(k: &Kernel, ns: NsId, of: Numbers, id: u32) -> u32 {
     match ns {
         USER => id,
-        ns => k.ns.user(ns).map(of).inward(id).unwrap_or(OVERFLOW),
+        ns => k.ns.user(ns).map(of).inward(id).unwrap_or(overflow(k, of)),
     }
+}
+
+fn overflow(k: &Kernel, of: Numbers) -> u32 {
+    let setting = match of {
+        Numbers::Groups => settings::OVERFLOW_GROUP,
+        _ => settings::OVERFLOW_USER,
+    };
+    k.system.settings.get(setting) as u32
+}
+
+/// What a group without a number in a namespace looks like.
+pub(crate) fn overflow_gid(k: &Kernel) -> u32 {
+    overflow(k, Numbers::Groups)
 }
 
 /// The user that a namespace means by a number. `u32::MAX` is none (and stays: it stands for "leave it").
@@ -159,14 +175,24 @@ impl Cx<'_, '_> {
     }
 }
 
+/// Whether there is room for a child of the user namespace of `creds`, which is looked at before the right to
+/// make it. `ENOSPC`.
+pub(super) fn check_room(k: &Kernel, creds: &Creds) -> Result<(), Errno> {
+    let (ns, uid) = (creds.user_ns, creds.euid);
+    let room =
+        k.ns.has_room(Account { ns, uid }, Counted::Namespaces(Kind::User));
+    match room && k.ns.user(ns).level <= LEVEL_MAX {
+        true => Ok(()),
+        false => Err(Errno::ENOSPC),
+    }
+}
+
 /// Makes a child of the user namespace of `creds` and puts them into it, with all capabilities
 /// (`create_user_ns()`). The caller counts the task.
 pub(crate) fn create(k: &mut Kernel, creds: &mut Creds) -> Result<NsId, Errno> {
+    check_room(k, creds)?;
     let parent = creds.user_ns;
     let user = k.ns.user(parent);
-    if user.level > LEVEL_MAX {
-        return Err(Errno::ENOSPC);
-    }
     if !is_mapped(k, parent, creds.euid, creds.egid) {
         return Err(Errno::EPERM);
     }
@@ -179,8 +205,9 @@ pub(crate) fn create(k: &mut Kernel, creds: &mut Creds) -> Result<NsId, Errno> {
         projects: Map::default(),
         setgroups: user.setgroups,
         could_setfcap: creds.has(g::CAP_SETFCAP),
+        limits: Limits::default(),
     };
-    let id = k.ns.add(parent, Body::User(new))?;
+    let id = k.ns.add(parent, new.owner, Body::User(new))?;
     enter(creds, id);
     Ok(id)
 }

@@ -11,7 +11,7 @@ use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::Prot;
 use crate::mm::map;
 use crate::mm::shared;
-use crate::mm::space::MAP_COUNT_MAX;
+use crate::mm::space::areas_most;
 use crate::mm::vma::{Behind, VmFlags, Vma};
 use crate::task::signal;
 use crate::vfs::aio::{self, ContextId, Event, Poll};
@@ -74,8 +74,9 @@ pub(super) fn io_setup(cx: &mut Cx<'_, '_>, nr_events: Uint, ctxp: Addr) -> SysR
     let space = cx.space();
     let size = aio::ring_size(cx.k, nr_events.0);
     let limit = cx.rlimit(g::RLIMIT_AS);
+    let most = areas_most(cx.k);
     let areas = cx.k.mm.space_mut(space);
-    if areas.total() + size > limit || areas.vmas.len() >= MAP_COUNT_MAX {
+    if areas.total() + size > limit || areas.vmas.len() >= most {
         return Err(Errno::ENOMEM.into());
     }
     let start = areas.gap(size)?;

@@ -7,6 +7,7 @@ use crate::abi::layout::{Itimerspec, Timespec};
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult, WaitKey};
 use crate::mm::shared;
+use crate::ns::pid;
 use crate::task::signal::UNBLOCKABLE;
 use crate::vfs::anon::Anon;
 use crate::vfs::eventfd::EventFd;
@@ -171,11 +172,19 @@ pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: Hex) -> SysRes
     const ALLOW_SEALING: u32 = 2;
     const NOEXEC_SEAL: u32 = 8;
     const EXEC: u32 = 0x10;
-    let flags = flags.0 as u32;
+    let mut flags = flags.0 as u32;
     if flags & (EXEC | NOEXEC_SEAL) == EXEC | NOEXEC_SEAL
         || flags & !(CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC) != 0
     {
         return Err(Errno::EINVAL.into());
+    }
+    // `check_sysctl_memfd_noexec()`
+    let noexec = pid::noexec(cx.k, cx.task().ns.pid);
+    if flags & (EXEC | NOEXEC_SEAL) == 0 && noexec > 0 {
+        flags |= NOEXEC_SEAL;
+    }
+    if flags & NOEXEC_SEAL == 0 && noexec > 1 {
+        return Err(Errno::EACCES.into());
     }
     let name = match cx.read_cstr(name.0, shared::NAME_MAX + 1) {
         Err(Errno::E2BIG) => return Err(Errno::EINVAL.into()),

@@ -11,7 +11,6 @@ use crate::vfs::fasync::{Owner, Recipient};
 use crate::vfs::file::{self, File};
 use crate::vfs::lock::{self, Record};
 use crate::vfs::mount::{get_path, put_path};
-use crate::vfs::perm::CAP_SYS_RESOURCE;
 use crate::vfs::pidfd::PidFd;
 use crate::vfs::{
     FileId, FileKind, InodeRef, caller, dnotify, fasync, fdtable, inode, inotify, lease, pipe, rw,
@@ -35,8 +34,8 @@ fn make_pipe(cx: &mut Cx<'_, '_>, fds: Addr, flags: u32) -> SysResult {
     if flags & !(g::O_CLOEXEC | g::O_NONBLOCK | g::O_DIRECT) != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let owner = (cx.creds().fsuid, cx.creds().fsgid);
-    let (id, path) = pipe::create(cx.k, owner)?;
+    let maker = cx.pipe_maker();
+    let (id, path) = pipe::create(cx.k, &maker)?;
     get_path(cx.k, path);
     let status = flags & (g::O_NONBLOCK | g::O_DIRECT);
     let mut ends = [0; 2];
@@ -222,9 +221,9 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
                 let pipe = cx.k.vfs.pipes.get(pipe).ok_or(Errno::EBADF)?;
                 return Ok(pipe.ring.capacity() as u64);
             }
-            let privileged = cx.creds().capable(CAP_SYS_RESOURCE);
+            let by = cx.pipe_maker();
             let asked = arg.0 & 0xffff_ffff;
-            Ok(pipe::set_capacity(cx.k, pipe, asked, privileged)?)
+            Ok(pipe::set_capacity(cx.k, pipe, asked, &by)?)
         }
         g::F_NOTIFY => {
             dnotify::set(cx, id, fd.0, arg.0 as u32)?;

@@ -4,6 +4,7 @@ use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::ns::count::{Account, Counted};
 use crate::vfs::anon::Anon;
 use crate::vfs::inotify::{self, Existing};
 use crate::vfs::mount::put_path;
@@ -30,13 +31,17 @@ fn create(cx: &mut Cx<'_, '_>, flags: u32) -> SysResult {
     if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let uid = cx.creds().uid;
-    let kind = inotify::create(cx.k, uid)?;
+    let account = Account {
+        ns: cx.creds().user_ns,
+        uid: cx.creds().euid,
+    };
+    let kind = inotify::create(cx.k, account)?;
     let status = g::O_RDONLY | flags & g::O_NONBLOCK;
     let opened = ready::open(cx, kind.clone(), Anon::Inotify, status);
     let id = match (opened, kind) {
         (Err(errno), FileKind::Inotify(instance)) => {
-            inotify::uncount(cx.k, instance.uid());
+            cx.k.ns
+                .uncount(instance.account(), Counted::InotifyInstances);
             return Err(errno.into());
         }
         (opened, _) => opened?,

@@ -80,7 +80,7 @@ pub(super) fn prctl(
         p::PR_GET_DUMPABLE => Ok(u64::from(cx.k.mm.space(cx.space()).access.dumpable)),
         p::PR_SET_DUMPABLE if arg <= 1 => {
             let space = cx.space();
-            cx.k.mm.space_mut(space).access.dumpable = arg == 1;
+            cx.k.mm.space_mut(space).access.dumpable = u8::from(arg == 1);
             Ok(0)
         }
         p::PR_GET_SECCOMP => Ok(super::seccomp::mode(cx)),

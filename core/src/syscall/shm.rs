@@ -14,7 +14,7 @@ use crate::ipc::{self, PermRecord, READ, WRITE};
 use crate::kernel::{Cx, SysResult};
 use crate::machine::Prot;
 use crate::mm::map::{self, page_up};
-use crate::mm::space::MAP_COUNT_MAX;
+use crate::mm::space::areas_most;
 use crate::mm::vma::{Behind, Vma};
 use crate::vfs::{FileId, file};
 
@@ -115,7 +115,7 @@ pub(super) fn shmat(cx: &mut Cx<'_, '_>, shmid: Int, shmaddr: Addr, shmflg: Hex)
     let start = place(cx, addr, len, fixed)?;
     let limit = cx.rlimit(g::RLIMIT_AS);
     let areas = cx.k.mm.space(space);
-    if areas.total() + len > limit || areas.vmas.len() >= MAP_COUNT_MAX {
+    if areas.total() + len > limit || areas.vmas.len() >= areas_most(cx.k) {
         return Err(Errno::ENOMEM.into());
     }
     file::get(cx.k, file);

@@ -113,7 +113,8 @@ pub(super) fn bind(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Int) -> Sys
 
 pub(super) fn listen(cx: &mut Cx<'_, '_>, fd: Fd, backlog: Int) -> SysResult {
     let (_, id) = find(cx, fd)?;
-    let backlog = (backlog.0 as u32).min(BACKLOG_MAX);
+    let most = cx.k.ns.net(socket::at(cx.k, id).net).backlog as u32;
+    let backlog = (backlog.0 as u32).min(most).min(BACKLOG_MAX);
     unix::bind::listen(cx, id, backlog)?;
     Ok(0)
 }

@@ -7,8 +7,9 @@ use super::socket::find;
 use crate::abi::Errno;
 use crate::abi::layout::Timeval;
 use crate::abi::raw::{general as g, net as n};
+use crate::kernel::settings;
 use crate::kernel::{Cx, SysResult, WaitKey};
-use crate::vfs::socket::option::{BUFFER_MAX, RECEIVE_BUFFER_MIN, SEND_BUFFER_MIN, Switches};
+use crate::vfs::socket::option::{RECEIVE_BUFFER_MIN, SEND_BUFFER_MIN, Switches};
 use crate::vfs::socket::{self, SocketId, unix};
 
 /// Highest priority that everybody may set.
@@ -55,6 +56,13 @@ pub(super) fn setsockopt(
     let value: i32 = cx.read_obj(optval.0)?;
     let name = optname.0 as u32;
     let is_admin = cx.creds().capable(g::CAP_NET_ADMIN);
+    let most = |setting| {
+        cx.k.system
+            .settings
+            .get(setting)
+            .min(i128::from(i32::MAX / 2)) as u32
+    };
+    let (send_most, receive_most) = (most(settings::SEND_MOST), most(settings::RECEIVE_MOST));
     let options = &mut socket::at_mut(cx.k, id).options;
     match name {
         n::SO_DEBUG if value != 0 && !is_admin => return Err(Errno::EACCES.into()),
@@ -62,12 +70,12 @@ pub(super) fn setsockopt(
             return Err(Errno::EPERM.into());
         }
         n::SO_SNDBUF => {
-            let size = (value as u32).min(BUFFER_MAX);
+            let size = (value as u32).min(send_most);
             options.send_buffer = (size * 2).max(SEND_BUFFER_MIN);
             cx.k.wake(WaitKey::Socket(id));
         }
         n::SO_RCVBUF => {
-            let size = (value as u32).min(BUFFER_MAX);
+            let size = (value as u32).min(receive_most);
             options.receive_buffer = (size * 2).max(RECEIVE_BUFFER_MIN);
         }
         n::SO_SNDBUFFORCE => {

@@ -300,7 +300,7 @@ fn may_access(
         return Err(Errno::EACCES.into());
     }
     inode::check_enter(cx.k, who, inode)?;
-    perm::permission(cx.k, who, &attr, mode)?;
+    inode::permission(cx.k, who, inode, &attr, mode)?;
     if mode & MAY_WRITE != 0 && matches!(kind, g::S_IFREG | g::S_IFDIR | g::S_IFLNK) {
         mount::want_write(cx.k, path.mount)?;
     }

@@ -1,6 +1,5 @@
 //! The system, its limits and its scheduler.
 
-use alloc::format;
 use alloc::vec::Vec;
 
 use super::args::*;
@@ -8,7 +7,7 @@ use crate::Kernel;
 use crate::abi::layout::{Rlimit, Sysinfo, Tms, Utsname};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::event::Level;
+use crate::kernel::settings;
 use crate::kernel::{Cx, SysResult, WaitKey};
 use crate::machine::Prot;
 use crate::task::cputime;
@@ -157,9 +156,8 @@ fn set_limits(cx: &mut Cx<'_, '_>, tgid: u32, resource: u32, new: Rlimit) -> Sys
     if new.cur > new.max {
         return Err(Errno::EINVAL.into());
     }
-    /// `fs.nr_open`: no limit of descriptors goes beyond it.
-    const NR_OPEN: u64 = 1 << 20;
-    if resource == g::RLIMIT_NOFILE && new.max > NR_OPEN {
+    let most = cx.k.system.settings.get(settings::DESCRIPTORS);
+    if resource == g::RLIMIT_NOFILE && i128::from(new.max) > most {
         return Err(Errno::EPERM.into());
     }
     if new.max > hard && !cx.creds().capable(CAP_SYS_RESOURCE) {
@@ -246,13 +244,17 @@ const PER_LINUX32: u32 = 8;
 const UNAME26: u32 = 0x0002_0000;
 /// Programs are placed where they would be without randomness.
 pub(crate) const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
+/// Mappings are placed from below, beginning with the next program.
+pub(crate) const ADDR_COMPAT_LAYOUT: u32 = 0x0020_0000;
 /// What can be read can be executed, in mappings that are made or changed.
 const READ_IMPLIES_EXEC: u32 = 0x0040_0000;
 /// Calls that wait do not tell how much of their time is left.
 pub(crate) const STICKY_TIMEOUTS: u32 = 0x0400_0000;
-/// Without meaning for 64-bit programs on x86: `FDPIC_FUNCPTRS`, `ADDR_LIMIT_32BIT`, `SHORT_INODE`,
-/// `WHOLE_SECONDS`, `ADDR_LIMIT_3GB`.
-const MEANINGLESS: u32 = 0x0b88_0000;
+/// The next program has its first page mapped, if it may map that.
+pub(crate) const MMAP_PAGE_ZERO: u32 = 0x0010_0000;
+/// What is taken away by programs with more privileges than their caller (`PER_CLEAR_ON_SETID`).
+pub(crate) const CLEANED: u32 =
+    READ_IMPLIES_EXEC | ADDR_NO_RANDOMIZE | ADDR_COMPAT_LAYOUT | MMAP_PAGE_ZERO;
 /// What a program starts without, as every 64-bit one does.
 pub(crate) const NOT_INHERITED: u32 = READ_IMPLIES_EXEC;
 
@@ -272,16 +274,7 @@ pub(super) fn personality(cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
     if new == QUERY {
         return Ok(u64::from(old));
     }
-    // ADDR_COMPAT_LAYOUT and MMAP_PAGE_ZERO ask for another address space.
-    const KNOWN: u32 =
-        PER_MASK | UNAME26 | ADDR_NO_RANDOMIZE | READ_IMPLIES_EXEC | STICKY_TIMEOUTS | MEANINGLESS;
-    if new & !KNOWN != 0 {
-        cx.log(
-            Level::Warn,
-            format!("personality: {new:#x} is not supported"),
-        );
-        return Err(Errno::EINVAL.into());
-    }
+    // Other bits are kept, and mean nothing to 64-bit programs on x86.
     cx.task_mut().personality = new;
     Ok(u64::from(old))
 }

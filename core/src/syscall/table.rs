@@ -147,7 +147,7 @@ entries! {
     132 utime(path: Path, times: Addr as IN_UTIMBUF) => stat::utime, Full;
     133 mknod(path: Path, mode: Mode as NODE_MODE, dev: Uint as DEVICE) => dir::mknod, Full;
     134 uselib(library: Path) => missing::uselib, Refused("ENOSYS, as in Linux, which has it no more");
-    135 personality(persona: Hex as PERSONALITY) -> HEX => system::personality, Partial("ADDR_COMPAT_LAYOUT and MMAP_PAGE_ZERO: EINVAL");
+    135 personality(persona: Hex as PERSONALITY) -> HEX => system::personality, Full;
     136 ustat(dev: Uint, ubuf: Addr) => refused::ustat, Refused("EPERM: obsolete, and refused by Docker's profile; statfs(2) says the same and more");
     137 statfs(path: Path, buf: Addr as OUT_STATFS) => stat::statfs, Full;
     138 fstatfs(fd: Fd, buf: Addr as OUT_STATFS) => stat::fstatfs, Full;

@@ -18,6 +18,7 @@ use crate::machine::{Prot, Regs, SpaceId, ThreadId};
 use crate::mm::vma::{Behind, Name, Vma};
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
+use crate::task::PID_MAX;
 use crate::vfs::file::{self, File, FileKind};
 use crate::vfs::mount::put_path;
 use crate::vfs::walk::{self, Flags};
@@ -71,7 +72,7 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
     let space = crate::mm::space::create(k);
     let tid = k
         .tasks
-        .new_tid()
+        .new_tid(PID_MAX)
         .map_err(|errno| config_error(errno.message()))?;
     let id = k.tasks.new_thread();
     let sighand = k.tasks.new_sighand(Actions::new());
@@ -235,7 +236,7 @@ fn find_program(
     env: &[Vec<u8>],
 ) -> Result<(FileId, Vec<u8>), Errno> {
     if program.contains(&b'/') {
-        let file = match open::open_exec(cx, CWD, program, 0) {
+        let file = match open_first(cx, program) {
             Err(Errno::EACCES) if is_dir(cx, program) => Err(Errno::EISDIR),
             opened => opened,
         }?;
@@ -252,13 +253,21 @@ fn find_program(
     for dir in path.split(|&byte| byte == b':') {
         let dir: &[u8] = if dir.is_empty() { b"." } else { dir };
         let name = [dir, b"/", program].concat();
-        match open::open_exec(cx, CWD, &name, 0) {
+        match open_first(cx, &name) {
             Ok(file) => return Ok((file, name)),
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
             Err(errno) => error = errno,
         }
     }
     Err(error)
+}
+
+/// Opens a program before there is anybody to wait for.
+fn open_first(cx: &mut Cx<'_, '_>, name: &[u8]) -> Result<FileId, Errno> {
+    open::open_exec(cx, CWD, name, 0).map_err(|stop| match stop {
+        Stop::Errno(errno) => errno,
+        _ => Errno::EAGAIN,
+    })
 }
 
 /// Gives the task the user of the configuration, and returns that user's home directory.

@@ -11,6 +11,7 @@ use crate::event::Output;
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::{SpaceId, ThreadId};
 use crate::mm::{fork, space};
+use crate::ns::PID;
 use crate::ns::enter::{self, Made};
 use crate::ns::pid;
 use crate::vfs::anon::Anon;
@@ -188,7 +189,7 @@ fn make_in(
         .pid_for_children;
     let pids = if thread { parent.ns.pid } else { children };
     pid::check_open(cx.k, pids)?;
-    let tid = cx.k.tasks.new_tid()?;
+    let tid = cx.k.tasks.new_tid(pid::end(cx.k, PID))?;
     let files = match has(g::CLONE_FILES) {
         true => crate::vfs::fdtable::share_table(cx.k, parent.files),
         false => crate::vfs::fdtable::take_copy(cx),

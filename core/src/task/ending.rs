@@ -283,7 +283,9 @@ fn process_step(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) -> bool {
                 return true;
             }
             let Some(_) = keep else {
-                if crate::ipc::semaphore::undo_one(k, tgid) {
+                if crate::ipc::semaphore::undo_one(k, tgid)
+                    || crate::ipc::shm::orphan_one(k, p, tgid)
+                {
                     return true;
                 }
                 let last = k.tasks.thread_ids(tgid).next();
@@ -481,6 +483,7 @@ fn end_process(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
     k.steps.spend(PROCESS_STEPS);
     super::timer::disarm(k, tgid);
     while crate::ipc::semaphore::undo_one(k, tgid) {}
+    while crate::ipc::shm::orphan_one(k, p, tgid) {}
     let Some(group) = k.tasks.group_mut(tgid) else {
         return;
     };

@@ -7,13 +7,14 @@ use super::signal::SIGSEGV;
 use super::{ending, process};
 use crate::abi::raw::{auxvec as at, general as g};
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
+use crate::kernel::settings;
 use crate::kernel::{Cx, Stop};
 use crate::machine::{Prot, Regs, SpaceId};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::mm::{map, space, user};
 use crate::ns::{NsId, USER, user as users};
 use crate::syscall::args::DirFd;
-use crate::syscall::system::ADDR_NO_RANDOMIZE;
+use crate::syscall::system::{ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE, CLEANED, MMAP_PAGE_ZERO};
 use crate::vfs::perm::{self, MAY_READ, Who};
 use crate::vfs::{FileId, file, inode};
 
@@ -35,6 +36,10 @@ const MMAP_RANDOM: u64 = (1 << 28) - 1;
 const BRK_RANDOM: u64 = (1 << 13) - 1;
 /// Where programs that can be loaded anywhere begin (`ELF_ET_DYN_BASE`), before randomness.
 const PIE_BASE: u64 = 0x5555_5555_4000;
+
+/// Where mappings begin that are placed from below, before randomness (`TASK_UNMAPPED_BASE`, a third of what
+/// Linux has for programs).
+const LEGACY_BASE: u64 = 0x2aaa_aaaa_b000;
 
 /// Files that were opened on the way; given back when it is done.
 struct Opened(Vec<FileId>);
@@ -85,6 +90,10 @@ fn replace(
     let looks_in = looks_in(cx, files)?;
     let strings = check_strings(cx, &argv, &envp)?;
     let id = space::create(cx.k);
+    let personality = match creds.cleans {
+        true => cx.task().personality & !CLEANED,
+        false => cx.task().personality,
+    };
     let plan = Plan {
         id,
         program,
@@ -95,7 +104,14 @@ fn replace(
         envp: &envp,
         strings,
         secure: creds.secure,
-        fixed: cx.task().personality & ADDR_NO_RANDOMIZE != 0 && !creds.cleans,
+        random: match personality & ADDR_NO_RANDOMIZE != 0 {
+            true => 0,
+            false => cx.k.system.settings.get(settings::RANDOMIZE),
+        },
+        page_zero: personality & MMAP_PAGE_ZERO != 0,
+        creds: &creds.creds,
+        bottom_up: personality & ADDR_COMPAT_LAYOUT != 0
+            || cx.k.system.settings.is_on(settings::LEGACY_LAYOUT),
         ids: shown_ids(cx, &creds.creds),
     };
     let built = build(cx, &plan);
@@ -141,10 +157,10 @@ fn give_up(cx: &mut Cx<'_, '_>, errno: Errno) -> Stop {
     Stop::Done
 }
 
-fn open(cx: &mut Cx<'_, '_>, opened: &mut Opened, path: &[u8]) -> Result<FileId, Errno> {
+fn open(cx: &mut Cx<'_, '_>, opened: &mut Opened, path: &[u8]) -> Result<FileId, Stop> {
     // No name is the working directory's, which is no program.
     if path.is_empty() {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.into());
     }
     let id = file::open_exec(cx, DirFd(g::AT_FDCWD), path, 0)?;
     opened.0.push(id);
@@ -159,7 +175,7 @@ fn follow_scripts(
     file: FileId,
     (name, stays): (&[u8], bool),
     argv: &mut Vec<Vec<u8>>,
-) -> Result<FileId, Errno> {
+) -> Result<FileId, Stop> {
     let mut program = file;
     let mut script = name.to_vec();
     for _ in 0..=SCRIPTS_MAX {
@@ -170,7 +186,7 @@ fn follow_scripts(
         }
         let (interpreter, argument) = parse_line(&head)?;
         if !stays {
-            return Err(Errno::ENOENT);
+            return Err(Errno::ENOENT.into());
         }
         argv.splice(..1, [script]);
         if let Some(argument) = argument {
@@ -180,7 +196,7 @@ fn follow_scripts(
         script = interpreter.to_vec();
         program = open(cx, opened, &script)?;
     }
-    Err(Errno::ELOOP)
+    Err(Errno::ELOOP.into())
 }
 
 /// Interpreter and argument of a `#!` line in what a file begins with, NULs behind its end. `ENOEXEC` if
@@ -272,8 +288,14 @@ struct Plan<'a> {
     envp: &'a [Vec<u8>],
     strings: u64,
     secure: bool,
-    /// Without randomness (`ADDR_NO_RANDOMIZE`).
-    fixed: bool,
+    /// What is placed at random (`kernel.randomize_va_space`); nothing with `ADDR_NO_RANDOMIZE`.
+    random: i128,
+    /// The first page is mapped (`MMAP_PAGE_ZERO`).
+    page_zero: bool,
+    /// Whom the program runs as.
+    creds: &'a super::Creds,
+    /// Mappings are placed from below (`ADDR_COMPAT_LAYOUT`, `vm.legacy_va_layout`).
+    bottom_up: bool,
     ids: [u32; 4],
 }
 
@@ -290,15 +312,15 @@ fn shown_ids(cx: &Cx<'_, '_>, creds: &super::Creds) -> [u32; 4] {
 
 /// Fills the new address space; gives the registers to start with.
 fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
-    let mut random = |mask: u64| match plan.fixed {
+    let mut random = |mask: u64, least: i128| match plan.random == 0 || plan.random < least {
         true => 0,
         false => (cx.k.system.rng.next_u64() & mask) * PAGE_SIZE,
     };
-    let stack_top = TASK_SIZE - PAGE_SIZE - random(STACK_RANDOM);
-    let mmap_random = random(MMAP_RANDOM);
+    let stack_top = TASK_SIZE - PAGE_SIZE - random(STACK_RANDOM, i128::MIN);
+    let mmap_random = random(MMAP_RANDOM, i128::MIN);
     let (pie, heap) = (
-        PIE_BASE + random(MMAP_RANDOM),
-        PAGE_SIZE + random(BRK_RANDOM),
+        PIE_BASE + random(MMAP_RANDOM, i128::MIN),
+        PAGE_SIZE + random(BRK_RANDOM, 2),
     );
     let stack = match plan.secure {
         true => cx.rlimit(g::RLIMIT_STACK).min(process::STACK_LIMIT),
@@ -306,7 +328,13 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
     };
     let gap = stack.clamp(128 << 20, TASK_SIZE / 6 * 5) + STACK_RANDOM * PAGE_SIZE;
     let base = (TASK_SIZE - gap).saturating_sub(mmap_random) & !(PAGE_SIZE - 1);
-    cx.k.mm.space_mut(plan.id).layout.mmap_base = base.max(MMAP_MIN_ADDR);
+    // `mmap_base()` and `mmap_legacy_base()` of Linux.
+    let layout = &mut cx.k.mm.space_mut(plan.id).layout;
+    layout.bottom_up = plan.bottom_up;
+    layout.mmap_base = match layout.bottom_up {
+        true => LEGACY_BASE + mmap_random,
+        false => base.max(MMAP_MIN_ADDR),
+    };
 
     let (low, high) = plan.elf.span().ok_or(Errno::EINVAL)?;
     // Of the program addresses are looked at also before it gets its place.
@@ -317,7 +345,7 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
         false => 0,
         true => (pie & !(plan.elf.align.min(1 << 30) - 1)).wrapping_sub(low),
     };
-    load(cx, plan.id, plan.program, plan.elf, shift)?;
+    load(cx, plan, plan.program, plan.elf, shift)?;
     let mut entry = plan.elf.entry.wrapping_add(shift);
     let mut interpreter_base = 0;
     if let Some((id, elf)) = plan.interpreter {
@@ -331,12 +359,19 @@ fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
             }
             false => 0,
         };
-        load(cx, plan.id, *id, elf, shift)?;
+        load(cx, plan, *id, elf, shift)?;
         entry = elf.entry.wrapping_add(shift);
         interpreter_base = shift;
     }
     if entry >= TASK_SIZE {
         return Err(Errno::EINVAL);
+    }
+    if plan.page_zero && space::may_use(cx.k, plan.creds, 0) && low.wrapping_add(shift) >= PAGE_SIZE
+    {
+        let rights = Prot::READ | Prot::EXEC;
+        let mut area = Vma::private(PAGE_SIZE, rights, Behind::Anonymous(Name::None));
+        area.flags |= VmFlags::SEALED;
+        map::insert(cx.k, cx.p, plan.id, 0, area);
     }
     let brk = high.wrapping_add(shift) + heap;
     let layout = &mut cx.k.mm.space_mut(plan.id).layout;
@@ -408,7 +443,7 @@ fn min_signal_stack(cx: &Cx<'_, '_>) -> u64 {
 /// Maps all segments of a file. A file that is no program in the end is found out here.
 fn load(
     cx: &mut Cx<'_, '_>,
-    id: SpaceId,
+    plan: &Plan<'_>,
     file: FileId,
     elf: &Elf,
     shift: u64,
@@ -422,7 +457,7 @@ fn load(
         if part.filesz > part.memsz || place >= TASK_SIZE || end.is_none_or(|end| end > TASK_SIZE) {
             return Err(Errno::EINVAL);
         }
-        load_segment(cx, id, file, part, place)?;
+        load_segment(cx, plan, file, part, place)?;
     }
     Ok(())
 }
@@ -431,11 +466,12 @@ fn load(
 /// case.
 fn load_segment(
     cx: &mut Cx<'_, '_>,
-    id: SpaceId,
+    plan: &Plan<'_>,
     file: FileId,
     part: &Segment,
     vaddr: u64,
 ) -> Result<(), Errno> {
+    let id = plan.id;
     let page = |addr: u64| addr & !(PAGE_SIZE - 1);
     let start = page(vaddr);
     let end = map::page_up(vaddr + part.memsz).filter(|&end| end <= TASK_SIZE);
@@ -443,7 +479,7 @@ fn load_segment(
     if end == start {
         return Ok(());
     }
-    if start < MMAP_MIN_ADDR {
+    if !space::may_use(cx.k, plan.creds, start) {
         return Err(Errno::EPERM);
     }
     // Segments may overlap in a page; the later one wins, as in Linux.

@@ -167,7 +167,9 @@ pub(crate) struct Tasks {
     last_tid: u32,
     /// Most tasks there may be (`/proc/sys/kernel/threads-max`), zombies included.
     pub max: usize,
-    /// Thread numbers have been given out up to [`PID_MAX`]: free ones must be searched for.
+    /// For how many the host has room.
+    room: usize,
+    /// Thread numbers have been given out up to the highest: free ones must be searched for.
     wrapped: bool,
 }
 
@@ -197,6 +199,7 @@ impl Tasks {
             next_sighand: 0,
             last_tid: 0,
             max: THREADS_MAX.min(max.max(1) as usize),
+            room: THREADS_MAX.min(max.max(1) as usize),
             wrapped: false,
         }
     }
@@ -366,15 +369,21 @@ impl Tasks {
         id
     }
 
-    /// A free thread number, ascending and starting again at [`RESERVED_PIDS`] after the highest. `EAGAIN`.
-    fn new_tid(&mut self) -> Result<u32, Errno> {
+    /// Sets how many tasks there may be, as far as the host has room for them.
+    pub(crate) fn set_most(&mut self, most: usize) {
+        self.max = self.room.min(most);
+    }
+
+    /// A free thread number below `end`, ascending and starting again at [`RESERVED_PIDS`] after the highest.
+    /// `EAGAIN`.
+    fn new_tid(&mut self, end: u32) -> Result<u32, Errno> {
         if self.tasks.len() >= self.max {
             return Err(Errno::EAGAIN);
         }
         // At most one number for each task, group and session is taken.
-        for _ in 0..3 * THREADS_MAX + 1 {
+        for _ in 0..(3 * THREADS_MAX + 1).min(end as usize) {
             self.last_tid += 1;
-            if self.last_tid >= PID_MAX {
+            if self.last_tid >= end {
                 self.last_tid = RESERVED_PIDS;
                 self.wrapped = true;
             }

@@ -282,10 +282,14 @@ pub(crate) fn finish_exec(
     }
     task.personality &= !crate::syscall::system::NOT_INHERITED;
     if cleans {
-        task.personality &= !crate::syscall::system::ADDR_NO_RANDOMIZE;
+        task.personality &= !crate::syscall::system::CLEANED;
     }
+    let hidden = crate::mm::space::hidden(cx.k);
     cx.k.mm.space_mut(space).access = Access {
-        dumpable: readable && !privileged && !set_id,
+        dumpable: match readable && !privileged && !set_id {
+            true => Access::USER,
+            false => hidden,
+        },
         ns: exec_ns,
     };
     let task = cx.task_mut();

@@ -19,6 +19,7 @@ use super::{eventfd, ready, slab};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::kernel::WaitKey;
+use crate::kernel::settings;
 use crate::machine::{SpaceId, ThreadId};
 use crate::port::Ports;
 
@@ -143,10 +144,14 @@ enum Ended {
 /// Whether a context for so many events can be made: `EINVAL`, `EAGAIN`.
 pub(crate) fn check_room(k: &Kernel, events: u32) -> Result<(), Errno> {
     const OVERFLOW: u64 = 0x1000_0000;
+    let most = k
+        .system
+        .settings
+        .at_most(settings::AIO_EVENTS, REQUESTS_MAX as usize) as u64;
     match u64::from(events) {
         0 => Err(Errno::EINVAL),
         events if events > OVERFLOW / ring::EVENT_SIZE => Err(Errno::EINVAL),
-        events if k.vfs.aio.wanted + events > REQUESTS_MAX => Err(Errno::EAGAIN),
+        events if k.vfs.aio.wanted + events > most => Err(Errno::EAGAIN),
         _ => Ok(()),
     }
 }

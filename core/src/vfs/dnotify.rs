@@ -12,6 +12,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
+use crate::kernel::settings;
 use crate::vfs::pidfd::PidFd;
 
 /// Most entries of a directory: an event looks at all of them.
@@ -61,8 +62,12 @@ impl Notices {
     }
 }
 
-/// `F_NOTIFY`: adds to what a descriptor is told of; nothing ends it. `ENOTDIR`, `ENOMEM`.
+/// `F_NOTIFY`: adds to what a descriptor is told of; nothing ends it. `ENOTDIR`, `ENOMEM`; `EINVAL` if
+/// that is switched off (`/proc/sys/fs/dir-notify-enable`).
 pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Result<(), Errno> {
+    if !cx.k.system.settings.is_on(settings::DIRECTORY_SIGNALS) {
+        return Err(Errno::EINVAL);
+    }
     let table = cx.task().files;
     if asked & !g::DN_MULTISHOT == 0 {
         closed(cx.k, id, table);

@@ -14,12 +14,13 @@ use super::{ready, slab};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::kernel::settings;
 use crate::kernel::{Cx, WaitKey};
 use crate::machine::ThreadId;
 
 /// Deepest nesting of instances, minus one (`EP_MAX_NESTS`).
 pub(crate) const NESTS_MAX: u32 = 4;
-/// Most items of all instances together (`/proc/sys/fs/epoll/max_user_watches`).
+/// Most items of all instances together (`/proc/sys/fs/epoll/max_user_watches`, less of which can be set).
 pub(crate) const WATCHES_MAX: usize = 1 << 20;
 
 /// Flags of an item that are no events; with only these left it is disabled (`EP_PRIVATE_BITS`).
@@ -147,7 +148,11 @@ pub(crate) fn add(
     events: u32,
     data: u64,
 ) -> Result<(), Errno> {
-    if cx.k.vfs.watches.by_file.len() >= WATCHES_MAX {
+    let most =
+        cx.k.system
+            .settings
+            .at_most(settings::EPOLL_WATCHES, WATCHES_MAX);
+    if cx.k.vfs.watches.by_file.len() >= most {
         return Err(Errno::ENOSPC);
     }
     let key = ready::key(cx.k, cx.thread, item.file);

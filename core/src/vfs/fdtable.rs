@@ -13,10 +13,11 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_PATH, RLIMIT_NOFILE};
 use crate::kernel::Cx;
+use crate::kernel::settings;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 
-/// Most descriptors a process may have, whatever its limit says (`/proc/sys/fs/nr_open`).
+/// Most descriptors a process may have, whatever its limit says (`/proc/sys/fs/nr_open`, less of which can be set).
 pub(crate) const NR_OPEN: u32 = 1 << 20;
 
 /// A file descriptor table; shared by tasks with `CLONE_FILES`.
@@ -480,7 +481,11 @@ pub(crate) fn get(cx: &mut Cx<'_, '_>, fd: i32) -> Result<FileId, Errno> {
 
 /// One past the highest descriptor that may be given out.
 pub(crate) fn limit(cx: &Cx<'_, '_>) -> u32 {
-    caller::rlimit(cx, RLIMIT_NOFILE).min(u64::from(NR_OPEN)) as u32
+    let most =
+        cx.k.system
+            .settings
+            .at_most(settings::DESCRIPTORS, NR_OPEN as usize);
+    caller::rlimit(cx, RLIMIT_NOFILE).min(most as u64) as u32
 }
 
 /// Whether no descriptor can be given out.

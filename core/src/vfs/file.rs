@@ -23,6 +23,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 use crate::ipc::shm;
 use crate::machine::SpaceId;
+use crate::ns::count::Counted;
 use crate::ns::user::Opener;
 use crate::port::Ports;
 use crate::task::landlock::{FsAccess, RulesetId};
@@ -205,12 +206,12 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
         FileKind::Epoll(epoll) => large = epoll::is_large(epoll),
         FileKind::Inotify(instance) => {
             large = inotify::is_large(instance);
-            user = Some(instance.uid());
+            user = Some(instance.account());
         }
         _ => {}
     }
-    if let Some(uid) = user {
-        inotify::uncount(k, uid);
+    if let Some(account) = user {
+        k.ns.uncount(account, Counted::InotifyInstances);
     }
     let forgotten = epoll::forget_watchers(k, id);
     if !large {

@@ -7,7 +7,7 @@ use super::filesystem::{
     Attr, Entry, Extent, Filesystem, FsCx, FsId, Ino, InodeOps, InodeRef, NewNode, PageRun,
     RenameFlags, SetAttr, Sought, StatFs, Time,
 };
-use super::perm::Who;
+use super::perm::{self, Who};
 use super::sysfs::{self, SysFs};
 use super::union::UnionFs;
 use super::{anon, proc};
@@ -157,6 +157,21 @@ pub(crate) fn attr(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) -> Result
             None => anon::attr(k, inode.ino),
         },
     }
+}
+
+/// Whether somebody may read, write or execute a file. `EACCES`, `EPERM`; `EROFS` for settings.
+pub(crate) fn permission(
+    k: &Kernel,
+    who: Who<'_>,
+    inode: InodeRef,
+    attr: &Attr,
+    mask: u32,
+) -> Result<(), Errno> {
+    let judged = match kind(k, inode.fs) {
+        FsKind::Proc => proc::permission(k, who, inode.ino, mask),
+        _ => None,
+    };
+    judged.unwrap_or_else(|| perm::permission(k, who, attr, mask))
 }
 
 /// Whether a directory of a process lets somebody in at all, whatever its permissions say. `EPERM`, `ENOENT`.

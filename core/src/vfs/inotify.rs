@@ -20,12 +20,14 @@ use super::{Vfs, anon, dnotify, inode, slab};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::kernel::settings;
 use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::ns::count::{Account, Counted};
 use crate::port::Ports;
 
 /// Most events that wait in one instance (`/proc/sys/fs/inotify/max_queued_events`).
 pub(crate) const QUEUE_MAX: usize = 16384;
-/// Most instances of one user (`max_user_instances`).
+/// Most instances of one user, at first (`max_user_instances`).
 pub(crate) const INSTANCES_MAX: u32 = 128;
 /// Most watches of all instances together (`max_user_watches`).
 pub(crate) const WATCHES_MAX: usize = 65536;
@@ -95,7 +97,8 @@ struct Watch {
 /// An instance.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Inotify {
-    uid: u32,
+    /// Who made it, for whom it and its watches count.
+    account: Account,
     watches: BTreeMap<i32, Watch>,
     of_inode: BTreeMap<InodeRef, i32>,
     queue: VecDeque<Event>,
@@ -103,9 +106,9 @@ pub(crate) struct Inotify {
 }
 
 impl Inotify {
-    /// The user who made it.
-    pub(crate) fn uid(&self) -> u32 {
-        self.uid
+    /// Who made it.
+    pub(crate) fn account(&self) -> Account {
+        self.account
     }
 }
 
@@ -113,8 +116,6 @@ impl Inotify {
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Watched {
     watches: BTreeSet<(InodeRef, FileId, i32)>,
-    /// Instances by user.
-    instances: BTreeMap<u32, u32>,
     cookie: u32,
     /// Bytes of the events that wait.
     queued: u64,
@@ -138,15 +139,13 @@ pub(super) fn is_counted(vfs: &Vfs) -> bool {
     events.sum::<u64>() == vfs.watched.queued
 }
 
-/// A new instance for a user. `EMFILE` if it has too many.
-pub(crate) fn create(k: &mut Kernel, uid: u32) -> Result<FileKind, Errno> {
-    let count = k.vfs.watched.instances.entry(uid).or_default();
-    if *count >= INSTANCES_MAX {
+/// A new instance for a user of a user namespace. `EMFILE` if there are too many.
+pub(crate) fn create(k: &mut Kernel, account: Account) -> Result<FileKind, Errno> {
+    if !k.ns.count(account, Counted::InotifyInstances) {
         return Err(Errno::EMFILE);
     }
-    *count += 1;
     Ok(FileKind::Inotify(alloc::boxed::Box::new(Inotify {
-        uid,
+        account,
         watches: BTreeMap::new(),
         of_inode: BTreeMap::new(),
         queue: VecDeque::new(),
@@ -154,14 +153,18 @@ pub(crate) fn create(k: &mut Kernel, uid: u32) -> Result<FileKind, Errno> {
     })))
 }
 
-/// A user has one instance less.
-pub(crate) fn uncount(k: &mut Kernel, uid: u32) {
-    if let Some(count) = k.vfs.watched.instances.get_mut(&uid) {
-        *count -= 1;
-        if *count == 0 {
-            k.vfs.watched.instances.remove(&uid);
-        }
-    }
+/// What counts for users: instances that are open, and watches.
+pub(crate) fn counted(k: &Kernel) -> impl Iterator<Item = (Account, Counted)> + '_ {
+    let instances = k.vfs.files.iter().filter_map(|(_, file)| match &file.kind {
+        FileKind::Inotify(instance) => Some((instance, file.refs() > 0)),
+        _ => None,
+    });
+    instances.flat_map(|(instance, is_open)| {
+        let one = is_open.then_some(Counted::InotifyInstances);
+        let watches = core::iter::repeat_n(Counted::InotifyWatches, instance.watches.len());
+        let all = one.into_iter().chain(watches);
+        all.map(|what| (instance.account, what))
+    })
 }
 
 /// An instance without watches goes.
@@ -183,11 +186,12 @@ pub(super) fn empty(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) -> bool {
         let last = instance(k, id).and_then(|instance| {
             let (wd, watch) = instance.watches.pop_last()?;
             instance.of_inode.remove(&watch.inode);
-            Some((wd, watch))
+            Some((wd, watch, instance.account))
         });
-        let Some((wd, watch)) = last else {
+        let Some((wd, watch, account)) = last else {
             return true;
         };
+        k.ns.uncount(account, Counted::InotifyWatches);
         k.steps.spend(8);
         k.vfs.watched.watches.remove(&(watch.inode, id, wd));
         dentry::put(k, p, watch.path.dentry);
@@ -251,6 +255,7 @@ fn add_to(
     let others = watches(k, inode, inode).nth(WATCHES_OF_ONE - 1);
     let room = k.vfs.watched.watches.len() < WATCHES_MAX && others.is_none();
     let instance = instance(k, id).ok_or(Errno::EINVAL)?;
+    let account = instance.account;
     let known = instance.of_inode.get(&inode).copied();
     if let Some((wd, watch)) = known.and_then(|wd| Some((wd, instance.watches.get_mut(&wd)?))) {
         match existing {
@@ -260,10 +265,7 @@ fn add_to(
         }
         return Ok((wd, false));
     }
-    if !room {
-        return Err(Errno::ENOSPC);
-    }
-    // There are fewer watches than numbers.
+    // There are fewer watches than numbers. One is used up also where there is no room.
     loop {
         instance.last_wd = instance.last_wd.checked_add(1).unwrap_or(1);
         if !instance.watches.contains_key(&instance.last_wd) {
@@ -271,6 +273,10 @@ fn add_to(
         }
     }
     let wd = instance.last_wd;
+    if !room || !k.ns.count(account, Counted::InotifyWatches) {
+        return Err(Errno::ENOSPC);
+    }
+    let instance = self::instance(k, id).ok_or(Errno::EINVAL)?;
     instance.watches.insert(wd, Watch { path, inode, mask });
     instance.of_inode.insert(inode, wd);
     k.vfs.watched.watches.insert((inode, id, wd));
@@ -282,6 +288,8 @@ pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, wd: i32) -> 
     let instance = instance(k, id).ok_or(Errno::EINVAL)?;
     let watch = instance.watches.remove(&wd).ok_or(Errno::EINVAL)?;
     instance.of_inode.remove(&watch.inode);
+    let account = instance.account;
+    k.ns.uncount(account, Counted::InotifyWatches);
     k.vfs.watched.watches.remove(&(watch.inode, id, wd));
     let event = Event {
         wd,
@@ -317,6 +325,10 @@ pub(crate) fn unmounted(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) -> bool {
 /// Queues an event. One like the last is dropped; when there are too many, one event says so.
 fn queue(k: &mut Kernel, id: FileId, event: Event) {
     let scarce = k.mm.frames.is_scarce();
+    let most = k
+        .system
+        .settings
+        .at_most(settings::INOTIFY_EVENTS, QUEUE_MAX);
     let Some(instance) = instance(k, id) else {
         return;
     };
@@ -335,8 +347,8 @@ fn queue(k: &mut Kernel, id: FileId, event: Event) {
     };
     // Without memory for it an event is lost like one that is too many (`inotify_handle_inode_event()`).
     let event = match instance.queue.len() {
-        ..QUEUE_MAX if !scarce => event,
-        ..=QUEUE_MAX if instance.queue.back() != Some(&overflow) => overflow,
+        len if len < most && !scarce => event,
+        len if len <= most && instance.queue.back() != Some(&overflow) => overflow,
         _ => return,
     };
     let held = event.held();

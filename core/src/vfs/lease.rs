@@ -6,19 +6,21 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
 
 use super::fasync::{self, Owner, Recipient};
 use super::file::{self, File, FileId, FileKind};
 use super::filesystem::InodeRef;
-use super::inode;
 use super::pidfd::PidFd;
+use super::{inode, lock};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::kernel::settings;
 use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::machine::ThreadId;
+use crate::ns::{NsId, pid};
 
-/// How long a lease may be held when somebody waits, in nanoseconds (`/proc/sys/fs/lease-break-time`).
-const BREAK_TIME: u64 = 45_000_000_000;
 /// Most leases of a file: an open looks at all of them.
 const OF_A_FILE: usize = 1024;
 /// Bytes that a lease takes, and the count of a file's readers.
@@ -31,6 +33,8 @@ struct Lease {
     file: FileId,
     /// The descriptor that signals name.
     fd: i32,
+    /// The process that took it.
+    pid: u32,
     /// Nobody else may even read.
     exclusive: bool,
     /// Until when it is to be given back, or lowered to one that lets others read.
@@ -41,6 +45,29 @@ struct Lease {
 impl Lease {
     fn conflicts(&self, writes: bool) -> bool {
         writes || self.exclusive
+    }
+
+    /// What it is, or is to become.
+    fn target(&self) -> u32 {
+        match (self.ends, self.exclusive && self.lowers.is_none()) {
+            (Some(_), _) => g::F_UNLCK,
+            (None, true) => g::F_WRLCK,
+            (None, false) => g::F_RDLCK,
+        }
+    }
+
+    /// As `/proc/locks` shows it, without a number; `None` if a PID namespace does not see its process.
+    fn line(&self, k: &Kernel, ns: NsId, inode: InodeRef) -> Option<String> {
+        let state = match self.ends.or(self.lowers) {
+            Some(_) => "BREAKING ",
+            None => "ACTIVE   ",
+        };
+        let target = match self.target() {
+            g::F_UNLCK => "UNLCK",
+            g::F_WRLCK => "WRITE",
+            _ => "READ",
+        };
+        line(k, ns, state, target, self.pid, &lock::place(&inode))
     }
 }
 
@@ -103,18 +130,15 @@ pub(crate) fn get(k: &mut Kernel, id: FileId) -> u32 {
     };
     expire(k, inode);
     let mut leases = k.vfs.leases.of.get(&inode).into_iter().flatten();
-    match leases.find(|lease| lease.file == id) {
-        Some(lease) if lease.ends.is_none() => match lease.exclusive && lease.lowers.is_none() {
-            true => g::F_WRLCK,
-            false => g::F_RDLCK,
-        },
-        _ => g::F_UNLCK,
-    }
+    leases
+        .find(|lease| lease.file == id)
+        .map_or(g::F_UNLCK, Lease::target)
 }
 
 /// `F_SETLEASE`: takes a lease, changes it, or gives it back. `EACCES` to whom the file does not belong,
 /// `EAGAIN` where somebody has it open in a way that does not go with it or there is nothing to give back,
-/// `ENOMEM` where there are too many.
+/// `ENOMEM` where there are too many,
+/// `EINVAL` where there are to be no new ones (`/proc/sys/fs/leases-enable`).
 pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Result<(), Errno> {
     if !matches!(asked, g::F_RDLCK | g::F_WRLCK | g::F_UNLCK) {
         return Err(Errno::EINVAL);
@@ -155,6 +179,10 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
     if !own && leases.len() >= OF_A_FILE {
         return Err(Errno::ENOMEM);
     }
+    if !own && !cx.k.system.settings.is_on(settings::LEASES) {
+        return Err(Errno::EINVAL);
+    }
+    let pid = cx.task().tgid;
     cx.k.steps.spend(leases.len() as u64 / 4);
     cx.k.vfs.leases.work(inode, |leases| {
         match leases.iter_mut().find(|lease| lease.file == id) {
@@ -167,13 +195,14 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
             None => leases.push(Lease {
                 file: id,
                 fd,
+                pid,
                 exclusive,
                 ends: None,
                 lowers: None,
             }),
         }
     });
-    cx.k.wake(WaitKey::Lease(inode));
+    wake(cx.k, inode);
     if file::at(cx.k, id).owner.is_none() {
         let process = PidFd::of_process(cx.k, cx.task().tgid);
         let recipient = process.map(|task| Recipient::named_by(cx, Owner::Task(task)));
@@ -204,14 +233,113 @@ pub(crate) fn break_for(
     match ends.min() {
         None => Ok(()),
         Some(_) if no_wait => Err(Errno::EAGAIN.into()),
-        Some(at) => Err(Stop::Block(Wait::on(WaitKey::Lease(inode)).until(Some(at)))),
+        Some(at) => {
+            let key = WaitKey::Lease(inode, writes);
+            Err(Stop::Block(Wait::on(key).until(Some(at))))
+        }
     }
 }
 
+/// Something has changed for those who wait to open a file.
+fn wake(k: &mut Kernel, inode: InodeRef) {
+    for writes in [false, true] {
+        k.wake(WaitKey::Lease(inode, writes));
+    }
+}
+
+fn line(k: &Kernel, ns: NsId, state: &str, mode: &str, pid: u32, place: &str) -> Option<String> {
+    let pid = pid::show(k, ns, pid);
+    (pid != 0).then(|| format!("LEASE  {state} {mode} {pid} {place} 0 EOF"))
+}
+
+/// A place among all leases: of which file, and behind which one, or who waits for the first one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct Position(Option<(InodeRef, Behind)>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+enum Behind {
+    Lease(FileId),
+    /// Who waits to open the file, for writing or not, and its place.
+    Waiting(FileId, bool, u64),
+}
+
+impl Position {
+    pub(crate) const FIRST: Position = Position(None);
+}
+
+/// A line of `/proc/locks` about a lease, or about who waits for it, without its number.
+pub(crate) struct Line {
+    pub text: String,
+    /// It has the number of the one before.
+    pub waits: bool,
+}
+
+/// The lease behind a place, or the next that waits for it, and its place. What a PID namespace does not see
+/// is not shown there. Who waits hangs on the first lease of a file, as in Linux.
+pub(crate) fn next_line(k: &Kernel, ns: NsId, at: Position) -> Option<(Position, Option<Line>)> {
+    let all = &k.vfs.leases.of;
+    let mut next = None;
+    if let Some((inode, behind)) = at.0 {
+        let leases = all.get(&inode).map_or(&[][..], |all| all);
+        let (file, waiting) = match behind {
+            Behind::Lease(file) => (file, (false, 0)),
+            Behind::Waiting(file, writes, place) => (file, (writes, place)),
+        };
+        let of_first = leases.first().is_some_and(|lease| lease.file == file);
+        if of_first && let Some((writes, place, thread)) = waiter(k, inode, waiting) {
+            let mode = if writes { "WRITE" } else { "READ" };
+            let pid = k.tasks.get(thread).map_or(0, |task| task.tgid);
+            // Linux does not know of which file.
+            let text = line(k, ns, "BREAKER  ", mode, pid, "<none>:0");
+            let text = text.map(|text| Line {
+                text: format!("-> {text}"),
+                waits: true,
+            });
+            let at = Position(Some((inode, Behind::Waiting(file, writes, place))));
+            return Some((at, text));
+        }
+        let place = leases.iter().position(|lease| lease.file == file);
+        let lease = place.and_then(|place| leases.get(place + 1));
+        next = lease.map(|lease| (inode, lease));
+    }
+    let from = at.0.map_or(Unbounded, |(inode, _)| Excluded(inode));
+    let (inode, lease) = next.or_else(|| {
+        let (&inode, leases) = all.range((from, Unbounded)).next()?;
+        leases.first().map(|lease| (inode, lease))
+    })?;
+    let text = lease.line(k, ns, inode);
+    let text = text.map(|text| Line { text, waits: false });
+    Some((Position(Some((inode, Behind::Lease(lease.file)))), text))
+}
+
+/// Who waits behind a place to open a file, readers first.
+fn waiter(
+    k: &Kernel,
+    inode: InodeRef,
+    (writes, place): (bool, u64),
+) -> Option<(bool, u64, ThreadId)> {
+    let behind = |writes, place| {
+        let found = k.waiter_behind(WaitKey::Lease(inode, writes), place);
+        found.map(|(place, thread)| (writes, place, thread))
+    };
+    match writes {
+        false => behind(false, place).or_else(|| behind(true, 0)),
+        true => behind(true, place),
+    }
+}
+
+/// The lease of an open file, as its `fdinfo` shows it.
+pub(crate) fn line_of(k: &Kernel, ns: NsId, file: FileId) -> Option<String> {
+    let inode = file::at(k, file).inode?;
+    let mut leases = k.vfs.leases.of.get(&inode)?.iter();
+    let lease = leases.find(|lease| lease.file == file)?;
+    lease.line(k, ns, inode)
+}
+
 /// Tells those that hold leases which do not go with a use of the file, once.
-pub(super) fn tell(k: &mut Kernel, inode: InodeRef, writes: bool) {
+fn tell(k: &mut Kernel, inode: InodeRef, writes: bool) {
     expire(k, inode);
-    let until = k.system.now.mono.saturating_add(BREAK_TIME);
+    let until = break_end(k);
     let Some(leases) = k.vfs.leases.of.get_mut(&inode) else {
         return;
     };
@@ -228,6 +356,21 @@ pub(super) fn tell(k: &mut Kernel, inode: InodeRef, writes: bool) {
     let band = g::POLLIN | g::POLLRDNORM | g::POLLMSG;
     for (id, fd) in told {
         fasync::tell_all(k, id, fd, (g::POLL_MSG, band));
+    }
+}
+
+/// Until when a lease may be held when somebody waits now (`/proc/sys/fs/lease-break-time`, in seconds; none
+/// is for ever).
+fn break_end(k: &Kernel) -> u64 {
+    let seconds = k.system.settings.get(settings::LEASE_TIME);
+    match u64::try_from(seconds) {
+        Ok(0) => u64::MAX,
+        Ok(seconds) => {
+            let nanos = seconds.saturating_mul(1_000_000_000);
+            k.system.now.mono.saturating_add(nanos)
+        }
+        // A time that has passed already.
+        Err(_) => k.system.now.mono,
     }
 }
 
@@ -264,7 +407,7 @@ fn give_back(k: &mut Kernel, inode: InodeRef, which: impl Fn(&Lease) -> bool) {
         let file = file::at_mut(k, id);
         (file.owner, file.signal) = (None, 0);
     }
-    k.wake(WaitKey::Lease(inode));
+    wake(k, inode);
 }
 
 /// An open file is closed for good.

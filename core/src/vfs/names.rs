@@ -14,6 +14,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
+use crate::kernel::settings;
 use crate::ns::user;
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
@@ -371,6 +372,9 @@ fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Resu
 /// `/proc/sys/fs/protected_hardlinks`: others' files can be linked only if they are plain and can be read and
 /// written.
 fn may_link(cx: &mut Cx<'_, '_>, who: Who<'_>, attr: &Attr) -> Result<(), Errno> {
+    if !cx.k.system.settings.is_on(settings::PROTECTED_HARDLINKS) {
+        return Ok(());
+    }
     let special = attr.mode & g::S_IFMT != g::S_IFREG
         || attr.mode & g::S_ISUID != 0
         || attr.mode & (g::S_ISGID | g::S_IXGRP) == g::S_ISGID | g::S_IXGRP

@@ -20,6 +20,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::boot::Stdio;
+use crate::kernel::settings;
 use crate::kernel::{Cx, Stop, Wait, WaitKey};
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
@@ -252,18 +253,28 @@ fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Resu
     }
 }
 
-/// `/proc/sys/fs/protected_regular` and `protected_fifos`, which are 1: what another user has put into a
-/// sticky directory that all may write is not opened by who wants to make it. `EACCES`.
+/// `/proc/sys/fs/protected_regular` and `protected_fifos`: what another user has put into a sticky directory
+/// is not opened by who wants to make it, with 1 if all may write there, with 2 also if its group may.
+/// `EACCES`.
 fn may_create_in_sticky(
     walker: &mut walk::Walker<'_, '_, '_>,
     dir: PathRef,
     path: PathRef,
 ) -> Result<(), Errno> {
-    const OPEN_TO_ALL: u32 = g::S_ISVTX | g::S_IWOTH;
     let entry = walker.k.vfs.dentries.at(dir.dentry);
     let (mode, owner) = (entry.mode, entry.uid);
     let found = walker.k.vfs.dentries.at(path.dentry);
-    if mode & OPEN_TO_ALL != OPEN_TO_ALL || !matches!(found.kind(), g::S_IFREG | g::S_IFIFO) {
+    let setting = match found.kind() {
+        g::S_IFREG => settings::PROTECTED_REGULAR,
+        g::S_IFIFO => settings::PROTECTED_FIFOS,
+        _ => return Ok(()),
+    };
+    let open = match walker.k.system.settings.get(setting) {
+        0 => return Ok(()),
+        1 => mode & g::S_IWOTH != 0,
+        _ => mode & (g::S_IWOTH | g::S_IWGRP) != 0,
+    };
+    if mode & g::S_ISVTX == 0 || !open {
         return Ok(());
     }
     let inode = walker.k.vfs.dentries.inode(path.dentry);
@@ -390,7 +401,7 @@ fn may_open(
         mount::want_write(cx.k, path.mount)?;
     }
     inode::check_enter(cx.k, who, inode)?;
-    perm::permission(cx.k, who, attr, access)?;
+    inode::permission(cx.k, who, inode, attr, access)?;
     let adds = how.flags & (g::O_APPEND | g::O_TRUNC) == g::O_APPEND;
     if access & MAY_WRITE != 0 && !adds {
         flags::check_append(attr)?;
@@ -475,7 +486,10 @@ fn open_fifo(
     }
     let id = match pipe {
         Some(id) => id,
-        None => pipe::of_fifo(cx.k, inode)?,
+        None => {
+            let by = cx.pipe_maker();
+            pipe::of_fifo(cx.k, inode, &by)?
+        }
     };
     let named = (inode.fs != anon::FS).then_some(inode);
     let file = file::add(cx.k, File::new(FileKind::Pipe(id), path, named, flags))?;
@@ -551,15 +565,15 @@ pub(crate) fn truncate(
 }
 
 /// Opens a program: a regular file that may be executed and that nobody writes to, now and until it is given
-/// to [`close_exec`]. The result holds one reference.
+/// to [`close_exec`]. The result holds one reference. Waits for who holds a lease that lets nobody read it.
 pub(crate) fn open_exec(
     cx: &mut Cx<'_, '_>,
     at: DirFd,
     path: &[u8],
     at_flags: u32,
-) -> Result<FileId, Errno> {
+) -> Result<FileId, Stop> {
     if at_flags & !(g::AT_SYMLINK_NOFOLLOW | g::AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     }
     let path = walk::resolve(cx, at, path, Flags::from_at(at_flags))?;
     let opened = exec_file(cx, path);
@@ -569,25 +583,24 @@ pub(crate) fn open_exec(
     opened
 }
 
-fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Errno> {
+fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Stop> {
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
     match attr.mode & g::S_IFMT {
-        g::S_IFLNK => return Err(Errno::ELOOP),
+        g::S_IFLNK => return Err(Errno::ELOOP.into()),
         g::S_IFREG if inode::kind(cx.k, inode.fs) == FsKind::Union => {}
-        _ => return Err(Errno::EACCES),
+        _ => return Err(Errno::EACCES.into()),
     }
     let mount = cx.k.vfs.mounts.at(path.mount);
     if mount.flags.contains(MountFlags::NOEXEC) {
-        return Err(Errno::EACCES);
+        return Err(Errno::EACCES.into());
     }
     let who = Who::Task(cx.thread);
     perm::permission(cx.k, who, &attr, MAY_EXEC)?;
     let flags = g::O_RDONLY | O_LARGEFILE;
     landlock::check_open(cx.k, who, path, &attr, flags, true)?;
     file::check_room(cx.k)?;
-    // It does not wait for who holds a lease.
-    lease::tell(cx.k, inode, false);
+    lease::break_for(cx, inode, false, false)?;
     cx.k.vfs.writers.run(inode)?;
     let id = file::add(cx.k, File::new(FileKind::Regular, path, Some(inode), flags))?;
     // What it is is read at once.

@@ -20,7 +20,6 @@ pub(crate) const CAP_FOWNER: u32 = 3;
 pub(crate) const CAP_FSETID: u32 = 4;
 pub(crate) const CAP_SYS_CHROOT: u32 = 18;
 pub(crate) const CAP_SYS_ADMIN: u32 = 21;
-pub(crate) const CAP_SYS_RESOURCE: u32 = 24;
 pub(crate) const CAP_MKNOD: u32 = 27;
 pub(crate) const CAP_SETFCAP: u32 = 31;
 

@@ -15,13 +15,14 @@ use super::{anon, caller, fasync};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::kernel::settings::{self, Setting};
 use crate::kernel::{Cx, Stop, Wait, WaitKey};
 pub(crate) use ring::{Kind, Ring};
 
 /// Bytes that a pipe holds at first.
 pub(crate) const PIPE_DEFAULT: usize = 65536;
-/// Most bytes that `F_SETPIPE_SZ` gives without `CAP_SYS_RESOURCE` (`/proc/sys/fs/pipe-max-size`), and with
-/// it.
+/// Most bytes that `F_SETPIPE_SZ` gives without `CAP_SYS_RESOURCE` at first (`/proc/sys/fs/pipe-max-size`),
+/// and with it.
 pub(crate) const PIPE_MAX: usize = 1 << 20;
 pub(crate) const PIPE_MAX_PRIVILEGED: usize = 1 << 24;
 /// Marks the progress of a write that has waited: it adds nothing to the page of another one.
@@ -46,6 +47,8 @@ pub(crate) struct Pipe {
     pub had_writer: bool,
     /// The inode, if this is a FIFO.
     fifo: Option<InodeRef>,
+    /// The user who pays for its pages, full or not.
+    user: u32,
     /// Permission bits of a pipe without a name.
     pub mode: u32,
     pub uid: u32,
@@ -57,6 +60,11 @@ impl Pipe {
     /// Bytes that its ring may take, in whole pages, beyond what an empty one keeps.
     fn held(&self) -> u64 {
         self.ring.held().next_multiple_of(PAGE_SIZE)
+    }
+
+    /// Pages that it may hold.
+    fn pages(&self) -> u64 {
+        self.ring.capacity() as u64 / PAGE_SIZE
     }
 
     /// Whether its ring is in order; for invariant checks.
@@ -74,6 +82,41 @@ pub(crate) struct Pipes {
     next: u64,
     /// Bytes that are charged for all of them.
     charged: u64,
+    /// Pages that pipes of each user may hold.
+    pages: BTreeMap<u32, u64>,
+}
+
+/// Who makes a pipe or changes its size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Maker {
+    /// Owner and group of a pipe without a name.
+    pub owner: (u32, u32),
+    /// The real user, who pays.
+    pub user: u32,
+    /// `CAP_SYS_RESOURCE`: pipes may be larger.
+    pub large: bool,
+    /// That or `CAP_SYS_ADMIN`: there may be more pages of the user.
+    pub unlimited: bool,
+}
+
+impl Cx<'_, '_> {
+    /// The caller, who makes a pipe or changes its size.
+    pub(crate) fn pipe_maker(&self) -> Maker {
+        let creds = self.creds();
+        let large = creds.capable(g::CAP_SYS_RESOURCE);
+        Maker {
+            owner: (creds.fsuid, creds.fsgid),
+            user: creds.uid,
+            large,
+            unlimited: large || creds.capable(g::CAP_SYS_ADMIN),
+        }
+    }
+}
+
+/// Whether a user with so many pages of pipes has more than this setting lets.
+fn exceeds(k: &Kernel, setting: Setting, pages: u64) -> bool {
+    let most = k.system.settings.get(setting);
+    most != 0 && i128::from(pages) > most
 }
 
 impl Pipes {
@@ -83,6 +126,7 @@ impl Pipes {
             fifos: BTreeMap::new(),
             next: 0,
             charged: 0,
+            pages: BTreeMap::new(),
         }
     }
 
@@ -107,6 +151,13 @@ impl Pipes {
 
     /// Whether just what pipes hold is charged; for invariant checks.
     pub(crate) fn is_charged(&self) -> bool {
+        let mut pages = BTreeMap::new();
+        for pipe in self.pipes.values() {
+            *pages.entry(pipe.user).or_insert(0) += pipe.pages();
+        }
+        if pages != self.pages {
+            return false;
+        }
         let each = self.pipes.values().all(|pipe| pipe.charged == pipe.held());
         each && self.pipes.values().map(|pipe| pipe.charged).sum::<u64>() == self.charged
     }
@@ -121,8 +172,23 @@ impl Pipes {
         }
         let id = PipeId(self.next);
         self.next += 1;
+        self.account(pipe.user, 0, pipe.pages());
         self.pipes.insert(id, pipe);
         Ok(id)
+    }
+
+    /// Pages of a user's pipes.
+    fn pages_of(&self, user: u32) -> u64 {
+        self.pages.get(&user).copied().unwrap_or(0)
+    }
+
+    /// A pipe of a user may hold other than so many pages.
+    fn account(&mut self, user: u32, old: u64, new: u64) {
+        let pages = self.pages_of(user) + new - old;
+        match pages {
+            0 => self.pages.remove(&user),
+            pages => self.pages.insert(user, pages),
+        };
     }
 }
 
@@ -133,6 +199,7 @@ pub(crate) fn remove(k: &mut Kernel, id: PipeId) {
         if let Some(fifo) = pipe.fifo {
             pipes.fifos.remove(&fifo);
         }
+        pipes.account(pipe.user, pipe.pages(), 0);
         pipes.charged -= pipe.charged;
         k.mm.frames.charge(pipe.charged, 0);
     }
@@ -151,34 +218,53 @@ pub(crate) fn charge(k: &mut Kernel, id: u64) {
     }
 }
 
-fn new(k: &Kernel, fifo: Option<InodeRef>, (uid, gid): (u32, u32)) -> Pipe {
-    Pipe {
-        ring: Ring::new(PIPE_DEFAULT),
+/// A pipe of the size that its maker gets (`alloc_pipe_info()`); `None` if there may be no more pages.
+fn new(k: &Kernel, fifo: Option<InodeRef>, by: &Maker) -> Option<Pipe> {
+    /// Bytes of the pipes of who has many already.
+    const SMALL: u64 = 2 * PAGE_SIZE;
+    let most = k.system.settings.get(settings::PIPE_SIZE) as u64;
+    let mut size = match by.large {
+        true => PIPE_DEFAULT as u64,
+        false => most.min(PIPE_DEFAULT as u64),
+    };
+    let others = k.vfs.pipes.pages_of(by.user);
+    let exceeds = |setting, size| exceeds(k, setting, others + size / PAGE_SIZE) && !by.unlimited;
+    if exceeds(settings::PIPE_PAGES_SOFT, size) {
+        size = SMALL;
+    }
+    if exceeds(settings::PIPE_PAGES_HARD, size) {
+        return None;
+    }
+    let (uid, gid) = by.owner;
+    Some(Pipe {
+        ring: Ring::new(size as usize),
         readers: 0,
         writers: 0,
         had_writer: false,
         charged: 0,
         fifo,
+        user: by.user,
         mode: 0o600,
         uid,
         gid,
         made: Time::from_nanos(k.system.now.real),
-    }
+    })
 }
 
-/// A pipe without a name that nobody has opened yet, and a path to it with one reference.
-pub(crate) fn create(k: &mut Kernel, owner: (u32, u32)) -> Result<(PipeId, PathRef), Errno> {
-    let pipe = new(k, None, owner);
+/// A pipe without a name that nobody has opened yet, and a path to it with one reference. `ENFILE`.
+pub(crate) fn create(k: &mut Kernel, by: &Maker) -> Result<(PipeId, PathRef), Errno> {
+    let pipe = new(k, None, by).ok_or(Errno::ENFILE)?;
     let id = k.vfs.pipes.add(pipe)?;
     Ok((id, anon::path(k, anon::pipe_ino(id))))
 }
 
-/// The pipe behind a FIFO, made if need be.
-pub(crate) fn of_fifo(k: &mut Kernel, inode: InodeRef) -> Result<PipeId, Errno> {
+/// The pipe behind a FIFO, made if need be. `ENOMEM`, `ENFILE`.
+pub(crate) fn of_fifo(k: &mut Kernel, inode: InodeRef, by: &Maker) -> Result<PipeId, Errno> {
     if let Some(&id) = k.vfs.pipes.fifos.get(&inode) {
         return Ok(id);
     }
-    let pipe = new(k, Some(inode), (0, 0));
+    let owner = (0, 0);
+    let pipe = new(k, Some(inode), &Maker { owner, ..*by }).ok_or(Errno::ENOMEM)?;
     let id = k.vfs.pipes.add(pipe)?;
     k.vfs.pipes.fifos.insert(inode, id);
     Ok(id)
@@ -276,27 +362,43 @@ pub(crate) fn pass(k: &mut Kernel, from: PipeId, to: PipeId, len: u64, leave: bo
     sum as u64
 }
 
-/// `F_SETPIPE_SZ`: the new capacity.
+/// The capacity that somebody gets who asks for so many bytes (`round_pipe_size()`); `None` for too many.
+pub(crate) fn rounded(asked: u64) -> Option<u64> {
+    match asked {
+        0..=PAGE_SIZE => Some(PAGE_SIZE),
+        size if size > 1 << 31 => None,
+        size => Some(size.next_power_of_two()),
+    }
+}
+
+/// `F_SETPIPE_SZ`: the new capacity. `EPERM` for one that is larger than others may make pipes, or who has too
+/// many pages.
 pub(crate) fn set_capacity(
     k: &mut Kernel,
     id: PipeId,
     asked: u64,
-    privileged: bool,
+    by: &Maker,
 ) -> Result<u64, Errno> {
-    let size = match asked {
-        0..=PAGE_SIZE => PAGE_SIZE,
-        size if size > 1 << 31 => return Err(Errno::EINVAL),
-        size => size.next_power_of_two(),
-    } as usize;
-    let pipe = k.vfs.pipes.get_mut(id).ok_or(Errno::EBADF)?;
-    if size > pipe.ring.capacity() && size > PIPE_MAX && !privileged || size > PIPE_MAX_PRIVILEGED {
+    let size = rounded(asked).ok_or(Errno::EINVAL)?;
+    let most = k.system.settings.get(settings::PIPE_SIZE) as u64;
+    let pipe = k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+    let (user, old, new) = (pipe.user, pipe.pages(), size / PAGE_SIZE);
+    let larger = new > old;
+    if larger && size > most && !by.large || size > PIPE_MAX_PRIVILEGED as u64 {
         return Err(Errno::EPERM);
     }
-    if !pipe.ring.resize(size / PAGE_SIZE as usize) {
+    let pages = k.vfs.pipes.pages_of(user) + new - old;
+    let settings = [settings::PIPE_PAGES_HARD, settings::PIPE_PAGES_SOFT];
+    if larger && !by.unlimited && settings.iter().any(|&one| exceeds(k, one, pages)) {
+        return Err(Errno::EPERM);
+    }
+    let pipe = k.vfs.pipes.get_mut(id).ok_or(Errno::EBADF)?;
+    if !pipe.ring.resize(new as usize) {
         return Err(Errno::EBUSY);
     }
+    k.vfs.pipes.account(user, old, new);
     k.wake(WaitKey::Pipe(id.0));
-    Ok(size as u64)
+    Ok(size)
 }
 
 /// Reads what is there, or waits for it; a packet ends the read. What is wanted of a buffer is taken out once

@@ -263,6 +263,8 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
     check_range(file, at, iov.left())?;
     let done = match (&file.kind, file.inode) {
         (FileKind::Regular, Some(inode)) => return read_pieces(cx, id, inode, iov, how),
+        // Numbers of settings are read from their beginning or not at all (`proc_dointvec()`).
+        (FileKind::Proc(_), Some(inode)) if at > 0 && proc::is_numbers(cx.k, inode) => 0,
         (FileKind::Proc(_), Some(inode)) => read_proc(cx, id, inode, iov, at, how.at_once)?,
         (&FileKind::Device(device), _) => {
             let piece = Piece::next(cx, iov, how);
@@ -333,13 +335,16 @@ pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) ->
     match (&file.kind, file.inode) {
         (FileKind::Regular, Some(inode)) => write_pieces(cx, id, inode, iov, how),
         (FileKind::Proc(_), Some(inode)) => {
-            let at = how.at.unwrap_or(file.offset);
             let mut data = vec![0; iov.left().min(PROC_WRITE_MAX) as usize];
             let len = iov.take(cx, &mut data)?;
             match inode::kind(cx.k, inode.fs) {
-                inode::FsKind::Proc => {
-                    Ok(proc::write(cx, id, inode.ino, at, &data[..len as usize])?)
-                }
+                inode::FsKind::Proc => Ok(proc::write(
+                    cx,
+                    id,
+                    inode.ino,
+                    how.at,
+                    &data[..len as usize],
+                )?),
                 _ => Err(Errno::EROFS.into()),
             }
         }

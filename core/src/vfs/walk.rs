@@ -16,6 +16,7 @@ use crate::Kernel;
 use crate::abi::raw::general::{AT_FDCWD, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH};
 use crate::abi::{Errno, NAME_MAX, PATH_MAX};
 use crate::kernel::Cx;
+use crate::kernel::settings;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
@@ -616,7 +617,8 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
     /// followed.
     fn may_follow(&mut self, dir: PathRef, link: InodeRef) -> Result<(), Errno> {
         let dentry = self.k.vfs.dentries.at(dir.dentry);
-        if dentry.mode & (S_ISVTX | S_IWOTH) != S_ISVTX | S_IWOTH {
+        let is_open = dentry.mode & (S_ISVTX | S_IWOTH) == S_ISVTX | S_IWOTH;
+        if !is_open || !self.k.system.settings.is_on(settings::PROTECTED_SYMLINKS) {
             return Ok(());
         }
         let owner = dentry.uid;

@@ -188,7 +188,7 @@ fn is_open_to(
     let weaker = mine.user_ns == theirs.user_ns && theirs.cap_permitted & !caps == 0;
     // Its memory may hold more than its present credentials could read.
     let access = space::access(k, other.space).filter(|_| !other.exited);
-    let open = access.is_none_or(|access| access.dumpable || capable(access.ns));
+    let open = access.is_none_or(|access| access.is_open() || capable(access.ns));
     let domain = mine.landlock.as_ref();
     let within = domain.is_none_or(|domain| domain.contains(theirs.landlock.as_deref()));
     (same || over_user) && open && (weaker || over_user) && within

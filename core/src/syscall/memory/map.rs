@@ -10,7 +10,7 @@ use crate::kernel::{Cx, Stop, SysResult};
 use crate::machine::Prot;
 use crate::mm::map::{self as mapping, overcommits, page_up};
 use crate::mm::shared::shared_memory;
-use crate::mm::space::MAP_COUNT_MAX;
+use crate::mm::space::{areas_most, may_use};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::syscall::system::implied_rights;
 use crate::vfs::file::{self, FileKind};
@@ -107,7 +107,7 @@ impl Wanted {
             // It has been made, and its pages are being faulted in.
             return fill(cx, self.addr, len);
         }
-        if cx.k.mm.space(id).vmas.len() > MAP_COUNT_MAX {
+        if cx.k.mm.space(id).vmas.len() > areas_most(cx.k) {
             return Err(Errno::ENOMEM.into());
         }
         let start = place(cx, self.addr, len, flags)?;
@@ -271,7 +271,7 @@ pub(in crate::syscall) fn place(
         if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
-        if addr < MMAP_MIN_ADDR {
+        if !may_use(cx.k, cx.creds(), addr) {
             return Err(Errno::EPERM);
         }
         if flags & g::MAP_FIXED_NOREPLACE != 0
@@ -338,7 +338,7 @@ pub(in super::super) fn brk(cx: &mut Cx<'_, '_>, addr: Addr) -> SysResult {
         let free = behind.next().is_none();
         drop(behind);
         let room = free
-            && space.vmas.len() <= MAP_COUNT_MAX
+            && space.vmas.len() <= areas_most(cx.k)
             && may_expand(cx, more, 0, &vma)
             && (!locked || fits_limit(cx, more))
             && !overcommits(cx.k, more);

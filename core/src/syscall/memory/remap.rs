@@ -6,10 +6,10 @@ use super::map::{Wanted, place};
 use super::pieces::{self, Part, Unit, populate};
 use super::{may_expand, unmap};
 use crate::abi::raw::general as g;
-use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE};
+use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE};
 use crate::kernel::{Cx, SysResult};
 use crate::mm::map::{self as mapping, overcommits, page_up};
-use crate::mm::space::MAP_COUNT_MAX;
+use crate::mm::space::{areas_most, may_use};
 use crate::mm::vma::{Behind, LOCKED_MASK, VmFlags, Vma};
 use crate::vfs::aio;
 
@@ -80,12 +80,12 @@ pub(in super::super) fn mremap(
         if !to.is_multiple_of(PAGE_SIZE) || !fits || clash {
             return Err(Errno::EINVAL.into());
         }
-        if to < MMAP_MIN_ADDR {
+        if !may_use(cx.k, cx.creds(), to) {
             return Err(Errno::EPERM.into());
         }
     }
     // The move splits up to three areas and adds one.
-    if cx.k.mm.space(id).vmas.len() + 3 >= MAP_COUNT_MAX {
+    if cx.k.mm.space(id).vmas.len() + 3 >= areas_most(cx.k) {
         return Err(Errno::ENOMEM.into());
     }
     if fixed {

@@ -20,6 +20,7 @@ pub(crate) use work::{clear_way, go_on, is_done, make_room};
 use super::fdtable::FdTableId;
 use super::file::{self, FileId};
 use super::filesystem::{FsId, Ino, InodeRef};
+use super::lease;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::kernel::WaitKey;
@@ -533,12 +534,19 @@ pub(crate) fn next_line(k: &Kernel, ns: NsId, at: Position) -> Option<(Position,
     None
 }
 
-/// A place among the locks of an open file: none shown, its lock of the whole file, or those up to a record.
+/// A place among the locks of an open file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub(crate) struct OfFile(Option<Option<u64>>);
+pub(crate) enum OfFile {
+    /// None was shown.
+    Begin,
+    /// Its lock of the whole file was, and those up to a record.
+    Records(Option<u64>),
+    /// All were, its lease too.
+    End,
+}
 
 impl OfFile {
-    pub(crate) const FIRST: OfFile = OfFile(None);
+    pub(crate) const FIRST: OfFile = OfFile::Begin;
 }
 
 /// The lock of an open file behind a place, as its `fdinfo` shows it, and its place.
@@ -549,20 +557,33 @@ pub(crate) fn next_of_file(
     at: OfFile,
 ) -> Option<(OfFile, Option<String>)> {
     let inode = file::inode_of(k, file).ok()?;
-    let locks = k.vfs.locks.files.get(&inode)?;
-    let Some(last) = at.0 else {
-        let whole = locks.whole.held_by(file);
-        let line = whole.and_then(|held| flock_line(k, ns, &inode, (file, held)));
-        return Some((OfFile(Some(None)), line));
+    let locks = k.vfs.locks.files.get(&inode);
+    let last = match at {
+        OfFile::Begin => {
+            let whole = locks.and_then(|locks| locks.whole.held_by(file));
+            let line = whole.and_then(|held| flock_line(k, ns, &inode, (file, held)));
+            return Some((OfFile::Records(None), line));
+        }
+        OfFile::Records(last) => last,
+        OfFile::End => return None,
     };
     let owner = Owner::File(file);
-    let first = last.map_or(Some(0), |last| last.checked_add(1))?;
-    let record = locks.records.of_from(owner, first).next()?;
-    let at = OfFile(Some(Some(record.first)));
-    Some((at, record_line(k, ns, &inode, record)))
+    let first = last.map_or(Some(0), |last| last.checked_add(1));
+    let mut records = locks
+        .zip(first)
+        .into_iter()
+        .flat_map(|(locks, first)| locks.records.of_from(owner, first));
+    match records.next() {
+        Some(record) => {
+            let at = OfFile::Records(Some(record.first));
+            Some((at, record_line(k, ns, &inode, record)))
+        }
+        None => Some((OfFile::End, lease::line_of(k, ns, file))),
+    }
 }
 
-fn place(inode: &InodeRef) -> String {
+/// The device and number of a file, as in `/proc/locks`.
+pub(super) fn place(inode: &InodeRef) -> String {
     format!("00:{:02x}:{}", inode.fs.0 + 1, inode.ino.0)
 }
 

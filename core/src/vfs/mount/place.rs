@@ -8,6 +8,7 @@ use super::tree::{self, Copying, Dropping, Walk};
 use super::{ALL_MAX, MOUNT_MAX, MOUNT_STEPS, MountFlags, MountId, PathRef};
 use crate::Kernel;
 use crate::abi::Errno;
+use crate::kernel::settings;
 use crate::ns::NsId;
 use crate::port::Ports;
 
@@ -317,7 +318,8 @@ impl Placing {
         let count = self.pending.entry(ns).or_insert_with(|| mounts.count(ns));
         *count = count.saturating_add(self.count);
         self.all = self.all.saturating_add(self.count);
-        match *count > MOUNT_MAX || self.all > ALL_MAX {
+        let most = k.system.settings.at_most(settings::MOUNTS, MOUNT_MAX);
+        match *count > most || self.all > ALL_MAX {
             true => Err(Errno::ENOSPC),
             false => Ok(()),
         }

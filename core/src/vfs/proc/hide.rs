@@ -78,11 +78,11 @@ impl Options {
     }
 
     /// As mount tables show them.
-    pub(crate) fn show(&self) -> Vec<u8> {
+    pub(crate) fn show(&self, k: &Kernel) -> Vec<u8> {
         let mut text = String::new();
         if self.group != 0 {
             let group = match self.group {
-                u32::MAX => user::OVERFLOW,
+                u32::MAX => user::overflow_gid(k),
                 group => group,
             };
             text += &format!(",gid={group}");

@@ -11,8 +11,8 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::machine::ThreadId;
 use crate::port::Ports;
-use crate::vfs::lock;
 use crate::vfs::socket::{SocketId, unix};
+use crate::vfs::{lease, lock};
 
 /// Steps of a line.
 const LINE_STEPS: u64 = 8;
@@ -31,6 +31,8 @@ enum Table {
     Ipc(sysvipc::Kind, Option<u32>),
     Sockets(Option<SocketId>),
     Locks(lock::Position),
+    /// What comes after them in the same file.
+    Leases(lease::Position),
     Descriptor(fdinfo::Cursor),
 }
 
@@ -96,12 +98,26 @@ impl Cursor {
             Table::Locks(at) => {
                 let ns = k.tasks.get(thread).map(|task| task.ns.pid);
                 let Some((next, line)) = ns.and_then(|ns| lock::next_line(k, ns, *at)) else {
-                    return false;
+                    self.table = Table::Leases(lease::Position::FIRST);
+                    return true;
                 };
                 *at = next;
                 if let Some(line) = line {
                     self.lines += 1;
                     let line = alloc::format!("{}: {line}\n", self.lines);
+                    text.extend_from_slice(line.as_bytes());
+                }
+                true
+            }
+            Table::Leases(at) => {
+                let ns = k.tasks.get(thread).map(|task| task.ns.pid);
+                let Some((next, line)) = ns.and_then(|ns| lease::next_line(k, ns, *at)) else {
+                    return false;
+                };
+                *at = next;
+                if let Some(line) = line {
+                    self.lines += u64::from(!line.waits);
+                    let line = alloc::format!("{}: {}\n", self.lines, line.text);
                     text.extend_from_slice(line.as_bytes());
                 }
                 true

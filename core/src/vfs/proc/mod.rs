@@ -442,8 +442,7 @@ pub(crate) fn content(
         Node::System(place) => match PATHS[place].1 {
             Kind::File(make) | Kind::Value(make) => Ok(make(k)),
             Kind::Name(domain) => system::name(k, thread, domain),
-            Kind::Limit(setting) => sysctl::show(k, thread, setting),
-            Kind::Namespaces(kind) => Ok(format!("{}\n", k.ns.most(kind)).into_bytes()),
+            kind if sysctl::is_shown(kind) => sysctl::show(k, thread, kind),
             Kind::Text(text) | Kind::Tunable(text) => Ok(text.as_bytes().to_vec()),
             _ => Err(Errno::EINVAL),
         },
@@ -530,23 +529,22 @@ pub(crate) fn opener(cx: &Cx<'_, '_>, id: FileId) -> Option<Box<Opener>> {
     Some(Box::new(Opener { creds, of }))
 }
 
-/// Writes to an open file (`comm`, `oom_score_adj`); gives how many bytes were taken. `EIO`, `EINVAL` where
-/// nothing can be written.
+/// Writes to an open file (`comm`, `oom_score_adj`), at a place or at the file's offset, which that of
+/// settings moves then; gives how many bytes were taken. `EIO`, `EINVAL` where nothing can be written.
 pub(crate) fn write(
     cx: &mut Cx<'_, '_>,
     id: FileId,
     ino: Ino,
-    at: u64,
+    at: Option<u64>,
     data: &[u8],
 ) -> Result<u64, Errno> {
+    let offset = at.unwrap_or(file::at(cx.k, id).offset);
     match Node::of(cx.k, ino)? {
         Node::System(place) => {
-            let taken = sysctl::write(cx, place, at, data)? as u64;
-            file::at_mut(cx.k, id).offset = at + taken;
-            return Ok(taken);
+            return sysctl::write(cx, id, place, at, data);
         }
         Node::File(_, place) if identity::numbers(process::FILES[place].0).is_some() => {
-            identity::set_map(cx, id, process::FILES[place].0, at, data)
+            identity::set_map(cx, id, process::FILES[place].0, offset, data)
         }
         Node::File(view, place) => {
             process::write(cx.k, cx.thread, view, process::FILES[place].0, data)
@@ -565,22 +563,31 @@ fn has_memory(k: &Kernel, view: View, place: usize) -> Result<(), Errno> {
     }
 }
 
-/// What opening a file asks beyond its permissions: the right to look into a process, or to change settings.
+/// Whether a file shows numbers of settings.
+pub(crate) fn is_numbers(k: &Kernel, inode: InodeRef) -> bool {
+    matches!(k.vfs.filesystem(inode.fs), Filesystem::Proc(_))
+        && matches!(Node::parse(inode.ino), Some(Node::System(place)) if sysctl::is_shown(PATHS[place].1))
+}
+
+/// What reading and writing of settings need (`proc_sys_permission()`); `None` for other files, which go by
+/// their permission bits.
+pub(crate) fn permission(
+    k: &Kernel,
+    who: Who<'_>,
+    ino: Ino,
+    mask: u32,
+) -> Option<Result<(), Errno>> {
+    match Node::parse(ino)? {
+        Node::System(place) => sysctl::permission(k, who, place, mask),
+        _ => None,
+    }
+}
+
+/// What opening a file asks beyond its permissions: the right to look into a process.
 pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> Result<(), Errno> {
     match Node::of(k, ino)? {
         Node::System(place) => match PATHS[place].1 {
             Kind::Closed(_) => Err(Errno::EPERM),
-            Kind::Value(_)
-            | Kind::Name(_)
-            | Kind::Limit(_)
-            | Kind::Tunable(_)
-            | Kind::Namespaces(_)
-                if writes =>
-            {
-                sysctl::may_write(k, thread, place)
-            }
-            // Not even CAP_DAC_OVERRIDE makes settings writable that are not (`proc_sys_permission()`).
-            _ if writes && PATHS[place].0.starts_with("sys/") => Err(Errno::EACCES),
             _ => Ok(()),
         },
         Node::File(view, place) => match process::FILES[place].1 {

@@ -71,7 +71,7 @@ fn super_options(k: &Kernel, mount: &Mount) -> Vec<u8> {
 /// Options that only file systems of this type have.
 fn own_options(k: &Kernel, mount: &Mount) -> Vec<u8> {
     match k.vfs.filesystem(mount.fs) {
-        Filesystem::Proc(proc) => proc.options.show(),
+        Filesystem::Proc(proc) => proc.options.show(k),
         _ => mount.options.to_vec(),
     }
 }

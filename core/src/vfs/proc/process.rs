@@ -72,7 +72,7 @@ impl View {
         let task = self.task(k).filter(|task| !task.exited);
         match task.and_then(|task| space::access(k, task.space)) {
             None => (0, 0),
-            Some(access) if access.dumpable => self.owner(k),
+            Some(access) if access.is_open() => self.owner(k),
             Some(access) => (
                 user::take_uid(k, access.ns, 0).unwrap_or(0),
                 user::take_gid(k, access.ns, 0).unwrap_or(0),
@@ -611,13 +611,15 @@ fn stat(k: &mut Kernel, view: View, reader: ThreadId, ns: NsId) -> Result<Vec<u8
         false => -1,
     };
     let [pending, _, blocked, ignored, caught] = signals(k, task);
+    let alone = view.thread || threads < 2;
+    let waits = u8::from(may_look && alone && state_of(task).0 != 'R');
     let (rss_limit, _) = k
         .tasks
         .rlimit(task.tgid, g::RLIMIT_RSS)
         .unwrap_or((u64::MAX, u64::MAX));
     let rest = format!(
         ") {} {} {} {} {} {} 0 {faults} {child_faults} 0 0 {user} {system} {child_user} {child_system} {} {} {threads} 0 {started} {} {} {rss_limit} {} {} {} {} {} \
-         {pending} {blocked} {ignored} {caught} 0 0 0 {} {} {} {} 0 0 0 {} {} {} {} {} {} {} {}\n",
+         {pending} {blocked} {ignored} {caught} {waits} 0 0 {} {} {} {} 0 0 0 {} {} {} {} {} {} {} {}\n",
         state_of(task).0,
         shown(group.parent),
         shown(group.pgid),

@@ -10,17 +10,15 @@ use super::shown::Rest;
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::ipc::limits::{self, Setting};
+use crate::ipc::limits;
+use crate::kernel::settings::{self, Setting};
 use crate::machine::ThreadId;
-use crate::ns;
+use crate::ns::{self, count::Counted};
 use crate::syscall::system::{MACHINE, RELEASE, SYSNAME, VERSION};
+use crate::task::cputime;
 use crate::task::creds::CAP_LAST;
 use crate::task::process::TICK;
-use crate::task::{PID_MAX, cputime};
-use crate::vfs::fdtable::NR_OPEN;
 use crate::vfs::file::FILE_MAX;
-use crate::vfs::inotify;
-use crate::vfs::mount::MOUNT_MAX;
 
 /// What a path of the table is.
 #[derive(Clone, Copy)]
@@ -36,9 +34,18 @@ pub(super) enum Kind {
     /// The name of the host in the reader's UTS namespace, or of its domain.
     Name(bool),
     /// Limits of the reader's IPC namespace.
-    Limit(Setting),
-    /// How many namespaces of a kind there may be.
-    Namespaces(ns::Kind),
+    Limit(limits::Setting),
+    /// A setting of the whole system that the kernel goes by.
+    Number(Setting),
+    /// How many namespaces and other things each user of the reader's user namespace may have, or of the
+    /// first one.
+    Count(Counted),
+    CountOfAll(Counted),
+    /// Settings of the reader's network namespace, and of its PID namespace.
+    Datagrams,
+    Backlog,
+    Numbers,
+    Noexec,
     /// One with a line for each of many things.
     Records(fn() -> Rest),
     /// A file with these permissions that nobody opens: `EPERM`.
@@ -56,7 +63,13 @@ impl Kind {
             | Kind::Name(_)
             | Kind::Limit(_)
             | Kind::Tunable(_)
-            | Kind::Namespaces(_) => g::S_IFREG | 0o644,
+            | Kind::Number(_)
+            | Kind::Count(_)
+            | Kind::CountOfAll(_)
+            | Kind::Datagrams
+            | Kind::Backlog
+            | Kind::Numbers
+            | Kind::Noexec => g::S_IFREG | 0o644,
             Kind::Closed(mode) => g::S_IFREG | mode,
             Kind::Link(_) => g::S_IFLNK | 0o777,
         }
@@ -93,9 +106,16 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ),
     ("sys", Kind::Dir),
     ("sys/fs", Kind::Dir),
-    ("sys/fs/aio-max-nr", Kind::Tunable("65536\n")),
+    ("sys/fs/aio-max-nr", Kind::Number(settings::AIO_EVENTS)),
+    (
+        "sys/fs/dir-notify-enable",
+        Kind::Number(settings::DIRECTORY_SIGNALS),
+    ),
     ("sys/fs/epoll", Kind::Dir),
-    ("sys/fs/epoll/max_user_watches", Kind::Tunable("5491533\n")),
+    (
+        "sys/fs/epoll/max_user_watches",
+        Kind::Number(settings::EPOLL_WATCHES),
+    ),
     ("sys/fs/file-max", Kind::Value(|_| decimal(FILE_MAX as u64))),
     ("sys/fs/file-nr", Kind::File(file_nr)),
     ("sys/fs/inode-nr", Kind::File(inode_nr)),
@@ -103,21 +123,22 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ("sys/fs/inotify", Kind::Dir),
     (
         "sys/fs/inotify/max_queued_events",
-        Kind::Value(|_| decimal(inotify::QUEUE_MAX as u64)),
+        Kind::Number(settings::INOTIFY_EVENTS),
     ),
     (
         "sys/fs/inotify/max_user_instances",
-        Kind::Value(|_| decimal(u64::from(inotify::INSTANCES_MAX))),
+        Kind::CountOfAll(Counted::InotifyInstances),
     ),
     (
         "sys/fs/inotify/max_user_watches",
-        Kind::Value(|_| decimal(inotify::WATCHES_MAX as u64)),
+        Kind::CountOfAll(Counted::InotifyWatches),
     ),
-    ("sys/fs/lease-break-time", Kind::Tunable("45\n")),
     (
-        "sys/fs/mount-max",
-        Kind::Value(|_| decimal(MOUNT_MAX as u64)),
+        "sys/fs/lease-break-time",
+        Kind::Number(settings::LEASE_TIME),
     ),
+    ("sys/fs/leases-enable", Kind::Number(settings::LEASES)),
+    ("sys/fs/mount-max", Kind::Number(settings::MOUNTS)),
     ("sys/fs/mqueue", Kind::Dir),
     (
         "sys/fs/mqueue/msg_default",
@@ -133,20 +154,35 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
         "sys/fs/mqueue/queues_max",
         Kind::Limit(limits::POSIX_QUEUES),
     ),
-    (
-        "sys/fs/nr_open",
-        Kind::Value(|_| decimal(u64::from(NR_OPEN))),
-    ),
+    ("sys/fs/nr_open", Kind::Number(settings::DESCRIPTORS)),
     ("sys/fs/overflowgid", Kind::Tunable("65534\n")),
     ("sys/fs/overflowuid", Kind::Tunable("65534\n")),
-    ("sys/fs/pipe-max-size", Kind::Tunable("1048576\n")),
-    ("sys/fs/pipe-user-pages-hard", Kind::Tunable("0\n")),
-    ("sys/fs/pipe-user-pages-soft", Kind::Tunable("16384\n")),
-    ("sys/fs/protected_fifos", Kind::Tunable("1\n")),
-    ("sys/fs/protected_hardlinks", Kind::Tunable("1\n")),
-    ("sys/fs/protected_regular", Kind::Tunable("1\n")),
-    ("sys/fs/protected_symlinks", Kind::Tunable("1\n")),
-    ("sys/fs/suid_dumpable", Kind::Tunable("0\n")),
+    ("sys/fs/pipe-max-size", Kind::Number(settings::PIPE_SIZE)),
+    (
+        "sys/fs/pipe-user-pages-hard",
+        Kind::Number(settings::PIPE_PAGES_HARD),
+    ),
+    (
+        "sys/fs/pipe-user-pages-soft",
+        Kind::Number(settings::PIPE_PAGES_SOFT),
+    ),
+    (
+        "sys/fs/protected_fifos",
+        Kind::Number(settings::PROTECTED_FIFOS),
+    ),
+    (
+        "sys/fs/protected_hardlinks",
+        Kind::Number(settings::PROTECTED_HARDLINKS),
+    ),
+    (
+        "sys/fs/protected_regular",
+        Kind::Number(settings::PROTECTED_REGULAR),
+    ),
+    (
+        "sys/fs/protected_symlinks",
+        Kind::Number(settings::PROTECTED_SYMLINKS),
+    ),
+    ("sys/fs/suid_dumpable", Kind::Number(settings::DUMPABLE)),
     ("sys/kernel", Kind::Dir),
     ("sys/kernel/arch", Kind::File(|_| line(MACHINE.as_bytes()))),
     (
@@ -174,13 +210,16 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
         "sys/kernel/ostype",
         Kind::File(|_| line(SYSNAME.as_bytes())),
     ),
-    ("sys/kernel/overflowgid", Kind::Tunable("65534\n")),
-    ("sys/kernel/overflowuid", Kind::Tunable("65534\n")),
-    ("sys/kernel/panic", Kind::Tunable("0\n")),
     (
-        "sys/kernel/pid_max",
-        Kind::Value(|_| decimal(u64::from(PID_MAX))),
+        "sys/kernel/overflowgid",
+        Kind::Number(settings::OVERFLOW_GROUP),
     ),
+    (
+        "sys/kernel/overflowuid",
+        Kind::Number(settings::OVERFLOW_USER),
+    ),
+    ("sys/kernel/panic", Kind::Tunable("0\n")),
+    ("sys/kernel/pid_max", Kind::Numbers),
     ("sys/kernel/printk", Kind::Tunable("4\t4\t1\t7\n")),
     ("sys/kernel/random", Kind::Dir),
     ("sys/kernel/random/boot_id", Kind::File(boot_id)),
@@ -195,20 +234,23 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
         "sys/kernel/random/write_wakeup_threshold",
         Kind::Tunable("256\n"),
     ),
-    ("sys/kernel/randomize_va_space", Kind::Tunable("2\n")),
+    (
+        "sys/kernel/randomize_va_space",
+        Kind::Number(settings::RANDOMIZE),
+    ),
     ("sys/kernel/sched_rr_timeslice_ms", Kind::Tunable("100\n")),
     ("sys/kernel/sched_rt_period_us", Kind::Tunable("1000000\n")),
     ("sys/kernel/sched_rt_runtime_us", Kind::Tunable("950000\n")),
     ("sys/kernel/sem", Kind::Limit(limits::SEMAPHORES)),
-    ("sys/kernel/shm_rmid_forced", Kind::Tunable("0\n")),
+    (
+        "sys/kernel/shm_rmid_forced",
+        Kind::Limit(limits::SEGMENTS_GO),
+    ),
     ("sys/kernel/shmall", Kind::Limit(limits::SEGMENT_PAGES)),
     ("sys/kernel/shmmax", Kind::Limit(limits::SEGMENT_SIZE)),
     ("sys/kernel/shmmni", Kind::Limit(limits::SEGMENTS)),
     ("sys/kernel/tainted", Kind::Tunable("0\n")),
-    (
-        "sys/kernel/threads-max",
-        Kind::Value(|k| decimal(k.tasks.max as u64)),
-    ),
+    ("sys/kernel/threads-max", Kind::Number(settings::TASKS)),
     ("sys/kernel/unprivileged_bpf_disabled", Kind::Tunable("2\n")),
     (
         "sys/kernel/version",
@@ -216,51 +258,74 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
     ),
     ("sys/net", Kind::Dir),
     ("sys/net/core", Kind::Dir),
-    ("sys/net/core/rmem_default", Kind::Tunable("212992\n")),
-    ("sys/net/core/rmem_max", Kind::Tunable("212992\n")),
-    ("sys/net/core/somaxconn", Kind::Tunable("4096\n")),
-    ("sys/net/core/wmem_default", Kind::Tunable("212992\n")),
-    ("sys/net/core/wmem_max", Kind::Tunable("212992\n")),
+    (
+        "sys/net/core/rmem_default",
+        Kind::Number(settings::RECEIVE_DEFAULT),
+    ),
+    (
+        "sys/net/core/rmem_max",
+        Kind::Number(settings::RECEIVE_MOST),
+    ),
+    ("sys/net/core/somaxconn", Kind::Backlog),
+    (
+        "sys/net/core/wmem_default",
+        Kind::Number(settings::SEND_DEFAULT),
+    ),
+    ("sys/net/core/wmem_max", Kind::Number(settings::SEND_MOST)),
     ("sys/net/unix", Kind::Dir),
-    ("sys/net/unix/max_dgram_qlen", Kind::Tunable("10\n")),
+    ("sys/net/unix/max_dgram_qlen", Kind::Datagrams),
     ("sys/user", Kind::Dir),
     (
         "sys/user/max_cgroup_namespaces",
-        Kind::Namespaces(ns::Kind::Cgroup),
+        Kind::Count(Counted::Namespaces(ns::Kind::Cgroup)),
+    ),
+    (
+        "sys/user/max_inotify_instances",
+        Kind::Count(Counted::InotifyInstances),
+    ),
+    (
+        "sys/user/max_inotify_watches",
+        Kind::Count(Counted::InotifyWatches),
     ),
     (
         "sys/user/max_ipc_namespaces",
-        Kind::Namespaces(ns::Kind::Ipc),
+        Kind::Count(Counted::Namespaces(ns::Kind::Ipc)),
     ),
     (
         "sys/user/max_mnt_namespaces",
-        Kind::Namespaces(ns::Kind::Mount),
+        Kind::Count(Counted::Namespaces(ns::Kind::Mount)),
     ),
     (
         "sys/user/max_net_namespaces",
-        Kind::Namespaces(ns::Kind::Net),
+        Kind::Count(Counted::Namespaces(ns::Kind::Net)),
     ),
     (
         "sys/user/max_pid_namespaces",
-        Kind::Namespaces(ns::Kind::Pid),
+        Kind::Count(Counted::Namespaces(ns::Kind::Pid)),
     ),
     (
         "sys/user/max_user_namespaces",
-        Kind::Namespaces(ns::Kind::User),
+        Kind::Count(Counted::Namespaces(ns::Kind::User)),
     ),
     (
         "sys/user/max_uts_namespaces",
-        Kind::Namespaces(ns::Kind::Uts),
+        Kind::Count(Counted::Namespaces(ns::Kind::Uts)),
     ),
     ("sys/vm", Kind::Dir),
-    ("sys/vm/legacy_va_layout", Kind::Tunable("0\n")),
-    ("sys/vm/max_map_count", Kind::Tunable("65530\n")),
-    ("sys/vm/memfd_noexec", Kind::Tunable("0\n")),
+    (
+        "sys/vm/legacy_va_layout",
+        Kind::Number(settings::LEGACY_LAYOUT),
+    ),
+    ("sys/vm/max_map_count", Kind::Number(settings::AREAS)),
+    ("sys/vm/memfd_noexec", Kind::Noexec),
     ("sys/vm/mmap_min_addr", Kind::Tunable("65536\n")),
     ("sys/vm/nr_hugepages", Kind::Tunable("0\n")),
     ("sys/vm/nr_overcommit_hugepages", Kind::Tunable("0\n")),
     ("sys/vm/overcommit_kbytes", Kind::Tunable("0\n")),
-    ("sys/vm/overcommit_memory", Kind::Tunable("0\n")),
+    (
+        "sys/vm/overcommit_memory",
+        Kind::Number(settings::OVERCOMMIT),
+    ),
     ("sys/vm/overcommit_ratio", Kind::Tunable("50\n")),
     ("sys/vm/swappiness", Kind::Tunable("60\n")),
     ("sys/vm/unprivileged_userfaultfd", Kind::Tunable("0\n")),

@@ -194,10 +194,11 @@ fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, E
     let (uid, gid, domain) = (creds.fsuid, creds.fsgid, creds.landlock.clone());
     let net = cx.task().ns.net;
     let made = Time::from_nanos(cx.now().real);
+    let options = Options::new(&cx.k.system.settings);
     cx.k.vfs.sockets.add(Socket {
         family,
         kind,
-        options: Options::default(),
+        options,
         error: None,
         shutdown: 0,
         unreceived: 0,

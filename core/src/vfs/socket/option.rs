@@ -1,8 +1,10 @@
 //! What programs set on every socket, whatever its family (`SOL_SOCKET` of socket(7)).
 
-/// Sizes of buffers at first and at most, in bytes (`/proc/sys/net/core/{w,r}mem_{default,max}`).
+use crate::kernel::settings::{self, Settings};
+
+/// Size of buffers at first and at most, in bytes, unless others were set
+/// (`/proc/sys/net/core/{w,r}mem_{default,max}`).
 pub(crate) const BUFFER_DEFAULT: u32 = 212_992;
-pub(crate) const BUFFER_MAX: u32 = 212_992;
 /// Smallest buffers (`SOCK_MIN_SNDBUF`, `SOCK_MIN_RCVBUF`).
 pub(crate) const SEND_BUFFER_MIN: u32 = 4608;
 pub(crate) const RECEIVE_BUFFER_MIN: u32 = 2304;
@@ -49,12 +51,13 @@ pub(crate) struct Options {
     pub priority: u32,
 }
 
-impl Default for Options {
-    fn default() -> Options {
+impl Options {
+    /// What a socket has at first.
+    pub(crate) fn new(settings: &Settings) -> Options {
         Options {
             switches: Switches::empty(),
-            send_buffer: BUFFER_DEFAULT,
-            receive_buffer: BUFFER_DEFAULT,
+            send_buffer: settings.get(settings::SEND_DEFAULT) as u32,
+            receive_buffer: settings.get(settings::RECEIVE_DEFAULT) as u32,
             send_timeout: None,
             receive_timeout: None,
             low_water: 1,

@@ -65,6 +65,7 @@ fn connect_stream(
     }
     check_scope(cx, other)?;
     let cred = own_cred(cx);
+    let net = cx.task().ns.net;
     let listener = socket::at(cx.k, other).unix();
     let (name, listener_cred) = (listener.name.clone(), listener.peer_cred);
     let accepted = Unix {
@@ -72,7 +73,7 @@ fn connect_stream(
         name,
         peer: Some(id),
         peer_cred: Some(cred),
-        ..Unix::new()
+        ..Unix::new(cx.k, net)
     };
     let accepted = socket::create(cx, kind, Family::Unix(accepted))?;
     // What it passes on is what the listener does now (`unix_stream_connect` of Linux).

@@ -31,9 +31,6 @@ use crate::vfs::InodeRef;
 use crate::vfs::mount::{PathRef, put_path};
 use queue::Queue;
 
-/// Messages that a datagram socket takes from senders it is not connected to, less one
-/// (`/proc/sys/net/unix/max_dgram_qlen`).
-const DATAGRAMS_MAX: u32 = 10;
 /// Bytes of `sun_path`.
 const PATH_LEN: usize = 108;
 
@@ -86,7 +83,8 @@ impl Unix {
             .is_some_and(|Name(name)| name.first() == Some(&0))
     }
 
-    fn new() -> Unix {
+    /// One of a network namespace.
+    fn new(k: &Kernel, net: NsId) -> Unix {
         Unix {
             state: State::Closed,
             name: None,
@@ -94,7 +92,7 @@ impl Unix {
             peer: None,
             peer_name: None,
             peer_cred: None,
-            backlog: DATAGRAMS_MAX,
+            backlog: k.ns.net(net).datagrams as u32,
             pending: VecDeque::new(),
             followers: BTreeSet::new(),
             queue: Queue::default(),
@@ -197,7 +195,8 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, kind: u32, protocol: i32) -> Result<So
         n::SOCK_SEQPACKET => Kind::Seqpacket,
         _ => return Err(Errno::ESOCKTNOSUPPORT),
     };
-    super::create(cx, kind, Family::Unix(Unix::new()))
+    let unix = Unix::new(cx.k, cx.task().ns.net);
+    super::create(cx, kind, Family::Unix(unix))
 }
 
 /// Credentials as a connection shows them to the other side.
