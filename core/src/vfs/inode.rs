@@ -191,6 +191,9 @@ pub(crate) fn shown_attr(
 ) -> Result<Attr, Errno> {
     if kind(k, inode.fs) == FsKind::Proc {
         proc::check_attr(k, who, inode)?;
+        let attr = proc::attr(k, p, inode.ino)?;
+        let (uid, gid) = proc::owner(k, who, inode.ino).unwrap_or((attr.uid, attr.gid));
+        return Ok(Attr { uid, gid, ..attr });
     }
     attr(k, p, inode)
 }

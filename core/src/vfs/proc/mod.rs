@@ -563,6 +563,15 @@ fn has_memory(k: &Kernel, view: View, place: usize) -> Result<(), Errno> {
     }
 }
 
+/// To whom a setting belongs as somebody is told: that of a namespace to its root. `None`: to whom its
+/// attributes say.
+pub(crate) fn owner(k: &Kernel, who: Who<'_>, ino: Ino) -> Option<(u32, u32)> {
+    match Node::parse(ino)? {
+        Node::System(place) => sysctl::owner(k, who, place),
+        _ => None,
+    }
+}
+
 /// Whether a file shows numbers of settings.
 pub(crate) fn is_numbers(k: &Kernel, inode: InodeRef) -> bool {
     matches!(k.vfs.filesystem(inode.fs), Filesystem::Proc(_))

@@ -115,6 +115,22 @@ fn bits(k: &Kernel, creds: &Creds, set: &Set, kind: Kind) -> u32 {
     }
 }
 
+/// To whom a setting belongs for somebody: to root of the namespace that it is of (`set_ownership` of
+/// `struct ctl_table_root`), as far as that is anybody.
+pub(super) fn owner(k: &Kernel, who: Who<'_>, place: usize) -> Option<(u32, u32)> {
+    let (path, kind) = PATHS[place];
+    let set = k.tasks.get(who.viewer()?)?.ns;
+    let ns = match kind {
+        Kind::Limit(_) => set.ipc,
+        Kind::Numbers => set.pid,
+        _ if path.starts_with("sys/net/") => set.net,
+        _ => return None,
+    };
+    let owner = k.ns.owner(ns);
+    let uid = user::take_uid(k, owner, 0).unwrap_or(0);
+    Some((uid, user::take_gid(k, owner, 0).unwrap_or(0)))
+}
+
 /// Whether a setting is as in a container whose `/proc/sys` is read-only. Who has a namespace for themselves
 /// could have mounted their own.
 fn is_read_only(k: &Kernel, creds: &Creds, set: &Set, kind: Kind) -> bool {
