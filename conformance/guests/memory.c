@@ -125,6 +125,9 @@ static void c_process_madvise(void) {
     T(sys(process_madvise, self, v, 2, MADV_COLD, 0)); T(sys(process_madvise, self, v, 2, MADV_PAGEOUT, 0)); T(sys(process_madvise, self, v, 2, MADV_WILLNEED, 0)); T(sys(process_madvise, self, v, 2, MADV_DONTNEED, 0)); printf("%d\n", *at(0)); T(sys(process_madvise, self, v, 2, MADV_NORMAL, 0)); T(sys(process_madvise, self, v, 2, MADV_COLD, 1)); T(sys(process_madvise, -1, v, 2, MADV_COLD, 0)); T(sys(process_madvise, 0, v, 2, MADV_COLD, 0)); T(sys(process_madvise, self, v, 0, MADV_COLD, 0)); T(sys(process_madvise, self, v, 1025, MADV_COLD, 0)); T(sys(process_madvise, self, 0, 1, MADV_COLD, 0)); v[1].iov_base = at(6); T(sys(process_madvise, self, v, 2, MADV_COLD, 0)); v[0].iov_base = at(6); T(sys(process_madvise, self, v, 2, MADV_COLD, 0)); v[0].iov_base = at(0) + 1; T(sys(process_madvise, self, v, 1, MADV_COLD, 0)); v[0].iov_base = at(0);
     fflush(stdout); pid_t c = fork(); if (!c) { pause(); _exit(0); } int other = sys(pidfd_open, c, 0); CHILD(ordinary(); T(sys(process_madvise, other, v, 1, MADV_COLD, 0)); T(sys(process_madvise, other, v, 1, MADV_DONTNEED, 0))); kill(c, 9); waitpid(c, 0, 0);
 }
+static void c_mrelease(void) {
+    int self = sys(pidfd_open, getpid(), 0); T(syscall(448, self, 0)); T(syscall(448, self, 1)); T(syscall(448, -1, 1)); T(syscall(448, -1, 0)); T(syscall(448, 0, 0)); T(syscall(448, -10000, 0)); T(syscall(448, -10001, 0)); T(syscall(448, -10002, 0)); fflush(stdout); pid_t c = fork(); if (!c) { pause(); _exit(0); } int other = sys(pidfd_open, c, 0); T(syscall(448, other, 0)); CHILD(ordinary(); T(syscall(448, other, 0))); kill(c, 9); siginfo_t i; waitid(P_PID, c, &i, WEXITED | WNOWAIT); T(syscall(448, other, 0)); waitpid(c, 0, 0); T(syscall(448, other, 0));
+}
 static void c_msync(void) {
     region(8); int fd = make("f", "abc"); ftruncate(fd, 2 * PAGE); mmap(at(0), 2 * PAGE, RW, MAP_SHARED | MAP_FIXED, fd, 0); put(3, 1, RW, ANON); *at(0) = 'X'; T(msync(at(0), 2 * PAGE, MS_SYNC)); T(msync(at(0), PAGE, MS_ASYNC)); T(msync(at(0), PAGE, MS_ASYNC | MS_SYNC)); T(msync(at(0), PAGE, MS_INVALIDATE)); T(msync(at(0), PAGE, 0)); T(msync(at(0), PAGE, 8)); T(msync(at(0) + 1, PAGE, MS_SYNC)); T(msync(at(0), 0, MS_SYNC)); T(msync(at(0), 4 * PAGE, MS_SYNC)); T(msync(at(2), PAGE, MS_ASYNC)); T(msync(at(0), -1l, MS_SYNC)); T(msync(at(0), -PAGE, MS_SYNC)); T(msync(at(3), PAGE, MS_SYNC)); show(fd);
 }
@@ -191,6 +194,6 @@ static void c_layouts(void) {
     T(sys(personality, 0xfffffffe)); T(sys(personality, -1)); T(sys(personality, 0));
 }
 
-#define CASES(X) X(places) X(layouts) X(fixed) X(lengths) X(kinds) X(grows_down) X(protect) X(mremap_errors) X(mremap_moves) X(remap_file_pages) X(locks) X(advice) X(dontneed) X(fork_advice) X(process_madvise) X(msync) X(mincore) X(seal) X(other_process) X(membarrier) X(policy) X(cachestat) X(limit_as) X(limit_data) X(limit_stack) X(limit_size) X(limit_count) X(overcommit) X(refused)
+#define CASES(X) X(places) X(layouts) X(fixed) X(lengths) X(kinds) X(grows_down) X(protect) X(mremap_errors) X(mremap_moves) X(remap_file_pages) X(locks) X(advice) X(dontneed) X(fork_advice) X(process_madvise) X(mrelease) X(msync) X(mincore) X(seal) X(other_process) X(membarrier) X(policy) X(cachestat) X(limit_as) X(limit_data) X(limit_stack) X(limit_size) X(limit_count) X(overcommit) X(refused)
 
 #include "main.h"

@@ -1,46 +1,11 @@
-// Cases of namespaces and mounts; see guest.h. Each runs in a child that is an ordinary user, so that it has the same rights everywhere.
+// Cases of namespaces and mounts; see guest.h and spaces.h.
 #include "guest.h"
-#include <grp.h>
 #include <linux/nsfs.h>
 #include <linux/capability.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
+#include "spaces.h"
 
-static void ordinary(void (*run)(void)) {
-    fflush(stdout);
-    pid_t p = fork();
-    if (!p) {
-        setgroups(0, 0);
-        setresgid(1000, 1000, 1000);
-        setresuid(1000, 1000, 1000);
-        prctl(PR_SET_DUMPABLE, 1);
-        run();
-        fflush(stdout);
-        _exit(0);
-    }
-    int status = 0;
-    waitpid(p, &status, 0);
-    printf("%x\n", status);
-}
-#define ORDINARY(name) static void o_##name(void); static void c_##name(void) { ordinary(o_##name); } static void o_##name(void)
-
-static long put(const char *path, const char *text) {
-    int fd = open(path, O_WRONLY);
-    if (fd < 0) return -1;
-    long n = write(fd, text, strlen(text));
-    int e = errno;
-    close(fd);
-    errno = e;
-    return n;
-}
-static void get(const char *path) {
-    int fd = open(path, O_RDONLY);
-    memset(buf, 0, sizeof buf);
-    if (fd < 0 || read(fd, buf, sizeof buf - 1) < 0) printf("%s: %s\n", path, strerrorname_np(errno));
-    else printf("%s: %s", path, buf);
-    close(fd);
-}
 static void ids(void) { uid_t r, e, s; getresuid(&r, &e, &s); gid_t a, b, c; getresgid(&a, &b, &c); printf("%d %d %d  %d %d %d\n", r, e, s, a, b, c); }
 static void caps(void) { get("/proc/self/status"); char *p = strstr(buf, "CapInh"); if (p) printf("%.120s\n", p); }
 
@@ -51,8 +16,6 @@ ORDINARY(errors) {
     T(syscall(SYS_clone, CLONE_NEWNS | CLONE_FS | SIGCHLD, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_NEWUSER | CLONE_FS | SIGCHLD, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_NEWUTS | SIGCHLD, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_NEWIPC | CLONE_SYSVSEM | SIGCHLD, 0, 0, 0, 0)); T(syscall(SYS_clone, CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM, 0, 0, 0, 0));
     get("/proc/self/setgroups"); T(put("/proc/self/uid_map", "0 1000 1")); T(put("/proc/self/setgroups", "deny"));
 }
-
-static void own(int flags) { T(unshare(CLONE_NEWUSER | flags)); put("/proc/self/setgroups", "deny"); put("/proc/self/uid_map", "0 1000 1"); put("/proc/self/gid_map", "0 1000 1"); }
 
 ORDINARY(users) {
     T(unshare(CLONE_NEWUSER)); ids(); get("/proc/self/uid_map"); get("/proc/self/setgroups");
@@ -70,27 +33,6 @@ ORDINARY(names) {
     own(CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP | CLONE_NEWNET); T(sethostname("inner", 5)); T(setdomainname("dom", 3)); T(sethostname(buf, 65)); T(sethostname(buf, -1)); struct utsname u; uname(&u); printf("%s %s\n", u.nodename, u.domainname); get("/proc/sys/kernel/hostname"); int fd = open("/proc/self/ns/uts", O_RDONLY); T(unshare(CLONE_NEWUTS)); T(sethostname("other", 5)); uname(&u); printf("%s\n", u.nodename); T(setns(fd, CLONE_NEWUTS)); uname(&u); printf("%s\n", u.nodename); T(ioctl(fd, NS_GET_NSTYPE)); int user = ioctl(fd, NS_GET_USERNS); T(user >= 0); T(ioctl(user, NS_GET_NSTYPE)); uid_t owner; T(ioctl(user, NS_GET_OWNER_UID, &owner)); printf("%d\n", owner); T(ioctl(fd, NS_GET_OWNER_UID, &owner)); T(ioctl(user, NS_GET_PARENT)); T(setns(user, CLONE_NEWUSER)); char a[99] = "", b[99] = ""; readlink("/proc/self/ns/user", a, 98); sprintf(buf, "/proc/self/fd/%d", user); readlink(buf, b, 98); printf("%d\n", !strcmp(a, b)); struct stat s, t; fstat(user, &s); stat("/proc/self/ns/user", &t); printf("%d\n", s.st_ino == t.st_ino); get("/proc/net/dev");
     int p = fork(); if (!p) { own(CLONE_NEWUTS); pause(); } usleep(50000); int pfd = syscall(SYS_pidfd_open, p, 0); T(setns(pfd, 0)); T(setns(pfd, CLONE_NEWUTS | 1)); T(setns(pfd, CLONE_NEWUTS)); kill(p, 9); wait(0);
 }
-
-// Mount tables with what is the same everywhere.
-static void mounts(const char *below) {
-    FILE *f = fopen("/proc/self/mountinfo", "r");
-    char line[4096], *w[40];
-    int seen = 0;
-    while (fgets(line, sizeof line, f)) {
-        int n = 0, peers = 0;
-        for (char *p = strtok(line, " \n"); p && n < 39; p = strtok(0, " \n")) w[n++] = p;
-        int i = 6, dash = 6;
-        while (strcmp(w[dash], "-")) dash++;
-        // What the place was mounted of before is not the same everywhere.
-        seen |= !strcmp(w[dash + 2], "top");
-        if (!seen || strncmp(w[4], below, strlen(below))) continue;
-        printf("%s %s", w[4], w[5]);
-        for (; i < n && strcmp(w[i], "-"); i++) { char *c = strchr(w[i], ':'); if (c) *c = 0; printf(" %s", w[i]); }
-        printf(" - %s %s\n", w[i + 1], w[i + 2]);
-    }
-    fclose(f);
-}
-static void fresh(void) { own(CLONE_NEWNS); T(mount(0, "/", 0, MS_REC | MS_PRIVATE, 0)); T(mount("top", "/tmp", "tmpfs", 0, "size=1m,mode=700")); T(chdir("/tmp")); mkdir("a", 0755); mkdir("b", 0755); mkdir("c", 0755); make("f", "text"); }
 
 ORDINARY(mounting) {
     fresh(); mounts("/tmp"); struct stat s; stat("/tmp", &s); printf("%o %d %d\n", s.st_mode, s.st_uid, s.st_gid); struct statfs f; statfs("/tmp", &f); printf("%lx %ld %ld\n", (long)f.f_type, (long)f.f_blocks, (long)f.f_bsize);

@@ -317,6 +317,12 @@ fn namespaces_are_the_same_natively_and_in_a_sandbox() {
     compare_in_empty_directory("spaces.c", 15, &[]);
 }
 
+/// Mounts by descriptors.
+#[test]
+fn mounts_by_descriptors_are_the_same_natively_and_in_a_sandbox() {
+    compare_in_empty_directory("mount_api.c", 13, &[]);
+}
+
 /// AF_UNIX sockets.
 #[test]
 fn sockets_are_the_same_natively_and_in_a_sandbox() {

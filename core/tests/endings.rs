@@ -16,6 +16,8 @@ const PIPE: u64 = 22;
 const READ: u64 = 0;
 const TIMER_CREATE: u64 = 222;
 const TIMER_SETTIME: u64 = 223;
+const PIDFD_OPEN: u64 = 434;
+const PROCESS_MRELEASE: u64 = 448;
 const NEVER_LONG: u64 = 1_000_000;
 
 /// A process that waits for ever.
@@ -97,6 +99,9 @@ fn the_end_of_a_process_with_many_threads() {
                 *m.threads.keys().next_back().unwrap()
             })
             .collect();
+        let fd = call(&mut m, other, PIDFD_OPEN, &[pid as u64, 0]) as u64;
+        let released = |m: &mut Guests| call(m, other, PROCESS_MRELEASE, &[fd, 0]);
+        assert_eq!(released(&mut m), -22, "it lives");
         // A signal that nobody takes waits for all of them.
         sigaction(&mut m, main, 10, 0x5000, 0, 0);
         for &thread in threads.iter().take(1000) {
@@ -111,8 +116,12 @@ fn the_end_of_a_process_with_many_threads() {
         // One that still ran does nothing more.
         assert_eq!(m.call(threads[1500], GETPID, &[]), None);
         assert_eq!(call(&mut m, other, GETPID, &[]), 2, "others get on");
+        // Who asks for its memory waits until that is there.
+        assert_eq!(m.call(other, PROCESS_MRELEASE, &[fd, 0]), None);
         settle_all(&mut m).in_pieces(10);
         m.kernel.check().unwrap();
+        assert_eq!(m.result(other), Some(0));
+        assert_eq!(released(&mut m), -3, "it has ended");
         assert_eq!(m.threads.len(), 2);
         let expected = if whole { 5 << 8 } else { SIGKILL as u32 };
         assert_eq!(call(&mut m, init, WAIT4, &[ANY, DATA, 0, 0]), pid);

@@ -275,6 +275,43 @@ const KINDS: &[Kind] = &[
         stays: &[],
     },
     Kind {
+        name: "configurations with much to say",
+        steps: 300,
+        setup: |maker| {
+            maker.made(272, &[CLONE_NEWUSER | CLONE_NEWNS]);
+            maker.poke(DATA, b"tmpfs\0source\0");
+        },
+        step: |maker, n| {
+            maker.fd = maker.made(430, &[DATA, 0]);
+            maker.name(NAME, n, 250);
+            maker.made(431, &[maker.fd, 1, DATA + 6, NAME, 0]);
+            for _ in 0..9 {
+                assert_eq!(maker.call(431, &[maker.fd, 0, NAME, 0, 0]), -22);
+            }
+        },
+        stays: &[],
+    },
+    Kind {
+        name: "detached mounts",
+        steps: 300,
+        setup: |maker| {
+            maker.made(272, &[CLONE_NEWUSER | CLONE_NEWNS]);
+            maker.poke(DATA, b"tmpfs\0/\0");
+        },
+        step: |maker, n| match n % 2 {
+            0 => {
+                let fd = maker.made(430, &[DATA, 0]);
+                maker.made(431, &[fd, 6, 0, 0, 0]);
+                maker.made(432, &[fd, 0, 0]);
+            }
+            _ => {
+                // Copies of all that is there: AT_FDCWD, OPEN_TREE_CLONE | AT_RECURSIVE.
+                maker.made(428, &[-100i64 as u64, DATA + 6, 0x8001]);
+            }
+        },
+        stays: &[],
+    },
+    Kind {
         name: "namespaces",
         steps: 300,
         setup: |maker| {

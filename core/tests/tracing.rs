@@ -311,6 +311,83 @@ fn calls_are_shown_as_strace_shows_them() {
 }
 
 #[test]
+fn mounts_by_descriptors_are_shown_with_their_flags() {
+    let mut config = BootConfig {
+        strace: Some(Strace::default()),
+        ..bare(empty_root())
+    };
+    config.capabilities = (1 << 41) - 1;
+    let mut m = Guests::boot(config, MemHost::new(4096, Vec::new())).unwrap();
+    let t = m.first();
+    let m = &mut m;
+    m.poke(t, PATH, b"tmpfs\0size\x001m\0/dev/shm\0").unwrap();
+    let (size, value, at) = (PATH + 6, PATH + 11, PATH + 14);
+    for (name, args, expected) in [
+        (
+            "fsopen",
+            &[PATH, 1][..],
+            "fsopen(\"tmpfs\", FSOPEN_CLOEXEC) = 3",
+        ),
+        (
+            "fsconfig",
+            &[3, 1, size, value, 0],
+            "fsconfig(3, FSCONFIG_SET_STRING, \"size\", \"1m\", 0) = 0",
+        ),
+        (
+            "fsconfig",
+            &[3, 2, size, value, 2],
+            "fsconfig(3, FSCONFIG_SET_BINARY, \"size\", \"\\x31\\x6d\", 2) = -1 EINVAL (Invalid argument)",
+        ),
+        (
+            "fsconfig",
+            &[3, 3, size, value, AT_FDCWD],
+            "fsconfig(3, FSCONFIG_SET_PATH, \"size\", \"1m\", AT_FDCWD) = -1 EINVAL (Invalid argument)",
+        ),
+        (
+            "fsconfig",
+            &[3, 6, 0, 0, 0],
+            "fsconfig(3, FSCONFIG_CMD_CREATE, NULL, NULL, 0) = 0",
+        ),
+        (
+            "fsconfig",
+            &[3, 9, size, 0, 0],
+            "fsconfig(3, 0x9 /* FSCONFIG_??? */, @, NULL, 0) = -1 EOPNOTSUPP (Operation not supported)",
+        ),
+        (
+            "fsmount",
+            &[3, 1, 0x11],
+            "fsmount(3, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY|MOUNT_ATTR_NOATIME) = 4",
+        ),
+        (
+            "open_tree",
+            &[AT_FDCWD, at, 0x88001],
+            "open_tree(AT_FDCWD, \"/dev/shm\", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_RECURSIVE) = 5",
+        ),
+        (
+            "move_mount",
+            &[4, at + 8, AT_FDCWD, at, 4],
+            "move_mount(4, \"\", AT_FDCWD, \"/dev/shm\", MOVE_MOUNT_F_EMPTY_PATH) = 0",
+        ),
+        (
+            "fspick",
+            &[AT_FDCWD, at, 3],
+            "fspick(AT_FDCWD, \"/dev/shm\", FSPICK_CLOEXEC|FSPICK_SYMLINK_NOFOLLOW) = 6",
+        ),
+    ] {
+        shows(m, t, name, args, expected);
+    }
+    words(m, t, BUF, &[8, 0x70, 0, 0]);
+    shows(
+        m,
+        t,
+        "mount_setattr",
+        &[AT_FDCWD, at, 0x8000, BUF, 32],
+        "mount_setattr(AT_FDCWD, \"/dev/shm\", AT_RECURSIVE, {attr_set=MOUNT_ATTR_NOEXEC, \
+         attr_clr=MOUNT_ATTR_NOATIME|MOUNT_ATTR_STRICTATIME|0x40, propagation=0 /* MS_??? */, userns_fd=0}, 32) = 0",
+    );
+}
+
+#[test]
 fn sockets_are_shown_with_addresses_and_messages() {
     let mut m = traced(Strace::default());
     let t = m.first();

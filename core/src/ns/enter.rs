@@ -11,7 +11,7 @@ use crate::kernel::{Cx, Stop};
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::task::Creds;
-use crate::vfs::mount::job::{self, Founding, Job};
+use crate::vfs::mount::job::{self, Done, Founding, Job};
 use crate::vfs::mount::{PathRef, get_path, put_path, tree};
 use crate::vfs::{FsContextId, MountId, fdtable};
 
@@ -52,8 +52,8 @@ pub(crate) fn prepare(cx: &mut Cx<'_, '_>, flags: u32) -> Result<(), Stop> {
 /// Makes the namespaces that `flags` ask for; no task is in them yet. `EPERM`, `ENOSPC`.
 pub(crate) fn make(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
     let begun = match job::take(cx)? {
-        Some(made) => Ok(*made),
-        None => begin(cx, flags),
+        Done::Namespaces(made) => Ok(*made),
+        _ => begin(cx, flags),
     };
     let made = begun.and_then(|made| make_others(cx, flags, made));
     if made.is_err() {

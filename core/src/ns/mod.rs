@@ -623,6 +623,8 @@ fn is_needed(k: &Kernel, id: NsId) -> bool {
         || ns.pins > 0
         || ns.dentry.is_some_and(held)
         || k.vfs.owns_filesystem(id)
+        || k.vfs.mounts.owns_anonymous(id)
+        || k.vfs.configs.keep(id)
         || k.vfs.mounts.jobs.namespaces().any(|made| made == id)
         || matches!(&ns.body, Body::Ipc(objects) if ipc::shm::is_attached(k, objects))
 }

@@ -39,14 +39,6 @@ not_there! {
     fanotify_mark(Fd, Hex, Hex, DirFd, Path);
     name_to_handle_at(DirFd, Path, Addr, Addr, AtFlags);
     open_by_handle_at(Fd, Addr, OpenFlags);
-    open_tree(DirFd, Path, Hex);
-    move_mount(DirFd, Path, DirFd, Path, Hex);
-    fsopen(Str, Hex);
-    fsconfig(Fd, Uint, Str, Addr, Int);
-    fsmount(Fd, Hex, Hex);
-    fspick(DirFd, Path, Hex);
-    mount_setattr(DirFd, Path, AtFlags, Addr, Size);
-    process_mrelease(Fd, Hex);
     statmount(Addr, Addr, Size, Hex);
     listmount(Addr, Addr, Size, Hex);
     lsm_get_self_attr(Uint, Addr, Addr, Hex);
@@ -56,7 +48,6 @@ not_there! {
     getxattrat(DirFd, Path, AtFlags, Str, Addr, Size);
     listxattrat(DirFd, Path, AtFlags, Addr, Size);
     removexattrat(DirFd, Path, AtFlags, Str);
-    open_tree_attr(DirFd, Path, Hex, Addr, Size);
     file_getattr(DirFd, Path, Addr, Size, AtFlags);
     file_setattr(DirFd, Path, Addr, Size, AtFlags);
     listns(Addr, Addr, Size, Hex);

@@ -21,6 +21,7 @@ pub(crate) mod memory;
 mod message_queue;
 mod missing;
 mod mount;
+mod mount_api;
 mod mqueue;
 mod namespace;
 mod pidfd;

@@ -13,13 +13,14 @@ use crate::boot::Tree;
 use crate::kernel::{Cx, SysResult};
 use crate::ns::{self, Kind, NsId};
 use crate::vfs::MountId;
-use crate::vfs::filesystem::{Filesystem, Time};
+use crate::vfs::filesystem::{Filesystem, FsId, Time};
+use crate::vfs::mount::config::Asked;
 use crate::vfs::mount::job::{self, Binding, Job, Showing, Typing};
-use crate::vfs::mount::options::{self, Parameter, Tmpfs};
+use crate::vfs::mount::options::{self, Parameter, Refused, Tmpfs, Value};
 use crate::vfs::mount::place::{Own, Placing};
 use crate::vfs::mount::propagation::Type;
 use crate::vfs::mount::unmount::Unmounting;
-use crate::vfs::mount::{self, MountFlags, PathRef, put_path, tree};
+use crate::vfs::mount::{self, MountFlags, PathRef, detached, put_path, tree};
 use crate::vfs::proc::{self, ProcFs};
 use crate::vfs::sysfs::SysFs;
 use crate::vfs::union::UnionFs;
@@ -31,7 +32,7 @@ const MAGIC: u32 = 0xc0ed_0000;
 const MAGIC_MASK: u32 = 0xffff_0000;
 
 /// Whether the caller may change the mounts of its namespace.
-fn may_mount(cx: &Cx<'_, '_>) -> Result<(), Errno> {
+pub(super) fn may_mount(cx: &Cx<'_, '_>) -> Result<(), Errno> {
     match cx.capable_over(cx.task().ns.mount, g::CAP_SYS_ADMIN) {
         true => Ok(()),
         false => Err(Errno::EPERM),
@@ -65,7 +66,7 @@ fn read_data(cx: &mut Cx<'_, '_>, at: u64) -> Result<Vec<u8>, Errno> {
     Ok(text)
 }
 
-fn is_own(cx: &Cx<'_, '_>, id: MountId) -> bool {
+pub(super) fn is_own(cx: &Cx<'_, '_>, id: MountId) -> bool {
     cx.k.vfs.mounts.at(id).ns == Some(cx.task().ns.mount)
 }
 
@@ -107,9 +108,7 @@ pub(super) fn mount(
             _ if flags & PROPAGATION != 0 => set_propagation(cx, target, flags).map(Some),
             _ if flags & g::MS_MOVE != 0 => {
                 let source = find_source(cx, places, &source)?;
-                own_root(cx, source)?;
-                let placing = Placing::move_to(source.mount, target, own(cx));
-                Ok(Some(Job::Place(placing.into())))
+                move_to(cx, source, target, false).map(Some)
             }
             _ => new_mount(cx, target, &source, &name, flags, &data).map(Some),
         }
@@ -117,8 +116,25 @@ pub(super) fn mount(
     Ok(0)
 }
 
+/// Moves what is mounted at a place elsewhere. `EINVAL` for what is no root of a mount.
+pub(super) fn move_to(
+    cx: &mut Cx<'_, '_>,
+    source: PathRef,
+    target: PathRef,
+    beneath: bool,
+) -> Result<Job, Errno> {
+    let is_root = |path: PathRef| cx.k.vfs.mounts.at(path.mount).root == path.dentry;
+    if !is_root(source) || beneath && !is_root(target) {
+        return Err(Errno::EINVAL);
+    }
+    let root = cx.k.vfs.fs_context(cx.task().fs).root;
+    let beneath = beneath.then_some(root);
+    let placing = Placing::move_to(cx.k, source.mount, target, own(cx), beneath)?;
+    Ok(Job::Place(placing.into()))
+}
+
 /// The caller's mount namespace.
-fn own(cx: &Cx<'_, '_>) -> Own {
+pub(super) fn own(cx: &Cx<'_, '_>) -> Own {
     Own::new(cx.k, cx.task().ns.mount)
 }
 
@@ -146,9 +162,21 @@ fn set_propagation(cx: &mut Cx<'_, '_>, path: PathRef, flags: u32) -> Result<Job
         g::MS_UNBINDABLE => Type::Unbindable,
         _ => return Err(Errno::EINVAL),
     };
-    own_root(cx, path)?;
+    may_change_type(cx, path)?;
     let recurse = flags & g::MS_REC != 0;
     Ok(Job::SetType(Typing::new(path.mount, recurse, to)))
+}
+
+/// `EINVAL` unless a path is the root of a mount of a namespace, `EPERM` without rights over that
+/// (`may_change_propagation()`).
+pub(super) fn may_change_type(cx: &Cx<'_, '_>, path: PathRef) -> Result<(), Errno> {
+    let mount = cx.k.vfs.mounts.at(path.mount);
+    let ns = mount.ns.filter(|_| mount.root == path.dentry);
+    let owner = ns.and_then(|ns| detached::owner(cx.k, ns));
+    match cx.capable_in(owner.ok_or(Errno::EINVAL)?, g::CAP_SYS_ADMIN) {
+        true => Ok(()),
+        false => Err(Errno::EPERM),
+    }
 }
 
 /// Changes flags of one mount (with `MS_BIND`), or of the file system behind it.
@@ -166,8 +194,7 @@ fn remount(
     if !new.intersects(MountFlags::ATIME) && flags & g::MS_RELATIME == 0 {
         new |= mount.flags & MountFlags::ATIME;
     }
-    let changed = (mount.flags ^ new) & mount.locked_flags;
-    if !(changed & MountFlags::ATIME).is_empty() || !(changed - new).is_empty() {
+    if !mount.flags.keep_locked(new, mount.locked_flags) {
         return Err(Errno::EPERM);
     }
     let old = cx.k.vfs.mounts.at(path.mount).flags;
@@ -197,7 +224,7 @@ fn remount(
         shown = new.as_ref().map(Tmpfs::show);
         if let Filesystem::Union(union) = cx.k.vfs.filesystem_mut(fs) {
             if let Some(new) = new {
-                union.reconfigure(new)?;
+                union.reconfigure(new).map_err(|_| Errno::EINVAL)?;
             }
             union.set_read_only(read_only)?;
         }
@@ -237,8 +264,8 @@ fn remount_own(
         }
         Filesystem::Sys(SysFs::Devices) => options::none(data)?,
         Filesystem::Sys(SysFs::Cgroup) => {
-            let shown = options::cgroup2(data)?;
-            cx.k.vfs.mounts.set_options(id, shown);
+            let options = options::cgroup2(data)?;
+            cx.k.vfs.mounts.set_options(id, options.show());
         }
         _ => {}
     }
@@ -252,15 +279,9 @@ fn bind(
     source: PathRef,
     recurse: bool,
 ) -> Result<Job, Errno> {
-    let namespace = crate::vfs::anon::namespace_at(cx.k, source.dentry);
-    if cx.k.vfs.mounts.at(source.mount).unbindable
-        || !is_own(cx, source.mount) && namespace.is_none()
-    {
-        return Err(Errno::EINVAL);
-    }
+    let namespace = may_copy(cx, source)?;
     // A mount namespace that its own mount kept would never end (`mnt_ns_loop()`).
-    let loops = |ns: NsId| cx.k.ns.kind(ns) == Kind::Mount && cx.task().ns.mount >= ns;
-    if namespace.is_some_and(loops) {
+    if namespace.is_some_and(|ns| own(cx).is_kept_by(cx.k, ns)) {
         return Err(Errno::EINVAL);
     }
     may_graft(cx, target)?;
@@ -271,6 +292,19 @@ fn bind(
     }
     let binding = Binding::new(source, recurse, target, own(cx));
     Ok(Job::Bind(binding.into()))
+}
+
+/// `EINVAL` unless a place may be shown elsewhere (`may_copy_tree()`); the namespace whose file it is.
+pub(super) fn may_copy(cx: &Cx<'_, '_>, source: PathRef) -> Result<Option<NsId>, Errno> {
+    let namespace = crate::vfs::anon::namespace_at(cx.k, source.dentry);
+    let usable = || {
+        let own = cx.task().ns.mount;
+        is_own(cx, source.mount) || detached::may_use(cx.k, source.mount, own)
+    };
+    match cx.k.vfs.mounts.at(source.mount).unbindable || namespace.is_none() && !usable() {
+        true => Err(Errno::EINVAL),
+        false => Ok(namespace),
+    }
 }
 
 /// `EINVAL` for a place in another namespace.
@@ -290,27 +324,106 @@ fn pids_parameters(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The PID namespace of a new instance of `proc`: the caller's, or the one at or below it that `pidns=`
-/// names. `EINVAL`, `EPERM`, errors of the walk.
-fn named_pids(cx: &mut Cx<'_, '_>, data: &[u8], own: NsId) -> Result<NsId, Errno> {
-    let mut pids = own;
-    for path in pids_parameters(data) {
-        if path.is_empty() {
-            return Err(Errno::EINVAL);
-        }
-        let place = walk::resolve(cx, DirFd(g::AT_FDCWD), path, Flags::FOLLOW)?;
-        let found = crate::vfs::anon::namespace_at(cx.k, place.dentry);
-        put_path(cx.k, cx.p, place);
-        let is_pids = |&ns: &NsId| cx.k.ns.kind(ns) == Kind::Pid;
-        pids = found.filter(is_pids).ok_or(Errno::EINVAL)?;
-        if !cx.capable_in(cx.k.ns.owner(pids), g::CAP_SYS_ADMIN) {
-            return Err(Errno::EPERM);
-        }
-        if !ns::pid::is_within(cx.k, pids, own) {
-            return Err(Errno::EINVAL);
-        }
+pub(super) const NO_NAMESPACE: &str = "pidns argument is not an nsfs file";
+
+/// The PID namespace that `pidns=` names, at or below that of the caller. `EINVAL`, `EPERM`, errors of the
+/// walk.
+pub(super) fn named_pids(cx: &mut Cx<'_, '_>, path: &[u8]) -> Result<NsId, Refused> {
+    if path.is_empty() {
+        return Err(Refused::Bad);
     }
-    Ok(pids)
+    let walked = walk::resolve(cx, CWD, path, Flags::FOLLOW);
+    let place = walked.map_err(|errno| {
+        let text = "could not get file from pidns argument";
+        Refused::Told(errno, text.into())
+    })?;
+    let found = pids_at(cx, place);
+    put_path(cx.k, cx.p, place);
+    found
+}
+
+/// The same for the file of a namespace.
+pub(super) fn pids_at(cx: &Cx<'_, '_>, place: PathRef) -> Result<NsId, Refused> {
+    let told = |errno, text: &str| Refused::Told(errno, text.into());
+    let found = crate::vfs::anon::namespace_at(cx.k, place.dentry);
+    let pids = found.ok_or_else(|| told(Errno::EINVAL, NO_NAMESPACE))?;
+    if cx.k.ns.kind(pids) != Kind::Pid {
+        return Err(told(Errno::EINVAL, "pidns argument is not a pidns file"));
+    }
+    if !cx.capable_in(cx.k.ns.owner(pids), g::CAP_SYS_ADMIN) {
+        return Err(told(Errno::EPERM, "insufficient permissions to set pidns"));
+    }
+    match ns::pid::is_within(cx.k, pids, cx.task().ns.pid) {
+        true => Ok(pids),
+        false => Err(told(
+            Errno::EINVAL,
+            "cannot set pidns to non-descendant pidns",
+        )),
+    }
+}
+
+/// A file system of a type that programs can make, with nothing asked of it yet: its type, and the user
+/// namespace that it will belong to. What a file system tells of belongs to whoever owns that. `ENODEV`.
+pub(super) fn new_type(cx: &Cx<'_, '_>, name: &[u8]) -> Result<(&'static str, Asked, NsId), Errno> {
+    let ns = cx.task().ns;
+    let owner = |ns| cx.k.ns.owner(ns);
+    Ok(match name {
+        b"tmpfs" => {
+            let options = Tmpfs {
+                uid: cx.creds().fsuid,
+                gid: cx.creds().fsgid,
+                ..Tmpfs::default()
+            };
+            ("tmpfs", Asked::Tmpfs(options), cx.creds().user_ns)
+        }
+        b"proc" => {
+            let asked = Asked::Proc(proc::Options::DEFAULT, ns.pid);
+            ("proc", asked, owner(ns.pid))
+        }
+        b"sysfs" => ("sysfs", Asked::Sysfs, owner(ns.net)),
+        b"cgroup2" => (
+            "cgroup2",
+            Asked::Cgroup2(Default::default()),
+            owner(ns.cgroup),
+        ),
+        _ => return Err(Errno::ENODEV),
+    })
+}
+
+/// Makes a file system. `EPERM` without rights over its owner.
+pub(super) fn make_filesystem(
+    cx: &mut Cx<'_, '_>,
+    asked: &Asked,
+    owner: NsId,
+    read_only: bool,
+) -> Result<FsId, Errno> {
+    if !cx.capable_in(owner, g::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let fs = match asked {
+        Asked::Tmpfs(options) => {
+            let mut fs = tmpfs(cx, options.clone())?;
+            fs.set_read_only(read_only)?;
+            Filesystem::Union(fs)
+        }
+        &Asked::Proc(options, pids) => {
+            let options = proc::Options {
+                read_only,
+                ..options
+            };
+            Filesystem::Proc(ProcFs { pids, options })
+        }
+        Asked::Sysfs => Filesystem::Sys(SysFs::Devices),
+        Asked::Cgroup2(_) => Filesystem::Sys(SysFs::Cgroup),
+        Asked::Other => return Err(Errno::ENODEV),
+    };
+    Ok(cx.k.vfs.add_filesystem_of(fs, owner))
+}
+
+/// Whether a file system may be mounted only where one of its type can be seen already, as it tells of the
+/// kernel (`mount_too_revealing()`).
+pub(super) fn reveals(cx: &Cx<'_, '_>, fs_type: &str) -> bool {
+    matches!(fs_type, "proc" | "sysfs" | "cgroup2") && own(cx).owner != ns::USER
 }
 
 fn new_mount(
@@ -324,59 +437,25 @@ fn new_mount(
     if name.is_empty() {
         return Err(Errno::EINVAL);
     }
-    // What a file system tells of belongs to whoever owns that.
-    let ns = cx.task().ns;
-    let pids = match name {
-        b"proc" => named_pids(cx, data, ns.pid)?,
-        _ => ns.pid,
-    };
-    let owner = match name {
-        b"proc" => cx.k.ns.owner(pids),
-        b"sysfs" => cx.k.ns.owner(ns.net),
-        b"cgroup2" => cx.k.ns.owner(ns.cgroup),
-        _ => cx.creds().user_ns,
-    };
-    if !cx.capable_in(owner, g::CAP_SYS_ADMIN) {
-        return Err(Errno::EPERM);
-    }
-    let source = if source.is_empty() { b"none" } else { source };
+    let (fs_type, mut asked, mut owner) = new_type(cx, name)?;
     let flags = options::flags(flags);
-    let mut shown = Vec::new();
-    let (fs, fs_type) = match name {
-        b"tmpfs" => {
-            let creds = (cx.creds().fsuid, cx.creds().fsgid);
-            let options = Tmpfs {
-                uid: creds.0,
-                gid: creds.1,
-                ..Tmpfs::default()
-            };
-            let options = options.parse(cx.k, owner, data, false)?;
-            shown = options.show();
-            let mut fs = tmpfs(cx, options)?;
-            let read_only = flags.contains(MountFlags::READ_ONLY);
-            fs.set_read_only(options::read_only(data, read_only))?;
-            (Filesystem::Union(fs), "tmpfs")
-        }
-        b"proc" => {
-            let options = proc::Options {
-                read_only: flags.contains(MountFlags::READ_ONLY),
-                ..proc::Options::DEFAULT
-            };
-            let options = options.parse(cx.k, cx.creds().user_ns, data)?;
-            (Filesystem::Proc(ProcFs { pids, options }), "proc")
-        }
-        b"sysfs" => {
-            options::none(data)?;
-            (Filesystem::Sys(SysFs::Devices), "sysfs")
-        }
-        b"cgroup2" => {
-            shown = options::cgroup2(data)?;
-            (Filesystem::Sys(SysFs::Cgroup), "cgroup2")
-        }
-        _ => return Err(Errno::ENODEV),
-    };
+    for parameter in options::parameters(data) {
+        let Parameter::Other(key, value) = parameter else {
+            continue;
+        };
+        let set = match (&mut asked, key, value) {
+            (Asked::Proc(_, pids), b"pidns", Some(path)) => named_pids(cx, path).map(|named| {
+                *pids = named;
+                owner = cx.k.ns.owner(named);
+            }),
+            (asked, ..) => asked.set(cx.k, cx.creds().user_ns, key, Value::of(value)),
+        };
+        set.map_err(|refused| refused.errno())?;
+    }
+    let read_only = options::read_only(data, flags.contains(MountFlags::READ_ONLY));
     may_graft(cx, target)?;
-    let fs = cx.k.vfs.add_filesystem_of(fs, owner);
+    let fs = make_filesystem(cx, &asked, owner, read_only)?;
+    let source = if source.is_empty() { b"none" } else { source };
     let made = match mount::make(cx.k, cx.p, fs, flags, source, fs_type) {
         Ok(made) => made,
         Err(errno) => {
@@ -384,11 +463,8 @@ fn new_mount(
             return Err(errno);
         }
     };
-    cx.k.vfs.mounts.set_options(made, shown);
-    // What tells of the kernel must be seen already where privileges are less.
-    let placing = match matches!(fs_type, "proc" | "sysfs" | "cgroup2")
-        && cx.creds().user_ns != crate::ns::USER
-    {
+    cx.k.vfs.mounts.set_options(made, asked.show());
+    let placing = match reveals(cx, fs_type) {
         true => Placing::graft_visible(made, target, own(cx), (fs_type, flags)),
         false => Placing::graft(made, target, own(cx)),
     };

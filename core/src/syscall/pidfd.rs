@@ -6,6 +6,7 @@ use super::signal::{number, own_info, read_info, signal_process, signal_thread};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::{Cx, SysResult};
+use crate::task::ending;
 use crate::task::signal::SigInfo;
 use crate::vfs::anon::Anon;
 use crate::vfs::inode::{self, FsKind};
@@ -144,4 +145,43 @@ pub(super) fn pidfd_getfd(cx: &mut Cx<'_, '_>, pidfd: Fd, targetfd: Fd, flags: H
             .ok_or(Errno::EBADF)?;
     file::get(cx.k, slot.file);
     Ok(fdtable::install(cx, slot.file, true)? as u64)
+}
+
+/// A process that is about to end gives its memory back before it has ended (process_mrelease(2)). That goes
+/// on by itself here: the call waits for it.
+pub(super) fn process_mrelease(cx: &mut Cx<'_, '_>, pidfd: Fd, flags: Uint) -> SysResult {
+    if flags.0 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let (tid, tgid) = (cx.task().tid, cx.task().tgid);
+    let pid = match pidfd.0 {
+        SELF_THREAD => PidFd::of_thread(cx.k, tid).ok_or(Errno::ESRCH)?,
+        SELF_THREAD_GROUP => PidFd::of_process(cx.k, tgid).ok_or(Errno::ESRCH)?,
+        fd => process_of(cx, fd)?.1,
+    };
+    let waited = cx.call().progress != 0;
+    let live = |tgid: u32| {
+        let group = cx.k.tasks.group(tgid).filter(|group| !group.zombie)?;
+        let thread = group.threads.values().next()?;
+        Some((tgid, cx.k.tasks.get(*thread)?.space))
+    };
+    let Some((tgid, space)) = pid.process(cx.k).and_then(live) else {
+        return match waited {
+            true => Ok(0),
+            false => Err(Errno::ESRCH.into()),
+        };
+    };
+    // Whoever shares the memory must be about to end, too.
+    let mut looked = 0;
+    let lives = !ending::ends(cx.k, tgid)
+        || cx.k.tasks.groups().any(|other| {
+            looked += 1;
+            let shares = live(other).is_some_and(|(_, of)| of == space);
+            shares && !ending::ends(cx.k, other)
+        });
+    cx.spend(looked / 4);
+    match lives {
+        true => Err(Errno::EINVAL.into()),
+        false => Err(cx.give_way(1)),
+    }
 }

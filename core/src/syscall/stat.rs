@@ -383,6 +383,7 @@ fn change_mode(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, mode: u32) -
     mount::want_write(cx.k, path.mount)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
     flags::check_change(&attr)?;
+    anon::check_change(inode)?;
     let who = Who::Task(cx.thread);
     if !who.owns(cx.k, &attr) {
         return Err(Errno::EPERM.into());
@@ -447,6 +448,7 @@ fn change_owner(
     mount::want_write(cx.k, path.mount)?;
     let attr = inode::attr(cx.k, cx.p, inode)?;
     flags::check_change(&attr)?;
+    anon::check_change(inode)?;
     let who = Who::Task(cx.thread);
     let ns = cx.creds().user_ns;
     let (owner, group) = (

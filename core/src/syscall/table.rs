@@ -6,9 +6,9 @@ use super::strace::{Form, Outcome, forms};
 use super::{Entry, Param, Support::*, entries, form};
 use super::{
     aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, kcmp, landlock, memory,
-    message_queue, missing, mount, mqueue, namespace, pidfd, poll, prctl, process, refused, sched,
-    seccomp, semaphore, shm, signal, socket, socket_message, socket_option, stat, system, time,
-    timer, xattr,
+    message_queue, missing, mount, mount_api, mqueue, namespace, pidfd, poll, prctl, process,
+    refused, sched, seccomp, semaphore, shm, signal, socket, socket_message, socket_option, stat,
+    system, time, timer, xattr,
 };
 
 entries! {
@@ -351,12 +351,12 @@ entries! {
     425 io_uring_setup(entries: Uint, params: Addr) => event::io_uring_setup, Refused("EPERM, as with kernel.io_uring_disabled = 2: it would be a second way into every call");
     426 io_uring_enter(fd: Fd, to_submit: Uint, min_complete: Uint, flags: Hex, arg: Addr, size: Size) => event::io_uring_enter, Refused("EBADF or EOPNOTSUPP: there are no rings, see io_uring_setup");
     427 io_uring_register(fd: Fd, opcode: Uint, arg: Addr, nr_args: Uint) => event::io_uring_register, Refused("EBADF or EOPNOTSUPP: there are no rings, see io_uring_setup");
-    428 open_tree(dirfd: DirFd, path: Path, flags: Hex) => missing::open_tree, Missing("ENOSYS: mounts are made with mount(2) alone");
-    429 move_mount(from_dirfd: DirFd, from_path: Path, to_dirfd: DirFd, to_path: Path, flags: Hex) => missing::move_mount, Missing("ENOSYS: mounts are made with mount(2) alone");
-    430 fsopen(fsname: Str, flags: Hex) => missing::fsopen, Missing("ENOSYS: mounts are made with mount(2) alone");
-    431 fsconfig(fd: Fd, cmd: Uint, key: Str, value: Addr, aux: Int) => missing::fsconfig, Missing("ENOSYS: mounts are made with mount(2) alone");
-    432 fsmount(fs_fd: Fd, flags: Hex, attr_flags: Hex) => missing::fsmount, Missing("ENOSYS: mounts are made with mount(2) alone");
-    433 fspick(dirfd: DirFd, path: Path, flags: Hex) => missing::fspick, Missing("ENOSYS: mounts are made with mount(2) alone");
+    428 open_tree(dirfd: DirFd, path: Path, flags: Uint as OPEN_TREE_FLAGS) -> FD => mount_api::open_tree, Full;
+    429 move_mount(from_dirfd: DirFd, from_path: Path, to_dirfd: DirFd, to_path: Path, flags: Uint as MOVE_MOUNT_FLAGS) => mount_api::move_mount, Full;
+    430 fsopen(fsname: Str, flags: Uint as FSOPEN_FLAGS) -> FD => mount_api::fsopen, Partial("tmpfs, proc, sysfs, cgroup2");
+    431 fsconfig(fd: Fd, cmd: Uint as FSCONFIG_CMD, key: Str as FSCONFIG_KEY, value: Addr as FSCONFIG_VALUE, aux: Int as FSCONFIG_AUX) => mount_api::fsconfig, Partial("sync, dirsync, mand and lazytime change nothing; ro neither for sysfs and cgroup2");
+    432 fsmount(fs_fd: Fd, flags: Uint as FSMOUNT_FLAGS, attr_flags: Uint as MOUNT_ATTRIBUTES) -> FD => mount_api::fsmount, Partial("access times stay as they are");
+    433 fspick(dirfd: DirFd, path: Path, flags: Uint as FSPICK_FLAGS) -> FD => mount_api::fspick, Full;
     434 pidfd_open(pid: Pid, flags: Hex as PIDFD_FLAGS) -> FD => pidfd::pidfd_open, Full;
     435 clone3(args: Addr as IN_CLONE_ARGS, size: Size) => process::clone3, Partial("time namespaces; set_tid: EPERM, CLONE_INTO_CGROUP: EBADF");
     436 close_range(first: Uint, last: Uint, flags: Hex as CLOSE_RANGE) => fd::close_range, Full;
@@ -365,13 +365,13 @@ entries! {
     439 faccessat2(dirfd: DirFd, path: Path, mode: Mode as ACCESS_MODE, flags: AtFlags as FACCESS_FLAGS) => stat::faccessat2, Full;
     440 process_madvise(pidfd: Fd, iov: Addr as IN_IOV, count: Ulong, advice: Int as ADVICE, flags: Hex) => memory::process_madvise, Partial("as madvise");
     441 epoll_pwait2(epfd: Fd, events: Addr as OUT_EPOLL_EVENTS, maxevents: Int, timeout: Addr as IN_TIMESPEC, sigmask: Addr as IN_SIGSET, sigsetsize: Size) => epoll::epoll_pwait2, Partial("as epoll_wait");
-    442 mount_setattr(dirfd: DirFd, path: Path, flags: AtFlags, uattr: Addr, size: Size) => missing::mount_setattr, Missing("ENOSYS: mounts are changed with mount(2) alone");
+    442 mount_setattr(dirfd: DirFd, path: Path, flags: AtFlags as SETATTR_FLAGS, uattr: Addr as IN_MOUNT_ATTR, size: Size) => mount_api::mount_setattr, Partial("MOUNT_ATTR_IDMAP: EINVAL, as for file systems that do not allow it");
     443 quotactl_fd(fd: Fd, cmd: Hex, id: Id, addr: Addr) => refused::quotactl_fd, Refused("EPERM: no file system here has quotas");
     444 landlock_create_ruleset(attr: Addr as IN_RULESET, size: Size, flags: Hex as RULESET_FLAGS) -> FD => landlock::landlock_create_ruleset, Partial("version 7; rights to ports are kept for when there are TCP sockets");
     445 landlock_add_rule(ruleset_fd: Fd, rule_type: Int as RULE_TYPE, rule_attr: Addr as RULE_ATTR, flags: Hex) => landlock::landlock_add_rule, Partial("16,384 rules of a ruleset: E2BIG");
     446 landlock_restrict_self(ruleset_fd: Fd, flags: Hex as RESTRICT_FLAGS) => landlock::landlock_restrict_self, Partial("nothing is logged");
     447 memfd_secret(flags: Hex) => memory::memfd_secret, Refused("ENOSYS, as with secretmem.enable = 0: no memory is hidden from the kernel");
-    448 process_mrelease(pidfd: Fd, flags: Hex) => missing::process_mrelease, Missing("ENOSYS: memory goes when the process has ended");
+    448 process_mrelease(pidfd: Fd, flags: Uint) => pidfd::process_mrelease, Full;
     449 futex_waitv(waiters: Addr as IN_WAITERS, nr_futexes: Uint, flags: Hex, timeout: Addr as IN_TIMESPEC, clockid: Clock) => futex::futex_waitv, Full;
     450 set_mempolicy_home_node(addr: Addr, len: Size, home_node: Ulong, flags: Hex) => memory::set_mempolicy_home_node, Partial("there is one node");
     451 cachestat(fd: Fd, range: Addr as IN_RANGE, stat: Addr as OUT_CACHESTAT, flags: Hex) => memory::cachestat, Full;
@@ -390,7 +390,7 @@ entries! {
     464 getxattrat(dirfd: DirFd, path: Path, flags: AtFlags, name: Str, args: Addr, size: Size) => missing::getxattrat, Missing("ENOSYS: getxattr(2) and its relatives are there");
     465 listxattrat(dirfd: DirFd, path: Path, flags: AtFlags, list: Addr, size: Size) => missing::listxattrat, Missing("ENOSYS: listxattr(2) and its relatives are there");
     466 removexattrat(dirfd: DirFd, path: Path, flags: AtFlags, name: Str) => missing::removexattrat, Missing("ENOSYS: removexattr(2) and its relatives are there");
-    467 open_tree_attr(dirfd: DirFd, path: Path, flags: Hex, uattr: Addr, size: Size) => missing::open_tree_attr, Missing("ENOSYS: mounts are made with mount(2) alone");
+    467 open_tree_attr(dirfd: DirFd, path: Path, flags: Uint as OPEN_TREE_FLAGS, uattr: Addr as IN_MOUNT_ATTR, size: Size) -> FD => mount_api::open_tree_attr, Partial("as mount_setattr");
     468 file_getattr(dirfd: DirFd, path: Path, ufattr: Addr, size: Size, flags: AtFlags) => missing::file_getattr, Missing("ENOSYS: no file has attributes of chattr(1)");
     469 file_setattr(dirfd: DirFd, path: Path, ufattr: Addr, size: Size, flags: AtFlags) => missing::file_setattr, Missing("ENOSYS: no file has attributes of chattr(1)");
     470 listns(req: Addr, ns_ids: Addr, nr_ns_ids: Size, flags: Hex) => missing::listns, Missing("ENOSYS: /proc/PID/ns says which there are");

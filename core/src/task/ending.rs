@@ -109,7 +109,7 @@ pub(crate) fn is_doomed(k: &Kernel, thread: ThreadId) -> bool {
 }
 
 /// Whether all of a process is about to end.
-pub(super) fn ends(k: &Kernel, tgid: u32) -> bool {
+pub(crate) fn ends(k: &Kernel, tgid: u32) -> bool {
     let group = k.tasks.group(tgid);
     let ending = group.and_then(|group| group.ending.as_ref());
     ending.is_some_and(Ending::is_of_all)

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::dentry::DentryId;
-use super::filesystem::{Attr, FsId, Ino, SetAttr, StatFs, Time};
+use super::filesystem::{Attr, FsId, Ino, InodeRef, SetAttr, StatFs, Time};
 use super::mount::{MountId, PathRef};
 use super::mqueue::{self, QueueId};
 use super::pipe::PipeId;
@@ -58,10 +58,11 @@ pub(crate) enum Anon {
     PidFd,
     Inotify,
     Landlock,
+    Config,
 }
 
 impl Anon {
-    const ALL: [Anon; 7] = [
+    const ALL: [Anon; 8] = [
         Anon::EventFd,
         Anon::Epoll,
         Anon::TimerFd,
@@ -69,6 +70,7 @@ impl Anon {
         Anon::PidFd,
         Anon::Inotify,
         Anon::Landlock,
+        Anon::Config,
     ];
 
     pub(crate) fn ino(self) -> Ino {
@@ -85,6 +87,7 @@ impl Anon {
             Anon::PidFd => "anon_inode:[pidfd]",
             Anon::Inotify => "anon_inode:inotify",
             Anon::Landlock => "anon_inode:[landlock-ruleset]",
+            Anon::Config => "anon_inode:[fscontext]",
         }
     }
 }
@@ -211,6 +214,15 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
         },
     }
     Ok(attr)
+}
+
+/// `EOPNOTSUPP` for files that are no objects by themselves: nobody can change their attributes
+/// (`anon_inode_setattr()`).
+pub(crate) fn check_change(inode: InodeRef) -> Result<(), Errno> {
+    match inode.fs == FS && matches!(object(inode.ino), Object::Anon(_)) {
+        true => Err(Errno::EOPNOTSUPP),
+        false => Ok(()),
+    }
 }
 
 /// Changes mode and owner of a pipe or socket; times are not kept. `EOPNOTSUPP` for files that are no objects

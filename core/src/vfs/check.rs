@@ -61,6 +61,9 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         if let FileKind::Inotify(instance) = &file.kind {
             super::inotify::held(instance).for_each(&mut hold);
         }
+        if let FileKind::Config(config) = &file.kind {
+            config.place.iter().for_each(|&(_, root)| hold(root));
+        }
         if let FileKind::Pipe(pipe) = file.kind {
             let ends = ends.entry(pipe.0).or_default();
             ends.0 += u32::from(file.readable());

@@ -8,7 +8,8 @@ use super::eventfd::EventFd;
 use super::fasync::{self, Recipient};
 use super::filesystem::InodeRef;
 use super::inotify::{self, Inotify};
-use super::mount::{PathRef, put_path};
+use super::mount::config::{self, Config};
+use super::mount::{PathRef, detached, put_path};
 use super::mqueue::{self, QueueId};
 use super::pidfd::PidFd;
 use super::pipe::{self, PipeId};
@@ -65,6 +66,8 @@ pub(crate) enum FileKind {
     Inotify(Box<Inotify>),
     /// A ruleset of landlock(7): nothing can be read from it.
     Landlock(RulesetId),
+    /// A file system that is being configured (fsopen(2)).
+    Config(Box<Config>),
     /// The file of a namespace: there is nothing in it.
     Namespace,
     /// Only a place (`O_PATH`).
@@ -90,6 +93,8 @@ pub(crate) struct File {
     pub seen: u64,
     /// It is among those that are written to ([`writers`](super::writers)).
     pub counted: bool,
+    /// It stands for a detached tree of mounts, which goes with it.
+    pub dissolves: bool,
     /// Process that took the flock(2) it holds.
     pub locker: u32,
     /// What landlock(7) denied its opener, and so whoever has it.
@@ -113,6 +118,7 @@ impl File {
             opened_by: None,
             seen: 0,
             counted: false,
+            dissolves: false,
             locker: 0,
             denied: FsAccess::empty(),
             owner: None,
@@ -152,6 +158,9 @@ pub(crate) fn add(k: &mut Kernel, file: File) -> Result<FileId, Errno> {
     check_room(k)?;
     k.vfs.count_writer(&file, 1);
     k.vfs.leases.opened(&file);
+    if let FileKind::Config(config) = &file.kind {
+        k.vfs.configs.count(config);
+    }
     Ok(FileId(k.vfs.files.insert(file)))
 }
 
@@ -288,6 +297,9 @@ fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     k.vfs.contents -= file.content_bytes();
     k.vfs.count_writer(&file, -1);
     k.vfs.leases.closed(&file);
+    if file.dissolves {
+        return detached::dissolve(k, p, file.path);
+    }
     let dentry = file.path.dentry;
     if k.vfs.dentries.refs(dentry) > 1 {
         put_path(k, p, file.path);
@@ -295,8 +307,10 @@ fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     } else {
         put_path(k, p, file.path);
     }
-    if file.kind == FileKind::Namespace {
-        crate::ns::sweep(k, p);
+    match &file.kind {
+        FileKind::Namespace => crate::ns::sweep(k, p),
+        FileKind::Config(config) => config::closed(k, p, config),
+        _ => {}
     }
 }
 

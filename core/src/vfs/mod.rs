@@ -95,6 +95,7 @@ pub(crate) struct Vfs {
     pub(super) acls: acl::Acls,
     pub dentries: dentry::Dentries,
     pub mounts: mount::Mounts,
+    pub configs: mount::config::Configs,
     pub(super) files: Slab<File>,
     /// Files that are closed and have not let go of everything.
     closing: VecDeque<FileId>,
@@ -145,6 +146,7 @@ impl Vfs {
             acls: acl::Acls::default(),
             dentries: dentry::Dentries::new(),
             mounts: mount::Mounts::new(),
+            configs: mount::config::Configs::default(),
             files: Slab::new(),
             closing: VecDeque::new(),
             pipes: pipe::Pipes::new(),
@@ -179,7 +181,7 @@ impl Vfs {
     }
 
     /// What the kernel holds for files, by kind, in bytes.
-    pub(crate) fn held(&self) -> [(&'static str, u64); 16] {
+    pub(crate) fn held(&self) -> [(&'static str, u64); 17] {
         const DENTRY_COST: u64 = 288;
         const FILE_COST: u64 = 512;
         const TABLE_COST: u64 = 64;
@@ -208,6 +210,7 @@ impl Vfs {
             ("contents of files of proc and sysfs", self.contents),
             ("file systems", times(filesystems, FILESYSTEM_COST)),
             ("mounts", self.mounts.held()),
+            ("configurations of file systems", self.configs.held()),
             ("epoll items", self.watches.held()),
             (
                 "inotify watches and events",
@@ -230,10 +233,15 @@ impl Vfs {
         });
         let chunks = self.tables.iter().map(|(_, table)| table.chunks());
         let contents = self.files.iter().map(|(_, file)| file.content_bytes());
+        let configs = self.files.iter().map(|(_, file)| match &file.kind {
+            FileKind::Config(config) => config.bytes(),
+            _ => 0,
+        });
         unions.sum::<u64>() == self.heap
             && chunks.sum::<u64>() == self.fd_chunks
             && contents.sum::<u64>() == self.contents
             && self.mounts.is_counted()
+            && configs.sum::<u64>() == self.configs.held()
             && inotify::is_counted(self)
     }
 

@@ -158,6 +158,7 @@ pub(crate) fn can_wait(k: &Kernel, file: &File) -> bool {
         | FileKind::PageMap(_)
         | FileKind::Namespace
         | FileKind::Landlock(_)
+        | FileKind::Config(_)
         | FileKind::Path => false,
         FileKind::Device(device) => device == super::device::Device::Random,
         _ => true,

@@ -11,6 +11,7 @@ use super::file::{self, File, FileId, FileKind};
 use super::filesystem::{Attr, InodeRef, SetAttr, Sought, Source, Time};
 use super::inode;
 pub(crate) use super::iov::{IOV_MAX, Iov};
+use super::mount::config;
 use super::perm::{self, Who};
 use super::pipe;
 use super::proc;
@@ -312,6 +313,13 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
         (FileKind::TimerFd(_), _) => return timerfd::read(cx, id, iov, no_wait),
         (&FileKind::SignalFd(mask), _) => return signalfd::read(cx, mask, iov, no_wait),
         (FileKind::Inotify(_), _) => return inotify::read(cx, id, iov, no_wait),
+        (FileKind::Config(_), _) => {
+            let room = iov.left();
+            let line = config::change(cx.k, id, |config, _| config.take_message(room))??;
+            // As in Linux, what cannot be stored is lost.
+            iov.put_all(cx, &line)?;
+            return Ok(line.len() as u64);
+        }
         (FileKind::Epoll(_) | FileKind::Landlock(_), _) => return Err(Errno::EINVAL.into()),
         _ => return Err(Errno::EBADF.into()),
     };
@@ -864,7 +872,8 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
             | FileKind::Socket(_)
             | FileKind::PidFd(_)
             | FileKind::Namespace
-            | FileKind::Landlock(_),
+            | FileKind::Landlock(_)
+            | FileKind::Config(_),
             _,
         ) => return Err(Errno::ESPIPE.into()),
         // Addresses may lie in the upper half (mem_lseek()).

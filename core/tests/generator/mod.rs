@@ -103,6 +103,9 @@ pub const STRINGS: &[&str] = &[
     "none",
     "0 0 1\n",
     "deny",
+    "source",
+    "ro",
+    "size",
 ];
 const STRINGS_AT: u64 = 64;
 

@@ -41,6 +41,14 @@ fn halves(values: &[u32]) -> Vec<u8> {
         .collect()
 }
 
+/// `struct mount_attr`
+fn mount_attr(r: &Random, writes: &mut Writes) -> u64 {
+    let set = r.pick(&[0, 1, 0xe, 0x10, 0x20_0080, 0x10_0000]);
+    let clear = r.pick(&[0, 1, 0x70, 0x7f, 0x10]);
+    let to = r.pick(&[0, 0, 1 << 17, 1 << 18, 1 << 19, 1 << 20]);
+    r.put(writes, words(&[set, clear, to, r.fd()]))
+}
+
 impl Random {
     /// Puts bytes into a slot; gives its address.
     fn put(&self, writes: &mut Writes, data: Vec<u8>) -> u64 {
@@ -325,6 +333,45 @@ pub fn shape(
                 0x14_0000, 0x1021, 0x10_4000,
             ]);
             args[4] = r.pick(&[0, r.string()]);
+        }
+        "fsopen" => {
+            args[0] = r.string();
+            args[1] = r.pick(&[0, 0, 1]);
+        }
+        "fsconfig" => {
+            args[1] = r.below(9);
+            args[2] = if args[1] < 6 { r.string() } else { 0 };
+            args[3] = match args[1] {
+                1 | 2 => r.string(),
+                3 | 4 => r.path(),
+                _ => 0,
+            };
+            args[4] = match args[1] {
+                2 => 8,
+                3 | 4 => r.pick(&[AT_FDCWD, r.fd()]),
+                5 => r.fd(),
+                _ => 0,
+            };
+        }
+        "fsmount" => {
+            args[1] = r.pick(&[0, 1]);
+            args[2] = r.pick(&[0, 1, 0xf, 0x10, 0x20, 0x20_0080]);
+        }
+        "fspick" => args[2] = r.pick(&[0, 1, 2, 8]),
+        "open_tree" | "open_tree_attr" => {
+            args[2] = r.pick(&[1, 1, 0x8001, 0x9001, 0x1000, 0]);
+            if call == "open_tree_attr" {
+                args[3] = r.pick(&[0, mount_attr(r, w)]);
+                args[4] = r.pick(&[0, 32]);
+            }
+        }
+        "move_mount" => {
+            args[4] = r.pick(&[0, 4, 4, 0x44, 0x40, 0x11]) | r.pick(&[0, 0, 0, 0x100, 0x200]);
+        }
+        "mount_setattr" => {
+            args[2] = r.pick(&[0, 0x8000, 0x1000, 0x9000]);
+            args[3] = mount_attr(r, w);
+            args[4] = 32;
         }
         "umount2" => args[1] = r.pick(&[0, 1, 2, 2, 4, 8]),
         "unshare" => args[0] = r.pick(NAMESPACES),

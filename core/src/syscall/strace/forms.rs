@@ -59,6 +59,13 @@ flags! {
     STATX_FLAGS = STATX_AT;
     MOUNT_FLAGS = MS;
     UMOUNT_FLAGS = UMOUNT;
+    OPEN_TREE_FLAGS = OPEN_TREE;
+    MOVE_MOUNT_FLAGS = MOVE_MOUNT;
+    FSOPEN_FLAGS = FSOPEN;
+    FSMOUNT_FLAGS = FSMOUNT;
+    FSPICK_FLAGS = FSPICK;
+    MOUNT_ATTRIBUTES = MOUNT_ATTR;
+    SETATTR_FLAGS = SETATTR;
     WAIT_OPTIONS = WAIT;
     WAITID_OPTIONS = WAITID;
     TIMER_FLAGS = TIMER;
@@ -96,6 +103,7 @@ one_of! {
     MPOL = MPOL;
     KCMP_KIND = KCMP;
     RULE_TYPE = LANDLOCK_RULE;
+    FSCONFIG_CMD = FSCONFIG;
 }
 
 forms! {
@@ -179,6 +187,7 @@ forms! {
     IN_HOW = Form::In(What::OpenHow);
     IN_RULESET = Form::In(shape(&shapes::RULESET));
     RULE_ATTR = Form::Special(Special::RuleAttr);
+    IN_MOUNT_ATTR = Form::In(shape(&shapes::MOUNT_ATTR_SHAPE));
     IN_CLONE_ARGS = Form::In(shape(&shapes::CLONE_ARGS));
     IN_RANGE = Form::In(shape(&shapes::CACHESTAT_RANGE));
     OUT_CACHESTAT = Form::Out(shape(&shapes::CACHESTAT));
@@ -197,6 +206,9 @@ forms! {
     NODE_MODE = Form::Special(Special::NodeMode);
     PERSONALITY = Form::Special(Special::Personality);
     SECCOMP_ARG = Form::Special(Special::SeccompArg);
+    FSCONFIG_KEY = Form::Special(Special::FsconfigKey);
+    FSCONFIG_VALUE = Form::Special(Special::FsconfigValue);
+    FSCONFIG_AUX = Form::Special(Special::FsconfigAux);
     SHORT_HEX = Form::Special(Special::ShortHex);
 }
 

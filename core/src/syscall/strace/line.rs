@@ -111,6 +111,8 @@ impl Names {
         match self.find(value) {
             Some(name) => name.to_string(),
             None if self.unknown.is_empty() => format!("{value:#x}"),
+            // As C writes it.
+            None if value == 0 => format!("0 /* {} */", self.unknown),
             None => format!("{value:#x} /* {} */", self.unknown),
         }
     }

@@ -122,6 +122,9 @@ pub(crate) enum Special {
     SeccompArg,
     /// By the type of the rule before it.
     RuleAttr,
+    FsconfigKey,
+    FsconfigValue,
+    FsconfigAux,
     ShortHex,
 }
 

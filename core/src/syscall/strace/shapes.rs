@@ -70,6 +70,9 @@ shapes! {
     RULESET 8 { handled_access_fs 0 Flags64(&LANDLOCK_FS) }
     PATH_BENEATH 12 { allowed_access 0 Flags64(&LANDLOCK_FS), parent_fd 8 Fd32 }
     NET_PORT 16 { allowed_access 0 Flags64(&LANDLOCK_NET), port 8 U64 }
+    MOUNT_ATTR_SHAPE 32 {
+        attr_set 0 Flags64(&MOUNT_ATTR), attr_clr 8 Flags64(&MOUNT_ATTR), propagation 16 One64(&PROPAGATION), userns_fd 24 U64
+    }
     SIGMASK_PAIR 16 { sigmask 0 Pointer, sigsetsize 8 U64 }
     CACHESTAT_RANGE 16 { off 0 X64, len 8 X64 }
     CACHESTAT 40 { nr_cache 0 U64, nr_dirty 8 U64, nr_writeback 16 U64, nr_evicted 24 U64, nr_recently_evicted 32 U64 }

@@ -89,7 +89,39 @@ impl Scene<'_, '_, '_> {
                 let data = self.bytes(value, shape.size.into(), Way::In);
                 data.map_or_else(|| pointer(value), |data| self.shape(shape, &data))
             }
+            Special::FsconfigKey => match self.arg(1) as u32 {
+                0..=5 => self.string(value, self.style.string_max as usize),
+                _ => pointer(value),
+            },
+            Special::FsconfigValue => match self.arg(1) as u32 {
+                1 => self.string(value, self.style.string_max as usize),
+                2 => self.fsconfig_bytes(value),
+                3 | 4 => self.string(value, usize::MAX),
+                _ => pointer(value),
+            },
+            Special::FsconfigAux => match self.arg(1) as u32 {
+                3 | 4 if value as i32 == g::AT_FDCWD => "AT_FDCWD".into(),
+                _ => (value as i32).to_string(),
+            },
             Special::ShortHex => format!("{:#x}", value as u32),
+        }
+    }
+
+    /// Bytes of a parameter of a file system, each in hexadecimal.
+    fn fsconfig_bytes(&mut self, addr: u64) -> String {
+        const MOST: i32 = 1 << 20;
+        let len = self.arg(4) as i32;
+        if addr == 0 || !(0..=MOST).contains(&len) {
+            return pointer(addr);
+        }
+        let most = self.style.string_max as i32;
+        let Some(bytes) = self.bytes(addr, len.min(most) as u64, Way::In) else {
+            return pointer(addr);
+        };
+        let text: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        match len > most {
+            true => format!("\"{text}\"..."),
+            false => format!("\"{text}\""),
         }
     }
 

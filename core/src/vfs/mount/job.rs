@@ -9,7 +9,9 @@ use alloc::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::place::{Own, Placing};
+use super::attribute::{Change, Setting};
+use super::detached::{self, Detaching};
+use super::place::{Own, Placing, Revealing};
 use super::propagation::{self, Type};
 use super::tree::{self, Copying, Dropping, Walk};
 use super::unmount::{TakingOff, Uncovering, Unmounting};
@@ -35,53 +37,149 @@ pub(crate) enum Job {
     Namespace(Box<Founding>),
     Drop(Dropping, Errno),
     Show(Showing),
+    /// A mount that was made becomes a detached one, if what it tells of can be seen already.
+    Reveal(Box<Revealing>, Detaching),
+    Detach(Detaching),
+    /// What stands for the detached tree with this root has been closed.
+    Dissolve(MountId),
+    SetFlags(Box<Setting>),
+    /// The same for a detached tree that was just made.
+    SetDetached(Box<Setting>, MountId),
+    Group(Grouping),
+}
+
+/// What a change has made.
+#[derive(Clone, Debug, Hash)]
+pub(crate) enum Done {
+    Nothing,
+    Namespaces(Box<Made>),
+    /// A detached tree, by the mount at its top.
+    Tree(MountId),
 }
 
 /// How a step of a change ended.
 enum Next {
     More,
     Then(Job),
-    End(Result<Option<Box<Made>>, Errno>),
+    End(Result<Done, Errno>),
+}
+
+/// A search for mounts below a place that are locked to it: they must not be left out of a copy of it.
+#[derive(Clone, Debug, Hash)]
+struct Locked {
+    below: PathRef,
+    after: Option<MountId>,
+}
+
+impl Locked {
+    fn new(below: PathRef) -> Locked {
+        Locked { below, after: None }
+    }
+
+    /// Looks at one more mount; `false` after the last. `EINVAL`.
+    fn step(&mut self, k: &Kernel) -> Result<bool, Errno> {
+        let mounts = &k.vfs.mounts;
+        let child = match self.after {
+            Some(after) => mounts.next_child(self.below.mount, after),
+            None => mounts.children(self.below.mount).next(),
+        };
+        self.after = child;
+        let Some(child) = child.map(|child| mounts.at(child)) else {
+            return Ok(false);
+        };
+        let is_below = |on: PathRef| k.vfs.dentries.is_below(on.dentry, self.below.dentry);
+        match child.locked && child.on.is_some_and(is_below) {
+            true => Err(Errno::EINVAL),
+            false => Ok(true),
+        }
+    }
+}
+
+/// A mount comes to share what is mounted with another one (`do_set_group()`).
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Grouping {
+    from: MountId,
+    to: MountId,
+    locked: Locked,
+}
+
+impl Grouping {
+    pub(crate) fn new(k: &Kernel, from: MountId, to: MountId) -> Grouping {
+        let dentry = k.vfs.mounts.at(to).root;
+        let below = PathRef {
+            mount: from,
+            dentry,
+        };
+        let locked = Locked::new(below);
+        Grouping { from, to, locked }
+    }
+
+    fn step(&mut self, k: &mut Kernel) -> Next {
+        match self.locked.step(k) {
+            Ok(true) => return Next::More,
+            Ok(false) => {}
+            Err(errno) => return Next::End(Err(errno)),
+        }
+        let shared = |id| {
+            let mount = k.vfs.mounts.at(id);
+            mount.peers.is_some() || mount.master.is_some()
+        };
+        if shared(self.to) || !shared(self.from) {
+            return Next::End(Err(Errno::EINVAL));
+        }
+        propagation::join(k, self.to, self.from);
+        Next::End(Ok(Done::Nothing))
+    }
 }
 
 /// A copy of a mount that is made to be mounted elsewhere.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Binding {
-    /// The mount whose locked ones below this place must not be left out.
-    check: Option<(PathRef, Option<MountId>)>,
+    check: Option<Locked>,
     source: PathRef,
     recurse: bool,
     copying: Option<Copying>,
-    target: PathRef,
-    own: Own,
+    target: Target,
+}
+
+/// Where a copy goes.
+#[derive(Clone, Copy, Debug, Hash)]
+enum Target {
+    Place(PathRef, Own),
+    Nowhere(detached::Anonymous, Option<Change>),
 }
 
 impl Binding {
     pub(crate) fn new(source: PathRef, recurse: bool, target: PathRef, own: Own) -> Binding {
+        Binding::to(source, recurse, Target::Place(target, own))
+    }
+
+    /// The same for a copy that hangs nowhere.
+    pub(crate) fn detached(
+        source: PathRef,
+        recurse: bool,
+        of: detached::Anonymous,
+        change: Option<Change>,
+    ) -> Binding {
+        Binding::to(source, recurse, Target::Nowhere(of, change))
+    }
+
+    fn to(source: PathRef, recurse: bool, target: Target) -> Binding {
         Binding {
-            check: (!recurse).then_some((source, None)),
+            check: (!recurse).then(|| Locked::new(source)),
             source,
             recurse,
             copying: None,
             target,
-            own,
         }
     }
 
     fn step(&mut self, k: &mut Kernel) -> Next {
-        if let Some((source, after)) = self.check {
-            let mounts = &k.vfs.mounts;
-            let child = match after {
-                Some(after) => mounts.next_child(source.mount, after),
-                None => mounts.children(source.mount).next(),
-            };
-            self.check = child.map(|child| (source, Some(child)));
-            if let Some(child) = child.map(|child| mounts.at(child))
-                && child.locked
-                && let Some(on) = child.on
-                && k.vfs.dentries.is_below(on.dentry, source.dentry)
-            {
-                return Next::End(Err(Errno::EINVAL));
+        if let Some(locked) = &mut self.check {
+            match locked.step(k) {
+                Ok(true) => {}
+                Ok(false) => self.check = None,
+                Err(errno) => return Next::End(Err(errno)),
             }
             return Next::More;
         }
@@ -99,8 +197,15 @@ impl Binding {
             Ok(true) => Next::More,
             Ok(false) => {
                 k.vfs.mounts.at_mut(copying.top).locked = false;
-                let placing = Placing::graft(copying.top, self.target, self.own);
-                Next::Then(Job::Place(placing.into()))
+                match self.target {
+                    Target::Place(target, own) => {
+                        let placing = Placing::graft(copying.top, target, own);
+                        Next::Then(Job::Place(placing.into()))
+                    }
+                    Target::Nowhere(of, change) => {
+                        Next::Then(Job::Detach(Detaching::new(copying.top, of, change)))
+                    }
+                }
             }
             Err(errno) => Next::Then(Job::Drop(Dropping::new(copying.top), errno)),
         }
@@ -132,7 +237,7 @@ impl Typing {
             if propagation::set(k, id, self.to) {
                 self.one = None;
                 if !self.recurse {
-                    return Next::End(Ok(None));
+                    return Next::End(Ok(Done::Nothing));
                 }
             }
             return Next::More;
@@ -142,7 +247,7 @@ impl Typing {
                 self.one = found;
                 Next::More
             }
-            None => Next::End(Ok(None)),
+            None => Next::End(Ok(Done::Nothing)),
         }
     }
 }
@@ -212,7 +317,7 @@ impl Founding {
             }
             None => {
                 k.ns.set_root(ns, Some(top));
-                Next::End(Ok(Some(self.made.clone())))
+                Next::End(Ok(Done::Namespaces(self.made.clone())))
             }
         }
     }
@@ -234,7 +339,7 @@ impl Showing {
         let next = mounts.of_filesystem(self.fs, self.from, MOST);
         let all: SmallVec<[MountId; MOST]> = next.collect();
         let Some(last) = all.last() else {
-            return Next::End(Ok(None));
+            return Next::End(Ok(Done::Nothing));
         };
         self.from = last.0 + 1;
         for &id in &all {
@@ -264,7 +369,7 @@ pub(crate) struct Jobs {
     working: bool,
     /// Who waits, and what became of what they have waited for.
     waiting: BTreeSet<ThreadId>,
-    ended: BTreeMap<ThreadId, Result<Option<Box<Made>>, Errno>>,
+    ended: BTreeMap<ThreadId, Result<Done, Errno>>,
 }
 
 impl Jobs {
@@ -278,8 +383,11 @@ impl Jobs {
             Job::Namespace(founding) => Some(&founding.made),
             _ => None,
         });
-        let ended = self.ended.values().filter_map(|end| end.as_ref().ok());
-        let made = under_way.chain(ended.flatten());
+        let ended = self.ended.values().filter_map(|end| match end {
+            Ok(Done::Namespaces(made)) => Some(made),
+            _ => None,
+        });
+        let made = under_way.chain(ended);
         made.flat_map(|made| [made.set.mount, made.creds.user_ns])
     }
 
@@ -299,12 +407,25 @@ impl Jobs {
 
 /// Begins a change that nobody waits for.
 pub(super) fn begin(k: &mut Kernel, p: &mut Ports<'_>, job: Job) {
-    k.vfs.mounts.jobs.queue.push_back(Entry {
-        job,
-        by: None,
-        places: SmallVec::new(),
-    });
+    begin_at(k, p, job, SmallVec::new());
+}
+
+/// The same for one that holds places.
+pub(super) fn begin_at(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    job: Job,
+    places: SmallVec<[PathRef; 2]>,
+) {
+    let by = None;
+    let entry = Entry { job, by, places };
+    k.vfs.mounts.jobs.queue.push_back(entry);
     while k.steps.left() > 0 && step(k, p) {}
+}
+
+/// Whether no change is under way.
+pub(super) fn is_idle(k: &Kernel) -> bool {
+    k.vfs.mounts.jobs.is_idle()
 }
 
 /// Waits until no change is under way; for those who make one at once.
@@ -364,18 +485,27 @@ pub(crate) fn prepare(
     }
 }
 
-/// What became of the change that the caller has waited for; `None` if there was nothing to be changed.
-pub(crate) fn take(cx: &mut Cx<'_, '_>) -> Result<Option<Box<Made>>, Errno> {
+/// What became of the change that the caller has waited for.
+pub(crate) fn take(cx: &mut Cx<'_, '_>) -> Result<Done, Errno> {
     let ended = cx.k.vfs.mounts.jobs.ended.remove(&cx.thread);
-    ended.unwrap_or(Ok(None))
+    ended.unwrap_or(Ok(Done::Nothing))
+}
+
+/// Nobody takes what a change has made.
+fn discard(k: &mut Kernel, p: &mut Ports<'_>, end: Result<Done, Errno>) {
+    match end {
+        Ok(Done::Namespaces(_)) => crate::ns::sweep_all(k, p),
+        Ok(Done::Tree(top)) => detached::abandon(k, p, top),
+        Ok(Done::Nothing) | Err(_) => {}
+    }
 }
 
 /// A thread does not wait any more for what it has begun, which goes on.
 pub(crate) fn abandon(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
     let jobs = &mut k.vfs.mounts.jobs;
     jobs.waiting.remove(&thread);
-    if let Some(Ok(Some(_))) = jobs.ended.remove(&thread) {
-        crate::ns::sweep_all(k, p);
+    if let Some(end) = jobs.ended.remove(&thread) {
+        discard(k, p, end);
     }
 }
 
@@ -425,8 +555,7 @@ fn step(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
         Some(by) => {
             jobs.ended.insert(by, end);
         }
-        None if matches!(end, Ok(Some(_))) => crate::ns::sweep_all(k, p),
-        None => {}
+        None => discard(k, p, end),
     }
     k.wake_threads(WaitKey::Mounting);
     true
@@ -436,13 +565,13 @@ fn advance(k: &mut Kernel, p: &mut Ports<'_>, job: &mut Job) -> Next {
     k.steps.spend(1);
     let goes_on = |more: bool| match more {
         true => Next::More,
-        false => Next::End(Ok(None)),
+        false => Next::End(Ok(Done::Nothing)),
     };
     match job {
         Job::Bind(binding) => binding.step(k),
         Job::Place(placing) => match placing.step(k, p) {
             None => Next::More,
-            Some(end) => Next::End(end.map(|()| None)),
+            Some(end) => Next::End(end.map(|()| Done::Nothing)),
         },
         Job::Unmount(unmounting) => match unmounting.step(k) {
             Ok(None) => Next::More,
@@ -458,5 +587,31 @@ fn advance(k: &mut Kernel, p: &mut Ports<'_>, job: &mut Job) -> Next {
             false => Next::End(Err(*errno)),
         },
         Job::Show(showing) => showing.step(k),
+        Job::Reveal(revealing, detaching) => match revealing.step(k) {
+            Ok(false) => Next::More,
+            Ok(true) => Next::Then(Job::Detach(detaching.clone())),
+            Err(errno) => Next::Then(Job::Drop(Dropping::new(detaching.top()), errno)),
+        },
+        Job::Detach(detaching) => match detaching.step(k) {
+            None => Next::More,
+            Some(top) => match detaching.setting() {
+                Some(setting) => Next::Then(Job::SetDetached(setting.into(), top)),
+                None => Next::End(Ok(Done::Tree(top))),
+            },
+        },
+        Job::Dissolve(id) => match detached::taking_off(k, *id) {
+            Some(taking) => Next::Then(Job::TakeOff(taking.into())),
+            None => Next::End(Ok(Done::Nothing)),
+        },
+        Job::SetFlags(setting) => match setting.step(k) {
+            None => Next::More,
+            Some(end) => Next::End(end.map(|()| Done::Nothing)),
+        },
+        Job::SetDetached(setting, top) => match setting.step(k) {
+            None => Next::More,
+            Some(Ok(())) => Next::End(Ok(Done::Tree(*top))),
+            Some(Err(errno)) => Next::Then(Job::Drop(Dropping::new(*top), errno)),
+        },
+        Job::Group(grouping) => grouping.step(k),
     }
 }

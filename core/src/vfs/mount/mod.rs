@@ -2,9 +2,13 @@
 //!
 //! A mount lives while it is part of a mount namespace's tree or somebody holds a place in it. `tree` copies,
 //! attaches and detaches trees, `place` mounts them, `unmount` takes them off, `propagation` carries such
-//! events to other mounts, `options` reads what programs ask for. As a namespace may have a hundred thousand
+//! events to other mounts, `attribute` changes flags of many, `detached` knows those that hang nowhere,
+//! `options` reads what programs ask for and `config` keeps it. As a namespace may have a hundred thousand
 //! mounts, all of that goes on in pieces, one change after the other: `job`.
 
+pub(crate) mod attribute;
+pub(crate) mod config;
+pub(crate) mod detached;
 pub(crate) mod job;
 pub(crate) mod options;
 pub(crate) mod place;
@@ -28,6 +32,7 @@ use crate::kernel::WaitKey;
 use crate::ns::NsId;
 use crate::port::Ports;
 
+use detached::Anonymous;
 pub(crate) use unmount::drop_namespace;
 
 /// Most mounts of a namespace (`/proc/sys/fs/mount-max`).
@@ -71,6 +76,12 @@ bitflags::bitflags! {
 }
 
 impl MountFlags {
+    /// Whether those that are locked stay when these become others (`can_change_locked_flags()`).
+    pub(crate) fn keep_locked(self, new: MountFlags, locked: MountFlags) -> bool {
+        let changed = (self ^ new) & locked;
+        (changed & MountFlags::ATIME).is_empty() && (changed - new).is_empty()
+    }
+
     /// What access times are set at.
     pub(crate) const ATIME: MountFlags = MountFlags::NOATIME
         .union(MountFlags::NODIRATIME)
@@ -131,6 +142,9 @@ pub(crate) struct Mounts {
     of_ns: BTreeSet<(NsId, u64, MountId)>,
     of_fs: BTreeSet<(FsId, MountId)>,
     counts: BTreeMap<NsId, usize>,
+    /// Namespaces without a name, and how many of them each user namespace owns.
+    anonymous: BTreeMap<NsId, Anonymous>,
+    owners: BTreeMap<NsId, u32>,
     /// Members and slaves of each group.
     members: BTreeSet<(u64, MountId)>,
     slaves: BTreeSet<(u64, MountId)>,
@@ -170,6 +184,8 @@ impl Mounts {
             of_ns: BTreeSet::new(),
             of_fs: BTreeSet::new(),
             counts: BTreeMap::new(),
+            anonymous: BTreeMap::new(),
+            owners: BTreeMap::new(),
             members: BTreeSet::new(),
             slaves: BTreeSet::new(),
             next_order: 0,
@@ -241,6 +257,33 @@ impl Mounts {
             self.of_ns.insert((ns, order, id));
             *self.counts.entry(ns).or_default() += 1;
         }
+    }
+
+    /// A mount namespace without a name, by the number of its root.
+    pub(crate) fn anonymous(&self, ns: NsId) -> Option<Anonymous> {
+        self.anonymous.get(&ns).copied()
+    }
+
+    /// Whether a user namespace owns some.
+    pub(crate) fn owns_anonymous(&self, ns: NsId) -> bool {
+        self.owners.contains_key(&ns)
+    }
+
+    fn add_anonymous(&mut self, ns: NsId, of: Anonymous) {
+        self.anonymous.insert(ns, of);
+        *self.owners.entry(of.owner).or_default() += 1;
+    }
+
+    /// Takes one away, if there is one; gives its owner.
+    fn remove_anonymous(&mut self, ns: NsId) -> Option<NsId> {
+        let owner = self.anonymous.remove(&ns)?.owner;
+        if let Some(count) = self.owners.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(&owner);
+            }
+        }
+        Some(owner)
     }
 
     /// Hangs a mount at a place where nothing hangs.
@@ -412,7 +455,9 @@ impl Mounts {
             ns_ok && on_ok && self.of_fs.contains(&(mount.fs, id))
         });
         let counted: usize = self.counts.values().sum();
+        let owned: u32 = self.owners.values().sum();
         known
+            && owned as usize == self.anonymous.len()
             && self.of_fs.len() == self.len()
             && (in_ns, in_ns) == (self.of_ns.len(), counted)
             && (hanging, hanging) == (self.on.len(), self.covers.len())
@@ -549,9 +594,33 @@ pub(crate) fn make(
     if k.vfs.mounts.len() >= ALL_MAX {
         return Err(Errno::ENOSPC);
     }
+    let root = take_root(k, p, fs)?;
+    let mut mount = Mount::new(fs, root, source, fs_type);
+    mount.flags = flags;
+    Ok(k.vfs.mounts.insert(mount))
+}
+
+/// The root directory of a file system that nothing is mounted of yet, with a reference; it counts as a mount.
+pub(crate) fn take_root(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) -> Result<DentryId, Errno> {
     let ino = inode::root(k, fs)?;
     let attr = inode::attr(k, p, InodeRef { fs, ino })?;
     let root = k.vfs.dentries.new_root(fs, ino, &attr);
+    k.vfs.filesystem_mounted(fs, 1);
+    Ok(root)
+}
+
+/// One more mount of a directory of a file system: it hangs nowhere, with one reference. `ENOSPC`.
+pub(crate) fn make_at(
+    k: &mut Kernel,
+    (fs, root): (FsId, DentryId),
+    flags: MountFlags,
+    source: &[u8],
+    fs_type: &'static str,
+) -> Result<MountId, Errno> {
+    if k.vfs.mounts.len() >= ALL_MAX {
+        return Err(Errno::ENOSPC);
+    }
+    k.vfs.dentries.get(root);
     k.vfs.filesystem_mounted(fs, 1);
     let mut mount = Mount::new(fs, root, source, fs_type);
     mount.flags = flags;
@@ -570,9 +639,10 @@ pub(crate) fn of_file(
     let fs = k.vfs.dentries.at(path.dentry).fs;
     k.vfs.dentries.get(path.dentry);
     k.vfs.filesystem_mounted(fs, 1);
-    Ok(k.vfs
-        .mounts
-        .insert(Mount::new(fs, path.dentry, fs_type.as_bytes(), fs_type)))
+    let mut mount = Mount::new(fs, path.dentry, fs_type.as_bytes(), fs_type);
+    // As the kernel's own mount of that file system.
+    mount.flags = MountFlags::STRICTATIME;
+    Ok(k.vfs.mounts.insert(mount))
 }
 
 /// One more reference on a mount alone.
@@ -644,7 +714,7 @@ fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
 }
 
 /// Gives back a place in a file system that counted as a mount of it: the last one takes it away.
-fn leave_filesystem(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId, place: DentryId) {
+pub(crate) fn leave_filesystem(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId, place: DentryId) {
     if k.vfs.filesystem_mounted(fs, -1) == 0 {
         let top = k.vfs.dentries.top(place);
         k.vfs.dentries.get(top);

@@ -29,19 +29,26 @@ pub(crate) enum Parameter<'a> {
     Other(&'a [u8], Option<&'a [u8]>),
 }
 
+/// Parameters that every file system has: they set or clear flags of it.
+const FLAGS: [&[u8]; 9] = [
+    b"async",
+    b"dirsync",
+    b"lazytime",
+    b"mand",
+    b"nolazytime",
+    b"nomand",
+    b"ro",
+    b"rw",
+    b"sync",
+];
+
+/// Whether every file system has a parameter (`vfs_parse_sb_flag()`).
+pub(crate) fn is_flag(key: &[u8]) -> bool {
+    FLAGS.contains(&key)
+}
+
 /// The options of a file system, as the kernel cuts them (`vfs_parse_monolithic_sep()`).
 pub(crate) fn parameters(data: &[u8]) -> impl Iterator<Item = Parameter<'_>> {
-    const FLAGS: [&[u8]; 9] = [
-        b"async",
-        b"dirsync",
-        b"lazytime",
-        b"mand",
-        b"nolazytime",
-        b"nomand",
-        b"ro",
-        b"rw",
-        b"sync",
-    ];
     let all = data.split(|&byte| byte == b',');
     all.filter_map(|option| {
         let (key, value) = match option.iter().position(|&byte| byte == b'=') {
@@ -50,10 +57,108 @@ pub(crate) fn parameters(data: &[u8]) -> impl Iterator<Item = Parameter<'_>> {
         };
         match key {
             b"" => None,
-            key if FLAGS.contains(&key) => Some(Parameter::Flag(key)),
+            key if is_flag(key) => Some(Parameter::Flag(key)),
             key => Some(Parameter::Other(key, value)),
         }
     })
+}
+
+/// What stands with a parameter (`enum fs_value_type`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Value<'a> {
+    Flag,
+    Text(&'a [u8]),
+    /// Bytes, a path or a file.
+    Other,
+}
+
+impl<'a> Value<'a> {
+    /// As mount(2) gives it.
+    pub(crate) fn of(value: Option<&'a [u8]>) -> Value<'a> {
+        value.map_or(Value::Flag, Value::Text)
+    }
+
+    /// A text that is not empty.
+    pub(crate) fn given(self) -> Result<&'a str, Refused> {
+        match self {
+            Value::Text(text) if !text.is_empty() => {
+                core::str::from_utf8(text).map_err(|_| Refused::Bad)
+            }
+            _ => Err(Refused::Bad),
+        }
+    }
+
+    /// Nothing at all.
+    pub(crate) fn flag(self) -> Result<(), Refused> {
+        match self {
+            Value::Flag => Ok(()),
+            _ => Err(Refused::Unexpected),
+        }
+    }
+}
+
+/// Why a parameter is not taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    Unknown,
+    Bad,
+    Unexpected,
+    /// For a reason of the file system's own, which it tells.
+    Told(Errno, String),
+}
+
+impl Refused {
+    pub(crate) fn errno(&self) -> Errno {
+        match self {
+            Refused::Told(errno, _) => *errno,
+            _ => Errno::EINVAL,
+        }
+    }
+
+    /// What a configuration tells of it.
+    pub(crate) fn text(&self, fs_type: &str, key: &[u8]) -> Vec<u8> {
+        let what = match self {
+            Refused::Unknown => "Unknown parameter",
+            Refused::Bad => "Bad value for",
+            Refused::Unexpected => "Unexpected value for",
+            Refused::Told(_, text) => return format!("{fs_type}: {text}").into_bytes(),
+        };
+        [format!("{fs_type}: {what} '").as_bytes(), key, b"'"].concat()
+    }
+}
+
+bitflags::bitflags! {
+    /// Which options of a file system were given: the others stay when it is changed.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+    pub(crate) struct Given: u16 {
+        const SIZE = 1;
+        const INODES = 2;
+        const WIDE_INODES = 4;
+        const HUGE = 8;
+        const POLICY = 16;
+        const NO_SWAP = 32;
+        const HIDE = 64;
+        const GROUP = 128;
+        const SUBSET = 256;
+    }
+}
+
+impl Given {
+    /// What a parameter gives.
+    pub(crate) fn of(key: &[u8]) -> Given {
+        match key {
+            b"size" | b"nr_blocks" => Given::SIZE,
+            b"nr_inodes" => Given::INODES,
+            b"inode32" | b"inode64" => Given::WIDE_INODES,
+            b"huge" => Given::HUGE,
+            b"mpol" => Given::POLICY,
+            b"noswap" => Given::NO_SWAP,
+            b"hidepid" => Given::HIDE,
+            b"gid" => Given::GROUP,
+            b"subset" => Given::SUBSET,
+            _ => Given::empty(),
+        }
+    }
 }
 
 /// A number as file systems read it: decimal, octal behind 0, hexadecimal behind 0x (`kstrtouint()`).
@@ -82,23 +187,38 @@ const CGROUP2: [&str; 6] = [
     "pids_localevents",
 ];
 
-/// The options of cgroup2 as mount tables show them; there is nothing yet that they switch. `EINVAL`.
-pub(crate) fn cgroup2(data: &[u8]) -> Result<Vec<u8>, Errno> {
-    let mut given = [false; CGROUP2.len()];
-    for parameter in parameters(data) {
-        let Parameter::Other(key, value) = parameter else {
-            continue;
-        };
+/// The options of cgroup2: there is nothing yet that they switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub(crate) struct Cgroup2([bool; CGROUP2.len()]);
+
+impl Cgroup2 {
+    pub(crate) fn set(&mut self, key: &[u8], value: Value<'_>) -> Result<(), Refused> {
         let known = CGROUP2.iter().position(|name| name.as_bytes() == key);
-        match (known, value) {
-            (Some(index), None) => given[index] = true,
-            _ => return Err(Errno::EINVAL),
+        let index = known.ok_or(Refused::Unknown)?;
+        value.flag()?;
+        self.0[index] = true;
+        Ok(())
+    }
+
+    /// As mount tables show them.
+    pub(crate) fn show(&self) -> Vec<u8> {
+        let shown = CGROUP2.iter().zip(self.0).filter(|(_, given)| *given);
+        shown
+            .flat_map(|(name, _)| [b",", name.as_bytes()].concat())
+            .collect()
+    }
+}
+
+/// The same out of what mount(2) is given. `EINVAL`.
+pub(crate) fn cgroup2(data: &[u8]) -> Result<Cgroup2, Errno> {
+    let mut options = Cgroup2::default();
+    for parameter in parameters(data) {
+        if let Parameter::Other(key, value) = parameter {
+            let set = options.set(key, Value::of(value));
+            set.map_err(|refused| refused.errno())?;
         }
     }
-    let shown = CGROUP2.iter().zip(given).filter(|(_, given)| *given);
-    Ok(shown
-        .flat_map(|(name, _)| [b",", name.as_bytes()].concat())
-        .collect())
+    Ok(options)
 }
 
 /// Whether a file system is to be mounted read-only: the last of `ro` and `rw` in its options says so, else
@@ -197,59 +317,105 @@ impl Tmpfs {
         text: &[u8],
         remount: bool,
     ) -> Result<Tmpfs, Errno> {
-        let (_, total) = k.mm.frames.usage();
-        let memory = u64::from(total) * PAGE_SIZE;
         let old = (self.mode, self.uid, self.gid);
         for parameter in parameters(text) {
-            let Parameter::Other(key, value) = parameter else {
-                continue;
-            };
-            let value = match value {
-                Some(value) => Some(core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?),
-                None => None,
-            };
-            let given = || value.filter(|text| !text.is_empty()).ok_or(Errno::EINVAL);
-            let options = &mut self;
-            match (key, value) {
-                (b"size", _) => {
-                    let bytes = size(given()?, memory)?;
-                    // Half of the memory is what there is without a word.
-                    options.size = match bytes {
-                        bytes if bytes == memory / 2 => Limit::Default,
-                        bytes => Limit::from_number(bytes.div_ceil(PAGE_SIZE) * PAGE_SIZE),
-                    };
-                }
-                (b"nr_blocks", _) => {
-                    let bytes = size(given()?, 0)?.checked_mul(PAGE_SIZE);
-                    options.size = Limit::from_number(bytes.ok_or(Errno::EINVAL)?);
-                }
-                (b"nr_inodes", _) => options.inodes = Limit::from_number(size(given()?, 0)?),
-                (b"mode", _) => {
-                    let mode = u32::from_str_radix(given()?, 8).map_err(|_| Errno::EINVAL)?;
-                    options.mode = mode & 0o7777;
-                }
-                (b"uid", _) => options.uid = mapped(user::take_uid(k, ns, id(given()?)?)?)?,
-                (b"gid", _) => options.gid = mapped(user::take_gid(k, ns, id(given()?)?)?)?,
-                (b"huge", _) => {
-                    options.huge = match given()? {
-                        "never" => "",
-                        "always" => "always",
-                        "within_size" => "within_size",
-                        "advise" => "advise",
-                        _ => return Err(Errno::EINVAL),
-                    };
-                }
-                (b"mpol", _) => options.policy = policy(given()?)?,
-                (b"inode32", None) => options.wide_inodes = false,
-                (b"inode64", None) => options.wide_inodes = true,
-                (b"noswap", None) => options.no_swap = true,
-                _ => return Err(Errno::EINVAL),
+            if let Parameter::Other(key, value) = parameter {
+                let set = self.set(k, ns, key, Value::of(value));
+                set.map_err(|refused| refused.errno())?;
             }
         }
         if remount {
             (self.mode, self.uid, self.gid) = old;
         }
         Ok(self)
+    }
+
+    /// Takes one option, with users and groups of a user namespace.
+    pub(crate) fn set(
+        &mut self,
+        k: &Kernel,
+        ns: NsId,
+        key: &[u8],
+        value: Value<'_>,
+    ) -> Result<(), Refused> {
+        let (_, total) = k.mm.frames.usage();
+        let memory = u64::from(total) * PAGE_SIZE;
+        let bad = |_| Refused::Bad;
+        match key {
+            b"size" => {
+                let bytes = size(value.given()?, memory).map_err(bad)?;
+                // Half of the memory is what there is without a word.
+                self.size = match bytes {
+                    bytes if bytes == memory / 2 => Limit::Default,
+                    bytes => Limit::from_number(bytes.div_ceil(PAGE_SIZE) * PAGE_SIZE),
+                };
+            }
+            b"nr_blocks" => {
+                let blocks = size(value.given()?, 0).map_err(bad)?;
+                let bytes = blocks.checked_mul(PAGE_SIZE).ok_or(Refused::Bad)?;
+                self.size = Limit::from_number(bytes);
+            }
+            b"nr_inodes" => {
+                let inodes = size(value.given()?, 0).map_err(bad)?;
+                self.inodes = Limit::from_number(inodes);
+            }
+            b"mode" => {
+                let mode = u32::from_str_radix(value.given()?, 8);
+                self.mode = mode.map_err(|_| Refused::Bad)? & 0o7777;
+            }
+            b"uid" => {
+                let text = value.given()?;
+                let uid = user::take_uid(k, ns, number(text.as_bytes()).map_err(bad)?);
+                self.uid = mapped(uid, "uid", text)?;
+            }
+            b"gid" => {
+                let text = value.given()?;
+                let gid = user::take_gid(k, ns, number(text.as_bytes()).map_err(bad)?);
+                self.gid = mapped(gid, "gid", text)?;
+            }
+            b"huge" => {
+                self.huge = match value.given()? {
+                    "never" => "",
+                    "always" => "always",
+                    "within_size" => "within_size",
+                    "advise" => "advise",
+                    _ => return Err(Refused::Bad),
+                };
+            }
+            b"mpol" => self.policy = policy(value.given()?).map_err(bad)?,
+            b"inode32" | b"inode64" => {
+                value.flag()?;
+                self.wide_inodes = key == b"inode64";
+            }
+            b"noswap" => {
+                value.flag()?;
+                self.no_swap = true;
+            }
+            _ => return Err(Refused::Unknown),
+        }
+        Ok(())
+    }
+
+    /// Those of a file system that get what was given of these. Mode and owner stay.
+    pub(crate) fn changed(&self, old: Tmpfs, given: Given) -> Tmpfs {
+        let mut new = old;
+        if given.contains(Given::SIZE) {
+            new.size = self.size;
+        }
+        if given.contains(Given::INODES) {
+            new.inodes = self.inodes;
+        }
+        if given.contains(Given::WIDE_INODES) {
+            new.wide_inodes = self.wide_inodes;
+        }
+        if given.contains(Given::HUGE) {
+            new.huge = self.huge;
+        }
+        if given.contains(Given::POLICY) {
+            new.policy.clone_from(&self.policy);
+        }
+        new.no_swap |= given.contains(Given::NO_SWAP);
+        new
     }
 
     /// Bytes that files may take: half of the memory if nothing was said.
@@ -326,14 +492,14 @@ fn policy(text: &str) -> Result<String, Errno> {
     }
 }
 
-fn id(text: &str) -> Result<u32, Errno> {
-    text.parse().map_err(|_| Errno::EINVAL)
-}
-
-fn mapped(id: u32) -> Result<u32, Errno> {
+/// A number that has a user or group behind it.
+fn mapped(id: Result<u32, Errno>, what: &str, text: &str) -> Result<u32, Refused> {
     match id {
-        u32::MAX => Err(Errno::EINVAL),
-        id => Ok(id),
+        Ok(id) if id != u32::MAX => Ok(id),
+        _ => Err(Refused::Told(
+            Errno::EINVAL,
+            format!("Invalid {what} '{text}'"),
+        )),
     }
 }
 
@@ -399,6 +565,7 @@ mod tests {
         assert_eq!(none(b"ro,,=x"), Ok(()));
         assert_eq!(none(b"nosuid"), Err(Errno::EINVAL));
         let shown = cgroup2(b"memory_recursiveprot,rw,nsdelegate");
+        let shown = shown.map(|options| options.show());
         assert_eq!(shown, Ok(b",nsdelegate,memory_recursiveprot".to_vec()));
         assert_eq!(cgroup2(b"nsdelegate=1"), Err(Errno::EINVAL));
         assert_eq!(cgroup2(b"memory"), Err(Errno::EINVAL));

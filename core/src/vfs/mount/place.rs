@@ -5,11 +5,13 @@ use alloc::vec::Vec;
 
 use super::propagation::{self, Search};
 use super::tree::{self, Copying, Dropping, Walk};
-use super::{ALL_MAX, MOUNT_MAX, MOUNT_STEPS, MountFlags, MountId, PathRef};
+use super::{
+    ALL_MAX, MOUNT_MAX, MOUNT_STEPS, MountFlags, MountId, PathRef, detached, get_path, put_path,
+};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::kernel::settings;
-use crate::ns::NsId;
+use crate::ns::{Kind, NsId};
 use crate::port::Ports;
 
 /// A tree on its way to its place. Nothing is changed on failure.
@@ -17,12 +19,15 @@ use crate::port::Ports;
 pub(crate) struct Placing {
     root: MountId,
     on: PathRef,
-    /// It is part of the namespace already. Otherwise its reference is taken over, and given back on failure.
-    moves: bool,
+    from: From,
     own: Own,
-    /// A file system of this type must be visible in the namespace, with no part hidden and as writable as
-    /// this.
-    visible: Option<(&'static str, MountFlags)>,
+    /// It goes below what is mounted at the place: on what that hangs. The root directory of who asks for it
+    /// stays as it is.
+    beneath: Option<PathRef>,
+    /// What it goes below.
+    over: Option<MountId>,
+    /// A mount namespace in the tree would keep itself.
+    loops: bool,
     phase: Phase,
     walk: Walk,
     /// Mounts of the tree.
@@ -50,26 +55,87 @@ impl Own {
         let owner = k.ns.owner(ns);
         Own { ns, owner }
     }
+
+    /// Whether a mount namespace that is mounted in this one would never end (`mnt_ns_loop()`).
+    pub(crate) fn is_kept_by(self, k: &Kernel, ns: NsId) -> bool {
+        k.ns.kind(ns) == Kind::Mount && self.ns >= ns
+    }
+}
+
+/// Where a tree comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+enum From {
+    /// It is new: its reference is taken over, and given back on failure.
+    New,
+    /// It hangs in the namespace of the caller.
+    Own,
+    /// It is detached.
+    Anonymous(NsId),
+}
+
+/// A search of a mount namespace for a file system of a type that shows no less than one that is to be
+/// mounted (`mnt_already_visible()`).
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Revealing {
+    ns: NsId,
+    as_this: (&'static str, MountFlags),
+    /// The order of the last mount that was looked at.
+    after: Option<u64>,
+    /// One of the type: what hangs on it behind the second must not hide a part of it.
+    shown: Option<(MountId, Option<MountId>)>,
+}
+
+impl Revealing {
+    pub(crate) fn new(ns: NsId, as_this: (&'static str, MountFlags)) -> Revealing {
+        Revealing {
+            ns,
+            as_this,
+            after: None,
+            shown: None,
+        }
+    }
+
+    /// `true` once one has been found. `EPERM` if there is none.
+    pub(super) fn step(&mut self, k: &Kernel) -> Result<bool, Errno> {
+        let mounts = &k.vfs.mounts;
+        let Some((shown, after)) = self.shown else {
+            let (order, id) = mounts.next_of(self.ns, self.after).ok_or(Errno::EPERM)?;
+            self.after = Some(order);
+            self.shown = shows(k, id, self.as_this).then_some((id, None));
+            return Ok(false);
+        };
+        let next = match after {
+            Some(after) => mounts.next_child(shown, after),
+            None => mounts.children(shown).next(),
+        };
+        self.shown = match next {
+            Some(child) if hides(k, child) => None,
+            Some(child) => Some((shown, Some(child))),
+            None => return Ok(true),
+        };
+        Ok(false)
+    }
 }
 
 #[derive(Clone, Debug, Hash)]
 enum Phase {
-    /// Looking for a file system of the type behind this place in the order of mounts.
-    Visible(Option<u64>),
-    /// One is there: what hangs on it behind this mount must not hide a part of it.
-    Hidden(u64, MountId, Option<MountId>),
+    /// A file system that tells of the kernel must be visible in the namespace already.
+    Visible(Revealing),
     /// Looking for the topmost place.
     Top,
-    /// Nothing unbindable may be moved to where it would be copied.
+    /// Nothing unbindable may be moved to where it would be copied, and no namespace to where it is kept.
     Bindable,
+    /// The mount that it goes below must not carry it.
+    Over(MountId, Option<MountId>),
     /// Nothing may be moved below itself.
     Loop(Option<MountId>),
     Count,
     Search,
     Share,
     Copy,
-    /// The tree becomes part of the namespace.
+    /// A new tree becomes part of the namespace, and is hung up then; a detached one the other way round.
     Join,
+    Enter,
     /// The last of the copies is locked if need be, and becomes part of its namespace.
     Lock,
     JoinCopy,
@@ -86,9 +152,11 @@ impl Placing {
         Placing {
             root,
             on,
-            moves: false,
+            from: From::New,
             own,
-            visible: None,
+            beneath: None,
+            over: None,
+            loops: false,
             phase: Phase::Top,
             walk: Walk::new(root),
             count: 0,
@@ -110,18 +178,30 @@ impl Placing {
         visible: (&'static str, MountFlags),
     ) -> Placing {
         Placing {
-            visible: Some(visible),
-            phase: Phase::Visible(None),
+            phase: Phase::Visible(Revealing::new(own.ns, visible)),
             ..Placing::graft(root, on, own)
         }
     }
 
-    /// Moves a mount of a namespace to another place. `EINVAL`, `ELOOP`, `ENOENT`, `ENOSPC`.
-    pub(crate) fn move_to(root: MountId, on: PathRef, own: Own) -> Placing {
-        Placing {
-            moves: true,
+    /// Moves a mount of a namespace, or a detached tree, to another place; if `beneath`, which is the root
+    /// directory of the caller, below what is mounted there. `EINVAL`, `ELOOP`, `ENOENT`, `ENOSPC`.
+    pub(crate) fn move_to(
+        k: &Kernel,
+        root: MountId,
+        on: PathRef,
+        own: Own,
+        beneath: Option<PathRef>,
+    ) -> Result<Placing, Errno> {
+        let from = match k.vfs.mounts.at(root).ns {
+            Some(ns) if ns == own.ns => From::Own,
+            Some(ns) if detached::is_root(k, root) => From::Anonymous(ns),
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(Placing {
+            from,
+            beneath,
             ..Placing::graft(root, on, own)
-        }
+        })
     }
 
     /// Mounts a tree at once, however long it takes.
@@ -152,7 +232,9 @@ impl Placing {
     /// The error, once everything has been taken back.
     fn undone(&self) -> Option<Result<(), Errno>> {
         match self.phase {
-            Phase::Unshare(errno) if self.fresh.is_empty() && self.moves => Some(Err(errno)),
+            Phase::Unshare(errno) if self.fresh.is_empty() && self.from != From::New => {
+                Some(Err(errno))
+            }
             _ => None,
         }
     }
@@ -160,27 +242,9 @@ impl Placing {
     /// `true` at the end.
     fn advance(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<bool, Errno> {
         match &mut self.phase {
-            Phase::Visible(after) => {
-                let next = k
-                    .vfs
-                    .mounts
-                    .next_of(self.own.ns, *after)
-                    .ok_or(Errno::EPERM)?;
-                *after = Some(next.0);
-                if self.visible.is_none_or(|as_this| shows(k, next.1, as_this)) {
-                    self.phase = Phase::Hidden(next.0, next.1, None);
-                }
-            }
-            Phase::Hidden(order, shown, after) => {
-                let mounts = &k.vfs.mounts;
-                let next = match *after {
-                    Some(after) => mounts.next_child(*shown, after),
-                    None => mounts.children(*shown).next(),
-                };
-                match next {
-                    Some(child) if hides(k, child) => self.phase = Phase::Visible(Some(*order)),
-                    Some(_) => *after = next,
-                    None => self.phase = Phase::Top,
+            Phase::Visible(revealing) => {
+                if revealing.step(k)? {
+                    self.phase = Phase::Top;
                 }
             }
             Phase::Top => match k.vfs.mounts.mounted_on(self.on) {
@@ -188,12 +252,41 @@ impl Placing {
                     let dentry = k.vfs.mounts.at(mount).root;
                     self.on = PathRef { mount, dentry };
                 }
-                None if self.moves => self.check_move(k)?,
-                None => self.check_place(k)?,
+                None => {
+                    if self.beneath.is_some() {
+                        let over = self.on.mount;
+                        self.on = k.vfs.mounts.at(over).on.ok_or(Errno::EINVAL)?;
+                        self.over = Some(over);
+                    }
+                    match self.from {
+                        From::New => self.check_place(k)?,
+                        _ => self.check_move(k)?,
+                    }
+                }
+            },
+            &mut Phase::Over(over, at) => match at {
+                Some(id) if id == over => return Err(Errno::EINVAL),
+                Some(id) => {
+                    let on = k.vfs.mounts.at(id).on;
+                    self.phase = Phase::Over(over, on.map(|on| on.mount));
+                }
+                None => {
+                    self.check_overmount(k, over)?;
+                    self.phase = Phase::Bindable;
+                }
             },
             Phase::Bindable => match self.walk.step(&k.vfs.mounts) {
-                Some(Some(id)) if k.vfs.mounts.at(id).unbindable => return Err(Errno::EINVAL),
-                Some(_) => {}
+                Some(Some(id)) => {
+                    let mounts = &k.vfs.mounts;
+                    let shared = mounts.at(self.on.mount).peers.is_some();
+                    if shared && mounts.at(id).unbindable {
+                        return Err(Errno::EINVAL);
+                    }
+                    let held = crate::vfs::anon::namespace_at(k, mounts.at(id).root);
+                    self.loops |= held.is_some_and(|ns| self.own.is_kept_by(k, ns));
+                }
+                Some(None) => {}
+                None if self.loops => return Err(Errno::ELOOP),
                 None => self.phase = Phase::Loop(Some(self.on.mount)),
             },
             Phase::Loop(Some(id)) if *id == self.root => return Err(Errno::ELOOP),
@@ -209,7 +302,7 @@ impl Placing {
                 None => {
                     self.all = k.vfs.mounts.len();
                     let ns = k.vfs.mounts.at(self.on.mount).ns;
-                    if let Some(ns) = ns.filter(|_| !self.moves) {
+                    if let Some(ns) = ns.filter(|_| self.from != From::Own) {
                         self.count_in(k, ns)?;
                     }
                     self.search = Some(Search::new(k, self.on));
@@ -223,24 +316,27 @@ impl Placing {
                 None => self.phase = Phase::Copy,
             },
             Phase::Copy => self.copy(k)?,
-            Phase::Join => match self.walk.step(&k.vfs.mounts) {
-                Some(Some(id)) if !self.moves => {
-                    k.steps.spend(MOUNT_STEPS / 2);
-                    let ns = k.vfs.mounts.at(self.on.mount).ns;
-                    k.vfs.mounts.set_ns(id, ns);
+            Phase::Join if self.from != From::New => {
+                self.hang(k, p)?;
+                self.walk = Walk::new(self.root);
+                self.phase = Phase::Enter;
+                if self.from == From::Own {
+                    return Ok(self.begin_copies(k));
                 }
-                Some(_) => {}
+                detached::left(k, self.root);
+            }
+            Phase::Join => match self.walk.step(&k.vfs.mounts) {
+                Some(found) => self.enter(k, found),
                 None => {
-                    // Somebody may have removed the directory meanwhile.
-                    if k.vfs.dentries.is_deleted(self.on.dentry) {
-                        return Err(Errno::ENOENT);
-                    }
-                    tree::detach(k, p, self.root);
-                    tree::attach(k, self.root, self.on);
-                    // What comes last is taken first.
-                    self.made.reverse();
-                    self.next_copy(k);
-                    return Ok(self.made.is_empty());
+                    self.hang(k, p)?;
+                    return Ok(self.begin_copies(k));
+                }
+            },
+            Phase::Enter => match self.walk.step(&k.vfs.mounts) {
+                Some(found) => self.enter(k, found),
+                None => {
+                    k.vfs.mounts.touch(self.root);
+                    return Ok(self.begin_copies(k));
                 }
             },
             Phase::Lock => match self.walk.step(&k.vfs.mounts) {
@@ -272,7 +368,7 @@ impl Placing {
                 let errno = *errno;
                 if !dropping.step(k, p) {
                     // Nothing is left to be undone.
-                    self.moves = true;
+                    self.from = From::Own;
                     self.phase = Phase::Unshare(errno);
                 }
             }
@@ -280,18 +376,96 @@ impl Placing {
         Ok(false)
     }
 
+    /// A mount of the tree becomes part of the namespace.
+    fn enter(&mut self, k: &mut Kernel, found: Option<MountId>) {
+        if let Some(id) = found {
+            k.steps.spend(MOUNT_STEPS / 2);
+            let ns = k.vfs.mounts.at(self.on.mount).ns;
+            k.vfs.mounts.set_ns(id, ns);
+        }
+    }
+
+    /// Hangs the tree at its place. `ENOENT` if somebody has removed the directory meanwhile.
+    fn hang(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
+        if k.vfs.dentries.is_deleted(self.on.dentry) {
+            return Err(Errno::ENOENT);
+        }
+        tree::detach(k, p, self.root);
+        let Some(over) = self.over else {
+            tree::attach(k, self.root, self.on);
+            return Ok(());
+        };
+        // What is there keeps the place alive until it hangs there again.
+        let place = get_path(k, self.on);
+        tree::detach(k, p, over);
+        tree::attach(k, self.root, place);
+        let dentry = k.vfs.mounts.at(self.root).root;
+        let mount = self.root;
+        tree::attach(k, over, PathRef { mount, dentry });
+        put_path(k, p, place);
+        Ok(())
+    }
+
+    /// What comes last is taken first. `true` if there are no copies.
+    fn begin_copies(&mut self, k: &Kernel) -> bool {
+        self.made.reverse();
+        self.next_copy(k);
+        self.made.is_empty()
+    }
+
     fn check_move(&mut self, k: &Kernel) -> Result<(), Errno> {
         let mounts = &k.vfs.mounts;
         let moved = mounts.at(self.root);
-        let parent = moved.on.ok_or(Errno::EINVAL)?.mount;
-        let is_shared = |id| mounts.at(id).peers.is_some();
-        if mounts.at(self.on.mount).ns != Some(self.own.ns) || moved.locked || is_shared(parent) {
-            return Err(Errno::EINVAL);
+        let target = mounts.at(self.on.mount).ns;
+        let is_own = target == Some(self.own.ns);
+        match self.from {
+            From::New => {}
+            From::Own => {
+                let parent = moved.on.ok_or(Errno::EINVAL)?.mount;
+                if !is_own || moved.locked || mounts.at(parent).peers.is_some() {
+                    return Err(Errno::EINVAL);
+                }
+            }
+            From::Anonymous(ns) => {
+                let usable = is_own || detached::may_use(k, self.on.mount, self.own.ns);
+                if moved.ns != Some(ns) || target == moved.ns || !usable {
+                    return Err(Errno::EINVAL);
+                }
+            }
         }
-        self.phase = match is_shared(self.on.mount) {
-            true => Phase::Bindable,
-            false => Phase::Loop(Some(self.on.mount)),
+        self.phase = match self.over {
+            Some(over) => {
+                self.check_beneath(k, over)?;
+                Phase::Over(over, Some(self.root))
+            }
+            None => Phase::Bindable,
         };
+        Ok(())
+    }
+
+    /// Whether the tree may go below a mount (`can_move_mount_beneath()`). `EINVAL`.
+    fn check_beneath(&self, k: &Kernel, over: MountId) -> Result<(), Errno> {
+        let mounts = &k.vfs.mounts;
+        let place = PathRef {
+            mount: self.root,
+            dentry: mounts.at(self.root).root,
+        };
+        let is_root = self.beneath.is_some_and(|root| root.mount == over);
+        match mounts.at(over).locked || mounts.mounted_on(place).is_some() || is_root {
+            true => Err(Errno::EINVAL),
+            false => Ok(()),
+        }
+    }
+
+    /// A copy of the tree must not come to lie on what it goes below, nor on itself. `EINVAL`.
+    fn check_overmount(&self, k: &mut Kernel, over: MountId) -> Result<(), Errno> {
+        let own = (self.from == From::Own).then_some(self.root);
+        for id in [Some(over), own].into_iter().flatten() {
+            let is_there = k.vfs.mounts.at(id).root == self.on.dentry;
+            if is_there && propagation::reaches(k, self.on.mount, id) {
+                return Err(Errno::EINVAL);
+            }
+        }
         Ok(())
     }
 
@@ -302,9 +476,9 @@ impl Placing {
             return Err(Errno::ENOENT);
         }
         if is_dir(self.on.dentry) != is_dir(k.vfs.mounts.at(self.root).root) {
-            return Err(match self.moves {
-                true => Errno::EINVAL,
-                false => Errno::ENOTDIR,
+            return Err(match self.from {
+                From::New => Errno::ENOTDIR,
+                _ => Errno::EINVAL,
             });
         }
         self.walk = Walk::new(self.root);
@@ -379,8 +553,8 @@ impl Placing {
         };
         let ns = k.vfs.mounts.at(on.mount).ns;
         self.walk = Walk::new(copy);
-        self.phase = match ns.filter(|&ns| k.ns.exists(ns)) {
-            Some(ns) if k.ns.owner(ns) != self.own.owner => Phase::Lock,
+        self.phase = match ns.and_then(|ns| detached::owner(k, ns)) {
+            Some(owner) if owner != self.own.owner => Phase::Lock,
             _ => Phase::JoinCopy,
         };
     }

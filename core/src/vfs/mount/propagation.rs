@@ -79,8 +79,8 @@ pub(super) struct Receiver {
 }
 
 /// A search for the mounts that an event at a place propagates to, but for those in which the place cannot be
-/// seen and those that are part of no namespace (the tree that is about to be mounted itself): each behind
-/// the one whose copy it gets.
+/// seen and those that are part of no namespace with a name (the tree that is about to be mounted itself, and
+/// what is detached): each behind the one whose copy it gets.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Search {
     pub found: Vec<Receiver>,
@@ -123,7 +123,8 @@ impl Search {
 
     fn sees(&self, mounts: &Mounts, id: MountId) -> bool {
         let mount = mounts.at(id);
-        mount.ns.is_some() && self.above.contains(&mount.root)
+        let named = |ns| mounts.anonymous(ns).is_none();
+        mount.ns.is_some_and(named) && self.above.contains(&mount.root)
     }
 
     fn take(&mut self, mount: MountId, from: Option<usize>, how: tree::Copy) {
@@ -243,6 +244,30 @@ impl Copies {
         k.steps.spend((self.known.len() - known) as u64);
         Some(found.then_some(id))
     }
+}
+
+/// Whether what is mounted on one mount propagates to another one, or to a master of that.
+pub(super) fn reaches(k: &mut Kernel, from: MountId, to: MountId) -> bool {
+    let mounts = &k.vfs.mounts;
+    let Some(group) = mounts.at(from).peers else {
+        return false;
+    };
+    let (groups, mut known) = (BTreeSet::from([group]), BTreeMap::new());
+    let ways = [mounts.at(to).peers, mounts.at(to).master];
+    let found = ways
+        .into_iter()
+        .flatten()
+        .any(|group| receives(mounts, group, &groups, &mut known));
+    k.steps.spend(known.len() as u64);
+    found
+}
+
+/// Gives a private mount the peer group and the master of another one.
+pub(super) fn join(k: &mut Kernel, id: MountId, as_this: MountId) {
+    let mount = k.vfs.mounts.at(as_this);
+    let (peers, master) = (mount.peers, mount.master);
+    k.vfs.mounts.set_master(id, master);
+    k.vfs.mounts.set_peers(id, peers);
 }
 
 /// Whether a group is one of these or gets what is mounted on them, as a slave of one, or of its slaves. All

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use super::{
-    ALL_MAX, MOUNT_STEPS, Mount, MountFlags, MountId, Mounts, PathRef, get_path, put_path,
+    ALL_MAX, MOUNT_STEPS, Mount, MountFlags, MountId, Mounts, PathRef, detached, get_path, put_path,
 };
 use crate::Kernel;
 use crate::abi::Errno;
@@ -93,6 +93,8 @@ fn copy_one(k: &mut Kernel, id: MountId, root: DentryId, how: Copy) -> Result<Mo
         on: None,
         connected: false,
         ns: None,
+        // A copy of what cannot be bound can be.
+        unbindable: false,
         kept: true,
         refs: 1,
         writers: 0,
@@ -214,6 +216,7 @@ impl Dropping {
         let below = k.vfs.mounts.at(id).on.map(|on| on.mount);
         detach(k, p, id);
         k.vfs.mounts.set_ns(id, None);
+        detached::left(k, id);
         super::let_go(k, p, id);
         match below {
             Some(below) if id != self.root => {

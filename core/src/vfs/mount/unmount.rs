@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::job::{self, Job};
 use super::propagation::{self, Copies};
 use super::tree::{self, Walk};
-use super::{MOUNT_STEPS, MountId, leave_filesystem, let_go, release};
+use super::{MOUNT_STEPS, MountId, detached, leave_filesystem, let_go, release};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::ns::NsId;
@@ -67,6 +67,11 @@ impl TakingOff {
         }
     }
 
+    /// A detached tree goes with all that hangs on it.
+    pub(super) fn detached(root: MountId) -> TakingOff {
+        TakingOff::tree(root, Connected::All)
+    }
+
     /// The next of those that go.
     fn next(&mut self) -> Option<MountId> {
         let from = MountId(self.after.map_or(0, |after| after.0 + 1));
@@ -94,6 +99,7 @@ impl TakingOff {
                     if propagation::leave(k, id) {
                         k.vfs.mounts.touch(id);
                         k.vfs.mounts.set_ns(id, None);
+                        detached::left(k, id);
                         self.order.pop_first();
                     }
                 }

@@ -12,7 +12,7 @@ use crate::abi::Errno;
 use crate::ns::{NsId, user};
 use crate::syscall::futex::may_look_by_files;
 use crate::vfs::filesystem::InodeRef;
-use crate::vfs::mount::options::{self, Parameter};
+use crate::vfs::mount::options::{self, Given, Parameter, Refused, Value};
 use crate::vfs::perm::Who;
 
 /// What `hidepid=` keeps from those who may not look into a process as a debugger does.
@@ -27,6 +27,8 @@ pub(crate) enum Hide {
     /// The same, and no group is excepted.
     Always,
 }
+
+const UNKNOWN_HIDE: &str = "unknown value of hidepid - ";
 
 /// Options of an instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -51,30 +53,63 @@ impl Options {
     /// These options with what mount(2) says in a user namespace. `EINVAL`.
     pub(crate) fn parse(mut self, k: &Kernel, ns: NsId, data: &[u8]) -> Result<Options, Errno> {
         for parameter in options::parameters(data) {
-            let (key, value) = match parameter {
-                Parameter::Flag(name) => {
-                    self.read_only = match name {
-                        b"ro" => true,
-                        b"rw" => false,
-                        _ => self.read_only,
-                    };
-                    continue;
-                }
-                Parameter::Other(key, value) => (key, value.ok_or(Errno::EINVAL)?),
-            };
-            match key {
-                b"hidepid" => self.hide = hide(value)?,
-                b"gid" => {
-                    let gid = options::number(value)?;
-                    self.group = user::take_gid(k, ns, gid).unwrap_or(u32::MAX);
-                }
+            match parameter {
+                Parameter::Flag(b"ro") => self.read_only = true,
+                Parameter::Flag(b"rw") => self.read_only = false,
+                Parameter::Flag(_) => {}
                 // Looked up by who mounts.
-                b"pidns" => {}
-                b"subset" if value == b"pid" => self.only_processes = true,
-                _ => return Err(Errno::EINVAL),
+                Parameter::Other(b"pidns", Some(_)) => {}
+                Parameter::Other(key, value) => self
+                    .set(k, ns, key, Value::of(value))
+                    .map_err(|refused| refused.errno())?,
             }
         }
         Ok(self)
+    }
+
+    /// Takes one option, but for `pidns`.
+    pub(crate) fn set(
+        &mut self,
+        k: &Kernel,
+        ns: NsId,
+        key: &[u8],
+        value: Value<'_>,
+    ) -> Result<(), Refused> {
+        match key {
+            b"hidepid" => {
+                let text = value.given()?;
+                let told = || Refused::Told(Errno::EINVAL, format!("{UNKNOWN_HIDE}{text}\n"));
+                self.hide = hide(text.as_bytes()).map_err(|_| told())?;
+            }
+            b"gid" => {
+                let gid = options::number(value.given()?.as_bytes());
+                let gid = user::take_gid(k, ns, gid.map_err(|_| Refused::Bad)?);
+                self.group = gid.unwrap_or(u32::MAX);
+            }
+            b"subset" => match value.given()? {
+                "pid" => self.only_processes = true,
+                text => {
+                    let text = format!("unsupported subset option - {text}\n");
+                    return Err(Refused::Told(Errno::EINVAL, text));
+                }
+            },
+            b"pidns" => return Err(Refused::Bad),
+            _ => return Err(Refused::Unknown),
+        }
+        Ok(())
+    }
+
+    /// Those of an instance that gets what was given of these.
+    pub(crate) fn changed(&self, old: Options, given: Given) -> Options {
+        let mut new = old;
+        if given.contains(Given::HIDE) {
+            new.hide = self.hide;
+        }
+        if given.contains(Given::GROUP) {
+            new.group = self.group;
+        }
+        new.only_processes |= given.contains(Given::SUBSET);
+        new
     }
 
     /// As mount tables show them.

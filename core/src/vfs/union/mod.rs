@@ -189,18 +189,35 @@ impl UnionFs {
 
     /// Mounts a tmpfs with other options (`shmem_reconfigure()`): what it has must fit, and what was without
     /// a limit stays so. `EINVAL`.
-    pub(crate) fn reconfigure(&mut self, new: Tmpfs) -> Result<(), Errno> {
+    pub(crate) fn reconfigure(&mut self, new: Tmpfs) -> Result<(), &'static str> {
         let old = self.options();
         let limit = new.size.most().map(|bytes| bytes.div_ceil(PAGE_SIZE));
         let inodes = new.inodes.most();
         let retroactive = |old: Limit, new: Limit| old == Limit::None && new.most().is_some();
-        if limit.is_some_and(|limit| limit < self.used)
-            || inodes.is_some_and(|inodes| inodes < self.inodes_used())
-            || retroactive(old.size, new.size)
-            || retroactive(old.inodes, new.inodes)
-            || new.no_swap && !old.no_swap
-        {
-            return Err(Errno::EINVAL);
+        let refused = [
+            (
+                retroactive(old.size, new.size),
+                "Cannot retroactively limit size",
+            ),
+            (
+                limit.is_some_and(|limit| limit < self.used),
+                "Too small a size for current use",
+            ),
+            (
+                retroactive(old.inodes, new.inodes),
+                "Cannot retroactively limit inodes",
+            ),
+            (
+                inodes.is_some_and(|inodes| inodes < self.inodes_used()),
+                "Too few inodes for current use",
+            ),
+            (
+                new.no_swap && !old.no_swap,
+                "Cannot disable swap on remount",
+            ),
+        ];
+        if let Some((_, why)) = refused.into_iter().find(|&(is, _)| is) {
+            return Err(why);
         }
         self.limit = limit.or(self.limit.filter(|_| new.size == Limit::Default));
         self.inodes = inodes.unwrap_or(MAX_NODES).min(MAX_NODES);

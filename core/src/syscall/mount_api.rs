@@ -1,0 +1,727 @@
+//! Mounts by descriptors (fsopen(2), fsconfig(2), fsmount(2), fspick(2), open_tree(2), move_mount(2),
+//! mount_setattr(2)).
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+
+use smallvec::SmallVec;
+
+use super::args::*;
+use super::mount::{
+    NO_NAMESPACE, is_own, make_filesystem, may_change_type, may_copy, may_mount, move_to,
+    named_pids, new_type, own, pids_at, reveals,
+};
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::kernel::{Cx, SysResult};
+use crate::ns::Kind;
+use crate::vfs::anon::{self, Anon};
+use crate::vfs::filesystem::{Filesystem, FsId};
+use crate::vfs::landlock;
+use crate::vfs::mount::attribute::{Change, Setting};
+use crate::vfs::mount::config::{self, Asked, Config, Phase};
+use crate::vfs::mount::detached::{self, Anonymous, Detaching};
+use crate::vfs::mount::job::{self, Binding, Done, Grouping, Job, Showing};
+use crate::vfs::mount::options::{Refused, Value};
+use crate::vfs::mount::place::Revealing;
+use crate::vfs::mount::propagation::Type;
+use crate::vfs::mount::{self, MountFlags, PathRef, put_path};
+use crate::vfs::perm::Who;
+use crate::vfs::walk::{self, Flags};
+use crate::vfs::{FileId, FileKind, fdtable, file, inode, ready};
+
+/// Most bytes of a key or a text, with the NUL.
+const TEXT_MAX: usize = 256;
+/// Most bytes of any other value.
+const BINARY_MAX: i32 = 1 << 20;
+const EMPTY: u32 = g::AT_EMPTY_PATH;
+
+// `enum fsconfig_command`
+const SET_FLAG: u32 = 0;
+const SET_STRING: u32 = 1;
+const SET_BINARY: u32 = 2;
+const SET_PATH: u32 = 3;
+const SET_PATH_EMPTY: u32 = 4;
+const SET_FD: u32 = 5;
+const CMD_CREATE: u32 = 6;
+const CMD_RECONFIGURE: u32 = 7;
+const CMD_CREATE_EXCL: u32 = 8;
+
+/// A string with its NUL in so many bytes at most. `EFAULT`, `EINVAL` (`strndup_user()`).
+fn read_text(cx: &mut Cx<'_, '_>, at: u64, most: usize) -> Result<Vec<u8>, Errno> {
+    cx.read_cstr(at, most).map_err(|errno| match errno {
+        Errno::E2BIG => Errno::EINVAL,
+        errno => errno,
+    })
+}
+
+/// A descriptor of a configuration.
+fn install(cx: &mut Cx<'_, '_>, config: Config, cloexec: bool) -> Result<u64, Errno> {
+    let place = config.place;
+    let kind = FileKind::Config(Box::new(config));
+    let opened = ready::open(cx, kind, Anon::Config, g::O_RDWR);
+    let id = opened.inspect_err(|_| {
+        if let Some((fs, root)) = place {
+            mount::leave_filesystem(cx.k, cx.p, fs, root);
+        }
+    })?;
+    Ok(fdtable::install(cx, id, cloexec)? as u64)
+}
+
+pub(super) fn fsopen(cx: &mut Cx<'_, '_>, fsname: Str, flags: Uint) -> SysResult {
+    may_mount(cx)?;
+    if flags.0 & !g::FSOPEN_CLOEXEC != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let name = read_text(cx, fsname.0, PAGE_SIZE as usize)?;
+    let (fs_type, asked, owner) = new_type(cx, &name)?;
+    // Only who may have it looks at devices of a network at all.
+    if asked == Asked::Sysfs && !cx.capable_in(owner, g::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM.into());
+    }
+    let config = Config::new(fs_type, asked, owner);
+    Ok(install(cx, config, flags.0 & g::FSOPEN_CLOEXEC != 0)?)
+}
+
+pub(super) fn fspick(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, flags: Uint) -> SysResult {
+    const KNOWN: u32 = g::FSPICK_CLOEXEC
+        | g::FSPICK_SYMLINK_NOFOLLOW
+        | g::FSPICK_NO_AUTOMOUNT
+        | g::FSPICK_EMPTY_PATH;
+    may_mount(cx)?;
+    if flags.0 & !KNOWN != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let path = cx.read_path(path.0)?;
+    let mut how = Flags::empty();
+    how.set(Flags::FOLLOW, flags.0 & g::FSPICK_SYMLINK_NOFOLLOW == 0);
+    how.set(Flags::EMPTY_PATH, flags.0 & g::FSPICK_EMPTY_PATH != 0);
+    let target = walk::resolve(cx, dirfd, &path, how)?;
+    let mount = cx.k.vfs.mounts.at(target.mount);
+    let (fs, root, fs_type) = (mount.fs, mount.root, mount.fs_type);
+    if root != target.dentry {
+        put_path(cx.k, cx.p, target);
+        return Err(Errno::EINVAL.into());
+    }
+    let config = Config::of_mounted(cx.k, fs, root, fs_type);
+    put_path(cx.k, cx.p, target);
+    Ok(install(cx, config, flags.0 & g::FSPICK_CLOEXEC != 0)?)
+}
+
+pub(super) fn fsconfig(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    cmd: Uint,
+    key: Str,
+    value: Addr,
+    aux: Int,
+) -> SysResult {
+    let (has_key, has_value, aux) = (key.0 != 0, value.0 != 0, aux.0);
+    let wanted = match cmd.0 {
+        _ if fd.0 < 0 => false,
+        SET_FLAG => has_key && !has_value && aux == 0,
+        SET_STRING => has_key && has_value && aux == 0,
+        SET_BINARY => has_key && has_value && (1..=BINARY_MAX).contains(&aux),
+        SET_PATH | SET_PATH_EMPTY => has_key && has_value && (aux == g::AT_FDCWD || aux >= 0),
+        SET_FD => has_key && !has_value && aux >= 0,
+        CMD_CREATE | CMD_CREATE_EXCL | CMD_RECONFIGURE => !has_key && !has_value && aux == 0,
+        _ => return Err(Errno::EOPNOTSUPP.into()),
+    };
+    if !wanted {
+        return Err(Errno::EINVAL.into());
+    }
+    let id = fdtable::get(cx, fd.0)?;
+    config::at(cx.k, id)?;
+    match cmd.0 {
+        CMD_CREATE | CMD_CREATE_EXCL => create(cx, id)?,
+        CMD_RECONFIGURE => job::run(cx, |cx, _| reconfigure(cx, id))?,
+        cmd => set(cx, id, cmd, key.0, value.0, aux)?,
+    }
+    Ok(0)
+}
+
+/// Takes a parameter.
+fn set(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    cmd: u32,
+    key: u64,
+    value: u64,
+    aux: i32,
+) -> Result<(), Errno> {
+    let key = read_text(cx, key, TEXT_MAX)?;
+    let (mut text, mut given) = (None, None);
+    match cmd {
+        SET_STRING => text = Some(read_text(cx, value, TEXT_MAX)?),
+        SET_BINARY => read_binary(cx, value, aux as u64)?,
+        SET_PATH | SET_PATH_EMPTY => {
+            let path = cx.read_path(value)?;
+            if path.is_empty() && cmd == SET_PATH {
+                return Err(Errno::ENOENT);
+            }
+        }
+        SET_FD => given = Some(fdtable::get_any(cx, aux)?),
+        _ => {}
+    }
+    config::change(cx.k, id, |config, k| config.renew(k))?;
+    let (phase, is_proc) = {
+        let config = config::at(cx.k, id)?;
+        (config.phase, matches!(config.asked, Asked::Proc(..)))
+    };
+    if !matches!(phase, Phase::Making | Phase::Changing) {
+        return Err(Errno::EBUSY);
+    }
+    if is_proc && key == b"pidns" && (text.is_some() || given.is_some()) {
+        return set_pids(cx, id, phase, text.as_deref(), given);
+    }
+    let ns = cx.creds().user_ns;
+    let value = match (&text, cmd) {
+        (Some(text), _) => Value::Text(text),
+        (None, SET_FLAG) => Value::Flag,
+        (None, _) => Value::Other,
+    };
+    config::change(cx.k, id, |config, k| config.set(k, ns, &key, value))?
+}
+
+/// Bytes that nobody looks at must be there all the same. `EFAULT`.
+fn read_binary(cx: &mut Cx<'_, '_>, at: u64, len: u64) -> Result<(), Errno> {
+    let mut part = [0; 4096];
+    let mut done = 0;
+    while done < len {
+        let count = (len - done).min(part.len() as u64);
+        cx.read_user(at.wrapping_add(done), &mut part[..count as usize])?;
+        cx.spend(4);
+        done += count;
+    }
+    Ok(())
+}
+
+/// Which PID namespace an instance of `proc` is to tell of: `path` names it, or a file is it.
+fn set_pids(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    phase: Phase,
+    path: Option<&[u8]>,
+    given: Option<FileId>,
+) -> Result<(), Errno> {
+    let found = match (path, given) {
+        _ if phase == Phase::Changing && path != Some(b"") => Err(Refused::Told(
+            Errno::EBUSY,
+            "cannot reconfigure pidns for existing procfs".into(),
+        )),
+        (Some(path), _) => named_pids(cx, path),
+        (None, Some(id)) if file::at(cx.k, id).flags & g::O_PATH == 0 => {
+            pids_at(cx, file::at(cx.k, id).path)
+        }
+        (None, Some(_)) => Err(Refused::Told(Errno::EINVAL, NO_NAMESPACE.into())),
+        (None, None) => Err(Refused::Bad),
+    };
+    match found {
+        Ok(named) => config::change(cx.k, id, |config, k| {
+            if let Asked::Proc(_, pids) = &mut config.asked {
+                *pids = named;
+                config.owner = Some(k.ns.owner(named));
+            }
+        }),
+        // The walk goes on later.
+        Err(Refused::Told(Errno::LATER, _)) => Err(Errno::LATER),
+        Err(refused) => Err(config::change(cx.k, id, |config, _| {
+            config.refuse(b"pidns", &refused)
+        })?),
+    }
+}
+
+/// Makes the file system (`vfs_cmd_create()`).
+fn create(cx: &mut Cx<'_, '_>, id: FileId) -> Result<(), Errno> {
+    config::change(cx.k, id, |config, k| config.renew(k))?;
+    let config = config::at(cx.k, id)?;
+    let (Phase::Making, Some(owner)) = (config.phase, config.owner) else {
+        return Err(Errno::EBUSY);
+    };
+    if !cx.capable_in(owner, g::CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let asked = config.asked.clone();
+    let read_only = config.read_only == Some(true);
+    let made =
+        make_filesystem(cx, &asked, owner, read_only).and_then(|fs| {
+            match mount::take_root(cx.k, cx.p, fs) {
+                Ok(root) => Ok((fs, root)),
+                Err(errno) => {
+                    cx.k.vfs.remove_filesystem(fs);
+                    Err(errno)
+                }
+            }
+        });
+    config::change(cx.k, id, |config, _| {
+        config.place = made.ok();
+        config.phase = match made {
+            Ok(_) => Phase::Made,
+            Err(_) => Phase::Failed,
+        };
+    })?;
+    made.map(|_| ())
+}
+
+/// Changes the file system (`vfs_cmd_reconfigure()`).
+fn reconfigure(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Option<Job>, Errno> {
+    config::change(cx.k, id, |config, k| config.renew(k))?;
+    let config = config::at(cx.k, id)?.clone();
+    let (Phase::Changing, Some((fs, _))) = (config.phase, config.place) else {
+        return Err(Errno::EBUSY);
+    };
+    let changed = change(cx, &config, fs);
+    config::change(cx.k, id, |config, _| match &changed {
+        Ok(_) => config.finish(),
+        Err((_, told)) => {
+            config.phase = Phase::Failed;
+            if let Some(told) = told {
+                config.tell(format!("{}: {told}", config.fs_type).into_bytes());
+            }
+        }
+    })?;
+    match changed {
+        Ok(shown) => Ok(shown.map(|options| {
+            Job::Show(Showing {
+                fs,
+                options: options.into(),
+                from: 0,
+            })
+        })),
+        Err((errno, _)) => Err(errno),
+    }
+}
+
+/// Makes a file system what a configuration says; gives what mount tables show of it if that changes. On
+/// failure, perhaps, a reason.
+fn change(
+    cx: &mut Cx<'_, '_>,
+    config: &Config,
+    fs: FsId,
+) -> Result<Option<Vec<u8>>, (Errno, Option<&'static str>)> {
+    if !cx.capable_in(cx.k.vfs.filesystem_owner(fs), g::CAP_SYS_ADMIN) {
+        return Err((Errno::EPERM, None));
+    }
+    if config.fixed {
+        return Err((Errno::EINVAL, None));
+    }
+    landlock::check_mounts(cx.k, Who::Task(cx.thread)).map_err(|errno| (errno, None))?;
+    let was = inode::is_read_only(cx.k, fs);
+    let read_only = config.read_only.unwrap_or(was);
+    if read_only && !was && cx.k.vfs.writers_of(fs) > 0 {
+        return Err((Errno::EBUSY, None));
+    }
+    let mut shown = None;
+    match cx.k.vfs.filesystem_mut(fs) {
+        Filesystem::Union(union) => {
+            let old = union.is_read_only();
+            union
+                .set_read_only(read_only)
+                .map_err(|errno| (errno, None))?;
+            if let Asked::Tmpfs(options) = &config.asked {
+                let new = options.changed(union.options(), config.given);
+                let text = new.show();
+                if let Err(told) = union.reconfigure(new) {
+                    // It was so before.
+                    let _ = union.set_read_only(old);
+                    return Err((Errno::EINVAL, Some(told)));
+                }
+                shown = Some(text);
+            }
+        }
+        Filesystem::Proc(instance) => {
+            if let Asked::Proc(options, _) = &config.asked {
+                instance.options = options.changed(instance.options, config.given);
+                instance.options.read_only = read_only;
+            }
+        }
+        Filesystem::Sys(_) => {
+            if let Asked::Cgroup2(_) = config.asked {
+                shown = Some(config.asked.show());
+            }
+        }
+        Filesystem::Anon | Filesystem::Gone => {}
+    }
+    Ok(shown)
+}
+
+/// Flags of a mount out of `MOUNT_ATTR_` ones, but for those about access times.
+fn plain_flags(attr: u64) -> MountFlags {
+    let mut flags = MountFlags::empty();
+    for (bit, flag) in [
+        (g::MOUNT_ATTR_RDONLY, MountFlags::READ_ONLY),
+        (g::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+        (g::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+        (g::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
+        (g::MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
+        (g::MOUNT_ATTR_NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
+    ] {
+        flags.set(flag, attr & u64::from(bit) != 0);
+    }
+    flags
+}
+
+/// Those about access times. `EINVAL`.
+fn times(attr: u64) -> Result<MountFlags, Errno> {
+    match attr as u32 & g::MOUNT_ATTR__ATIME {
+        g::MOUNT_ATTR_RELATIME => Ok(MountFlags::empty()),
+        g::MOUNT_ATTR_NOATIME => Ok(MountFlags::NOATIME),
+        g::MOUNT_ATTR_STRICTATIME => Ok(MountFlags::STRICTATIME),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// All attributes that a mount can be made with.
+const ATTRIBUTES: u32 = g::MOUNT_ATTR_RDONLY
+    | g::MOUNT_ATTR_NOSUID
+    | g::MOUNT_ATTR_NODEV
+    | g::MOUNT_ATTR_NOEXEC
+    | g::MOUNT_ATTR__ATIME
+    | g::MOUNT_ATTR_NODIRATIME
+    | g::MOUNT_ATTR_NOSYMFOLLOW;
+
+pub(super) fn fsmount(cx: &mut Cx<'_, '_>, fs_fd: Fd, flags: Uint, attr_flags: Uint) -> SysResult {
+    may_mount(cx)?;
+    if flags.0 & !g::FSMOUNT_CLOEXEC != 0 || attr_flags.0 & !ATTRIBUTES != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let attr = u64::from(attr_flags.0);
+    let mount_flags = plain_flags(attr) | times(attr)?;
+    let id = fdtable::get(cx, fs_fd.0)?;
+    config::at(cx.k, id)?;
+    job::prepare(cx, |cx, _| {
+        let config = config::at(cx.k, id)?;
+        let (place, fs_type) = (config.place.ok_or(Errno::EINVAL)?, config.fs_type);
+        if config.phase != Phase::Made {
+            return Err(Errno::EBUSY);
+        }
+        let (source, shown) = (config.source().to_vec(), config.asked.show());
+        let made = mount::make_at(cx.k, place, mount_flags, &source, fs_type)?;
+        cx.k.vfs.mounts.set_options(made, shown);
+        // What was asked is done with, whoever waits for the end of this.
+        config::change(cx.k, id, |config, _| config.phase = Phase::Done)?;
+        let own = own(cx);
+        let of = Anonymous {
+            owner: own.owner,
+            origin: None,
+        };
+        let detaching = Detaching::new(made, of, None);
+        Ok(Some(match reveals(cx, fs_type) {
+            true => {
+                let revealing = Revealing::new(own.ns, (fs_type, mount_flags));
+                Job::Reveal(revealing.into(), detaching)
+            }
+            false => Job::Detach(detaching),
+        }))
+    })?;
+    let done = job::take(cx);
+    config::change(cx.k, id, |config, _| match &done {
+        Ok(_) => config.finish(),
+        Err(_) => {
+            config.phase = Phase::Made;
+            config.tell(b"VFS: Mount too revealing".to_vec());
+        }
+    })?;
+    open_done(cx, done?, flags.0 & g::FSMOUNT_CLOEXEC != 0)
+}
+
+/// A descriptor of a detached tree that a change has made.
+fn open_done(cx: &mut Cx<'_, '_>, done: Done, cloexec: bool) -> SysResult {
+    match done {
+        Done::Tree(top) => Ok(detached::open(cx, top, cloexec)? as u64),
+        // Nothing else is made for these calls.
+        Done::Nothing | Done::Namespaces(_) => Err(Errno::EINVAL.into()),
+    }
+}
+
+const OPEN_TREE_FLAGS: u32 = EMPTY
+    | g::AT_NO_AUTOMOUNT
+    | g::AT_RECURSIVE
+    | g::AT_SYMLINK_NOFOLLOW
+    | g::OPEN_TREE_CLONE
+    | g::OPEN_TREE_CLOEXEC;
+
+pub(super) fn open_tree(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, flags: Uint) -> SysResult {
+    open_with(cx, dirfd, path, flags.0, None)
+}
+
+pub(super) fn open_tree_attr(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    flags: Uint,
+    uattr: Addr,
+    size: Size,
+) -> SysResult {
+    if uattr.0 == 0 && size.0 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let attr = (uattr.0 != 0).then_some((uattr, size));
+    open_with(cx, dirfd, path, flags.0, attr)
+}
+
+/// A descriptor of a place or of a copy of the mounts there, with other attributes if some are given.
+fn open_with(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    flags: u32,
+    attr: Option<(Addr, Size)>,
+) -> SysResult {
+    let clones = flags & g::OPEN_TREE_CLONE != 0;
+    let recurse = flags & g::AT_RECURSIVE != 0;
+    if flags & !OPEN_TREE_FLAGS != 0 || recurse && !clones {
+        return Err(Errno::EINVAL.into());
+    }
+    if clones {
+        may_mount(cx)?;
+    }
+    let cloexec = flags & g::OPEN_TREE_CLOEXEC != 0;
+    let walk = Flags::from_at(flags);
+    if !clones {
+        let name = cx.read_path(path.0)?;
+        let Some((uattr, size)) = attr else {
+            let place = walk::resolve(cx, dirfd, &name, walk)?;
+            return open_place(cx, place, cloexec);
+        };
+        let place = walk::resolve(cx, dirfd, &name, walk)?;
+        let changed = job::run(cx, |cx, places| {
+            places.push(mount::get_path(cx.k, place));
+            match read_change(cx, uattr, size, false)? {
+                Some(change) => set_attributes(cx, place, false, change).map(Some),
+                None => Ok(None),
+            }
+        });
+        if let Err(stop) = changed {
+            put_path(cx.k, cx.p, place);
+            return Err(stop);
+        }
+        return open_place(cx, place, cloexec);
+    }
+    job::prepare(cx, |cx, places| {
+        let name = cx.read_path(path.0)?;
+        let place = walk::resolve(cx, dirfd, &name, walk)?;
+        places.push(place);
+        let namespace = may_copy(cx, place)?;
+        let of = Anonymous {
+            owner: own(cx).owner,
+            origin: detached::origin(cx.k, place.mount),
+        };
+        let change = match attr {
+            Some((uattr, size)) => read_change(cx, uattr, size, true)?,
+            None => None,
+        };
+        if namespace.is_some() {
+            let made = mount::of_file(cx.k, place, "nsfs")?;
+            let detaching = Detaching::new(made, of, change);
+            return Ok(Some(Job::Detach(detaching)));
+        }
+        let binding = Binding::detached(place, recurse, of, change);
+        Ok(Some(Job::Bind(binding.into())))
+    })?;
+    let done = job::take(cx)?;
+    open_done(cx, done, cloexec)
+}
+
+/// A descriptor of a place (`O_PATH`); takes the reference over.
+fn open_place(cx: &mut Cx<'_, '_>, place: PathRef, cloexec: bool) -> SysResult {
+    let opened = detached::path_file(cx, place, false);
+    let id = opened.inspect_err(|_| put_path(cx.k, cx.p, place))?;
+    Ok(fdtable::install(cx, id, cloexec)? as u64)
+}
+
+/// A place by a path that may be left out where an empty one may be (`getname_maybe_null()`).
+fn place(
+    cx: &mut Cx<'_, '_>,
+    places: &mut SmallVec<[PathRef; 2]>,
+    dirfd: DirFd,
+    path: u64,
+    flags: Flags,
+) -> Result<PathRef, Errno> {
+    let name = match path == 0 && flags.contains(Flags::EMPTY_PATH) {
+        true => SmallVec::new(),
+        false => cx.read_path(path)?,
+    };
+    let place = walk::resolve(cx, dirfd, &name, flags)?;
+    places.push(place);
+    Ok(place)
+}
+
+pub(super) fn move_mount(
+    cx: &mut Cx<'_, '_>,
+    from_dirfd: DirFd,
+    from_path: Path,
+    to_dirfd: DirFd,
+    to_path: Path,
+    flags: Uint,
+) -> SysResult {
+    const BOTH: u32 = g::MOVE_MOUNT_BENEATH | g::MOVE_MOUNT_SET_GROUP;
+    may_mount(cx)?;
+    let flags = flags.0;
+    if flags & !g::MOVE_MOUNT__MASK != 0 || flags & BOTH == BOTH {
+        return Err(Errno::EINVAL.into());
+    }
+    let how = |symlinks, empty| {
+        let mut how = Flags::empty();
+        how.set(Flags::FOLLOW, flags & symlinks != 0);
+        how.set(Flags::EMPTY_PATH, flags & empty != 0);
+        how
+    };
+    let to_how = how(g::MOVE_MOUNT_T_SYMLINKS, g::MOVE_MOUNT_T_EMPTY_PATH);
+    let from_how = how(g::MOVE_MOUNT_F_SYMLINKS, g::MOVE_MOUNT_F_EMPTY_PATH);
+    job::run(cx, |cx, places| {
+        let to = place(cx, places, to_dirfd, to_path.0, to_how)?;
+        let from = place(cx, places, from_dirfd, from_path.0, from_how)?;
+        landlock::check_mounts(cx.k, Who::Task(cx.thread))?;
+        match flags & g::MOVE_MOUNT_SET_GROUP {
+            0 => move_to(cx, from, to, flags & g::MOVE_MOUNT_BENEATH != 0).map(Some),
+            _ => set_group(cx, from, to).map(Some),
+        }
+    })?;
+    Ok(0)
+}
+
+/// Puts a private mount into the peer group of another one of the same file system (`do_set_group()`).
+fn set_group(cx: &mut Cx<'_, '_>, from: PathRef, to: PathRef) -> Result<Job, Errno> {
+    may_change_type(cx, from)?;
+    may_change_type(cx, to)?;
+    let mounts = &cx.k.vfs.mounts;
+    let (wide, narrow) = (mounts.at(from.mount), mounts.at(to.mount));
+    if wide.fs != narrow.fs || !cx.k.vfs.dentries.is_below(narrow.root, wide.root) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Job::Group(Grouping::new(cx.k, from.mount, to.mount)))
+}
+
+pub(super) fn mount_setattr(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    flags: AtFlags,
+    uattr: Addr,
+    size: Size,
+) -> SysResult {
+    const KNOWN: u32 = EMPTY | g::AT_RECURSIVE | g::AT_SYMLINK_NOFOLLOW | g::AT_NO_AUTOMOUNT;
+    if flags.0 & !KNOWN != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    job::run(cx, |cx, places| {
+        let Some(change) = read_change(cx, uattr, size, false)? else {
+            return Ok(None);
+        };
+        let name = cx.read_path(path.0)?;
+        let place = walk::resolve(cx, dirfd, &name, Flags::from_at(flags.0))?;
+        places.push(place);
+        let recurse = flags.0 & g::AT_RECURSIVE != 0;
+        set_attributes(cx, place, recurse, change).map(Some)
+    })?;
+    Ok(0)
+}
+
+/// The change of the mount at a place. `EINVAL` unless it is one of the caller's namespace, or the top of a
+/// detached tree.
+fn set_attributes(
+    cx: &Cx<'_, '_>,
+    place: PathRef,
+    recurse: bool,
+    change: Change,
+) -> Result<Job, Errno> {
+    let usable = is_own(cx, place.mount) || detached::is_root(cx.k, place.mount);
+    match usable && cx.k.vfs.mounts.at(place.mount).root == place.dentry {
+        true => Ok(Job::SetFlags(
+            Setting::new(place.mount, recurse, change).into(),
+        )),
+        false => Err(Errno::EINVAL),
+    }
+}
+
+/// `struct mount_attr` as a change; `None` if nothing is to be changed. `fresh`: nobody has used the mount yet.
+/// `E2BIG`, `EINVAL`, `EPERM`, `EFAULT`, `EBADF` (`wants_mount_setattr()`).
+fn read_change(
+    cx: &mut Cx<'_, '_>,
+    at: Addr,
+    size: Size,
+    fresh: bool,
+) -> Result<Option<Change>, Errno> {
+    const KNOWN: u64 = g::MOUNT_ATTR_SIZE_VER0 as u64;
+    const TIMES: u64 = g::MOUNT_ATTR__ATIME as u64;
+    const MAP: u64 = g::MOUNT_ATTR_IDMAP as u64;
+    if size.0 > PAGE_SIZE {
+        return Err(Errno::E2BIG);
+    }
+    if size.0 < KNOWN {
+        return Err(Errno::EINVAL);
+    }
+    may_mount(cx)?;
+    // Fields of a newer structure must be zero (copy_struct_from_user()).
+    let mut rest = [0; PAGE_SIZE as usize];
+    let rest = &mut rest[..(size.0 - KNOWN) as usize];
+    cx.read_user(at.0.wrapping_add(KNOWN), rest)?;
+    if rest.iter().any(|&byte| byte != 0) {
+        return Err(Errno::E2BIG);
+    }
+    let [set, clear, propagation, userns]: [u64; 4] = cx.read_obj(at.0)?;
+    if set == 0 && clear == 0 && propagation == 0 {
+        return Ok(None);
+    }
+    let to = match u32::try_from(propagation).map_err(|_| Errno::EINVAL)? {
+        0 => None,
+        g::MS_SHARED => Some(Type::Shared),
+        g::MS_PRIVATE => Some(Type::Private),
+        g::MS_SLAVE => Some(Type::Slave),
+        g::MS_UNBINDABLE => Some(Type::Unbindable),
+        _ => return Err(Errno::EINVAL),
+    };
+    if (set | clear) & !(u64::from(ATTRIBUTES) | MAP) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut change = Change {
+        set: plain_flags(set),
+        clear: plain_flags(clear),
+        to,
+        maps: false,
+    };
+    // The kinds are no flags: one takes the place of another.
+    match clear & TIMES {
+        TIMES => {
+            change.set |= times(set)?;
+            change.clear |= MountFlags::NOATIME | MountFlags::STRICTATIME;
+        }
+        0 if set & TIMES == 0 => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    if (set | clear) & MAP != 0 {
+        check_map(cx, set & MAP != 0, clear & MAP != 0, userns, fresh)?;
+        change.maps = true;
+    }
+    Ok(Some(change))
+}
+
+/// Whether users may be mapped as a user namespace says (`build_mount_idmapped()`). `EINVAL`, `EBADF`,
+/// `EPERM`.
+fn check_map(
+    cx: &mut Cx<'_, '_>,
+    sets: bool,
+    clears: bool,
+    userns: u64,
+    fresh: bool,
+) -> Result<(), Errno> {
+    if clears && !fresh {
+        return Err(Errno::EINVAL);
+    }
+    if !sets {
+        return Ok(());
+    }
+    let fd = i32::try_from(userns).map_err(|_| Errno::EINVAL)?;
+    let id = fdtable::get(cx, fd)?;
+    let dentry = file::at(cx.k, id).path.dentry;
+    let ns = anon::namespace_at(cx.k, dentry).ok_or(Errno::EINVAL)?;
+    if cx.k.ns.kind(ns) != Kind::User {
+        return Err(Errno::EINVAL);
+    }
+    match ns != crate::ns::USER && cx.capable_in(ns, g::CAP_SYS_ADMIN) {
+        true => Ok(()),
+        false => Err(Errno::EPERM),
+    }
+}
