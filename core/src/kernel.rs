@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 
 pub(crate) use cx::Cx;
 use steps::Steps;
-pub(crate) use wait::{Restart, Stop, SysResult, Wait, WaitKey, Waits};
+pub(crate) use wait::{Restart, Stop, SysResult, Turn, Wait, WaitKey, Waits};
 
 use crate::abi::Errno;
 use crate::boot::{BootConfig, BootError, Strace};
@@ -589,16 +589,11 @@ impl Kernel {
             let called = task.call.is_some();
             let idle = task.running || task.exited || task.stopped;
             if idle || ending::is_doomed(self, thread) {
+                self.pass_turn(thread);
                 continue;
             }
             if called {
-                self.unpark(thread);
-                Cx {
-                    k: self,
-                    p: ports,
-                    thread,
-                }
-                .run_call();
+                self.run_parked(ports, thread);
             }
             self.settle(ports, thread);
         }
@@ -632,7 +627,7 @@ impl Kernel {
     /// Ends whatever a task was waiting for: it dies or its call was interrupted. A host operation under way
     /// is given up.
     pub(crate) fn abandon_call(&mut self, thread: ThreadId) -> Option<Call> {
-        self.unpark(thread);
+        self.leave_queues(thread);
         crate::vfs::lock::abandoned(self, thread);
         let mut call = self.tasks.get_mut(thread)?.call.take()?;
         if let Some(op) = call.op.take() {

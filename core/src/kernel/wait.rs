@@ -6,11 +6,14 @@ use alloc::string::String;
 
 use smallvec::SmallVec;
 
+use super::Cx;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::event::OpId;
 use crate::machine::{SpaceId, ThreadId};
+use crate::port::Ports;
 use crate::syscall::futex::FutexKey;
+use crate::task::ending;
 use crate::vfs::{FileId, aio, epoll, ready};
 
 /// What a parked task waits for.
@@ -59,8 +62,43 @@ pub(crate) enum WaitKey {
     Barrier(ThreadId),
     /// Only a signal or the deadline ends this wait.
     Signal(ThreadId),
+    /// What one of those who wait takes: they are woken one after the other.
+    Turn(Turn),
     /// Anything at all that somebody could wait for: for those that wait for too much to name it.
     Anything,
+}
+
+/// What is taken by one of those who wait for it, as exclusive waits of Linux.
+///
+/// All who wait for the same turn wait for the same: if one of them, run again, has to wait again, there is
+/// nothing for any of the others. So one is woken at a time, the first that can run. Whoever leaves the queue
+/// in any way but by waiting on hands the turn on to the next one, who finds out whether anything is left: so
+/// nothing is lost when one leaves that has not taken anything.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Turn {
+    /// Bytes in a pipe, or the end of it.
+    PipeBytes(u64),
+    /// Room in a pipe.
+    PipeRoom(u64),
+    /// What is in the queue of a socket, or connections at it.
+    Socket(crate::vfs::socket::SocketId),
+    /// A message in a POSIX message queue.
+    Message(crate::vfs::mqueue::QueueId),
+    /// Room in one.
+    MessageRoom(crate::vfs::mqueue::QueueId),
+}
+
+impl WaitKey {
+    /// The turns that a change of this may bring.
+    fn turns(self) -> [Option<WaitKey>; 2] {
+        let turns = match self {
+            WaitKey::Pipe(id) => [Some(Turn::PipeBytes(id)), Some(Turn::PipeRoom(id))],
+            WaitKey::Socket(id) => [Some(Turn::Socket(id)), None],
+            WaitKey::MessageQueue(id) => [Some(Turn::Message(id)), Some(Turn::MessageRoom(id))],
+            _ => [None; 2],
+        };
+        turns.map(|turn| turn.map(WaitKey::Turn))
+    }
 }
 
 /// What a system call that was interrupted by a signal does afterwards (signal(7)).
@@ -158,6 +196,8 @@ pub(crate) struct Waits {
     next_place: u64,
     pub(super) deadlines: BTreeSet<(u64, ThreadId)>,
     pub(super) ready: VecDeque<ThreadId>,
+    /// The place in a queue of turns of the task whose call is being run again.
+    turn: Option<(WaitKey, u64)>,
     /// Keys whose wakes go on by and by.
     wakes: BTreeMap<WaitKey, Wakes>,
     /// How often something has changed that somebody could wait for.
@@ -234,7 +274,41 @@ impl Kernel {
     pub(crate) fn wake_threads(&mut self, key: WaitKey) {
         self.waits.changes += 1;
         self.wake_queue(key);
+        for turn in key.turns().into_iter().flatten() {
+            self.wake_queue(turn);
+        }
         self.wake_queue(WaitKey::Anything);
+    }
+
+    /// A task that may have been woken for its turn cannot run: the next one is.
+    pub(super) fn pass_turn(&mut self, thread: ThreadId) {
+        let call = self.tasks.get(thread).and_then(|task| task.call.as_ref());
+        let wait = call.and_then(|call| call.wait.as_ref());
+        if let Some(&[key @ WaitKey::Turn(_)]) = wait.map(|wait| &wait.keys[..]) {
+            self.wake_queue(key);
+        }
+    }
+
+    /// Runs the call of a parked task again. If it does not wait for the same turn again, that is the next
+    /// one's.
+    pub(super) fn run_parked(&mut self, ports: &mut Ports<'_>, thread: ThreadId) {
+        self.waits.turn = self.unpark(thread);
+        Cx {
+            k: self,
+            p: ports,
+            thread,
+        }
+        .run_call();
+        if let Some((key, _)) = self.waits.turn.take() {
+            self.wake_queue(key);
+        }
+    }
+
+    /// Takes a task that leaves its call out of all queues it waits in.
+    pub(super) fn leave_queues(&mut self, thread: ThreadId) {
+        if let Some((key, _)) = self.unpark(thread) {
+            self.wake_queue(key);
+        }
     }
 
     /// Lets a parked task run again once others had the kernel.
@@ -257,7 +331,14 @@ impl Kernel {
         }
     }
 
-    /// Wakes all that wait for a key now. Who begins to wait later has seen what came.
+    /// Whether a task can take a turn.
+    fn can_run(&self, thread: ThreadId) -> bool {
+        let task = self.tasks.get(thread);
+        task.is_some_and(|task| !task.exited && !task.stopped) && !ending::is_doomed(self, thread)
+    }
+
+    /// Wakes all that wait for a key now, or the first whose turn it can be. Who begins to wait later has seen
+    /// what came.
     fn wake_queue(&mut self, key: WaitKey) {
         let last = self.waits.next_place;
         if let Some(wakes) = self.waits.wakes.get_mut(&key) {
@@ -308,6 +389,12 @@ impl Kernel {
             self.steps.spend(1);
             match key {
                 WaitKey::Anything => self.hasten(thread),
+                WaitKey::Turn(_) => {
+                    if self.can_run(thread) {
+                        self.make_ready(thread);
+                        return None;
+                    }
+                }
                 _ => self.make_ready(thread),
             }
         }
@@ -328,7 +415,14 @@ impl Kernel {
     }
 
     pub(super) fn park(&mut self, thread: ThreadId, mut wait: Wait) {
-        wait.place = self.waits.take_place();
+        let turn = self.waits.turn.take();
+        wait.place = match turn.filter(|&(key, _)| wait.keys[..] == [key]) {
+            Some((_, place)) => place,
+            None => {
+                self.waits.turn = turn;
+                self.waits.take_place()
+            }
+        };
         for &key in &wait.keys {
             self.waits.queues.insert((key, wait.place), thread);
         }
@@ -346,16 +440,13 @@ impl Kernel {
         }
     }
 
-    /// Takes a task out of all queues it waits in. Its call stays.
-    pub(crate) fn unpark(&mut self, thread: ThreadId) {
-        let Some(wait) = self
+    /// Takes a task out of all queues it waits in; its place, if that was for a turn. Its call stays.
+    fn unpark(&mut self, thread: ThreadId) -> Option<(WaitKey, u64)> {
+        let wait = self
             .tasks
             .get_mut(thread)
             .and_then(|task| task.call.as_mut())
-            .and_then(|call| call.wait.take())
-        else {
-            return;
-        };
+            .and_then(|call| call.wait.take())?;
         for &key in &wait.keys {
             self.waits.queues.remove(&(key, wait.place));
             if let WaitKey::FileLock(_) = key {
@@ -365,6 +456,10 @@ impl Kernel {
         self.steps.spend(wait.keys.len() as u64);
         if let Some(at) = wait.deadline {
             self.waits.deadlines.remove(&(at, thread));
+        }
+        match wait.keys[..] {
+            [key @ WaitKey::Turn(_)] => Some((key, wait.place)),
+            _ => None,
         }
     }
 
@@ -401,6 +496,22 @@ impl Kernel {
                 "{queued} places in queues, but {places} are waited in"
             )),
         }
+    }
+
+    /// Whether nobody waits in vain for a turn; for invariant checks.
+    pub(crate) fn check_turns(&self) -> Result<(), String> {
+        let queues = &self.waits.queues;
+        for (&(key, _), &thread) in queues {
+            let WaitKey::Turn(turn) = key else {
+                continue;
+            };
+            let is_ready = |thread| self.tasks.get(thread).is_some_and(|task| task.ready);
+            let woken = || self.waiters(key).any(is_ready) || self.waits.wakes.contains_key(&key);
+            if self.can_run(thread) && ready::has_come(self, turn) && !woken() {
+                return Err(format!("{thread:?} waits for {turn:?}, which has come"));
+            }
+        }
+        Ok(())
     }
 
     /// The next futex word behind `after` that somebody sleeps on.

@@ -7,7 +7,7 @@ use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::event::{HostCall, HostResult};
-use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
+use crate::kernel::{Cx, Stop, SysResult, Turn, Wait, WaitKey};
 use crate::vfs::device::Device;
 use crate::vfs::pipe::PipeId;
 use crate::vfs::socket::SocketId;
@@ -116,7 +116,7 @@ fn pipe_room(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, Stop
     }
     match pipe.ring.room_from(0) {
         0 if no_wait => Err(Errno::EAGAIN.into()),
-        0 => Wait::on(WaitKey::Pipe(id.0)).into(),
+        0 => Wait::on(WaitKey::Turn(Turn::PipeRoom(id.0))).into(),
         room => Ok(room as u64),
     }
 }
@@ -127,7 +127,7 @@ fn pipe_filled(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, St
     match pipe.ring.len() {
         0 if pipe.writers == 0 => Ok(0),
         0 if no_wait => Err(Errno::EAGAIN.into()),
-        0 => Wait::on(WaitKey::Pipe(id.0)).into(),
+        0 => Wait::on(WaitKey::Turn(Turn::PipeBytes(id.0))).into(),
         len => Ok(len as u64),
     }
 }

@@ -6,7 +6,7 @@ use super::args::*;
 use super::poll::read_span;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
+use crate::kernel::{Cx, Stop, SysResult, Turn, Wait, WaitKey};
 use crate::task::signal::SIGNALS;
 use crate::vfs::mqueue::{self, How, Notify, PRIORITIES, Queue, QueueId};
 use crate::vfs::{FileId, FileKind, fdtable, file};
@@ -67,8 +67,8 @@ fn queue<'k>(cx: &'k Cx<'_, '_>, id: QueueId) -> Result<&'k Queue, Errno> {
     cx.k.vfs.mqueues.get(id).ok_or(Errno::EBADF)
 }
 
-/// Waits for a change of a queue until a time of `CLOCK_REALTIME`.
-fn wait(cx: &mut Cx<'_, '_>, (file, id): (FileId, QueueId), until: Option<u64>) -> SysResult {
+/// Waits for a message or room in a queue until a time of `CLOCK_REALTIME`.
+fn wait(cx: &mut Cx<'_, '_>, file: FileId, turn: Turn, until: Option<u64>) -> SysResult {
     if file::at(cx.k, file).flags & g::O_NONBLOCK != 0 {
         return Err(Errno::EAGAIN.into());
     }
@@ -81,7 +81,7 @@ fn wait(cx: &mut Cx<'_, '_>, (file, id): (FileId, QueueId), until: Option<u64>) 
         }
         deadline = Some(now.mono.saturating_add(left));
     }
-    Wait::on(WaitKey::MessageQueue(id)).until(deadline).into()
+    Wait::on(WaitKey::Turn(turn)).until(deadline).into()
 }
 
 pub(super) fn mq_timedsend(
@@ -108,7 +108,7 @@ pub(super) fn mq_timedsend(
     let mut message = vec![0; len.0 as usize];
     cx.read_user(msg.0, &mut message)?;
     if full {
-        return wait(cx, (file, id), until);
+        return wait(cx, file, Turn::MessageRoom(id), until);
     }
     mqueue::push(cx, id, prio.0, message);
     Ok(0)
@@ -132,7 +132,7 @@ pub(super) fn mq_timedreceive(
         return Err(Errno::EMSGSIZE.into());
     }
     let Some((priority, message)) = mqueue::take(cx.k, id) else {
-        return wait(cx, (file, id), until);
+        return wait(cx, file, Turn::Message(id), until);
     };
     if prio.0 != 0 {
         cx.write_obj(prio.0, &priority)?;

@@ -192,6 +192,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         Some((task.id, call.wait.as_ref()?))
     });
     k.check_waits(waiting)?;
+    k.check_turns()?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::ipc::limits;
-use crate::kernel::{Cx, WaitKey};
+use crate::kernel::{Cx, Turn, WaitKey};
 use crate::ns::{NsId, pid, user};
 use crate::task::signal::{self, SigInfo};
 
@@ -83,6 +83,10 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) fn len(&self) -> i64 {
         self.messages.len() as i64
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -407,7 +411,8 @@ pub(crate) fn push(cx: &mut Cx<'_, '_>, id: QueueId, priority: u32, message: Vec
     let key = WaitKey::MessageQueue(id);
     let (tgid, uid) = (cx.task().tgid, cx.creds().uid);
     // A receiver waits only while there is no message.
-    let received = cx.k.waiters(key).next().is_some();
+    let turn = WaitKey::Turn(Turn::Message(id));
+    let received = cx.k.waiters(turn).next().is_some();
     let Some(queue) = cx.k.vfs.mqueues.get_mut(id) else {
         return;
     };

@@ -16,7 +16,7 @@ use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::kernel::settings::{self, Setting};
-use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::kernel::{Cx, Stop, Turn, Wait, WaitKey};
 pub(crate) use ring::{Kind, Ring};
 
 /// Bytes that a pipe holds at first.
@@ -421,7 +421,7 @@ pub(super) fn read(
         if no_wait {
             return Err(Errno::EAGAIN.into());
         }
-        return Wait::on(WaitKey::Pipe(id.0)).into();
+        return Wait::on(WaitKey::Turn(Turn::PipeBytes(id.0))).into();
     }
     let was_full = pipe.ring.is_full();
     let wanted = pipe.ring.readable(max, usize::MAX);
@@ -524,7 +524,8 @@ pub(super) fn write(
                 done => Ok(done),
             };
         }
-        let waits = block_after(cx, done, Wait::on(key));
+        let turn = WaitKey::Turn(Turn::PipeRoom(id.0));
+        let waits = block_after(cx, done, Wait::on(turn));
         if waits.is_err() {
             cx.call().progress |= WAITED;
         }

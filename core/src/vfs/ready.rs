@@ -10,11 +10,11 @@ use super::file::{self, File, FileId, FileKind};
 use super::filesystem::Filesystem;
 use super::mount::put_path;
 use super::proc::events::{self, Change};
-use super::{epoll, eventfd, inotify, mqueue, pidfd, signalfd, socket};
+use super::{epoll, eventfd, inotify, mqueue, pidfd, pipe, signalfd, socket};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, WaitKey};
+use crate::kernel::{Cx, Turn, WaitKey};
 use crate::machine::ThreadId;
 use crate::vfs::fdtable;
 
@@ -96,6 +96,23 @@ fn is_sysfs(k: &Kernel, file: &File) -> bool {
 pub(super) fn was_read(k: &mut Kernel, id: FileId) {
     if k.vfs.file(id).is_some_and(|file| is_sysfs(k, file)) {
         file::at_mut(k, id).seen = 1;
+    }
+}
+
+/// Whether somebody who waits for a turn would not have to; for invariant checks.
+pub(crate) fn has_come(k: &Kernel, turn: Turn) -> bool {
+    let pipe = |id| k.vfs.pipes.get(pipe::PipeId(id));
+    let queue = |id| k.vfs.mqueues.get(id);
+    match turn {
+        Turn::PipeBytes(id) => {
+            pipe(id).is_none_or(|pipe| !pipe.ring.is_empty() || pipe.writers == 0)
+        }
+        Turn::PipeRoom(id) => {
+            pipe(id).is_none_or(|pipe| pipe.ring.room_from(0) > 0 || pipe.readers == 0)
+        }
+        Turn::Socket(id) => k.vfs.sockets.get(id).is_none_or(socket::has_input),
+        Turn::Message(id) => queue(id).is_none_or(|queue| !queue.is_empty()),
+        Turn::MessageRoom(id) => queue(id).is_none_or(|queue| !queue.is_full()),
     }
 }
 

@@ -235,6 +235,11 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SocketId) {
     rights::socket_closed(k, p);
 }
 
+/// Whether a call that receives or accepts would have something, or fail; for invariant checks.
+pub(super) fn has_input(socket: &Socket) -> bool {
+    socket.unix().has_input() || socket.error.is_some() || socket.shutdown & NO_RECEIVE != 0
+}
+
 /// What a socket is ready for.
 pub(super) fn ready(k: &Kernel, id: SocketId) -> u16 {
     let Some(socket) = k.vfs.sockets.get(id) else {
@@ -299,11 +304,11 @@ impl Progress {
     }
 }
 
-/// Waits until a socket changes; `done` is kept for when the handler is run again. `EAGAIN` when no time is
+/// Waits until a socket changes, or for what is in its queue or at it (`turn`); `done` is kept for when the handler is run again. `EAGAIN` when no time is
 /// left. A signal does not take away what was done: `EINTR`, to be passed over.
 fn wait<T>(
     cx: &mut Cx<'_, '_>,
-    on: SocketId,
+    on: WaitKey,
     patience: Patience,
     done: Progress,
 ) -> Result<T, Stop> {
@@ -322,10 +327,7 @@ fn wait<T>(
         None => Restart::IfAsked,
         Some(_) => Restart::Never,
     };
-    Wait::on(WaitKey::Socket(on))
-        .until(deadline)
-        .restart(restart)
-        .into()
+    Wait::on(on).until(deadline).restart(restart).into()
 }
 
 /// Process, user and group that a message or a connection comes from (`struct ucred`).

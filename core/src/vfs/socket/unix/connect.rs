@@ -6,7 +6,7 @@ use super::{State, Unix, announce_queue_room, announce_room, bind, discard, own_
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
-use crate::kernel::{Cx, Stop, WaitKey};
+use crate::kernel::{Cx, Stop, Turn, WaitKey};
 use crate::task::landlock::Scopes;
 use crate::vfs::ready;
 
@@ -56,7 +56,7 @@ fn connect_stream(
     }
     if listener.unix().is_full() {
         let patience = Patience::new(timeout, no_wait);
-        return wait(cx, other, patience, Progress::default());
+        return wait(cx, WaitKey::Socket(other), patience, Progress::default());
     }
     match socket::at(cx.k, id).unix().state {
         State::Closed => {}
@@ -190,7 +190,8 @@ pub(crate) fn accept(cx: &mut Cx<'_, '_>, id: SocketId, no_wait: bool) -> Result
     }
     let is_shut = socket.shutdown & NO_RECEIVE != 0;
     let patience = Patience::new(socket.options.receive_timeout, no_wait);
-    match wait(cx, id, patience, Progress::default()) {
+    let turn = WaitKey::Turn(Turn::Socket(id));
+    match wait(cx, turn, patience, Progress::default()) {
         Err(Stop::Block(_)) if is_shut => Err(Errno::EINVAL.into()),
         result => result,
     }

@@ -13,7 +13,7 @@ use super::{Name, State, announce_queue_room, repay};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
-use crate::kernel::{Cx, Stop};
+use crate::kernel::{Cx, Stop, Turn, WaitKey};
 
 /// What Linux shows where a message has no credentials: no process, and `overflowuid`.
 const NOBODY: Cred = Cred {
@@ -120,7 +120,8 @@ fn receive_message(
         let is_shut = socket.shutdown & NO_RECEIVE != 0;
         let kind = socket.kind;
         let patience = patience(cx.k, id, flags);
-        return match wait(cx, id, patience, done) {
+        let turn = WaitKey::Turn(Turn::Socket(id));
+        return match wait(cx, turn, patience, done) {
             // Datagram sockets say so only to those who would wait.
             Err(Stop::Errno(Errno::EAGAIN)) if is_shut && kind == Kind::Seqpacket => {
                 Ok((0, Incoming::default()))
@@ -194,7 +195,12 @@ fn receive_stream(
                 break Ok(());
             }
             let patience = patience(cx.k, id, flags);
-            break wait(cx, id, patience, done);
+            // Those who only look do not all wait for the same.
+            let key = match peeks {
+                true => WaitKey::Socket(id),
+                false => WaitKey::Turn(Turn::Socket(id)),
+            };
+            break wait(cx, key, patience, done);
         };
         let cred = first.cred;
         if writer.is_some_and(|writer| writer != cred) {

@@ -63,7 +63,7 @@ fn room(
     }
     if socket.unreceived >= socket.options.send_buffer as usize {
         let patience = patience(cx.k, id, message);
-        return wait(cx, id, patience, done);
+        return wait(cx, WaitKey::Socket(id), patience, done);
     }
     match cx.k.vfs.sockets.queued + charge > QUEUED_MAX {
         true => Err(Errno::ENOBUFS.into()),
@@ -245,7 +245,7 @@ fn send_message(
     let other = socket::at(cx.k, to);
     if to != id && other.unix().peer != Some(id) && other.unix().is_full() {
         let patience = patience(cx.k, id, message);
-        return wait(cx, to, patience, done);
+        return wait(cx, WaitKey::Socket(to), patience, done);
     }
     enqueue(cx, (id, to), data, sizes, message, true)?;
     Ok(len)
