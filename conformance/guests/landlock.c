@@ -95,5 +95,13 @@ static void c_mounts(void) {
     T(mount("m/d", "n", 0, MS_BIND, 0)); CHILD { int r = handle(READ_FILE, 0, 0); T(allow(r, "n", READ_FILE)); T(enter(r)); T(opens("n/f", O_RDONLY)); T(opens("m/d/f", O_RDONLY)); T(opens("m/f", O_RDONLY)); } CHILD { int r = handle(READ_FILE, 0, 0); T(allow(r, ".", READ_FILE)); T(enter(r)); T(opens("n/f", O_RDONLY)); T(opens("m/d/f", O_RDONLY)); T(opens("m/f", O_RDONLY)); T(opens("/proc/self/stat", O_RDONLY)); } umount("n"); CHILD { int r = handle(READ_FILE, 0, 0), hidden = open("n", O_PATH); T(mount("m", "n", 0, MS_BIND, 0)); T(below(r, hidden, READ_FILE)); T(enter(r)); T(opens("n/f", O_RDONLY)); T(opens("n/d/f", O_RDONLY)); } umount("n"); CHILD { int r = handle(READ_FILE, 0, 0), f = open("m", O_PATH); T(allow(r, ".", READ_FILE)); T(umount2("m", MNT_DETACH)); T(enter(r)); T(openat(f, "f", O_RDONLY)); T(openat(f, "d/f", O_RDONLY)); } umount("m");
 }
 
-#define CASES(X) X(create) X(rules) X(files) X(rights) X(refer) X(layers) X(threads) X(sockets) X(signals) X(looking) X(mounts)
+// Mounts by descriptors: none may be moved or changed, and a detached tree is above nothing.
+static void c_detached(void) {
+    mkdir("m", 0755); mkdir("n", 0755); if (unshare(CLONE_NEWNS)) { puts("no mounts"); return; } mount("none", "/", 0, MS_REC | MS_PRIVATE, 0); T(mount("t", "m", "tmpfs", 0, 0)); close(make("m/f", "x")); mkdir("m/d", 0755); close(make("m/d/g", "y")); int before = syscall(428, -100, "m", 1), part = syscall(428, -100, "m/d", 1); unsigned long attr[4] = {8};
+    CHILD { int r = handle(READ_FILE, 0, 0); T(allow(r, "m", READ_FILE)); T(enter(r)); T(openat(before, "f", O_RDONLY) >= 0); T(openat(before, "d/g", O_RDONLY) >= 0); T(openat(part, "g", O_RDONLY) >= 0); int t = syscall(428, -100, "m", 1); T(t >= 0); T(openat(t, "f", O_RDONLY) >= 0); T(syscall(429, t, "", -100, "n", 4)); T(syscall(429, -100, "m", -100, "n", 0)); T(syscall(429, -100, "m", -100, "n", 256)); T(syscall(442, t, "", 0x1000, attr, 32)); T(syscall(442, -100, "m", 0, attr, 32)); int c = syscall(430, "tmpfs", 0); T(syscall(431, c, 6, 0, 0, 0)); int made = syscall(432, c, 0, 0); T(made >= 0); T(openat(made, "f", O_CREAT | O_WRONLY, 0600) >= 0); T(openat(made, "f", O_RDONLY) >= 0); T(syscall(429, made, "", -100, "n", 4)); c = syscall(433, -100, "m", 0); T(syscall(431, c, 0, "ro", 0, 0)); T(syscall(431, c, 7, 0, 0, 0)); }
+    CHILD { int r = handle(READ_FILE, 0, 0); T(allow(r, "m/d", READ_FILE)); T(enter(r)); T(openat(before, "f", O_RDONLY) >= 0); T(openat(before, "d/g", O_RDONLY) >= 0); T(openat(part, "g", O_RDONLY) >= 0); }
+    T(umount2("m", MNT_DETACH)); CHILD { int r = handle(READ_FILE, 0, 0); T(enter(r)); T(openat(before, "f", O_RDONLY)); }
+}
+
+#define CASES(X) X(create) X(rules) X(files) X(rights) X(refer) X(layers) X(threads) X(sockets) X(signals) X(looking) X(mounts) X(detached)
 #include "main.h"
