@@ -135,6 +135,10 @@ impl Platform for Host {
         on!(self, host => host.shares_counter())
     }
 
+    fn lowest_address(&self) -> u64 {
+        on!(self, host => host.lowest_address())
+    }
+
     fn grace(&self) -> &Arc<Grace> {
         on!(self, host => host.grace())
     }

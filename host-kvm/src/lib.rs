@@ -253,6 +253,11 @@ impl Platform for Kvm {
         self.counter
     }
 
+    /// Guests have page tables of their own.
+    fn lowest_address(&self) -> u64 {
+        0
+    }
+
     fn grace(&self) -> &Arc<Grace> {
         &self.sandbox.grace
     }

@@ -40,9 +40,7 @@ pub trait Platform: Send + Sync + 'static {
         false
     }
     /// The lowest address that guests can have pages at.
-    fn lowest_address(&self) -> u64 {
-        0
-    }
+    fn lowest_address(&self) -> u64;
     /// Which batches of outputs are in force.
     fn grace(&self) -> &Arc<Grace>;
     /// Makes an empty address space.
