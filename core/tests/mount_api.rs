@@ -50,6 +50,7 @@ const ATIMES: u64 = 0x70;
 const MS_BIND: u64 = 4096;
 const MS_REC: u64 = 16384;
 const MS_PRIVATE: u64 = 1 << 18;
+const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
 const CLONE_FILES: u64 = 0x400;
 const CLONE: u64 = 56;
@@ -421,18 +422,49 @@ fn a_copy_is_made_with_other_attributes_or_not_at_all() {
     assert_eq!(done(&mut m, t, OPEN_TREE, &args), EBADF);
 }
 
+/// A copy that propagates goes below what is mounted there, with all that lies on its own root.
+#[test]
+fn what_is_there_comes_to_lie_on_a_stack_that_propagates() {
+    const O_PATH: u64 = 0o10000000;
+    let mut m = boot();
+    let t = own(&mut m);
+    for dir in ["/p", "/q", "/s"] {
+        path(&mut m, t, MKDIR, dir, 0o755);
+    }
+    assert_eq!(mount(&mut m, t, "none", "/p", "tmpfs", 0), 0);
+    path(&mut m, t, MKDIR, "/p/x", 0o755);
+    assert_eq!(mount(&mut m, t, "", "/p", "", MS_SHARED), 0);
+    assert_eq!(mount(&mut m, t, "/p", "/q", "", MS_BIND), 0);
+    assert_eq!(mount(&mut m, t, "", "/q", "", MS_SLAVE), 0);
+    assert_eq!(mount(&mut m, t, "none", "/q/x", "tmpfs", 0), 0);
+    path(&mut m, t, MKDIR, "/q/x/there", 0o755);
+    assert_eq!(mount(&mut m, t, "none", "/s", "tmpfs", 0), 0);
+    path(&mut m, t, MKDIR, "/s/lower", 0o755);
+    let lower = path(&mut m, t, OPEN, "/s", O_PATH);
+    assert_eq!(mount(&mut m, t, "none", "/s", "tmpfs", 0), 0);
+    path(&mut m, t, MKDIR, "/s/upper", 0o755);
+    let flags = OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH;
+    let stack = at(&mut m, t, OPEN_TREE, lower, "", flags);
+    assert_eq!(hang(&mut m, t, stack, "/p/x"), 0);
+    for name in ["/q/x/there", "/q/x/upper", "/q/x/lower"] {
+        assert!(path(&mut m, t, OPEN, name, O_PATH) >= 0, "{name}");
+        assert_eq!(path(&mut m, t, UMOUNT2, "/q/x", MNT_DETACH), 0);
+    }
+    assert_eq!(path(&mut m, t, UMOUNT2, "/q/x", MNT_DETACH), EINVAL);
+}
+
 /// Random operations of several processes in several namespaces.
 #[test]
 fn references_add_up_whatever_is_done() {
     const DIRS: [&str; 6] = ["/a", "/a/x", "/b", "/b/x", "/c", "."];
-    for seed in 0..25 {
+    for seed in 0..40 {
         let mut rng = Rng(seed);
         let mut m = boot();
         let t = own(&mut m);
         for dir in &DIRS[..5] {
             path(&mut m, t, MKDIR, dir, 0o755);
         }
-        for _ in 0..80 {
+        for _ in 0..120 {
             let count = m.threads.len();
             let t = *m.threads.keys().nth(rng.below(count)).unwrap();
             let (one, other) = (DIRS[rng.below(DIRS.len())], DIRS[rng.below(DIRS.len())]);
@@ -505,10 +537,12 @@ fn references_add_up_whatever_is_done() {
                 }
                 15 => {
                     let flags = CLONE_NEWNS | [0, CLONE_NEWUSER, CLONE_NEWPID][rng.below(3)];
-                    call(&mut m, t, UNSHARE, &[flags]);
+                    done(&mut m, t, UNSHARE, &[flags]);
                 }
                 16 if count > 1 && t != m.first() => {
-                    gone(&mut m, t, EXIT_GROUP, &[0]);
+                    m.call(t, EXIT_GROUP, &[0]);
+                    settle(&mut m);
+                    m.kernel.check().unwrap();
                 }
                 17 => {
                     done(&mut m, t, FCHDIR, &[fd as u64]);

@@ -582,7 +582,7 @@ impl Placing {
         }
         k.steps.spend(MOUNT_STEPS / 2);
         k.vfs.mounts.at_mut(copy).locked = false;
-        // What hangs there already comes to hang on the new root.
+        // What hangs there already comes to hang on the new root, or on what lies on that.
         let tucked = k.vfs.mounts.mounted_on(on);
         if let Some(old) = tucked {
             tree::detach(k, p, old);
@@ -591,7 +591,9 @@ impl Placing {
         if let Some(old) = tucked {
             let dentry = k.vfs.mounts.at(copy).root;
             let mount = copy;
-            tree::attach(k, old, PathRef { mount, dentry });
+            // Something may hang there, too.
+            let place = tree::topmost(k, PathRef { mount, dentry });
+            tree::attach(k, old, place);
         }
         self.made.pop();
         self.next_copy(k);
