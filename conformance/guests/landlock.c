@@ -2,6 +2,7 @@
 #include "guest.h"
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <mqueue.h>
 #include <net/if.h>
 #include <stddef.h>
 #include <sys/epoll.h>
@@ -88,6 +89,12 @@ static void c_looking(void) {
     pid_t parent = getpid(); char local[4], theirs[4] = "abc"; struct iovec l = {local, 4}, t = {theirs, 4}; CHILD { T(process_vm_readv(parent, &l, 1, &t, 1, 0)); T(enter(handle(0, 1, 0))); T(process_vm_readv(parent, &l, 1, &t, 1, 0)); T(process_vm_readv(getpid(), &l, 1, &t, 1, 0)); sprintf(buf, "/proc/%d/mem", parent); T(opens(buf, O_RDONLY)); sprintf(buf, "/proc/%d/status", parent); T(opens(buf, O_RDONLY)); sprintf(buf, "/proc/%d/environ", parent); T(opens(buf, O_RDONLY)); T(syscall(SYS_kcmp, parent, getpid(), 2, 0, 0)); T(syscall(SYS_pidfd_getfd, syscall(SYS_pidfd_open, parent, 0), 0, 0)); fflush(stdout); pid_t own = getpid(); CHILD { T(process_vm_readv(own, &l, 1, &t, 1, 0)); T(enter(handle(0, 1, 0))); T(process_vm_readv(own, &l, 1, &t, 1, 0)); } }
     int go[2], done[2]; pipe(go); pipe(done); fflush(stdout); pid_t c = fork(); if (!c) { enter(handle(0, 1, 0)); write(done[1], "x", 1); read(go[0], buf, 1); _exit(0); } read(done[0], buf, 1); T(process_vm_readv(c, &l, 1, &t, 1, 0)); write(go[1], "x", 1); waitpid(c, 0, 0);
 }
+static int queue(const char *name, int flags) { int fd = mq_open(name, flags, 0600, 0); if (fd >= 0) { close(fd); return 0; } return -1; }
+static void c_queues(void) {
+    T(unshare(CLONE_NEWIPC)); int early = mq_open("/early", O_CREAT | O_RDWR, 0600, 0), r = handle(READ_FILE, 0, 0), w = handle(WRITE_FILE, 0, 0), x = handle(EXECUTE | READ_DIR | MAKE_REG | REMOVE_FILE, 0, 0); T(below(r, early, READ_FILE)); T(allow(r, "/", READ_FILE));
+    CHILD { T(enter(x)); T(queue("/early", O_RDWR)); T(queue("/x", O_CREAT | O_RDWR)); T(enter(r)); T(queue("/early", O_RDWR)); T(queue("/early", O_RDONLY)); T(queue("/early", O_WRONLY)); T(queue("/r", O_CREAT | O_RDONLY)); T(queue("/r", O_WRONLY)); T(queue("/none", O_RDONLY)); T(mq_send(early, "a", 1, 0)); T(mq_unlink("/r")); T(mq_unlink("/x")); T(mq_unlink("/x")); T(enter(w)); T(queue("/early", O_WRONLY)); }
+    CHILD { T(enter(w)); T(queue("/early", O_RDWR)); T(queue("/early", O_RDONLY)); T(queue("/early", O_WRONLY)); T(queue("/early", O_CREAT | O_EXCL | O_RDWR)); T(mq_unlink("/early")); }
+}
 static void c_mounts(void) {
     mkdir("m", 0755); mkdir("n", 0755); if (unshare(CLONE_NEWNS)) { puts("no mounts"); return; } mount("none", "/", 0, MS_REC | MS_PRIVATE, 0); T(mount("t", "m", "tmpfs", 0, 0)); close(make("m/f", "x")); mkdir("m/d", 0755); close(make("m/d/f", "x"));
     CHILD { T(enter(handle(0, 1, 1))); T(mount("t", "n", "tmpfs", 0, 0)); T(umount("n")); } CHILD { int r = handle(READ_FILE, 0, 0); T(enter(r)); T(mount("t", "n", "tmpfs", 0, 0)); T(mount("m", "n", 0, MS_BIND, 0)); T(mount(0, "m", 0, MS_REMOUNT | MS_RDONLY, 0)); T(mount(0, "m", 0, MS_PRIVATE, 0)); T(umount("m")); T(umount2("m", MNT_DETACH)); T(umount("n")); T(syscall(SYS_pivot_root, "m", "m/d")); T(chroot("m")); }
@@ -103,5 +110,5 @@ static void c_detached(void) {
     T(umount2("m", MNT_DETACH)); CHILD { int r = handle(READ_FILE, 0, 0); T(enter(r)); T(openat(before, "f", O_RDONLY)); }
 }
 
-#define CASES(X) X(create) X(rules) X(files) X(rights) X(refer) X(layers) X(threads) X(sockets) X(signals) X(looking) X(mounts) X(detached)
+#define CASES(X) X(create) X(rules) X(files) X(rights) X(refer) X(layers) X(threads) X(sockets) X(signals) X(looking) X(queues) X(mounts) X(detached)
 #include "main.h"

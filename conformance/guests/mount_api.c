@@ -83,6 +83,12 @@ ORDINARY(too_revealing) {
     fresh(); T(mount("cover", "/proc/sys", "tmpfs", 0, 0)); T(unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID)); fflush(stdout); pid_t c = fork(); if (c) { int st; waitpid(c, &st, 0); printf("%x\n", st); return; }
     long fd = fsopen_("proc", 1); T(fsconfig_(fd, CREATE, 0, 0, 0)); T(fsmount_(fd, 0, 0)); told(fd); T(fsmount_(fd, 0, RDONLY)); told(fd); T(fsconfig_(fd, FLAG, "ro", 0, 0)); T(mount("proc", "a", "proc", 0, 0)); fflush(stdout); _exit(0);
 }
+// What must stay as it is stays so in a new table, too.
+ORDINARY(kept) {
+    fresh(); int keep = MS_NOSUID | MS_NODEV | MS_NOEXEC; T(mount(0, "/proc", 0, MS_REMOUNT | MS_BIND | MS_RDONLY | keep, 0)); T(unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID)); fflush(stdout); pid_t c = fork(); if (c) { int st; waitpid(c, &st, 0); printf("%x\n", st); return; }
+    T(mount("p", "a", "proc", keep, 0)); T(mount("p", "a", "proc", MS_RDONLY | MS_NOATIME, 0)); T(mount("p", "a", "proc", MS_RDONLY | MS_STRICTATIME, 0)); T(mount("p", "a", "proc", MS_RDONLY, 0)); T(mount(0, "a", 0, MS_REMOUNT | MS_BIND, 0)); T(mount(0, "a", 0, MS_REMOUNT, 0)); T(mount(0, "a", 0, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOATIME, 0)); T(mount(0, "a", 0, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID, 0)); T(set_(-100, "a", 0, 0, RDONLY, 0)); T(umount2("a", 0));
+    long fd = fsopen_("proc", 1); T(fsconfig_(fd, CREATE, 0, 0, 0)); T(fsmount_(fd, 0, 0)); T(fsmount_(fd, 0, RDONLY | NOATIME)); long m = fsmount_(fd, 0, RDONLY); T(m >= 0); T(set_(m, "", EMPTY, 0, RDONLY, 0)); T(set_(m, "", EMPTY, NOATIME, ATIMES, 0)); T(move_(m, "", -100, "a", F_EMPTY)); T(set_(-100, "a", 0, 0, RDONLY, 0)); fflush(stdout); _exit(0);
+}
 ORDINARY(detached_mounts) {
     fresh(); long m = detached("one"); T(m >= 0); T(fcntl(m, F_GETFL) & ~0100000); struct statfs f; fstatfs(m, &f); printf("%lx\n", (long)f.f_type); T(mkdirat(m, "d", 0755)); int fd = openat(m, "f", O_CREAT | O_RDWR, 0644); T(write(fd, "text", 4)); T(faccessat(m, "../f", F_OK, 0)); T(read(m, buf, 1)); mounts("/tmp"); T(move_(m, "", -100, "f", F_EMPTY)); T(move_(m, "d", -100, "a", 0)); T(move_(m, "", -100, "not-there", F_EMPTY)); T(move_(m, "", -100, "a", 0)); T(move_(m, 0, -100, "a", 0)); T(move_(m, 0, -100, "a", F_EMPTY)); mounts("/tmp"); show(open("a/f", O_RDONLY)); T(move_(m, "", -100, "b", F_EMPTY)); mounts("/tmp"); close(m); mounts("/tmp"); T(umount2("b", 0)); close(fd); T(umount2("b", 0));
     m = detached("two"); mkdirat(m, "d", 0755); T(fchdir(m)); T(open("in", O_CREAT | O_RDWR, 0644) >= 0); T(syscall(SYS_getcwd, buf, 99)); puts(buf); link_of(m); link_of(openat(m, "d", O_PATH)); T(mount("x", "d", "tmpfs", 0, 0)); T(mount("d", "/tmp/a", 0, MS_BIND, 0)); mounts("/tmp"); T(umount2("/tmp/a", 0)); T(umount2(".", 0)); T(mount(".", "/tmp/a", 0, MS_MOVE, 0)); mounts("/tmp"); close(m); T(access("in", F_OK)); T(umount2("/tmp/a", MNT_DETACH)); T(access("in", F_OK)); T(mount(".", "/tmp/a", 0, MS_BIND, 0)); T(open_tree_(-100, ".", CLONE)); T(move_(-100, ".", -100, "/tmp/a", 0)); T(move_(-100, "/tmp/a", -100, ".", 0)); T(chdir("/tmp"));
@@ -121,6 +127,6 @@ ORDINARY(as_mount_does) {
     t = open_tree_(-100, "/tmp/b", O_CLOEXEC); T(move_(t, "", -100, "/tmp/c", F_EMPTY)); T(set_(t, "", EMPTY | REC, 0, 0, MS_SLAVE)); T(set_(t, "", EMPTY | REC, 0, 0, MS_SHARED)); close(t); mounts("/tmp"); T(umount2("/tmp/c", 0)); T(umount2("/tmp/a", 0)); mounts("/tmp");
 }
 
-#define CASES(X) X(errors) X(opening) X(parameters) X(others) X(process_tables) X(too_revealing) X(detached_mounts) X(copies) X(moves) X(beneath) X(groups) X(attributes) X(locked) X(picks) X(as_mount_does)
+#define CASES(X) X(errors) X(opening) X(parameters) X(others) X(process_tables) X(too_revealing) X(kept) X(detached_mounts) X(copies) X(moves) X(beneath) X(groups) X(attributes) X(locked) X(picks) X(as_mount_does)
 
 #include "main.h"

@@ -276,7 +276,7 @@ fn flags_of_files_are_the_same_natively_and_in_a_sandbox() {
 fn landlock_is_the_same_natively_and_in_a_sandbox() {
     match lacks_rights().or(lacks_landlock()) {
         Some(reason) => skip("Landlock", reason),
-        None => compare_with("landlock.c", 12, &[], &["--privileged"]),
+        None => compare_with("landlock.c", 13, &[], &["--privileged"]),
     }
 }
 
@@ -320,7 +320,7 @@ fn namespaces_are_the_same_natively_and_in_a_sandbox() {
 /// Mounts by descriptors.
 #[test]
 fn mounts_by_descriptors_are_the_same_natively_and_in_a_sandbox() {
-    compare_in_empty_directory("mount_api.c", 15, &[]);
+    compare_in_empty_directory("mount_api.c", 16, &[]);
 }
 
 /// AF_UNIX sockets.

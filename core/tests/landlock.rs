@@ -7,6 +7,8 @@ use guest::*;
 use varve_core::machine::ThreadId;
 
 const CLOSE: u64 = 3;
+const MQ_OPEN: u64 = 240;
+const MQ_UNLINK: u64 = 241;
 const CREATE: u64 = 444;
 const ADD_RULE: u64 = 445;
 const RESTRICT: u64 = 446;
@@ -17,8 +19,12 @@ const MOUNT: u64 = 165;
 const UMOUNT: u64 = 166;
 const O_PATH: u64 = 0o10000000;
 const O_CREAT: u64 = 0o100;
+const O_WRONLY: u64 = 1;
+const O_RDWR: u64 = 2;
+const WRITE_FILE: u64 = 2;
 const READ_FILE: u64 = 4;
 const EACCES: i64 = 13;
+const EBADFD: i64 = 77;
 const E2BIG: i64 = 7;
 const TEXT: u64 = DATA + 0x100;
 const MORE: u64 = DATA + 0x200;
@@ -132,5 +138,32 @@ fn a_ruleset_is_full_at_last() {
     assert_eq!(add(m, 16384), -E2BIG);
     assert_eq!(add(m, 77), 0);
     done(m, t, CLOSE, &[rules]);
+    m.kernel.check().unwrap();
+}
+
+/// No rule can be about a message queue, so who may not read or write files opens none.
+#[test]
+fn message_queues_are_denied() {
+    let mut m = steps::machine();
+    let t = m.first();
+    let m = &mut m;
+    let queue = |m: &mut Guests, flags: u64| on(m, t, MQ_OPEN, "q", &[flags, 0o600, 0]);
+    let early = queue(m, O_CREAT | O_RDWR);
+    assert!(early >= 0, "{early}");
+    for access in [READ_FILE, WRITE_FILE] {
+        let rules = ruleset(m, t, access);
+        allow(m, t, rules, "/", access);
+        words(m, t, &[access, early as u64]);
+        assert_eq!(call(m, t, ADD_RULE, &[rules, 1, DATA, 0]), -EBADFD);
+        done(m, t, RESTRICT, &[rules, 0]);
+        assert_eq!(queue(m, O_RDWR), -EACCES);
+        assert_eq!(queue(m, 0), -EACCES);
+        let written = queue(m, O_WRONLY);
+        assert_eq!(written >= 0, access == READ_FILE, "{written}");
+    }
+    // It is made before it is opened, and names are free.
+    assert_eq!(on(m, t, MQ_OPEN, "r", &[O_CREAT, 0o600, 0]), -EACCES);
+    assert_eq!(on(m, t, MQ_UNLINK, "r", &[]), 0);
+    assert_eq!(on(m, t, MQ_UNLINK, "q", &[]), 0);
     m.kernel.check().unwrap();
 }

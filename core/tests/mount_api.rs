@@ -14,7 +14,9 @@ const READ: u64 = 0;
 const WRITE: u64 = 1;
 const OPEN: u64 = 2;
 const CLOSE: u64 = 3;
+const CHDIR: u64 = 80;
 const FCHDIR: u64 = 81;
+const PIVOT_ROOT: u64 = 155;
 const MKDIR: u64 = 83;
 const RMDIR: u64 = 84;
 const CREAT: u64 = 85;
@@ -47,6 +49,12 @@ const CMD_RECONFIGURE: u64 = 7;
 const RDONLY: u64 = 1;
 const NOEXEC: u64 = 8;
 const ATIMES: u64 = 0x70;
+const MS_NOSUID: u64 = 2;
+const MS_NODEV: u64 = 4;
+const MS_NOEXEC: u64 = 8;
+const MS_REMOUNT: u64 = 32;
+const MS_NOATIME: u64 = 1024;
+const MS_STRICTATIME: u64 = 1 << 24;
 const MS_BIND: u64 = 4096;
 const MS_REC: u64 = 16384;
 const MS_PRIVATE: u64 = 1 << 18;
@@ -554,4 +562,71 @@ fn references_add_up_whatever_is_done() {
             }
         }
     }
+}
+
+/// What lies on a place is passed over in pieces, too, where no path goes on from it.
+#[test]
+fn what_lies_on_the_working_directory_is_found_in_pieces() {
+    let mut m = machine();
+    let t = m.first();
+    path(&mut m, t, MKDIR, "/s", 0o755);
+    assert_eq!(path(&mut m, t, CHDIR, "/s", 0), 0);
+    let first = detached(&mut m, t);
+    assert_eq!(hang(&mut m, t, first, "/s"), 0);
+    let whole = OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH;
+    for _ in 0..15 {
+        let copy = at(&mut m, t, OPEN_TREE, first, "", whole);
+        assert!(copy >= 0, "{copy}");
+        assert_eq!(hang(&mut m, t, copy, "/s"), 0);
+        close(&mut m, t, copy);
+    }
+    close(&mut m, t, first);
+    settle(&mut m);
+    let [here] = texts(&mut m, t, ["."]);
+    let changed = call_in_pieces(&mut m, t, UMOUNT2, &[here, 0]);
+    assert_eq!(changed.result, 0);
+    assert!(changed.inputs > 1 && changed.most < MOST);
+    settle(&mut m);
+    let [here, slash] = texts(&mut m, t, [".", "/"]);
+    let refused = call_in_pieces(&mut m, t, PIVOT_ROOT, &[slash, here]);
+    assert_eq!(refused.result, EBUSY);
+    assert!(refused.inputs > 1 && refused.most < MOST);
+    m.kernel.check().unwrap();
+}
+
+/// A process table shows what the one that can be seen already shows, and keeps what that must keep.
+#[test]
+fn what_must_stay_stays_in_what_is_mounted_anew() {
+    let mut m = machine();
+    let t = own(&mut m);
+    path(&mut m, t, MKDIR, "/a", 0o755);
+    let remount = MS_REMOUNT | MS_BIND;
+    // It forbids more, which must stay, too.
+    let strict = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    let done = mount(&mut m, t, "none", "/proc", "", remount | strict | RDONLY);
+    assert_eq!(done, 0);
+    let kinds = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID;
+    assert_eq!(call(&mut m, t, UNSHARE, &[kinds]), 0);
+    let t = fork(&mut m, t);
+    for flags in [0, RDONLY | MS_NOATIME, RDONLY | MS_STRICTATIME] {
+        assert_eq!(mount(&mut m, t, "p", "/a", "proc", flags), EPERM);
+    }
+    assert_eq!(mount(&mut m, t, "p", "/a", "proc", RDONLY), 0);
+    for flags in [0, RDONLY | MS_NOATIME] {
+        let done = mount(&mut m, t, "none", "/a", "", remount | flags);
+        assert_eq!(done, EPERM);
+    }
+    assert_eq!(set_attributes(&mut m, t, "/a", 0, [0, RDONLY, 0]), EPERM);
+    assert_eq!(path(&mut m, t, UMOUNT2, "/a", 0), 0);
+
+    let fd = path(&mut m, t, FSOPEN, "proc", 0);
+    assert_eq!(config(&mut m, t, fd, CMD_CREATE, "", ""), 0);
+    assert_eq!(call(&mut m, t, FSMOUNT, &[fd as u64, 0, 0]), EPERM);
+    let tree = call(&mut m, t, FSMOUNT, &[fd as u64, 0, RDONLY]);
+    assert!(tree >= 0, "{tree}");
+    assert_eq!(hang(&mut m, t, tree, "/a"), 0);
+    assert_eq!(set_attributes(&mut m, t, "/a", 0, [0, RDONLY, 0]), EPERM);
+    assert_eq!(set_attributes(&mut m, t, "/a", 0, [0, ATIMES, 0]), 0);
+    settle_all(&mut m);
+    m.kernel.check().unwrap();
 }

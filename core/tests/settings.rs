@@ -809,3 +809,74 @@ fn many_segments_go_in_pieces() {
     assert!(finished.most < guest::steps::MOST, "{}", finished.most);
     assert!(call(&mut m, t, SHMGET, &[0, PAGE, 0o1600]) >= 0);
 }
+
+/// However much a setting allows: what is copied or looked through at once has a bound.
+#[test]
+fn the_kernel_has_bounds_of_its_own() {
+    const EFAULT: i64 = -14;
+    const ENOBUFS: i64 = -105;
+    const EAGAIN: i64 = -11;
+    const MSGSND: u64 = 69;
+    const NOWAIT: u64 = 0o4000;
+    const LONGEST: u64 = 1 << 20;
+    const COUNT: u64 = 65536;
+    let mut m = with_capabilities(ALL);
+    let t = m.first();
+    for (name, value) in [
+        ("msgmax", "2147483647"),
+        ("msgmnb", "2147483647"),
+        ("sem", "2147483647 2147483647"),
+    ] {
+        let path = format!("/proc/sys/kernel/{name}");
+        assert_eq!(write(&mut m, t, &path, value), value.len() as i64);
+    }
+    // There is not as much memory, so that nothing is sent.
+    m.poke(t, DATA, &1u64.to_le_bytes()).unwrap();
+    let queue = call(&mut m, t, 68, &[0, 0o1600]) as u64;
+    let mut send = |len| m.call(t, MSGSND, &[queue, DATA, len, NOWAIT]).unwrap();
+    assert_eq!(send(LONGEST), EFAULT);
+    assert_eq!(send(LONGEST + 1), EINVAL);
+    for number in 0..COUNT {
+        assert_eq!(send(0), 0, "{number}");
+    }
+    assert_eq!(send(0), EAGAIN);
+    assert_eq!(call(&mut m, t, 64, &[0, 32001, 0o1600]), EINVAL);
+    assert!(call(&mut m, t, 64, &[0, 32000, 0o1600]) >= 0);
+
+    const DATAGRAM_MAX: u64 = 4_263_616;
+    m.poke(t, DATA, &(64u32 << 20).to_le_bytes()).unwrap();
+    assert_eq!(call(&mut m, t, 53, &[1, 2, 0, DATA + 8]), 0);
+    let pair = m.peek(t, DATA + 8, 8).unwrap();
+    let from = u64::from(pair[0]);
+    assert_eq!(call(&mut m, t, 54, &[from, 1, 32, DATA, 4]), 0);
+    let mut send = |len| call(&mut m, t, 44, &[from, DATA, len, 0, 0, 0]);
+    assert_eq!(send(DATAGRAM_MAX), EFAULT);
+    assert_eq!(send(DATAGRAM_MAX + 1), ENOBUFS);
+}
+
+/// Who may not open a setting does not write to it through what somebody else has opened.
+#[test]
+fn rights_are_asked_for_at_each_write() {
+    const RDWR: u64 = 2;
+    const EPERM: i64 = -1;
+    let name = b"/proc/sys/kernel/msgmax\0";
+    let mut m = with_capabilities(ALL);
+    let t = m.first();
+    m.poke(t, DATA, name).unwrap();
+    let fd = call(&mut m, t, 2, &[DATA, RDWR, 0]) as u64;
+    m.poke(t, DATA, b"100").unwrap();
+    assert_eq!(call(&mut m, t, 1, &[fd, DATA, 3]), 3);
+    assert_eq!(call(&mut m, t, 119, &[1, 1, 1]), 0);
+    assert_eq!(call(&mut m, t, 117, &[1, 1, 1]), 0);
+    for len in [0, 3] {
+        assert_eq!(call(&mut m, t, 18, &[fd, DATA, len, 0]), EPERM);
+    }
+    assert_eq!(call(&mut m, t, 17, &[fd, DATA, 9, 0]), 4);
+    // A namespace without a root is as that of the first one.
+    let mut m = boot();
+    let t = m.first();
+    let kinds = CLONE_NEWUSER | 0x0800_0000;
+    assert_eq!(call(&mut m, t, UNSHARE, &[kinds]), 0);
+    m.poke(t, DATA, name).unwrap();
+    assert!(call(&mut m, t, 2, &[DATA, RDWR, 0]) >= 0);
+}

@@ -14,6 +14,10 @@ pub(crate) const QUEUE_BYTES: u64 = 16384;
 pub(crate) const QUEUES_MAX: usize = 32000;
 /// Most bytes in all queues, with what is kept beside each message.
 const ALL_MAX: u64 = 64 << 20;
+/// Longest message, and most messages of a queue, whatever the limits of a namespace allow: the one is copied
+/// at once, the others are looked through.
+pub(crate) const LONGEST: u64 = 1 << 20;
+const COUNT_MAX: u64 = 65536;
 const MESSAGE_COST: u64 = 48;
 /// Messages that an empty queue keeps memory for.
 const KEPT: usize = 16;
@@ -77,7 +81,7 @@ impl Queue {
 
     /// Whether a message of this length fits.
     pub(crate) fn has_room(&self, len: u64) -> bool {
-        len + self.bytes <= self.bytes_max && self.len() < self.bytes_max
+        len + self.bytes <= self.bytes_max && self.len() < self.bytes_max.min(COUNT_MAX)
     }
 
     /// The place of the message that is wanted.

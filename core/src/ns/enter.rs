@@ -121,10 +121,27 @@ fn make_others(cx: &mut Cx<'_, '_>, flags: u32, mut made: Made) -> Result<Made, 
     Ok(made)
 }
 
-/// Whether the root directory of the caller is not that of its mount namespace.
-fn is_chrooted(cx: &Cx<'_, '_>) -> bool {
-    let root = cx.k.vfs.fs_context(cx.task().fs).root;
-    Some(root) != top(cx.k, cx.task().ns.mount)
+/// Whether the root directory of the caller is not that of its mount namespace: what lies on top of its root.
+fn is_chrooted(cx: &mut Cx<'_, '_>) -> bool {
+    let top = cx.k.ns.root(cx.task().ns.mount);
+    let mut place = cx.k.vfs.fs_context(cx.task().fs).root;
+    let mounts = &cx.k.vfs.mounts;
+    if mounts.mounted_on(place).is_some() {
+        return true;
+    }
+    let mut passed = 0;
+    let is_top = loop {
+        passed += 1;
+        let mount = mounts.at(place.mount);
+        match mount.on {
+            _ if place.dentry != mount.root => break false,
+            _ if Some(place.mount) == top => break true,
+            Some(on) => place = on,
+            None => break false,
+        }
+    };
+    cx.k.steps.spend(passed / 16);
+    !is_top
 }
 
 /// The root directory of a mount namespace.

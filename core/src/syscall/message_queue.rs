@@ -77,7 +77,7 @@ pub(super) fn msgsnd(
 ) -> SysResult {
     let kind: i64 = cx.read_obj(msgp.0)?;
     let most = ipc::objects(cx).limits.get(limits::MESSAGE_SIZE);
-    if msgsz.0 > most || msqid.0 < 0 || kind < 1 {
+    if msgsz.0 > most.min(msg::LONGEST) || msqid.0 < 0 || kind < 1 {
         return Err(Errno::EINVAL.into());
     }
     let mut text = vec![0; msgsz.0 as usize];

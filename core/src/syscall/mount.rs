@@ -498,12 +498,14 @@ pub(super) fn umount2(cx: &mut Cx<'_, '_>, target: Path, flags: Hex) -> SysResul
         };
         let found = walk::resolve(cx, CWD, &path, follow)?;
         // Also what hangs on the working directory.
-        let path = tree::topmost(cx.k, found);
-        let marked = cx.k.vfs.mounts.at(path.mount).expiring;
-        let checked = check_umount(cx, path, flags);
+        let checked = walk::topmost(cx, found).and_then(|path| {
+            let marked = cx.k.vfs.mounts.at(path.mount).expiring;
+            check_umount(cx, path, flags)?;
+            Ok((path, marked))
+        });
         // Holding the path is no use of the mount.
         put_path(cx.k, cx.p, found);
-        checked?;
+        let (path, marked) = checked?;
         let lazy = flags & g::MNT_DETACH != 0;
         let expire = (flags & g::MNT_EXPIRE != 0).then_some(marked);
         let unmounting = Unmounting::new(path.mount, lazy, expire);
@@ -549,7 +551,8 @@ pub(super) fn pivot_root(cx: &mut Cx<'_, '_>, new_root: Path, put_old: Path) -> 
     let done = match old {
         Ok(old) => {
             let allowed = landlock::check_mounts(cx.k, Who::Task(cx.thread));
-            let done = allowed.and_then(|()| pivot(cx, new, old));
+            let top = allowed.and_then(|()| walk::topmost(cx, old));
+            let done = top.and_then(|top| pivot(cx, new, top));
             put_path(cx.k, cx.p, old);
             done
         }
@@ -562,7 +565,6 @@ pub(super) fn pivot_root(cx: &mut Cx<'_, '_>, new_root: Path, put_old: Path) -> 
 
 fn pivot(cx: &mut Cx<'_, '_>, new: PathRef, old: PathRef) -> Result<(), Errno> {
     let root = cx.k.vfs.fs_context(cx.task().fs).root;
-    let old = tree::topmost(cx.k, old);
     let mounts = &cx.k.vfs.mounts;
     let is_shared = |id: MountId| mounts.at(id).peers.is_some();
     let parent_shared = |id: MountId| mounts.at(id).on.is_some_and(|on| is_shared(on.mount));

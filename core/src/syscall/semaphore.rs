@@ -47,6 +47,7 @@ struct Record {
 pub(super) fn semget(cx: &mut Cx<'_, '_>, key: Int, nsems: Int, semflg: Hex) -> SysResult {
     let count = u32::try_from(nsems.0)
         .ok()
+        .filter(|&count| count <= sem::SET_MAX)
         .filter(|&count| u64::from(count) <= ipc::objects(cx).limits.semaphores()[0])
         .ok_or(Errno::EINVAL)?;
     let flags = semflg.0 as u32;

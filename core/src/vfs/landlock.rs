@@ -232,6 +232,22 @@ pub(crate) fn check_open(
     }
 }
 
+/// The same for a message queue, which lies in a directory of the kernel's own that no rule can be about.
+pub(crate) fn check_queue(k: &Kernel, who: Who<'_>, flags: u32) -> Result<(), Errno> {
+    let Some(domain) = domain(k, who) else {
+        return Ok(());
+    };
+    let wanted = match flags & g::O_ACCMODE {
+        g::O_RDONLY => FsAccess::READ_FILE,
+        g::O_WRONLY => FsAccess::WRITE_FILE,
+        _ => FsAccess::READ_FILE | FsAccess::WRITE_FILE,
+    };
+    match domain.fs_access().intersects(wanted) {
+        true => Err(Errno::EACCES),
+        false => Ok(()),
+    }
+}
+
 /// `EPERM` for who is in a domain about files: what is mounted where stays as it is
 /// (`hook_sb_mount()`, ...).
 pub(crate) fn check_mounts(k: &Kernel, who: Who<'_>) -> Result<(), Errno> {

@@ -9,6 +9,7 @@ use core::cmp::Reverse;
 use super::anon;
 use super::file::{self, File, FileId, FileKind};
 use super::filesystem::{Attr, Time};
+use super::landlock;
 use super::mount::put_path;
 use super::perm::{self, MAY_READ, MAY_WRITE, Who};
 use super::ready::{IN, OUT};
@@ -183,6 +184,7 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<FileId,
             id
         }
     };
+    landlock::check_queue(cx.k, Who::Task(cx.thread), how.flags)?;
     let path = anon::path(cx.k, anon::mqueue_ino(id));
     let flags = how.flags & (g::O_ACCMODE | g::O_NONBLOCK);
     let file = File::new(FileKind::MessageQueue(id), path, None, flags);

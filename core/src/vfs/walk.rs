@@ -206,6 +206,13 @@ impl<'p> Cx<'_, 'p> {
     }
 }
 
+/// What lies on top of a place, for the current task; without a reference.
+pub(crate) fn topmost(cx: &mut Cx<'_, '_>, place: PathRef) -> Result<PathRef, Errno> {
+    let flags = Flags::EMPTY_PATH | Flags::KEEP;
+    let (mut walker, _) = cx.walker(DirFd(AT_FDCWD), b"", flags)?;
+    walker.topmost(place)
+}
+
 /// Resolves a path for the current task; the result holds a reference.
 pub(crate) fn resolve(
     cx: &mut Cx<'_, '_>,
@@ -254,6 +261,12 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         }
     }
 
+    /// What lies on top of a place, without a reference.
+    pub(crate) fn topmost(&mut self, place: PathRef) -> Result<PathRef, Errno> {
+        self.crossing = true;
+        self.resolve_bare(place, b"")
+    }
+
     /// Resolves all but the last component. A symbolic link at the end is not looked at.
     pub(crate) fn parent(&mut self, start: PathRef, path: &[u8]) -> Result<Place, Errno> {
         match self.run(start, path, true)? {
@@ -273,11 +286,11 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         let own = self.ordinal();
         if let Some((place, rest)) = own.and_then(|key| self.go_on(key, start, path)) {
             (cur, text) = (place, Cow::Owned(rest));
-            if core::mem::take(&mut self.crossing) {
-                cur = self.cross_some(cur)?;
-            }
         } else if path.first() == Some(&b'/') {
             cur = self.jump_to_root(start)?;
+        }
+        if core::mem::take(&mut self.crossing) {
+            cur = self.cross_some(cur)?;
         }
         let mut goes_up = core::mem::take(&mut self.climbing);
         let begun = self.k.steps.spent();

@@ -587,7 +587,7 @@ fn advance(k: &mut Kernel, p: &mut Ports<'_>, job: &mut Job) -> Next {
             false => Next::End(Err(*errno)),
         },
         Job::Show(showing) => showing.step(k),
-        Job::Reveal(revealing, detaching) => match revealing.step(k) {
+        Job::Reveal(revealing, detaching) => match revealing.step(k, detaching.top()) {
             Ok(false) => Next::More,
             Ok(true) => Next::Then(Job::Detach(detaching.clone())),
             Err(errno) => Next::Then(Job::Drop(Dropping::new(detaching.top()), errno)),

@@ -13,6 +13,7 @@ use crate::abi::Errno;
 use crate::kernel::settings;
 use crate::ns::{Kind, NsId};
 use crate::port::Ports;
+use crate::vfs::inode;
 
 /// A tree on its way to its place. Nothing is changed on failure.
 #[derive(Clone, Debug, Hash)]
@@ -95,8 +96,9 @@ impl Revealing {
         }
     }
 
-    /// `true` once one has been found. `EPERM` if there is none.
-    pub(super) fn step(&mut self, k: &Kernel) -> Result<bool, Errno> {
+    /// `true` once one has been found: the mount that was `made` keeps what that one must. `EPERM` if there is
+    /// none.
+    pub(super) fn step(&mut self, k: &mut Kernel, made: MountId) -> Result<bool, Errno> {
         let mounts = &k.vfs.mounts;
         let Some((shown, after)) = self.shown else {
             let (order, id) = mounts.next_of(self.ns, self.after).ok_or(Errno::EPERM)?;
@@ -111,7 +113,11 @@ impl Revealing {
         self.shown = match next {
             Some(child) if hides(k, child) => None,
             Some(child) => Some((shown, Some(child))),
-            None => return Ok(true),
+            None => {
+                let kept = kept_flags(k, shown);
+                k.vfs.mounts.at_mut(made).locked_flags |= kept;
+                return Ok(true);
+            }
         };
         Ok(false)
     }
@@ -243,7 +249,7 @@ impl Placing {
     fn advance(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<bool, Errno> {
         match &mut self.phase {
             Phase::Visible(revealing) => {
-                if revealing.step(k)? {
+                if revealing.step(k, self.root)? {
                     self.phase = Phase::Top;
                 }
             }
@@ -604,9 +610,21 @@ impl Placing {
 /// Whether a mount shows a file system of a type, from its root on, and no less strictly than flags say.
 fn shows(k: &Kernel, id: MountId, (fs_type, flags): (&'static str, MountFlags)) -> bool {
     let mount = k.vfs.mounts.at(id);
-    let locked = mount.locked_flags & MountFlags::READ_ONLY;
     let whole = k.vfs.dentries.at(mount.root).parent == mount.root;
-    mount.fs_type == fs_type && whole && flags.contains(locked)
+    let kept = kept_flags(k, id);
+    let writable = kept.contains(MountFlags::READ_ONLY) && !flags.contains(MountFlags::READ_ONLY);
+    let other_times = (mount.flags ^ flags).intersects(kept & MountFlags::ATIME);
+    mount.fs_type == fs_type && whole && !writable && !other_times
+}
+
+/// What a mount, and whatever shows the same, must keep of how it is read and written.
+fn kept_flags(k: &Kernel, id: MountId) -> MountFlags {
+    let mount = k.vfs.mounts.at(id);
+    let hidden = match inode::is_read_only(k, mount.fs) {
+        true => MountFlags::READ_ONLY,
+        false => MountFlags::empty(),
+    };
+    mount.locked_flags & (MountFlags::READ_ONLY | MountFlags::ATIME) | hidden
 }
 
 /// Whether what hangs on a mount hides a part of it: not on places that are made to be mounted on.

@@ -88,8 +88,9 @@ pub(super) fn permission(
 /// The permission bits that somebody has for a setting (`struct ctl_table_root`, `permissions`).
 fn bits(k: &Kernel, creds: &Creds, set: &Set, kind: Kind) -> u32 {
     let mode = kind.mode();
-    let is_root = |ns| user::take_uid(k, k.ns.owner(ns), 0).is_ok_and(|uid| creds.euid == uid);
-    let in_root = |ns| user::take_gid(k, k.ns.owner(ns), 0).is_ok_and(|gid| creds.in_group(gid));
+    // Where a namespace has no root, it is that of the first one.
+    let is_root = |ns| creds.euid == user::take_uid(k, k.ns.owner(ns), 0).unwrap_or(0);
+    let in_root = |ns| creds.in_group(user::take_gid(k, k.ns.owner(ns), 0).unwrap_or(0));
     let over = |ns, cap| user::capable(k, creds, k.ns.owner(ns), cap);
     let (owns, in_group) = match kind {
         Kind::Limit(_) => (is_root(set.ipc), in_root(set.ipc)),
@@ -149,6 +150,7 @@ fn is_read_only(k: &Kernel, creds: &Creds, set: &Set, kind: Kind) -> bool {
 }
 
 /// Writes a setting; gives how many bytes were taken, as Linux passes over what follows the last number.
+/// `EPERM` for who could not open it: whoever did may have passed it on, or have other rights by now.
 pub(super) fn write(
     cx: &mut Cx<'_, '_>,
     id: FileId,
@@ -157,6 +159,10 @@ pub(super) fn write(
     data: &[u8],
 ) -> Result<u64, Errno> {
     let kind = PATHS[place].1;
+    let allowed = permission(cx.k, Who::Task(cx.thread), place, MAY_WRITE);
+    if allowed.is_some_and(|allowed| allowed.is_err()) {
+        return Err(Errno::EPERM);
+    }
     let at = asked.unwrap_or(file::at(cx.k, id).offset);
     let taken = match kind {
         Kind::Name(domain) => {

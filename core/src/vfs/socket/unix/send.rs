@@ -18,6 +18,8 @@ use crate::vfs::{caller, ready};
 const QUEUED_MAX: usize = 1 << 28;
 /// What of a send buffer a message leaves (`unix_dgram_sendmsg`).
 const RESERVE: u64 = 32;
+/// Longest message, however large the buffer: what Linux finds room for at once, with pages of 4 KiB.
+const MESSAGE_MAX: u64 = 4_263_616;
 
 pub(crate) fn send(
     cx: &mut Cx<'_, '_>,
@@ -217,6 +219,9 @@ fn send_message(
     }
     let sizes = (len as usize, queue::charge_message(len as usize));
     room(cx, id, sizes.1, message, done)?;
+    if len > MESSAGE_MAX {
+        return Err(Errno::ENOBUFS.into());
+    }
     let to = match address {
         Some(address) => bind::find(cx, id, address)?,
         None => socket::at(cx.k, id).unix().peer.ok_or(Errno::ENOTCONN)?,
