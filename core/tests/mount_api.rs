@@ -630,3 +630,53 @@ fn what_must_stay_stays_in_what_is_mounted_anew() {
     settle_all(&mut m);
     m.kernel.check().unwrap();
 }
+
+/// Masters are followed in pieces, however many there are.
+#[test]
+fn long_chains_of_masters_are_followed_in_pieces() {
+    const MS_MOVE: u64 = 8192;
+    const LINKS: u32 = 8000;
+    let mut m = machine();
+    let t = m.first();
+    for name in ["/a", "/z"] {
+        path(&mut m, t, MKDIR, name, 0o755);
+        assert_eq!(mount(&mut m, t, "none", name, "tmpfs", 0), 0);
+    }
+    path(&mut m, t, MKDIR, "/a/d", 0o755);
+    assert_eq!(mount(&mut m, t, "", "/a", "", MS_SHARED), 0);
+    // All is checked at the end, which takes long.
+    let quickly = |m: &mut Guests, number: u64, names: [&str; 2], flags: u64| {
+        let [first, second] = texts(m, t, names);
+        let args = match number {
+            MKDIR => [first, 0o755, 0, 0, 0],
+            _ => [first, second, second, flags, 0],
+        };
+        assert_eq!(m.call(t, number, &args), Some(0));
+    };
+    let mut last = String::from("/a/d");
+    for number in 0..LINKS {
+        let next = format!("/z/{number}");
+        quickly(&mut m, MKDIR, [&next, ""], 0);
+        for flags in [MS_BIND, MS_SLAVE, MS_SHARED] {
+            quickly(&mut m, MOUNT, [&last, &next], flags);
+        }
+        last = next;
+    }
+    // A group that none of them is a slave of.
+    for kind in [MS_PRIVATE, MS_SHARED] {
+        assert_eq!(mount(&mut m, t, "", "/a", "", kind), 0);
+    }
+    assert_eq!(mount(&mut m, t, &last, "/a/d", "", MS_MOVE), 0);
+    let tree = detached(&mut m, t);
+    let [from, to] = texts(&mut m, t, ["", "/a/d"]);
+    let args = [tree as u64, from, AT_FDCWD, to, F_EMPTY_PATH | BENEATH];
+    let moved = call_in_pieces(&mut m, t, MOVE_MOUNT, &args);
+    assert_eq!(moved.result, 0);
+    assert!(moved.inputs > 1 && moved.most < MOST);
+    let [name] = texts(&mut m, t, ["/a/d"]);
+    let taken = call_in_pieces(&mut m, t, UMOUNT2, &[name, 0]);
+    assert_eq!(taken.result, 0);
+    assert!(taken.most < MOST);
+    settle(&mut m);
+    m.kernel.check().unwrap();
+}

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::propagation::{self, Search};
+use super::propagation::{self, Reaching, Search};
 use super::tree::{self, Copying, Dropping, Walk};
 use super::{
     ALL_MAX, MOUNT_MAX, MOUNT_STEPS, MountFlags, MountId, PathRef, detached, get_path, put_path,
@@ -133,6 +133,8 @@ enum Phase {
     Bindable,
     /// The mount that it goes below must not carry it.
     Over(MountId, Option<MountId>),
+    /// No copy of it may come to lie on these.
+    Reach(Vec<Reaching>),
     /// Nothing may be moved below itself.
     Loop(Option<MountId>),
     Count,
@@ -276,10 +278,15 @@ impl Placing {
                     let on = k.vfs.mounts.at(id).on;
                     self.phase = Phase::Over(over, on.map(|on| on.mount));
                 }
-                None => {
-                    self.check_overmount(k, over)?;
-                    self.phase = Phase::Bindable;
-                }
+                None => self.phase = Phase::Reach(self.overmounts(k, over)),
+            },
+            Phase::Reach(all) => match all.last_mut() {
+                Some(one) => match one.step(k) {
+                    Some(true) => return Err(Errno::EINVAL),
+                    Some(false) => drop(all.pop()),
+                    None => {}
+                },
+                None => self.phase = Phase::Bindable,
             },
             Phase::Bindable => match self.walk.step(&k.vfs.mounts) {
                 Some(Some(id)) => {
@@ -463,16 +470,14 @@ impl Placing {
         }
     }
 
-    /// A copy of the tree must not come to lie on what it goes below, nor on itself. `EINVAL`.
-    fn check_overmount(&self, k: &mut Kernel, over: MountId) -> Result<(), Errno> {
+    /// What a copy of the tree must not come to lie on: what it goes below, and itself.
+    fn overmounts(&self, k: &Kernel, over: MountId) -> Vec<Reaching> {
         let own = (self.from == From::Own).then_some(self.root);
-        for id in [Some(over), own].into_iter().flatten() {
-            let is_there = k.vfs.mounts.at(id).root == self.on.dentry;
-            if is_there && propagation::reaches(k, self.on.mount, id) {
-                return Err(Errno::EINVAL);
-            }
-        }
-        Ok(())
+        let all = [Some(over), own].into_iter().flatten();
+        let there = all.filter(|&id| k.vfs.mounts.at(id).root == self.on.dentry);
+        there
+            .map(|id| Reaching::new(k, self.on.mount, id))
+            .collect()
     }
 
     fn check_place(&mut self, k: &Kernel) -> Result<(), Errno> {

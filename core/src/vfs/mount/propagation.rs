@@ -4,6 +4,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 use super::{MountId, Mounts, PathRef, tree};
 use crate::Kernel;
 use crate::ns::NsId;
@@ -216,6 +218,8 @@ pub(super) struct Copies {
     /// What is known of groups that were looked at.
     known: BTreeMap<u64, bool>,
     after: Option<(Option<NsId>, MountId)>,
+    /// The mount that is being looked at, and the ways up from what it hangs on.
+    climbing: Option<(MountId, Climbs)>,
 }
 
 impl Copies {
@@ -225,41 +229,142 @@ impl Copies {
             groups,
             known: BTreeMap::new(),
             after: None,
+            climbing: None,
         }
     }
 
-    /// Looks at one more mount, which is given if it is one; `None` after the last.
+    /// Looks at one more mount, or a part of the way from it, which is given if it is one; `None` after the
+    /// last.
     pub(super) fn step(&mut self, k: &mut Kernel) -> Option<Option<MountId>> {
         let mounts = &k.vfs.mounts;
-        let (ns, id) = mounts.next_on(self.dentry, self.after)?;
-        self.after = Some((ns, id));
-        let known = self.known.len();
-        let below = mounts.at(id).on.map(|on| mounts.at(on.mount));
-        let found = below.is_some_and(|below| {
-            let from = [below.peers, below.master];
-            from.into_iter()
-                .flatten()
-                .any(|group| receives(mounts, group, &self.groups, &mut self.known))
-        });
-        k.steps.spend((self.known.len() - known) as u64);
-        Some(found.then_some(id))
+        let (id, mut climbs) = match self.climbing.take() {
+            Some(climbing) => climbing,
+            None => {
+                let (ns, id) = mounts.next_on(self.dentry, self.after)?;
+                self.after = Some((ns, id));
+                let below = mounts.at(id).on.map(|on| on.mount);
+                (id, below.map_or_else(Climbs::new, |id| climbs(mounts, id)))
+            }
+        };
+        match climb_some(k, &mut climbs, &self.groups, &mut self.known) {
+            Some(found) => Some(found.then_some(id)),
+            None => {
+                self.climbing = Some((id, climbs));
+                Some(None)
+            }
+        }
     }
 }
 
-/// Whether what is mounted on one mount propagates to another one, or to a master of that.
-pub(super) fn reaches(k: &mut Kernel, from: MountId, to: MountId) -> bool {
-    let mounts = &k.vfs.mounts;
-    let Some(group) = mounts.at(from).peers else {
-        return false;
-    };
-    let (groups, mut known) = (BTreeSet::from([group]), BTreeMap::new());
-    let ways = [mounts.at(to).peers, mounts.at(to).master];
-    let found = ways
-        .into_iter()
-        .flatten()
-        .any(|group| receives(mounts, group, &groups, &mut known));
-    k.steps.spend(known.len() as u64);
-    found
+/// A search for whether what is mounted on one mount propagates to another one, or to a master of that.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Reaching {
+    groups: BTreeSet<u64>,
+    known: BTreeMap<u64, bool>,
+    climbs: Climbs,
+}
+
+impl Reaching {
+    pub(super) fn new(k: &Kernel, from: MountId, to: MountId) -> Reaching {
+        let mounts = &k.vfs.mounts;
+        Reaching {
+            groups: mounts.at(from).peers.into_iter().collect(),
+            known: BTreeMap::new(),
+            climbs: climbs(mounts, to),
+        }
+    }
+
+    /// A part of it; the answer at the end.
+    pub(super) fn step(&mut self, k: &mut Kernel) -> Option<bool> {
+        match self.groups.is_empty() {
+            true => Some(false),
+            false => climb_some(k, &mut self.climbs, &self.groups, &mut self.known),
+        }
+    }
+}
+
+/// The ways up from the groups of a mount; the last comes first.
+type Climbs = SmallVec<[Climb; 2]>;
+
+fn climbs(mounts: &Mounts, id: MountId) -> Climbs {
+    let mount = mounts.at(id);
+    let groups = [mount.master, mount.peers];
+    groups.into_iter().flatten().map(Climb::new).collect()
+}
+
+/// Goes on with ways up: whether one of them leads to a group of these; `None` if that is not known yet.
+fn climb_some(
+    k: &mut Kernel,
+    climbs: &mut Climbs,
+    from: &BTreeSet<u64>,
+    known: &mut BTreeMap<u64, bool>,
+) -> Option<bool> {
+    while let Some(climb) = climbs.last_mut() {
+        let before = known.len();
+        let end = climb.step(&k.vfs.mounts, from, known);
+        k.steps.spend((known.len() - before) as u64);
+        match end {
+            None => return None,
+            Some(true) => return Some(true),
+            Some(false) => climbs.pop(),
+        };
+    }
+    Some(false)
+}
+
+/// The way from a group to its master, and on to that one's: whether the group is one of some, or gets what is
+/// mounted on them, as a slave of one, or of its slaves. All members of a group have the same master.
+#[derive(Clone, Debug, Hash)]
+struct Climb {
+    next: Option<u64>,
+    passed: Vec<u64>,
+    /// It leads there, which is yet to be noted of the groups that were passed.
+    found: bool,
+}
+
+impl Climb {
+    fn new(group: u64) -> Climb {
+        Climb {
+            next: Some(group),
+            passed: Vec::new(),
+            found: false,
+        }
+    }
+
+    /// A part of the way; the answer at its end.
+    fn step(
+        &mut self,
+        mounts: &Mounts,
+        from: &BTreeSet<u64>,
+        known: &mut BTreeMap<u64, bool>,
+    ) -> Option<bool> {
+        const AT_ONCE: usize = 32;
+        for _ in 0..AT_ONCE {
+            if self.found {
+                let group = self.passed.pop();
+                match group {
+                    Some(group) => known.insert(group, true),
+                    None => return Some(true),
+                };
+                continue;
+            }
+            let Some(group) = self.next else {
+                return Some(false);
+            };
+            if from.contains(&group) || known.get(&group) == Some(&true) {
+                self.found = true;
+                continue;
+            }
+            // Marked at once: a chain is never walked in a circle.
+            if known.insert(group, false).is_some() {
+                return Some(false);
+            }
+            self.passed.push(group);
+            let first = mounts.members(group).next();
+            self.next = first.and_then(|id| mounts.at(id).master);
+        }
+        None
+    }
 }
 
 /// Gives a private mount the peer group and the master of another one.
@@ -268,32 +373,4 @@ pub(super) fn join(k: &mut Kernel, id: MountId, as_this: MountId) {
     let (peers, master) = (mount.peers, mount.master);
     k.vfs.mounts.set_master(id, master);
     k.vfs.mounts.set_peers(id, peers);
-}
-
-/// Whether a group is one of these or gets what is mounted on them, as a slave of one, or of its slaves. All
-/// members of a group have the same master.
-fn receives(
-    mounts: &Mounts,
-    group: u64,
-    from: &BTreeSet<u64>,
-    known: &mut BTreeMap<u64, bool>,
-) -> bool {
-    let mut passed = Vec::new();
-    let mut next = Some(group);
-    let mut found = false;
-    while let Some(group) = next {
-        if from.contains(&group) || known.get(&group) == Some(&true) {
-            found = true;
-            break;
-        }
-        // Marked at once: a chain is never walked in a circle.
-        if known.insert(group, false).is_some() {
-            break;
-        }
-        passed.push(group);
-        let first = mounts.members(group).next();
-        next = first.and_then(|id| mounts.at(id).master);
-    }
-    known.extend(passed.into_iter().map(|group| (group, found)));
-    found
 }
