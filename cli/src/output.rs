@@ -64,7 +64,8 @@ pub(crate) fn short_digest(digest: &str, room: usize) -> String {
     }
 }
 
-/// Colours for a list: none where the list does not go to a terminal, or nobody wants them (<https://no-color.org>).
+/// Colours for a list: none where the list does not go to a terminal, or nobody wants them
+/// (<https://no-color.org>).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Colours(bool);
 

@@ -53,8 +53,9 @@ fn counts() -> String {
 fn document() -> String {
     let mut text = String::from(
         "# System calls\n\n\
-         Made of the table in `core/src/syscall/table.rs` by `core/tests/syscalls.rs`, which also sees that it stays true;\n\
-         `varve syscalls` prints the same for each call. Every system call of Linux 7.0 on x86-64 is in the table.\n\n\
+         Made of the table in `core/src/syscall/table.rs` by `core/tests/syscalls.rs`, which also sees that it stays\n\
+         true; `varve syscalls` prints the same for each call. Every system call of Linux 7.0 on x86-64 is in the\n\
+         table.\n\n\
          | all | full | partial | refused on purpose | missing |\n| --- | --- | --- | --- | --- |\n",
     );
     text += &counts();

@@ -1,5 +1,5 @@
-//! Files that many watch, and instances that watch many: what they are told and how they are closed goes on in
-//! pieces.
+//! Files that many watch, and instances that watch many: what they are told and how they are closed goes on
+//! in pieces.
 
 mod guest;
 

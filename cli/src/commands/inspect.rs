@@ -169,8 +169,8 @@ fn plain(value: Option<&Value>) -> String {
     }
 }
 
-/// What the configuration says, in the order of a list. What is kept has no age, which grows: `now` is for what
-/// is read at once.
+/// What the configuration says, in the order of a list. What is kept has no age, which grows: `now` is for
+/// what is read at once.
 fn facts(image: &ContainerImage, now: Option<i64>) -> Vec<(&'static str, String)> {
     let platform = ["os", "architecture"].map(|key| plain(image.config.get(key)));
     let mut facts = vec![("Platform", platform.join("/"))];

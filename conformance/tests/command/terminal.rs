@@ -15,7 +15,8 @@ const ESCAPE: &str = "\x1b]0;title\x07";
 /// The same by C1, a mark that reorders text, a character that ends a line, a DEL.
 const OTHERS: &str = "\u{9b}31m\u{202e}\u{2028}\u{7f}";
 
-/// What varve writes to a terminal of so many columns that is its standard output and error, and how it ended.
+/// What varve writes to a terminal of so many columns that is its standard output and error, and how it
+/// ended.
 pub(super) fn on_terminal(place: &Place, columns: u16, args: &[&OsStr]) -> (Vec<u8>, ExitStatus) {
     let size = nix::pty::Winsize {
         ws_row: 24,

@@ -337,8 +337,8 @@ impl Kernel {
         task.is_some_and(|task| !task.exited && !task.stopped) && !ending::is_doomed(self, thread)
     }
 
-    /// Wakes all that wait for a key now, or the first whose turn it can be. Who begins to wait later has seen
-    /// what came.
+    /// Wakes all that wait for a key now, or the first whose turn it can be. Who begins to wait later has
+    /// seen what came.
     fn wake_queue(&mut self, key: WaitKey) {
         let last = self.waits.next_place;
         if let Some(wakes) = self.waits.wakes.get_mut(&key) {

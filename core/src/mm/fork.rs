@@ -120,8 +120,8 @@ pub(crate) fn holds_up(k: &Kernel, thread: ThreadId, space: SpaceId, number: u64
 }
 
 fn begin(k: &mut Kernel, thread: ThreadId, parent: SpaceId) -> Result<(), Errno> {
-    // Its tables take about as much. As for a page that a program touches, somebody is killed for it before it
-    // fails; not here, because that may be the caller.
+    // Its tables take about as much. As for a page that a program touches, somebody is killed for it before
+    // it fails; not here, because that may be the caller.
     k.mm.frames.want(k.mm.space(parent).pages.table_bytes())?;
     let child = space::create(k);
     let from = k.mm.space(parent);

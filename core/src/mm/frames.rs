@@ -31,7 +31,8 @@ pub(crate) struct Frames {
     charged: u64,
     /// The reserve may be taken now.
     urgent: bool,
-    /// Bytes that a call has asked for and that did not fit; and whether no room could be made for such a one.
+    /// Bytes that a call has asked for and that did not fit; and whether no room could be made for such a
+    /// one.
     wanted: u64,
     refused: bool,
     /// References of each frame below `fresh`.

@@ -305,8 +305,8 @@ pub(crate) fn protect_area(
     Ok(true)
 }
 
-/// Linux's heuristic (while `vm.overcommit_memory` is 0): so much memory at once is more than the machine has. A limit
-/// does not count, as with memory control groups: it is about what is used.
+/// Linux's heuristic (while `vm.overcommit_memory` is 0): so much memory at once is more than the machine
+/// has. A limit does not count, as with memory control groups: it is about what is used.
 pub(crate) fn overcommits(k: &Kernel, len: u64) -> bool {
     let heuristic = k.system.settings.get(settings::OVERCOMMIT) == 0;
     heuristic && len / PAGE_SIZE > u64::from(k.mm.frames.total())

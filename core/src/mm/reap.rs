@@ -79,8 +79,8 @@ pub(super) fn bury(k: &mut Kernel, p: &mut Ports<'_>, mut remains: Remains) {
     k.mm.ended.push_back(remains);
 }
 
-/// Takes spaces apart that have ended, frees what files let go of, closes what processes had open, and goes on
-/// with files that are closed and with watchers that are told, as long as steps are left.
+/// Takes spaces apart that have ended, frees what files let go of, closes what processes had open, and goes
+/// on with files that are closed and with watchers that are told, as long as steps are left.
 pub(crate) fn go_on(k: &mut Kernel, p: &mut Ports<'_>) {
     while k.steps.may_begin() && (step(k, p) | put_frames(k) | close(k, p) | tell(k, p)) {}
 }

@@ -375,8 +375,8 @@ impl Namespaces {
         }
     }
 
-    /// Makes a namespace, in which no task is yet, for a user. `ENOSPC` if there are too many, or that one has
-    /// too many.
+    /// Makes a namespace, in which no task is yet, for a user. `ENOSPC` if there are too many, or that one
+    /// has too many.
     fn add(&mut self, owner: NsId, maker: u32, body: Body) -> Result<NsId, Errno> {
         let id = NsId(self.next);
         let kind = body.kind();

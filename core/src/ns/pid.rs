@@ -34,8 +34,8 @@ pub(crate) struct PidNs {
     last: u32,
     /// One past the highest number (`/proc/sys/kernel/pid_max`).
     end: u32,
-    /// What memory files may be (`/proc/sys/vm/memfd_noexec`): 1, they cannot be executed unless somebody asks
-    /// for that; 2, not even then.
+    /// What memory files may be (`/proc/sys/vm/memfd_noexec`): 1, they cannot be executed unless somebody
+    /// asks for that; 2, not even then.
     noexec: u8,
 }
 

@@ -139,8 +139,8 @@ fn pipe_front(cx: &Cx<'_, '_>, id: PipeId, len: u64) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// Fills a pipe from a file with positions, as far as there are free slots: how many bytes. Pages of a regular
-/// file are lent as they are, other bytes are copied into pages of their own.
+/// Fills a pipe from a file with positions, as far as there are free slots: how many bytes. Pages of a
+/// regular file are lent as they are, other bytes are copied into pages of their own.
 fn fill_pipe(
     cx: &mut Cx<'_, '_>,
     input: FileId,

@@ -61,7 +61,8 @@ pub(super) fn landlock_create_ruleset(
     Ok(fdtable::install(cx, file, true)? as u64)
 }
 
-/// Reads a `struct landlock_ruleset_attr` in the size that the program has it (`copy_min_struct_from_user()`).
+/// Reads a `struct landlock_ruleset_attr` in the size that the program has it
+/// (`copy_min_struct_from_user()`).
 fn read_attr(cx: &mut Cx<'_, '_>, at: u64, size: u64) -> Result<[u64; 3], Errno> {
     if at == 0 {
         return Err(Errno::EFAULT);

@@ -636,8 +636,8 @@ fn set_attributes(
     }
 }
 
-/// `struct mount_attr` as a change; `None` if nothing is to be changed. `fresh`: nobody has used the mount yet.
-/// `E2BIG`, `EINVAL`, `EPERM`, `EFAULT`, `EBADF` (`wants_mount_setattr()`).
+/// `struct mount_attr` as a change; `None` if nothing is to be changed. `fresh`: nobody has used the mount
+/// yet. `E2BIG`, `EINVAL`, `EPERM`, `EFAULT`, `EBADF` (`wants_mount_setattr()`).
 fn read_change(
     cx: &mut Cx<'_, '_>,
     at: Addr,

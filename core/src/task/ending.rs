@@ -175,7 +175,8 @@ fn begin(k: &mut Kernel, tgid: u32, keep: Option<ThreadId>, status: u32) {
     k.tasks.endings.push(Ends::Process(tgid));
 }
 
-/// Goes on with what is above a place in the stack, as long as steps are left; what is small ends in any case.
+/// Goes on with what is above a place in the stack, as long as steps are left; what is small ends in any
+/// case.
 fn go_on_above(k: &mut Kernel, p: &mut Ports<'_>, depth: usize) {
     const SMALL: u64 = 512;
     let end = k.steps.spent() + k.steps.left().max(SMALL);
@@ -309,8 +310,8 @@ fn process_step(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) -> bool {
     true
 }
 
-/// The first process of a PID namespace ends: so do some of the others in it, from a number on. Gives where to
-/// go on, `None` after the last.
+/// The first process of a PID namespace ends: so do some of the others in it, from a number on. Gives where
+/// to go on, `None` after the last.
 fn end_inside(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, from: u32) -> Option<u32> {
     const AT_ONCE: usize = 64;
     if !pid::close(k, tgid) {

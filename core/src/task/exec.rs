@@ -137,8 +137,8 @@ fn replace(
     Ok(())
 }
 
-/// What comes of a call that could not be made, or not yet. One that has ended the other threads of its process
-/// cannot fail any more: that ends the process.
+/// What comes of a call that could not be made, or not yet. One that has ended the other threads of its
+/// process cannot fail any more: that ends the process.
 pub(crate) fn stopped(cx: &mut Cx<'_, '_>, stop: Stop) -> Stop {
     match stop {
         Stop::Errno(errno) if errno != Errno::LATER && cx.call().alone => give_up(cx, errno),

@@ -1,9 +1,9 @@
 //! Landlock (landlock(7), `security/landlock/`): rulesets that programs make, and domains, in which threads
 //! have put themselves and those that they start.
 //!
-//! A domain is a stack of layers, one for each landlock_restrict_self(2). A layer names a ruleset and how much
-//! had been added to it by then: what is added later is not part of it. So rules are kept once, however many
-//! layers show them. A ruleset stays while a descriptor or the domain of a task names it.
+//! A domain is a stack of layers, one for each landlock_restrict_self(2). A layer names a ruleset and how
+//! much had been added to it by then: what is added later is not part of it. So rules are kept once, however
+//! many layers show them. A ruleset stays while a descriptor or the domain of a task names it.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -124,8 +124,8 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// What is denied with files where no rule allows it. That a file changes its directory is denied by every
-    /// layer of a domain that is about files, whatever the layer itself is about
+    /// What is denied with files where no rule allows it. That a file changes its directory is denied by
+    /// every layer of a domain that is about files, whatever the layer itself is about
     /// (`_LANDLOCK_ACCESS_FS_INITIALLY_DENIED`).
     pub(crate) fn denied(&self) -> FsAccess {
         self.handled.fs | FsAccess::REFER

@@ -229,7 +229,8 @@ fn reason(k: &Kernel, id: FileId, events: u16) -> Option<(u32, u32)> {
     }
 }
 
-/// Tells the owner of a file, all members of the group that is: now, as far as steps are left, else by and by.
+/// Tells the owner of a file, all members of the group that is: now, as far as steps are left, else by and
+/// by.
 pub(super) fn tell_all(k: &mut Kernel, id: FileId, fd: i32, reason: (u32, u32)) {
     if let Some(owed) = k.vfs.asyncs.owed.get_mut(&id) {
         owed.again = true;

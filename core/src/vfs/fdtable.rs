@@ -17,7 +17,8 @@ use crate::kernel::settings;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 
-/// Most descriptors a process may have, whatever its limit says (`/proc/sys/fs/nr_open`, less of which can be set).
+/// Most descriptors a process may have, whatever its limit says (`/proc/sys/fs/nr_open`, less of which can be
+/// set).
 pub(crate) const NR_OPEN: u32 = 1 << 20;
 
 /// A file descriptor table; shared by tasks with `CLONE_FILES`.

@@ -371,8 +371,8 @@ pub(crate) fn rounded(asked: u64) -> Option<u64> {
     }
 }
 
-/// `F_SETPIPE_SZ`: the new capacity. `EPERM` for one that is larger than others may make pipes, or who has too
-/// many pages.
+/// `F_SETPIPE_SZ`: the new capacity. `EPERM` for one that is larger than others may make pipes, or who has
+/// too many pages.
 pub(crate) fn set_capacity(
     k: &mut Kernel,
     id: PipeId,

@@ -173,7 +173,8 @@ pub(crate) fn check_range(file: &File, at: u64, len: u64) -> Result<(), Errno> {
     }
 }
 
-/// Whether reads and writes of a file have a place, or it has neither: not those of pipes, streams and events.
+/// Whether reads and writes of a file have a place, or it has neither: not those of pipes, streams and
+/// events.
 pub(crate) fn has_position(kind: &FileKind) -> bool {
     matches!(
         kind,

@@ -535,7 +535,8 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         Ok(path)
     }
 
-    /// Whether the walk can be left off, and the steps of the input are used up since it began with something.
+    /// Whether the walk can be left off, and the steps of the input are used up since it began with
+    /// something.
     fn is_used_up(&self, begun: u64) -> bool {
         self.call.is_some() && self.k.steps.left() == 0 && self.k.steps.spent() - begun >= LEAST
     }

@@ -191,7 +191,8 @@ impl Content for Range<'_> {
     }
 }
 
-/// Go's `gob` encoding, as far as a list of structs with integers and strings needs it (<https://pkg.go.dev/encoding/gob>).
+/// Go's `gob` encoding, as far as a list of structs with integers and strings needs it
+/// (<https://pkg.go.dev/encoding/gob>).
 mod gob {
     use std::collections::BTreeMap;
 

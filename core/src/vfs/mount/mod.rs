@@ -600,7 +600,8 @@ pub(crate) fn make(
     Ok(k.vfs.mounts.insert(mount))
 }
 
-/// The root directory of a file system that nothing is mounted of yet, with a reference; it counts as a mount.
+/// The root directory of a file system that nothing is mounted of yet, with a reference; it counts as a
+/// mount.
 pub(crate) fn take_root(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) -> Result<DentryId, Errno> {
     let ino = inode::root(k, fs)?;
     let attr = inode::attr(k, p, InodeRef { fs, ino })?;

@@ -1,6 +1,6 @@
 //! The settings of `/proc/sys`: those of the whole system, which a sandbox with all capabilities may change,
-//! and those of the writer's namespaces. Files whose value nothing goes by can be opened for writing where the
-//! others can, and keep their value.
+//! and those of the writer's namespaces. Files whose value nothing goes by can be opened for writing where
+//! the others can, and keep their value.
 
 use alloc::format;
 use alloc::string::String;

@@ -304,8 +304,9 @@ impl Progress {
     }
 }
 
-/// Waits until a socket changes, or for what is in its queue or at it (`turn`); `done` is kept for when the handler is run again. `EAGAIN` when no time is
-/// left. A signal does not take away what was done: `EINTR`, to be passed over.
+/// Waits until a socket changes, or for what is in its queue or at it (`turn`); `done` is kept for when the
+/// handler is run again. `EAGAIN` when no time is left. A signal does not take away what was done: `EINTR`,
+/// to be passed over.
 fn wait<T>(
     cx: &mut Cx<'_, '_>,
     on: WaitKey,

@@ -236,8 +236,8 @@ fn run(stack: &mut OpenStack, arguments: &Arguments, target: &mut dyn Sink) -> R
         };
         walk(stack, images, start, &mut |stack, item| {
             let path = join(&base, item.path);
-            // A path that was asked for twice, or inside another one. Of one path nothing comes twice, and all
-            // of them would be more than the image is long.
+            // A path that was asked for twice, or inside another one. Of one path nothing comes twice, and
+            // all of them would be more than the image is long.
             if several && item.attr.is_ok() && !given.insert(path.clone()) {
                 return Ok(Next::Into);
             }

@@ -97,8 +97,8 @@ pub(super) fn may_send(k: &Kernel, from: SocketId, to: SocketId) -> bool {
     peer.is_none_or(|peer| peer == from)
 }
 
-/// Whether the calling task may reach a socket: landlock(7) may deny it abstract names of those outside of its
-/// domain. `EPERM`.
+/// Whether the calling task may reach a socket: landlock(7) may deny it abstract names of those outside of
+/// its domain. `EPERM`.
 pub(super) fn check_scope(cx: &Cx<'_, '_>, to: SocketId) -> Result<(), Errno> {
     let Some(domain) = &cx.creds().landlock else {
         return Ok(());
