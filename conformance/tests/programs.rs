@@ -39,8 +39,29 @@ const NOT_THERE: &[(&str, &str)] = &[
         "refused, as with kernel.io_uring_disabled = 2",
     ),
     (
-        "overlay mounts by programs, fsopen(2) and its relatives",
-        "ENODEV and ENOSYS",
+        "`/proc/sys`: settings without effect (`vm.swappiness`, `kernel.printk`), and with it `fs.file-max`, `vm.overcommit_memory = 2`",
+        "they can be written where others can, but only the value that they have: `EINVAL`; without `--privileged`, those of the whole system are `EROFS`, as in a container",
+    ),
+    (
+        "`kernel.shm_rmid_forced`: whose segments go",
+        "those of processes that have ended; Linux looks at the thread that made them, and at unshare(2)",
+    ),
+    (
+        "the first 64 KiB of memory on ptrace",
+        "guests' pages are mappings of the host there, which needs `vm.mmap_min_addr` of the host to be smaller; on KVM they are for who has `CAP_SYS_RAWIO`, as in Linux",
+    ),
+    (
+        "faults that read storage, blocks read and written, involuntary switches (getrusage(2), `/proc/PID/stat`, `status`, `io`)",
+        "0: varve maps images and shares processors without knowing when the host reads or switches",
+    ),
+    ("overlay mounts by programs", "ENODEV"),
+    (
+        "mounts with other users (`MOUNT_ATTR_IDMAP`)",
+        "EINVAL, as for file systems that do not allow it; tmpfs of Linux does",
+    ),
+    (
+        "`fsconfig` of `ro` for sysfs and cgroup2",
+        "changes nothing; the mount can be read-only",
     ),
 ];
 
