@@ -10,12 +10,12 @@ mod tree;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -26,13 +26,30 @@ use varve_conformance::{debian, run, skip, varve};
 
 /// What all tests share: made once.
 struct Fixture {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
     varve: PathBuf,
+    /// What removes the directory at the end.
+    _remover: Child,
+}
+
+/// Removes a directory of some gigabytes once this process has ended: what a static holds is never dropped. A
+/// shell waits for the end of its input, of which only this process has the other end.
+fn remove_at_end(dir: &Path) -> io::Result<Child> {
+    Command::new("sh")
+        .args([
+            "-c",
+            "trap '' HUP INT TERM; read -r _; exec rm -rf -- \"$0\"",
+        ])
+        .arg(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 impl Fixture {
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     fn varve(&self, args: &[&dyn AsRef<OsStr>]) -> Output {
@@ -70,11 +87,16 @@ impl Fixture {
 fn fixture() -> Option<&'static Fixture> {
     static FIXTURE: OnceLock<Result<Fixture, String>> = OnceLock::new();
     let made = FIXTURE.get_or_init(|| {
-        let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let name = format!("{}:v1", dir.path().join("src").display());
+        let dir = tempfile::tempdir().map_err(|e| e.to_string())?.keep();
+        let remover = remove_at_end(&dir).map_err(|e| e.to_string())?;
+        let name = format!("{}:v1", dir.join("src").display());
         debian::oci_image(&name)?;
         let varve = varve().map_err(|e| e.to_string())?;
-        let fixture = Fixture { dir, varve };
+        let fixture = Fixture {
+            dir,
+            varve,
+            _remover: remover,
+        };
         fixture.ok(&[&"convert", &format!("oci:{name}"), &fixture.path("image")]);
         Ok(fixture)
     });
