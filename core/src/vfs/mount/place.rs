@@ -96,8 +96,8 @@ impl Revealing {
         }
     }
 
-    /// `true` once one has been found: the mount that was `made` keeps what that one must. `EPERM` if there is
-    /// none.
+    /// `true` once one has been found: the mount that was `made` keeps what that one must. `EPERM` if there
+    /// is none.
     pub(super) fn step(&mut self, k: &mut Kernel, made: MountId) -> Result<bool, Errno> {
         let mounts = &k.vfs.mounts;
         let Some((shown, after)) = self.shown else {

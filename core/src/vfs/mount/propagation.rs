@@ -312,8 +312,8 @@ fn climb_some(
     Some(false)
 }
 
-/// The way from a group to its master, and on to that one's: whether the group is one of some, or gets what is
-/// mounted on them, as a slave of one, or of its slaves. All members of a group have the same master.
+/// The way from a group to its master, and on to that one's: whether the group is one of some, or gets what
+/// is mounted on them, as a slave of one, or of its slaves. All members of a group have the same master.
 #[derive(Clone, Debug, Hash)]
 struct Climb {
     next: Option<u64>,
