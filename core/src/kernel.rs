@@ -526,7 +526,7 @@ impl Kernel {
 
     /// Charges what the kernel holds for guests in objects of its own.
     fn charge_objects(&mut self) {
-        let bytes = held::all(self).map(|(_, bytes)| bytes).sum();
+        let bytes = held::total(self);
         self.mm.charge_objects(bytes);
     }
 

@@ -79,6 +79,7 @@ pub(crate) struct Ipc {
 
 impl Ipc {
     /// What the kernel holds for objects beside messages, by kind, in bytes.
+    #[inline]
     pub(crate) fn held(&self) -> [(&'static str, u64); 2] {
         const OBJECT_COST: u64 = 384;
         const SEMAPHORE_COST: u64 = size_of::<semaphore::Semaphore>() as u64;

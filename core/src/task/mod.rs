@@ -279,6 +279,7 @@ impl Tasks {
     }
 
     /// What the kernel holds for tasks, by kind, in bytes.
+    #[inline]
     pub(crate) fn held(&self) -> [(&'static str, u64); 5] {
         /// A task with its kernel stack on the host, as Linux has it.
         const TASK_COST: u64 = 16 << 10;
