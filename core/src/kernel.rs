@@ -20,9 +20,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use smallvec::SmallVec;
-
 pub(crate) use cx::Cx;
+use smallvec::SmallVec;
 use steps::Steps;
 pub(crate) use wait::{Restart, Stop, SysResult, Turn, Wait, WaitKey, Waits};
 
@@ -30,6 +29,7 @@ use crate::abi::Errno;
 use crate::boot::{BootConfig, BootError, Strace};
 use crate::digest::Untold;
 use crate::event::{HostCall, HostResult, Input, Level, Now, OpId, Output};
+use crate::file::{FdTable, FileId, FsContext, aio};
 use crate::ipc::Ipc;
 use crate::kernel::settings::Settings;
 use crate::machine::{Regs, SpaceId, ThreadId, Trap};
@@ -40,7 +40,7 @@ use crate::syscall;
 use crate::syscall::strace::tape::Tape;
 use crate::task::seccomp::{self, Seccomp};
 use crate::task::{Creds, Task, Tasks, cputime, ending, signal};
-use crate::vfs::{FdTable, FileId, FsContext, Vfs, aio};
+use crate::vfs::Vfs;
 
 /// The application kernel.
 ///
@@ -628,7 +628,7 @@ impl Kernel {
     /// is given up.
     pub(crate) fn abandon_call(&mut self, thread: ThreadId) -> Option<Call> {
         self.leave_queues(thread);
-        crate::vfs::lock::abandoned(self, thread);
+        crate::file::lock::abandoned(self, thread);
         let mut call = self.tasks.get_mut(thread)?.call.take()?;
         if let Some(op) = call.op.take() {
             self.abandon_op(op);
@@ -639,7 +639,7 @@ impl Kernel {
     /// Gives back the files that a call kept while it waited.
     pub(crate) fn release_files(&mut self, ports: &mut Ports<'_>, call: &Call) {
         for file in call.files.held() {
-            crate::vfs::file::put(self, ports, file);
+            crate::file::put(self, ports, file);
         }
     }
 

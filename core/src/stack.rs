@@ -11,17 +11,16 @@ use alloc::vec::Vec;
 use crate::abi::Errno;
 use crate::boot::{BootError, Layer, MergedIndex, Tree};
 use crate::event::Now;
+use crate::fs::acl::Acls;
+pub use crate::fs::filesystem::{Attr, Time};
+use crate::fs::filesystem::{FsCx, Ino, InodeOps, Sought, Source as FsSource};
+use crate::fs::union::UnionFs;
+pub use crate::imgfs::{Extent, Source};
 use crate::machine::{FrameNo, ImageId, ThreadId};
 use crate::mm::Frames;
 use crate::port::{
     HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, WordOffset, Xstate,
 };
-use crate::vfs::acl::Acls;
-use crate::vfs::filesystem::{FsCx, Ino, InodeOps, Sought, Source as FsSource};
-use crate::vfs::union::UnionFs;
-
-pub use crate::imgfs::{Extent, Source};
-pub use crate::vfs::filesystem::{Attr, Time};
 
 /// Bits of an inode number that stay inside one layer; the rest is the layer + 1.
 const LAYER_SHIFT: u32 = 48;

@@ -2,7 +2,7 @@
 //! set them.
 
 use super::{message, semaphore, shm};
-use crate::vfs::mqueue;
+use crate::ipc::mqueue;
 
 /// Numbers that Linux keeps as `int`, and most objects of a kind (`IPCMNI`).
 const INT_MAX: i128 = i32::MAX as i128;

@@ -3,6 +3,7 @@
 
 pub(crate) mod limits;
 pub(crate) mod message;
+pub(crate) mod mqueue;
 pub(crate) mod semaphore;
 pub(crate) mod shm;
 
@@ -16,11 +17,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::file::FileId;
 use crate::kernel::Cx;
 use crate::ns::{NsId, user};
 use crate::port::Ports;
 use crate::task::Creds;
-use crate::vfs::FileId;
 
 /// Numbers of one kind are this far apart for two objects in the same place (`IPCMNI`).
 const PLACES: u32 = 32768;
@@ -391,14 +392,14 @@ pub(crate) fn end_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, objects
     for segment in objects.segments.iter() {
         k.ipc.files.remove(&segment.file);
         k.ipc.made.remove(&(segment.creator, segment.file));
-        crate::vfs::file::put(k, p, segment.file);
+        crate::file::put(k, p, segment.file);
     }
     k.ipc.semaphores -= objects.semaphores;
     k.ipc.undo.forget_namespace(ns);
     for queue in objects.queues.iter() {
         message::forget(k, queue);
     }
-    crate::vfs::mqueue::end_namespace(k, ns);
+    crate::ipc::mqueue::end_namespace(k, ns);
 }
 
 /// Seconds of `CLOCK_REALTIME`, as the objects keep times.

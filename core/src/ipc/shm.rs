@@ -7,14 +7,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Object, ObjectId, Objects, Perm, limits};
-use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::file::FileId;
+use crate::fs::inode;
 use crate::kernel::Cx;
 use crate::machine::SpaceId;
 use crate::mm::{shared, space};
-use crate::ns;
 use crate::port::Ports;
-use crate::vfs::{FileId, file, inode};
+use crate::{Kernel, file, ns};
 
 /// Limits (`/proc/sys/kernel/shmmax`, `shmall` in pages, `shmmni`).
 pub(crate) const SIZE_MAX: u64 = u64::MAX - (1 << 24);

@@ -155,7 +155,7 @@ impl<'p> Cx<'_, 'p> {
         if !matches!(result, Err(Stop::Errno(Errno::LATER))) {
             crate::vfs::walk::forget(self.k, self.p, thread);
             crate::mm::fork::abandon(self.k, self.p, thread);
-            crate::vfs::fdtable::abandon_copy(self.k, self.p, thread);
+            crate::file::fdtable::abandon_copy(self.k, self.p, thread);
             if !matches!(result, Err(Stop::Block(_))) {
                 crate::vfs::mount::job::abandon(self.k, self.p, thread);
                 crate::mm::fork::let_go(self.k, thread);
@@ -219,7 +219,7 @@ impl<'p> Cx<'_, 'p> {
         self.keep_files();
         let under_way = self.call().op.is_some();
         if !under_way && signal::interrupts(self.k, thread, wait.killable) {
-            crate::vfs::lock::leave(self.k, thread);
+            crate::file::lock::leave(self.k, thread);
             let task = self.task_mut();
             task.interrupted = task.call.take().map(|call| (call, wait.restart));
             // settle() delivers the signal and decides between EINTR and restart.
@@ -272,7 +272,7 @@ impl<'p> Cx<'_, 'p> {
         // What the handler itself closed is not looked for again.
         found.retain(|(fd, file)| table.get(*fd).is_some_and(|slot| slot.file == *file));
         for &(_, file) in &found {
-            crate::vfs::file::get(self.k, file);
+            crate::file::get(self.k, file);
         }
         self.call().files = CallFiles { found, kept: true };
     }

@@ -4,10 +4,10 @@
 //! What is set is shown; where the kernel has a bound of its own (docs/limits.md), the smaller one counts.
 
 use crate::abi::Errno;
-use crate::vfs::fdtable::NR_OPEN;
+use crate::file::fdtable::NR_OPEN;
+use crate::file::{aio, epoll, inotify, pipe};
+use crate::net::socket::option as socket;
 use crate::vfs::mount::MOUNT_MAX;
-use crate::vfs::socket::option as socket;
-use crate::vfs::{aio, epoll, inotify, pipe};
 use crate::{mm, task};
 
 const INT_MIN: i128 = i32::MIN as i128;

@@ -10,11 +10,11 @@ use super::Cx;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::event::OpId;
+use crate::file::{FileId, aio, epoll, ready};
 use crate::machine::{SpaceId, ThreadId};
 use crate::port::Ports;
 use crate::syscall::futex::FutexKey;
 use crate::task::ending;
-use crate::vfs::{FileId, aio, epoll, ready};
 
 /// What a parked task waits for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -22,14 +22,14 @@ pub(crate) enum WaitKey {
     /// A change of a pipe: data, room, or an end closed. The number is the pipe's id.
     Pipe(u64),
     /// A change of a socket: bytes, room, connections.
-    Socket(crate::vfs::socket::SocketId),
+    Socket(crate::net::socket::SocketId),
     /// A change of a System V semaphore set, or message queue.
     Semaphores(crate::ipc::ObjectId),
     Messages(crate::ipc::ObjectId),
     /// A change of a POSIX message queue.
-    MessageQueue(crate::vfs::mqueue::QueueId),
+    MessageQueue(crate::ipc::mqueue::QueueId),
     /// Events of an asynchronous input and output context.
-    Aio(crate::vfs::aio::ContextId),
+    Aio(crate::file::aio::ContextId),
     /// A change of an open file that is an event itself: a counter, timer or epoll instance.
     File(FileId),
     /// A signal came for a thread of this process or for the process (signalfd(2)).
@@ -47,17 +47,17 @@ pub(crate) enum WaitKey {
     /// A host operation ended.
     Op(OpId),
     /// A lock on a file; who gets it is woken alone.
-    FileLock(crate::vfs::InodeRef),
+    FileLock(crate::fs::InodeRef),
     /// A lease on a file was given back or changed.
     /// To open a file, for writing or not, of which somebody has a lease.
-    Lease(crate::vfs::InodeRef, bool),
+    Lease(crate::fs::InodeRef, bool),
     /// A change of the mounts, or of the names, of a namespace.
     Mounts(crate::ns::NsId),
     /// A change of mounts that is under way has ended.
     Mounting,
     Uts(crate::ns::NsId),
     /// A FIFO got its other end.
-    Fifo(crate::vfs::InodeRef),
+    Fifo(crate::fs::InodeRef),
     /// Threads that ran have come by for the membarrier(2) call of this one.
     Barrier(ThreadId),
     /// Only a signal or the deadline ends this wait.
@@ -81,11 +81,11 @@ pub(crate) enum Turn {
     /// Room in a pipe.
     PipeRoom(u64),
     /// What is in the queue of a socket, or connections at it.
-    Socket(crate::vfs::socket::SocketId),
+    Socket(crate::net::socket::SocketId),
     /// A message in a POSIX message queue.
-    Message(crate::vfs::mqueue::QueueId),
+    Message(crate::ipc::mqueue::QueueId),
     /// Room in one.
-    MessageRoom(crate::vfs::mqueue::QueueId),
+    MessageRoom(crate::ipc::mqueue::QueueId),
 }
 
 impl WaitKey {
@@ -260,13 +260,13 @@ impl Kernel {
     /// tells them nothing.
     pub(crate) fn notify(&mut self, key: WaitKey, events: u16) {
         if let WaitKey::Pipe(id) = key {
-            crate::vfs::pipe::charge(self, id);
+            crate::file::pipe::charge(self, id);
         }
         self.wake_threads(key);
         if events != 0 {
             epoll::announce(self, key, events);
             aio::announce(self, key, events);
-            crate::vfs::fasync::announce(self, key, events);
+            crate::file::fasync::announce(self, key, events);
         }
     }
 
@@ -450,7 +450,7 @@ impl Kernel {
         for &key in &wait.keys {
             self.waits.queues.remove(&(key, wait.place));
             if let WaitKey::FileLock(_) = key {
-                crate::vfs::lock::leave(self, thread);
+                crate::file::lock::leave(self, thread);
             }
         }
         self.steps.spend(wait.keys.len() as u64);

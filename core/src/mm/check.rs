@@ -8,8 +8,8 @@ use super::shared;
 use super::space::Space;
 use crate::Kernel;
 use crate::abi::{PAGE_SIZE, TASK_SIZE};
+use crate::fs::filesystem::Filesystem;
 use crate::machine::{FrameNo, Prot};
-use crate::vfs::filesystem::Filesystem;
 
 /// Whether frames have as many references as page tables and files hold, and whether areas and page tables
 /// agree. Valid between two inputs. The text says what does not.

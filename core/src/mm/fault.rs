@@ -1,20 +1,19 @@
 //! Page faults: of guest threads, and of the kernel on their behalf.
 
 use super::frames::Place;
-use super::map;
 use super::pages::Pte;
-use super::shared;
 use super::space::{Fresh, Spurious};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
+use super::{map, shared};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
 use crate::event::Output;
+use crate::fs::filesystem::Page;
+use crate::fs::inode;
 use crate::kernel::Cx;
 use crate::machine::{Access, Backing, Exception, FrameNo, Prot, SpaceId};
 use crate::port::Ports;
-use crate::vfs::filesystem::Page;
-use crate::vfs::inode;
 
 /// Pages mapped around a fault on frames that are there.
 const AROUND: u64 = 16;
@@ -398,7 +397,7 @@ pub(crate) fn own_page(
 fn copy_file_page(
     k: &mut Kernel,
     p: &mut Ports<'_>,
-    file: crate::vfs::FileId,
+    file: crate::file::FileId,
     offset: u64,
     place: Place,
 ) -> Result<FrameNo, Bad> {

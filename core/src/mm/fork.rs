@@ -10,14 +10,13 @@ use super::pages::Pte;
 use super::space::{self, Space};
 use super::vma::{LOCKED_MASK, VmFlags, Vma, host_rights};
 use super::{Frames, Mm, map, mapped};
-use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::event::Output;
 use crate::kernel::WaitKey;
 use crate::machine::{SpaceId, ThreadId};
 use crate::port::Ports;
-use crate::vfs::file;
+use crate::{Kernel, file};
 
 /// Tables of pages that one step copies at most.
 const LEAVES: usize = 4;

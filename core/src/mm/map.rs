@@ -2,19 +2,18 @@
 
 use alloc::vec::Vec;
 
-use super::mapped;
 use super::pages::Pte;
-use super::shared;
 use super::space::{self, areas_most};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
-use crate::Kernel;
+use super::{mapped, shared};
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::event::Output;
+use crate::fs::filesystem::{Page, Source};
+use crate::fs::inode;
 use crate::kernel::settings;
 use crate::machine::{Backing, Prot, SpaceId};
 use crate::port::Ports;
-use crate::vfs::filesystem::{Page, Source};
-use crate::vfs::{file, inode};
+use crate::{Kernel, file};
 
 /// Runs of file pages, and pages, that are mapped before they are asked for; the rest comes with faults.
 const RUNS_MAX: usize = 32;

@@ -8,9 +8,9 @@ use super::vma::{Behind, Vma};
 use super::{shared, space};
 use crate::Kernel;
 use crate::abi::PAGE_SIZE;
+use crate::fs::InodeRef;
 use crate::machine::{Prot, SpaceId};
 use crate::ranges::{Key, Ranges};
-use crate::vfs::InodeRef;
 
 /// An area: its space and its start.
 type Area = (SpaceId, u64);

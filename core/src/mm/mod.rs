@@ -31,9 +31,9 @@ pub(crate) use space::Space;
 
 use crate::Kernel;
 use crate::abi::PAGE_SIZE;
+use crate::fs::InodeRef;
 use crate::machine::{SpaceId, ThreadId};
 use crate::port::Ports;
-use crate::vfs::InodeRef;
 
 /// The last page that a file can have.
 const LAST_PAGE: u64 = (1 << 52) - 1;
@@ -58,7 +58,7 @@ pub(crate) struct Mm {
     /// What is charged for the kernel's other objects.
     objects: u64,
     /// The internal tmpfs of shared anonymous memory, once it is there.
-    shared: Option<(crate::vfs::FsId, crate::vfs::MountId)>,
+    shared: Option<(crate::fs::FsId, crate::vfs::MountId)>,
     /// The pages of the vDSO, if there is one.
     pub vdso: Option<crate::vdso::Vdso>,
 }

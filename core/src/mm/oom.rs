@@ -9,11 +9,11 @@ use super::{pages_moved, reap, space};
 use crate::Kernel;
 use crate::abi::PAGE_SIZE;
 use crate::event::Level;
+use crate::fs::filesystem::Filesystem;
+use crate::fs::{FsId, InodeRef};
 use crate::machine::SpaceId;
 use crate::port::Ports;
 use crate::task::{INIT, ending, signal};
-use crate::vfs::filesystem::Filesystem;
-use crate::vfs::{FsId, InodeRef};
 
 /// A process with this `oom_score_adj` is never killed.
 const EXEMPT: i16 = -1000;

@@ -6,11 +6,12 @@ use alloc::collections::BTreeMap;
 use super::mapped;
 use super::pages::Pages;
 use super::vma::Vma;
-use crate::Kernel;
+use crate::file::{FileId, aio, epoll, fasync, fdtable, lock};
 use crate::machine::{FrameNo, SpaceId};
+use crate::net::socket::rights;
 use crate::port::Ports;
-use crate::vfs::socket::rights;
-use crate::vfs::{FileId, aio, epoll, fasync, fdtable, file, lock, mount};
+use crate::vfs::mount;
+use crate::{Kernel, file};
 
 /// What is taken apart at once: page tables, and areas.
 const TABLES_AT_ONCE: usize = 16;

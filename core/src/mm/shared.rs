@@ -1,15 +1,16 @@
 //! Shared anonymous memory: nameless files of an internal tmpfs, as in Linux.
 
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::boot::Tree;
+use crate::file::{File, FileId, FileKind};
+use crate::fs::filesystem::{Filesystem, NewNode, SetAttr, Time};
+use crate::fs::union::UnionFs;
+use crate::fs::{FsId, InodeRef, inode};
 use crate::port::Ports;
-use crate::vfs::file::{self, File, FileKind};
-use crate::vfs::filesystem::{Filesystem, NewNode, SetAttr, Time};
+use crate::vfs::MountId;
 use crate::vfs::mount::PathRef;
-use crate::vfs::union::UnionFs;
-use crate::vfs::{FileId, FsId, InodeRef, MountId, inode};
+use crate::{Kernel, file};
 
 /// A file of `len` zero bytes that only mappings hold, with one reference.
 pub(crate) fn shared_memory(k: &mut Kernel, p: &mut Ports<'_>, len: u64) -> Result<FileId, Errno> {

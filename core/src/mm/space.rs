@@ -10,12 +10,12 @@ use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
 use crate::event::Output;
+use crate::file::FileId;
 use crate::kernel::settings;
 use crate::machine::{Prot, SpaceId, ThreadId};
 use crate::ns::{NsId, USER};
 use crate::port::Ports;
 use crate::task::Creds;
-use crate::vfs::FileId;
 
 /// Most areas of one space (`vm.max_map_count`).
 pub(crate) const MAP_COUNT_MAX: usize = 65530;
@@ -301,7 +301,7 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId) {
     if space.users > 0 {
         return;
     }
-    crate::vfs::aio::space_gone(k, id);
+    crate::file::aio::space_gone(k, id);
     // The host drops the whole space: single pages need not be unmapped.
     k.emit(Output::DropSpace(id));
     let Some(space) = k.mm.spaces.remove(&id) else {

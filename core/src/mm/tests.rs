@@ -14,10 +14,10 @@ use super::check::check;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::{Layer, Tree};
+use crate::fs::union::tests::tree::{MemTree, Random};
 use crate::machine::{Access, Backing, Prot, SpaceId, ThreadId, Trap};
 use crate::memhost::{BARE_ADDR, BARE_LEN, Machine, bare};
 use crate::port::Memory;
-use crate::vfs::union::tests::tree::{MemTree, Random};
 
 /// The window of addresses that steps work in.
 const BASE: u64 = 0x4000_0000;

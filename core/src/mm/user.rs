@@ -10,11 +10,11 @@ use super::fault;
 use super::vma::Behind;
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE, PATH_MAX, TASK_SIZE};
+use crate::fs::filesystem::{Page, Source};
+use crate::fs::{InodeRef, inode};
 use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId};
 use crate::port::{Ports, WordOffset};
-use crate::vfs::filesystem::{Page, Source};
-use crate::vfs::{InodeRef, inode};
 
 /// The address of a 4-byte word of user memory that is aligned. Who uses a word as a word, not as four bytes,
 /// makes this of its address first.

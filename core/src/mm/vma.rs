@@ -1,7 +1,7 @@
 //! Virtual memory areas: what a range of addresses is.
 
+use crate::file::FileId;
 use crate::machine::Prot;
-use crate::vfs::FileId;
 
 /// What lies behind an area.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{DYNAMIC_FIRST, Kind, MAX_OF_KIND, Namespaces, NsId, USER, UserNs};
-use crate::vfs::inotify;
+use crate::file::inotify;
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

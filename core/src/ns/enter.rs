@@ -7,13 +7,14 @@ use super::{Body, Kind, Net, NsId, Set, change, pid, sweep_all, user};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::file::{FsContextId, fdtable};
 use crate::kernel::{Cx, Stop};
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::task::Creds;
+use crate::vfs::MountId;
 use crate::vfs::mount::job::{self, Done, Founding, Job};
 use crate::vfs::mount::{PathRef, get_path, put_path, tree};
-use crate::vfs::{FsContextId, MountId, fdtable};
 
 /// Flags that make namespaces, without time namespaces, which there are none of.
 pub(crate) const FLAGS: u32 = g::CLONE_NEWNS

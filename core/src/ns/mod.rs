@@ -16,18 +16,17 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::Kernel;
+use count::{Account, Counted};
+use pid::PidNs;
+pub(crate) use user::UserNs;
+
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::ipc;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::task::Task;
 use crate::vfs::{DentryId, MountId, dentry};
-
-use count::{Account, Counted};
-use pid::PidNs;
-pub(crate) use user::UserNs;
+use crate::{Kernel, ipc};
 
 /// A namespace.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -577,7 +576,7 @@ pub(crate) fn dentry_of(k: &mut Kernel, id: NsId) -> Option<DentryId> {
     if let Some(dentry) = ns.dentry {
         return Some(dentry);
     }
-    let path = crate::vfs::anon::path(k, crate::vfs::anon::namespace_ino(id));
+    let path = crate::fs::anon::path(k, crate::fs::anon::namespace_ino(id));
     k.ns.at_mut(id).dentry = Some(path.dentry);
     Some(path.dentry)
 }
@@ -660,7 +659,7 @@ pub(crate) fn check_needed(k: &Kernel) -> Result<(), String> {
             return Err(alloc::format!("nobody needs {id:?}"));
         }
     }
-    if !k.ns.is_counted(crate::vfs::inotify::counted(k)) {
+    if !k.ns.is_counted(crate::file::inotify::counted(k)) {
         return Err("namespaces and instances of users are counted wrong".into());
     }
     let mut nested = 0;

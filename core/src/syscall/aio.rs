@@ -7,17 +7,15 @@ use super::file;
 use super::poll::take_mask;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::file::aio::{ContextId, Event, Poll};
+use crate::file::rw::{Iov, MAX_RW};
+use crate::file::{FileId, FileKind, aio, at, fdtable, get, ready, rw};
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::Prot;
-use crate::mm::map;
-use crate::mm::shared;
 use crate::mm::space::areas_most;
 use crate::mm::vma::{Behind, VmFlags, Vma};
+use crate::mm::{map, shared};
 use crate::task::signal;
-use crate::vfs::aio::{self, ContextId, Event, Poll};
-use crate::vfs::file::{at, get};
-use crate::vfs::rw::{self, Iov, MAX_RW};
-use crate::vfs::{FileId, FileKind, fdtable, ready};
 
 /// What a request asks for (`IOCB_CMD_`).
 const PREAD: u16 = 0;
@@ -86,9 +84,9 @@ pub(super) fn io_setup(cx: &mut Cx<'_, '_>, nr_events: Uint, ctxp: Addr) -> SysR
     // A program that unmapped the ring of another context cannot name that one any more.
     let id = ContextId { space, addr: start };
     let _ = aio::remove(cx.k, cx.p, id);
-    crate::vfs::file::get(cx.k, file);
+    crate::file::get(cx.k, file);
     if let Err(errno) = aio::add(cx.k, cx.p, id, nr_events.0, file) {
-        crate::vfs::file::put(cx.k, cx.p, file);
+        crate::file::put(cx.k, cx.p, file);
         return Err(match errno {
             Errno::ENOSPC => Errno::ENOMEM,
             errno => errno,

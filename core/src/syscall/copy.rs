@@ -7,13 +7,15 @@ use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::event::{HostCall, HostResult};
+use crate::file;
+use crate::file::device::Device;
+use crate::file::pipe::PipeId;
+use crate::file::{FileId, FileKind, fdtable, inotify, pipe, rw};
+use crate::fs::{InodeRef, inode};
 use crate::kernel::{Cx, Stop, SysResult, Turn, Wait, WaitKey};
-use crate::vfs::device::Device;
-use crate::vfs::pipe::PipeId;
-use crate::vfs::socket::SocketId;
-use crate::vfs::{
-    FileId, FileKind, InodeRef, caller, fdtable, file, inode, inotify, pipe, rw, socket,
-};
+use crate::net::socket;
+use crate::net::socket::SocketId;
+use crate::vfs::caller;
 
 /// Most bytes moved in one step.
 const CHUNK: u64 = 65536;

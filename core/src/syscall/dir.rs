@@ -5,13 +5,15 @@ use alloc::vec::Vec;
 use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::file;
+use crate::file::{FileKind, fdtable, inotify};
+use crate::fs::filesystem::Entry;
+use crate::fs::inode;
 use crate::kernel::{Cx, SysResult};
-use crate::vfs::filesystem::Entry;
 use crate::vfs::mount::{PathRef, get_path, put_path};
 use crate::vfs::names;
 use crate::vfs::perm::{self, CAP_SYS_CHROOT, MAY_EXEC, Who};
 use crate::vfs::walk::{self, Flags};
-use crate::vfs::{FileKind, fdtable, file, inode, inotify};
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 

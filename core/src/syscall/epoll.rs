@@ -7,10 +7,11 @@ use super::poll::{read_span, take_mask};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, TASK_SIZE};
 use crate::event::{HostCall, HostResult};
+use crate::file;
+use crate::file::epoll::ItemKey;
+use crate::file::{FileId, FileKind, epoll, fdtable, ready, rw};
+use crate::fs::anon::Anon;
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
-use crate::vfs::anon::Anon;
-use crate::vfs::epoll::{self, ItemKey};
-use crate::vfs::{FileId, FileKind, fdtable, file, ready, rw};
 
 /// `struct epoll_event`, which is packed on x86-64.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

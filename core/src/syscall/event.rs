@@ -5,15 +5,17 @@ use super::time::read_clock;
 use crate::abi::Errno;
 use crate::abi::layout::{Itimerspec, Timespec};
 use crate::abi::raw::general as g;
+use crate::file;
+use crate::file::eventfd::EventFd;
+use crate::file::timerfd::TimerFd;
+use crate::file::{FileId, FileKind, fdtable, ready, timerfd};
+use crate::fs::anon::Anon;
+use crate::fs::seal;
 use crate::kernel::{Cx, SysResult, WaitKey};
 use crate::mm::shared;
 use crate::ns::pid;
 use crate::task::signal::UNBLOCKABLE;
-use crate::vfs::anon::Anon;
-use crate::vfs::eventfd::EventFd;
 use crate::vfs::open::O_LARGEFILE;
-use crate::vfs::timerfd::{self, TimerFd};
-use crate::vfs::{FileId, FileKind, fdtable, file, ready, seal};
 
 pub(super) fn eventfd(cx: &mut Cx<'_, '_>, initval: Uint) -> SysResult {
     make_eventfd(cx, initval.0, 0)

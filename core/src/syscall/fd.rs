@@ -4,18 +4,20 @@ use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::boot::Stdio;
-use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
-use crate::task::landlock::FsAccess;
-use crate::vfs::device::Device;
-use crate::vfs::fasync::{Owner, Recipient};
-use crate::vfs::file::{self, File};
-use crate::vfs::lock::{self, Record};
-use crate::vfs::mount::{get_path, put_path};
-use crate::vfs::pidfd::PidFd;
-use crate::vfs::{
-    FileId, FileKind, InodeRef, caller, dnotify, fasync, fdtable, inode, inotify, lease, pipe, rw,
-    seal, socket,
+use crate::file;
+use crate::file::device::Device;
+use crate::file::fasync::{Owner, Recipient};
+use crate::file::lock::Record;
+use crate::file::pidfd::PidFd;
+use crate::file::{
+    File, FileId, FileKind, dnotify, fasync, fdtable, inotify, lease, lock, pipe, rw,
 };
+use crate::fs::{InodeRef, inode, seal};
+use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
+use crate::net::socket;
+use crate::task::landlock::FsAccess;
+use crate::vfs::caller;
+use crate::vfs::mount::{get_path, put_path};
 
 /// Last byte of all files.
 const OFFSET_MAX: u64 = i64::MAX as u64;
@@ -316,7 +318,7 @@ fn set_flags(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), flags: u32) -> SysResu
         && let (FileKind::Regular, Some(inode)) = (&file.kind, file.inode)
     {
         let attr = inode::attr(cx.k, cx.p, inode)?;
-        crate::vfs::flags::check_append(&attr)?;
+        crate::fs::flags::check_append(&attr)?;
     }
     let file = file::at(cx.k, id);
     let settable = SETFL_FLAGS & !g::FASYNC;
@@ -542,7 +544,7 @@ fn ioctl_of(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), request: Hex, arg: Addr
         return Err(Errno::EACCES.into());
     }
     let dentry = file::at(cx.k, id).path.dentry;
-    if let Some(ns) = crate::vfs::anon::namespace_at(cx.k, dentry)
+    if let Some(ns) = crate::fs::anon::namespace_at(cx.k, dentry)
         && let Some(done) = super::namespace::ioctl(cx, ns, request.0 as u32, arg.0)
     {
         return done;

@@ -3,15 +3,17 @@
 use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::file;
+use crate::file::rw::Iov;
+use crate::file::{FileId, FileKind, fdtable, inotify, lease, rw};
+use crate::fs::filesystem::SetAttr;
+use crate::fs::{flags, inode};
 use crate::kernel::{Cx, SysResult};
 use crate::task::landlock::FsAccess;
-use crate::vfs::filesystem::SetAttr;
-use crate::vfs::landlock;
 use crate::vfs::open::{self, How};
 use crate::vfs::perm::{self, MAY_WRITE, Who};
-use crate::vfs::rw::{self, Iov};
 use crate::vfs::walk::Flags;
-use crate::vfs::{FileId, FileKind, fdtable, file, flags, inode, inotify, lease, mount};
+use crate::vfs::{landlock, mount};
 
 /// `RWF_` flags that have a meaning here; the others are `EOPNOTSUPP`.
 const RWF_HINTS: u32 = g::RWF_HIPRI | g::RWF_DSYNC | g::RWF_SYNC;
@@ -384,8 +386,8 @@ pub(super) fn ftruncate(cx: &mut Cx<'_, '_>, fd: Fd, length: Offset) -> SysResul
 fn set_size(
     cx: &mut Cx<'_, '_>,
     dentry: crate::vfs::DentryId,
-    inode: crate::vfs::InodeRef,
-    attr: &crate::vfs::filesystem::Attr,
+    inode: crate::fs::InodeRef,
+    attr: &crate::fs::filesystem::Attr,
     size: u64,
 ) -> SysResult {
     rw::check_size(cx, attr, size)?;
@@ -467,7 +469,7 @@ pub(super) fn fallocate(
     let grow = !keep && end > attr.size;
     let set = SetAttr {
         size: grow.then_some(end),
-        mtime: Some(crate::vfs::filesystem::Time::from_nanos(cx.now().real)),
+        mtime: Some(crate::fs::filesystem::Time::from_nanos(cx.now().real)),
         ..perm::after_write(cx.k, Who::Task(cx.thread), &attr)
     };
     inode::set_attr(cx.k, cx.p, inode, &set)?;

@@ -6,11 +6,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
+use crate::file;
+use crate::file::{FileId, FileKind};
+use crate::fs::filesystem::{Attr, SetAttr};
+use crate::fs::inode::FsKind;
+use crate::fs::{InodeRef, flags, inode};
 use crate::kernel::{Cx, SysResult};
-use crate::vfs::filesystem::{Attr, SetAttr};
-use crate::vfs::inode::FsKind;
+use crate::vfs::mount;
 use crate::vfs::perm::Who;
-use crate::vfs::{FileId, FileKind, InodeRef, file, flags, inode, mount};
 
 /// `struct fsxattr`
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]

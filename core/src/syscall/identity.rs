@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::groups::Groups;
 use crate::kernel::{Cx, SysResult};
 use crate::mm::space;
 use crate::ns::user;
 use crate::task::Creds;
 use crate::task::creds::{self, CAP_LAST};
-use crate::task::groups::Groups;
 
 /// Stands for "leave it" in calls that set several ids, and is no id itself.
 const KEEP: u32 = u32::MAX;

@@ -3,14 +3,16 @@
 use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::file;
+use crate::file::inotify::Existing;
+use crate::file::{FileId, FileKind, fdtable, inotify, ready};
+use crate::fs::anon::Anon;
+use crate::fs::inode;
 use crate::kernel::{Cx, SysResult};
 use crate::ns::count::{Account, Counted};
-use crate::vfs::anon::Anon;
-use crate::vfs::inotify::{self, Existing};
 use crate::vfs::mount::put_path;
 use crate::vfs::perm::{self, MAY_READ, Who};
 use crate::vfs::walk::{self, Flags};
-use crate::vfs::{FileId, FileKind, fdtable, file, inode, ready};
 
 const ONLYDIR: u32 = 0x0100_0000;
 const DONT_FOLLOW: u32 = 0x0200_0000;

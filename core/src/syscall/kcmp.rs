@@ -4,9 +4,9 @@ use core::cmp::Ordering;
 
 use super::args::*;
 use crate::abi::Errno;
+use crate::file::FileId;
 use crate::kernel::{Cx, SysResult};
 use crate::machine::ThreadId;
-use crate::vfs::FileId;
 
 // What is compared (linux/kcmp.h).
 const FILE: i32 = 0;

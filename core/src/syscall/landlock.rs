@@ -1,13 +1,14 @@
 //! landlock_create_ruleset(2), landlock_add_rule(2), landlock_restrict_self(2).
 
 use super::args::*;
-use crate::abi::raw::general as g;
-use crate::abi::raw::landlock as l;
+use crate::abi::raw::{general as g, landlock as l};
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::file;
+use crate::file::{FileKind, fdtable, ready};
+use crate::fs::anon::Anon;
 use crate::kernel::{Cx, SysResult};
 use crate::task::landlock::{FsAccess, Handled, NetAccess, RulesetId, Scopes};
-use crate::vfs::anon::Anon;
-use crate::vfs::{FileKind, fdtable, file, landlock, ready};
+use crate::vfs::landlock;
 
 /// The version of the interface: what Linux 6.15 to 6.19 have.
 const ABI: u64 = 7;

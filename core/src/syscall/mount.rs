@@ -1,7 +1,5 @@
 //! Mounts (mount(2), umount(2), pivot_root(2)).
 
-use crate::vfs::landlock;
-use crate::vfs::perm::Who;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
@@ -10,10 +8,10 @@ use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::Tree;
+use crate::fs::filesystem::{Filesystem, FsId, Time};
+use crate::fs::union::UnionFs;
 use crate::kernel::{Cx, SysResult};
 use crate::ns::{self, Kind, NsId};
-use crate::vfs::MountId;
-use crate::vfs::filesystem::{Filesystem, FsId, Time};
 use crate::vfs::mount::config::Asked;
 use crate::vfs::mount::job::{self, Binding, Job, Showing, Typing};
 use crate::vfs::mount::options::{self, Parameter, Refused, Tmpfs, Value};
@@ -21,10 +19,12 @@ use crate::vfs::mount::place::{Own, Placing};
 use crate::vfs::mount::propagation::Type;
 use crate::vfs::mount::unmount::Unmounting;
 use crate::vfs::mount::{self, MountFlags, PathRef, detached, put_path, tree};
-use crate::vfs::proc::{self, ProcFs};
-use crate::vfs::sysfs::SysFs;
-use crate::vfs::union::UnionFs;
+use crate::vfs::perm::Who;
 use crate::vfs::walk::{self, Flags};
+use crate::vfs::{MountId, landlock};
+use crate::views::proc;
+use crate::views::proc::ProcFs;
+use crate::views::sysfs::SysFs;
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 /// What old programs put into the upper half of the flags.
@@ -296,7 +296,7 @@ fn bind(
 
 /// `EINVAL` unless a place may be shown elsewhere (`may_copy_tree()`); the namespace whose file it is.
 pub(super) fn may_copy(cx: &Cx<'_, '_>, source: PathRef) -> Result<Option<NsId>, Errno> {
-    let namespace = crate::vfs::anon::namespace_at(cx.k, source.dentry);
+    let namespace = crate::fs::anon::namespace_at(cx.k, source.dentry);
     let usable = || {
         let own = cx.task().ns.mount;
         is_own(cx, source.mount) || detached::may_use(cx.k, source.mount, own)
@@ -345,7 +345,7 @@ pub(super) fn named_pids(cx: &mut Cx<'_, '_>, path: &[u8]) -> Result<NsId, Refus
 /// The same for the file of a namespace.
 pub(super) fn pids_at(cx: &Cx<'_, '_>, place: PathRef) -> Result<NsId, Refused> {
     let told = |errno, text: &str| Refused::Told(errno, text.into());
-    let found = crate::vfs::anon::namespace_at(cx.k, place.dentry);
+    let found = crate::fs::anon::namespace_at(cx.k, place.dentry);
     let pids = found.ok_or_else(|| told(Errno::EINVAL, NO_NAMESPACE))?;
     if cx.k.ns.kind(pids) != Kind::Pid {
         return Err(told(Errno::EINVAL, "pidns argument is not a pidns file"));
@@ -595,7 +595,7 @@ fn pivot(cx: &mut Cx<'_, '_>, new: PathRef, old: PathRef) -> Result<(), Errno> {
     }
     let ns = cx.task().ns.mount;
     tree::exchange_root(cx.k, cx.p, ns, root.mount, new.mount, old);
-    crate::vfs::fdtable::move_contexts(cx.k, cx.p, root, new);
+    crate::file::fdtable::move_contexts(cx.k, cx.p, root, new);
     Ok(())
 }
 

@@ -14,10 +14,13 @@ use super::mount::{
 };
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::file;
+use crate::file::{FileId, FileKind, fdtable, ready};
+use crate::fs::anon::Anon;
+use crate::fs::filesystem::{Filesystem, FsId};
+use crate::fs::{anon, inode};
 use crate::kernel::{Cx, SysResult};
 use crate::ns::Kind;
-use crate::vfs::anon::{self, Anon};
-use crate::vfs::filesystem::{Filesystem, FsId};
 use crate::vfs::landlock;
 use crate::vfs::mount::attribute::{Change, Setting};
 use crate::vfs::mount::config::{self, Asked, Config, Phase};
@@ -29,7 +32,6 @@ use crate::vfs::mount::propagation::Type;
 use crate::vfs::mount::{self, MountFlags, PathRef, put_path};
 use crate::vfs::perm::Who;
 use crate::vfs::walk::{self, Flags};
-use crate::vfs::{FileId, FileKind, fdtable, file, inode, ready};
 
 /// Most bytes of a key or a text, with the NUL.
 const TEXT_MAX: usize = 256;

@@ -6,10 +6,12 @@ use super::args::*;
 use super::poll::read_span;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::file;
+use crate::file::{FileId, FileKind, fdtable};
+use crate::ipc::mqueue;
+use crate::ipc::mqueue::{How, Notify, PRIORITIES, Queue, QueueId};
 use crate::kernel::{Cx, Stop, SysResult, Turn, Wait, WaitKey};
 use crate::task::signal::SIGNALS;
-use crate::vfs::mqueue::{self, How, Notify, PRIORITIES, Queue, QueueId};
-use crate::vfs::{FileId, FileKind, fdtable, file};
 
 /// Longest name with its NUL that is read.
 const NAME_LEN: usize = 4096;

@@ -3,10 +3,12 @@
 use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
+use crate::file;
+use crate::file::{File, FileKind, fdtable};
+use crate::fs::anon;
 use crate::kernel::{Cx, SysResult};
 use crate::ns::{Kind, NsId, enter, user};
-use crate::vfs::file::File;
-use crate::vfs::{FileKind, PathRef, anon, fdtable, file, mount};
+use crate::vfs::{PathRef, mount};
 
 pub(super) fn unshare(cx: &mut Cx<'_, '_>, flags: CloneFlags) -> SysResult {
     enter::unshare(cx, flags.0)?;

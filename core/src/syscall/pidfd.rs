@@ -5,14 +5,16 @@ use super::futex::may_look;
 use super::signal::{number, own_info, read_info, signal_process, signal_thread};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::file;
+use crate::file::pidfd::PidFd;
+use crate::file::{FileId, FileKind, fdtable, ready};
+use crate::fs::anon::Anon;
+use crate::fs::inode;
+use crate::fs::inode::FsKind;
 use crate::kernel::{Cx, SysResult};
 use crate::task::ending;
 use crate::task::signal::SigInfo;
-use crate::vfs::anon::Anon;
-use crate::vfs::inode::{self, FsKind};
-use crate::vfs::pidfd::PidFd;
-use crate::vfs::proc;
-use crate::vfs::{FileId, FileKind, fdtable, file, ready};
+use crate::views::proc;
 
 /// `PIDFD_NONBLOCK` and `PIDFD_THREAD`.
 const NONBLOCK: u32 = g::O_NONBLOCK;

@@ -10,9 +10,11 @@ use super::system::STICKY_TIMEOUTS;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::event::{HostCall, HostResult};
+use crate::file;
+use crate::file::ready::{ERR, HUP, IN, NVAL, OUT};
+use crate::file::{FileId, FileKind, fdtable, ready, rw};
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
-use crate::vfs::ready::{self, ERR, HUP, IN, NVAL, OUT};
-use crate::vfs::{FileId, FileKind, caller, fdtable, file, rw};
+use crate::vfs::caller;
 
 /// What select(2) takes for readable, writable and exceptional.
 const SELECT_IN: u16 = IN | g::POLLRDBAND as u16 | HUP | ERR;

@@ -9,6 +9,8 @@ use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
 use crate::event::Level;
+use crate::file;
+use crate::file::FileId;
 use crate::kernel::{Cx, Stop, SysResult};
 use crate::task::PID_MAX;
 use crate::task::clone::{self, CloneArgs};
@@ -16,7 +18,6 @@ use crate::task::ending::{end_group, end_thread};
 use crate::task::process::exited;
 use crate::task::signal::{SIGCHLD, SIGNALS, SigInfo};
 use crate::task::wait::{Children, Waited, wait};
-use crate::vfs::{FileId, file};
 
 pub(super) fn getpid(cx: &mut Cx<'_, '_>) -> SysResult {
     Ok(u64::from(cx.shown_pid(cx.task().tgid)))
@@ -224,7 +225,7 @@ fn close_on_exec(cx: &mut Cx<'_, '_>, entered: u64) -> SysResult {
         if cx.is_spent() {
             return Err(cx.give_way(entered | u64::from(from)));
         }
-        next = crate::vfs::fdtable::close_on_exec(cx, from);
+        next = crate::file::fdtable::close_on_exec(cx, from);
     }
     Err(Stop::Done)
 }

@@ -8,15 +8,15 @@ use super::args::*;
 use super::memory::place;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::ipc::limits;
+use crate::file;
+use crate::file::FileId;
 use crate::ipc::shm::{self, LOCKED, Segment};
-use crate::ipc::{self, PermRecord, READ, WRITE};
+use crate::ipc::{self, PermRecord, READ, WRITE, limits};
 use crate::kernel::{Cx, SysResult};
 use crate::machine::Prot;
 use crate::mm::map::{self, page_up};
 use crate::mm::space::areas_most;
 use crate::mm::vma::{Behind, Vma};
-use crate::vfs::{FileId, file};
 
 const SHM_HUGETLB: u32 = 0o4000;
 const SHM_RDONLY: u64 = 0o10000;

@@ -8,9 +8,12 @@ use super::socket_address::{read_address, write_address};
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
 use crate::event::Level;
+use crate::file;
+use crate::file::{FileId, FileKind, fdtable};
 use crate::kernel::{Cx, SysResult};
-use crate::vfs::socket::{self, SocketId, option::BACKLOG_MAX, unix};
-use crate::vfs::{FileId, FileKind, fdtable, file};
+use crate::net::socket;
+use crate::net::socket::option::BACKLOG_MAX;
+use crate::net::socket::{SocketId, unix};
 
 /// Bits of the socket type proper (`SOCK_TYPE_MASK`), one past the highest type (`SOCK_MAX`), number of
 /// families (`NPROTO`).

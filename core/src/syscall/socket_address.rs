@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::abi::Errno;
+use crate::file::rw::Iov;
 use crate::kernel::Cx;
-use crate::vfs::rw::Iov;
-use crate::vfs::socket::{ADDRESS_MAX, Address, option::CONTROL_MAX};
+use crate::net::socket::option::CONTROL_MAX;
+use crate::net::socket::{ADDRESS_MAX, Address};
 
 /// Most parts of a message's data (`UIO_MAXIOV`).
 const IOV_MAX: u64 = 1024;

@@ -12,14 +12,15 @@ use super::socket_address::{
 };
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
+use crate::file::rw::{Iov, MAX_RW};
+use crate::file::{FileId, fdtable};
 use crate::kernel::{Cx, Stop, SysResult};
+use crate::net::socket;
+use crate::net::socket::data::{Sink, Source};
+use crate::net::socket::rights::FILES_MAX;
+use crate::net::socket::{Cred, Incoming, Outgoing, Progress, SocketId, rights};
 use crate::ns::user;
 use crate::task::signal;
-use crate::vfs::rw::{Iov, MAX_RW};
-use crate::vfs::socket::data::{Sink, Source};
-use crate::vfs::socket::rights::{self, FILES_MAX};
-use crate::vfs::socket::{self, Cred, Incoming, Outgoing, Progress, SocketId};
-use crate::vfs::{FileId, fdtable};
 
 /// Most messages of one call (`UIO_MAXIOV`).
 const MESSAGES_MAX: u32 = 1024;

@@ -7,10 +7,10 @@ use super::socket::find;
 use crate::abi::Errno;
 use crate::abi::layout::Timeval;
 use crate::abi::raw::{general as g, net as n};
-use crate::kernel::settings;
-use crate::kernel::{Cx, SysResult, WaitKey};
-use crate::vfs::socket::option::{RECEIVE_BUFFER_MIN, SEND_BUFFER_MIN, Switches};
-use crate::vfs::socket::{self, SocketId, unix};
+use crate::kernel::{Cx, SysResult, WaitKey, settings};
+use crate::net::socket;
+use crate::net::socket::option::{RECEIVE_BUFFER_MIN, SEND_BUFFER_MIN, Switches};
+use crate::net::socket::{SocketId, unix};
 
 /// Highest priority that everybody may set.
 const PRIORITY_MAX: i32 = 6;

@@ -5,16 +5,18 @@ use zerocopy::{Immutable, IntoBytes};
 use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::file;
+use crate::file::{fdtable, inotify};
+use crate::fs::filesystem::{Attr, InodeRef, SetAttr, Time};
+use crate::fs::inode::FsKind;
+use crate::fs::{FsId, anon, flags, inode};
 use crate::kernel::{Cx, SysResult};
 use crate::ns::user;
 use crate::task::Creds;
 use crate::task::creds::zero;
-use crate::vfs::filesystem::{Attr, InodeRef, SetAttr, Time};
-use crate::vfs::inode::FsKind;
 use crate::vfs::mount::{self, MountFlags, PathRef};
 use crate::vfs::perm::{self, CAP_CHOWN, MAY_EXEC, MAY_WRITE, Who};
 use crate::vfs::walk::Flags;
-use crate::vfs::{FsId, anon, fdtable, file, flags, inode, inotify};
 
 /// Attributes that statx(2) knows of for every file.
 const ATTRIBUTES: u32 = g::STATX_ATTR_MOUNT_ROOT | g::STATX_ATTR_AUTOMOUNT | g::STATX_ATTR_DAX;

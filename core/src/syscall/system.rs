@@ -7,11 +7,10 @@ use crate::Kernel;
 use crate::abi::layout::{Rlimit, Sysinfo, Tms, Utsname};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::kernel::settings;
-use crate::kernel::{Cx, SysResult, WaitKey};
+use crate::file::ready;
+use crate::kernel::{Cx, SysResult, WaitKey, settings};
 use crate::machine::Prot;
 use crate::task::cputime;
-use crate::vfs::ready;
 
 /// `sysname`, `release`, `version` and `machine` of uname(2). Calls behave as in newer kernels, but the
 /// release is that of the newest one of which no call is missing: programs take it for what they may call.

@@ -6,13 +6,15 @@ use alloc::vec::Vec;
 use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::file_caps;
+use crate::file;
+use crate::file::{fdtable, inotify};
+use crate::fs::filesystem::Attr;
+use crate::fs::{InodeRef, flags, inode};
 use crate::kernel::{Cx, SysResult};
-use crate::task::file_caps;
-use crate::vfs::filesystem::Attr;
 use crate::vfs::mount::{self, PathRef};
 use crate::vfs::perm::{self, CAP_SETFCAP, CAP_SYS_ADMIN, MAY_READ, MAY_WRITE, Who};
 use crate::vfs::walk::Flags;
-use crate::vfs::{InodeRef, fdtable, file, flags, inode, inotify};
 
 /// Longest name (`XATTR_NAME_MAX`), largest value (`XATTR_SIZE_MAX`) and list of names (`XATTR_LIST_MAX`).
 const NAME_MAX: usize = 255;

@@ -1,28 +1,28 @@
 //! The first process: its user as `docker run` looks it up, its environment and its program.
 
-use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 
 use super::process::Process;
 use super::sched::{Scheduling, all_cpus};
 use super::signal::{Actions, AltStack, Fault, Pending, USER_CS, USER_DS};
 use super::{Creds, INIT, Task, init};
-use crate::Kernel;
 use crate::abi::raw::{general as g, prctl};
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::boot::{BootConfig, BootError, Init, User};
+use crate::file::{File, FileId, FileKind, fdtable};
+use crate::fs::inode;
 use crate::kernel::{Cx, Stop};
 use crate::machine::{Prot, Regs, SpaceId, ThreadId};
 use crate::mm::vma::{Behind, Name, Vma};
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
 use crate::task::PID_MAX;
-use crate::vfs::file::{self, File, FileKind};
 use crate::vfs::mount::put_path;
+use crate::vfs::open;
 use crate::vfs::walk::{self, Flags};
-use crate::vfs::{FileId, fdtable, inode, open};
+use crate::{Kernel, file};
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 /// Flags register of a fresh thread: interrupts on.

@@ -8,7 +8,7 @@ use super::INIT;
 use super::cputime::{self, CpuTimer};
 use super::timer::TimerKey;
 use crate::Kernel;
-use crate::vfs::FileId;
+use crate::file::FileId;
 
 /// The files that calls of waiting or interrupted tasks keep, each as often as there is a reference.
 pub(crate) fn files_of_calls(k: &Kernel) -> impl Iterator<Item = FileId> + '_ {
@@ -81,7 +81,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     ensure(paid == tasks.paid, || {
         format!("{:?} are paid for, not {paid:?}", tasks.paid)
     })?;
-    let mut lists = super::groups::Held::default();
+    let mut lists = crate::cred::groups::Held::default();
     let all = tasks.tasks.values();
     all.for_each(|task| lists.add(&task.creds.groups));
     ensure(lists == tasks.group_lists, || {

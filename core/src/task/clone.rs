@@ -1,22 +1,20 @@
 //! Making tasks: fork(2), vfork(2), clone(2), clone3(2).
 
-use super::Task;
-use super::cputime;
 use super::io::Io;
 use super::process::Process;
 use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
+use super::{Task, cputime};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE};
 use crate::event::Output;
+use crate::file::pidfd::PidFd;
+use crate::file::{FileKind, fdtable, ready};
+use crate::fs::anon::Anon;
 use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::machine::{SpaceId, ThreadId};
 use crate::mm::{fork, space};
-use crate::ns::PID;
 use crate::ns::enter::{self, Made};
-use crate::ns::pid;
-use crate::vfs::anon::Anon;
-use crate::vfs::pidfd::PidFd;
-use crate::vfs::{FileKind, fdtable, ready};
+use crate::ns::{PID, pid};
 
 /// What a new task is to be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,7 +133,7 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
     // What takes long comes first: it may take several inputs.
     enter::prepare(cx, args.flags as u32 & enter::FLAGS)?;
     if args.flags & flag(g::CLONE_FILES) == 0 {
-        crate::vfs::fdtable::prepare_copy(cx)?;
+        crate::file::fdtable::prepare_copy(cx)?;
     }
     let (thread, parent) = (cx.thread, cx.space());
     let space = match args.flags & flag(g::CLONE_VM) {
@@ -191,12 +189,12 @@ fn make_in(
     pid::check_open(cx.k, pids)?;
     let tid = cx.k.tasks.new_tid(pid::end(cx.k, PID))?;
     let files = match has(g::CLONE_FILES) {
-        true => crate::vfs::fdtable::share_table(cx.k, parent.files),
-        false => crate::vfs::fdtable::take_copy(cx),
+        true => crate::file::fdtable::share_table(cx.k, parent.files),
+        false => crate::file::fdtable::take_copy(cx),
     };
     let fs = match has(g::CLONE_FS) {
-        true => crate::vfs::fdtable::share_context(cx.k, parent.fs),
-        false => crate::vfs::fdtable::copy_context(cx.k, parent.fs),
+        true => crate::file::fdtable::share_context(cx.k, parent.fs),
+        false => crate::file::fdtable::copy_context(cx.k, parent.fs),
     };
     let (mut set, creds) = match made {
         Some(made) => {
@@ -307,7 +305,7 @@ fn check_pidfd(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
     if fdtable::is_full(cx) {
         return Err(Errno::EMFILE);
     }
-    crate::vfs::file::check_room(cx.k)?;
+    crate::file::check_room(cx.k)?;
     let old: i32 = cx.read_obj(args.pidfd)?;
     cx.write_obj(args.pidfd, &old)
 }
@@ -363,7 +361,7 @@ fn make_group(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32, leader: ThreadId)
     group.coredump_filter = parent.coredump_filter;
     group.exe = parent.exe;
     if let Some(exe) = group.exe {
-        crate::vfs::file::get_exec(cx.k, exe);
+        crate::file::get_exec(cx.k, exe);
     }
     cx.k.tasks.add_group(group);
     cx.k.tasks.add_child(tid);

@@ -3,15 +3,18 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::file_caps::{self, FileCaps};
-use super::groups::Groups;
 use super::landlock::Domain;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::file_caps;
+use crate::cred::file_caps::FileCaps;
+use crate::cred::groups::Groups;
+use crate::file;
+use crate::file::FileId;
+use crate::fs::inode;
 use crate::kernel::Cx;
 use crate::ns::{NsId, USER, user};
 use crate::vfs::mount::MountFlags;
-use crate::vfs::{FileId, file, inode};
 
 /// Highest capability number (`/proc/sys/kernel/cap_last_cap`).
 pub(crate) const CAP_LAST: u32 = g::CAP_CHECKPOINT_RESTORE;
@@ -303,9 +306,10 @@ fn privileges(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Privileges, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
     use crate::boot::DEFAULT_CAPABILITIES as DEFAULT_CAPS;
-    use alloc::vec;
 
     fn user(uid: u32) -> Creds {
         Creds::new(uid, uid, vec![]).with_capabilities(DEFAULT_CAPS)

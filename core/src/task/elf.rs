@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
-use crate::Kernel;
 use crate::abi::raw::general::PATH_MAX;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::file::FileId;
 use crate::machine::Prot;
 use crate::port::Ports;
-use crate::vfs::{FileId, file};
+use crate::{Kernel, file};
 
 const MAGIC: [u8; 4] = *b"\x7fELF";
 const ET_EXEC: u16 = 2;

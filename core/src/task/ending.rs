@@ -418,8 +418,8 @@ fn leave(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, status: u32) {
     crate::ipc::shm::leaving(k, space, tgid);
     usage::leaves_space(k, thread);
     crate::mm::space::release(k, p, space);
-    crate::vfs::fdtable::release_table(k, p, files, tgid);
-    crate::vfs::fdtable::release_context(k, p, fs);
+    crate::file::fdtable::release_table(k, p, files, tgid);
+    crate::file::fdtable::release_context(k, p, fs);
     if k.tasks
         .group(tgid)
         .is_some_and(|group| group.leader == thread)
@@ -459,7 +459,7 @@ fn give_up_calls(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
     crate::vfs::walk::forget(k, p, thread);
     crate::mm::fork::abandon(k, p, thread);
     crate::vfs::mount::job::abandon(k, p, thread);
-    crate::vfs::fdtable::abandon_copy(k, p, thread);
+    crate::file::fdtable::abandon_copy(k, p, thread);
     crate::mm::fork::let_go(k, thread);
     let current = k.abandon_call(thread);
     let interrupted = k
@@ -495,7 +495,7 @@ fn end_process(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
     let (exe, sighand, status) = (group.exe.take(), group.sighand, group.status());
     k.tasks.changed(tgid);
     if let Some(exe) = exe {
-        crate::vfs::file::close_exec(k, p, exe);
+        crate::file::close_exec(k, p, exe);
     }
     signal::forget_process(k, tgid);
     k.tasks.release_sighand(sighand);

@@ -7,8 +7,10 @@ use super::signal::SIGSEGV;
 use super::{ending, process};
 use crate::abi::raw::{auxvec as at, general as g};
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
-use crate::kernel::settings;
-use crate::kernel::{Cx, Stop};
+use crate::file;
+use crate::file::FileId;
+use crate::fs::inode;
+use crate::kernel::{Cx, Stop, settings};
 use crate::machine::{Prot, Regs, SpaceId};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::mm::{map, space, user};
@@ -16,7 +18,6 @@ use crate::ns::{NsId, USER, user as users};
 use crate::syscall::args::DirFd;
 use crate::syscall::system::{ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE, CLEANED, MMAP_PAGE_ZERO};
 use crate::vfs::perm::{self, MAY_READ, Who};
-use crate::vfs::{FileId, file, inode};
 
 /// How often a script may name a script (`BINPRM` recursion in Linux).
 const SCRIPTS_MAX: usize = 5;

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use super::creds::Creds;
 use crate::abi::Errno;
 use crate::abi::raw::landlock as l;
-use crate::vfs::filesystem::Ino;
+use crate::fs::filesystem::Ino;
 
 bitflags::bitflags! {
     /// What may be done with files (`LANDLOCK_ACCESS_FS_*`).

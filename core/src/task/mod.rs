@@ -14,8 +14,6 @@ pub(crate) mod creds;
 mod elf;
 pub(crate) mod ending;
 pub(crate) mod exec;
-pub(crate) mod file_caps;
-pub(crate) mod groups;
 mod index;
 mod init;
 pub(crate) mod io;
@@ -36,12 +34,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use creds::Creds;
 pub(crate) use process::Process;
+use signal::{Actions, AltStack, Fault, Pending};
 
 use crate::abi::Errno;
+use crate::file::{FdTableId, FsContextId};
 use crate::kernel::{Call, Cx, Restart};
 use crate::machine::{Regs, SpaceId, ThreadId};
-use crate::vfs::{FdTableId, FsContextId};
-use signal::{Actions, AltStack, Fault, Pending};
 
 /// Process number of the first process.
 pub(crate) const INIT: u32 = 1;
@@ -159,7 +157,7 @@ pub(crate) struct Tasks {
     /// Who pays for signals that wait, and for timers.
     paid: signal::Paid,
     /// The supplementary groups of all tasks.
-    group_lists: groups::Held,
+    group_lists: crate::cred::groups::Held,
     /// Number of the last change of credentials.
     commits: u64,
     next_thread: u32,
@@ -193,7 +191,7 @@ impl Tasks {
             filters: seccomp::Filters::default(),
             landlock: landlock::Landlock::default(),
             paid: signal::Paid::default(),
-            group_lists: groups::Held::default(),
+            group_lists: crate::cred::groups::Held::default(),
             commits: 0,
             next_thread: 0,
             next_sighand: 0,

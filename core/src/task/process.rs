@@ -15,12 +15,12 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::event::{Now, Output};
+use crate::file::FileId;
 use crate::kernel::{Cx, Stop, WaitKey};
 use crate::machine::{Regs, SpaceId, ThreadId};
 use crate::mm::space::Access;
 use crate::ns::{NsId, pid, user};
 use crate::port::Ports;
-use crate::vfs::FileId;
 
 /// Nanoseconds of a clock tick (`USER_HZ`).
 pub(crate) const TICK: u64 = 10_000_000;
@@ -154,7 +154,7 @@ impl Process {
             thp_disabled: false,
             oom_score_adj: 0,
             oom_score_adj_min: 0,
-            coredump_filter: crate::vfs::proc::COREDUMP_FILTER,
+            coredump_filter: crate::views::proc::COREDUMP_FILTER,
             ended_io: super::io::Io::default(),
             started,
             cpu: ProcessClock::default(),
@@ -229,7 +229,7 @@ pub(crate) fn prepare_exec(cx: &mut Cx<'_, '_>) -> Result<(), Stop> {
     if !ending::end_others(cx.k, cx.p, thread, tgid) {
         return Err(Errno::LATER.into());
     }
-    crate::vfs::fdtable::prepare_unshare(cx)?;
+    crate::file::fdtable::prepare_unshare(cx)?;
     let group = cx.group_mut();
     let old = group.leader;
     if old != thread {
@@ -328,8 +328,8 @@ pub(crate) fn finish_exec(
     let old_exe = group.exe.replace(exe);
     cx.k.tasks.release_sighand(shared);
     if let Some(old_exe) = old_exe {
-        crate::vfs::file::close_exec(cx.k, cx.p, old_exe);
+        crate::file::close_exec(cx.k, cx.p, old_exe);
     }
     // Others who shared the descriptors keep theirs.
-    crate::vfs::fdtable::unshare(cx);
+    crate::file::fdtable::unshare(cx);
 }

@@ -6,8 +6,8 @@ use super::signal::{self, SigInfo};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::file::{FileId, timerfd};
 use crate::kernel::Cx;
-use crate::vfs::{FileId, timerfd};
 
 /// An interval timer of a process: `ITIMER_REAL` in nanoseconds of `CLOCK_MONOTONIC`, the others in those
 /// that the process has run.

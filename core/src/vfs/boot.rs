@@ -5,21 +5,22 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::filesystem::{Filesystem, FsId, InodeRef, NewNode, Time};
-use super::inode;
 use super::mount::place::{Own, Placing};
 use super::mount::{self, MountFlags, PathRef, get_path, put_path};
 use super::perm::Who;
-use super::proc::{self, ProcFs};
-use super::sysfs::SysFs;
-use super::union::UnionFs;
 use super::walk::{Flags, Walker};
 use crate::Kernel;
 use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFLNK};
 use crate::abi::{Errno, NAME_MAX};
 use crate::boot::{BootConfig, BootError, Layer, Tree};
+use crate::fs::filesystem::{Filesystem, FsId, InodeRef, NewNode, Time};
+use crate::fs::inode;
+use crate::fs::union::UnionFs;
 use crate::ns::Set;
 use crate::port::Ports;
+use crate::views::proc;
+use crate::views::proc::ProcFs;
+use crate::views::sysfs::SysFs;
 
 /// Character devices in `/dev`: name, major and minor number, permissions.
 const DEVICES: [(&[u8], u32, u32, u32); 7] = [

@@ -4,14 +4,14 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
-use super::file::FileKind;
-use super::{DentryId, FileId, MountId};
+use super::{DentryId, MountId};
 use crate::Kernel;
+use crate::file::{FileId, FileKind};
 
 /// Whether all reference counts add up. Valid between two inputs. The text says what does not.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
-    super::writers::check(k)?;
-    super::lock::check(k)?;
+    crate::file::writers::check(k)?;
+    crate::file::lock::check(k)?;
     let vfs = &k.vfs;
     let mut files: BTreeMap<FileId, u32> = BTreeMap::new();
     for (_, table) in vfs.tables.iter() {
@@ -38,10 +38,10 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     for id in crate::task::check::files_of_calls(k) {
         *files.entry(id).or_default() += 1;
     }
-    for (id, count) in super::socket::rights::held(k) {
+    for (id, count) in crate::net::socket::rights::held(k) {
         *files.entry(id).or_default() += count;
     }
-    for id in super::aio::held(k).chain(crate::ipc::shm::held(k)) {
+    for id in crate::file::aio::held(k).chain(crate::ipc::shm::held(k)) {
         *files.entry(id).or_default() += 1;
     }
     let mut dentries: BTreeMap<DentryId, u32> = BTreeMap::new();
@@ -59,7 +59,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             ));
         }
         if let FileKind::Inotify(instance) = &file.kind {
-            super::inotify::held(instance).for_each(&mut hold);
+            crate::file::inotify::held(instance).for_each(&mut hold);
         }
         if let FileKind::Config(config) = &file.kind {
             config.place.iter().for_each(|&(_, root)| hold(root));
@@ -73,7 +73,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     if let Some(id) = files.keys().find(|id| vfs.file(**id).is_none()) {
         return Err(format!("{id:?} is used but not open"));
     }
-    super::socket::held(k).for_each(|place| hold(place.dentry));
+    crate::net::socket::held(k).for_each(|place| hold(place.dentry));
     let walks = || vfs.walks.held().chain(vfs.ways_up.held());
     walks().for_each(|place| hold(place.dentry));
     vfs.mounts
@@ -91,7 +91,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     vfs.files
         .iter()
         .for_each(|(_, file)| through(file.path.mount));
-    super::socket::held(k).for_each(|place| through(place.mount));
+    crate::net::socket::held(k).for_each(|place| through(place.mount));
     walks().for_each(|place| through(place.mount));
     vfs.mounts
         .jobs
@@ -152,17 +152,17 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         }
     }
     vfs.dentries.check()?;
-    super::epoll::check(k)?;
-    super::inotify::check(k)?;
-    super::fasync::check(k)?;
-    super::lease::check(k)?;
-    if !super::dnotify::check(k) {
+    crate::file::epoll::check(k)?;
+    crate::file::inotify::check(k)?;
+    crate::file::fasync::check(k)?;
+    crate::file::lease::check(k)?;
+    if !crate::file::dnotify::check(k) {
         return Err("a directory that is not open is watched".into());
     }
-    super::socket::check(k)?;
-    super::aio::check(k)?;
-    super::mqueue::check(k)?;
-    for inode in super::seal::inodes(k) {
+    crate::net::socket::check(k)?;
+    crate::file::aio::check(k)?;
+    crate::ipc::mqueue::check(k)?;
+    for inode in crate::fs::seal::inodes(k) {
         if !vfs.files.iter().any(|(_, file)| file.inode == Some(inode)) {
             return Err(format!("{inode:?} has seals, but is not open"));
         }

@@ -11,13 +11,13 @@ use core::hash::{Hash, Hasher};
 
 use smallvec::SmallVec;
 
-use super::acl::AclId;
-use super::filesystem::{Attr, FsId, Ino, InodeRef};
-use super::slab::Slab;
-use super::{anon, inode};
 use crate::Kernel;
 use crate::abi::raw::general::S_IFMT;
+use crate::fs::acl::AclId;
+use crate::fs::filesystem::{Attr, FsId, Ino, InodeRef};
+use crate::fs::{anon, inode};
 use crate::port::Ports;
+use crate::slab::Slab;
 
 /// Most unreferenced dentries that stay cached.
 pub(crate) const DCACHE_MAX: usize = 32768;

@@ -6,14 +6,14 @@
 
 use alloc::sync::Arc;
 
-use super::anon;
 use super::dentry::DentryId;
-use super::filesystem::Attr;
 use super::mount::PathRef;
 use super::perm::Who;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::fs::anon;
+use crate::fs::filesystem::Attr;
 use crate::task::landlock::{Domain, FileKey, FsAccess};
 
 /// Layers of a domain, one bit each.

@@ -1,72 +1,41 @@
-//! The virtual file system: file systems and their inodes, dentries, mounts, open file descriptions,
-//! descriptor tables.
+//! The virtual file system: dentries, mounts, walking, names, opening and permission.
 //!
 //! Layers of this module, each knowing only those below it:
-//! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount` -> `inode` (dispatch) ->
-//! `filesystem` (inodes by number) -> `union`, `proc`, `sysfs`, `anon`. Beside them: `file` (open file
-//! descriptions), `rw` (their data), `ready` (what they are ready for), `pipe`, `socket`, `mqueue`, `device`,
-//! `lock`, `fdtable`, and the files that are events: `eventfd`, `timerfd`, `signalfd`, `pidfd`, `epoll`,
-//! `inotify`; `aio` are requests on any of them.
+//! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount`. Below it are file systems
+//! ([`fs`](crate::fs)), above it open files ([`file`](crate::file)).
 
-pub(crate) mod acl;
-pub(crate) mod aio;
-pub(crate) mod anon;
 pub(crate) mod boot;
 pub(crate) mod caller;
 pub(crate) mod check;
 pub(crate) mod dentry;
-pub(crate) mod device;
-pub(crate) mod dnotify;
-pub(crate) mod epoll;
-pub(crate) mod eventfd;
-pub(crate) mod fasync;
-pub(crate) mod fdtable;
-pub(crate) mod file;
-pub(crate) mod filesystem;
-pub(crate) mod flags;
-pub(crate) mod inode;
-pub(crate) mod inotify;
-mod iov;
 pub(crate) mod landlock;
-pub(crate) mod lease;
-pub(crate) mod lock;
 pub(crate) mod mount;
-pub(crate) mod mqueue;
 pub(crate) mod names;
 pub(crate) mod open;
 pub(crate) mod perm;
-pub(crate) mod pidfd;
-pub(crate) mod pipe;
-pub(crate) mod proc;
-pub(crate) mod ready;
-pub(crate) mod rw;
-pub(crate) mod seal;
-pub(crate) mod signalfd;
-pub(crate) mod slab;
-pub(crate) mod socket;
-pub(crate) mod sysfs;
-pub(crate) mod timerfd;
-pub(crate) mod union;
 pub(crate) mod walk;
-pub(crate) mod writers;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
 
 pub(crate) use dentry::DentryId;
-pub(crate) use fdtable::{FdTable, FdTableId, FsContext, FsContextId};
-pub(crate) use file::{File, FileId, FileKind};
-pub(crate) use filesystem::{FsId, InodeRef};
 pub(crate) use mount::{MountId, PathRef};
 
+use crate::file::{
+    FdTable, FdTableId, File, FileId, FileKind, FsContext, FsContextId, aio, dnotify, epoll,
+    fasync, fdtable, inotify, lease, lock, pipe, writers,
+};
+use crate::fs::filesystem::Filesystem;
+use crate::fs::{FsId, acl, anon, filesystem, seal};
+use crate::ipc::mqueue;
 use crate::kernel::steps::Steps;
 use crate::mm::Frames;
+use crate::net::socket;
 use crate::ns::{NsId, USER};
+use crate::slab::Slab;
 use crate::task::landlock::RulesetId;
 use crate::task::timer::TimerKey;
-use filesystem::Filesystem;
-use slab::Slab;
 
 /// A file system, the user namespace that it belongs to, and how many mounts it has.
 #[derive(Clone, Debug, Hash)]
@@ -83,46 +52,46 @@ pub(crate) struct Slot {
 /// All of the virtual file system's state.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Vfs {
-    pub(super) filesystems: Vec<Slot>,
+    pub(crate) filesystems: Vec<Slot>,
     /// Places of file systems that have gone.
-    free_filesystems: Vec<u32>,
+    pub(crate) free_filesystems: Vec<u32>,
     /// How many file systems there have been beside the first.
-    made_filesystems: u64,
+    pub(crate) made_filesystems: u64,
     /// How many of them belong to each user namespace.
-    owners: BTreeMap<NsId, u32>,
+    pub(crate) owners: BTreeMap<NsId, u32>,
     /// Bytes of the inodes and names that unions hold in memory, all together.
-    heap: u64,
-    pub(super) acls: acl::Acls,
+    pub(crate) heap: u64,
+    pub(crate) acls: acl::Acls,
     pub dentries: dentry::Dentries,
     pub mounts: mount::Mounts,
     pub configs: mount::config::Configs,
-    pub(super) files: Slab<File>,
+    pub(crate) files: Slab<File>,
     /// Files that are closed and have not let go of everything.
-    closing: VecDeque<FileId>,
+    pub(crate) closing: VecDeque<FileId>,
     pub pipes: pipe::Pipes,
     pub sockets: socket::Sockets,
     pub mqueues: mqueue::Queues,
-    pub(super) locks: lock::Locks,
-    pub(super) aio: aio::Aio,
-    pub(super) watches: epoll::Watches,
-    pub(super) watched: inotify::Watched,
+    pub(crate) locks: lock::Locks,
+    pub(crate) aio: aio::Aio,
+    pub(crate) watches: epoll::Watches,
+    pub(crate) watched: inotify::Watched,
     /// Directories that signals are sent for.
-    notices: dnotify::Notices,
-    leases: lease::Leases,
-    pub(super) asyncs: fasync::Asyncs,
+    pub(crate) notices: dnotify::Notices,
+    pub(crate) leases: lease::Leases,
+    pub(crate) asyncs: fasync::Asyncs,
     pub seals: seal::Seals,
     pub writers: writers::Writers,
     /// Walks of paths that go on at a later input.
-    pub(super) walks: walk::Paused,
-    pub(super) ways_up: walk::WaysUp,
-    pub(super) tables: Slab<FdTable>,
+    pub(crate) walks: walk::Paused,
+    pub(crate) ways_up: walk::WaysUp,
+    pub(crate) tables: Slab<FdTable>,
     /// Tables that are being copied or closed.
-    pub(super) partial: fdtable::Partial,
+    pub(crate) partial: fdtable::Partial,
     /// Chunks of all descriptor tables.
-    pub(super) fd_chunks: u64,
+    pub(crate) fd_chunks: u64,
     /// Bytes of the contents that open files of `proc` and `sysfs` keep.
-    pub(super) contents: u64,
-    pub(super) contexts: Slab<FsContext>,
+    pub(crate) contents: u64,
+    pub(crate) contexts: Slab<FsContext>,
     /// `struct termios` of the terminal, once a program has set it.
     pub termios: Option<[u8; 36]>,
     /// Foreground process group of the terminal, once a program has set it.
@@ -278,7 +247,7 @@ impl Vfs {
     }
 
     /// Counts the mounts of a file system up or down; gives their number.
-    pub(super) fn filesystem_mounted(&mut self, id: FsId, by: i32) -> u32 {
+    pub(crate) fn filesystem_mounted(&mut self, id: FsId, by: i32) -> u32 {
         let slot = &mut self.filesystems[id.0 as usize]; // INVARIANT: a mounted file system is there
         slot.mounts = slot.mounts.saturating_add_signed(by);
         slot.mounts
@@ -372,7 +341,7 @@ impl Vfs {
     }
 
     /// Counts the regular files that are open for writing up or down, if a file is one.
-    fn count_writer(&mut self, file: &File, by: i32) {
+    pub(crate) fn count_writer(&mut self, file: &File, by: i32) {
         if !file.is_written_to() {
             return;
         }

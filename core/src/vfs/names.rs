@@ -2,10 +2,6 @@
 //! rename(2)). The order of checks is Linux's, as it decides which error a program sees.
 
 use super::dentry::{self, DentryId};
-use super::filesystem::{Attr, FsId, InodeRef, NewNode, RenameFlags};
-use super::flags;
-use super::inode::{self, FsKind};
-use super::inotify;
 use super::landlock::{self, Moved, Refer};
 use super::mount::{self, PathRef, put_path};
 use super::perm::{self, CAP_DAC_READ_SEARCH, CAP_MKNOD, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
@@ -13,8 +9,11 @@ use super::walk::{self, Flags, Last, Place, Walker};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::Cx;
-use crate::kernel::settings;
+use crate::file::inotify;
+use crate::fs::filesystem::{Attr, FsId, InodeRef, NewNode, RenameFlags};
+use crate::fs::inode::FsKind;
+use crate::fs::{flags, inode};
+use crate::kernel::{Cx, settings};
 use crate::ns::user;
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
@@ -324,8 +323,8 @@ fn may_link_open(cx: &mut Cx<'_, '_>, at: DirFd) -> Result<bool, Errno> {
     if cx.creds().capable(CAP_DAC_READ_SEARCH) || at.0 == g::AT_FDCWD {
         return Ok(true);
     }
-    let id = super::fdtable::get_any(cx, at.0)?;
-    Ok(super::file::at(cx.k, id).opener == cx.task().committed)
+    let id = crate::file::fdtable::get_any(cx, at.0)?;
+    Ok(crate::file::at(cx.k, id).opener == cx.task().committed)
 }
 
 fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Result<(), Errno> {

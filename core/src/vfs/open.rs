@@ -1,30 +1,25 @@
 //! Opening files (open(2), openat2(2)).
 
-use super::anon::{self, Object};
-use super::device::{self, Target};
-use super::file::{self, File, FileId, FileKind};
-use super::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
-use super::flags;
-use super::inode::{self, FsKind};
-use super::inotify;
-use super::landlock;
-use super::lease;
 use super::mount::{self, MountFlags, PathRef, get_path, put_path};
-use super::names;
 use super::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
-use super::pipe::{self, PipeId};
-use super::proc;
-use super::ready;
 use super::walk::{self, Flags, FollowedTo, Last};
-use crate::Kernel;
+use super::{landlock, names};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::boot::Stdio;
-use crate::kernel::settings;
-use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::file::device::Target;
+use crate::file::pipe::PipeId;
+use crate::file::{File, FileId, FileKind, device, inotify, lease, pipe, ready};
+use crate::fs::anon::Object;
+use crate::fs::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
+use crate::fs::inode::FsKind;
+use crate::fs::{anon, flags, inode};
+use crate::kernel::{Cx, Stop, Wait, WaitKey, settings};
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
 use crate::task::landlock::FsAccess;
+use crate::views::proc;
+use crate::{Kernel, file};
 
 /// `__O_TMPFILE` without `O_DIRECTORY`.
 const O_TMPFILE_BIT: u32 = g::O_TMPFILE & !g::O_DIRECTORY;
@@ -634,13 +629,13 @@ fn stream_kind(k: &Kernel, stream: u8) -> FileKind {
 }
 
 /// Opens the host's standard streams as descriptors 0, 1 and 2 of a fresh table.
-pub(crate) fn open_stdio(k: &mut Kernel, p: &mut Ports<'_>, table: super::FdTableId) {
+pub(crate) fn open_stdio(k: &mut Kernel, p: &mut Ports<'_>, table: crate::file::FdTableId) {
     for stream in 0..3u8 {
         let path = anon::path(k, anon::stream_ino(stream));
         let kind = stream_kind(k, stream);
         let file = File::new(kind, path, None, g::O_RDWR | O_LARGEFILE);
         match file::add(k, file) {
-            Ok(file) => super::fdtable::put_at(k, table, u32::from(stream), file),
+            Ok(file) => crate::file::fdtable::put_at(k, table, u32::from(stream), file),
             Err(_) => put_path(k, p, path),
         }
     }

@@ -1,10 +1,10 @@
 //! Permission checks on inodes (path_resolution(7), capabilities(7)). POSIX ACLs are obeyed.
 
-use super::filesystem::{Attr, SetAttr};
-use super::flags;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX, S_IXGRP};
+use crate::fs::filesystem::{Attr, SetAttr};
+use crate::fs::flags;
 use crate::machine::ThreadId;
 use crate::ns::user;
 use crate::task::Creds;

@@ -7,19 +7,20 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 
 use super::dentry::{self, DentryId};
-use super::filesystem::{Attr, InodeRef};
-use super::inode::{self, FsKind};
 use super::mount::{MountFlags, PathRef, get_path, put_path};
 use super::perm::{self, MAY_EXEC, Who};
-use super::{anon, fdtable, proc};
 use crate::Kernel;
 use crate::abi::raw::general::{AT_FDCWD, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH};
 use crate::abi::{Errno, NAME_MAX, PATH_MAX};
-use crate::kernel::Cx;
-use crate::kernel::settings;
+use crate::file::fdtable;
+use crate::fs::filesystem::{Attr, InodeRef};
+use crate::fs::inode::FsKind;
+use crate::fs::{anon, inode};
+use crate::kernel::{Cx, settings};
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::syscall::args::DirFd;
+use crate::views::proc;
 
 /// So long a directory of the host on the way of a path is taken to be what it was: nanoseconds.
 const HOST_NAMES_VALID: u64 = 100_000_000;

@@ -10,20 +10,20 @@ mod many;
 mod pi;
 mod robust;
 
+pub(super) use many::{futex_requeue, futex_wait, futex_waitv, futex_wake};
+pub(crate) use robust::{clear_tid, leave, may_look, may_look_by_files};
+pub(super) use robust::{get_robust_list, set_robust_list};
+
 use super::args::*;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::layout::Timespec;
 use crate::abi::raw::general as g;
+use crate::fs::InodeRef;
 use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
 use crate::machine::{Prot, SpaceId, ThreadId};
 use crate::mm::user::{Place, WordAddr};
 use crate::port::WordOffset;
-use crate::vfs::InodeRef;
-
-pub(super) use many::{futex_requeue, futex_wait, futex_waitv, futex_wake};
-pub(crate) use robust::{clear_tid, leave, may_look, may_look_by_files};
-pub(super) use robust::{get_robust_list, set_robust_list};
 
 /// How often a word that the guest changes at the same time is tried again before the call gives up with
 /// `EAGAIN`.

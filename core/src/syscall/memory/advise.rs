@@ -8,12 +8,12 @@ use super::pieces::{self, Part, Unit};
 use super::{present_range, touch};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::file::rw::Iov;
+use crate::fs::inode;
 use crate::kernel::{Cx, Stop, SysResult};
 use crate::machine::{Prot, SpaceId};
 use crate::mm::map::{self as mapping, Holes};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
-use crate::vfs::inode;
-use crate::vfs::rw::Iov;
 
 pub(in super::super) fn madvise(
     cx: &mut Cx<'_, '_>,

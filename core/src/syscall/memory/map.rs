@@ -6,6 +6,9 @@ use super::pieces::{self, Part, populate};
 use super::{may_expand, unmap};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
+use crate::file;
+use crate::file::{FileId, FileKind, fdtable};
+use crate::fs::{flags, inode};
 use crate::kernel::{Cx, Stop, SysResult};
 use crate::machine::Prot;
 use crate::mm::map::{self as mapping, overcommits, page_up};
@@ -13,9 +16,7 @@ use crate::mm::shared::shared_memory;
 use crate::mm::space::{areas_most, may_use};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::syscall::system::implied_rights;
-use crate::vfs::file::{self, FileKind};
 use crate::vfs::mount::MountFlags;
-use crate::vfs::{FileId, fdtable, flags, inode};
 
 /// The sizes of huge pages that can be asked for: base-2 logarithms above this bit.
 const HUGE_SHIFT: u32 = 26;
@@ -61,7 +62,7 @@ pub(in super::super) fn mmap(
     if flags & g::MAP_HUGETLB != 0 {
         return Err(no_huge_pages(flags, file.is_some()).into());
     }
-    let from = file.map(|file| crate::vfs::file::at(cx.k, file).path.mount);
+    let from = file.map(|file| crate::file::at(cx.k, file).path.mount);
     let mount = from.map(|mount| cx.k.vfs.mounts.at(mount));
     let executable = mount.is_none_or(|mount| !mount.flags.contains(MountFlags::NOEXEC));
     let wanted = Wanted {
@@ -246,7 +247,7 @@ fn mappable(
     }
     match kind {
         FileKind::Regular => Ok(Some(id)),
-        FileKind::Device(crate::vfs::device::Device::Zero) => Ok(None),
+        FileKind::Device(crate::file::device::Device::Zero) => Ok(None),
         _ => Err(Errno::ENODEV),
     }
 }

@@ -15,6 +15,7 @@ pub(super) use barrier::membarrier;
 pub(crate) use barrier::{Barriers, ended, passed};
 pub(super) use lock::{mlock, mlock2, mlockall, munlock, munlockall};
 pub(super) use map::{brk, mmap, place};
+use pieces::{Part, Unit};
 pub(super) use policy::{
     get_mempolicy, mbind, migrate_pages, move_pages, set_mempolicy, set_mempolicy_home_node,
 };
@@ -24,11 +25,12 @@ pub(super) use unsupported::{
     map_shadow_stack, memfd_secret, pkey_alloc, pkey_free, pkey_mprotect, userfaultfd,
 };
 
-use pieces::{Part, Unit};
-
 use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE, TASK_SIZE};
+use crate::file;
+use crate::file::{FileKind, fdtable};
+use crate::fs::inode;
 use crate::kernel::{Cx, Stop, SysResult};
 use crate::machine::{Prot, SpaceId};
 use crate::mm::fault;
@@ -36,7 +38,6 @@ use crate::mm::map::{self as mapping, Holes, page_up};
 use crate::mm::vma::{VmFlags, Vma};
 use crate::syscall::system::implied_rights;
 use crate::vfs::perm::{MAY_WRITE, Who, permission};
-use crate::vfs::{FileKind, fdtable, file, inode};
 
 /// Whether the current space may get so many more bytes (`RLIMIT_AS`, `RLIMIT_DATA`). `replaced` is what goes
 /// for it.
@@ -296,8 +297,8 @@ pub(super) fn mincore(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, vec: Addr) 
 
 /// Whether a page would be there without a wait: its own, or one of its file that has bytes somewhere.
 fn is_resident(cx: &mut Cx<'_, '_>, id: SpaceId, page: u64) -> bool {
+    use crate::fs::filesystem::Source;
     use crate::mm::vma::Behind;
-    use crate::vfs::filesystem::Source;
     let space = cx.k.mm.space(id);
     if !space.pages.get(page).is_none() {
         return true;
@@ -324,7 +325,7 @@ pub(super) fn cachestat(
     stat: Addr,
     flags: Hex,
 ) -> SysResult {
-    use crate::vfs::filesystem::Source;
+    use crate::fs::filesystem::Source;
     let id = fdtable::get(cx, fd.0)?;
     let [offset, len]: [u64; 2] = cx.read_obj(range.0)?;
     let open = file::at(cx.k, id);

@@ -7,11 +7,11 @@ use super::pieces::{self, Part, Unit, populate};
 use super::{may_expand, unmap};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE};
+use crate::file::aio;
 use crate::kernel::{Cx, SysResult};
 use crate::mm::map::{self as mapping, overcommits, page_up};
 use crate::mm::space::{areas_most, may_use};
 use crate::mm::vma::{Behind, LOCKED_MASK, VmFlags, Vma};
-use crate::vfs::aio;
 
 pub(in super::super) fn mremap(
     cx: &mut Cx<'_, '_>,
@@ -246,8 +246,8 @@ pub(in super::super) fn remap_file_pages(
         return Err(Errno::EINVAL.into());
     }
     // The file may be held by nothing but the mapping that is replaced.
-    crate::vfs::file::get(cx.k, file);
+    crate::file::get(cx.k, file);
     let result = wanted.map(cx);
-    crate::vfs::file::put(cx.k, cx.p, file);
+    crate::file::put(cx.k, cx.p, file);
     result.map(|_| 0)
 }

@@ -3,10 +3,10 @@
 use super::super::args::*;
 use super::super::futex::may_look;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::file::rw::{IOV_MAX, Iov, MAX_RW, PIECE};
 use crate::kernel::{Cx, SysResult};
 use crate::machine::SpaceId;
 use crate::mm::user;
-use crate::vfs::rw::{IOV_MAX, Iov, MAX_RW, PIECE};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {

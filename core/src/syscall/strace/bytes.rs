@@ -8,7 +8,7 @@ use super::show::{LIST_MAX, Scene, Way};
 use super::tape::Found;
 use super::values::number;
 use crate::abi::PAGE_SIZE;
-use crate::vfs::filesystem::Source;
+use crate::fs::filesystem::Source;
 
 /// Longest path.
 const PATH_MAX: usize = 4096;

@@ -19,6 +19,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+pub(crate) use line::quote;
+pub use sets::{CLASSES, CallSet};
+use show::Scene;
+use tape::Tape;
+
 use super::args::ArgKind;
 use super::{Entry, table};
 use crate::Kernel;
@@ -26,11 +31,6 @@ use crate::event::{Output, TracedCall};
 use crate::kernel::{Call, Cx};
 use crate::machine::ThreadId;
 use crate::task::signal::SigInfo;
-use show::Scene;
-use tape::Tape;
-
-pub(crate) use line::quote;
-pub use sets::{CLASSES, CallSet};
 
 /// Names of flags or numbers.
 pub(crate) struct Names {
@@ -227,7 +227,7 @@ pub(crate) fn enter(cx: &mut Cx<'_, '_>, number: u64, args: &[u64; 6]) -> Option
 fn file_text(cx: &Cx<'_, '_>, fd: i32) -> Option<String> {
     let task = cx.k.tasks.get(cx.thread)?;
     let file = cx.k.vfs.fd_table(task.files).get(fd)?.file;
-    let path = crate::vfs::proc::file_text(cx.k, cx.thread, file).ok()?;
+    let path = crate::views::proc::file_text(cx.k, cx.thread, file).ok()?;
     Some(format!("<{}>", line::path(&path)))
 }
 
@@ -236,7 +236,7 @@ fn dir_text(cx: &mut Cx<'_, '_>, fd: i32) -> Option<String> {
         return file_text(cx, fd);
     }
     let cwd = cx.fs_context().cwd;
-    let path = crate::vfs::proc::path_text(cx.k, cx.thread, cwd).ok()?;
+    let path = crate::views::proc::path_text(cx.k, cx.thread, cwd).ok()?;
     Some(format!("<{}>", line::path(&path)))
 }
 

@@ -7,9 +7,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::fs::filesystem::Source;
 use crate::machine::SpaceId;
 use crate::port::Ports;
-use crate::vfs::filesystem::Source;
 
 /// Most bytes that are kept of one piece, and of a call.
 const PIECE_MAX: usize = 4096;

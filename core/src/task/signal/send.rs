@@ -1,6 +1,5 @@
 //! Sending: permission, queueing, and waking a thread that takes the signal (kill(2), sigqueue(3)).
 
-use crate::task::landlock::Scopes;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -11,12 +10,13 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::event::{Level, Output};
+use crate::file::ready;
 use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
 use crate::ns::pid;
 use crate::syscall::strace::signal_name;
+use crate::task::landlock::Scopes;
 use crate::task::{INIT, Task, Tasks, posix_timer};
-use crate::vfs::ready;
 
 const CAP_KILL: u32 = g::CAP_KILL;
 

@@ -7,15 +7,15 @@ use alloc::vec::Vec;
 
 use super::leave_filesystem;
 use super::options::{self, Cgroup2, Given, Refused, Tmpfs, Value};
-use crate::Kernel;
 use crate::abi::Errno;
+use crate::file::{FileId, FileKind};
+use crate::fs::filesystem::{Filesystem, FsId};
 use crate::ns::NsId;
 use crate::port::Ports;
 use crate::vfs::dentry::DentryId;
-use crate::vfs::file::{self, FileId, FileKind};
-use crate::vfs::filesystem::{Filesystem, FsId};
-use crate::vfs::proc;
-use crate::vfs::sysfs::SysFs;
+use crate::views::proc;
+use crate::views::sysfs::SysFs;
+use crate::{Kernel, file};
 
 /// Most messages that wait to be read; older ones are lost.
 const MESSAGES: usize = 8;

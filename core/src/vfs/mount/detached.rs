@@ -8,14 +8,13 @@ use super::job::{self, Job};
 use super::tree::Walk;
 use super::unmount::TakingOff;
 use super::{MOUNT_STEPS, MountId, PathRef, put_path};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::O_PATH;
+use crate::file::{File, FileKind, fdtable};
 use crate::kernel::Cx;
 use crate::ns::NsId;
 use crate::port::Ports;
-use crate::vfs::fdtable;
-use crate::vfs::file::{self, File, FileKind};
+use crate::{Kernel, file};
 
 /// A mount namespace without a name.
 #[derive(Clone, Copy, Debug, Hash)]
@@ -135,7 +134,7 @@ pub(crate) fn path_file(
     cx: &mut Cx<'_, '_>,
     path: PathRef,
     dissolves: bool,
-) -> Result<crate::vfs::FileId, Errno> {
+) -> Result<crate::file::FileId, Errno> {
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
     let mut file = File::new(FileKind::Path, path, Some(inode), O_PATH);
     file.dissolves = dissolves;

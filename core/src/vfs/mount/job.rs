@@ -18,12 +18,12 @@ use super::unmount::{TakingOff, Uncovering, Unmounting};
 use super::{MOUNT_STEPS, MountId, PathRef, clear, is_clear, put_path};
 use crate::Kernel;
 use crate::abi::Errno;
+use crate::fs::filesystem::FsId;
 use crate::kernel::{Cx, Restart, Stop, Wait, WaitKey};
 use crate::machine::ThreadId;
 use crate::ns::NsId;
 use crate::ns::enter::Made;
 use crate::port::Ports;
-use crate::vfs::filesystem::FsId;
 
 /// A change.
 #[derive(Clone, Debug, Hash)]

@@ -20,20 +20,19 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use detached::Anonymous;
+pub(crate) use unmount::drop_namespace;
+
 use super::dentry::{self, DentryId};
-use super::filesystem::{FsId, InodeRef};
-use super::inode;
-use super::inotify;
-use super::ready;
-use super::slab::Slab;
 use crate::Kernel;
 use crate::abi::Errno;
+use crate::file::{inotify, ready};
+use crate::fs::filesystem::{FsId, InodeRef};
+use crate::fs::inode;
 use crate::kernel::WaitKey;
 use crate::ns::NsId;
 use crate::port::Ports;
-
-use detached::Anonymous;
-pub(crate) use unmount::drop_namespace;
+use crate::slab::Slab;
 
 /// Most mounts of a namespace (`/proc/sys/fs/mount-max`).
 pub(crate) const MOUNT_MAX: usize = 100_000;

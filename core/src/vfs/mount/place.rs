@@ -10,10 +10,10 @@ use super::{
 };
 use crate::Kernel;
 use crate::abi::Errno;
+use crate::fs::inode;
 use crate::kernel::settings;
 use crate::ns::{Kind, NsId};
 use crate::port::Ports;
-use crate::vfs::inode;
 
 /// A tree on its way to its place. Nothing is changed on failure.
 #[derive(Clone, Debug, Hash)]
@@ -295,7 +295,7 @@ impl Placing {
                     if shared && mounts.at(id).unbindable {
                         return Err(Errno::EINVAL);
                     }
-                    let held = crate::vfs::anon::namespace_at(k, mounts.at(id).root);
+                    let held = crate::fs::anon::namespace_at(k, mounts.at(id).root);
                     self.loops |= held.is_some_and(|ns| self.own.is_kept_by(k, ns));
                 }
                 Some(None) => {}

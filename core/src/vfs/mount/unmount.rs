@@ -9,10 +9,10 @@ use super::tree::{self, Walk};
 use super::{MOUNT_STEPS, MountId, detached, leave_filesystem, let_go, release};
 use crate::Kernel;
 use crate::abi::Errno;
+use crate::fs::filesystem::FsId;
 use crate::ns::NsId;
 use crate::port::Ports;
 use crate::vfs::dentry::DentryId;
-use crate::vfs::filesystem::FsId;
 
 /// Which mounts still hang where they hung when they are taken off a namespace together with the mount below
 /// them. They can then be seen by whoever holds a place in that one.

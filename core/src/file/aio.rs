@@ -1,0 +1,581 @@
+//! Asynchronous input and output (io_setup(2)): contexts, the events that wait in them, and requests that
+//! wait for a file to become ready.
+//!
+//! Reads, writes and syncs are made while they are submitted, as Linux does it for every file that it cannot
+//! read directly from a device; so what is in flight are polls alone. A context belongs to an address space
+//! and is known by the address of its ring there (`ring`), into which events go and out of which programs may
+//! take them without a call.
+
+mod ring;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
+
+use ring::Ring;
+
+use crate::abi::Errno;
+use crate::file::{FileId, FileKind, eventfd, ready};
+use crate::kernel::{WaitKey, settings};
+use crate::machine::{SpaceId, ThreadId};
+use crate::port::Ports;
+use crate::{Kernel, file, slab};
+
+/// Most events that all contexts were made for (`/proc/sys/fs/aio-max-nr`).
+pub(crate) const REQUESTS_MAX: u64 = 65536;
+/// Most polls that wait, of all contexts together: Linux lets a small context have more than it was made for.
+const POLLS_MAX: usize = 65536;
+
+/// A context: its address space and the address there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct ContextId {
+    pub space: SpaceId,
+    pub addr: u64,
+}
+
+/// `struct io_event`: what the program gave, its request, the result.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Event {
+    pub data: u64,
+    pub request: u64,
+    pub result: i64,
+}
+
+/// A request that has not ended.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Poll {
+    /// What the program gave, and the address of its request.
+    pub data: u64,
+    pub request: u64,
+    /// The file, with a reference, and events that end the request.
+    pub file: FileId,
+    pub events: u16,
+    /// A counter that is told of the end, with a reference.
+    pub tell: Option<FileId>,
+    /// Who asked.
+    pub thread: ThreadId,
+    key: Option<WaitKey>,
+}
+
+impl Poll {
+    pub(crate) fn new(
+        k: &Kernel,
+        (data, request): (u64, u64),
+        (file, events): (FileId, u16),
+        tell: Option<FileId>,
+        thread: ThreadId,
+    ) -> Poll {
+        Poll {
+            data,
+            request,
+            file,
+            events,
+            tell,
+            thread,
+            key: ready::key(k, thread, file),
+        }
+    }
+}
+
+/// A context.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Context {
+    /// What it was made for.
+    wanted: u64,
+    ring: Ring,
+    /// Events that are not in the ring yet: what announces them has no way to memory.
+    events: VecDeque<Event>,
+    polls: BTreeMap<u64, Poll>,
+}
+
+/// All contexts.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Aio {
+    contexts: BTreeMap<ContextId, Context>,
+    /// The number of the next request.
+    next: u64,
+    /// Contexts by the file of their ring.
+    rings: BTreeMap<FileId, ContextId>,
+    /// Number that the next ring gets.
+    next_ring: u32,
+    /// Sum of what contexts were made for.
+    wanted: u64,
+    /// Number of polls, and of events that are not in a ring yet; where the latter are.
+    polls: usize,
+    events: usize,
+    fresh: Vec<ContextId>,
+    /// Requests that wait, by what they wait for.
+    waiting: BTreeSet<(WaitKey, ContextId, u64)>,
+    /// What ended requests leave to be done. It is done one by one ([`settle`]), not inside each other: a
+    /// counter that is told may end requests that tell the next one.
+    ended: VecDeque<Ended>,
+    /// Announcements that have not come to all who wait for a key, with the last one.
+    announced: BTreeMap<WaitKey, (ContextId, u64)>,
+    /// Requests of contexts that are gone, and spaces that are gone with theirs.
+    left: VecDeque<(ContextId, BTreeMap<u64, Poll>)>,
+    gone: VecDeque<SpaceId>,
+}
+
+/// Requests and events that are dealt with at once.
+const AT_ONCE: usize = 64;
+
+impl Aio {
+    /// Bytes that contexts, requests and events take.
+    pub(crate) fn held(&self) -> u64 {
+        const CONTEXT_COST: u64 = 512;
+        const POLL_COST: u64 = 320;
+        let events = self.events * 2 * size_of::<Event>() + self.fresh.len() * 32;
+        self.contexts.len() as u64 * CONTEXT_COST + self.polls as u64 * POLL_COST + events as u64
+    }
+}
+
+/// A file that an ended request had a reference on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Ended {
+    /// A counter that is to be told first.
+    Tell(FileId),
+    Drop(FileId),
+}
+
+/// Whether a context for so many events can be made: `EINVAL`, `EAGAIN`.
+pub(crate) fn check_room(k: &Kernel, events: u32) -> Result<(), Errno> {
+    const OVERFLOW: u64 = 0x1000_0000;
+    let most = k
+        .system
+        .settings
+        .at_most(settings::AIO_EVENTS, REQUESTS_MAX as usize) as u64;
+    match u64::from(events) {
+        0 => Err(Errno::EINVAL),
+        events if events > OVERFLOW / ring::EVENT_SIZE => Err(Errno::EINVAL),
+        events if k.vfs.aio.wanted + events > most => Err(Errno::EAGAIN),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of the ring of a context for so many events.
+pub(crate) fn ring_size(k: &Kernel, events: u32) -> u64 {
+    ring::size(events, k.system.cpus)
+}
+
+/// Adds a context whose ring is this file, a reference on which goes over; the room for it has been checked.
+/// What the ring begins with is written to it: errors of that, and then there is no context.
+pub(crate) fn add(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: ContextId,
+    events: u32,
+    file: FileId,
+) -> Result<(), Errno> {
+    let number = k.vfs.aio.next_ring;
+    let ring = Ring::new(file, number, ring_size(k, events));
+    if let Err(errno) = ring.begin(k, p) {
+        file::put(k, p, file);
+        return Err(errno);
+    }
+    let aio = &mut k.vfs.aio;
+    aio.next_ring = aio.next_ring.wrapping_add(1);
+    aio.rings.insert(file, id);
+    let context = Context {
+        wanted: u64::from(events),
+        ring,
+        events: VecDeque::new(),
+        polls: BTreeMap::new(),
+    };
+    aio.wanted += context.wanted;
+    aio.contexts.insert(id, context);
+    Ok(())
+}
+
+/// The context whose ring an open file is.
+pub(crate) fn of_ring(k: &Kernel, file: FileId) -> Option<ContextId> {
+    k.vfs.aio.rings.get(&file).copied()
+}
+
+/// The ring of a context has been moved in its address space: it goes by the new address.
+pub(crate) fn moved(k: &mut Kernel, id: ContextId, addr: u64) {
+    let new = ContextId { addr, ..id };
+    let Some(context) = k.vfs.aio.contexts.remove(&id) else {
+        return;
+    };
+    let aio = &mut k.vfs.aio;
+    for (&number, poll) in &context.polls {
+        if let Some(key) = poll.key {
+            aio.waiting.remove(&(key, id, number));
+            aio.waiting.insert((key, new, number));
+        }
+    }
+    aio.rings.insert(context.ring.file, new);
+    if !context.events.is_empty() {
+        aio.fresh.push(new);
+    }
+    aio.contexts.insert(new, context);
+    k.wake_threads(WaitKey::Aio(id));
+}
+
+/// A context. `EINVAL`.
+pub(crate) fn get(k: &Kernel, id: ContextId) -> Result<&Context, Errno> {
+    k.vfs.aio.contexts.get(&id).ok_or(Errno::EINVAL)
+}
+
+impl Context {
+    /// Most requests of one call.
+    pub(crate) fn room(&self) -> u64 {
+        self.ring.room()
+    }
+
+    /// Whether this is the number that the ring begins with.
+    pub(crate) fn has_number(&self, number: u32) -> bool {
+        self.ring.number == number
+    }
+
+    /// Bytes of the ring.
+    pub(crate) fn ring_size(&self) -> u64 {
+        self.ring.size()
+    }
+}
+
+/// Puts events of a context that are not in its ring yet there. Without memory for that they stay. `true` if
+/// there may be more.
+fn fill(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> bool {
+    let Some(context) = k.vfs.aio.contexts.get_mut(&id) else {
+        return false;
+    };
+    let (mut ring, mut events) = (context.ring, core::mem::take(&mut context.events));
+    let before = events.len();
+    let mut more = true;
+    while let Some(&event) = events.front()
+        && before - events.len() < AT_ONCE
+    {
+        if ring.push(k, p, event).is_err() {
+            more = false;
+            break;
+        }
+        events.pop_front();
+    }
+    let taken = before - events.len();
+    k.steps.spend(2 * taken as u64);
+    if taken > 0 {
+        ring.publish(k, p);
+    }
+    slab::shrink(&mut events, slab::QUEUE_KEPT);
+    if let Some(context) = k.vfs.aio.contexts.get_mut(&id) {
+        more &= !events.is_empty();
+        (context.ring, context.events) = (ring, events);
+    }
+    k.vfs.aio.events -= taken;
+    more
+}
+
+/// Whether no more requests can be taken; what the program has taken out of the ring makes room. `EINVAL`
+/// without context.
+pub(crate) fn is_full(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<bool, Errno> {
+    let mut ring = get(k, id)?.ring;
+    ring.look(k, p)?;
+    if let Some(context) = k.vfs.aio.contexts.get_mut(&id) {
+        context.ring = ring;
+    }
+    let context = get(k, id)?;
+    let others = context.events.len() + context.polls.len();
+    Ok(ring.held() + others as u64 >= ring.room())
+}
+
+/// Number of events in the ring of a context. `EINVAL` without context.
+pub(crate) fn ready(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<u64, Errno> {
+    fill(k, p, id);
+    let ring = get(k, id)?.ring;
+    ring.len(k, p)
+}
+
+/// The event of a context that comes first; it stays in the ring.
+pub(crate) fn first(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: ContextId,
+) -> Result<Option<[u64; 4]>, Errno> {
+    let ring = get(k, id)?.ring;
+    ring.first(k, p)
+}
+
+/// Takes the event that comes first out of the ring.
+pub(crate) fn consume(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<(), Errno> {
+    let ring = get(k, id)?.ring;
+    ring.pop(k, p)
+}
+
+/// A request has ended. The counter, a reference on which goes over, is told when requests are settled.
+pub(crate) fn complete(k: &mut Kernel, id: ContextId, event: Event, tell: Option<FileId>) {
+    if let Some(context) = k.vfs.aio.contexts.get_mut(&id) {
+        context.events.push_back(event);
+        k.vfs.aio.events += 1;
+        k.vfs.aio.fresh.push(id);
+    }
+    k.vfs.aio.ended.extend(tell.map(Ended::Tell));
+    k.wake_threads(WaitKey::Aio(id));
+}
+
+/// Whether one more poll can wait. `EAGAIN`.
+pub(crate) fn check_polls(k: &Kernel) -> Result<(), Errno> {
+    match k.vfs.aio.polls {
+        POLLS_MAX.. => Err(Errno::EAGAIN),
+        _ => Ok(()),
+    }
+}
+
+/// Adds a request that ends when its file is ready; one that is ready ends at once. References go over to it.
+pub(crate) fn add_poll(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId, poll: Poll) {
+    let key = poll.key;
+    let number = k.vfs.aio.next;
+    let Some(context) = k.vfs.aio.contexts.get_mut(&id) else {
+        return;
+    };
+    context.polls.insert(number, poll);
+    k.vfs.aio.next += 1;
+    k.vfs.aio.polls += 1;
+    if let Some(key) = key {
+        k.vfs.aio.waiting.insert((key, id, number));
+    }
+    look(k, id, number);
+    settle(k, p);
+}
+
+/// Ends a request whose file is ready.
+fn look(k: &mut Kernel, id: ContextId, number: u64) {
+    let poll = k.vfs.aio.contexts.get(&id);
+    let Some(poll) = poll.and_then(|context| context.polls.get(&number)) else {
+        return;
+    };
+    match ready::of(k, poll.thread, poll.file, 0) & poll.events {
+        0 => {}
+        ready => end(k, id, number, i64::from(ready)),
+    }
+}
+
+fn end(k: &mut Kernel, id: ContextId, number: u64, result: i64) {
+    let context = k.vfs.aio.contexts.get_mut(&id);
+    let Some(poll) = context.and_then(|context| context.polls.remove(&number)) else {
+        return;
+    };
+    forget(k, id, number, &poll);
+    k.vfs.aio.ended.push_back(Ended::Drop(poll.file));
+    let event = Event {
+        data: poll.data,
+        request: poll.request,
+        result,
+    };
+    complete(k, id, event, poll.tell);
+}
+
+/// A poll is not in its context any more.
+fn forget(k: &mut Kernel, id: ContextId, number: u64, poll: &Poll) {
+    k.vfs.aio.polls -= 1;
+    if let Some(key) = poll.key {
+        k.vfs.aio.waiting.remove(&(key, id, number));
+    }
+}
+
+/// Something came for a key: the requests that waited for it end, with what came as their result. Counters
+/// are told of it, and files given back, before the input is done. Where many wait, some are looked at later.
+pub(crate) fn announce(k: &mut Kernel, key: WaitKey, events: u16) {
+    if k.vfs.aio.waiting.is_empty() {
+        return;
+    }
+    let lowest = ContextId {
+        space: SpaceId(0),
+        addr: 0,
+    };
+    let mut seen = (key, lowest, 0);
+    let mut left = AT_ONCE;
+    // No context has the lowest place, so nothing is passed over.
+    while let Some(next) = next_waiting(k, seen) {
+        if left == 0 {
+            let (_, id, number) = seen;
+            k.vfs.aio.announced.insert(key, (id, number));
+            return;
+        }
+        left -= 1;
+        k.steps.spend(2);
+        seen = next;
+        let (_, id, number) = next;
+        let poll = k.vfs.aio.contexts.get(&id);
+        let wanted = poll.and_then(|context| context.polls.get(&number));
+        let wanted = wanted.map_or(0, |poll| poll.events);
+        match events {
+            ready::ANY => look(k, id, number),
+            events if events & wanted != 0 => end(k, id, number, i64::from(events)),
+            _ => {}
+        }
+    }
+}
+
+/// The next request that waits for the same behind one.
+fn next_waiting(k: &Kernel, seen: (WaitKey, ContextId, u64)) -> Option<(WaitKey, ContextId, u64)> {
+    let mut behind = k.vfs.aio.waiting.range((Excluded(seen), Unbounded));
+    behind.next().copied().filter(|next| next.0 == seen.0)
+}
+
+/// Goes on with announcements that have not come to all, and with contexts that have gone; `false` if there
+/// is nothing to do.
+pub(crate) fn go_on(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    k.steps.spend(1);
+    if let Some((key, (id, number))) = k.vfs.aio.announced.pop_first() {
+        let mut seen = (key, id, number);
+        for _ in 0..AT_ONCE {
+            let Some(next) = next_waiting(k, seen) else {
+                return true;
+            };
+            seen = next;
+            k.steps.spend(4);
+            look(k, next.1, next.2);
+        }
+        k.vfs.aio.announced.insert(key, (seen.1, seen.2));
+        return true;
+    }
+    if let Some((id, mut polls)) = k.vfs.aio.left.pop_front() {
+        for _ in 0..AT_ONCE {
+            let Some((number, poll)) = polls.pop_first() else {
+                return true;
+            };
+            k.steps.spend(4);
+            forget(k, id, number, &poll);
+            let files = [Some(poll.file), poll.tell].into_iter().flatten();
+            k.vfs.aio.ended.extend(files.map(Ended::Drop));
+        }
+        k.vfs.aio.left.push_front((id, polls));
+        return true;
+    }
+    let Some(&space) = k.vfs.aio.gone.front() else {
+        return false;
+    };
+    let first = ContextId { space, addr: 0 };
+    let next = k.vfs.aio.contexts.range(first..).next();
+    match next.map(|(&id, _)| id).filter(|id| id.space == space) {
+        Some(id) => {
+            k.steps.spend(16);
+            let _ = remove(k, p, id); // it was there just now
+        }
+        None => {
+            k.vfs.aio.gone.pop_front();
+        }
+    }
+    true
+}
+
+/// Whether [`go_on`] and [`settle`] have nothing to do.
+pub(crate) fn is_done(k: &Kernel) -> bool {
+    let aio = &k.vfs.aio;
+    let quiet = aio.announced.is_empty() && aio.left.is_empty() && aio.gone.is_empty();
+    quiet && aio.fresh.is_empty() && aio.ended.is_empty()
+}
+
+/// Puts events of requests that have ended meanwhile into their rings, tells counters of them, and gives back
+/// the files of those, as long as steps are left.
+pub(crate) fn settle(k: &mut Kernel, p: &mut Ports<'_>) {
+    while k.steps.left() > 0 {
+        if let Some(id) = k.vfs.aio.fresh.pop() {
+            if fill(k, p, id) {
+                k.vfs.aio.fresh.push(id);
+                k.wake_threads(WaitKey::Aio(id));
+            }
+            continue;
+        }
+        let Some(ended) = k.vfs.aio.ended.pop_front() else {
+            break;
+        };
+        k.steps.spend(4);
+        let id = match ended {
+            Ended::Tell(counter) => {
+                eventfd::signal(k, counter);
+                counter
+            }
+            Ended::Drop(file) => file,
+        };
+        file::put(k, p, id);
+    }
+}
+
+/// Ends a request early (io_cancel(2)): it ends without an event of its file. `EINVAL` if there is none such.
+pub(crate) fn cancel(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: ContextId,
+    request: u64,
+) -> Result<(), Errno> {
+    let polls = &get(k, id)?.polls;
+    let found = polls.iter().find(|(_, poll)| poll.request == request);
+    let (&number, _) = found.ok_or(Errno::EINVAL)?;
+    end(k, id, number, 0);
+    settle(k, p);
+    Ok(())
+}
+
+/// Removes a context with its requests. `EINVAL`.
+pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<(), Errno> {
+    let context = k.vfs.aio.contexts.remove(&id).ok_or(Errno::EINVAL)?;
+    k.vfs.aio.wanted -= context.wanted;
+    k.vfs.aio.events -= context.events.len();
+    k.vfs.aio.rings.remove(&context.ring.file);
+    k.vfs.aio.ended.push_back(Ended::Drop(context.ring.file));
+    if !context.polls.is_empty() {
+        k.vfs.aio.left.push_back((id, context.polls));
+    }
+    while !k.vfs.aio.left.is_empty() && k.steps.left() > 0 && go_on(k, p) {}
+    settle(k, p);
+    k.wake_threads(WaitKey::Aio(id));
+    Ok(())
+}
+
+/// An address space has ended, and its contexts with it.
+pub(crate) fn space_gone(k: &mut Kernel, space: SpaceId) {
+    if !k.vfs.aio.contexts.is_empty() {
+        k.vfs.aio.gone.push_back(space);
+    }
+}
+
+/// Files that requests hold; for invariant checks.
+pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = FileId> + '_ {
+    let contexts = k.vfs.aio.contexts.values();
+    let rings = contexts.clone().map(|context| context.ring.file);
+    let left = k.vfs.aio.left.iter().flat_map(|(_, polls)| polls.values());
+    let polls = contexts.flat_map(|context| context.polls.values());
+    let ended = k.vfs.aio.ended.iter().map(|ended| match *ended {
+        Ended::Tell(file) | Ended::Drop(file) => file,
+    });
+    let rings = rings.chain(ended);
+    let files = polls
+        .chain(left)
+        .flat_map(|poll| [Some(poll.file), poll.tell].into_iter().flatten());
+    rings.chain(files)
+}
+
+/// Whether contexts and what they wait for agree; for invariant checks.
+pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+    let aio = &k.vfs.aio;
+    let wanted: u64 = aio.contexts.values().map(|context| context.wanted).sum();
+    let polls = aio.contexts.values();
+    let left = aio.left.iter().map(|(_, polls)| polls);
+    let polls = polls.map(|context| &context.polls).chain(left);
+    let count: usize = polls.clone().map(BTreeMap::len).sum();
+    let polls = polls.flat_map(BTreeMap::values);
+    let keyed = polls.filter(|poll| poll.key.is_some()).count();
+    let events = aio.contexts.values().map(|context| context.events.len());
+    let counted = (aio.wanted, aio.polls, aio.waiting.len());
+    let rings = aio.contexts.iter();
+    let rings: BTreeMap<_, _> = rings
+        .map(|(&id, context)| (context.ring.file, id))
+        .collect();
+    let events_counted = events.sum::<usize>() == aio.events && rings == aio.rings;
+    match counted == (wanted, count, keyed) && events_counted {
+        true => Ok(()),
+        false => Err(format!(
+            "events, polls, waiting polls: {counted:?}, not {:?}",
+            (wanted, count, keyed),
+        )),
+    }
+}
+
+/// Whether a file can be told of ends: it is a counter.
+pub(crate) fn is_counter(k: &Kernel, id: FileId) -> bool {
+    matches!(file::at(k, id).kind, FileKind::EventFd(_))
+}

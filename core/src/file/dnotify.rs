@@ -1,0 +1,140 @@
+//! Signals for what happens in directories (`F_NOTIFY` of fcntl(2), dnotify of Linux). The older relative of
+//! inotify hears of the same events.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::file::fasync::{Owner, Recipient};
+use crate::file::pidfd::PidFd;
+use crate::file::{FdTableId, FileId, FileKind, fasync, inotify};
+use crate::fs::filesystem::InodeRef;
+use crate::kernel::{Cx, settings};
+use crate::{Kernel, file};
+
+/// Most entries of a directory: an event looks at all of them.
+const OF_A_DIRECTORY: usize = 1024;
+/// Bytes that an entry takes.
+const ENTRY_COST: u64 = 128;
+/// What inotify has no event for: a name that another one of the same directory becomes.
+const RENAMED: u32 = 1 << 31;
+/// The events of each `DN_` bit.
+const EVENTS: [(u32, u32); 6] = [
+    (g::DN_ACCESS, inotify::ACCESS),
+    (g::DN_MODIFY, inotify::MODIFY),
+    (g::DN_CREATE, inotify::CREATE | inotify::MOVED_TO),
+    (g::DN_DELETE, inotify::DELETE | inotify::MOVED_FROM),
+    (g::DN_RENAME, RENAMED),
+    (g::DN_ATTRIB, inotify::ATTRIB),
+];
+
+/// What is to be told, and once or (`DN_MULTISHOT`) again and again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Notice {
+    fd: i32,
+    events: u32,
+    again: bool,
+}
+
+/// Directories that signals are sent for: one for each open file and table of descriptors.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Notices(BTreeMap<(InodeRef, FileId, FdTableId), Notice>);
+
+impl Notices {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is to be told of a directory.
+    fn of(&self, dir: InodeRef) -> impl Iterator<Item = (FileId, FdTableId, Notice)> + '_ {
+        let from = (dir, FileId(0), FdTableId(0));
+        let to = (dir, FileId(u32::MAX), FdTableId(u32::MAX));
+        let all = self.0.range(from..=to);
+        all.map(|(&(_, file, table), &notice)| (file, table, notice))
+    }
+
+    /// Bytes that all entries take.
+    pub(crate) fn held(&self) -> u64 {
+        self.0.len() as u64 * ENTRY_COST
+    }
+}
+
+/// `F_NOTIFY`: adds to what a descriptor is told of; nothing ends it. `ENOTDIR`, `ENOMEM`; `EINVAL` if
+/// that is switched off (`/proc/sys/fs/dir-notify-enable`).
+pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Result<(), Errno> {
+    if !cx.k.system.settings.is_on(settings::DIRECTORY_SIGNALS) {
+        return Err(Errno::EINVAL);
+    }
+    let table = cx.task().files;
+    if asked & !g::DN_MULTISHOT == 0 {
+        closed(cx.k, id, table);
+        return Ok(());
+    }
+    let file = file::at(cx.k, id);
+    let inode = match (&file.kind, file.inode) {
+        (FileKind::Directory, Some(inode)) => inode,
+        _ => return Err(Errno::ENOTDIR),
+    };
+    let owned = file.owner.is_some();
+    let known = cx.k.vfs.notices.0.contains_key(&(inode, id, table));
+    if !known && cx.k.vfs.notices.of(inode).count() >= OF_A_DIRECTORY {
+        return Err(Errno::ENOMEM);
+    }
+    if !owned {
+        let process = PidFd::of_process(cx.k, cx.task().tgid);
+        let recipient = process.map(|task| Recipient::named_by(cx, Owner::Task(task)));
+        file::at_mut(cx.k, id).owner = recipient;
+    }
+    let bits = EVENTS.iter().filter(|(bit, _)| asked & bit != 0);
+    let events = bits.fold(0, |all, (_, events)| all | events);
+    let again = asked & g::DN_MULTISHOT != 0;
+    let notices = &mut cx.k.vfs.notices.0;
+    let notice = notices.entry((inode, id, table)).or_insert(Notice {
+        fd,
+        events: 0,
+        again,
+    });
+    notice.fd = fd;
+    notice.events |= events;
+    notice.again |= again;
+    Ok(())
+}
+
+/// Something happened in a directory or to it (events of inotify).
+pub(crate) fn tell(k: &mut Kernel, dir: InodeRef, events: u32) {
+    let mut count = 0;
+    let all = k.vfs.notices.of(dir).inspect(|_| count += 1);
+    let told: Vec<_> = all
+        .filter(|(_, _, notice)| notice.events & events != 0)
+        .collect();
+    k.steps.spend(count / 4);
+    for (file, table, notice) in told {
+        if !notice.again {
+            k.vfs.notices.0.remove(&(dir, file, table));
+        }
+        let band = g::POLLIN | g::POLLRDNORM | g::POLLMSG;
+        fasync::tell_all(k, file, notice.fd, (g::POLL_MSG, band));
+    }
+}
+
+/// A name became another one of the same directory.
+pub(crate) fn renamed(k: &mut Kernel, dir: InodeRef) {
+    tell(k, dir, RENAMED);
+}
+
+/// A descriptor of a file was closed: its table is told of nothing any more.
+pub(crate) fn closed(k: &mut Kernel, id: FileId, table: FdTableId) {
+    if k.vfs.notices.is_empty() {
+        return;
+    }
+    if let Some(inode) = file::at(k, id).inode {
+        k.vfs.notices.0.remove(&(inode, id, table));
+    }
+}
+
+/// Whether all entries are of open directories; for invariant checks.
+pub(crate) fn check(k: &Kernel) -> bool {
+    let mut all = k.vfs.notices.0.keys();
+    all.all(|&(inode, id, _)| k.vfs.file(id).is_some_and(|file| file.inode == Some(inode)))
+}

@@ -1,0 +1,97 @@
+//! Event counters (eventfd(2)).
+
+use crate::abi::Errno;
+use crate::file::ready::{ERR, PLAIN_IN, PLAIN_OUT};
+use crate::file::rw::Iov;
+use crate::file::{FileId, FileKind};
+use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::{Kernel, file};
+
+/// Bytes of a counter.
+const SIZE: usize = 8;
+
+/// A counter.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct EventFd {
+    pub count: u64,
+    /// Reading takes one (`EFD_SEMAPHORE`).
+    pub semaphore: bool,
+}
+
+pub(crate) fn ready(event: &EventFd) -> u16 {
+    let mut ready = 0;
+    ready |= if event.count > 0 { PLAIN_IN } else { 0 };
+    ready |= if event.count < u64::MAX - 1 {
+        PLAIN_OUT
+    } else {
+        0
+    };
+    ready |= if event.count == u64::MAX { ERR } else { 0 };
+    ready
+}
+
+fn counter<'k>(cx: &'k mut Cx<'_, '_>, id: FileId) -> Result<&'k mut EventFd, Errno> {
+    match &mut file::at_mut(cx.k, id).kind {
+        FileKind::EventFd(event) => Ok(event),
+        _ => Err(Errno::EBADF),
+    }
+}
+
+/// Adds one, as long as that can be told.
+pub(crate) fn signal(k: &mut Kernel, id: FileId) {
+    if let FileKind::EventFd(event) = &mut file::at_mut(k, id).kind {
+        event.count = event.count.saturating_add(1);
+        k.notify(WaitKey::File(id), PLAIN_IN);
+    }
+}
+
+pub(crate) fn read(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    iov: &mut Iov,
+    no_wait: bool,
+) -> Result<u64, Stop> {
+    if iov.left() < SIZE as u64 {
+        return Err(Errno::EINVAL.into());
+    }
+    let event = *counter(cx, id)?;
+    if event.count == 0 {
+        return match no_wait {
+            true => Err(Errno::EAGAIN.into()),
+            false => Wait::on(WaitKey::File(id)).into(),
+        };
+    }
+    let taken = if event.semaphore { 1 } else { event.count };
+    counter(cx, id)?.count -= taken;
+    cx.k.notify(WaitKey::File(id), PLAIN_OUT);
+    // As in Linux, what cannot be stored is lost.
+    iov.put_all(cx, &taken.to_le_bytes())?;
+    Ok(SIZE as u64)
+}
+
+pub(crate) fn write(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    iov: &mut Iov,
+    no_wait: bool,
+) -> Result<u64, Stop> {
+    if iov.left() != SIZE as u64 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut bytes = [0; SIZE];
+    if iov.take(cx, &mut bytes)? < SIZE as u64 {
+        return Err(Errno::EFAULT.into());
+    }
+    let added = u64::from_le_bytes(bytes);
+    if added == u64::MAX {
+        return Err(Errno::EINVAL.into());
+    }
+    let event = counter(cx, id)?;
+    match event.count.checked_add(added) {
+        Some(count) if count < u64::MAX => event.count = count,
+        _ if no_wait => return Err(Errno::EAGAIN.into()),
+        _ => return Wait::on(WaitKey::File(id)).into(),
+    }
+    cx.k.notify(WaitKey::File(id), PLAIN_IN);
+    Ok(SIZE as u64)
+}

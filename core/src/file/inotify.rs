@@ -1,0 +1,628 @@
+//! Watching files and directories (inotify(7)).
+//!
+//! A watch holds its place in the tree, so that its inode stays. Operations on paths and open files say what
+//! they did ([`happened`], [`named`]); nothing is done where nobody watches.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use smallvec::SmallVec;
+
+use crate::abi::Errno;
+use crate::abi::raw::general as g;
+use crate::file::ready::IN;
+use crate::file::rw::Iov;
+use crate::file::{FileId, FileKind, dnotify};
+use crate::fs::filesystem::{FsId, Ino, InodeRef};
+use crate::fs::{anon, inode};
+use crate::kernel::{Cx, Stop, Wait, WaitKey, settings};
+use crate::ns::count::{Account, Counted};
+use crate::port::Ports;
+use crate::vfs::dentry::DentryId;
+use crate::vfs::mount::{PathRef, put_path};
+use crate::vfs::{Vfs, dentry, mount};
+use crate::{Kernel, file, slab};
+
+/// Most events that wait in one instance (`/proc/sys/fs/inotify/max_queued_events`).
+pub(crate) const QUEUE_MAX: usize = 16384;
+/// Most instances of one user, at first (`max_user_instances`).
+pub(crate) const INSTANCES_MAX: u32 = 128;
+/// Most watches of all instances together (`max_user_watches`).
+pub(crate) const WATCHES_MAX: usize = 65536;
+/// Most watches of one file, each of which is told at once.
+const WATCHES_OF_ONE: usize = 1024;
+
+pub(crate) const ACCESS: u32 = 1;
+pub(crate) const MODIFY: u32 = 2;
+pub(crate) const ATTRIB: u32 = 4;
+pub(crate) const CLOSE_WRITE: u32 = 8;
+pub(crate) const CLOSE_NOWRITE: u32 = 0x10;
+pub(crate) const OPEN: u32 = 0x20;
+pub(crate) const MOVED_FROM: u32 = 0x40;
+pub(crate) const MOVED_TO: u32 = 0x80;
+pub(crate) const CREATE: u32 = 0x100;
+pub(crate) const DELETE: u32 = 0x200;
+const DELETE_SELF: u32 = 0x400;
+const MOVE_SELF: u32 = 0x800;
+/// All that can be asked for.
+pub(crate) const ALL: u32 = 0xfff;
+const Q_OVERFLOW: u32 = 0x4000;
+const IGNORED: u32 = 0x8000;
+const UNMOUNT: u32 = 0x2000;
+pub(crate) const EXCL_UNLINK: u32 = 0x0400_0000;
+pub(crate) const ISDIR: u32 = 0x4000_0000;
+pub(crate) const ONESHOT: u32 = 0x8000_0000;
+
+/// Bytes of `struct inotify_event` without the name, and what names are padded to.
+const HEAD: usize = 16;
+
+/// An event that waits to be read.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Event {
+    wd: i32,
+    mask: u32,
+    cookie: u32,
+    name: SmallVec<[u8; 32]>,
+}
+
+impl Event {
+    /// Bytes that it takes in the kernel, with the room that a queue has in advance.
+    fn held(&self) -> u64 {
+        let name = match self.name.spilled() {
+            true => self.name.capacity(),
+            false => 0,
+        };
+        (2 * size_of::<Event>() + name) as u64
+    }
+
+    /// Bytes as it is read.
+    fn len(&self) -> usize {
+        match self.name.len() {
+            0 => HEAD,
+            len => HEAD + (len + 1).next_multiple_of(HEAD),
+        }
+    }
+}
+
+/// A watch.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Watch {
+    path: PathRef,
+    inode: InodeRef,
+    mask: u32,
+}
+
+/// An instance.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Inotify {
+    /// Who made it, for whom it and its watches count.
+    account: Account,
+    watches: BTreeMap<i32, Watch>,
+    of_inode: BTreeMap<InodeRef, i32>,
+    queue: VecDeque<Event>,
+    last_wd: i32,
+}
+
+impl Inotify {
+    /// Who made it.
+    pub(crate) fn account(&self) -> Account {
+        self.account
+    }
+}
+
+/// Who watches what.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Watched {
+    watches: BTreeSet<(InodeRef, FileId, i32)>,
+    cookie: u32,
+    /// Bytes of the events that wait.
+    queued: u64,
+}
+
+impl Watched {
+    /// Bytes that watches and events take.
+    pub(crate) fn held(&self) -> u64 {
+        const WATCH_COST: u64 = 256;
+        self.watches.len() as u64 * WATCH_COST + self.queued
+    }
+}
+
+/// Whether the events that wait are counted rightly; for invariant checks.
+pub(crate) fn is_counted(vfs: &Vfs) -> bool {
+    let files = vfs.files.iter();
+    let events = files.filter_map(|(_, file)| match &file.kind {
+        FileKind::Inotify(instance) => Some(instance.queue.iter().map(Event::held).sum::<u64>()),
+        _ => None,
+    });
+    events.sum::<u64>() == vfs.watched.queued
+}
+
+/// A new instance for a user of a user namespace. `EMFILE` if there are too many.
+pub(crate) fn create(k: &mut Kernel, account: Account) -> Result<FileKind, Errno> {
+    if !k.ns.count(account, Counted::InotifyInstances) {
+        return Err(Errno::EMFILE);
+    }
+    Ok(FileKind::Inotify(alloc::boxed::Box::new(Inotify {
+        account,
+        watches: BTreeMap::new(),
+        of_inode: BTreeMap::new(),
+        queue: VecDeque::new(),
+        last_wd: 0,
+    })))
+}
+
+/// What counts for users: instances that are open, and watches.
+pub(crate) fn counted(k: &Kernel) -> impl Iterator<Item = (Account, Counted)> + '_ {
+    let instances = k.vfs.files.iter().filter_map(|(_, file)| match &file.kind {
+        FileKind::Inotify(instance) => Some((instance, file.refs() > 0)),
+        _ => None,
+    });
+    instances.flat_map(|(instance, is_open)| {
+        let one = is_open.then_some(Counted::InotifyInstances);
+        let watches = core::iter::repeat_n(Counted::InotifyWatches, instance.watches.len());
+        let all = one.into_iter().chain(watches);
+        all.map(|what| (instance.account, what))
+    })
+}
+
+/// An instance without watches goes.
+pub(crate) fn release(k: &mut Kernel, kind: &Inotify) {
+    k.vfs.watched.queued -= kind.queue.iter().map(Event::held).sum::<u64>();
+}
+
+/// Watches that are taken away at once.
+const WATCHES_AT_ONCE: usize = 64;
+
+/// Whether an instance has so many watches that they are not taken away at once.
+pub(crate) fn is_large(kind: &Inotify) -> bool {
+    kind.watches.len() > WATCHES_AT_ONCE
+}
+
+/// An instance has been closed: takes some of its watches away. `true` if there are none left.
+pub(crate) fn empty(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) -> bool {
+    for _ in 0..WATCHES_AT_ONCE {
+        let last = instance(k, id).and_then(|instance| {
+            let (wd, watch) = instance.watches.pop_last()?;
+            instance.of_inode.remove(&watch.inode);
+            Some((wd, watch, instance.account))
+        });
+        let Some((wd, watch, account)) = last else {
+            return true;
+        };
+        k.ns.uncount(account, Counted::InotifyWatches);
+        k.steps.spend(8);
+        k.vfs.watched.watches.remove(&(watch.inode, id, wd));
+        dentry::put(k, p, watch.path.dentry);
+    }
+    false
+}
+
+/// The watches of inodes from one to another.
+fn watches(
+    k: &Kernel,
+    from: InodeRef,
+    to: InodeRef,
+) -> impl Iterator<Item = (InodeRef, FileId, i32)> + '_ {
+    let range = (from, FileId(0), i32::MIN)..=(to, FileId(u32::MAX), i32::MAX);
+    k.vfs.watched.watches.range(range).copied()
+}
+
+fn instance(k: &mut Kernel, id: FileId) -> Option<&mut Inotify> {
+    match &mut k.vfs.files.get_mut(id.0)?.kind {
+        FileKind::Inotify(instance) => Some(instance),
+        _ => None,
+    }
+}
+
+/// How a new mask goes together with that of a watch that is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Existing {
+    Replace,
+    /// `IN_MASK_ADD`
+    Add,
+    /// `IN_MASK_CREATE`
+    Refuse,
+}
+
+/// Watches a place; takes over the reference on it, also on failure. Gives the watch's number.
+pub(crate) fn add(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: FileId,
+    path: PathRef,
+    mask: u32,
+    existing: Existing,
+) -> Result<i32, Errno> {
+    let result = add_to(k, id, path, mask, existing);
+    // A watch that was there has a reference of its own; none keeps the file system mounted.
+    match result {
+        Ok((_, true)) => mount::release(k, p, path.mount),
+        _ => put_path(k, p, path),
+    }
+    result.map(|(wd, _)| wd)
+}
+
+fn add_to(
+    k: &mut Kernel,
+    id: FileId,
+    path: PathRef,
+    mask: u32,
+    existing: Existing,
+) -> Result<(i32, bool), Errno> {
+    let inode = k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    let others = watches(k, inode, inode).nth(WATCHES_OF_ONE - 1);
+    let room = k.vfs.watched.watches.len() < WATCHES_MAX && others.is_none();
+    let instance = instance(k, id).ok_or(Errno::EINVAL)?;
+    let account = instance.account;
+    let known = instance.of_inode.get(&inode).copied();
+    if let Some((wd, watch)) = known.and_then(|wd| Some((wd, instance.watches.get_mut(&wd)?))) {
+        match existing {
+            Existing::Replace => watch.mask = mask,
+            Existing::Add => watch.mask |= mask,
+            Existing::Refuse => return Err(Errno::EEXIST),
+        }
+        return Ok((wd, false));
+    }
+    // There are fewer watches than numbers. One is used up also where there is no room.
+    loop {
+        instance.last_wd = instance.last_wd.checked_add(1).unwrap_or(1);
+        if !instance.watches.contains_key(&instance.last_wd) {
+            break;
+        }
+    }
+    let wd = instance.last_wd;
+    if !room || !k.ns.count(account, Counted::InotifyWatches) {
+        return Err(Errno::ENOSPC);
+    }
+    let instance = crate::file::inotify::instance(k, id).ok_or(Errno::EINVAL)?;
+    instance.watches.insert(wd, Watch { path, inode, mask });
+    instance.of_inode.insert(inode, wd);
+    k.vfs.watched.watches.insert((inode, id, wd));
+    Ok((wd, true))
+}
+
+/// Ends a watch, which the program is told. `EINVAL` if there is no such watch.
+pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, wd: i32) -> Result<(), Errno> {
+    let instance = instance(k, id).ok_or(Errno::EINVAL)?;
+    let watch = instance.watches.remove(&wd).ok_or(Errno::EINVAL)?;
+    instance.of_inode.remove(&watch.inode);
+    let account = instance.account;
+    k.ns.uncount(account, Counted::InotifyWatches);
+    k.vfs.watched.watches.remove(&(watch.inode, id, wd));
+    let event = Event {
+        wd,
+        mask: IGNORED,
+        cookie: 0,
+        name: SmallVec::new(),
+    };
+    queue(k, id, event);
+    dentry::put(k, p, watch.path.dentry);
+    Ok(())
+}
+
+/// The last mount of a file system goes: its watches end.
+pub(crate) fn unmounted(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) -> bool {
+    const MOST: usize = 64;
+    let at = |ino| InodeRef { fs, ino: Ino(ino) };
+    let inside = watches(k, at(0), at(u64::MAX)).take(MOST);
+    let watches: SmallVec<[(InodeRef, FileId, i32); MOST]> = inside.collect();
+    for &(_, id, wd) in &watches {
+        let event = Event {
+            wd,
+            mask: UNMOUNT,
+            cookie: 0,
+            name: SmallVec::new(),
+        };
+        queue(k, id, event);
+        let _ = remove(k, p, id, wd); // it was among the watches just now
+        k.steps.spend(16);
+    }
+    !watches.is_empty()
+}
+
+/// Queues an event. One like the last is dropped; when there are too many, one event says so.
+fn queue(k: &mut Kernel, id: FileId, event: Event) {
+    let scarce = k.mm.frames.is_scarce();
+    let most = k
+        .system
+        .settings
+        .at_most(settings::INOTIFY_EVENTS, QUEUE_MAX);
+    let Some(instance) = instance(k, id) else {
+        return;
+    };
+    let same = |last: &Event| {
+        (last.wd, last.mask, &last.name) == (event.wd, event.mask, &event.name)
+            && event.mask & IGNORED == 0
+    };
+    if instance.queue.back().is_some_and(same) {
+        return;
+    }
+    let overflow = Event {
+        wd: -1,
+        mask: Q_OVERFLOW,
+        cookie: 0,
+        name: SmallVec::new(),
+    };
+    // Without memory for it an event is lost like one that is too many (`inotify_handle_inode_event()`).
+    let event = match instance.queue.len() {
+        len if len < most && !scarce => event,
+        len if len <= most && instance.queue.back() != Some(&overflow) => overflow,
+        _ => return,
+    };
+    let held = event.held();
+    instance.queue.push_back(event);
+    k.vfs.watched.queued += held;
+    k.notify(WaitKey::File(id), IN);
+}
+
+/// Tells the watches of an inode. `unlinked`: the name is no longer there.
+fn tell(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    (mask, cookie): (u32, u32),
+    name: &[u8],
+    unlinked: bool,
+) {
+    use core::ops::Bound::{Excluded, Included};
+    if !k.vfs.notices.is_empty() {
+        dnotify::tell(k, inode, mask);
+    }
+    let mut last = (inode, FileId(0), i32::MIN);
+    let end = (inode, FileId(u32::MAX), i32::MAX);
+    let next = |k: &Kernel, last| {
+        let mut rest = k.vfs.watched.watches.range((Excluded(last), Included(end)));
+        rest.next().copied()
+    };
+    while let Some((_, id, wd)) = next(k, last) {
+        last = (inode, id, wd);
+        k.steps.spend(2);
+        let Some(watch) = instance(k, id).and_then(|instance| instance.watches.get(&wd)) else {
+            continue;
+        };
+        let wanted = watch.mask;
+        if wanted & mask & ALL == 0 || unlinked && wanted & EXCL_UNLINK != 0 {
+            continue;
+        }
+        let event = Event {
+            wd,
+            mask,
+            cookie,
+            name: SmallVec::from_slice(name),
+        };
+        queue(k, id, event);
+        if wanted & ONESHOT != 0 {
+            let _ = remove(k, p, id, wd); // it was among the watches just now
+        }
+    }
+}
+
+fn nobody(k: &Kernel) -> bool {
+    k.vfs.watched.watches.is_empty() && k.vfs.notices.is_empty()
+}
+
+fn dir_bit(k: &Kernel, dentry: DentryId) -> u32 {
+    match k.vfs.dentries.at(dentry).kind() {
+        g::S_IFDIR => ISDIR,
+        _ => 0,
+    }
+}
+
+/// Something was done to what is at a place: its directory is told with its name, then itself.
+pub(crate) fn happened(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask: u32) {
+    if !nobody(k) {
+        tell_place(k, p, dentry, mask, false);
+    }
+}
+
+/// `opened`: it was done to an open file. What is done to one without a name is nothing to watches that do
+/// not want such (`IN_EXCL_UNLINK`), also if they are of the file itself.
+fn tell_place(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask: u32, opened: bool) {
+    let entry = k.vfs.dentries.at(dentry);
+    if entry.fs == anon::FS {
+        return;
+    }
+    let (parent, name) = (entry.parent, entry.name.clone());
+    let mask = mask | dir_bit(k, dentry);
+    let unlinked = k.vfs.dentries.is_deleted(dentry);
+    if parent != dentry
+        && let Some(dir) = k.vfs.dentries.inode(parent)
+    {
+        tell(k, p, dir, (mask, 0), &name, unlinked && opened);
+    }
+    if let Some(inode) = k.vfs.dentries.inode(dentry) {
+        tell(k, p, inode, (mask, 0), b"", unlinked && opened);
+    }
+}
+
+/// The same for an open file.
+pub(crate) fn file_event(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, mask: u32) {
+    if !nobody(k) {
+        let dentry = file::at(k, id).path.dentry;
+        tell_place(k, p, dentry, mask, true);
+    }
+}
+
+/// A name of a directory came or went (`CREATE`, `DELETE`; `ISDIR` where it is one of a directory).
+pub(crate) fn named(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId, name: &[u8], mask: u32) {
+    if nobody(k) {
+        return;
+    }
+    if let Some(inode) = k.vfs.dentries.inode(dir) {
+        tell(k, p, inode, (mask, 0), name, false);
+    }
+}
+
+/// A name was moved, perhaps over another one, which that inode lost.
+pub(crate) fn moved(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    (old_dir, old_name): (DentryId, &[u8]),
+    (new_dir, new_name): (DentryId, &[u8]),
+    moved: DentryId,
+    replaced: Option<InodeRef>,
+) {
+    if nobody(k) {
+        return;
+    }
+    k.vfs.watched.cookie = k.vfs.watched.cookie.wrapping_add(1).max(1);
+    let cookie = k.vfs.watched.cookie;
+    if old_dir == new_dir
+        && let Some(dir) = k.vfs.dentries.inode(old_dir)
+    {
+        dnotify::renamed(k, dir);
+    }
+    let is_dir = dir_bit(k, moved);
+    let ends = [
+        (old_dir, old_name, MOVED_FROM | is_dir),
+        (new_dir, new_name, MOVED_TO | is_dir),
+    ];
+    for (dir, name, mask) in ends {
+        if let Some(inode) = k.vfs.dentries.inode(dir) {
+            tell(k, p, inode, (mask, cookie), name, false);
+        }
+    }
+    if let Some(inode) = replaced {
+        link_count(k, p, inode);
+    }
+    if let Some(inode) = k.vfs.dentries.inode(moved) {
+        tell(k, p, inode, (MOVE_SELF, 0), b"", false);
+    }
+}
+
+/// A file lost a name; its inode is told. Directories lose their only name.
+pub(crate) fn link_count(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) {
+    if !nobody(k) {
+        tell(k, p, inode, (ATTRIB, 0), b"", false);
+    }
+}
+
+/// A name was removed, or a file closed that has none: if nothing but watches keeps the inode, and `own`
+/// references of the caller, it has gone for them.
+pub(crate) fn gone(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, own: usize) {
+    if nobody(k) || !k.vfs.dentries.is_deleted(dentry) {
+        return;
+    }
+    let Some(inode) = k.vfs.dentries.inode(dentry) else {
+        return;
+    };
+    let held = (k.vfs.dentries.refs(dentry) as usize).saturating_sub(own);
+    let linked = inode::attr(k, p, inode)
+        .is_ok_and(|attr| attr.nlink > 0 && attr.mode & g::S_IFMT != g::S_IFDIR);
+    let watches: Vec<_> = watches(k, inode, inode).collect();
+    if watches.is_empty() || held > watches.len() || linked {
+        return;
+    }
+    tell(k, p, inode, (DELETE_SELF, 0), b"", false);
+    for (_, id, wd) in watches {
+        // One that was to tell once has ended by itself.
+        let _ = remove(k, p, id, wd);
+    }
+}
+
+/// Bytes that can be read (`FIONREAD`).
+pub(crate) fn available(instance: &Inotify) -> usize {
+    instance.queue.iter().map(Event::len).sum()
+}
+
+pub(crate) fn has_events(instance: &Inotify) -> bool {
+    !instance.queue.is_empty()
+}
+
+pub(crate) fn read(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    iov: &mut Iov,
+    no_wait: bool,
+) -> Result<u64, Stop> {
+    let mut done = 0;
+    while let Some(event) = instance(cx.k, id).and_then(|instance| instance.queue.front()) {
+        let len = event.len();
+        if iov.left() < len as u64 {
+            return match done {
+                0 => Err(Errno::EINVAL.into()),
+                done => Ok(done),
+            };
+        }
+        let mut bytes: SmallVec<[u8; 64]> = SmallVec::new();
+        bytes.extend_from_slice(&event.wd.to_le_bytes());
+        bytes.extend_from_slice(&event.mask.to_le_bytes());
+        bytes.extend_from_slice(&event.cookie.to_le_bytes());
+        bytes.extend_from_slice(&((len - HEAD) as u32).to_le_bytes());
+        bytes.extend_from_slice(&event.name);
+        bytes.resize(len, 0);
+        if let Some(instance) = instance(cx.k, id)
+            && let Some(event) = instance.queue.pop_front()
+        {
+            slab::shrink(&mut instance.queue, slab::QUEUE_KEPT);
+            cx.k.vfs.watched.queued -= event.held();
+        }
+        match iov.put_all(cx, &bytes) {
+            Ok(()) => done += len as u64,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    match done {
+        0 if no_wait => Err(Errno::EAGAIN.into()),
+        0 => Wait::on(WaitKey::File(id)).into(),
+        done => Ok(done),
+    }
+}
+
+/// The line of an instance's newest watch before one in `/proc/PID/fdinfo`: which that is.
+pub(crate) fn info(k: &Kernel, id: FileId, last: Option<i32>) -> Option<(i32, String)> {
+    let FileKind::Inotify(instance) = &k.vfs.file(id)?.kind else {
+        return None;
+    };
+    let end = last.unwrap_or(i32::MAX);
+    let mut before = instance.watches.range(..end).rev();
+    let newest = instance.watches.last_key_value().filter(|_| last.is_none());
+    let (&wd, watch) = newest.or_else(|| before.next())?;
+    let ino = watch.inode.ino.0;
+    let mut text = format!(
+        "inotify wd:{wd:x} ino:{ino:x} sdev:{:x} mask:{:x} ignored_mask:0 fhandle-bytes:c fhandle-type:1 f_handle:",
+        watch.inode.fs.0 + 1,
+        watch.mask & (ALL | EXCL_UNLINK | ONESHOT),
+    );
+    // As file handles of tmpfs are: a generation, and the number of the inode.
+    let handle = (u128::from(ino) << 32).to_le_bytes();
+    for byte in &handle[..12] {
+        text += &format!("{byte:02x}");
+    }
+    text.push('\n');
+    Some((wd, text))
+}
+
+/// The places that watches hold, for invariant checks.
+pub(crate) fn held(instance: &Inotify) -> impl Iterator<Item = DentryId> + '_ {
+    instance.watches.values().map(|watch| watch.path.dentry)
+}
+
+/// Whether instances and the index of watches agree; for invariant checks.
+pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+    let mut count = 0;
+    for (id, file) in k.vfs.files.iter() {
+        let FileKind::Inotify(instance) = &file.kind else {
+            continue;
+        };
+        for (wd, watch) in &instance.watches {
+            count += 1;
+            let known = k
+                .vfs
+                .watched
+                .watches
+                .contains(&(watch.inode, FileId(id), *wd));
+            if !known || instance.of_inode.get(&watch.inode) != Some(wd) {
+                return Err(format!("inotify {id}: watch {wd} is not known"));
+            }
+        }
+    }
+    let known = k.vfs.watched.watches.len();
+    match known == count {
+        true => Ok(()),
+        false => Err(format!("{count} inotify watches, but {known} are known")),
+    }
+}

@@ -1,0 +1,363 @@
+//! Open file descriptions and descriptor tables, what can be read and written through them, and what tells of
+//! changes: pipes, event files, epoll, inotify, asynchronous requests, locks and leases.
+
+pub(crate) mod aio;
+pub(crate) mod device;
+pub(crate) mod dnotify;
+pub(crate) mod epoll;
+pub(crate) mod eventfd;
+pub(crate) mod fasync;
+pub(crate) mod fdtable;
+pub(crate) mod inotify;
+pub(crate) mod iov;
+pub(crate) mod lease;
+pub(crate) mod lock;
+pub(crate) mod pidfd;
+pub(crate) mod pipe;
+pub(crate) mod ready;
+pub(crate) mod rw;
+pub(crate) mod signalfd;
+pub(crate) mod timerfd;
+pub(crate) mod writers;
+
+use alloc::boxed::Box;
+
+use device::Device;
+use epoll::Epoll;
+use eventfd::EventFd;
+use fasync::Recipient;
+pub(crate) use fdtable::{FdTable, FdTableId, FsContext, FsContextId};
+use inotify::Inotify;
+use pidfd::PidFd;
+use pipe::PipeId;
+use timerfd::TimerFd;
+
+use crate::Kernel;
+use crate::abi::Errno;
+use crate::abi::raw::general::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
+use crate::fs::filesystem::InodeRef;
+use crate::ipc::mqueue::QueueId;
+use crate::ipc::{mqueue, shm};
+use crate::machine::SpaceId;
+use crate::net::socket;
+use crate::net::socket::{SocketId, rights};
+use crate::ns::count::Counted;
+use crate::ns::user::Opener;
+use crate::port::Ports;
+use crate::task::landlock::{FsAccess, RulesetId};
+use crate::vfs::mount::config::Config;
+use crate::vfs::mount::{PathRef, config, detached, put_path};
+pub(crate) use crate::vfs::open::{close_exec, get_exec, open_exec};
+use crate::views::proc::Shown;
+
+/// An open file description.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct FileId(pub u32);
+
+/// Most open file descriptions (`/proc/sys/fs/file-max`).
+pub(crate) const FILE_MAX: usize = 1 << 22;
+
+/// What reading and writing mean for an open file.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub(crate) enum FileKind {
+    /// A regular file of a union.
+    Regular,
+    /// A directory; the offset is the `d_off` to go on from.
+    Directory,
+    /// An end of a pipe or FIFO, or both, as the access mode says.
+    Pipe(PipeId),
+    Socket(SocketId),
+    /// A POSIX message queue.
+    MessageQueue(QueueId),
+    Device(Device),
+    /// A file that the kernel makes (`proc`, `sysfs`): its content as of the last read at offset 0, as far as
+    /// it was needed.
+    Proc(Box<Shown>),
+    /// The memory of a process, and what its pages are (`/proc/PID/mem`, `pagemap`).
+    Memory(SpaceId),
+    PageMap(SpaceId),
+    /// A standard stream of the host.
+    HostStream(u8),
+    EventFd(EventFd),
+    TimerFd(TimerFd),
+    /// The signals it reads, bit `n - 1` for signal `n`.
+    SignalFd(u64),
+    PidFd(PidFd),
+    Epoll(Box<Epoll>),
+    Inotify(Box<Inotify>),
+    /// A ruleset of landlock(7): nothing can be read from it.
+    Landlock(RulesetId),
+    /// A file system that is being configured (fsopen(2)).
+    Config(Box<Config>),
+    /// The file of a namespace: there is nothing in it.
+    Namespace,
+    /// Only a place (`O_PATH`).
+    Path,
+}
+
+/// An open file.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct File {
+    refs: u32,
+    pub kind: FileKind,
+    pub path: PathRef,
+    /// `None` for objects without a name: pipes, sockets, streams.
+    pub inode: Option<InodeRef>,
+    /// Access mode and status flags of open(2).
+    pub flags: u32,
+    pub offset: u64,
+    /// The credentials that opened it, by their number ([`Tasks::renew`](crate::task::Tasks::renew)).
+    pub opener: u64,
+    /// Who opened it, for files of which writes are judged by that.
+    pub opened_by: Option<Box<Opener>>,
+    /// The last change that poll(2) told of, for files that tell of changes.
+    pub seen: u64,
+    /// It is among those that are written to ([`writers`](crate::file::writers)).
+    pub counted: bool,
+    /// It stands for a detached tree of mounts, which goes with it.
+    pub dissolves: bool,
+    /// Process that took the flock(2) it holds.
+    pub locker: u32,
+    /// What landlock(7) denied its opener, and so whoever has it.
+    pub denied: FsAccess,
+    /// Who is told that it can be read or written, and by which signal: 0 is SIGIO (`F_SETOWN`, `F_SETSIG`).
+    pub owner: Option<Recipient>,
+    pub signal: i32,
+}
+
+impl File {
+    /// A file with one reference; takes over the one on the path.
+    pub(crate) fn new(kind: FileKind, path: PathRef, inode: Option<InodeRef>, flags: u32) -> File {
+        File {
+            refs: 1,
+            kind,
+            path,
+            inode,
+            flags,
+            offset: 0,
+            opener: 0,
+            opened_by: None,
+            seen: 0,
+            counted: false,
+            dissolves: false,
+            locker: 0,
+            denied: FsAccess::empty(),
+            owner: None,
+            signal: 0,
+        }
+    }
+
+    pub(crate) fn readable(&self) -> bool {
+        self.flags & O_PATH == 0 && matches!(self.flags & O_ACCMODE, O_RDONLY | O_RDWR)
+    }
+
+    pub(crate) fn writable(&self) -> bool {
+        self.flags & O_PATH == 0 && matches!(self.flags & O_ACCMODE, O_WRONLY | O_RDWR)
+    }
+
+    /// Whether it is a regular file that is open for writing.
+    pub(crate) fn is_written_to(&self) -> bool {
+        self.writable() && self.kind == FileKind::Regular
+    }
+
+    /// Number of references.
+    pub(crate) fn refs(&self) -> u32 {
+        self.refs
+    }
+
+    /// Bytes of the content that it keeps.
+    pub(crate) fn content_bytes(&self) -> u64 {
+        match &self.kind {
+            FileKind::Proc(shown) => shown.bytes(),
+            _ => 0,
+        }
+    }
+}
+
+/// Adds an open file. `ENFILE`: the caller gives the path back.
+pub(crate) fn add(k: &mut Kernel, file: File) -> Result<FileId, Errno> {
+    check_room(k)?;
+    k.vfs.count_writer(&file, 1);
+    k.vfs.leases.opened(&file);
+    if let FileKind::Config(config) = &file.kind {
+        k.vfs.configs.count(config);
+    }
+    Ok(FileId(k.vfs.files.insert(file)))
+}
+
+/// Whether one more file can be opened. `ENFILE`.
+pub(crate) fn check_room(k: &Kernel) -> Result<(), Errno> {
+    match k.vfs.files.len() {
+        FILE_MAX.. => Err(Errno::ENFILE),
+        _ => Ok(()),
+    }
+}
+
+/// A file that is known to be open.
+pub(crate) fn at(k: &Kernel, id: FileId) -> &File {
+    k.vfs.files.get(id.0).expect("file is referenced") // INVARIANT: ids are kept only with a reference
+}
+
+/// A file that is known to be open.
+pub(crate) fn at_mut(k: &mut Kernel, id: FileId) -> &mut File {
+    k.vfs.files.get_mut(id.0).expect("file is referenced") // INVARIANT: ids are kept only with a reference
+}
+
+/// Takes one more reference.
+pub(crate) fn get(k: &mut Kernel, id: FileId) -> FileId {
+    at_mut(k, id).refs += 1;
+    rights::referenced(k, id);
+    id
+}
+
+/// Gives a reference back; the last one closes the file.
+pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
+    let file = at_mut(k, id);
+    file.refs -= 1;
+    if file.refs > 0 {
+        rights::reference_dropped(k, p, id);
+        shm::reference_dropped(k, p, id);
+        return;
+    }
+    lock::released(k, id);
+    fasync::closed(k, id);
+    lease::released(k, id);
+    let closed = at(k, id);
+    let place_only = closed.flags & O_PATH != 0;
+    let event = match closed.writable() {
+        true => inotify::CLOSE_WRITE,
+        false => inotify::CLOSE_NOWRITE,
+    };
+    if !place_only {
+        inotify::file_event(k, p, id, event);
+    }
+    let (mut large, mut user) = (false, None);
+    match &at(k, id).kind {
+        FileKind::Epoll(epoll) => large = epoll::is_large(epoll),
+        FileKind::Inotify(instance) => {
+            large = inotify::is_large(instance);
+            user = Some(instance.account());
+        }
+        _ => {}
+    }
+    if let Some(account) = user {
+        k.ns.uncount(account, Counted::InotifyInstances);
+    }
+    let forgotten = epoll::forget_watchers(k, id);
+    if !large {
+        let_go(k, p, id);
+    }
+    match forgotten && !large {
+        true => remove(k, p, id),
+        // Its number stays taken.
+        false => k.vfs.closing.push_back(id),
+    }
+}
+
+/// Goes on with files that are closed and have much to let go of; `false` if there are none.
+pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    let Some(&id) = k.vfs.closing.front() else {
+        return false;
+    };
+    k.steps.spend(1);
+    let is_empty = match at(k, id).kind {
+        FileKind::Epoll(_) => epoll::empty(k, id),
+        FileKind::Inotify(_) => inotify::empty(k, p, id),
+        _ => true,
+    };
+    if is_empty && epoll::forget_watchers(k, id) {
+        k.vfs.closing.pop_front();
+        let_go(k, p, id);
+        remove(k, p, id);
+    }
+    true
+}
+
+/// Whether [`close_some`] has nothing to do.
+pub(crate) fn is_closed(k: &Kernel) -> bool {
+    k.vfs.closing.is_empty()
+}
+
+/// What a closed file stands for loses it.
+fn let_go(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
+    match at(k, id).kind {
+        FileKind::Epoll(_) => {
+            epoll::empty(k, id);
+        }
+        FileKind::Inotify(_) => {
+            inotify::empty(k, p, id);
+        }
+        FileKind::Pipe(_)
+        | FileKind::Socket(_)
+        | FileKind::MessageQueue(_)
+        | FileKind::TimerFd(_)
+        | FileKind::Landlock(_) => {}
+        _ => return,
+    }
+    let file = at_mut(k, id);
+    let (readable, writable) = (file.readable(), file.writable());
+    // Nothing but the place is left.
+    match core::mem::replace(&mut file.kind, FileKind::Path) {
+        FileKind::Pipe(pipe) => pipe::close_end(k, pipe, readable, writable),
+        FileKind::Socket(socket) => socket::release(k, p, socket),
+        FileKind::MessageQueue(queue) => mqueue::close(k, queue),
+        FileKind::TimerFd(timer) => timerfd::release(k, id, &timer),
+        FileKind::Landlock(ruleset) => k.tasks.landlock_mut().release(ruleset),
+        FileKind::Inotify(instance) => inotify::release(k, &instance),
+        _ => {}
+    }
+}
+
+fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
+    let Some(file) = k.vfs.files.remove(id.0) else {
+        return;
+    };
+    if let Some(inode) = file.inode.filter(|_| file.counted) {
+        k.vfs.writers.written(inode);
+    }
+    k.vfs.contents -= file.content_bytes();
+    k.vfs.count_writer(&file, -1);
+    k.vfs.leases.closed(&file);
+    if file.dissolves {
+        return detached::dissolve(k, p, file.path);
+    }
+    let dentry = file.path.dentry;
+    if k.vfs.dentries.refs(dentry) > 1 {
+        put_path(k, p, file.path);
+        inotify::gone(k, p, dentry, 0);
+    } else {
+        put_path(k, p, file.path);
+    }
+    match &file.kind {
+        FileKind::Namespace => crate::ns::sweep(k, p),
+        FileKind::Config(config) => config::closed(k, p, config),
+        _ => {}
+    }
+}
+
+/// The inode that attributes are those of, also for objects without a name.
+pub(crate) fn inode_of(k: &Kernel, id: FileId) -> Result<InodeRef, Errno> {
+    k.vfs
+        .dentries
+        .inode(at(k, id).path.dentry)
+        .ok_or(Errno::EBADF)
+}
+
+/// Reads bytes of a regular file into the kernel; short at its end.
+pub(crate) fn read_kernel(
+    k: &mut Kernel,
+    p: &mut Ports<'_>,
+    id: FileId,
+    offset: u64,
+    buf: &mut [u8],
+) -> Result<usize, Errno> {
+    let inode = match at(k, id) {
+        File {
+            kind: FileKind::Regular,
+            inode: Some(inode),
+            ..
+        } => *inode,
+        _ => return Err(Errno::EINVAL),
+    };
+    rw::read_inode(k, p, inode, offset, buf)
+}

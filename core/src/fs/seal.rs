@@ -1,0 +1,138 @@
+//! Seals of memory files (memfd_create(2), `F_ADD_SEALS` of fcntl(2)): what can no longer be done to them.
+
+use alloc::collections::BTreeMap;
+
+use crate::abi::raw::general as g;
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::file::{FileId, FileKind};
+use crate::fs::filesystem::{Attr, InodeRef};
+use crate::fs::inode;
+use crate::machine::Prot;
+use crate::port::Ports;
+use crate::{Kernel, file};
+
+/// `F_SEAL_EXEC`: the permission to execute stays as it is.
+pub(crate) const EXEC: u32 = 0x20;
+const WRITES: u32 = g::F_SEAL_WRITE | g::F_SEAL_FUTURE_WRITE;
+const ALL: u32 = g::F_SEAL_SEAL | g::F_SEAL_SHRINK | g::F_SEAL_GROW | WRITES | EXEC;
+
+/// The seals of all memory files; other files have none, and can get none.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Seals(BTreeMap<InodeRef, u32>);
+
+impl Seals {
+    /// A new memory file.
+    pub(crate) fn add(&mut self, inode: InodeRef, seals: u32) {
+        self.0.insert(inode, seals);
+    }
+
+    /// The file is gone.
+    pub(crate) fn forget(&mut self, inode: InodeRef) {
+        self.0.remove(&inode);
+    }
+
+    fn of(&self, inode: InodeRef) -> u32 {
+        self.0.get(&inode).copied().unwrap_or(0)
+    }
+
+    /// How many bytes may be written at a position. `EPERM` if none.
+    pub(crate) fn check_write(
+        &self,
+        inode: InodeRef,
+        attr: &Attr,
+        at: u64,
+        len: u64,
+    ) -> Result<u64, Errno> {
+        let seals = self.of(inode);
+        if seals & WRITES != 0 && len > 0 {
+            return Err(Errno::EPERM);
+        }
+        if seals & g::F_SEAL_GROW == 0 || at.saturating_add(len) <= attr.size {
+            return Ok(len);
+        }
+        // Linux writes page by page: the pages before the last of the file are still filled.
+        match (attr.size & !(PAGE_SIZE - 1)).saturating_sub(at) {
+            0 => Err(Errno::EPERM),
+            len => Ok(len),
+        }
+    }
+
+    /// Whether a file's size may be changed. `EPERM`.
+    pub(crate) fn check_size(&self, inode: InodeRef, attr: &Attr, size: u64) -> Result<(), Errno> {
+        let seals = self.of(inode);
+        let refused = size < attr.size && seals & g::F_SEAL_SHRINK != 0
+            || size > attr.size && seals & g::F_SEAL_GROW != 0;
+        if refused { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    /// Whether bytes of a file may be made zeros (fallocate(2)). `EPERM`.
+    pub(crate) fn check_punch(&self, inode: InodeRef) -> Result<(), Errno> {
+        match self.of(inode) & WRITES {
+            0 => Ok(()),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
+    /// Whether a file's permissions may become these. `EPERM`.
+    pub(crate) fn check_mode(&self, inode: InodeRef, attr: &Attr, mode: u32) -> Result<(), Errno> {
+        match self.of(inode) & EXEC != 0 && (attr.mode ^ mode) & 0o111 != 0 {
+            true => Err(Errno::EPERM),
+            false => Ok(()),
+        }
+    }
+
+    /// What a shared mapping may become. `EPERM` if it is to be written at once.
+    pub(crate) fn check_map(&self, inode: InodeRef, prot: Prot, max: Prot) -> Result<Prot, Errno> {
+        match self.of(inode) & WRITES {
+            0 => Ok(max),
+            _ if prot.contains(Prot::WRITE) => Err(Errno::EPERM),
+            _ => Ok(max - Prot::WRITE),
+        }
+    }
+}
+
+/// `F_GET_SEALS`. `EINVAL` for files that have none.
+pub(crate) fn get(k: &Kernel, id: FileId) -> Result<u32, Errno> {
+    let file = file::at(k, id);
+    let inode = file.inode.ok_or(Errno::EINVAL)?;
+    match k.vfs.seals.0.get(&inode) {
+        Some(&seals) => Ok(seals),
+        // Files of tmpfs can be asked, and can get none.
+        None if file.kind == FileKind::Regular && inode::is_tmpfs(k, inode.fs) => {
+            Ok(g::F_SEAL_SEAL)
+        }
+        None => Err(Errno::EINVAL),
+    }
+}
+
+/// `F_ADD_SEALS`. `EPERM` if the file is not open for writing or takes no more seals, `EBUSY` if it is to be
+/// sealed against writes while it is mapped for them.
+pub(crate) fn add(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, seals: u32) -> Result<(), Errno> {
+    if !file::at(k, id).writable() {
+        return Err(Errno::EPERM);
+    }
+    if seals & !ALL != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let old = get(k, id)?;
+    if old & g::F_SEAL_SEAL != 0 {
+        return Err(Errno::EPERM);
+    }
+    let inode = file::at(k, id).inode.ok_or(Errno::EINVAL)?;
+    let new = seals & !old;
+    if new & g::F_SEAL_WRITE != 0 && crate::mm::mapped::is_writable(k, inode) {
+        return Err(Errno::EBUSY);
+    }
+    let mut seals = old | seals;
+    if new & EXEC != 0 && crate::fs::inode::attr(k, p, inode)?.mode & 0o111 != 0 {
+        // A program that may be run must not change either.
+        seals |= g::F_SEAL_SHRINK | g::F_SEAL_GROW | WRITES;
+    }
+    k.vfs.seals.add(inode, seals);
+    Ok(())
+}
+
+/// The files that have seals, for invariant checks.
+pub(crate) fn inodes(k: &Kernel) -> impl Iterator<Item = InodeRef> + '_ {
+    k.vfs.seals.0.keys().copied()
+}

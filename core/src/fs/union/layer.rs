@@ -1,0 +1,609 @@
+//! The read-only layers: images and host directories behind one interface, by inode number.
+//!
+//! A lower inode's number is `(layer + 1) << 48 | number in the layer`, which is the nid in an image and the
+//! [`NodeId`] of a host directory.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::xattr::{OVERLAY, OVERLAY_ESCAPED};
+use crate::abi::raw::general::{DT_CHR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT};
+use crate::abi::{Errno, PAGE_SIZE};
+use crate::boot::{BootError, Layer, MergedIndex};
+use crate::fs::acl;
+use crate::fs::filesystem::{Attr, FsCx, Ino, Time};
+use crate::imgfs::{self, ErrorKind, ImgError, ImgFs, Inode};
+use crate::machine::ImageId;
+use crate::port::{Images, NodeEntry, NodeId, Ports};
+
+/// Bits of a lower inode's number in its layer.
+const LAYER_SHIFT: u32 = 48;
+/// Most lines kept of what was found damaged.
+const MAX_FAULTS: usize = 16;
+/// Most lines about damage in a run: a program can run into the same damage again and again.
+const MAX_REPORTS: u32 = 200;
+/// Most listings of host directories kept for reading on.
+const MAX_LISTINGS: usize = 4;
+
+/// Where bytes of a lower file are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LowerSource {
+    Image { image: ImageId, offset: u64 },
+    Zero,
+}
+
+/// An entry of a lower directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LowerEntry<'a> {
+    pub name: &'a [u8],
+    /// If it is at hand.
+    pub ino: Option<Ino>,
+    /// `DT_` value.
+    pub kind: u8,
+    /// Its position: reading goes on behind it.
+    pub next: u64,
+}
+
+/// The layers of a union, lowest first.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Layers {
+    layers: Vec<Kind>,
+    /// Host directories that are being read, the one last started at the end.
+    listings: Vec<(Ino, Vec<NodeEntry>)>,
+    /// One of them is a directory of the host.
+    host: bool,
+    /// The node that stands for a host file with several names, by layer, device and inode number.
+    links: BTreeMap<(usize, u64, u64), NodeId>,
+    faults: Vec<String>,
+    /// Lines there were so far; after [`MAX_REPORTS`] of them there are no more.
+    reported: u32,
+}
+
+#[derive(Clone, Debug, Hash)]
+enum Kind {
+    Image(ImgFs),
+    Host,
+}
+
+/// Whether an inode comes from a layer.
+pub(super) fn is_lower(ino: Ino) -> bool {
+    ino.0 >> LAYER_SHIFT != 0
+}
+
+/// The number of an inode of a layer. `EOVERFLOW` if it is not one an image of less than 2^53 bytes can have.
+fn number(layer: usize, id: u64) -> Result<Ino, Errno> {
+    match id >> LAYER_SHIFT {
+        0 => Ok(Ino((layer as u64 + 1) << LAYER_SHIFT | id)),
+        _ => Err(Errno::EOVERFLOW),
+    }
+}
+
+fn node_of(ino: Ino) -> NodeId {
+    NodeId(ino.0 & ((1 << LAYER_SHIFT) - 1))
+}
+
+/// `DT_` value of a mode.
+pub(super) fn kind_of(mode: u32) -> u8 {
+    (mode >> 12 & 15) as u8
+}
+
+impl Layers {
+    /// Bytes, block size and inodes of the image, if there is nothing else.
+    pub(super) fn only_image(&self) -> Option<(u64, u64, u64)> {
+        match self.layers.as_slice() {
+            [Kind::Image(image)] => Some((image.len(), image.block_size(), image.inode_count())),
+            _ => None,
+        }
+    }
+
+    /// Opens layers, lowest first, and gives their root directories.
+    pub(super) fn open(
+        ports: &mut Ports<'_>,
+        layers: &[Layer],
+        index: Option<&MergedIndex>,
+    ) -> Result<(Layers, Vec<Ino>), BootError> {
+        let mut opened = Layers {
+            layers: Vec::with_capacity(layers.len()),
+            listings: Vec::new(),
+            host: layers.iter().any(|layer| matches!(layer, Layer::Host(_))),
+            links: BTreeMap::new(),
+            faults: Vec::new(),
+            reported: 0,
+        };
+        let mut roots = Vec::with_capacity(layers.len());
+        if let Some(index) = index {
+            match open_index(ports.images, layers, index) {
+                Ok((fs, root)) => {
+                    opened.layers.push(Kind::Image(fs));
+                    return Ok((opened, Vec::from([root])));
+                }
+                Err(reason) => opened.faults.push(format!(
+                    "image {}: this merged index is not used: {reason}",
+                    index.image.0
+                )),
+            }
+        }
+        for (index, &layer) in layers.iter().enumerate() {
+            let root = match layer {
+                Layer::Image(image) => {
+                    let bad = |error: ImgError| BootError::Image {
+                        image,
+                        reason: format!("{error}"),
+                    };
+                    let fs = ImgFs::open(ports.images, image, &[]).map_err(bad)?;
+                    let root = number(index, fs.root());
+                    opened.layers.push(Kind::Image(fs));
+                    root.map_err(|errno| BootError::Config(format!("{errno}")))?
+                }
+                Layer::Host(tree) => {
+                    opened.layers.push(Kind::Host);
+                    let root = ports.tree.root(tree);
+                    root.and_then(|node| number(index, node.0))
+                        .map_err(|errno| {
+                            BootError::Config(format!("the root of host tree {tree}: {errno}"))
+                        })?
+                }
+            };
+            roots.push(root);
+        }
+        Ok((opened, roots))
+    }
+
+    pub(super) fn has_host(&self) -> bool {
+        self.host
+    }
+
+    /// Whether a lower inode is a file of the host.
+    pub(super) fn is_host(&self, ino: Ino) -> bool {
+        matches!(self.layer(ino), Ok((_, Kind::Host)))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    pub(super) fn take_faults(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.faults)
+    }
+
+    /// The error a program sees; what is wrong is noted for the log.
+    fn fault(&mut self, error: ImgError) -> Errno {
+        if self.faults.len() < MAX_FAULTS && self.reported < MAX_REPORTS {
+            self.reported += 1;
+            let image = error.image.0;
+            self.faults.push(format!("image {image}: {error}"));
+        }
+        error.errno()
+    }
+
+    /// Runs an operation on an inode of an image.
+    fn image<R>(
+        &mut self,
+        ports: &Ports<'_>,
+        index: usize,
+        ino: Ino,
+        run: impl FnOnce(&ImgFs, &dyn Images, &Inode) -> Result<R, ImgError>,
+    ) -> Result<R, Errno> {
+        let Some(Kind::Image(fs)) = self.layers.get(index) else {
+            return Err(Errno::ESTALE);
+        };
+        let result = fs
+            .inode(ports.images, node_of(ino).0)
+            .and_then(|inode| run(fs, ports.images, &inode));
+        result.map_err(|error| self.fault(error))
+    }
+
+    fn layer(&self, ino: Ino) -> Result<(usize, &Kind), Errno> {
+        let index = (ino.0 >> LAYER_SHIFT).checked_sub(1).ok_or(Errno::ESTALE)? as usize;
+        Ok((index, self.layers.get(index).ok_or(Errno::ESTALE)?))
+    }
+
+    /// Attributes, without the ACL.
+    pub(super) fn attr(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Attr, Errno> {
+        Ok(self.attr_and_more(ports, ino)?.0)
+    }
+
+    /// Attributes with the ACL.
+    pub(super) fn attr_with_acl(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<Attr, Errno> {
+        let (mut attr, maybe) = self.attr_and_more(cx.ports, ino)?;
+        if maybe && attr.mode & S_IFMT != S_IFLNK {
+            attr.acl = match self.raw_xattr(cx.ports, ino, acl::ACCESS) {
+                Ok(value) => Some(cx.acls.number(&value)?),
+                Err(Errno::ENODATA) => None,
+                Err(errno) => return Err(errno),
+            };
+        }
+        Ok(attr)
+    }
+
+    /// Attributes, and whether there may be an ACL.
+    fn attr_and_more(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<(Attr, bool), Errno> {
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => {
+                let inode = self.image(ports, index, ino, |_, _, inode| Ok(*inode))?;
+                Ok((attr_of(&inode), inode.has_xattrs()))
+            }
+            (_, Kind::Host) => {
+                let attr = ports.tree.attr(node_of(ino))?;
+                let time = Time {
+                    sec: attr.mtime.0,
+                    nsec: attr.mtime.1,
+                };
+                let acl = attr.acl;
+                let attr = Attr {
+                    mode: attr.mode,
+                    uid: attr.uid,
+                    gid: attr.gid,
+                    nlink: attr.nlink,
+                    size: attr.size,
+                    blocks: blocks(attr.size),
+                    rdev: attr.rdev,
+                    atime: time,
+                    mtime: time,
+                    ctime: time,
+                    btime: time,
+                    acl: None,
+                    flags: 0,
+                };
+                Ok((attr, acl))
+            }
+        }
+    }
+
+    /// The inode called `name` in a directory, and its type (`DT_`). Whiteouts are found, too.
+    pub(super) fn lookup(
+        &mut self,
+        ports: &mut Ports<'_>,
+        dir: Ino,
+        name: &[u8],
+    ) -> Result<Option<(Ino, u8)>, Errno> {
+        match self.layer(dir)? {
+            (index, Kind::Image(_)) => {
+                let found = self.image(ports, index, dir, |fs, images, dir| {
+                    let Some((nid, _)) = fs.lookup(images, dir, name)? else {
+                        return Ok(None);
+                    };
+                    let inode = fs.inode(images, nid)?;
+                    refuse_references(fs, images, &inode)?;
+                    Ok(Some((nid, inode.mode)))
+                })?;
+                let Some((nid, mode)) = found else {
+                    return Ok(None);
+                };
+                Ok(Some((number(index, nid)?, kind_of(mode))))
+            }
+            (index, Kind::Host) => match ports.tree.lookup(node_of(dir), name) {
+                Ok(node) => {
+                    let attr = ports.tree.attr(node)?;
+                    let node = match attr.mode & S_IFMT {
+                        S_IFDIR => node,
+                        _ if attr.nlink == 1 => node,
+                        _ => {
+                            let key = (index, attr.dev, attr.ino);
+                            *self.links.entry(key).or_insert(node)
+                        }
+                    };
+                    Ok(Some((number(index, node.0)?, kind_of(attr.mode))))
+                }
+                Err(Errno::ENOENT) => Ok(None),
+                Err(errno) => Err(errno),
+            },
+        }
+    }
+
+    /// Whether an inode that was found as type `kind` says that a name is gone.
+    pub(super) fn is_whiteout(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        kind: u8,
+    ) -> Result<bool, Errno> {
+        if u32::from(kind) != DT_CHR {
+            return Ok(false);
+        }
+        let attr = self.attr(ports, ino)?;
+        Ok(attr.mode & S_IFMT == S_IFCHR && attr.rdev == 0)
+    }
+
+    /// Whether a directory hides what lower layers have at its place.
+    pub(super) fn is_opaque(&mut self, ports: &mut Ports<'_>, dir: Ino) -> Result<bool, Errno> {
+        match self.raw_xattr(ports, dir, b"trusted.overlay.opaque") {
+            Ok(value) => Ok(value == b"y"),
+            Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Gives the entries of a directory behind `position` (0: all) until `each` returns `false`, whiteouts,
+    /// too. Positions are below 2^46.
+    pub(super) fn read_dir(
+        &mut self,
+        ports: &mut Ports<'_>,
+        dir: Ino,
+        position: u64,
+        each: &mut dyn FnMut(LowerEntry<'_>) -> bool,
+    ) -> Result<(), Errno> {
+        match self.layer(dir)? {
+            (index, Kind::Image(_)) => {
+                let mut fits = Ok(());
+                self.image(ports, index, dir, |fs, images, dir| {
+                    fs.read_dir(images, dir, position, &mut |entry, next| match number(
+                        index, entry.nid,
+                    ) {
+                        Ok(ino) if u32::from(entry.kind) != DT_UNKNOWN => each(LowerEntry {
+                            name: entry.name,
+                            ino: Some(ino),
+                            kind: entry.kind,
+                            next,
+                        }),
+                        Ok(_) => each(LowerEntry {
+                            name: entry.name,
+                            ino: None,
+                            kind: entry.kind,
+                            next,
+                        }),
+                        Err(errno) => {
+                            fits = Err(errno);
+                            false
+                        }
+                    })
+                })?;
+                fits
+            }
+            (_, Kind::Host) => {
+                if position == 0 {
+                    self.listings.retain(|(ino, _)| *ino != dir);
+                }
+                let at = match self.listings.iter().position(|(ino, _)| *ino == dir) {
+                    Some(at) => at,
+                    None => {
+                        let entries = ports.tree.read_dir(node_of(dir))?;
+                        if self.listings.len() >= MAX_LISTINGS {
+                            self.listings.remove(0);
+                        }
+                        self.listings.push((dir, entries));
+                        self.listings.len() - 1
+                    }
+                };
+                let Some((_, entries)) = self.listings.get(at) else {
+                    return Ok(());
+                };
+                for (index, entry) in entries.iter().enumerate().skip(position as usize) {
+                    let next = index as u64 + 1;
+                    if !each(LowerEntry {
+                        name: &entry.name,
+                        ino: None,
+                        kind: entry.kind,
+                        next,
+                    }) {
+                        return Ok(());
+                    }
+                }
+                self.listings.remove(at);
+                Ok(())
+            }
+        }
+    }
+
+    /// Where the bytes of a regular file from `offset` on are and how many of them (at least 1) are in one
+    /// place; `None` at or behind its end.
+    pub(super) fn extent(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        offset: u64,
+    ) -> Result<Option<(LowerSource, u64)>, Errno> {
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => {
+                let extent = self.image(ports, index, ino, |fs, images, inode| {
+                    fs.extent(images, inode, offset)
+                })?;
+                Ok(extent.map(|extent| match extent.source {
+                    imgfs::Source::Image { image, offset } => {
+                        (LowerSource::Image { image, offset }, extent.len)
+                    }
+                    imgfs::Source::Zero => (LowerSource::Zero, extent.len),
+                }))
+            }
+            (_, Kind::Host) => {
+                let size = ports.tree.attr(node_of(ino))?.size;
+                if offset >= size {
+                    return Ok(None);
+                }
+                let image = ports.tree.open(node_of(ino))?;
+                let source = LowerSource::Image { image, offset };
+                Ok(Some((source, size - offset)))
+            }
+        }
+    }
+
+    /// Whether the rest of the last page of a regular file can be mapped: it is in the image file and zero.
+    pub(super) fn slack_is_zero(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<bool, Errno> {
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
+                fs.slack_is_zero(images, inode)
+            }),
+            // A page that reaches behind the end of the host's file is not all there for a reader through the
+            // port.
+            (_, Kind::Host) => Ok(false),
+        }
+    }
+
+    /// Copies bytes of a regular file to an offset of the memory file. Zeros are passed over: the frame is
+    /// fresh.
+    pub(super) fn copy_out(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        mut offset: u64,
+        len: u64,
+        mut to: u64,
+    ) -> Result<(), Errno> {
+        let end = offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+        while offset < end {
+            let Some((source, run)) = self.extent(ports, ino, offset)? else {
+                return Ok(());
+            };
+            let part = run.min(end - offset).min(PAGE_SIZE);
+            if let LowerSource::Image { image, offset: at } = source {
+                let block = ports.images.image(image).ok_or(Errno::EIO)?;
+                let range = at as usize..at.saturating_add(part) as usize;
+                match block.slice().and_then(|slice| slice.get(range)) {
+                    Some(bytes) => ports.memory.write(to, bytes),
+                    None => {
+                        let mut buf = [0; PAGE_SIZE as usize];
+                        let buf = &mut buf[..part as usize];
+                        block.read_at(at, buf)?;
+                        ports.memory.write(to, buf);
+                    }
+                }
+            }
+            offset += part;
+            to += part;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_link(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Vec<u8>, Errno> {
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
+                fs.read_link(images, inode)
+            }),
+            (_, Kind::Host) => ports.tree.read_link(node_of(ino)),
+        }
+    }
+
+    fn raw_xattr(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        name: &[u8],
+    ) -> Result<Vec<u8>, Errno> {
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => {
+                let value = self.image(ports, index, ino, |fs, images, inode| {
+                    fs.xattr(images, inode, name)
+                })?;
+                value.ok_or(Errno::ENODATA)
+            }
+            (_, Kind::Host) => ports.tree.get_xattr(node_of(ino), name),
+        }
+    }
+
+    fn raw_xattr_names(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Vec<Vec<u8>>, Errno> {
+        match self.layer(ino)? {
+            (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
+                fs.list_xattr(images, inode)
+            }),
+            (_, Kind::Host) => ports.tree.list_xattr(node_of(ino)),
+        }
+    }
+
+    /// An extended attribute as the program sees it: those of the union's own are hidden, escaped ones
+    /// unescaped.
+    pub(super) fn xattr(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        name: &[u8],
+    ) -> Result<Vec<u8>, Errno> {
+        match name.strip_prefix(OVERLAY) {
+            Some(rest) => self.raw_xattr(ports, ino, &[OVERLAY_ESCAPED, rest].concat()),
+            None => self.raw_xattr(ports, ino, name),
+        }
+    }
+
+    /// The names of the extended attributes that the program sees.
+    pub(super) fn xattr_names(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+    ) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut names = self.raw_xattr_names(ports, ino)?;
+        names.retain(|name| !name.starts_with(OVERLAY) || name.starts_with(OVERLAY_ESCAPED));
+        for name in &mut names {
+            if let Some(rest) = name.strip_prefix(OVERLAY_ESCAPED) {
+                *name = [OVERLAY, rest].concat();
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// Opens a merged index in place of the layers; else says why it cannot stand for them.
+fn open_index(
+    images: &dyn Images,
+    layers: &[Layer],
+    index: &MergedIndex,
+) -> Result<(ImgFs, Ino), String> {
+    let devices = layers.iter().map(|&layer| match layer {
+        Layer::Image(image) => Ok(image),
+        Layer::Host(_) => Err("a layer is a directory of the host"),
+    });
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    if devices.is_empty() {
+        return Err("there are no layers that it could be made of".into());
+    }
+    let fs = ImgFs::open(images, index.image, &devices).map_err(|error| format!("{error}"))?;
+    let same = devices.len() == index.digests.len()
+        && fs
+            .device_digests()
+            .eq(index.digests.iter().copied().map(Some));
+    if !same {
+        return Err("it was made for other layers".into());
+    }
+    let root = number(0, fs.root()).map_err(|errno| format!("{errno}"))?;
+    Ok((fs, root))
+}
+
+/// An inode that stands for another one (composefs: `metacopy=on`, `redirect_dir=on`) or that is a whiteout
+/// by an attribute cannot be shown.
+fn refuse_references(fs: &ImgFs, images: &dyn Images, inode: &Inode) -> Result<(), ImgError> {
+    if !inode.has_xattrs() {
+        return Ok(());
+    }
+    for (name, field) in [
+        (&b"trusted.overlay.metacopy"[..], "trusted.overlay.metacopy"),
+        (b"trusted.overlay.redirect", "trusted.overlay.redirect"),
+        (b"trusted.overlay.whiteout", "trusted.overlay.whiteout"),
+    ] {
+        if fs.xattr(images, inode, name)?.is_some() {
+            return Err(ImgError {
+                image: fs.image(),
+                nid: Some(inode.nid),
+                kind: ErrorKind::Unsupported,
+                field,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn attr_of(inode: &Inode) -> Attr {
+    let time = Time {
+        sec: inode.mtime.0,
+        nsec: inode.mtime.1,
+    };
+    Attr {
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        nlink: inode.nlink,
+        size: inode.size,
+        blocks: blocks(inode.size),
+        rdev: inode.rdev,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
+        acl: None,
+        flags: 0,
+    }
+}
+
+/// `st_blocks` of a lower file: all its pages.
+fn blocks(size: u64) -> u64 {
+    size.div_ceil(PAGE_SIZE).saturating_mul(8)
+}

@@ -1,0 +1,3 @@
+//! Sockets and the networks between them.
+
+pub(crate) mod socket;

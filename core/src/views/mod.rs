@@ -1,0 +1,4 @@
+//! Files that the kernel makes when they are looked at: `proc`, and `sysfs` with the control groups below it.
+
+pub(crate) mod proc;
+pub(crate) mod sysfs;
