@@ -1,5 +1,5 @@
-// What one process does that takes long, and how long others wait meanwhile: `beside NAME` does it and prints the longest getppid(2) of a process
-// beside it, in milliseconds, and what the whole took.
+// What one process does that takes long, and how long others wait meanwhile: `beside NAME` does it and
+// prints the longest getppid(2) of a process beside it, in milliseconds, and what the whole took.
 #include "guest.h"
 #include <poll.h>
 #include <sched.h>

@@ -1,5 +1,6 @@
-// Programs that try to take everything: `bombs NAME` starts one, prints "going" when it has come to the limits and lets it go on; `bombs NAME exit` ends
-// then, while all the others still run. SIGTERM ends the first program with status 42.
+// Programs that try to take everything: `bombs NAME` starts one, prints "going" when it has come to the
+// limits and lets it go on; `bombs NAME exit` ends then, while all the others still run. SIGTERM ends the
+// first program with status 42.
 #include "guest.h"
 #include <grp.h>
 #include <linux/futex.h>
@@ -25,7 +26,8 @@ static void going(void) { if (!__sync_lock_test_and_set(told, 1)) write(tell, "g
 static void nothing(int s) {}
 static void spread(int processes) { while (--processes > 0 && fork() > 0) {} }
 static char *pages(size_t len) { return mmap(0, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); }
-// The bomb in a process of its own, which may be killed for the memory that all take together: then it begins again.
+// The bomb in a process of its own, which may be killed for the memory that all take together: then it
+// begins again.
 static void again(void (*bomb)(void)) { for (;;) { int st; pid_t p = fork(); if (!p) { bomb(); _exit(0); } waitpid(p, &st, 0); if (WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL) going(); } }
 static void enough(long rounds) { static long done; if (++done >= rounds) going(); }
 

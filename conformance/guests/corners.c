@@ -1,5 +1,6 @@
-// Cases of corners where programs seldom look: descriptors that go while a call waits, positions at the end of what can be counted,
-// attributes of files without a name, owners of files, events that are easily forgotten; see guest.h.
+// Cases of corners where programs seldom look: descriptors that go while a call waits, positions at the end
+// of what can be counted, attributes of files without a name, owners of files, events that are easily
+// forgotten; see guest.h.
 #include "guest.h"
 #include <mqueue.h>
 #include <net/if.h>
@@ -209,14 +210,16 @@ static void c_overruns(void) {
     sigprocmask(SIG_SETMASK, &o, 0);
 }
 static pid_t spinner; static int timer_kind;
-// Starts a timer of the process while the first thread waits, and runs until the signal has come, ten seconds at most.
+// Starts a timer of the process while the first thread waits, and runs until the signal has come, ten
+// seconds at most.
 static void *spin(void *p) {
     int k = timer_kind; struct itimerval v = {{0, 20000}, {0, 20000}}, off = {{0, 0}, {0, 0}}; struct itimerspec s = {{0, 20000000}, {0, 20000000}}; struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1}; timer_t id; nap(60); spinner = syscall(SYS_gettid);
     if (k < 2) setitimer(k ? ITIMER_VIRTUAL : ITIMER_PROF, &v, 0); else { timer_create(CLOCK_PROCESS_CPUTIME_ID, &e, &id); timer_settime(id, 0, &s, 0); }
     for (time_t end = time(0) + 10; !came && time(0) < end;); if (k < 2) setitimer(k ? ITIMER_VIRTUAL : ITIMER_PROF, &off, 0); else timer_delete(id);
     return p;
 }
-// A busy machine may keep the thread that has not got as far as waiting yet: it is tried until that has not happened.
+// A busy machine may keep the thread that has not got as far as waiting yet: it is tried until that has not
+// happened.
 static void c_time_of_who_runs(void) {
     for (timer_kind = 0; timer_kind < 3; timer_kind++) { int sig = (int[]){SIGPROF, SIGVTALRM, SIGUSR1}[timer_kind]; handle(sig, SA_RESTART); for (int i = 0; i < 20; i++) { came = 0; taken_by = 0; pthread_t t; pthread_create(&t, 0, spin, 0); pthread_join(t, 0); if (taken_by == spinner) break; } printf("%d: came %d, to the thread that runs %d\n", sig, came > 0, taken_by == spinner); }
 }

@@ -1,4 +1,5 @@
-// Cases of flags of inodes (chattr(1)) in a tmpfs, and of what ioctl(2) tells of every file; see guest.h. They need CAP_LINUX_IMMUTABLE.
+// Cases of flags of inodes (chattr(1)) in a tmpfs, and of what ioctl(2) tells of every file; see guest.h.
+// They need CAP_LINUX_IMMUTABLE.
 #include "guest.h"
 #include <grp.h>
 #include <linux/capability.h>

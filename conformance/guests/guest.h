@@ -1,5 +1,6 @@
-// What guest programs share: `T` shows a call with its result, `CASES` are named by `list` and run one at a time in the working directory;
-// then the tree of files that was left is shown. Only what is the same on every machine and in every run is printed.
+// What guest programs share: `T` shows a call with its result, `CASES` are named by `list` and run one at a
+// time in the working directory; then the tree of files that was left is shown. Only what is the same on
+// every machine and in every run is printed.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>

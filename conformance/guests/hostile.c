@@ -1,6 +1,7 @@
-// Programs that attack their host: reserved addresses, races of mappings against accesses, storms of processes; see guest.h. Every case ends with the
-// same lines wherever it runs, and the sandbox must still be there. Cases called `sandbox_...` are not compared with native Linux: what they
-// must print stands in the test.
+// Programs that attack their host: reserved addresses, races of mappings against accesses, storms of
+// processes; see guest.h. Every case ends with the same lines wherever it runs, and the sandbox must still
+// be there. Cases called `sandbox_...` are not compared with native Linux: what they must print stands in
+// the test.
 #include "guest.h"
 #include <asm/prctl.h>
 #include <linux/futex.h>
@@ -122,7 +123,8 @@ static void protect_work(int prot) {
     printf("wrong after mprotect %d\n", wrong);
 }
 static void c_race_protect(void) { area = anon(1); guard(); for (int prot = 0; prot < 2; prot++) { pthread_t t[2]; stop = 0; for (int i = 0; i < 2; i++) pthread_create(&t[i], 0, counter, 0); protect_work(prot); stop = 1; for (int i = 0; i < 2; i++) pthread_join(t[i], 0); } }
-// A page is replaced by one with a higher number; the reader never sees a lower one than was there before it looked.
+// A page is replaced by one with a higher number; the reader never sees a lower one than was there before
+// it looked.
 static void *reader(void *unused) {
     while (!stop) { long least = generation; guarded = 1; if (!sigsetjmp(back, 0)) { long seen = *(volatile long *)area; guarded = 0; if (seen && seen < least) errors++; } guarded = 0; }
     return 0;

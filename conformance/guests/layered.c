@@ -1,8 +1,9 @@
 // Cases on the files of two layers, natively on a copy of what they should be together; see guest.h.
 //
-// dir/a dir/sub/x dir/sub/y of the lower layer, dir/new dir/sub/z of the upper, which took dir/b away; file replaced by the upper; gone taken
-// away; opaque/ made anew with opaque/fresh; one and two the same file of the lower; large 20000 bytes of the lower; link -> file;
-// hollow/ empty since the upper took hollow/last away; was-file and was-dir changed their types.
+// dir/a dir/sub/x dir/sub/y of the lower layer, dir/new dir/sub/z of the upper, which took dir/b away; file
+// replaced by the upper; gone taken away; opaque/ made anew with opaque/fresh; one and two the same file of
+// the lower; large 20000 bytes of the lower; link -> file; hollow/ empty since the upper took hollow/last
+// away; was-file and was-dir changed their types.
 #include "guest.h"
 
 static long ino(const char *path) {

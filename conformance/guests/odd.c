@@ -1,7 +1,9 @@
 // Odd and privileged instructions from user mode, and what comes of them; see guest.h.
 //
-// A line that starts with `#` has the error code of a page fault, which not every host sees: Linux gives a tracer signal, code and address only. The error
-// code of a refused selector is left out, as no host tells it. Cases called `sandbox_...` are not compared with native Linux: what they must print stands in the test.
+// A line that starts with `#` has the error code of a page fault, which not every host sees: Linux gives a
+// tracer signal, code and address only. The error code of a refused selector is left out, as no host tells
+// it. Cases called `sandbox_...` are not compared with native Linux: what they must print stands in the
+// test.
 #include "guest.h"
 #include <asm/prctl.h>
 #include <cpuid.h>
@@ -33,7 +35,7 @@ static const char *place(const void *p) {
 }
 
 static void caught(int s, siginfo_t *i, void *context) {
-    asm volatile("pushfq; andl $~0x40000, (%rsp); popfq"); // a handler keeps AC, the C library does not like it
+    asm volatile("pushfq; andl $~0x40000, (%rsp); popfq"); // the C library does not like AC
     greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
     if (quiet == 1) printf("a signal\n");
     if (!quiet) {
@@ -56,7 +58,8 @@ static void watch_with(void (*handler)(int, siginfo_t *, void *)) {
 static void watch(void) { watch_with(caught); }
 
 #define EVERYTHING "rax", "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc"
-// Runs `before`, then the odd instruction, then `behind`; all may change every register but rsp and rbp. rdi holds `arg`.
+// Runs `before`, then the odd instruction, then `behind`; all may change every register but rsp and rbp.
+// rdi holds `arg`.
 #define RUN(before, text, behind, arg) do { if (!sigsetjmp(back, 1)) { long arg_ = (long)(arg); \
     asm volatile("lea 771f(%%rip), %%rax; mov %%rax, at(%%rip); lea 772f(%%rip), %%rax; mov %%rax, after(%%rip)\n" before "\n771: " text "\n772: " behind "\ncld" \
         : "+D"(arg_) : : EVERYTHING); \
@@ -130,7 +133,7 @@ static void c_undefined(void) {
 static void c_machine_dependent(void) {
     watch(); quiet = 1;
     ODD1("xor %%eax, %%eax; xor %%ecx, %%ecx; xor %%edx, %%edx", "monitor"); ODD1("xor %%eax, %%eax; xor %%ecx, %%ecx", "mwait");
-    ODD("sub $32, %%rsp; sgdt (%%rsp); add $32, %%rsp"); // where UMIP is off or emulated it is allowed, and natively so too
+    ODD("sub $32, %%rsp; sgdt (%%rsp); add $32, %%rsp"); // UMIP may be off, natively too
 }
 static void c_segments(void) {
     watch(); selectors = 1;
@@ -260,7 +263,8 @@ static void c_time_stamps(void) {
     printf("%d steps back\n", wrong);
     watch(); ODD1("xor %%ecx, %%ecx", "rdpmc"); ODD("rdtsc"); ODD("rdtscp");
 }
-static void c_sysenter(void) { // AMD: undefined; Intel: into a kernel that has no 32-bit calls, or one that has
+// AMD: undefined; Intel: into a kernel that has no 32-bit calls, or one that has.
+static void c_sysenter(void) {
     unsigned a, b, c, d; __cpuid(0, a, b, c, d);
     if (b != 0x68747541) { printf("not on this machine\n"); return; }
     watch(); ODD("sysenter");
@@ -495,19 +499,24 @@ static void edit_frame(int s, siginfo_t *i, void *context) {
     }
     if (edit == 1) *(unsigned *)(fp + 24) = 0xffffffff;               // MXCSR with reserved bits
     if (edit == 2) *(long *)(fp + 512) = -1;                          // features the processor has not
-    if (edit == 3) *(unsigned *)(fp + size) = 0;                      // no second magic number: only the old part is taken
+    if (edit == 3) *(unsigned *)(fp + size) = 0;                      // no second magic number: the old part
     if (edit == 4) sw[0] = 0;                                         // no first one
     if (edit == 5) u->uc_mcontext.fpregs = 0;                         // no state: a fresh one
     if (edit == 6) u->uc_mcontext.fpregs = (void *)8;                 // not there
     if (edit == 7) u->uc_mcontext.fpregs = (void *)0x800000000000;
     if (edit == 8) u->uc_mcontext.fpregs = (void *)0xffff888000000000;
-    if (edit == 9) *(long *)(fp + 512 + 8) = 1;                       // compacted form, or reserved bytes of the header
+    if (edit == 9) *(long *)(fp + 512 + 8) = 1;                       // compacted, or reserved bytes
     if (edit == 10) *(long *)(fp + 512 + 16) = 1;
     if (edit == 11) *(long *)(fp + 512) = 0;                          // everything in its initial state
     if (edit == 12) sw[4] = 100;                                      // a length that cannot be
     if (edit == 13) sw[4] = 1 << 30;
     if (edit == 14) u->uc_mcontext.fpregs = (void *)(fp + 1);         // not aligned
-    if (edit == 15) { char *copy = mmap(0, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); munmap(copy + 8192, 4096); memcpy(copy + 8192 - 576, fp, 576); u->uc_mcontext.fpregs = (void *)(copy + 8192 - 576); } // cut off
+    if (edit == 15) { // cut off
+        char *copy = mmap(0, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        munmap(copy + 8192, 4096);
+        memcpy(copy + 8192 - 576, fp, 576);
+        u->uc_mcontext.fpregs = (void *)(copy + 8192 - 576);
+    }
     if (edit == 16) *(long *)(sw + 2) = 3;                            // software words name fewer features
     if (edit == 17) *(long *)(sw + 2) = -1;
 }
@@ -547,7 +556,8 @@ static void c_contexts(void) {
     for (unsigned i = 0; i < sizeof rsp / sizeof *rsp; i++) { alter = rsp[i]; expected = (char *)alter; printf("rsp %lx: ", alter);
         RUN("mov %%rsp, %%r12; push %%rdi; pop %%rdi; mov $62, %%eax; mov $10, %%esi; syscall", "push %%rax", "mov %%r12, %%rsp", me); }
 }
-// Addresses between the sandbox's TASK_SIZE and Linux's: a program has nothing there on either, but a host may.
+// Addresses between the sandbox's TASK_SIZE and Linux's: a program has nothing there on either, but a host
+// may.
 static void c_top_of_memory(void) {
     watch(); quiet = 1;
     long top[] = {0x7ffffff00000, 0x7ffffff00040, 0x7ffffff01000, 0x7ffffff02000, 0x7ffffffe0000, 0x7fffffffe000, 0x7fffffffefff, 0x7ffffffff000, 0x7fffffffffff};

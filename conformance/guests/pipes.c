@@ -1,5 +1,5 @@
-// Cases of pipes as rings of pages: which writes share a page, what splice(2) and its relatives take and leave, when a pipe is full;
-// see guest.h.
+// Cases of pipes as rings of pages: which writes share a page, what splice(2) and its relatives take and
+// leave, when a pipe is full; see guest.h.
 #include "guest.h"
 #include <sys/epoll.h>
 #include <sys/ioctl.h>

@@ -1,7 +1,7 @@
 // Who may do what: a matrix of identities and calls.
 #include "privileges.h"
 
-// --- files ------------------------------------------------------------------------------------------------------------------------
+// --- files ---------------------------------------------------------------------------------------
 
 static void file(const char *name, uid_t uid, gid_t gid, mode_t mode) {
     int fd = open(name, O_CREAT | O_RDWR | O_TRUNC, 0600);
@@ -221,7 +221,7 @@ static void calls_proc(void) {
 }
 static void c_proc(void) { some(14, make_victims, calls_proc, end_victims); }
 
-// --- one's own identity -----------------------------------------------------------------------------------------------------------
+// --- one's own identity --------------------------------------------------------------------------
 
 static void show_identity(void) {
     uid_t r, e, s; gid_t a, b, c;
@@ -296,7 +296,7 @@ static void in_own_places(void) { if (unshare(CLONE_NEWUTS | CLONE_NEWIPC)) die(
 static void calls_change(void) { for (int i = 0; i <= 38; i++) { printf("\n  %d", i); apart(change, i); } }
 static void c_change(void) { some(7, in_own_places, calls_change, leave); }
 
-// --- programs ---------------------------------------------------------------------------------------------------------------------
+// --- programs ------------------------------------------------------------------------------------
 
 static const char *programs[] = {"plain", "suid_root", "suid_other", "sgid", "sgid_lock", "suid_sgid", "caps", "caps_lazy", "caps_admin", "suid_caps", "unreadable", "suid_user"};
 static void copy_self(const char *name, uid_t uid, gid_t gid, mode_t mode, const unsigned char *cap) {
@@ -347,7 +347,8 @@ static void calls_programs(void) {
             case 6: prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); setfsuid(OTHER); break;
             }
             if (how == 7 || how == 8) {
-                // Somebody else can change where the program's paths lead (7), or has the same descriptors (8).
+                // Somebody else can change where the program's paths lead (7), or has the same descriptors
+                // (8).
                 int child = clone(run_program, stack + sizeof stack, (how == 7 ? CLONE_FS : CLONE_FILES) | SIGCHLD, 0);
                 waitpid(child, 0, 0);
                 _exit(0);
@@ -381,7 +382,7 @@ static void c_exec_shared_files(void) {
     }
 }
 
-// --- IPC --------------------------------------------------------------------------------------------------------------------------
+// --- IPC -----------------------------------------------------------------------------------------
 
 static int shm_ids[4], sem_ids[4], msg_ids[4];
 static const uid_t ipc_owners[] = {0, USER, OTHER, OTHER};
@@ -419,7 +420,7 @@ static void calls_ipc(void) {
 }
 static void c_ipc(void) { matrix(make_ipc, calls_ipc, 0); }
 
-// --- sockets ----------------------------------------------------------------------------------------------------------------------
+// --- sockets -------------------------------------------------------------------------------------
 
 static int pair[2], listener;
 static void make_sockets(void) {
@@ -483,7 +484,7 @@ static void c_abstract(void) {
     leave();
 }
 
-// --- namespaces of users ----------------------------------------------------------------------------------------------------------
+// --- namespaces of users -------------------------------------------------------------------------
 
 // Files that nobody's number can own.
 static void c_unmapped(void) {

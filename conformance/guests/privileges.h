@@ -1,6 +1,6 @@
-// What programs share that ask who may do what: identities, rows of calls, processes to do something to. A case lets a child take on one
-// identity after the other, which tries a row of calls; for each call its number stands there with the error it got. Wants to be root with
-// all capabilities but CAP_SYS_RESOURCE.
+// What programs share that ask who may do what: identities, rows of calls, processes to do something to. A
+// case lets a child take on one identity after the other, which tries a row of calls; for each call its
+// number stands there with the error it got. Wants to be root with all capabilities but CAP_SYS_RESOURCE.
 #include "guest.h"
 #include <linux/capability.h>
 #include <linux/securebits.h>
@@ -23,7 +23,7 @@ static void *const NOWHERE = (void *)8;
 #define OTHER 1001
 #define GROUP 2000
 
-// --- identities -------------------------------------------------------------------------------------------------------------------
+// --- identities ----------------------------------------------------------------------------------
 
 static void die(const char *what) { printf("%s: %s\n", what, strerrorname_np(errno)); fflush(stdout); _exit(99); }
 
@@ -109,7 +109,7 @@ static const struct identity { const char *name; void (*take)(void); } identitie
     I(no_sys_admin), I(no_sys_nice), I(no_mknod), I(no_setfcap), I(no_ipc_owner), I(no_sys_chroot), I(no_setpcap), I(no_ipc_lock),
 };
 
-// --- rows -------------------------------------------------------------------------------------------------------------------------
+// --- rows ----------------------------------------------------------------------------------------
 
 static int place;
 // A call in a row: its number in the row, and its error or a value that says something.
@@ -168,7 +168,7 @@ static void own_tmpfs(void) {
 }
 static void leave(void) { if (chdir("/") || umount2("w", MNT_DETACH)) {} }
 
-// --- processes --------------------------------------------------------------------------------------------------------------------
+// --- processes -----------------------------------------------------------------------------------
 
 static int victims[8], victim_count;
 static int ready_pipe[2];

@@ -65,7 +65,8 @@ static void c_memory(void) {
     int m = open("/proc/self/mountinfo", O_RDONLY), h = open("/proc/sys/kernel/hostname", O_RDONLY), u = open("/proc/self/status", O_RDONLY), ep = epoll_create1(0); struct epoll_event ev = {EPOLLPRI}; T(epoll_ctl(ep, EPOLL_CTL_ADD, m, &ev)); T(epoll_ctl(ep, EPOLL_CTL_ADD, h, &ev)); T(epoll_ctl(ep, EPOLL_CTL_ADD, u, &ev)); struct pollfd pf[3] = {{m, POLLIN | POLLPRI | POLLOUT}, {h, POLLIN | POLLPRI | POLLOUT}, {u, POLLIN | POLLPRI | POLLOUT}}; T(poll(pf, 3, 0)); T(pf[0].revents); T(pf[1].revents); T(pf[2].revents);
 }
 
-// Some files judge who opens them, some who reads them, and what tells of memory tells of the one that was there.
+// Some files judge who opens them, some who reads them, and what tells of memory tells of the one that was
+// there.
 static void c_judged(void) {
     const char *names[] = {"io", "personality", "syscall", "environ", "maps", "smaps", "mem", "pagemap", "limits", "status", "wchan"}; int f[11], p[2], q[2]; char b; pipe(p); pipe(q); fflush(stdout);
     pid_t c = fork(); if (!c) { read(p[0], &b, 1); fcntl(q[1], F_SETFD, 0); dup2(p[0], 0); execl("/proc/self/exe", "cases", "wait", (char *)0); _exit(1); }

@@ -1,4 +1,5 @@
-// Cases of programs that are started: files that are written and run, scripts, ELF files of odd shapes; see guest.h.
+// Cases of programs that are started: files that are written and run, scripts, ELF files of odd shapes; see
+// guest.h.
 #include "guest.h"
 #include <elf.h>
 

@@ -1,4 +1,5 @@
-// Cases of signals: queues, siginfo, handlers, restarting, stopping, and what else processes tell each other; see guest.h.
+// Cases of signals: queues, siginfo, handlers, restarting, stopping, and what else processes tell each
+// other; see guest.h.
 #include "guest.h"
 #include <linux/futex.h>
 #include <pthread.h>
@@ -68,7 +69,8 @@ static void c_orphans(void) {
     c = start(); if (!c) { setsid(); raise(SIGTSTP); raise(SIGTTIN); puts("not stopped"); fflush(stdout); _exit(0); } ended(c);
 }
 
-// Each call blocks while a timer rings: it ends with the first signal, or is started again and left by a jump at the second.
+// Each call blocks while a timer rings: it ends with the first signal, or is started again and left by a
+// jump at the second.
 static sigjmp_buf jump; static volatile int rings, answer; static const char *second; static int ends[2];
 // Only what comes in the midst of a call counts: it ends with EINTR, or its instruction is next once more.
 static void ring(int s, siginfo_t *i, void *c) {

@@ -1,4 +1,5 @@
-// What guests about namespaces and mounts share: each case runs in a child that is an ordinary user, so that it has the same rights everywhere.
+// What guests about namespaces and mounts share: each case runs in a child that is an ordinary user, so
+// that it has the same rights everywhere.
 #include <grp.h>
 #include <sys/mount.h>
 

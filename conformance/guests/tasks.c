@@ -26,7 +26,8 @@ static void burn(int ms) { int64_t end = on(CLOCK_THREAD_CPUTIME_ID) + ms * MS; 
 static volatile int got, stop; static void count(int s) { got++; }
 static void *spins(void *p) { while (!stop) {} return 0; }
 
-// A busy machine may keep a thread that the sandbox takes for running: what must not take time is tried until it took none.
+// A busy machine may keep a thread that the sandbox takes for running: what must not take time is tried
+// until it took none.
 static void c_clocks(void) {
     clockid_t c; T(clock_getcpuclockid(0, &c)); T(on(c) > 0); T(clock_getcpuclockid(getpid(), &c)); T(on(c) > 0); T(clock_getcpuclockid(999999, &c)); T(on(-1)); T(on((~999999 << 3) | 2)); T(on((~0 << 3) | 6) > 0); struct timespec t = {1, 0}; T(clock_settime(CLOCK_PROCESS_CPUTIME_ID, &t)); T(clock_settime(CLOCK_MONOTONIC, &t)); T(clock_getres(CLOCK_PROCESS_CPUTIME_ID, &t)); T(t.tv_nsec);
     int64_t a = 0, slept = 25 * MS; for (int i = 0; i < 50 && slept >= 25 * MS; i++) { a = on(CLOCK_PROCESS_CPUTIME_ID); nap(30); slept = on(CLOCK_PROCESS_CPUTIME_ID) - a; } T(slept < 25 * MS); a = on(CLOCK_PROCESS_CPUTIME_ID); burn(10); T(on(CLOCK_PROCESS_CPUTIME_ID) - a >= 10 * MS); pthread_t h; pthread_create(&h, 0, spins, 0); a = on(CLOCK_PROCESS_CPUTIME_ID); struct timespec rest = {0, 10 * MS}; T(clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &rest, 0)); T(on(CLOCK_PROCESS_CPUTIME_ID) - a >= 10 * MS); T(clock_nanosleep(CLOCK_THREAD_CPUTIME_ID, 0, &rest, 0)); stop = 1; pthread_join(h, 0);

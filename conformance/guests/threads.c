@@ -1,5 +1,6 @@
-// Threads that hand numbers to each other through a queue with a mutex and condition variables (futexes), while a timer interrupts them and a
-// signal goes from one to another. What it prints does not depend on who was faster.
+// Threads that hand numbers to each other through a queue with a mutex and condition variables (futexes),
+// while a timer interrupts them and a signal goes from one to another. What it prints does not depend on
+// who was faster.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>

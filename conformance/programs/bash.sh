@@ -1,4 +1,5 @@
-# bash with job control, without a terminal: stopped, continued, killed and waited for jobs, and what the shell says of them.
+# bash with job control, without a terminal: stopped, continued, killed and waited for jobs, and what the
+# shell says of them.
 set -m
 sleep 30 &
 kill -STOP %1; sleep 0.2; jobs

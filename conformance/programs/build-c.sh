@@ -1,4 +1,5 @@
-# Builds zlib with its configure script and make -j2, runs its own tests; builds Lua and runs it; C++ and a shared library.
+# Builds zlib with its configure script and make -j2, runs its own tests; builds Lua and runs it; C++ and a
+# shared library.
 export LC_ALL=C
 cp -r /usr/src/programs/zlib-* /tmp/zlib; cd /tmp/zlib
 ./configure | grep -v '^Building\|^Checking for \(gcc\|obsessive\)'; make -j2 >/tmp/make.log 2>&1; echo "make: $?"; make check 2>&1 | grep -v '^gcc\|^cc\|^ar\|^rm\|^ln\|^ranlib\|^mv' | sort; ls *.a *.so.*; nm libz.a 2>/dev/null | grep -c ' T '

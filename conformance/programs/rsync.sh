@@ -1,4 +1,5 @@
-# rsync between two local directories: the sender, the receiver and the generator are processes with sockets between them.
+# rsync between two local directories: the sender, the receiver and the generator are processes with sockets
+# between them.
 cd /tmp; mkdir from
 cp -a /usr/include /usr/lib/git-core from/; ln -s include from/link; ln from/include/stdio.h from/hard; truncate -s 1M from/sparse; mkfifo from/p
 rsync -aHS --stats from/ to/ | grep -E 'Number of (files|created|regular)|Total file size'; diff -r --no-dereference -x p from to && echo same; stat -c '%h %F' to/hard to/link to/p

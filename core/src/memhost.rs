@@ -534,7 +534,7 @@ impl<T: HostTree> Machine<T> {
 
     /// A trap of a thread; then all host operations that can end.
     pub fn trap(&mut self, thread: ThreadId, regs: Regs, trap: Trap) {
-        let state = self.threads.get_mut(&thread).expect("the thread exists"); // INVARIANT: tests name live threads
+        let state = self.threads.get_mut(&thread).expect("the thread exists"); // INVARIANT: it lives
         assert!(state.runs, "only a thread that runs can trap");
         state.runs = false;
         self.input(Input::Trap { thread, regs, trap });
@@ -543,7 +543,7 @@ impl<T: HostTree> Machine<T> {
 
     /// Issues a system call for a thread. `None`: it is parked or has ended; see [`Machine::result`].
     pub fn call(&mut self, thread: ThreadId, number: u64, args: &[u64]) -> Option<i64> {
-        let mut regs = self.threads.get(&thread).expect("the thread exists").regs; // INVARIANT: tests name live threads
+        let mut regs = self.threads.get(&thread).expect("the thread exists").regs; // INVARIANT: it lives
         let arg = |n: usize| args.get(n).copied().unwrap_or(0);
         regs.orig_rax = number;
         regs.rax = Errno::ENOSYS.as_result();

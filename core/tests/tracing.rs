@@ -383,7 +383,8 @@ fn mounts_by_descriptors_are_shown_with_their_flags() {
         "mount_setattr",
         &[AT_FDCWD, at, 0x8000, BUF, 32],
         "mount_setattr(AT_FDCWD, \"/dev/shm\", AT_RECURSIVE, {attr_set=MOUNT_ATTR_NOEXEC, \
-         attr_clr=MOUNT_ATTR_NOATIME|MOUNT_ATTR_STRICTATIME|0x40, propagation=0 /* MS_??? */, userns_fd=0}, 32) = 0",
+         attr_clr=MOUNT_ATTR_NOATIME|MOUNT_ATTR_STRICTATIME|0x40, \
+         propagation=0 /* MS_??? */, userns_fd=0}, 32) = 0",
     );
 }
 

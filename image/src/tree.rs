@@ -281,7 +281,7 @@ impl Tree {
 
     /// Adds a node without a name.
     pub(crate) fn push(&mut self, node: Node) -> NodeId {
-        let id = NodeId(u32::try_from(self.nodes.len()).expect("fewer than 2^32 inodes")); // INVARIANT: 2^32 nodes need over 400 GB
+        let id = NodeId(u32::try_from(self.nodes.len()).expect("under 2^32 inodes")); // INVARIANT: 400 GB
         for (name, value) in &node.xattrs {
             self.count_text(name.len() + value.len());
         }

@@ -1,4 +1,5 @@
-/* Times file calls over a stack of layers, from inside: prints one JSON object. Run natively in a chroot and under varve alike.
+/* Times file calls over a stack of layers, from inside: prints one JSON object. Run natively in
+ * a chroot and under varve alike.
  * Usage: files LAYERS FILES ROUNDS. Files are /layerNN/dMM/fKKKK, 20 directories in each layer. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,5 @@
-/* Times what processes and threads do to each other, from inside: prints one JSON object, microseconds each. Run natively, under varve and under runsc alike.
+/* Times what processes and threads do to each other, from inside: prints one JSON object,
+ * microseconds each. Run natively, under varve and under runsc alike.
  * Usage: processes; it executes itself with an argument for `exec`. */
 #define _GNU_SOURCE
 #include <errno.h>

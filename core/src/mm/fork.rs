@@ -227,6 +227,6 @@ struct Both<'k> {
 /// The frames and one space at the same time.
 fn both(k: &mut Kernel, id: SpaceId) -> Both<'_> {
     let Mm { frames, spaces, .. } = &mut k.mm;
-    let space = spaces.get_mut(&id).expect("space is referenced"); // INVARIANT: ids are kept only by users of the space
+    let space = spaces.get_mut(&id).expect("space is referenced"); // INVARIANT: a user keeps it
     Both { frames, space }
 }

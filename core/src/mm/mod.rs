@@ -103,7 +103,7 @@ impl Mm {
     }
 
     pub(crate) fn space(&self, id: SpaceId) -> &Space {
-        self.spaces.get(&id).expect("space is referenced") // INVARIANT: ids are kept only by users of the space
+        self.spaces.get(&id).expect("space is referenced") // INVARIANT: a user of it keeps its id
     }
 
     /// Works on the pages of a space; its tables are charged.
@@ -118,7 +118,7 @@ impl Mm {
 
     /// An address space that is known to be there.
     pub(crate) fn space_mut(&mut self, id: SpaceId) -> &mut Space {
-        self.spaces.get_mut(&id).expect("space is referenced") // INVARIANT: ids are kept only by users of the space
+        self.spaces.get_mut(&id).expect("space is referenced") // INVARIANT: a user of it keeps its id
     }
 }
 

@@ -254,11 +254,11 @@ impl Namespaces {
     }
 
     fn at(&self, id: NsId) -> &Namespace {
-        self.all.get(&id).expect("namespace is in use") // INVARIANT: sweep() keeps what a task, a file or another namespace names
+        self.all.get(&id).expect("namespace is in use") // INVARIANT: sweep() keeps what is named
     }
 
     fn at_mut(&mut self, id: NsId) -> &mut Namespace {
-        self.all.get_mut(&id).expect("namespace is in use") // INVARIANT: sweep() keeps what a task, a file or another namespace names
+        self.all.get_mut(&id).expect("namespace is in use") // INVARIANT: sweep() keeps what is named
     }
 
     /// Whether there is such a namespace.

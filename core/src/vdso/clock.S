@@ -1,7 +1,9 @@
-# The functions of the vDSO. `code.rs` holds what the assembler makes of this; `conformance/tests/vdso.rs` checks that it is the same.
+# The functions of the vDSO. `code.rs` holds what the assembler makes of this; `conformance/tests/vdso.rs`
+# checks that it is the same.
 #
-# The data page lies right before the page of the vDSO, whose code begins at CODE_OFFSET in it. Its fields are those of `Data` in `mod.rs`.
-# A reader takes the sequence number, computes, and starts over if the number has changed meanwhile or is odd (a seqlock).
+# The data page lies right before the page of the vDSO, whose code begins at CODE_OFFSET in it. Its fields
+# are those of `Data` in `mod.rs`. A reader takes the sequence number, computes, and starts over if the
+# number has changed meanwhile or is odd (a seqlock).
 	.intel_syntax noprefix
 	.set CODE_OFFSET, 0x400
 	.set SEQ, 0
@@ -88,7 +90,8 @@ time:
 	ret
 
 	.balign 16
-# Nanoseconds in rax: of CLOCK_REALTIME if r10d is 1, else of CLOCK_MONOTONIC. r9d is 0 if the page holds no time. Changes rcx, rdx, r8, r11.
+# Nanoseconds in rax: of CLOCK_REALTIME if r10d is 1, else of CLOCK_MONOTONIC. r9d is 0 if the page holds no
+# time. Changes rcx, rdx, r8, r11.
 now:
 	lea r8, [rip + data]
 1:	mov r11d, [r8 + SEQ]

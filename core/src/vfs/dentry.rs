@@ -143,11 +143,11 @@ impl Dentries {
 
     /// A dentry that the caller knows to be alive.
     pub(crate) fn at(&self, id: DentryId) -> &Dentry {
-        self.slab.get(id.0).expect("dentry is referenced") // INVARIANT: ids are kept only with a reference
+        self.slab.get(id.0).expect("dentry is referenced") // INVARIANT: ids keep a reference
     }
 
     fn at_mut(&mut self, id: DentryId) -> &mut Dentry {
-        self.slab.get_mut(id.0).expect("dentry is referenced") // INVARIANT: ids are kept only with a reference
+        self.slab.get_mut(id.0).expect("dentry is referenced") // INVARIANT: ids keep a reference
     }
 
     pub(crate) fn set_perm(&mut self, id: DentryId, attr: &Attr) {

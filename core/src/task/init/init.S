@@ -1,8 +1,10 @@
-# The first process of `--init`: runs the program as its child, hands signals on to it, waits for whatever ends, and ends as the program
-# did. `code.rs` holds what the assembler makes of this; `conformance/tests/vdso.rs` checks that it is the same.
+# The first process of `--init`: runs the program as its child, hands signals on to it, waits for whatever
+# ends, and ends as the program did. `code.rs` holds what the assembler makes of this;
+# `conformance/tests/vdso.rs` checks that it is the same.
 #
-# The stack is that of any program. The arguments are its own name, `--`, and those of the program; where that was found stands in
-# AT_EXECFN. What is kept: r12 the program's arguments, r13 the environment, r14 where it was found, r15 its process, ebx its status, or -1.
+# The stack is that of any program. The arguments are its own name, `--`, and those of the program; where
+# that was found stands in AT_EXECFN. What is kept: r12 the program's arguments, r13 the environment, r14
+# where it was found, r15 its process, ebx its status, or -1.
 	.intel_syntax noprefix
 	.set SYS_write, 1
 	.set SYS_rt_sigprocmask, 14

@@ -33,7 +33,7 @@ pub(crate) fn from_outside(k: &mut Kernel, signal: u8) {
 
 /// Sends a signal of the kernel's own to a thread.
 pub(crate) fn send_thread(k: &mut Kernel, thread: ThreadId, info: SigInfo) {
-    let _ = queue_thread(k, thread, info); // what the kernel sends may be lost like any other signal beyond the limit
+    let _ = queue_thread(k, thread, info); // it may be lost like any other beyond the limit
 }
 
 /// Sends a signal of the kernel's own to a process.
