@@ -1,9 +1,9 @@
 //! The kernel as a value: its parts, the one way in ([`Kernel::handle`]) and the one way out
 //! ([`Kernel::poll_output`]).
 //!
-//! A system call that has to wait returns [`Stop::Block`] and parks its task on [`WaitKey`]s. Whoever changes
-//! what a key stands for calls [`Kernel::wake`]; the handler then runs again from its start with the same
-//! arguments and the [`Call`] it kept. Handlers therefore do nothing that cannot be repeated before they know
+//! A system call that has to wait returns `Stop::Block` and parks its task on `WaitKey`s. Whoever changes
+//! what a key stands for calls `Kernel::wake`; the handler then runs again from its start with the same
+//! arguments and the `Call` it kept. Handlers therefore do nothing that cannot be repeated before they know
 //! that they will not block.
 
 mod cx;

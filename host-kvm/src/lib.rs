@@ -2,7 +2,7 @@
 //!
 //! One virtual machine for each sandbox. It has no devices, no interrupts and no kernel: programs run in user
 //! mode of a virtual CPU, in page tables that this host writes, and every way out of user mode leads through
-//! a one-instruction stub to varve ([`area`]). Guest-physical memory is the memory file and the image files
+//! a one-instruction stub to varve (`area`). Guest-physical memory is the memory file and the image files
 //! themselves.
 //!
 //! * `area` - the fixed pages above the guest's addresses: stubs, descriptor tables, task state

@@ -1,10 +1,10 @@
 //! Builds imgfs layers: one uncompressed, page-aligned, reproducible EROFS image from a directory or a tar
 //! stream.
 //!
-//! A build runs in three steps. A *source* ([`build_dir`], [`build_tar`]) fills the in-memory [`tree`] of the
-//! layer (names and attributes only) while it hands the bytes of each file to the [`writer`], which copies
-//! them to the output once and stores equal files once. Then [`layout`] gives every inode its place and
-//! writes the metadata behind the data, the superblock last. [`output`] makes the image appear under its name
+//! A build runs in three steps. A *source* ([`build_dir`], [`build_tar`]) fills the in-memory `tree` of the
+//! layer (names and attributes only) while it hands the bytes of each file to the `writer`, which copies
+//! them to the output once and stores equal files once. Then `layout` gives every inode its place and
+//! writes the metadata behind the data, the superblock last. `output` makes the image appear under its name
 //! only when it is whole.
 //!
 //! The bytes of an image depend on the source and the options alone: no clock, no random UUID, no hash order.

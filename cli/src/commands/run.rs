@@ -81,8 +81,12 @@ pub(crate) struct Arguments {
     /// Refuse all writes to the root file system.
     #[arg(long)]
     read_only: bool,
-    /// Mount something: type=tmpfs,dst=DIR[,size=SIZE][,mode=MODE] or type=imgfs,src=IMAGE,dst=DIR[,rw].
-    #[arg(long, value_name = "SPEC")]
+    // What is optional stands in brackets, which would be links in a docstring.
+    #[arg(
+        long,
+        value_name = "SPEC",
+        help = "Mount something: type=tmpfs,dst=DIR[,size=SIZE][,mode=MODE] or type=imgfs,src=IMAGE,dst=DIR[,rw]"
+    )]
     mount: Vec<String>,
     /// Most memory that the sandbox may use, as `docker run` takes it (64m, 2g); past it the largest process
     /// in it is killed. By default what the machine has.

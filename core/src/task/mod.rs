@@ -1,6 +1,6 @@
 //! Tasks, thread groups, credentials, signals, programs.
 //!
-//! A [`Task`] is one guest thread; a [`Process`] is a thread group. Tasks name what they share with others by
+//! A `Task` is one guest thread; a `Process` is a thread group. Tasks name what they share with others by
 //! id: the address space, the descriptor table, the file system context, the signal handlers. An ended thread
 //! is gone at once, except the leader of a group: its task stays, marked `exited`, until the group has been
 //! waited for.
