@@ -202,11 +202,12 @@ fn named(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// The folders at the root, and those of the core that documents name without it.
-const FOLDERS: [&str; 13] = [
+/// The folders at the root, and those of the core that documents name alone.
+const FOLDERS: &[&str] = &[
+    ".ci/",
     "core/",
-    "image/",
     "imgfs/",
+    "image/",
     "host/",
     "host-ptrace/",
     "host-kvm/",
@@ -215,8 +216,21 @@ const FOLDERS: [&str; 13] = [
     "conformance/",
     "fuzz/",
     "docs/",
-    "core/src/",
-    ".ci/",
+    "kernel/",
+    "syscall/",
+    "views/",
+    "task/",
+    "ns/",
+    "mm/",
+    "file/",
+    "net/",
+    "ipc/",
+    "vfs/",
+    "fs/",
+    "cred/",
+    "abi/",
+    "journal/",
+    "vdso/",
 ];
 
 /// What `a/{b,c}.rs` stands for.

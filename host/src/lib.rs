@@ -1,9 +1,9 @@
 //! What every execution host of varve shares: the run loop that drives the core, the memory file, mapped
 //! images, host directory trees, and the standard streams.
 //!
-//! [`run`] is the way in. A host brings a [`Platform`]: address spaces and guest threads. One host thread (a
-//! worker) runs one guest thread, hands its traps to the kernel under one lock, executes what comes out, and
-//! lets the guest go on; no trap is handed from one host thread to another.
+//! [`run()`] is the way in. A host brings a [`Platform`]: address spaces and guest threads. One host thread
+//! (a worker) runs one guest thread, hands its traps to the kernel under one lock, executes what comes out,
+//! and lets the guest go on; no trap is handed from one host thread to another.
 
 mod backings;
 mod clock;

@@ -112,7 +112,7 @@ pub(crate) struct File {
     pub opened_by: Option<Box<Opener>>,
     /// The last change that poll(2) told of, for files that tell of changes.
     pub seen: u64,
-    /// It is among those that are written to ([`writers`](crate::file::writers)).
+    /// It is among those that are written to ([`writers`]).
     pub counted: bool,
     /// It stands for a detached tree of mounts, which goes with it.
     pub dissolves: bool,

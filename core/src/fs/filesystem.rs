@@ -1,7 +1,7 @@
 //! File systems: what each must do, in terms of inode numbers.
 //!
-//! The VFS above holds one reference on an inode for each dentry that names it; [`Filesystem::lookup`] and
-//! [`Filesystem::create`] give a reference, [`Filesystem::forget`] takes one back. An inode without links and
+//! The VFS above holds one reference on an inode for each dentry that names it; [`InodeOps::lookup`] and
+//! [`InodeOps::create`] give a reference, [`InodeOps::forget`] takes one back. An inode without links and
 //! references is freed. Permissions, mounts, symbolic links and names such as `.` are the business of the
 //! layers above.
 

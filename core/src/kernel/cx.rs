@@ -77,7 +77,7 @@ impl<'p> Cx<'_, 'p> {
         Stop::Block(wait)
     }
 
-    /// Counts work on many things: see [`steps`](super::steps).
+    /// Counts work on many things: see [`steps`].
     pub(crate) fn spend(&mut self, steps: u64) {
         self.k.steps.spend(steps);
     }

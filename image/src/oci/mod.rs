@@ -1,7 +1,7 @@
 //! Container images: an OCI image layout whose layers are imgfs images, and what such images are made of.
 //!
 //! [`Layout`] is a directory of images (one image for a person, many for the store); [`ContainerImage`] is
-//! one of them, opened; [`Source`] names what can be converted; [`convert`] does it. `blobs` reads the
+//! one of them, opened; [`Source`] names what can be converted; [`convert()`] does it. `blobs` reads the
 //! files of an OCI layout or archive.
 //!
 //! The manifest of an image lists its layers, lowest first, as `application/vnd.erofs.layer.v1`. Its

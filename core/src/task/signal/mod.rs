@@ -1,7 +1,7 @@
 //! Signals: what they are, what is pending, who may get them (signal(7)).
 //!
 //! Sending only queues a signal and wakes or interrupts a thread that takes it; everything else happens when
-//! that thread is about to go back to its program ([`deliver`]). `frame` lays signal frames out, `stop` is
+//! that thread is about to go back to its program ([`deliver()`]). `frame` lays signal frames out, `stop` is
 //! job control.
 
 mod deliver;

@@ -1,9 +1,9 @@
 //! Sockets inside the sandbox (unix(7)): streams, datagrams and sequenced packets between processes.
 //!
 //! A message lies in the queue of the socket that receives it. Its bytes are in one ring, what belongs to it
-//! beside them in a [`Piece`]. The sender pays for it as Linux counts: by the memory that its buffers would
-//! take there ([`queue::charge`]), so that a program finds the same limits. A peer is named by its number,
-//! which is not used again: one that is not there any more was closed.
+//! beside them in a [`queue::Piece`]. The sender pays for it as Linux counts: by the memory that its buffers
+//! would take there (`charge` in [`queue`]), so that a program finds the same limits. A peer is named by its
+//! number, which is not used again: one that is not there any more was closed.
 
 pub(crate) mod bind;
 pub(crate) mod connect;
