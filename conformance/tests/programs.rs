@@ -112,7 +112,7 @@ const SCRIPTS: &str = "programs";
 
 struct Script {
     name: String,
-    /// Its first line, without the mark of a comment.
+    /// The comment that it begins with.
     about: String,
 }
 
@@ -126,10 +126,12 @@ fn scripts() -> Vec<Script> {
         .map(|entry| {
             let path = entry.unwrap().path();
             let text = fs::read_to_string(&path).unwrap();
-            let about = text.lines().next().and_then(|line| line.strip_prefix("# "));
+            let about = text.lines().map_while(|line| line.strip_prefix("# "));
+            let about: Vec<&str> = about.collect();
+            assert!(!about.is_empty(), "{path:?} does not say what it does");
             Script {
                 name: path.file_stem().unwrap().to_string_lossy().into_owned(),
-                about: about.expect("a script begins with what it does").to_owned(),
+                about: about.join(" "),
             }
         })
         .collect();
