@@ -1,4 +1,4 @@
-//! What README and `--help` show is what happens.
+//! What README, the pages in `docs/` and `--help` show is what happens.
 
 use super::*;
 
@@ -36,13 +36,46 @@ fn help_fits_on_a_terminal() {
     }
 }
 
-/// The examples of README: lines of its indented blocks that begin with the command, or pipe into it.
-fn readme() -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let text = fs::read_to_string(path).unwrap();
-    let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
-    let examples = lines.filter(|line| line.starts_with("varve ") || line.contains("| varve "));
-    examples.map(str::to_owned).collect()
+/// The examples of README and of the pages in `docs/`: lines of their blocks of shell, indented or fenced,
+/// that begin with the command, or pipe into it; each once.
+fn documents() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let pages = fs::read_dir(root.join("docs")).unwrap();
+    let mut paths: Vec<PathBuf> = pages.map(|page| page.unwrap().path()).collect();
+    paths.sort();
+    paths.insert(0, root.join("README.md"));
+    let mut examples = Vec::new();
+    for path in paths {
+        for line in blocks(&fs::read_to_string(path).unwrap()) {
+            let runs = line.starts_with("varve ") || line.contains("| varve ");
+            if runs && !examples.contains(&line) {
+                examples.push(line);
+            }
+        }
+    }
+    examples
+}
+
+/// The lines of a document's blocks of shell.
+fn blocks(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut fence = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), fence) {
+            (Some(_), Some(_)) => fence = None,
+            (Some(language), None) => fence = Some(language),
+            (None, Some("sh")) => lines.push(line.to_owned()),
+            (None, Some(_)) => {}
+            (None, None) => lines.extend(line.strip_prefix("    ").map(str::to_owned)),
+        }
+    }
+    lines
+}
+
+#[test]
+fn blocks_of_shell_are_found() {
+    let text = "varve a\n    varve b\n```sh\nvarve c\n```\n```text\nvarve d\n```\n`varve e`\n";
+    assert_eq!(blocks(text), ["varve b", "varve c"]);
 }
 
 /// The examples below the pages of help.
@@ -76,7 +109,7 @@ fn copy_program(name: &str, root: &Path) {
 }
 
 #[test]
-fn the_examples_of_readme_and_help_work() {
+fn the_examples_of_documents_and_help_work() {
     let place = Place::new();
     let path = format!(
         "{}:{}",
@@ -109,7 +142,7 @@ fn the_examples_of_readme_and_help_work() {
     fs::create_dir_all(place.at("python/usr/bin")).unwrap();
     let compiled = sh("cc -static -o python/usr/bin/python3 python3.c");
     if !compiled.status.success() {
-        return skip("the examples of README", &text(&compiled.stderr));
+        return skip("the examples of documents", &text(&compiled.stderr));
     }
     place.file("app/app/main.py", 0o644, "");
     place.file(
@@ -129,8 +162,8 @@ fn the_examples_of_readme_and_help_work() {
         printf '[{\"Config\":\"config.json\",\"RepoTags\":[\"debian:12\"],\"Layers\":[\"layer.tar\"]}]' > saved/manifest.json && \
         tar cf saved.tar -C saved manifest.json config.json layer.tar");
     let platforms = varve_conformance::platforms(&place.varve);
-    let examples = readme();
-    assert!(examples.len() >= 20, "{examples:?}");
+    let examples = documents();
+    assert!(examples.len() >= 30, "{examples:?}");
     for example in examples.into_iter().chain(help(&place)) {
         // There is no Docker here.
         let example = example.replace("docker-daemon:debian:12", "docker-archive:saved.tar");
