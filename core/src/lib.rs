@@ -6,6 +6,16 @@
 //! the ordered list of inputs ([`event::Input`]); what the kernel wants done comes out as [`event::Output`]s.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::exit,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
 extern crate alloc;
 

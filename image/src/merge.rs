@@ -123,7 +123,7 @@ pub(crate) fn open_failure(error: &varve_core::boot::BootError) -> String {
     match error {
         BootError::Image { image, reason } => format!("layer {}: {reason}", image.0),
         BootError::Config(reason) => reason.clone(),
-        BootError::Exec { errno, .. } => errno.message().to_string(),
+        BootError::Exec { errno, .. } => errno.message().to_owned(),
     }
 }
 

@@ -181,7 +181,7 @@ impl UnionFs {
 
     /// Gives the entries of a listing behind a cookie that the upper directory does not hide and that are no
     /// whiteouts; with `look_up` those that no part above has.
-    #[allow(
+    #[expect(
         clippy::too_many_arguments,
         reason = "where to read, what, and how: all of one place"
     )]
