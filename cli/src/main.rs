@@ -159,7 +159,7 @@ fn message(error: &anyhow::Error) -> String {
         let text = part.to_string();
         match text.split_once(" (os error ") {
             Some((before, rest)) if rest.ends_with(')') || rest.contains(") at path ") => {
-                before.to_owned()
+                before.to_string()
             }
             _ => text,
         }

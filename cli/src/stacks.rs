@@ -8,15 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use varve_core::abi::Errno;
-use varve_core::boot::{BootError, MAX_LAYERS, MergedIndex};
-use varve_core::machine::ImageId;
-use varve_core::port::{Block, Images};
-use varve_core::stack::{Inode, Stack};
 use varve_host::HostImage;
 use varve_image::oci::{ContainerImage, Layer, Layout};
 use varve_image::walk::is_dir;
 use varve_image::{CheckedBlocks, VerifiedFile, Verity};
+use varve_imgfs::{Block, Errno, ImageId, Images, Ino, MAX_LAYERS, MergedIndex, OpenError, Stack};
 
 use crate::{layers, text};
 
@@ -306,13 +302,12 @@ impl StackFiles {
             names.push(name);
         }
         let images = MappedImages(files);
-        let stack = Stack::open(&images, &ids, index).map_err(|error| match error {
-            BootError::Image { image, reason } => {
-                let name = names.get(image.0 as usize).cloned().unwrap_or_default();
-                anyhow!("{name}: {reason}")
+        let stack = Stack::open(&images, &ids, index.as_ref()).map_err(|error| match error {
+            OpenError::Image(error) => {
+                let name = names.get(error.image.0 as usize);
+                anyhow!("{}: {error}", name.map_or("", String::as_str))
             }
-            BootError::Config(reason) => anyhow!(reason),
-            BootError::Exec { errno, .. } => anyhow!(errno.message()),
+            other => anyhow!(other),
         })?;
         let mut opened = OpenStack {
             images,
@@ -357,7 +352,7 @@ impl OpenStack {
     ///
     /// # Errors
     /// As path_resolution(7).
-    pub(crate) fn resolve(&mut self, path: &[u8], follow: bool) -> Result<Inode, Errno> {
+    pub(crate) fn resolve(&mut self, path: &[u8], follow: bool) -> Result<Ino, Errno> {
         let mut rest: Vec<Vec<u8>> = Vec::new();
         let push = |rest: &mut Vec<Vec<u8>>, path: &[u8]| {
             let parts = path.split(|&byte| byte == b'/').rev();

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p varve-core --bench calls [NAME]`
 
-#[path = "../tests/counting/mod.rs"]
+#[path = "../../imgfs/tests/counting/mod.rs"]
 mod counting;
 #[path = "../tests/guest/direct.rs"]
 mod direct;
@@ -78,6 +78,6 @@ fn faults() {
     println!(
         "first touch: {:.0} pages/s, {:.1} pages a fault",
         pages / time.as_secs_f64(),
-        pages / f64::from(inputs)
+        pages / inputs as f64
     );
 }

@@ -1,13 +1,13 @@
 //! The boot configuration: everything a run starts from.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use varve_imgfs::{Layer, MAX_LAYERS, MergedIndex};
+
 use crate::machine::ImageId;
 use crate::syscall::CallSet;
-
-/// Most image layers one union may have.
-pub const MAX_LAYERS: usize = 500;
 
 /// Capabilities of root in a container, as Docker sets them.
 pub const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
@@ -69,26 +69,6 @@ pub struct Tree {
     pub upper_limit: Option<u64>,
     /// What makes a look-up cost the same for any number of layers; `None` where there is none.
     pub index: Option<MergedIndex>,
-}
-
-/// A merged index: an EROFS image of the whole tree that some layers make together, whose device table names
-/// these layers.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct MergedIndex {
-    /// The image.
-    pub image: ImageId,
-    /// SHA-256 of each layer's image, lowest first. An index whose device table (field `tag`, in hexadecimal)
-    /// says otherwise belongs to other layers: it is not used, and a line in the log says so.
-    pub digests: Vec<[u8; 32]>,
-}
-
-/// One read-only layer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Layer {
-    /// An EROFS image.
-    Image(ImageId),
-    /// A directory of the host, by its number at the [`HostTree`](crate::port::HostTree) port.
-    Host(u32),
 }
 
 /// A mount made at boot. The mount point is made if it is missing.
@@ -217,4 +197,16 @@ pub enum BootError {
         /// The file is there: what is missing then is the interpreter or loader that it names.
         found: bool,
     },
+}
+
+impl From<varve_imgfs::OpenError> for BootError {
+    fn from(error: varve_imgfs::OpenError) -> BootError {
+        match error {
+            varve_imgfs::OpenError::Image(error) => BootError::Image {
+                image: error.image,
+                reason: format!("{error}"),
+            },
+            other => BootError::Config(format!("{other}")),
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The guest's machine as the core sees it: identities, registers, traps.
 
+pub use varve_imgfs::ImageId;
+
 /// A guest thread. Given out by the core from a counter, never used twice in a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ThreadId(pub u32);
@@ -7,11 +9,6 @@ pub struct ThreadId(pub u32);
 /// An address space. Given out by the core from a counter, never used twice in a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SpaceId(pub u32);
-
-/// A file of the host whose bytes a run can read and map: an image layer, or a file opened through
-/// [`HostTree`](crate::port::HostTree).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ImageId(pub u32);
 
 /// A 4 KiB frame of the memory file; its bytes start at `frame * 4096`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -29,7 +26,7 @@ impl FrameNo {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(C)]
 #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
-#[expect(missing_docs, reason = "the names are the processor's")]
+#[allow(missing_docs)]
 pub struct Regs {
     pub r15: u64,
     pub r14: u64,

@@ -17,10 +17,10 @@ use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::{BootConfig, BootError, Init, Stdio, Tree, User};
 use crate::event::{ExitStatus, HostCall, HostResult, Input, Level, Now, OpId, Output};
 use crate::journal::{Header, ImageNote, Recorder};
-use crate::machine::{Backing, FrameNo, ImageId, Prot, Regs, SpaceId, ThreadId, Trap};
-use crate::port::{
-    Block, HostTree, Images, Memory, NodeAttr, NodeEntry, NodeId, Ports, WordOffset, Xstate,
-};
+use crate::machine::{Backing, FrameNo, Prot, Regs, SpaceId, ThreadId, Trap};
+use crate::port::{Block, HostTree, Memory, Ports, WordOffset, Xstate};
+
+pub use varve_imgfs::{MemBlock, MemImages, NoTree};
 
 /// Frames in a vector; untouched ones cost nothing.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +107,7 @@ impl Memory for MemMemory {
             if len as u64 == PAGE_SIZE {
                 self.used_anew(index);
             }
-            self.frame(index)[within..within + len].fill(0);
+            self.frame(index)[within..within + len].fill(0)
         });
     }
 
@@ -151,80 +151,6 @@ impl Memory for MemMemory {
 
     fn settled(&self) -> u64 {
         self.settled.unwrap_or(u64::MAX)
-    }
-}
-
-/// An image in memory.
-#[derive(Clone, Debug)]
-pub struct MemBlock {
-    /// The bytes.
-    pub bytes: Vec<u8>,
-    /// Give them out as a slice, as a mapped image does.
-    pub mapped: bool,
-}
-
-impl Block for MemBlock {
-    fn len(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
-        let start = usize::try_from(offset).map_err(|_| Errno::EIO)?;
-        let end = start.checked_add(buf.len()).ok_or(Errno::EIO)?;
-        buf.copy_from_slice(self.bytes.get(start..end).ok_or(Errno::EIO)?);
-        Ok(())
-    }
-
-    fn slice(&self) -> Option<&[u8]> {
-        self.mapped.then_some(&self.bytes)
-    }
-}
-
-/// Images in memory; image `n` is the `n`-th one.
-#[derive(Clone, Debug, Default)]
-pub struct MemImages(pub Vec<MemBlock>);
-
-impl Images for MemImages {
-    fn image(&self, id: ImageId) -> Option<&dyn Block> {
-        self.0.get(id.0 as usize).map(|block| block as &dyn Block)
-    }
-}
-
-/// No host directory trees.
-#[derive(Clone, Debug, Default)]
-pub struct NoTree;
-
-impl HostTree for NoTree {
-    fn root(&mut self, _tree: u32) -> Result<NodeId, Errno> {
-        Err(Errno::ENOENT)
-    }
-
-    fn lookup(&mut self, _dir: NodeId, _name: &[u8]) -> Result<NodeId, Errno> {
-        Err(Errno::ENOENT)
-    }
-
-    fn attr(&mut self, _node: NodeId) -> Result<NodeAttr, Errno> {
-        Err(Errno::ENOENT)
-    }
-
-    fn read_dir(&mut self, _dir: NodeId) -> Result<Vec<NodeEntry>, Errno> {
-        Err(Errno::ENOENT)
-    }
-
-    fn read_link(&mut self, _node: NodeId) -> Result<Vec<u8>, Errno> {
-        Err(Errno::ENOENT)
-    }
-
-    fn open(&mut self, _node: NodeId) -> Result<ImageId, Errno> {
-        Err(Errno::ENOENT)
-    }
-
-    fn list_xattr(&mut self, _node: NodeId) -> Result<Vec<Vec<u8>>, Errno> {
-        Err(Errno::ENOENT)
-    }
-
-    fn get_xattr(&mut self, _node: NodeId, _name: &[u8]) -> Result<Vec<u8>, Errno> {
-        Err(Errno::ENOENT)
     }
 }
 

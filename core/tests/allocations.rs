@@ -1,5 +1,6 @@
 //! Calls that do not wait allocate nothing once everything they need is there.
 
+#[path = "../../imgfs/tests/counting/mod.rs"]
 mod counting;
 #[path = "guest/direct.rs"]
 mod direct;

@@ -1,6 +1,7 @@
 //! What a guest can make again and again counts as the run's memory, as much as the allocator gives for it,
 //! and goes with the guest.
 
+#[path = "../../imgfs/tests/counting/mod.rs"]
 mod counting;
 mod guest;
 

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use varve_core::machine::ImageId;
+use varve_imgfs::{ImageId};
 use varve_fuzz::{images, read_all, scratch};
 use varve_image::{BuildOptions, MergeLayer, build_dir, check, merge};
 

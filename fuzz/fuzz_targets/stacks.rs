@@ -5,10 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use varve_core::boot::MergedIndex;
-use varve_core::machine::ImageId;
-use varve_core::memhost::MemImages;
-use varve_core::stack::Stack;
+use varve_imgfs::{ImageId, MemImages, MergedIndex, Stack};
 use varve_fuzz::{images, scratch};
 use varve_image::walk::{Next, walk};
 use varve_image::{BuildOptions, MergeLayer, build_tar, merge};
@@ -376,7 +373,7 @@ fuzz_target!(|layers: Vec<Vec<Entry>>| {
         .collect();
     let index = dir.path().join("index");
     merge(&all, &inputs, &index, &mut ()).unwrap();
-    all.0.push(varve_core::memhost::MemBlock {
+    all.0.push(varve_imgfs::MemBlock {
         bytes: std::fs::read(index).unwrap(),
         mapped: true,
     });
@@ -384,7 +381,7 @@ fuzz_target!(|layers: Vec<Vec<Entry>>| {
         image: ImageId(layers.len() as u32),
         digests: inputs.iter().map(|input| input.digest).collect(),
     };
-    let mut merged = Stack::open(&all, &ids, Some(index)).unwrap();
+    let mut merged = Stack::open(&all, &ids, Some(&index)).unwrap();
     assert!(merged.take_faults().is_empty());
     assert_eq!(shown(&all, &mut merged), expected);
     assert_eq!(details(&all, &mut merged), union);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use varve_core::machine::ImageId;
+use varve_imgfs::{ImageId};
 use varve_fuzz::{images, read_all, scratch};
 use varve_image::{BuildOptions, build_tar, check};
 

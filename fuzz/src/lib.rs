@@ -3,9 +3,7 @@
 
 use std::path::PathBuf;
 
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
-use varve_core::stack::Stack;
+use varve_imgfs::{ImageId, MemBlock, MemImages, Stack};
 use varve_image::walk::{Next, walk};
 
 /// A place for files that are written and read once, in memory where there is one.

@@ -5,16 +5,6 @@
 //! attributes, contents, link targets, names that are not there) without end, and need not tell of opening
 //! and closing. Inode numbers are those of the layer where there is one layer or a merged index.
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::exit,
-        clippy::panic,
-        clippy::print_stderr,
-        clippy::print_stdout,
-        clippy::unwrap_used
-    )
-)]
 
 mod nodes;
 mod tree;
@@ -29,8 +19,7 @@ use fuser::{Config, MountOption, Session, SessionACL};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
-use varve_core::port::Images;
-use varve_core::stack::Stack;
+use varve_imgfs::{Images, Stack};
 
 use tree::Tree;
 

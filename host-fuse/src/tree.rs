@@ -12,10 +12,7 @@ use fuser::{
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
-use varve_core::abi;
-use varve_core::machine::ImageId;
-use varve_core::port::Images;
-use varve_core::stack::{Attr, Inode, Source, Stack, Time};
+use varve_imgfs::{Attr, Errno as StackError, ImageId, Images, Ino, Source, Stack, Time};
 
 use crate::Log;
 use crate::nodes::Nodes;
@@ -42,13 +39,13 @@ pub(crate) struct Tree {
 struct State {
     stack: Stack,
     /// The directory above each directory that the kernel knows, for `..`.
-    parents: HashMap<Inode, Inode>,
+    parents: HashMap<Ino, Ino>,
 }
 
 /// An entry of a directory, read and on its way out.
 struct Listed {
     name: Vec<u8>,
-    inode: Inode,
+    inode: Ino,
     kind: u8,
     next: u64,
 }
@@ -71,24 +68,24 @@ impl Tree {
     }
 
     /// The error that a program sees; a line says what is damaged.
-    fn fault(&self, state: &mut State, errno: abi::Errno) -> Errno {
+    fn fault(&self, state: &mut State, errno: StackError) -> Errno {
         for line in state.stack.take_faults() {
             (self.log)(&line);
         }
         match errno {
-            abi::Errno::EUCLEAN => Errno::EIO,
+            StackError::EUCLEAN => Errno::EIO,
             errno => Errno::from_i32(errno.number().into()),
         }
     }
 
-    fn attr(&self, inode: Inode, attr: &Attr) -> FileAttr {
+    fn attr(&self, inode: Ino, attr: &Attr) -> FileAttr {
         FileAttr {
             ino: INodeNo(self.nodes.number(inode)),
             size: attr.size,
             blocks: attr.blocks,
-            atime: time(attr.atime),
+            atime: time(attr.mtime),
             mtime: time(attr.mtime),
-            ctime: time(attr.ctime),
+            ctime: time(attr.mtime),
             crtime: time(attr.mtime),
             kind: kind_of(attr.mode >> 12),
             perm: (attr.mode & 0o7777) as u16,
@@ -102,7 +99,7 @@ impl Tree {
     }
 
     /// Looks a name up; remembers where directories are.
-    fn find(&self, state: &mut State, dir: Inode, name: &[u8]) -> Result<FileAttr, abi::Errno> {
+    fn find(&self, state: &mut State, dir: Ino, name: &[u8]) -> Result<FileAttr, StackError> {
         let images = &*self.images;
         let inode = state.stack.lookup(images, dir, name)?;
         let attr = state.stack.attr(images, inode)?;
@@ -113,12 +110,7 @@ impl Tree {
     }
 
     /// Entries of a directory behind a cookie. `.` and `..` have the first two.
-    fn entries(
-        &self,
-        state: &mut State,
-        dir: Inode,
-        cookie: u64,
-    ) -> Result<Vec<Listed>, abi::Errno> {
+    fn entries(&self, state: &mut State, dir: Ino, cookie: u64) -> Result<Vec<Listed>, StackError> {
         let mut entries = Vec::with_capacity(BATCH);
         let own = |name: &[u8], inode, next| Listed {
             name: name.to_vec(),
@@ -139,7 +131,7 @@ impl Tree {
             .read_dir(&*self.images, dir, behind, &mut |entry| {
                 entries.push(Listed {
                     name: entry.name.to_vec(),
-                    inode: entry.inode,
+                    inode: entry.ino,
                     kind: entry.kind,
                     next: entry.next,
                 });
@@ -151,7 +143,7 @@ impl Tree {
     /// Gives the entries behind a cookie until `add` says that there is no more room.
     fn list(
         &self,
-        dir: Inode,
+        dir: Ino,
         mut cookie: u64,
         add: &mut dyn FnMut(&mut State, &Listed) -> bool,
     ) -> Result<(), Errno> {
@@ -180,7 +172,7 @@ impl Tree {
     /// The bytes of a file: from the mapping where they are in one place, else put together in `buf`.
     fn read<'a>(
         &'a self,
-        inode: Inode,
+        inode: Ino,
         offset: u64,
         size: usize,
         buf: &'a mut Vec<u8>,
@@ -298,9 +290,9 @@ impl Filesystem for Tree {
                 drop(state);
                 reply.entry(&FOREVER, &attr, GENERATION);
             }
-            Err(abi::Errno::ENOENT) => {
+            Err(StackError::ENOENT) => {
                 drop(state);
-                // Inode 0: the kernel keeps that there is no such name.
+                // Ino 0: the kernel keeps that there is no such name.
                 let mut none = self.attr(self.nodes.root, &Attr::default());
                 none.ino = INodeNo(0);
                 reply.entry(&FOREVER, &none, GENERATION);

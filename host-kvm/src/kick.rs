@@ -29,7 +29,7 @@ pub(crate) fn prepare() -> io::Result<()> {
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
         // SAFETY: the handler touches nothing, so it may run anywhere.
-        if unsafe { libc::sigaction(signal(), &raw const action, std::ptr::null_mut()) } != 0 {
+        if unsafe { libc::sigaction(signal(), &action, std::ptr::null_mut()) } != 0 {
             result = Err(io::Error::last_os_error());
         }
     });

@@ -386,8 +386,9 @@ impl Operation {
         );
         match self {
             Operation::Map { backing, prot, .. } => {
-                // INVARIANT: the core maps images that it was given.
-                let (fd, offset) = backings.file(backing).expect("it names an image");
+                let Some((fd, offset)) = backings.file(backing) else {
+                    panic!("{self:?} names no image");
+                };
                 let flags = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE;
                 calls.push(Call {
                     number: libc::SYS_mmap as u64,

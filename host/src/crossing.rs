@@ -27,7 +27,7 @@ pub fn crossing<P: Platform>(
     make: impl FnOnce(Arc<Backings>) -> Result<P, PlatformError>,
 ) -> Result<Duration, PlatformError> {
     let failed = |what: &str| {
-        let what = what.to_owned();
+        let what = what.to_string();
         move |source| PlatformError { what, source }
     };
     let mut memory = MemoryFile::new(1).map_err(failed("guest memory"))?;

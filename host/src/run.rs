@@ -258,7 +258,7 @@ pub fn run<P: Platform>(
     make: impl FnOnce(Arc<Backings>, &mut Sink) -> Result<P, PlatformError>,
 ) -> Result<ExitStatus, RunError> {
     let host = |what: &str| {
-        let what = what.to_owned();
+        let what = what.to_string();
         move |error: io::Error| RunError::Host(what, error)
     };
     // Dropped last, when nothing can log any more: it writes what is left.
@@ -532,7 +532,7 @@ impl<P: Platform> Shared<P> {
                 }
                 Output::Resume { thread, regs } => {
                     self.settle(state, &mut changed);
-                    post(state, own_id, thread, Letter::Resume(regs));
+                    post(state, own_id, thread, Letter::Resume(regs))
                 }
                 Output::MoveThread { thread, space } => {
                     post(state, own_id, thread, Letter::Move(space));

@@ -29,7 +29,7 @@ pub(crate) fn forward<P: Platform>(shared: &Arc<Shared<P>>) -> io::Result<()> {
                     });
                     continue;
                 }
-                if let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) {
+                if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdin()) {
                     shared.input(Input::Resize {
                         rows: size.ws_row,
                         cols: size.ws_col,

@@ -11,11 +11,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use varve_core::boot::MergedIndex;
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
-use varve_core::stack::Stack;
 use varve_image::{BuildOptions, MergeLayer, build_dir, merge};
+use varve_imgfs::{ImageId, MemBlock, MemImages, MergedIndex, Stack};
 
 const DEPTHS: [usize; 4] = [1, 10, 50, 100];
 /// Files of a stack, whatever its depth: what differs is only in how many layers they lie.
@@ -82,7 +79,7 @@ fn round(images: &MemImages, stack: &mut Stack) -> Result<f64, Box<dyn Error>> {
         }
         stack.attr(images, at).map_err(|errno| format!("{errno}"))?;
         for dir in dirs {
-            stack.forget(images, dir);
+            stack.forget(dir);
         }
     }
     Ok(start.elapsed().as_nanos() as f64 / FILES as f64)
@@ -102,7 +99,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             digests: (0..depth).map(|layer| [layer as u8; 32]).collect(),
         };
         let union = Stack::open(&images, &ids, None).map_err(|e| format!("{e:?}"))?;
-        let merged = Stack::open(&images, &ids, Some(index)).map_err(|e| format!("{e:?}"))?;
+        let merged = Stack::open(&images, &ids, Some(&index)).map_err(|e| format!("{e:?}"))?;
         rows.push((depth, images, [union, merged], [f64::INFINITY; 2]));
     }
     for _ in 0..ROUNDS {

@@ -8,9 +8,8 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::ops::Range;
 
-use varve_core::imgfs::{Dirent, ImgError, ImgFs, Inode, Source};
-use varve_core::machine::ImageId;
-use varve_core::port::Images;
+use varve_imgfs::erofs::{Dirent, Inode};
+use varve_imgfs::{ImageId, Images, ImgError, ImgFs, Source};
 
 use crate::BLOCK_SIZE;
 use crate::error::Shown;

@@ -10,10 +10,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use varve_core::abi::Errno;
-use varve_core::machine::ImageId;
-use varve_core::port::Images;
-use varve_core::stack::{Attr as StackAttr, Inode, Source, Stack};
+use varve_imgfs::{Attr as StackAttr, Errno, ImageId, Images, Ino, OpenError, Source, Stack};
 
 use crate::layout;
 use crate::output::Output;
@@ -118,12 +115,10 @@ pub(crate) fn write(
     layout::write(tree, data, &options, &devices)
 }
 
-pub(crate) fn open_failure(error: &varve_core::boot::BootError) -> String {
-    use varve_core::boot::BootError;
+pub(crate) fn open_failure(error: &OpenError) -> String {
     match error {
-        BootError::Image { image, reason } => format!("layer {}: {reason}", image.0),
-        BootError::Config(reason) => reason.clone(),
-        BootError::Exec { errno, .. } => errno.message().to_owned(),
+        OpenError::Image(error) => format!("layer {}: {error}", error.image.0),
+        other => other.to_string(),
     }
 }
 
@@ -147,7 +142,7 @@ struct Merge<'a, 'p> {
     /// The directories from the root to where the walk is.
     dirs: Vec<NodeId>,
     /// Inodes with several names.
-    linked: HashMap<Inode, NodeId>,
+    linked: HashMap<Ino, NodeId>,
     data: DataWriter<'p>,
 }
 
@@ -166,7 +161,7 @@ impl Merge<'_, '_> {
         stack: &mut Stack,
         depth: usize,
         path: &[u8],
-        inode: Inode,
+        inode: Ino,
         attr: &StackAttr,
     ) -> Result<(), BuildError> {
         self.data.check()?;
@@ -221,7 +216,7 @@ impl Merge<'_, '_> {
         &mut self,
         stack: &mut Stack,
         path: &[u8],
-        inode: Inode,
+        inode: Ino,
         size: u64,
     ) -> Result<Body, BuildError> {
         if size == 0 {
@@ -347,7 +342,7 @@ fn chunks(runs: &[(u64, Run)], own: Option<ExtentId>, size: u64, bits: u32) -> V
 struct Copied<'a> {
     stack: &'a mut Stack,
     images: &'a dyn Images,
-    inode: Inode,
+    inode: Ino,
     blocks: &'a [u64],
     size: u64,
     path: &'a [u8],
@@ -387,7 +382,7 @@ impl Content for Copied<'_> {
 pub(crate) fn inode_xattrs(
     stack: &mut Stack,
     images: &dyn Images,
-    inode: Inode,
+    inode: Ino,
 ) -> Result<Xattrs, Errno> {
     let mut xattrs = Xattrs::new();
     for name in stack.list_xattr(images, inode)? {

@@ -8,9 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use tar::{EntryType, Header};
-use varve_core::abi::Errno;
-use varve_core::imgfs::{Extent, Source};
-use varve_core::port::Images;
+use varve_imgfs::{Errno, Extent, Images, Source};
 
 use crate::tree::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG};
 

@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
-use varve_core::abi::Errno;
-use varve_core::port::Block;
+use varve_imgfs::{Block, Errno};
 
 /// Size of data and hash blocks, in bytes.
 pub const VERITY_BLOCK: u64 = 4096;

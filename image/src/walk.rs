@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 
-use varve_core::abi::Errno;
-use varve_core::port::Images;
-use varve_core::stack::{Attr, Inode, Stack};
+use varve_imgfs::{Attr, Errno, Images, Ino, Stack};
 
 use crate::tree::S_IFDIR;
 
@@ -18,7 +16,7 @@ pub struct Item<'a> {
     /// From where the walk started, without a leading slash; empty there.
     pub path: &'a [u8],
     /// The inode. A directory's stays valid while the walk is in it.
-    pub inode: Inode,
+    pub inode: Ino,
     /// Its attributes; or why they, or the rest of a directory that was met before, cannot be read. The walk
     /// goes on.
     pub attr: Result<Attr, Errno>,
@@ -36,7 +34,7 @@ pub enum Next {
 }
 
 struct Level {
-    dir: Inode,
+    dir: Ino,
     /// What is left, first name last; the inode is known once it was looked up.
     names: Vec<Box<[u8]>>,
     path_len: usize,
@@ -51,7 +49,7 @@ pub fn is_dir(mode: u32) -> bool {
 pub fn names(
     stack: &mut Stack,
     images: &dyn Images,
-    dir: Inode,
+    dir: Ino,
 ) -> (Vec<Box<[u8]>>, Result<(), Errno>) {
     let mut names: Vec<Box<[u8]>> = Vec::new();
     let read = stack.read_dir(images, dir, 0, &mut |entry| {
@@ -67,14 +65,14 @@ pub fn names(
 pub fn walk<E>(
     stack: &mut Stack,
     images: &dyn Images,
-    start: Inode,
+    start: Ino,
     each: &mut dyn FnMut(&mut Stack, Item<'_>) -> Result<Next, E>,
 ) -> Result<(), E> {
     let mut levels: Vec<Level> = Vec::new();
     let result = run(stack, images, start, each, &mut levels);
     for level in levels {
         if level.dir != start {
-            stack.forget(images, level.dir);
+            stack.forget(level.dir);
         }
     }
     result
@@ -83,7 +81,7 @@ pub fn walk<E>(
 fn run<E>(
     stack: &mut Stack,
     images: &dyn Images,
-    start: Inode,
+    start: Ino,
     each: &mut dyn FnMut(&mut Stack, Item<'_>) -> Result<Next, E>,
     levels: &mut Vec<Level>,
 ) -> Result<(), E> {
@@ -130,7 +128,7 @@ fn run<E>(
                     path_len: path.len(),
                 });
             } else if inode != start {
-                stack.forget(images, inode);
+                stack.forget(inode);
             }
             if next == Next::Stop {
                 return Ok(());
@@ -144,7 +142,7 @@ fn run<E>(
             let dir = level.dir;
             levels.pop();
             if dir != start {
-                stack.forget(images, dir);
+                stack.forget(dir);
             }
             continue;
         };

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use oci::*;
 use oracle::{check_sealed, fsck};
 use tar::{Builder, EntryType, Header};
-use varve_core::stack::Attr;
 use varve_image::oci::Source;
+use varve_imgfs::Attr;
 
 /// One entry of a layer; what is not said is that of [`file`].
 struct Member {

@@ -6,9 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use oracle::*;
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
 use varve_image::{CheckReport, MergeLayer, check, merge};
+use varve_imgfs::{ImageId, MemBlock, MemImages};
 
 fn images(files: Vec<Vec<u8>>) -> MemImages {
     let blocks = files.into_iter().map(|bytes| MemBlock {
@@ -92,7 +91,7 @@ fn each_fault_has_its_line() {
     // Without the checksum, which would give all of it away at once.
     whole[1024 + 8] &= !1;
     let all = images(vec![whole.clone()]);
-    let fs = varve_core::imgfs::ImgFs::open(&all, ImageId(0), &[]).unwrap();
+    let fs = varve_imgfs::ImgFs::open(&all, ImageId(0), &[]).unwrap();
     let root = fs.inode(&all, fs.root()).unwrap();
     let nid = |name: &[u8]| fs.lookup(&all, &root, name).unwrap().unwrap().0;
     let at = |nid: u64| fs.metadata(&fs.inode(&all, nid).unwrap()).start as usize;

@@ -12,14 +12,9 @@ use rustix::mount::MountFlags;
 use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use varve_core::abi::Errno;
-use varve_core::boot::MergedIndex;
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
-use varve_core::port::{Block, Images};
-use varve_core::stack::Stack;
 use varve_image::walk::{Next, walk};
 use varve_image::{MergeLayer, merge};
+use varve_imgfs::{Block, Errno, ImageId, Images, MemBlock, MemImages, MergedIndex, Stack};
 
 /// Layers in memory, lowest first, and the files they are from.
 struct Layers {
@@ -65,7 +60,7 @@ impl Layers {
 
     fn open(&self, index: Option<MergedIndex>) -> Stack {
         let ids: Vec<_> = self.layers.iter().map(|layer| layer.image).collect();
-        Stack::open(&self.images, &ids, index).unwrap()
+        Stack::open(&self.images, &ids, index.as_ref()).unwrap()
     }
 
     /// What the core shows, through the union or the index.
@@ -137,7 +132,7 @@ fn random_dir(random: &mut Rng, dir: &Path, depth: u64) {
     for name in ["a", "b", "c", "d", "e"] {
         let path = dir.join(name);
         match random.below(12) {
-            0..3 => {}
+            0..3 => continue,
             3 => {
                 fs::write(dir.join(format!(".wh.{name}")), "").unwrap();
                 // Sometimes there is a new one of that name, too.
@@ -450,15 +445,10 @@ fn directories_read_in_turn_cost_what_they_cost_one_after_the_other() {
     let some = |stack: &mut Stack, dir, from: u64| {
         let (mut count, mut next) = (0, from);
         stack
-            .read_dir(
-                &images,
-                dir,
-                from,
-                &mut |entry: varve_core::stack::Entry<'_>| {
-                    (count, next) = (count + 1, entry.next);
-                    count < 50
-                },
-            )
+            .read_dir(&images, dir, from, &mut |entry: varve_imgfs::Entry<'_>| {
+                (count, next) = (count + 1, entry.next);
+                count < 50
+            })
             .unwrap();
         (count, next)
     };
@@ -505,7 +495,7 @@ fn an_image_is_no_index_over_no_layers() {
         image: ImageId(0),
         digests: Vec::new(),
     };
-    let mut stack = Stack::open(&layers.images, &[], Some(index)).unwrap();
+    let mut stack = Stack::open(&layers.images, &[], Some(&index)).unwrap();
     assert!(stack.take_faults()[0].contains("no layers"));
     let root = stack.root();
     let found = stack.lookup(&layers.images, root, b"hidden");

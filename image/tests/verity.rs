@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use oracle::*;
-use varve_core::abi::Errno;
-use varve_core::port::Block;
 use varve_image::oci::{ContainerImage, ConvertOptions, Layout, Sha256Digest, Source, convert};
 use varve_image::{CheckedBlocks, VERITY_BLOCK, VerifiedFile, Verity};
+use varve_imgfs::{Block, Errno};
 
 /// An image of one layer with so many bytes of contents.
 fn image(at: &Path, bytes: usize) -> ContainerImage {

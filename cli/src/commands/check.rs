@@ -7,9 +7,9 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use varve_core::machine::ImageId;
 use varve_host::HostImage;
 use varve_image::{CheckReport, MergeLayer, check, index_digest};
+use varve_imgfs::ImageId;
 
 use crate::output::print;
 use crate::stacks::{MappedImages, StackFile, StackFiles, StoreArguments};

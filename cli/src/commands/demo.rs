@@ -12,11 +12,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 use varve_core::boot::{BootConfig, Init, Stdio, Strace, Tree, User};
-use varve_core::imgfs::ImgFs;
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
 use varve_host::SinkLine;
 use varve_image::{BuildOptions, build_tar};
+use varve_imgfs::{ImageId, ImgFs, MemBlock, MemImages};
 
 use super::run::{Sources, cpuinfo, cpus, default_frames, seed, start};
 use crate::output::{Colour, Colours, count, human};

@@ -9,9 +9,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use varve_core::machine::ImageId;
 use varve_host::HostImage;
 use varve_image::{MergeLayer, merge};
+use varve_imgfs::ImageId;
 
 use crate::output::{count, print};
 use crate::progress::Report;
@@ -88,12 +88,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
                 "bytes_copied": report.bytes_out,
                 "image_bytes": report.image_bytes,
             });
-            writeln!(out, "{}", text::json_pretty(&value))
+            writeln!(out, "{}", crate::text::json_pretty(&value))
         }
         false => writeln!(
             out,
             "{}: {} and {} of {}; {} in {:.2} s",
-            text::path(&arguments.output),
+            crate::text::path(&arguments.output),
             count(report.files, "file"),
             count(report.directories, "directory"),
             count(layers.len() as u64, "layer"),

@@ -1,23 +1,10 @@
-//! What user space and kernel agree on: error numbers and structures. Constants come from `linux-raw-sys`.
+//! What user space and kernel agree on: `varve-abi`, and the structures that system calls take and give.
 
-mod errno;
 pub(crate) mod layout;
 
-pub use errno::Errno;
-pub use linux_raw_sys as raw;
+pub use varve_abi::{
+    Errno, MMAP_MIN_ADDR, NAME_MAX, PAGE_SHIFT, PAGE_SIZE, PATH_MAX, TASK_SIZE, raw,
+};
 
-/// Bytes in a page and in a frame.
-pub const PAGE_SIZE: u64 = 4096;
-/// Base-2 logarithm of [`PAGE_SIZE`].
-pub const PAGE_SHIFT: u32 = 12;
-/// Longest path in bytes with its terminating NUL (`PATH_MAX`).
-pub const PATH_MAX: usize = 4096;
-/// Longest name of one path component in bytes (`NAME_MAX`).
-pub const NAME_MAX: usize = 255;
-/// One past the highest address a program may map. Two pages below what Linux allows: a host keeps its stub
-/// up there.
-pub const TASK_SIZE: u64 = 0x7fff_fff0_0000;
 /// One past the highest address a program may map or use as a segment base under Linux (`TASK_SIZE_MAX`).
 pub(crate) const LINUX_TASK_SIZE: u64 = 0x7fff_ffff_f000;
-/// Lowest address a program may map (`vm.mmap_min_addr`).
-pub const MMAP_MIN_ADDR: u64 = 0x1_0000;

@@ -7,6 +7,11 @@
 
 use alloc::vec::Vec;
 
+pub use varve_imgfs::Time;
+/// An inode number in one file system is also `st_ino`. A cookie of an entry is stable while the directory is
+/// open.
+pub(crate) use varve_imgfs::{Entry, Ino};
+
 use crate::abi::Errno;
 use crate::event::Now;
 use crate::fs::acl::{AclId, Acls};
@@ -21,10 +26,6 @@ use crate::views::sysfs::SysFs;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct FsId(pub u32);
 
-/// An inode number in one file system; also `st_ino`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct Ino(pub u64);
-
 /// An inode anywhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct InodeRef {
@@ -38,24 +39,6 @@ pub(crate) struct FsCx<'a, 'p> {
     pub frames: &'a mut Frames,
     pub acls: &'a mut Acls,
     pub now: Now,
-}
-
-/// A point in time as inodes keep it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Time {
-    /// Seconds since the epoch.
-    pub sec: i64,
-    /// Nanoseconds above them, below 10^9.
-    pub nsec: u32,
-}
-
-impl Time {
-    pub(crate) fn from_nanos(nanos: u64) -> Time {
-        Time {
-            sec: (nanos / 1_000_000_000) as i64,
-            nsec: (nanos % 1_000_000_000) as u32,
-        }
-    }
 }
 
 /// Attributes of an inode.
@@ -87,6 +70,26 @@ pub struct Attr {
     pub acl: Option<AclId>,
     /// Flags of chattr(1).
     pub flags: u32,
+}
+
+impl From<varve_imgfs::Attr> for Attr {
+    fn from(lower: varve_imgfs::Attr) -> Attr {
+        Attr {
+            mode: lower.mode,
+            uid: lower.uid,
+            gid: lower.gid,
+            nlink: lower.nlink,
+            size: lower.size,
+            blocks: lower.blocks,
+            rdev: lower.rdev,
+            atime: lower.mtime,
+            mtime: lower.mtime,
+            ctime: lower.mtime,
+            btime: lower.mtime,
+            acl: None,
+            flags: 0,
+        }
+    }
 }
 
 /// Attributes to change; `None` stays. `ctime` always becomes now.
@@ -163,18 +166,6 @@ pub(crate) struct PageRun {
     pub first: Page,
     /// Pages, at least 1.
     pub count: u64,
-}
-
-/// One directory entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry<'a> {
-    pub name: &'a [u8],
-    pub ino: Ino,
-    /// `DT_` value.
-    pub kind: u8,
-    /// Give this to go on behind this entry. Greater than 2 and below 2^63; stable while the directory is
-    /// open.
-    pub next: u64,
 }
 
 bitflags::bitflags! {

@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use varve_core::imgfs::ImgFs;
-use varve_core::machine::ImageId;
+use varve_imgfs::{ImageId, ImgFs};
 
 use super::ImageError;
 use super::lower::{FileBlock, OpenImages};

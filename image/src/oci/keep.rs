@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use varve_core::machine::ImageId;
+use varve_imgfs::ImageId;
 
 use super::convert::{Done, StopOnly, Work};
 use super::lower::OpenImages;

@@ -15,10 +15,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use varve_core::abi::Errno;
-use varve_core::machine::ImageId;
-use varve_core::port::{Block, Images};
-use varve_core::stack::{Inode, Source, Stack};
+use varve_imgfs::{Block, Errno, ImageId, Images, Ino, Source, Stack};
 
 use super::ImageError;
 use crate::BuildError;
@@ -145,9 +142,9 @@ impl<'a> Lower<'a> {
 
     /// The object at a path and the path without the links on the way; those are followed, a last one only if
     /// that is wanted.
-    fn walk(&mut self, path: &[u8], last: bool) -> Result<(Inode, Vec<u8>), Stuck> {
+    fn walk(&mut self, path: &[u8], last: bool) -> Result<(Ino, Vec<u8>), Stuck> {
         let mut rest = reversed(path);
-        let mut trail: Vec<(Inode, Vec<u8>)> = Vec::new();
+        let mut trail: Vec<(Ino, Vec<u8>)> = Vec::new();
         let mut links = 0;
         while let Some(name) = rest.pop() {
             match &*name {
@@ -191,7 +188,7 @@ impl<'a> Lower<'a> {
     }
 
     /// What a hard link of the layer names.
-    fn resolve(&mut self, layer: &str, path: &[u8]) -> Result<(Inode, Vec<u8>), ImageError> {
+    fn resolve(&mut self, layer: &str, path: &[u8]) -> Result<(Ino, Vec<u8>), ImageError> {
         let shown = Shown(path);
         let reason = match self.walk(path, false) {
             Ok(found) => return Ok(found),
@@ -215,7 +212,7 @@ impl<'a> Lower<'a> {
         &mut self,
         layer: &str,
         path: &[u8],
-        inode: Inode,
+        inode: Ino,
         node: NodeId,
         tree: &mut Tree,
         data: &mut DataWriter<'_>,
@@ -321,7 +318,7 @@ fn below(path: &[u8], errno: Errno) -> ImageError {
 /// A file of the layers below as the content of one of the layer.
 struct LowerFile<'a, 'b> {
     lower: &'a mut Lower<'b>,
-    inode: Inode,
+    inode: Ino,
     path: &'a [u8],
     size: u64,
 }

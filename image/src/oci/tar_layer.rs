@@ -4,9 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
-use varve_core::abi::Errno;
-use varve_core::imgfs::{ImgError, ImgFs, Inode};
-use varve_core::machine::ImageId;
+use varve_imgfs::erofs::Inode;
+use varve_imgfs::{Errno, ImageId, ImgError, ImgFs};
 
 use super::lower::{FileBlock, OpenImages};
 use super::{ImageError, Layer};

@@ -8,14 +8,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
-use varve_core::boot::MergedIndex;
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
-use varve_core::stack::{Attr, Stack};
 use varve_image::oci::{
     ConvertOptions, Converted, ImageError, Layout, Platform, Sha256Digest, Source, convert,
 };
 use varve_image::walk::{Next, walk};
+use varve_imgfs::{Attr, ImageId, MemBlock, MemImages, MergedIndex, Stack};
 
 /// A tar archive out of (name, kind, content or target).
 pub fn tar_of(entries: &[(&str, char, &str)]) -> Vec<u8> {
@@ -191,7 +188,7 @@ pub fn merged_entries(converted: &Converted) -> BTreeMap<String, (Attr, Vec<u8>)
         image: ImageId(count),
         digests: digests.collect(),
     };
-    let mut stack = Stack::open(&images, &ids, Some(index)).unwrap();
+    let mut stack = Stack::open(&images, &ids, Some(&index)).unwrap();
     assert!(stack.take_faults().is_empty());
     let root = stack.root();
     let mut entries = BTreeMap::new();

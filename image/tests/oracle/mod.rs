@@ -15,10 +15,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
-use varve_core::imgfs::ImgFs;
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
 use varve_image::{BuildOptions, BuildReport};
+use varve_imgfs::{ImageId, ImgFs, MemBlock, MemImages};
 
 /// Says, once, that something could not be tested here; with `VARVE_TEST_NO_SKIP=1` that is a failure.
 pub fn skip(why: &str) {

@@ -6,11 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
 use serde_json::json;
-use varve_core::abi::Errno;
-use varve_core::port::Images;
-use varve_core::stack::{Inode, Stack};
 use varve_image::tarball::{self, CopyError, EachRun, zeros};
 use varve_image::walk::is_dir;
+use varve_imgfs::{Errno, Images, Ino, Stack};
 
 use super::{StackArguments, absolute, complain};
 use crate::output::finish;
@@ -38,7 +36,7 @@ const TEXT_MAX: u64 = 1 << 20;
 pub(super) fn runs(
     stack: &mut Stack,
     images: &dyn Images,
-    inode: Inode,
+    inode: Ino,
     each: &mut EachRun<'_>,
 ) -> Result<(), CopyError> {
     tarball::runs(images, &mut |at| stack.extent(images, inode, at), each)
@@ -47,7 +45,7 @@ pub(super) fn runs(
 /// Writes one file as an object of a list.
 fn object(
     stack: &mut OpenStack,
-    inode: Inode,
+    inode: Ino,
     path: &[u8],
     out: &mut dyn Write,
     first: &mut bool,

@@ -6,10 +6,8 @@ use std::io::{self, BufWriter, Write};
 
 use anyhow::Result;
 use serde_json::json;
-use varve_core::abi::Errno;
-use varve_core::port::Images;
-use varve_core::stack::{Attr, Inode, Source};
 use varve_image::walk::{is_dir, names};
+use varve_imgfs::{Attr, Errno, Images, Ino, Source};
 
 use super::entry::write_name;
 use super::{JsonList, absolute, complain, join};
@@ -120,7 +118,7 @@ struct Compare {
 /// A pair of objects that are to be compared: what each side has at a path.
 struct Pair {
     path: Vec<u8>,
-    inodes: [Option<Inode>; 2],
+    inodes: [Option<Ino>; 2],
 }
 
 impl Compare {
@@ -244,7 +242,7 @@ impl Compare {
     /// What is different about two objects.
     fn changes(
         &mut self,
-        inodes: [Inode; 2],
+        inodes: [Ino; 2],
         [a, b]: [&Attr; 2],
     ) -> Result<Vec<&'static str>, (usize, Errno)> {
         let mut what = Vec::new();
@@ -308,7 +306,7 @@ impl Compare {
 
     /// Compares two files of one size. Parts that are the same bytes of the same file of the host are not
     /// read.
-    fn same_content(&mut self, inodes: [Inode; 2], size: u64) -> Result<bool, (usize, Errno)> {
+    fn same_content(&mut self, inodes: [Ino; 2], size: u64) -> Result<bool, (usize, Errno)> {
         let mut at = 0;
         let mut bufs = [vec![0; PART], vec![0; PART]];
         while at < size {
@@ -335,7 +333,7 @@ impl Compare {
                         offset: y,
                     }),
                 ] => {
-                    let file = |side: usize, image: varve_core::machine::ImageId| {
+                    let file = |side: usize, image: varve_imgfs::ImageId| {
                         let images = &self.sides[side].images;
                         images
                             .0

@@ -9,9 +9,9 @@ use anyhow::Result;
 use clap::ArgAction;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use varve_core::stack::Inode;
 use varve_image::tarball::CopyError;
 use varve_image::walk::{Next, is_dir, walk};
+use varve_imgfs::Ino;
 
 use super::cat::runs;
 use super::entry::write_name;
@@ -84,7 +84,7 @@ pub(crate) fn du(arguments: &Arguments) -> Result<u8> {
     };
     let mut visible = vec![0; stack.names.len()];
     let mut dirs: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-    let mut files: Vec<(Inode, u64, Vec<u8>)> = Vec::new();
+    let mut files: Vec<(Ino, u64, Vec<u8>)> = Vec::new();
     let mut status = sum(
         &mut stack,
         start,
@@ -144,7 +144,7 @@ pub(crate) fn du(arguments: &Arguments) -> Result<u8> {
                     let layer = usage.layers.get(number);
                     json!({
                         "file": name,
-                        "image_bytes": varve_core::port::Block::len(&stack.images.0[number]),
+                        "image_bytes": varve_imgfs::Block::len(&stack.images.0[number]),
                         "visible_bytes": visible,
                         "hidden_bytes": layer.map(|layer| layer.wasted()),
                         "command": stack.commands.get(number),
@@ -189,7 +189,7 @@ pub(crate) fn du(arguments: &Arguments) -> Result<u8> {
                 Some(layer) => size(layer.wasted()),
                 None => "-".into(),
             };
-            let image = varve_core::port::Block::len(&stack.images.0[number]);
+            let image = varve_imgfs::Block::len(&stack.images.0[number]);
             write!(
                 out,
                 "{number:>5} {:>wide$} {:>wide$} {hidden:>wide$}  ",
@@ -238,11 +238,11 @@ pub(crate) fn du(arguments: &Arguments) -> Result<u8> {
 /// Sums up what is visible below a directory.
 fn sum(
     stack: &mut OpenStack,
-    start: Inode,
+    start: Ino,
     arguments: &Arguments,
     layers: &mut [u64],
     dirs: &mut BTreeMap<Vec<u8>, u64>,
-    files: &mut Vec<(Inode, u64, Vec<u8>)>,
+    files: &mut Vec<(Ino, u64, Vec<u8>)>,
 ) -> u8 {
     let mut status = 0;
     let mut seen = HashSet::new();
@@ -289,8 +289,8 @@ fn sum(
 }
 
 /// The files whose contents are equal, most bytes first. Only files of one size are read.
-fn same(stack: &mut OpenStack, files: Vec<(Inode, u64, Vec<u8>)>) -> Vec<Same> {
-    let mut sizes: BTreeMap<u64, Vec<(Inode, Vec<u8>)>> = BTreeMap::new();
+fn same(stack: &mut OpenStack, files: Vec<(Ino, u64, Vec<u8>)>) -> Vec<Same> {
+    let mut sizes: BTreeMap<u64, Vec<(Ino, Vec<u8>)>> = BTreeMap::new();
     for (inode, size, path) in files {
         sizes.entry(size).or_default().push((inode, path));
     }

@@ -3,8 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde_json::{Value, json};
-use varve_core::abi::Errno;
-use varve_core::stack::{Attr, Inode};
+use varve_imgfs::{Attr, Errno, Ino};
 
 use super::accounts::Accounts;
 use super::columns::width;
@@ -16,14 +15,14 @@ const S_IFMT: u32 = 0o170000;
 
 /// An object, with what only some of them have.
 pub(super) struct Entry {
-    pub inode: Inode,
+    pub inode: Ino,
     pub attr: Attr,
     /// Target of a symbolic link.
     pub target: Option<Vec<u8>>,
 }
 
 impl Entry {
-    pub(super) fn new(stack: &mut OpenStack, inode: Inode, attr: Attr) -> Result<Entry, Errno> {
+    pub(super) fn new(stack: &mut OpenStack, inode: Ino, attr: Attr) -> Result<Entry, Errno> {
         let target = match attr.mode & S_IFMT {
             0o120000 => Some(stack.stack.read_link(&stack.images, inode)?),
             _ => None,

@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Write};
 
 use anyhow::Result;
 use clap::ArgAction;
-use varve_core::stack::Inode;
 use varve_image::walk::{self, Next, is_dir, walk};
+use varve_imgfs::Ino;
 
 use super::accounts::Accounts;
 use super::columns;
@@ -139,7 +139,7 @@ type Show<'a> = dyn FnMut(&[u8], (usize, bool), &Entry) -> io::Result<()> + 'a;
 /// Gives the objects below a path, depth first.
 fn entries(
     stack: &mut OpenStack,
-    start: Inode,
+    start: Ino,
     base: &[u8],
     deepest: usize,
     status: &mut u8,

@@ -19,7 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 
 use anyhow::Result;
-use varve_core::abi::Errno;
+use varve_imgfs::Errno;
 
 use crate::stacks::{self, OpenStack, StackFiles, StoreArguments};
 use crate::text;

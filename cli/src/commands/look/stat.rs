@@ -6,9 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use varve_core::abi::Errno;
-use varve_core::machine::ImageId;
-use varve_core::stack::{Inode, Source, Stack};
+use varve_imgfs::{Errno, ImageId, Ino, Source, Stack};
 
 use super::entry::{Entry, time, write_name};
 use super::{JsonList, StackArguments, absolute, complain};
@@ -76,7 +74,7 @@ fn extents(stack: &mut OpenStack, entry: &Entry) -> Result<Extents, Errno> {
 /// Names and values of extended attributes.
 type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
-fn xattrs(stack: &mut OpenStack, inode: Inode) -> Result<Xattrs, Errno> {
+fn xattrs(stack: &mut OpenStack, inode: Ino) -> Result<Xattrs, Errno> {
     let names = stack.stack.list_xattr(&stack.images, inode)?;
     let mut list = Vec::with_capacity(names.len());
     for name in names {
@@ -186,7 +184,7 @@ fn describe(
     for (at, place, len) in extents {
         match place {
             Some((image, offset)) => {
-                writeln!(out, "  Data: {at}+{len} at {offset} of layer {image}")?;
+                writeln!(out, "  Data: {at}+{len} at {offset} of layer {image}")?
             }
             None => writeln!(out, "  Data: {at}+{len} zeros")?,
         }

@@ -6,10 +6,8 @@ use std::convert::Infallible;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
-use varve_core::machine::ImageId;
-use varve_core::port::Block;
-use varve_core::stack::Stack;
 use varve_image::walk::{Next, is_dir, walk};
+use varve_imgfs::{Block, ImageId, Stack};
 
 use super::absolute;
 use crate::mounts::parse_size;

@@ -1,6 +1,7 @@
 //! Contents of regular files: pages of their own over what a layer has.
 
-use super::layer::LowerSource;
+use varve_imgfs::Source as LowerSource;
+
 use super::node::{Body, Data, Pages};
 use super::{UnionFs, page_at, pages_of};
 use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG};
@@ -8,7 +9,7 @@ use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
 use crate::fs::filesystem::{Extent, FsCx, Ino, Page, PageRun, Sought, Source};
 use crate::machine::FrameNo;
 use crate::mm::frames::Place;
-use crate::port::Block;
+use crate::port::{Block, Ports};
 
 /// Largest file (`s_maxbytes`).
 const MAX_SIZE: u64 = i64::MAX as u64;
@@ -44,7 +45,7 @@ impl UnionFs {
             Some(Body::Dir(_)) => Err(Errno::EISDIR),
             Some(_) => Err(Errno::EINVAL),
             None => {
-                let attr = self.layers.attr(cx.ports, ino)?;
+                let attr = self.layers.attr(&mut cx.ports.layers(), ino)?;
                 match attr.mode & S_IFMT {
                     S_IFREG => Ok(Shape {
                         size: attr.size,
@@ -117,15 +118,15 @@ impl UnionFs {
         };
         let end = size.min(next);
         if offset < shown
-            && let Some((source, len)) = self.layers.extent(cx.ports, ino, offset)?
+            && let Some(lower) = self.layers.extent(&mut cx.ports.layers(), ino, offset)?
         {
-            let source = match source {
+            let source = match lower.source {
                 LowerSource::Image { image, offset } => Source::Image { image, offset },
                 LowerSource::Zero => Source::Zero,
             };
             return Ok(Some(Extent {
                 source,
-                len: len.min(end.min(shown) - offset),
+                len: lower.len.min(end.min(shown) - offset),
             }));
         }
         Ok(Some(Extent {
@@ -156,15 +157,48 @@ impl UnionFs {
         let start = index << PAGE_SHIFT;
         if start < shown {
             let len = (shown - start).min(PAGE_SIZE);
-            let copied = self
-                .layers
-                .copy_out(cx.ports, ino, start, len, frame.offset());
+            let copied = self.copy_out(cx.ports, ino, start, len, frame.offset());
             if let Err(errno) = copied {
                 cx.frames.put(frame);
                 return Err(errno);
             }
         }
         Ok(frame)
+    }
+
+    /// Copies bytes of a lower file to an offset of the memory file. Zeros are passed over: the frame is
+    /// fresh.
+    fn copy_out(
+        &mut self,
+        ports: &mut Ports<'_>,
+        ino: Ino,
+        mut offset: u64,
+        len: u64,
+        mut to: u64,
+    ) -> Result<(), Errno> {
+        let end = offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+        while offset < end {
+            let Some(lower) = self.layers.extent(&mut ports.layers(), ino, offset)? else {
+                return Ok(());
+            };
+            let part = lower.len.min(end - offset).min(PAGE_SIZE);
+            if let LowerSource::Image { image, offset: at } = lower.source {
+                let block = ports.images.image(image).ok_or(Errno::EIO)?;
+                let range = at as usize..at.saturating_add(part) as usize;
+                match block.slice().and_then(|slice| slice.get(range)) {
+                    Some(bytes) => ports.memory.write(to, bytes),
+                    None => {
+                        let mut buf = [0; PAGE_SIZE as usize];
+                        let buf = &mut buf[..part as usize];
+                        block.read_at(at, buf)?;
+                        ports.memory.write(to, buf);
+                    }
+                }
+            }
+            offset += part;
+            to += part;
+        }
+        Ok(())
     }
 
     pub(super) fn charge_frame(&self) -> Result<(), Errno> {
@@ -281,18 +315,19 @@ impl UnionFs {
         let max = max.min(self.next_frame(ino, index) - index);
         let start = index << PAGE_SHIFT;
         if start < shown
-            && let Some((LowerSource::Image { image, offset }, len)) =
-                self.layers.extent(cx.ports, ino, start)?
+            && let Some(lower) = self.layers.extent(&mut cx.ports.layers(), ino, start)?
+            && let LowerSource::Image { image, offset } = lower.source
             && offset % PAGE_SIZE == 0
             && cx.ports.images.image(image).is_some_and(Block::is_mappable)
         {
-            let len = len.min(shown - start);
+            let len = lower.len.min(shown - start);
             let mut count = len / PAGE_SIZE;
             if count < max && len % PAGE_SIZE != 0 && start + len == shown {
                 // The page with the end of the lower file: as it is, if the lower file was not cut and zeros
                 // follow.
-                let whole = shown == self.layers.attr(cx.ports, ino)?.size;
-                count += u64::from(whole && self.layers.slack_is_zero(cx.ports, ino)?);
+                let whole = shown == self.layers.attr(&mut cx.ports.layers(), ino)?.size;
+                count +=
+                    u64::from(whole && self.layers.slack_is_zero(&mut cx.ports.layers(), ino)?);
             }
             if count > 0 {
                 return Ok(PageRun {

@@ -1,21 +1,12 @@
 //! Names: lookup over the parts of a directory, and all changes.
 
-use smallvec::SmallVec;
+use varve_imgfs::kind_of;
 
-use super::layer::kind_of;
 use super::node::{self, Body, Node, Slot};
 use super::{MAX_LINKS, UnionFs};
 use crate::abi::Errno;
 use crate::abi::raw::general::{DT_DIR, S_IFCHR};
 use crate::fs::filesystem::{FsCx, Ino, NewNode, RenameFlags, Time};
-
-/// What the lower parts of a directory have under a name.
-struct Lower {
-    ino: Ino,
-    kind: u8,
-    /// Of a directory: its own parts, topmost first, `ino` being the first.
-    parts: SmallVec<[Ino; 4]>,
-}
 
 /// Two names, a directory and a name each, and the inodes behind them with their types.
 struct Renamed<'a> {
@@ -26,17 +17,12 @@ struct Renamed<'a> {
 }
 
 impl UnionFs {
-    /// Lower parts of a directory, topmost first.
-    pub(super) fn parts(&self, dir: Ino) -> Result<SmallVec<[Ino; 8]>, Errno> {
-        match self.nodes.get(&dir) {
-            Some(node) => match &node.body {
-                Body::Dir(dir) => Ok(SmallVec::from_slice(&dir.parts)),
-                _ => Err(Errno::ENOTDIR),
-            },
-            None => Ok(match self.merged.get(&dir) {
-                Some(parts) => SmallVec::from_slice(parts),
-                None => SmallVec::from_slice(&[dir]),
-            }),
+    /// Whether an inode can have entries: not one that was changed and is no directory. `ENOTDIR`; what only
+    /// layers have is for them to say.
+    pub(super) fn check_dir(&self, dir: Ino) -> Result<(), Errno> {
+        match self.nodes.get(&dir).map(|node| &node.body) {
+            Some(Body::Dir(_)) | None => Ok(()),
+            Some(_) => Err(Errno::ENOTDIR),
         }
     }
 
@@ -59,75 +45,37 @@ impl UnionFs {
             Some(Slot::Whiteout) => return Ok(None),
             None => {}
         }
-        let Some(lower) = self.find_lower(cx, dir, name)? else {
-            return Ok(None);
-        };
-        let known = self.nodes.contains_key(&lower.ino) || self.merged.contains_key(&lower.ino);
-        if lower.parts.len() > 1 && !known {
-            self.merged.insert(lower.ino, lower.parts.into_vec());
-        }
-        Ok(Some((lower.ino, lower.kind)))
+        self.check_dir(dir)?;
+        let nodes = &self.nodes;
+        self.layers
+            .lookup(&mut cx.ports.layers(), dir, name, |ino| {
+                nodes.contains_key(&ino)
+            })
     }
 
-    /// As `lookup`, for a union that is never written: only merged directories, whose parts must be kept, are
-    /// counted.
-    pub(crate) fn lookup_lower(
+    /// Whether the layers have something under a name.
+    fn shows_through(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         dir: Ino,
         name: &[u8],
-    ) -> Result<Ino, Errno> {
-        let (ino, _) = self.find(cx, dir, name)?.ok_or(Errno::ENOENT)?;
-        if self.merged.contains_key(&ino) {
-            self.grab(ino);
-        }
-        Ok(ino)
+    ) -> Result<bool, Errno> {
+        self.check_dir(dir)?;
+        self.layers.contains(&mut cx.ports.layers(), dir, name)
     }
 
     fn exists(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino, name: &[u8]) -> Result<bool, Errno> {
         match self.slot(dir, name) {
             Some(slot) => Ok(slot != Slot::Whiteout),
-            None => Ok(self.find_lower(cx, dir, name)?.is_some()),
+            None => self.shows_through(cx, dir, name),
         }
     }
 
-    /// Forgets the parts of a directory that was found and is not referenced.
-    fn settle(&mut self, ino: Ino) {
-        if ino != self.root && !self.refs.contains_key(&ino) {
-            self.merged.remove(&ino);
+    /// Forgets the parts of a directory that was found and that nobody has.
+    fn release_found(&mut self, ino: Ino) {
+        if !self.refs.contains_key(&ino) && !self.nodes.contains_key(&ino) {
+            self.layers.release(ino);
         }
-    }
-
-    fn find_lower(
-        &mut self,
-        cx: &mut FsCx<'_, '_>,
-        dir: Ino,
-        name: &[u8],
-    ) -> Result<Option<Lower>, Errno> {
-        let mut found: Option<Lower> = None;
-        let parts = self.parts(dir)?;
-        for (index, &part) in parts.iter().enumerate() {
-            let Some((ino, kind)) = self.layers.lookup(cx.ports, part, name)? else {
-                continue;
-            };
-            if self.layers.is_whiteout(cx.ports, ino, kind)? {
-                break;
-            }
-            let is_dir = u32::from(kind) == DT_DIR;
-            match &mut found {
-                None => {
-                    let parts = SmallVec::from_slice(&[ino]);
-                    found = Some(Lower { ino, kind, parts });
-                }
-                Some(lower) if is_dir => lower.parts.push(ino),
-                Some(_) => break,
-            }
-            let last = index + 1 == parts.len();
-            if !is_dir || !last && self.layers.is_opaque(cx.ports, ino)? {
-                break;
-            }
-        }
-        Ok(found)
     }
 
     /// Makes sure that an entry can be changed: the directory has a node, was not removed, and there is room.
@@ -245,7 +193,7 @@ impl UnionFs {
         self.writable()?;
         let found = self.find(cx, dir, name)?.ok_or(Errno::ENOENT)?;
         let done = self.remove_found(cx, dir, name, want_dir, found);
-        self.settle(found.0);
+        self.release_found(found.0);
         done
     }
 
@@ -263,7 +211,7 @@ impl UnionFs {
             (true, true) if !self.is_empty_dir(cx, ino)? => return Err(Errno::ENOTEMPTY),
             _ => {}
         }
-        let whiteout = self.find_lower(cx, dir, name)?.is_some();
+        let whiteout = self.shows_through(cx, dir, name)?;
         self.prepare_entry(cx, dir, name)?;
         self.drop_link(cx, ino)?;
         self.change(dir, name, None, whiteout, Time::from_nanos(cx.now.real));
@@ -306,9 +254,9 @@ impl UnionFs {
             ),
             Err(errno) => Err(errno),
         };
-        self.settle(source.0);
+        self.release_found(source.0);
         if let Ok(Some(target)) = target {
-            self.settle(target.0);
+            self.release_found(target.0);
         }
         done
     }
@@ -342,7 +290,7 @@ impl UnionFs {
             _ => {}
         }
         // All that can fail comes before the first change.
-        let whiteout = self.find_lower(cx, from.0, from.1)?.is_some();
+        let whiteout = self.shows_through(cx, from.0, from.1)?;
         self.prepare_entry(cx, from.0, from.1)?;
         self.prepare_entry(cx, to.0, to.1)?;
         let now = Time::from_nanos(cx.now.real);

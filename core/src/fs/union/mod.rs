@@ -1,20 +1,20 @@
 //! The union of read-only layers and a writable in-memory upper layer; without layers a tmpfs.
 //!
-//! An inode number says where an inode came from and never changes: a lower inode is its layer and its number
-//! in that layer ([`layer`]), an inode made here is a small number from a counter. An inode that was changed
-//! has a [`Node`]; a lower inode without one is read from its layer each time and costs nothing. A changed
-//! lower file keeps its layer's data and gets pages of its own one by one as they are written, so that a
-//! copy-up costs the same for every size.
+//! What the layers show together, [`Layers`] says. An inode number says where an inode came from and never
+//! changes: a lower inode is its layer and its number in that layer, an inode made here is a small number
+//! from a counter. An inode that was changed has a [`Node`]; a lower inode without one is read from its layer
+//! each time and costs nothing. The parts of a merged directory are kept by the layers while the directory is
+//! referenced or has a node. A changed lower file keeps its layer's data and gets pages of its own one by one
+//! as they are written, so that a copy-up costs the same for every size.
 //!
 //! Semantics are those of overlayfs with `index=on`, `redirect_dir=on`: whiteouts, opaque directories, merged
 //! directories, hard links that stay hard links; differences are documented where they are made.
 //!
 //! [`dir`]: names; [`listing`]: reading directories; [`data`]: contents of regular files; [`xattr`]: extended
-//! attributes; [`node`]: what changed; [`layer`]: what did not.
+//! attributes; [`node`]: what changed.
 
 mod data;
 mod dir;
-mod layer;
 mod listing;
 mod node;
 #[cfg(test)]
@@ -22,17 +22,17 @@ pub(crate) mod tests;
 mod xattr;
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use layer::Layers;
-use listing::Listing;
 use node::{Body, Node, Pages};
+
+use varve_imgfs::Layers;
 
 use crate::abi::raw::general::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
-use crate::boot::{BootError, MAX_LAYERS, Tree};
+use crate::boot::{BootError, Tree};
+use crate::fs::acl;
 use crate::fs::filesystem::{
     Attr, Entry, Extent, FsCx, Ino, InodeOps, NewNode, PageRun, RenameFlags, SetAttr, Sought,
     StatFs, Time,
@@ -63,9 +63,6 @@ pub(crate) struct UnionFs {
     root: Ino,
     /// Everything that was changed or made. A lower inode keeps its number.
     nodes: BTreeMap<Ino, Node>,
-    /// Lower parts of unchanged directories that have more than one, topmost first, while they are
-    /// referenced.
-    merged: BTreeMap<Ino, Vec<Ino>>,
     /// References the layer above holds.
     refs: BTreeMap<Ino, u32>,
     /// Pages of unchanged lower files that cannot be mapped where they are, while the files are referenced.
@@ -91,8 +88,6 @@ pub(crate) struct UnionFs {
     moved: Vec<(Ino, u64, u64)>,
     /// Files that were cut, and the first page that is gone: private copies go as well.
     cut: Vec<(Ino, u64)>,
-    /// Merged directories that are being read, the one last read at the end.
-    listings: Vec<(Ino, Listing)>,
 }
 
 impl UnionFs {
@@ -105,19 +100,12 @@ impl UnionFs {
         mode: u32,
         now: Time,
     ) -> Result<UnionFs, BootError> {
-        if tree.layers.len() > MAX_LAYERS {
-            return Err(BootError::Config(format!(
-                "{} layers, but at most {MAX_LAYERS} can be stacked",
-                tree.layers.len()
-            )));
-        }
-        let (layers, mut roots) = Layers::open(ports, &tree.layers, tree.index.as_ref())?;
-        roots.reverse();
+        let layers = Layers::open(&mut ports.layers(), &tree.layers, tree.index.as_ref())?;
+        let root = layers.root();
         let mut fs = UnionFs {
             layers,
-            root: roots.first().copied().unwrap_or(Ino(1)),
+            root: root.unwrap_or(Ino(1)),
             nodes: BTreeMap::new(),
-            merged: BTreeMap::new(),
             refs: BTreeMap::new(),
             cached: BTreeMap::new(),
             next: 1,
@@ -132,16 +120,13 @@ impl UnionFs {
             is_memory: false,
             moved: Vec::new(),
             cut: Vec::new(),
-            listings: Vec::new(),
         };
-        if roots.is_empty() {
+        if root.is_none() {
             fs.next = 2;
-            let body = Body::dir(Vec::new());
+            let body = Body::dir();
             let mut root = Node::new(S_IFDIR | mode & 0o7777, 0, 0, now, body);
             root.nlink = 1;
             fs.nodes.insert(fs.root, root);
-        } else if roots.len() > 1 {
-            fs.merged.insert(fs.root, roots);
         }
         Ok(fs)
     }
@@ -317,7 +302,7 @@ impl UnionFs {
         }
         // Names that others had are gone, references too: nobody asks any more.
         for _ in 0..MOST {
-            any |= self.refs.pop_first().is_some() | self.merged.pop_first().is_some();
+            any |= self.refs.pop_first().is_some() | self.layers.release_one();
         }
         any
     }
@@ -390,19 +375,30 @@ impl UnionFs {
         ino
     }
 
+    /// Attributes of a lower inode, with its ACL.
+    fn lower_attr(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<Attr, Errno> {
+        let lower = self.layers.attr(&mut cx.ports.layers(), ino)?;
+        let mut attr = Attr::from(lower);
+        if lower.may_have_acl && attr.mode & S_IFMT != S_IFLNK {
+            attr.acl = match self.layers.xattr(&mut cx.ports.layers(), ino, acl::ACCESS) {
+                Ok(value) => Some(cx.acls.number(&value)?),
+                Err(Errno::ENODATA) => None,
+                Err(errno) => return Err(errno),
+            };
+        }
+        Ok(attr)
+    }
+
     /// The node of an inode, made from its lower inode if there is none yet. O(1) in the size of the file.
     fn copy_up(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<&mut Node, Errno> {
         if !self.nodes.contains_key(&ino) {
-            if !layer::is_lower(ino) {
+            if !ino.is_lower() {
                 return Err(Errno::ESTALE);
             }
             self.room(NODE_COST)?;
-            let lower = self.layers.attr_with_acl(cx, ino)?;
+            let lower = self.lower_attr(cx, ino)?;
             let body = match lower.mode & S_IFMT {
-                S_IFDIR => Body::dir(match self.merged.get(&ino) {
-                    Some(parts) => parts.clone(),
-                    None => Vec::from([ino]),
-                }),
+                S_IFDIR => Body::dir(),
                 S_IFREG => Body::file(lower.size, self.cached.remove(&ino).unwrap_or_default()),
                 _ => Body::Other,
             };
@@ -415,7 +411,6 @@ impl UnionFs {
             node.xattrs = None;
             node.acl = lower.acl;
             self.insert_node(ino, node)?;
-            self.merged.remove(&ino);
         }
         self.nodes.get_mut(&ino).ok_or(Errno::ESTALE)
     }
@@ -425,7 +420,7 @@ impl UnionFs {
         let now = Time::from_nanos(cx.now.real);
         let held = self.refs.contains_key(&ino);
         if !held && !self.nodes.contains_key(&ino) {
-            let attr = self.layers.attr(cx.ports, ino)?;
+            let attr = self.layers.attr(&mut cx.ports.layers(), ino)?;
             if attr.nlink <= 1 || attr.mode & S_IFMT == S_IFDIR {
                 return Ok(()); // nobody will see it again
             }
@@ -451,6 +446,7 @@ impl UnionFs {
         let Some(node) = self.nodes.remove(&ino) else {
             return;
         };
+        self.layers.release(ino);
         self.uncharge(NODE_COST + node.heap());
         self.used = self.used.saturating_sub(node.own_pages());
         if let Body::File(data) = node.body {
@@ -477,12 +473,12 @@ impl InodeOps for UnionFs {
             Some(count) if *count > 1 => *count -= 1,
             Some(_) => {
                 self.refs.remove(&ino);
-                self.listings.retain(|(dir, _)| *dir != ino);
+                self.layers.end_reading(ino);
                 match self.nodes.get(&ino) {
                     Some(node) if node.nlink == 0 => self.free(cx.frames, ino),
                     Some(_) => {}
                     None => {
-                        self.merged.remove(&ino);
+                        self.layers.release(ino);
                         if let Some(pages) = self.cached.remove(&ino) {
                             cx.frames.put_all(pages);
                         }
@@ -495,18 +491,14 @@ impl InodeOps for UnionFs {
 
     fn attr(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<Attr, Errno> {
         if let Some(node) = self.nodes.get(&ino) {
-            let mut attr = node.attr();
-            if let (Body::Other, true) = (&node.body, layer::is_lower(ino)) {
-                let lower = self.layers.attr(cx.ports, ino)?;
+            let mut attr = node.attr(ino);
+            if let (Body::Other, true) = (&node.body, ino.is_lower()) {
+                let lower = self.layers.attr(&mut cx.ports.layers(), ino)?;
                 (attr.size, attr.blocks) = (lower.size, lower.blocks);
             }
             return Ok(attr);
         }
-        let mut attr = self.layers.attr_with_acl(cx, ino)?;
-        if self.merged.contains_key(&ino) {
-            attr.nlink = 1;
-        }
-        Ok(attr)
+        self.lower_attr(cx, ino)
     }
 
     fn set_attr(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino, set: &SetAttr) -> Result<(), Errno> {
@@ -544,10 +536,10 @@ impl InodeOps for UnionFs {
                 Body::Link(target) => return Ok(target.to_vec()),
                 _ => node.mode,
             },
-            None => self.layers.attr(cx.ports, ino)?.mode,
+            None => self.layers.attr(&mut cx.ports.layers(), ino)?.mode,
         };
-        match layer::is_lower(ino) && mode & S_IFMT == S_IFLNK {
-            true => self.layers.read_link(cx.ports, ino),
+        match ino.is_lower() && mode & S_IFMT == S_IFLNK {
+            true => self.layers.read_link(&mut cx.ports.layers(), ino),
             false => Err(Errno::EINVAL),
         }
     }
@@ -731,12 +723,13 @@ impl InodeOps for UnionFs {
             }
         };
         if self.sealed
-            && let Some((size, block_size, files)) = self.layers.only_image()
+            && let Some(image) = self.layers.only_image()
         {
+            let (block_size, files) = (image.block_size(), image.inode_count());
             return StatFs {
                 magic: EROFS_MAGIC,
                 block_size,
-                blocks: size / block_size,
+                blocks: image.len() / block_size,
                 free: 0,
                 files,
                 files_free: u64::MAX - files,

@@ -112,8 +112,6 @@ pub(super) struct Dir {
     pub order: BTreeMap<u64, Arc<[u8]>>,
     /// Number of the next entry.
     pub next: u64,
-    /// Lower directories that show through, topmost first.
-    pub parts: Vec<Ino>,
     /// Subdirectories made or moved here.
     pub subdirs: u32,
 }
@@ -128,12 +126,11 @@ pub(super) enum Slot {
 }
 
 impl Body {
-    pub(super) fn dir(parts: Vec<Ino>) -> Body {
+    pub(super) fn dir() -> Body {
         Body::Dir(Dir {
             slots: BTreeMap::new(),
             order: BTreeMap::new(),
             next: 1,
-            parts,
             subdirs: 0,
         })
     }
@@ -226,7 +223,7 @@ impl Node {
         }
     }
 
-    pub(super) fn attr(&self) -> Attr {
+    pub(super) fn attr(&self, ino: Ino) -> Attr {
         let (nlink, size, blocks) = match &self.body {
             Body::File(data) => {
                 let blocks = (pages_of(data.shown) + data.behind) * 8;
@@ -237,7 +234,7 @@ impl Node {
             Body::Dir(dir) => {
                 let nlink = match self.nlink {
                     0 => 0,
-                    _ if dir.parts.is_empty() => dir.subdirs.saturating_add(2),
+                    _ if !ino.is_lower() => dir.subdirs.saturating_add(2),
                     _ => 1,
                 };
                 (nlink, (dir.order.len() as u64 + 2) * 20, 0)
@@ -267,7 +264,7 @@ impl Node {
 pub(super) fn from_new(new: &NewNode<'_>, now: Time) -> Result<Node, Errno> {
     let body = match new.mode & S_IFMT {
         S_IFREG => Body::file(0, Pages::new()),
-        S_IFDIR => Body::dir(Vec::new()),
+        S_IFDIR => Body::dir(),
         S_IFLNK if new.target.is_empty() => return Err(Errno::ENOENT),
         S_IFLNK if new.target.len() >= PATH_MAX => return Err(Errno::ENAMETOOLONG),
         S_IFLNK => Body::Link(new.target.into()),

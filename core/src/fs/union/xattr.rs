@@ -3,15 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{UnionFs, layer};
+use super::UnionFs;
 use crate::abi::Errno;
 use crate::cred::file_caps;
 use crate::fs::filesystem::{FsCx, Ino, Time};
 
-/// Attributes of the union itself in a layer.
-pub(super) const OVERLAY: &[u8] = b"trusted.overlay.";
-/// How a layer keeps an attribute of the program that is called like one of the union's.
-pub(super) const OVERLAY_ESCAPED: &[u8] = b"trusted.overlay.overlay.";
 /// Most bytes of all attributes of an inode, and of one value (`XATTR_SIZE_MAX`).
 const MAX_XATTRS: u64 = 64 << 10;
 const XATTR_CREATE: u32 = 1;
@@ -32,7 +28,7 @@ impl UnionFs {
         let own = self.nodes.get(&ino).and_then(|node| node.xattrs.as_ref());
         match own {
             Some(xattrs) => xattrs.get(name).cloned().ok_or(Errno::ENODATA),
-            None => self.layers.xattr(cx.ports, ino, name),
+            None => self.layers.xattr(&mut cx.ports.layers(), ino, name),
         }
     }
 
@@ -44,7 +40,7 @@ impl UnionFs {
         let own = self.nodes.get(&ino).and_then(|node| node.xattrs.as_ref());
         match own {
             Some(xattrs) => Ok(xattrs.keys().cloned().collect()),
-            None => self.layers.xattr_names(cx.ports, ino),
+            None => self.layers.xattr_names(&mut cx.ports.layers(), ino),
         }
     }
 
@@ -133,9 +129,9 @@ impl UnionFs {
         if self.copy_up(cx, ino)?.xattrs.is_none() {
             let mut xattrs = BTreeMap::new();
             let mut cost = 0;
-            if layer::is_lower(ino) {
-                for name in self.layers.xattr_names(cx.ports, ino)? {
-                    let value = self.layers.xattr(cx.ports, ino, &name)?;
+            if ino.is_lower() {
+                for name in self.layers.xattr_names(&mut cx.ports.layers(), ino)? {
+                    let value = self.layers.xattr(&mut cx.ports.layers(), ino, &name)?;
                     cost += heap(&name, &value);
                     xattrs.insert(name, value);
                 }

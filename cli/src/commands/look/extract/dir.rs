@@ -20,10 +20,9 @@ use rustix::fs::{
     utimensat,
 };
 use rustix::io::Errno;
-use varve_core::port::Images;
-use varve_core::stack::{Attr, Inode, Stack};
 use varve_image::tarball::CopyError;
 use varve_image::walk::is_dir;
+use varve_imgfs::{Attr, Images, Ino, Stack};
 
 use super::super::cat::runs;
 use super::{GRANULE, Object, Pairs, Sink, device, xattrs};
@@ -76,7 +75,7 @@ pub(super) struct Dir {
     /// All directories that were made.
     made: HashMap<Vec<u8>, Id>,
     /// First path of an inode with several names.
-    linked: HashMap<Inode, (Vec<u8>, Id)>,
+    linked: HashMap<Ino, (Vec<u8>, Id)>,
     dirs: Vec<MadeDir>,
     left_out: LeftOut,
 }

@@ -9,10 +9,9 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use varve_core::port::Images;
-use varve_core::stack::{Attr, Inode, Stack};
 use varve_image::tarball::CopyError;
 use varve_image::walk::{Next, walk};
+use varve_imgfs::{Attr, Images, Ino, Stack};
 
 use dir::Dir;
 use tar::Tar;
@@ -76,7 +75,7 @@ type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 /// One object on its way out.
 struct Object<'a> {
     path: &'a [u8],
-    inode: Inode,
+    inode: Ino,
     attr: &'a Attr,
 }
 
@@ -295,7 +294,7 @@ fn told(
     }
 }
 
-fn xattrs(stack: &mut Stack, images: &dyn Images, inode: Inode) -> Result<Pairs, CopyError> {
+fn xattrs(stack: &mut Stack, images: &dyn Images, inode: Ino) -> Result<Pairs, CopyError> {
     let mut names = stack.list_xattr(images, inode).map_err(CopyError::Read)?;
     names.sort();
     let mut list = Vec::with_capacity(names.len());

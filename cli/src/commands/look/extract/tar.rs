@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use varve_core::port::Images;
-use varve_core::stack::{Inode, Stack};
 use varve_image::tarball::{CopyError, Member, Tarball};
 use varve_image::walk::is_dir;
+use varve_imgfs::{Images, Ino, Stack};
 
 use super::super::cat::runs;
 use super::{Object, Sink, xattrs};
@@ -16,7 +15,7 @@ use crate::stop::Stop;
 pub(super) struct Tar<W: Write> {
     tarball: Option<Tarball<Stoppable<W>>>,
     stop: Stop,
-    linked: HashMap<Inode, Vec<u8>>,
+    linked: HashMap<Ino, Vec<u8>>,
 }
 
 /// Passes bytes on until a signal comes.

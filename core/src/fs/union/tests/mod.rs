@@ -572,7 +572,9 @@ fn run(test: Test, mut random: Random, steps: u32) {
     test.check(root, &mut random);
     assert_eq!(test.fs.nodes.len(), usize::from(test.fs.layers.is_empty()));
     assert_eq!(test.fs.refs.len(), 0, "all references were given back");
-    assert!(test.fs.cached.is_empty() && test.fs.merged.len() <= 1);
+    assert!(test.fs.cached.is_empty());
+    let kept = |fs: &UnionFs| fs.layers.kept().all(|dir| fs.nodes.contains_key(&dir));
+    assert!(kept(&test.fs), "parts are kept of directories with a node");
     for step in 0..steps {
         test.step(&mut random);
         if step % 40 == 0 {
@@ -586,7 +588,7 @@ fn run(test: Test, mut random: Random, steps: u32) {
     }
     assert_eq!(test.fs.refs.len(), 0, "all references were given back");
     assert!(test.fs.nodes.values().all(|node| node.nlink > 0));
-    assert!(test.fs.cached.is_empty() && test.fs.merged.len() <= 1);
+    assert!(test.fs.cached.is_empty() && kept(&test.fs));
     let heap: u64 = test
         .fs
         .nodes
@@ -616,7 +618,7 @@ fn run(test: Test, mut random: Random, steps: u32) {
     for (_, page) in core::mem::take(&mut test.maps).into_values() {
         test.unmap(page);
     }
-    let mut steps = Steps::new();
+    let mut steps = crate::kernel::steps::Steps::new();
     while test.fs.release_some(&mut test.frames, &mut steps) {}
     while test.frames.put_some() > 0 {}
     assert_eq!(test.frames.used(), 0, "all frames were given back");

@@ -1,4 +1,4 @@
-//! One view of an image for all readers: the core's, the kernel's and that of the crate `erofs-rs`.
+//! One view of an image for all readers: ours, the kernel's and that of the crate `erofs-rs`.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod make;
@@ -14,9 +14,7 @@ use erofs_rs::EroFS;
 use erofs_rs::backend::SliceImage;
 use rustix::fs::{AtFlags, CWD, FileType};
 use rustix::mount::{MountFlags, UnmountFlags};
-use varve_core::imgfs::{ImgFs, Source};
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
+use varve_imgfs::{ImageId, ImgFs, MemBlock, MemImages, Source};
 
 /// Everything a program can see of one name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,7 +128,7 @@ pub fn by_core(images: &MemImages) -> Snapshot {
 }
 
 /// The bytes of a file: as extents, in one piece, and in odd pieces.
-fn core_content(fs: &ImgFs, images: &MemImages, inode: &varve_core::imgfs::Inode) -> Vec<u8> {
+fn core_content(fs: &ImgFs, images: &MemImages, inode: &varve_imgfs::erofs::Inode) -> Vec<u8> {
     let mut whole = vec![0xaa; inode.size as usize + 1];
     let len = fs.read(images, inode, 0, &mut whole).expect("content");
     assert_eq!(len as u64, inode.size);

@@ -4,10 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use varve_core::imgfs::{ErrorKind, ImgError, ImgFs, Inode, Source};
-use varve_core::machine::ImageId;
-use varve_core::memhost::{MemBlock, MemImages};
-use varve_core::port::Images;
+use varve_imgfs::erofs::{ErrorKind, Inode};
+use varve_imgfs::{ImageId, Images, ImgError, ImgFs, MemBlock, MemImages, Source};
 
 const IMAGE: ImageId = ImageId(0);
 

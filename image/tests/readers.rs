@@ -1,5 +1,6 @@
-//! The core, the kernel and `erofs-rs` see the same in every image that is in the read profile.
+//! Our reader, the kernel and `erofs-rs` see the same in every image that is in the read profile.
 
+#[path = "../../imgfs/tests/erofs/mod.rs"]
 mod erofs;
 
 use std::os::unix::fs::symlink;
@@ -9,8 +10,8 @@ use std::process::Command;
 use erofs::make::{Image, Layout, Node, checksum};
 use erofs::{Snapshot, all_agree, skip};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
-use varve_core::imgfs::{ErrorKind, ImgFs};
-use varve_core::machine::ImageId;
+use varve_imgfs::erofs::ErrorKind;
+use varve_imgfs::{ImageId, ImgFs};
 
 /// Bytes that repeat nowhere soon.
 fn noise(len: usize, seed: u64) -> Vec<u8> {

@@ -6,10 +6,10 @@ use zerocopy::little_endian::U32;
 
 use super::inode::{Inode, Layout};
 use super::{ErrorKind, ImgError, ImgFs};
-use crate::abi::PAGE_SIZE;
-use crate::abi::raw::general::{S_IFLNK, S_IFMT};
-use crate::machine::ImageId;
+use crate::port::ImageId;
 use crate::port::Images;
+use varve_abi::PAGE_SIZE;
+use varve_abi::raw::general::{S_IFLNK, S_IFMT};
 
 /// Entries of a chunk table that are looked at for one extent.
 const MAX_CHUNKS: u64 = 256;

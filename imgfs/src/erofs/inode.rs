@@ -6,10 +6,10 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{ErrorKind, ImgError, ImgFs};
-use crate::abi::raw::general::{
+use crate::port::Images;
+use varve_abi::raw::general::{
     S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK,
 };
-use crate::port::Images;
 
 /// A file of an image. All that it says about places in the image has been checked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -5,11 +5,11 @@ use core::cmp::Ordering;
 
 use super::inode::Inode;
 use super::{ImgError, ImgFs, Source};
-use crate::abi::NAME_MAX;
-use crate::abi::raw::general::{
+use crate::port::Images;
+use varve_abi::NAME_MAX;
+use varve_abi::raw::general::{
     DT_BLK, DT_CHR, DT_DIR, DT_FIFO, DT_LNK, DT_REG, DT_SOCK, DT_UNKNOWN, S_IFDIR, S_IFMT,
 };
-use crate::port::Images;
 
 /// Bits of a position for the entry inside a block: a block of 65536 bytes has fewer than 2^13 of them.
 const INDEX_BITS: u32 = 13;

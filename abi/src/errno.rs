@@ -8,7 +8,7 @@ pub struct Errno(u16);
 
 macro_rules! errnos {
     ($($name:ident $message:literal)*) => {
-        #[expect(missing_docs, reason = "the names are Linux's")]
+        #[allow(missing_docs)]
         impl Errno {
             $(pub const $name: Errno = Errno(linux_raw_sys::errno::$name as u16);)*
 
@@ -166,9 +166,9 @@ errnos! {
 }
 
 impl Errno {
-    /// Never seen by programs: the steps of an input are used up; the system call is run again later (as
-    /// `ERESTARTNOINTR`, 513, in Linux).
-    pub(crate) const LATER: Errno = Errno(513);
+    /// Never seen by programs: the steps of an input are used up; the kernel runs the system call again later
+    /// (as `ERESTARTNOINTR`, 513, in Linux).
+    pub const LATER: Errno = Errno(513);
 
     /// The number, 1..=4095.
     pub fn number(self) -> u16 {

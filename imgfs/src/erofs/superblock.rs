@@ -6,9 +6,9 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{Device, ErrorKind, ImgError, ImgFs};
-use crate::abi::raw::general::{S_IFDIR, S_IFMT};
-use crate::machine::ImageId;
+use crate::port::ImageId;
 use crate::port::Images;
+use varve_abi::raw::general::{S_IFDIR, S_IFMT};
 
 /// Where the superblock is.
 const OFFSET: u64 = 1024;

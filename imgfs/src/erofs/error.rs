@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::abi::Errno;
-use crate::machine::ImageId;
+use crate::port::ImageId;
+use varve_abi::Errno;
 
 /// Why an image or an inode of it cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,38 +1,28 @@
-//! The read-only layers: images and host directories behind one interface, by inode number.
-//!
-//! A lower inode's number is `(layer + 1) << 48 | number in the layer`, which is the nid in an image and the
-//! [`NodeId`] of a host directory.
+//! The layers one by one: images and directories of the host behind one interface, by inode number.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::xattr::{OVERLAY, OVERLAY_ESCAPED};
-use crate::abi::raw::general::{DT_CHR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT};
-use crate::abi::{Errno, PAGE_SIZE};
-use crate::boot::{BootError, Layer, MergedIndex};
-use crate::fs::acl;
-use crate::fs::filesystem::{Attr, FsCx, Ino, Time};
-use crate::imgfs::{self, ErrorKind, ImgError, ImgFs, Inode};
-use crate::machine::ImageId;
-use crate::port::{Images, NodeEntry, NodeId, Ports};
+use varve_abi::Errno;
+use varve_abi::raw::general::{DT_CHR, DT_UNKNOWN, S_IFCHR, S_IFDIR, S_IFMT};
 
-/// Bits of a lower inode's number in its layer.
-const LAYER_SHIFT: u32 = 48;
+use super::attr::{Attr, Ino, LAYER_SHIFT, kind_of};
+use super::{Layer, MergedIndex, OpenError};
+use crate::erofs::{ErrorKind, Extent, ImgError, ImgFs, Inode, Source};
+use crate::port::{Images, LayerPorts, NodeEntry, NodeId};
+
 /// Most lines kept of what was found damaged.
 const MAX_FAULTS: usize = 16;
 /// Most lines about damage in a run: a program can run into the same damage again and again.
 const MAX_REPORTS: u32 = 200;
 /// Most listings of host directories kept for reading on.
 const MAX_LISTINGS: usize = 4;
-
-/// Where bytes of a lower file are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum LowerSource {
-    Image { image: ImageId, offset: u64 },
-    Zero,
-}
+/// Attributes of the union itself in a layer.
+const OVERLAY: &[u8] = b"trusted.overlay.";
+/// How a layer keeps an attribute of the program that is called like one of the union's.
+const OVERLAY_ESCAPED: &[u8] = b"trusted.overlay.overlay.";
 
 /// An entry of a lower directory.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +36,9 @@ pub(super) struct LowerEntry<'a> {
     pub next: u64,
 }
 
-/// The layers of a union, lowest first.
+/// The opened layers, lowest first.
 #[derive(Clone, Debug, Hash)]
-pub(super) struct Layers {
+pub(super) struct Opened {
     layers: Vec<Kind>,
     /// Host directories that are being read, the one last started at the end.
     listings: Vec<(Ino, Vec<NodeEntry>)>,
@@ -67,11 +57,6 @@ enum Kind {
     Host,
 }
 
-/// Whether an inode comes from a layer.
-pub(super) fn is_lower(ino: Ino) -> bool {
-    ino.0 >> LAYER_SHIFT != 0
-}
-
 /// The number of an inode of a layer. `EOVERFLOW` if it is not one an image of less than 2^53 bytes can have.
 fn number(layer: usize, id: u64) -> Result<Ino, Errno> {
     match id >> LAYER_SHIFT {
@@ -81,30 +66,25 @@ fn number(layer: usize, id: u64) -> Result<Ino, Errno> {
 }
 
 fn node_of(ino: Ino) -> NodeId {
-    NodeId(ino.0 & ((1 << LAYER_SHIFT) - 1))
+    NodeId(ino.nid())
 }
 
-/// `DT_` value of a mode.
-pub(super) fn kind_of(mode: u32) -> u8 {
-    (mode >> 12 & 15) as u8
-}
-
-impl Layers {
-    /// Bytes, block size and inodes of the image, if there is nothing else.
-    pub(super) fn only_image(&self) -> Option<(u64, u64, u64)> {
+impl Opened {
+    /// The image, if there is nothing else.
+    pub(super) fn only_image(&self) -> Option<&ImgFs> {
         match self.layers.as_slice() {
-            [Kind::Image(image)] => Some((image.len(), image.block_size(), image.inode_count())),
+            [Kind::Image(image)] => Some(image),
             _ => None,
         }
     }
 
     /// Opens layers, lowest first, and gives their root directories.
     pub(super) fn open(
-        ports: &mut Ports<'_>,
+        ports: &mut LayerPorts<'_>,
         layers: &[Layer],
         index: Option<&MergedIndex>,
-    ) -> Result<(Layers, Vec<Ino>), BootError> {
-        let mut opened = Layers {
+    ) -> Result<(Opened, Vec<Ino>), OpenError> {
+        let mut opened = Opened {
             layers: Vec::with_capacity(layers.len()),
             listings: Vec::new(),
             host: layers.iter().any(|layer| matches!(layer, Layer::Host(_))),
@@ -112,7 +92,6 @@ impl Layers {
             faults: Vec::new(),
             reported: 0,
         };
-        let mut roots = Vec::with_capacity(layers.len());
         if let Some(index) = index {
             match open_index(ports.images, layers, index) {
                 Ok((fs, root)) => {
@@ -125,25 +104,20 @@ impl Layers {
                 )),
             }
         }
+        let mut roots = Vec::with_capacity(layers.len());
         for (index, &layer) in layers.iter().enumerate() {
             let root = match layer {
                 Layer::Image(image) => {
-                    let bad = |error: ImgError| BootError::Image {
-                        image,
-                        reason: format!("{error}"),
-                    };
-                    let fs = ImgFs::open(ports.images, image, &[]).map_err(bad)?;
-                    let root = number(index, fs.root());
+                    let fs = ImgFs::open(ports.images, image, &[]).map_err(OpenError::Image)?;
+                    let root = root_of(index, &fs).map_err(OpenError::Image)?;
                     opened.layers.push(Kind::Image(fs));
-                    root.map_err(|errno| BootError::Config(format!("{errno}")))?
+                    root
                 }
                 Layer::Host(tree) => {
                     opened.layers.push(Kind::Host);
                     let root = ports.tree.root(tree);
                     root.and_then(|node| number(index, node.0))
-                        .map_err(|errno| {
-                            BootError::Config(format!("the root of host tree {tree}: {errno}"))
-                        })?
+                        .map_err(|errno| OpenError::HostTree { tree, errno })?
                 }
             };
             roots.push(root);
@@ -181,7 +155,7 @@ impl Layers {
     /// Runs an operation on an inode of an image.
     fn image<R>(
         &mut self,
-        ports: &Ports<'_>,
+        ports: &LayerPorts<'_>,
         index: usize,
         ino: Ino,
         run: impl FnOnce(&ImgFs, &dyn Images, &Inode) -> Result<R, ImgError>,
@@ -200,62 +174,20 @@ impl Layers {
         Ok((index, self.layers.get(index).ok_or(Errno::ESTALE)?))
     }
 
-    /// Attributes, without the ACL.
-    pub(super) fn attr(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Attr, Errno> {
-        Ok(self.attr_and_more(ports, ino)?.0)
-    }
-
-    /// Attributes with the ACL.
-    pub(super) fn attr_with_acl(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<Attr, Errno> {
-        let (mut attr, maybe) = self.attr_and_more(cx.ports, ino)?;
-        if maybe && attr.mode & S_IFMT != S_IFLNK {
-            attr.acl = match self.raw_xattr(cx.ports, ino, acl::ACCESS) {
-                Ok(value) => Some(cx.acls.number(&value)?),
-                Err(Errno::ENODATA) => None,
-                Err(errno) => return Err(errno),
-            };
-        }
-        Ok(attr)
-    }
-
-    /// Attributes, and whether there may be an ACL.
-    fn attr_and_more(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<(Attr, bool), Errno> {
+    /// Attributes.
+    pub(super) fn attr(&mut self, ports: &mut LayerPorts<'_>, ino: Ino) -> Result<Attr, Errno> {
         match self.layer(ino)? {
             (index, Kind::Image(_)) => {
-                let inode = self.image(ports, index, ino, |_, _, inode| Ok(*inode))?;
-                Ok((attr_of(&inode), inode.has_xattrs()))
+                self.image(ports, index, ino, |_, _, inode| Ok(Attr::from(inode)))
             }
-            (_, Kind::Host) => {
-                let attr = ports.tree.attr(node_of(ino))?;
-                let time = Time {
-                    sec: attr.mtime.0,
-                    nsec: attr.mtime.1,
-                };
-                let acl = attr.acl;
-                let attr = Attr {
-                    mode: attr.mode,
-                    uid: attr.uid,
-                    gid: attr.gid,
-                    nlink: attr.nlink,
-                    size: attr.size,
-                    blocks: blocks(attr.size),
-                    rdev: attr.rdev,
-                    atime: time,
-                    mtime: time,
-                    ctime: time,
-                    btime: time,
-                    acl: None,
-                    flags: 0,
-                };
-                Ok((attr, acl))
-            }
+            (_, Kind::Host) => Ok(Attr::from(&ports.tree.attr(node_of(ino))?)),
         }
     }
 
     /// The inode called `name` in a directory, and its type (`DT_`). Whiteouts are found, too.
     pub(super) fn lookup(
         &mut self,
-        ports: &mut Ports<'_>,
+        ports: &mut LayerPorts<'_>,
         dir: Ino,
         name: &[u8],
     ) -> Result<Option<(Ino, u8)>, Errno> {
@@ -296,7 +228,7 @@ impl Layers {
     /// Whether an inode that was found as type `kind` says that a name is gone.
     pub(super) fn is_whiteout(
         &mut self,
-        ports: &mut Ports<'_>,
+        ports: &mut LayerPorts<'_>,
         ino: Ino,
         kind: u8,
     ) -> Result<bool, Errno> {
@@ -308,7 +240,11 @@ impl Layers {
     }
 
     /// Whether a directory hides what lower layers have at its place.
-    pub(super) fn is_opaque(&mut self, ports: &mut Ports<'_>, dir: Ino) -> Result<bool, Errno> {
+    pub(super) fn is_opaque(
+        &mut self,
+        ports: &mut LayerPorts<'_>,
+        dir: Ino,
+    ) -> Result<bool, Errno> {
         match self.raw_xattr(ports, dir, b"trusted.overlay.opaque") {
             Ok(value) => Ok(value == b"y"),
             Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(false),
@@ -320,7 +256,7 @@ impl Layers {
     /// too. Positions are below 2^46.
     pub(super) fn read_dir(
         &mut self,
-        ports: &mut Ports<'_>,
+        ports: &mut LayerPorts<'_>,
         dir: Ino,
         position: u64,
         each: &mut dyn FnMut(LowerEntry<'_>) -> bool,
@@ -391,36 +327,34 @@ impl Layers {
     /// place; `None` at or behind its end.
     pub(super) fn extent(
         &mut self,
-        ports: &mut Ports<'_>,
+        ports: &mut LayerPorts<'_>,
         ino: Ino,
         offset: u64,
-    ) -> Result<Option<(LowerSource, u64)>, Errno> {
+    ) -> Result<Option<Extent>, Errno> {
         match self.layer(ino)? {
-            (index, Kind::Image(_)) => {
-                let extent = self.image(ports, index, ino, |fs, images, inode| {
-                    fs.extent(images, inode, offset)
-                })?;
-                Ok(extent.map(|extent| match extent.source {
-                    imgfs::Source::Image { image, offset } => {
-                        (LowerSource::Image { image, offset }, extent.len)
-                    }
-                    imgfs::Source::Zero => (LowerSource::Zero, extent.len),
-                }))
-            }
+            (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
+                fs.extent(images, inode, offset)
+            }),
             (_, Kind::Host) => {
                 let size = ports.tree.attr(node_of(ino))?.size;
                 if offset >= size {
                     return Ok(None);
                 }
                 let image = ports.tree.open(node_of(ino))?;
-                let source = LowerSource::Image { image, offset };
-                Ok(Some((source, size - offset)))
+                Ok(Some(Extent {
+                    source: Source::Image { image, offset },
+                    len: size - offset,
+                }))
             }
         }
     }
 
     /// Whether the rest of the last page of a regular file can be mapped: it is in the image file and zero.
-    pub(super) fn slack_is_zero(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<bool, Errno> {
+    pub(super) fn slack_is_zero(
+        &mut self,
+        ports: &mut LayerPorts<'_>,
+        ino: Ino,
+    ) -> Result<bool, Errno> {
         match self.layer(ino)? {
             (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
                 fs.slack_is_zero(images, inode)
@@ -431,42 +365,11 @@ impl Layers {
         }
     }
 
-    /// Copies bytes of a regular file to an offset of the memory file. Zeros are passed over: the frame is
-    /// fresh.
-    pub(super) fn copy_out(
+    pub(super) fn read_link(
         &mut self,
-        ports: &mut Ports<'_>,
+        ports: &mut LayerPorts<'_>,
         ino: Ino,
-        mut offset: u64,
-        len: u64,
-        mut to: u64,
-    ) -> Result<(), Errno> {
-        let end = offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
-        while offset < end {
-            let Some((source, run)) = self.extent(ports, ino, offset)? else {
-                return Ok(());
-            };
-            let part = run.min(end - offset).min(PAGE_SIZE);
-            if let LowerSource::Image { image, offset: at } = source {
-                let block = ports.images.image(image).ok_or(Errno::EIO)?;
-                let range = at as usize..at.saturating_add(part) as usize;
-                match block.slice().and_then(|slice| slice.get(range)) {
-                    Some(bytes) => ports.memory.write(to, bytes),
-                    None => {
-                        let mut buf = [0; PAGE_SIZE as usize];
-                        let buf = &mut buf[..part as usize];
-                        block.read_at(at, buf)?;
-                        ports.memory.write(to, buf);
-                    }
-                }
-            }
-            offset += part;
-            to += part;
-        }
-        Ok(())
-    }
-
-    pub(super) fn read_link(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Vec<u8>, Errno> {
+    ) -> Result<Vec<u8>, Errno> {
         match self.layer(ino)? {
             (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
                 fs.read_link(images, inode)
@@ -477,7 +380,7 @@ impl Layers {
 
     fn raw_xattr(
         &mut self,
-        ports: &mut Ports<'_>,
+        ports: &mut LayerPorts<'_>,
         ino: Ino,
         name: &[u8],
     ) -> Result<Vec<u8>, Errno> {
@@ -492,7 +395,11 @@ impl Layers {
         }
     }
 
-    fn raw_xattr_names(&mut self, ports: &mut Ports<'_>, ino: Ino) -> Result<Vec<Vec<u8>>, Errno> {
+    fn raw_xattr_names(
+        &mut self,
+        ports: &mut LayerPorts<'_>,
+        ino: Ino,
+    ) -> Result<Vec<Vec<u8>>, Errno> {
         match self.layer(ino)? {
             (index, Kind::Image(_)) => self.image(ports, index, ino, |fs, images, inode| {
                 fs.list_xattr(images, inode)
@@ -505,7 +412,7 @@ impl Layers {
     /// unescaped.
     pub(super) fn xattr(
         &mut self,
-        ports: &mut Ports<'_>,
+        ports: &mut LayerPorts<'_>,
         ino: Ino,
         name: &[u8],
     ) -> Result<Vec<u8>, Errno> {
@@ -518,7 +425,7 @@ impl Layers {
     /// The names of the extended attributes that the program sees.
     pub(super) fn xattr_names(
         &mut self,
-        ports: &mut Ports<'_>,
+        ports: &mut LayerPorts<'_>,
         ino: Ino,
     ) -> Result<Vec<Vec<u8>>, Errno> {
         let mut names = self.raw_xattr_names(ports, ino)?;
@@ -554,8 +461,17 @@ fn open_index(
     if !same {
         return Err("it was made for other layers".into());
     }
-    let root = number(0, fs.root()).map_err(|errno| format!("{errno}"))?;
+    let root = root_of(0, &fs).map_err(|error| format!("{error}"))?;
     Ok((fs, root))
+}
+
+fn root_of(layer: usize, fs: &ImgFs) -> Result<Ino, ImgError> {
+    number(layer, fs.root()).map_err(|_| ImgError {
+        image: fs.image(),
+        nid: Some(fs.root()),
+        kind: ErrorKind::Unsupported,
+        field: "the root inode's number has more than 48 bits",
+    })
 }
 
 /// An inode that stands for another one (composefs: `metacopy=on`, `redirect_dir=on`) or that is a whiteout
@@ -579,31 +495,4 @@ fn refuse_references(fs: &ImgFs, images: &dyn Images, inode: &Inode) -> Result<(
         }
     }
     Ok(())
-}
-
-fn attr_of(inode: &Inode) -> Attr {
-    let time = Time {
-        sec: inode.mtime.0,
-        nsec: inode.mtime.1,
-    };
-    Attr {
-        mode: inode.mode,
-        uid: inode.uid,
-        gid: inode.gid,
-        nlink: inode.nlink,
-        size: inode.size,
-        blocks: blocks(inode.size),
-        rdev: inode.rdev,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        btime: time,
-        acl: None,
-        flags: 0,
-    }
-}
-
-/// `st_blocks` of a lower file: all its pages.
-fn blocks(size: u64) -> u64 {
-    size.div_ceil(PAGE_SIZE).saturating_mul(8)
 }

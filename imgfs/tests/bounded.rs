@@ -5,8 +5,8 @@ mod erofs;
 
 use counting::counted;
 use erofs::make::{Image, Layout, Node, checksum};
-use varve_core::imgfs::{ErrorKind, ImgFs};
-use varve_core::machine::ImageId;
+use varve_imgfs::erofs::ErrorKind;
+use varve_imgfs::{ImageId, ImgFs};
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;

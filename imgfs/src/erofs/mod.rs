@@ -27,7 +27,7 @@ pub use dir::Dirent;
 pub use error::{ErrorKind, ImgError};
 pub use inode::Inode;
 
-use crate::machine::ImageId;
+use crate::port::ImageId;
 use crate::port::{Block, Images};
 
 /// An opened image: what its superblock says.
