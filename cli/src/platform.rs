@@ -85,13 +85,9 @@ impl Host {
                     Some(kvm) => Ok(Host::Kvm(kvm)),
                     None => match Kvm::new(backings, Limits::default()) {
                         Ok(kvm) => Ok(Host::Kvm(kvm)),
-                        Err(second) => Err(PlatformError {
-                            what: format!(
-                                "no platform works here: ptrace: {error}; kvm: {}",
-                                second.what
-                            ),
-                            source: second.source,
-                        }),
+                        Err(second) => Err(PlatformError::Host(format!(
+                            "no platform works here: ptrace: {error}; kvm: {second}"
+                        ))),
                     },
                 }
             }
@@ -218,10 +214,7 @@ impl Platform for Host {
 
 /// A thread of one host was given to the other, which nothing does.
 fn foreign() -> PlatformError {
-    PlatformError {
-        what: "a guest thread of another platform".into(),
-        source: std::io::ErrorKind::InvalidInput.into(),
-    }
+    PlatformError::Bug("a guest thread of another platform".into())
 }
 
 impl GuestThread for HostThread {

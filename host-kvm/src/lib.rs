@@ -40,7 +40,7 @@ use std::time::Duration;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::{Cap, VmFd};
 use varve_core::machine::{Backing, Prot, SpaceId};
-use varve_host::{Backings, Grace, Platform, PlatformError};
+use varve_host::{Backings, Grace, Platform, PlatformError, failed};
 
 use area::Block;
 use cpuid::Features;
@@ -108,11 +108,6 @@ impl Default for Limits {
     }
 }
 
-pub(crate) fn failed(what: &str) -> impl FnOnce(io::Error) -> PlatformError {
-    let what = what.to_string();
-    move |source| PlatformError { what, source }
-}
-
 fn os_error(error: kvm_ioctls::Error) -> io::Error {
     io::Error::from_raw_os_error(error.errno())
 }
@@ -127,7 +122,7 @@ impl Kvm {
     pub fn new(backings: Arc<Backings>, limits: Limits) -> Result<Kvm, PlatformError> {
         let sandbox = Arc::new(Sandbox::new(backings, limits)?);
         let probe::Found { crossing, counter } =
-            probe::probe(&sandbox).map_err(failed("running a guest in KVM"))?;
+            probe::probe(&sandbox).map_err(|error| error.within("running a guest in KVM"))?;
         Ok(Kvm {
             sandbox,
             spaces: Mutex::new(HashMap::new()),
@@ -147,16 +142,16 @@ impl Kvm {
         self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn space(&self, space: SpaceId) -> Result<Arc<Space>, PlatformError> {
-        let found = self.spaces().get(&space).cloned();
-        found.ok_or_else(|| failed("an address space")(io::ErrorKind::NotFound.into()))
+    fn space(&self, id: SpaceId) -> Result<Arc<Space>, PlatformError> {
+        let found = self.spaces().get(&id).cloned();
+        found.ok_or_else(|| PlatformError::Bug(format!("there is no address space {}", id.0)))
     }
 
     /// Does something with guest memory.
     fn change(
         &self,
         space: SpaceId,
-        work: impl FnOnce(&mut Memory, &VmFd, &Space) -> io::Result<()>,
+        work: impl FnOnce(&mut Memory, &VmFd, &Space) -> Result<(), PlatformError>,
     ) -> Result<(), PlatformError> {
         let space = self.space(space)?;
         let result = work(&mut self.sandbox.memory(), &self.sandbox.vm, &space);
@@ -172,13 +167,13 @@ impl Sandbox {
             .map_err(failed("/dev/kvm"))?;
         let version = kvm.get_api_version();
         if version != API_VERSION {
-            let text = format!("no KVM that works: its version is {version}, not {API_VERSION}");
-            return Err(failed("/dev/kvm")(io::Error::other(text)));
+            return Err(PlatformError::Host(format!(
+                "/dev/kvm: no KVM that works: its version is {version}, not {API_VERSION}"
+            )));
         }
         for (cap, name) in NEEDED {
             if !kvm.check_extension(cap) {
-                let error = io::Error::new(io::ErrorKind::Unsupported, format!("no {name}"));
-                return Err(failed("/dev/kvm")(error));
+                return Err(PlatformError::Host(format!("/dev/kvm: no {name}")));
             }
         }
         let features = kvm
@@ -214,11 +209,12 @@ impl Sandbox {
     }
 
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Whoever panicked in there has left page tables that nobody should run in.
-        self.memory.lock().unwrap_or_else(|_| std::process::abort())
+        // Whoever panicked in there has left page tables that nobody should run in: that panic ends the run,
+        // and until it has, whoever comes here too.
+        self.memory.lock().expect("page tables that are whole") // INVARIANT: poisoned by another panic alone
     }
 
-    pub(crate) fn new_vcpu(&self, block: Block) -> io::Result<Vcpu> {
+    pub(crate) fn new_vcpu(&self, block: Block) -> Result<Vcpu, PlatformError> {
         self.memory()
             .set_up_block(block, self.stub_port.load(Ordering::SeqCst));
         Vcpu::new(&self.vm, block, &self.features)
@@ -232,13 +228,9 @@ impl Sandbox {
         }
     }
 
-    /// The floating-point state of a fresh program, as FXSAVE has it: all exceptions masked (`FCW` 0x37f,
-    /// `MXCSR` 0x1f80).
+    /// The floating-point state of a fresh program.
     pub(crate) fn fresh_xstate(&self) -> Vec<u8> {
-        let mut state = vec![0; self.features.xstate_size];
-        state[..2].copy_from_slice(&0x37fu16.to_le_bytes());
-        state[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
-        state
+        varve_host::fresh_xstate(self.features.xstate_size)
     }
 }
 

@@ -2,7 +2,6 @@
 //! when a mapping changes.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,9 +10,10 @@ use kvm_ioctls::VmFd;
 use varve_core::abi::PAGE_SIZE;
 use varve_core::machine::{Access, Backing, FrameNo, ImageId, Prot};
 use varve_core::port::Images as _;
-use varve_host::{Backings, Grace};
+use varve_host::{Backings, Grace, PlatformError};
 
 use crate::area::{self, Block};
+use crate::os_error;
 use crate::tables::{Full, Stale, TABLES_AT, Table, Tables};
 use crate::window::{Kind, Window};
 
@@ -51,6 +51,10 @@ pub(crate) struct Memory {
     spare_slot: u32,
 }
 
+fn no_tables() -> PlatformError {
+    PlatformError::Host("no room for page tables is left".into())
+}
+
 fn pages(len: u64) -> u64 {
     len.next_multiple_of(PAGE_SIZE)
 }
@@ -67,11 +71,13 @@ impl Memory {
         grace: Arc<Grace>,
         slots: u32,
         address_bits: u32,
-    ) -> io::Result<Memory> {
+    ) -> Result<Memory, PlatformError> {
         let (memory, _) = backings
             .file(Backing::Memory(FrameNo(0)))
-            .ok_or(io::ErrorKind::NotFound)?;
-        let memory_len = rustix::fs::fstat(memory)?.st_size as u64;
+            .ok_or_else(|| PlatformError::Bug("there is no memory file".into()))?;
+        let memory_len = rustix::fs::fstat(memory)
+            .map_err(std::io::Error::from)?
+            .st_size as u64;
         let memory_len = pages(memory_len).max(PAGE_SIZE);
         let tables = memory_len / PAGE_SIZE / FRAMES_PER_TABLE;
         let tables = tables.clamp(TABLES_MIN, TABLES_MAX) * PAGE_SIZE;
@@ -86,17 +92,16 @@ impl Memory {
         };
         let files_len = FILES_MAX.min(HOLE.min(end).saturating_sub(files_at));
         if frames_at + memory_len > end || files_len == 0 {
-            let text = format!(
+            return Err(PlatformError::Config(format!(
                 "{} MiB of guest memory do not fit into {address_bits} bits of address; --memory limits it",
                 memory_len >> 20
-            );
-            return Err(io::Error::other(text));
+            )));
         }
         let frames_slot = Window::slots_for(tables);
         let files_slot = frames_slot + Window::slots_for(memory_len);
         let spare_slot = files_slot + Window::slots_for(files_len);
         if spare_slot >= slots {
-            return Err(io::Error::other(format!(
+            return Err(PlatformError::Config(format!(
                 "{} MiB of guest memory take more memory slots than KVM has; --memory limits it",
                 memory_len >> 20
             )));
@@ -162,7 +167,7 @@ impl Memory {
     ///
     /// # Errors
     /// No page tables are left.
-    pub(crate) fn create(&mut self, vm: &VmFd) -> io::Result<Table> {
+    pub(crate) fn create(&mut self, vm: &VmFd) -> Result<Table, PlatformError> {
         let root = self.with_room(vm, None, |memory| memory.tables.create())?;
         self.cover_tables(vm)?;
         Ok(root)
@@ -196,7 +201,7 @@ impl Memory {
         backing: Backing,
         prot: Prot,
         ran: &AtomicBool,
-    ) -> io::Result<()> {
+    ) -> Result<(), PlatformError> {
         let gpa = self.place(vm, backing, range.1)?;
         self.with_room(vm, Some(root), |memory| {
             memory.tables.map(root, range, gpa, prot, ran)
@@ -214,7 +219,7 @@ impl Memory {
         root: Table,
         range: (u64, u64),
         ran: &AtomicBool,
-    ) -> io::Result<()> {
+    ) -> Result<(), PlatformError> {
         self.tables.unmap(root, range, ran);
         self.cover_tables(vm)
     }
@@ -230,7 +235,7 @@ impl Memory {
         range: (u64, u64),
         prot: Prot,
         ran: &AtomicBool,
-    ) -> io::Result<()> {
+    ) -> Result<(), PlatformError> {
         self.tables.protect(root, range, prot, ran);
         self.cover_tables(vm)
     }
@@ -244,17 +249,16 @@ impl Memory {
         vm: &VmFd,
         addr: u64,
         code: &[u8],
-    ) -> io::Result<(Table, Table)> {
+    ) -> Result<(Table, Table), PlatformError> {
         let root = self.create(vm)?;
-        let full = |_| io::Error::from(io::ErrorKind::OutOfMemory);
-        let page = self.tables.page().map_err(full)?;
+        let page = self.tables.page().map_err(|_| no_tables())?;
         let at = page.address() - TABLES_AT;
         self.tables.window.write(at, code);
         let range = (addr, PAGE_SIZE);
         let prot = Prot::READ | Prot::EXEC;
         let ran = AtomicBool::new(false);
         let mapped = self.tables.map(root, range, page.address(), prot, &ran);
-        mapped.map_err(full)?;
+        mapped.map_err(|_| no_tables())?;
         self.cover_tables(vm)?;
         Ok((root, page))
     }
@@ -272,7 +276,7 @@ impl Memory {
         vm: &VmFd,
         root: Option<Table>,
         mut work: impl FnMut(&mut Memory) -> Result<T, Full>,
-    ) -> io::Result<T> {
+    ) -> Result<T, PlatformError> {
         if let Ok(done) = work(self) {
             return Ok(done);
         }
@@ -288,23 +292,23 @@ impl Memory {
                 return Ok(done);
             }
         }
-        Err(io::Error::other("no room for page tables is left"))
+        Err(no_tables())
     }
 
     /// Unmaps everything of a space: each access faults again, and the core is asked for the page.
-    pub(crate) fn drop_pages(&mut self, vm: &VmFd, root: Table) -> io::Result<()> {
+    pub(crate) fn drop_pages(&mut self, vm: &VmFd, root: Table) -> Result<(), PlatformError> {
         self.tables.empty(root);
         self.forget_all(vm)
     }
 
     /// Lets KVM see the page tables that were made.
-    fn cover_tables(&mut self, vm: &VmFd) -> io::Result<()> {
+    fn cover_tables(&mut self, vm: &VmFd) -> Result<(), PlatformError> {
         let len = self.tables.used_len();
         self.tables.window.ensure(vm, 0, len)
     }
 
     /// Guest-physical address of a backing, made visible for `len` bytes.
-    fn place(&mut self, vm: &VmFd, backing: Backing, len: u64) -> io::Result<u64> {
+    fn place(&mut self, vm: &VmFd, backing: Backing, len: u64) -> Result<u64, PlatformError> {
         match backing {
             Backing::Memory(frame) => {
                 self.frames.ensure(vm, frame.offset(), len)?;
@@ -316,7 +320,8 @@ impl Memory {
                     None => self.put_image(image)?,
                 };
                 if offset.checked_add(len).is_none_or(|end| end > size) {
-                    return Err(io::ErrorKind::InvalidInput.into());
+                    let text = format!("{len} bytes at {offset} are not in image {}", image.0);
+                    return Err(PlatformError::Bug(text));
                 }
                 self.files.ensure(vm, at + offset, len)?;
                 Ok(self.files.gpa + at + offset)
@@ -324,7 +329,7 @@ impl Memory {
         }
     }
 
-    fn put_image(&mut self, image: ImageId) -> io::Result<(u64, u64)> {
+    fn put_image(&mut self, image: ImageId) -> Result<(u64, u64), PlatformError> {
         let len = self.backings.image(image).map_or(0, |block| block.len());
         let size = pages(len);
         let align = match size >= LARGE_PAGE {
@@ -336,7 +341,7 @@ impl Memory {
             .checked_add(size)
             .is_some_and(|end| end <= self.files.len());
         if size == 0 || !fits {
-            return Err(io::Error::other(format!(
+            return Err(PlatformError::Config(format!(
                 "an image of {} MiB does not fit beside {} MiB of others",
                 len >> 20,
                 self.next >> 20
@@ -345,7 +350,7 @@ impl Memory {
         let (file, _) = self
             .backings
             .file(Backing::Image { image, offset: 0 })
-            .ok_or(io::ErrorKind::NotFound)?;
+            .ok_or_else(|| PlatformError::Bug(format!("image {} cannot be mapped", image.0)))?;
         self.files.put(at, size, file)?;
         self.next = at + size;
         self.placed.insert(image, (at, size));
@@ -353,7 +358,7 @@ impl Memory {
     }
 
     /// Puts every change in force for virtual CPUs that are running.
-    pub(crate) fn settle(&mut self, vm: &VmFd) -> io::Result<()> {
+    pub(crate) fn settle(&mut self, vm: &VmFd) -> Result<(), PlatformError> {
         if self.tables.stale.is_empty() {
             return Ok(());
         }
@@ -372,7 +377,7 @@ impl Memory {
     }
 
     /// Makes KVM forget everything that it derived: what it does when a memory slot goes.
-    fn forget_all(&mut self, vm: &VmFd) -> io::Result<()> {
+    fn forget_all(&mut self, vm: &VmFd) -> Result<(), PlatformError> {
         let region = |memory_size| kvm_userspace_memory_region {
             slot: self.spare_slot,
             flags: 0,
@@ -383,8 +388,9 @@ impl Memory {
         // SAFETY: one page of this process's own, which the window keeps; no page table points to where it
         // appears, and the slot is gone before this returns.
         unsafe {
-            vm.set_user_memory_region(region(PAGE_SIZE))?;
-            vm.set_user_memory_region(region(0))?;
+            vm.set_user_memory_region(region(PAGE_SIZE))
+                .map_err(os_error)?;
+            vm.set_user_memory_region(region(0)).map_err(os_error)?;
         }
         self.tables.forgotten();
         Ok(())

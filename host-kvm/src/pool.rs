@@ -9,6 +9,8 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use varve_host::PlatformError;
+
 use crate::area::{Block, VCPUS_MAX};
 use crate::kick::Bell;
 use crate::vcpu::Vcpu;
@@ -92,8 +94,8 @@ impl Pool {
         &self,
         ticket: Ticket,
         bell: &Arc<Bell>,
-        make: impl FnOnce(Block) -> io::Result<Vcpu>,
-    ) -> io::Result<Option<Taken>> {
+        make: impl FnOnce(Block) -> Result<Vcpu, PlatformError>,
+    ) -> Result<Option<Taken>, PlatformError> {
         let mut state = self.state();
         if let Some(parked) = state.parked.remove(&ticket) {
             state.running.insert(ticket, bell.clone());
@@ -136,7 +138,7 @@ impl Pool {
             if state.there() == 0 {
                 // Those that were being made when this thread began to wait could not be made either.
                 state.queue.retain(|&other| other != ticket);
-                return Err(io::Error::other("no virtual CPU can be made"));
+                return Err(PlatformError::Host("no more can be made".into()));
             }
             if state.queue.front() == Some(&ticket)
                 && let Some(vcpu) = available(&mut state)
@@ -146,7 +148,7 @@ impl Pool {
                     state.running.insert(ticket, bell.clone());
                 }
                 self.news.notify_all();
-                return vcpu.map(|vcpu| Some(Taken::Other(vcpu)));
+                return Ok(Some(Taken::Other(vcpu?)));
             }
             let waited;
             (state, waited) = self
@@ -225,7 +227,7 @@ impl State {
     }
 
     /// A virtual CPU could not be made.
-    fn not_made(&mut self, block: Block, error: &io::Error) {
+    fn not_made(&mut self, block: Block, error: &PlatformError) {
         match error.raw_os_error() {
             // KVM has it, but it was not got ready.
             Some(libc::EEXIST) => self.given_up += 1,
@@ -282,10 +284,12 @@ mod tests {
             let mut numbers = Vec::new();
             let taken = pool.take(ticket, &bell, |Block(number)| {
                 numbers.push(number);
-                Err(io::Error::from_raw_os_error(match attempt {
-                    5 => libc::EEXIST,
-                    _ => libc::EMFILE,
-                }))
+                Err(PlatformError::from(io::Error::from_raw_os_error(
+                    match attempt {
+                        5 => libc::EEXIST,
+                        _ => libc::EMFILE,
+                    },
+                )))
             });
             assert!(taken.is_err());
             // A number that KVM knows already is not tried again.

@@ -1,13 +1,12 @@
 //! Whether guests run as they should, and what it costs to leave them: a few instructions in a new virtual
 //! machine.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use varve_core::machine::{Access, Regs, Trap};
-use varve_host::GuestThread;
+use varve_host::{GuestThread, PlatformError};
 
 use crate::area::USER_CODE;
 use crate::thread::Thread;
@@ -53,7 +52,7 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// What did not happen as it should.
-pub(crate) fn probe(sandbox: &Arc<Sandbox>) -> io::Result<Found> {
+pub(crate) fn probe(sandbox: &Arc<Sandbox>) -> Result<Found, PlatformError> {
     let code = sandbox
         .memory()
         .create_with_code(&sandbox.vm, CODE_AT, &CODE)?;
@@ -68,7 +67,7 @@ pub(crate) fn probe(sandbox: &Arc<Sandbox>) -> io::Result<Found> {
     result
 }
 
-fn run(sandbox: &Arc<Sandbox>, space: Arc<Space>) -> io::Result<Found> {
+fn run(sandbox: &Arc<Sandbox>, space: Arc<Space>) -> Result<Found, PlatformError> {
     let mut thread = Thread::new(sandbox.clone(), space);
     let start = |rip| Regs {
         rip,
@@ -79,24 +78,24 @@ fn run(sandbox: &Arc<Sandbox>, space: Arc<Space>) -> io::Result<Found> {
         ..Regs::default()
     };
     let mut regs = start(SYSCALL);
-    let trap = thread.run(&mut regs).map_err(|error| error.source)?;
+    let trap = thread.run(&mut regs)?;
     let found = (trap, regs.rip, regs.orig_rax, regs.rbx);
     if found != (Trap::Syscall, SYSCALL + 2, 0x1234, 0x5678) {
-        return Err(io::Error::other(format!("a system call: {found:x?}")));
+        return Err(PlatformError::Host(format!("a system call: {found:x?}")));
     }
     if !thread.entered_stub_in_user_mode() {
         sandbox.close_stub_port(&thread);
     }
-    let mut expect = |what: &str, rip: u64, trap: Trap| -> io::Result<()> {
+    let mut expect = |what: &str, rip: u64, trap: Trap| -> Result<(), PlatformError> {
         let mut regs = start(rip);
-        let found = thread.run(&mut regs).map_err(|error| error.source)?;
+        let found = thread.run(&mut regs)?;
         let matches = match (found, trap) {
             (Trap::Exception(found), Trap::Exception(trap)) => found.signal == trap.signal,
             (found, trap) => found == trap,
         };
         match matches && (regs.rip, regs.rbx) == (rip, 0x5678) {
             true => Ok(()),
-            false => Err(io::Error::other(format!(
+            false => Err(PlatformError::Host(format!(
                 "{what}: {found:?} at {:#x}",
                 regs.rip
             ))),
@@ -117,14 +116,14 @@ fn run(sandbox: &Arc<Sandbox>, space: Arc<Space>) -> io::Result<Found> {
     let mut regs = start(SYSCALL);
     for _ in 0..ROUNDS {
         let begun = Instant::now();
-        thread.run(&mut regs).map_err(|error| error.source)?;
+        thread.run(&mut regs)?;
         fastest = fastest.min(begun.elapsed());
     }
     let mut shared = true;
     for _ in 0..COUNTER_READS {
         let mut regs = start(COUNTER);
         let before = varve_host::counter();
-        thread.run(&mut regs).map_err(|error| error.source)?;
+        thread.run(&mut regs)?;
         shared &= (before..=varve_host::counter()).contains(&regs.rdx);
     }
     Ok(Found {

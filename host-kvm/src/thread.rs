@@ -1,11 +1,10 @@
 //! A guest thread on the KVM host.
 
-use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use varve_core::machine::{Exception, Regs, Trap};
-use varve_host::{GuestThread, Interrupter, PlatformError};
+use varve_host::{GuestThread, Interrupter, PlatformError, failed};
 
 use crate::area::Block;
 use crate::exits::Exits;
@@ -13,7 +12,7 @@ use crate::kick::Bell;
 use crate::pool::{Saved, Taken, Ticket};
 use crate::trap::{self, Details};
 use crate::vcpu::{Exit, Vcpu, can_run};
-use crate::{Sandbox, Space, failed};
+use crate::{Sandbox, Space};
 
 /// A guest thread.
 pub struct Thread {
@@ -72,7 +71,7 @@ impl Thread {
     }
 
     /// Has a virtual CPU with this thread's floating-point state; `false` if the thread should stop instead.
-    fn hold(&mut self) -> io::Result<bool> {
+    fn hold(&mut self) -> Result<bool, PlatformError> {
         if self.vcpu.is_some() {
             return Ok(true);
         }
@@ -97,7 +96,7 @@ impl Thread {
         };
         if let Err(error) = restored {
             sandbox.pool.lose(self.ticket);
-            return Err(error);
+            return Err(error.into());
         }
         self.bell.attach(vcpu.page());
         self.vcpu = Some(vcpu);
@@ -117,7 +116,7 @@ impl Thread {
     }
 
     /// Runs until something happens that is not varve's own business.
-    fn run_guest(&mut self, regs: &mut Regs) -> io::Result<Option<Trap>> {
+    fn run_guest(&mut self, regs: &mut Regs) -> Result<Option<Trap>, PlatformError> {
         let Some(vcpu) = &mut self.vcpu else {
             return Ok(None);
         };
@@ -142,7 +141,7 @@ impl Thread {
                 return Ok(None);
             };
             let Some(trap) = trap::trap(details, vcpu) else {
-                return Err(io::Error::other(format!(
+                return Err(PlatformError::Bug(format!(
                     "exception {} with error code {:#x} at {:#x}, cr2 {:#x}",
                     details.vector, details.error, details.rip, details.cr2
                 )));
@@ -166,12 +165,12 @@ impl Thread {
 
     /// A file of the host that the program maps was cut, and KVM does not say at which address: the core is
     /// asked for all pages again.
-    fn ask_again(&mut self, rip: u64) -> io::Result<()> {
+    fn ask_again(&mut self, rip: u64) -> Result<(), PlatformError> {
         const TIMES_MAX: u32 = 16;
         let (at, times) = self.missing;
         self.missing = (rip, if at == rip { times + 1 } else { 1 });
         if self.missing.1 > TIMES_MAX {
-            return Err(io::Error::other(format!(
+            return Err(PlatformError::Host(format!(
                 "the host does not have a page that the program at {rip:#x} uses"
             )));
         }

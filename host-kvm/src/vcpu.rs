@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use kvm_bindings::{
-    KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_device_attr, kvm_msr_entry, kvm_regs,
-    kvm_run, kvm_segment, kvm_sregs, kvm_xsave,
+    KVM_INTERNAL_ERROR_EMULATION, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_device_attr,
+    kvm_msr_entry, kvm_regs, kvm_run, kvm_segment, kvm_sregs, kvm_xsave,
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use rustix::mm::{MapFlags, ProtFlags};
 use varve_core::machine::Regs;
+use varve_host::PlatformError;
 
 use crate::area::{self, Block};
 use crate::cpuid::Features;
+use crate::os_error;
 use crate::trap::{Details, Look};
 
 const MSR_STAR: u32 = 0xc000_0081;
@@ -182,10 +184,6 @@ fn is_canonical(addr: u64) -> bool {
     (addr as i64) << 16 >> 16 == addr as i64
 }
 
-fn error(error: kvm_ioctls::Error) -> io::Error {
-    io::Error::from_raw_os_error(error.errno())
-}
-
 /// Lets guests read the host's time stamp counter as it is, where KVM can do that (`KVM_VCPU_TSC_OFFSET`,
 /// Linux 5.16): it begins a new virtual machine's at 0. The probe finds out what they read in the end.
 fn show_counter(vcpu: &VcpuFd) -> io::Result<()> {
@@ -214,11 +212,11 @@ fn show_counter(vcpu: &VcpuFd) -> io::Result<()> {
 
 impl Vcpu {
     /// Makes virtual CPU number `block`.
-    pub(crate) fn new(vm: &VmFd, block: Block, features: &Features) -> io::Result<Vcpu> {
-        let mut fd = vm.create_vcpu(u64::from(block.0)).map_err(error)?;
+    pub(crate) fn new(vm: &VmFd, block: Block, features: &Features) -> Result<Vcpu, PlatformError> {
+        let mut fd = vm.create_vcpu(u64::from(block.0)).map_err(os_error)?;
         let page = Arc::new(RunPage::new(&fd)?);
         show_counter(&fd)?;
-        fd.set_cpuid2(&features.cpuid).map_err(error)?;
+        fd.set_cpuid2(&features.cpuid).map_err(os_error)?;
         let msr = |index, data| kvm_msr_entry {
             index,
             data,
@@ -230,20 +228,22 @@ impl Vcpu {
             msr(MSR_CSTAR, area::SYSCALL_STUB),
             msr(MSR_SYSCALL_MASK, EFLAGS_CLEARED),
         ];
-        let msrs = Msrs::from_entries(&msrs).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        if fd.set_msrs(&msrs).map_err(error)? != msrs.as_slice().len() {
-            return Err(io::Error::other("KVM refuses the registers of `syscall`"));
+        let msrs = Msrs::from_entries(&msrs)
+            .map_err(|_| PlatformError::Bug("too many registers at a time".into()))?;
+        if fd.set_msrs(&msrs).map_err(os_error)? != msrs.as_slice().len() {
+            let text = "KVM refuses the registers of `syscall`";
+            return Err(PlatformError::Host(text.into()));
         }
-        let mut template = fd.get_sregs().map_err(error)?;
+        let mut template = fd.get_sregs().map_err(os_error)?;
         sandbox_registers(&mut template, block, features);
         // XSETBV is only possible once CR4 says so.
-        fd.set_sregs(&template).map_err(error)?;
+        fd.set_sregs(&template).map_err(os_error)?;
         if let Some(xcr0) = features.xcr0 {
-            let mut xcrs = fd.get_xcrs().map_err(error)?;
+            let mut xcrs = fd.get_xcrs().map_err(os_error)?;
             xcrs.nr_xcrs = 1;
             xcrs.xcrs[0].xcr = 0;
             xcrs.xcrs[0].value = xcr0;
-            fd.set_xcrs(&xcrs).map_err(error)?;
+            fd.set_xcrs(&xcrs).map_err(os_error)?;
         }
         fd.set_sync_valid_reg(SyncReg::Register);
         fd.set_sync_valid_reg(SyncReg::SystemRegister);
@@ -316,14 +316,15 @@ impl Vcpu {
     ///
     /// # Errors
     /// KVM cannot go on with it: the text says what it reported.
-    pub(crate) fn run(&mut self) -> io::Result<Exit> {
+    pub(crate) fn run(&mut self) -> Result<Exit, PlatformError> {
         let port = match self.fd.run() {
             Ok(VcpuExit::IoOut(port, _) | VcpuExit::IoIn(port, _)) => port,
             Ok(VcpuExit::Intr) => return Ok(self.asked()),
             Ok(VcpuExit::FailEntry(reason, cpu)) => {
-                return Err(self.failure(format!(
+                let text = format!(
                     "the processor refused to enter the guest: reason {reason:#x} on processor {cpu}"
-                )));
+                );
+                return Err(PlatformError::Bug(self.standing(text)));
             }
             Ok(VcpuExit::InternalError) => {
                 let run = self.fd.get_kvm_run();
@@ -334,20 +335,26 @@ impl Vcpu {
                     "KVM gave up: suberror {}, data {data:x?}",
                     internal.suberror
                 );
-                return Err(self.failure(text));
+                let text = self.standing(text);
+                return Err(match internal.suberror {
+                    // It had to carry out an instruction of the program that it does not know.
+                    KVM_INTERNAL_ERROR_EMULATION => PlatformError::Guest(text),
+                    _ => PlatformError::Host(text),
+                });
             }
             Ok(VcpuExit::Shutdown) => {
-                return Err(self.failure("the guest's processor shut down".into()));
+                let text = self.standing("the guest's processor shut down".into());
+                return Err(PlatformError::Bug(text));
             }
             Ok(other) => {
                 let text = format!("unexpected exit {other:?}");
-                return Err(self.failure(text));
+                return Err(PlatformError::Bug(self.standing(text)));
             }
             Err(failed) if failed.errno() == libc::EINTR => return Ok(self.asked()),
             Err(failed) if failed.errno() == libc::EFAULT => return Ok(Exit::Missing),
             Err(failed) => {
-                let text = format!("KVM_RUN: {}", error(failed));
-                return Err(self.failure(text));
+                let text = self.standing("KVM_RUN".into());
+                return Err(varve_host::failed(&text)(os_error(failed)));
             }
         };
         let rip = self.fd.sync_regs_mut().regs.rip;
@@ -362,7 +369,7 @@ impl Vcpu {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<(), PlatformError> {
         self.page.exit_soon();
         self.run().map(drop)
     }
@@ -372,9 +379,10 @@ impl Vcpu {
         Exit::Asked
     }
 
-    fn failure(&mut self, text: String) -> io::Error {
+    /// A text with where the guest stands behind it.
+    fn standing(&mut self, text: String) -> String {
         let regs = self.fd.sync_regs_mut().regs;
-        io::Error::other(format!("{text}; rip {:#x}, rsp {:#x}", regs.rip, regs.rsp))
+        format!("{text}; rip {:#x}, rsp {:#x}", regs.rip, regs.rsp)
     }
 
     /// The guest's registers after an exit from where the program stands, with `frame`: what the exception
@@ -461,13 +469,13 @@ impl Vcpu {
             return Ok(true);
         }
         // An exception that the guest's handler has not been entered for.
-        let exception = self.fd.get_vcpu_events().map_err(error)?.exception;
+        let exception = self.fd.get_vcpu_events().map_err(os_error)?.exception;
         Ok(exception.injected | exception.pending != 0)
     }
 
     /// Reads the XSAVE area; `buf` has the size of the state.
     pub(crate) fn read_xstate(&self, buf: &mut [u8]) -> io::Result<()> {
-        let state = self.fd.get_xsave().map_err(error)?;
+        let state = self.fd.get_xsave().map_err(os_error)?;
         let mut words = state.region.iter().map(|word| word.to_le_bytes());
         for part in buf.chunks_mut(4) {
             let Some(word) = words.next() else { break };
@@ -489,7 +497,7 @@ impl Vcpu {
         match unsafe { self.fd.set_xsave(&state) } {
             Ok(()) => Ok(true),
             Err(failed) if failed.errno() == libc::EINVAL => Ok(false),
-            Err(failed) => Err(error(failed)),
+            Err(failed) => Err(os_error(failed)),
         }
     }
 

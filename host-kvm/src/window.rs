@@ -12,6 +12,9 @@ use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use varve_core::abi::PAGE_SIZE;
+use varve_host::PlatformError;
+
+use crate::os_error;
 
 /// Bytes in one memory slot.
 pub(crate) const CHUNK: u64 = 64 << 20;
@@ -122,9 +125,10 @@ impl Window {
     ///
     /// # Errors
     /// What KVM says; the range is then not there for guests.
-    pub(crate) fn ensure(&mut self, vm: &VmFd, offset: u64, len: u64) -> io::Result<()> {
+    pub(crate) fn ensure(&mut self, vm: &VmFd, offset: u64, len: u64) -> Result<(), PlatformError> {
         if len == 0 || !self.holds(offset, len) {
-            return Err(io::ErrorKind::InvalidInput.into());
+            let text = format!("{len} bytes at {offset:#x} are not in the window");
+            return Err(PlatformError::Bug(text));
         }
         for chunk in offset / CHUNK..=(offset + len - 1) / CHUNK {
             if self.slots[chunk as usize] {
@@ -140,7 +144,7 @@ impl Window {
             };
             // SAFETY: the addresses are this window's own mapping, which is dropped after the virtual machine
             // is. Guests read and write it as they like; varve makes no references into it but atomics.
-            unsafe { vm.set_user_memory_region(region) }?;
+            unsafe { vm.set_user_memory_region(region) }.map_err(os_error)?;
             self.slots[chunk as usize] = true;
         }
         Ok(())

@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use varve_core::machine::{Backing, Prot, SpaceId};
-use varve_host::{Backings, Grace, Platform, PlatformError};
+use varve_host::{Backings, Grace, Platform, PlatformError, failed};
 
 use space::{Limit, Operation, Space};
 use stub::Batch;
@@ -77,18 +77,13 @@ impl Ptrace {
 
     fn space(&self, id: SpaceId) -> Result<Arc<Space>, PlatformError> {
         let found = self.spaces().get(&id).cloned();
-        found.ok_or_else(|| failed("an address space")(std::io::ErrorKind::NotFound.into()))
+        found.ok_or_else(|| PlatformError::Bug(format!("there is no address space {}", id.0)))
     }
 
     fn queue(&self, id: SpaceId, operation: Operation) -> Result<(), PlatformError> {
         self.space(id)?.queue(operation);
         Ok(())
     }
-}
-
-fn failed(what: &str) -> impl FnOnce(std::io::Error) -> PlatformError {
-    let what = what.to_string();
-    move |source| PlatformError { what, source }
 }
 
 /// The lowest address that processes of the host can map without privileges.

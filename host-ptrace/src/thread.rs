@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use varve_core::machine::{Access, Exception, Regs, Trap};
-use varve_host::{Backings, GuestThread, Interrupter, PlatformError};
+use varve_host::{Backings, GuestThread, Interrupter, PlatformError, failed, fresh_xstate};
 
-use crate::failed;
 use crate::process::Process;
 use crate::space::{Begin, Operation, Space, State};
 use crate::stub::{self, Batch, CALLS_MAX, Call};
@@ -90,13 +89,11 @@ impl Thread {
             tracee,
             known: None,
             in_syscall: false,
-            fresh_xstate: vec![0; xstate_size],
+            fresh_xstate: fresh_xstate(xstate_size),
             cpu,
             bell: Arc::new(bell),
         };
         // A new process has the state of this worker; the guest gets the one of a new program.
-        thread.fresh_xstate[..2].copy_from_slice(&0x37fu16.to_le_bytes());
-        thread.fresh_xstate[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
         thread.reset_xstate()?;
         Ok(thread)
     }
@@ -117,7 +114,7 @@ impl Thread {
         }
         let known = space.slot();
         let slot = known.or_else(|| batch.take()).ok_or_else(|| {
-            failed("more than 32768 address spaces")(io::ErrorKind::OutOfMemory.into())
+            PlatformError::Host("there is no room for more than 32768 address spaces".into())
         })?;
         let tracee = zygote.copy(slot, space).inspect_err(|_| {
             if known.is_none() {
@@ -200,7 +197,7 @@ impl Thread {
             .unwrap_or_else(PoisonError::into_inner);
         let operations = space.take();
         let carried_out = self.carry_out(&operations);
-        let no_room = |error: &PlatformError| error.source.raw_os_error() == Some(libc::ENOMEM);
+        let no_room = |error: &PlatformError| error.raw_os_error() == Some(libc::ENOMEM);
         space.done(carried_out.as_ref().map(drop).map_err(no_room));
         match (space.state(), carried_out) {
             (State::Gone, Err(error)) => Err(error),
@@ -216,18 +213,16 @@ impl Thread {
         for operation in operations {
             operation.calls(&self.backings, &mut calls);
         }
-        let slot = self
-            .space
-            .slot()
-            .ok_or_else(|| failed("page operations")(io::ErrorKind::NotFound.into()))?;
+        let slot = self.space.slot().ok_or_else(|| {
+            PlatformError::Bug("page operations of a space that has no process".into())
+        })?;
         self.known = None;
         for part in calls.chunks(CALLS_MAX) {
             self.batch.write(slot, part);
             let made = self.tracee.batch(part.len());
             self.batch.wipe(slot, part.len());
-            made.map_err(|(index, source)| PlatformError {
-                what: format!("page operation {:?}", part.get(index)),
-                source,
+            made.map_err(|(index, error)| {
+                failed(&format!("page operation {:?}", part.get(index)))(error)
             })?;
         }
         Ok(())

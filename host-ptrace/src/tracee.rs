@@ -7,7 +7,7 @@ use std::sync::Arc;
 use libc::{c_int, c_long, c_void, pid_t};
 use varve_core::abi::PAGE_SIZE;
 use varve_core::machine::Regs;
-use varve_host::PlatformError;
+use varve_host::{PlatformError, failed};
 
 use crate::process::{KICK, Process};
 use crate::stub::{self, Batch, Call};
@@ -127,7 +127,8 @@ impl Tracee {
     pub(crate) fn fork(batch: &Batch, slot: u32) -> Result<Tracee, PlatformError> {
         let here = 0u8;
         if &raw const here as u64 >= stub::CODE {
-            return Err(crate::failed("stub pages")(io::ErrorKind::AddrInUse.into()));
+            let text = "the addresses of the stub pages are varve's own here";
+            return Err(PlatformError::Host(text.into()));
         }
         let flags = libc::CLONE_FILES as u64 | libc::SIGCHLD as u64;
         let fd = batch.fd().as_raw_fd();
@@ -139,13 +140,10 @@ impl Tracee {
             child(fd, Batch::offset(slot));
         }
         if pid < 0 {
-            return Err(crate::failed("a guest process")(io::Error::last_os_error()));
+            return Err(failed("a guest process")(io::Error::last_os_error()));
         }
-        let mut tracee =
-            Tracee::new(pid).map_err(crate::failed("a descriptor of a guest process"))?;
-        tracee
-            .set_up()
-            .map_err(crate::failed("tracing a guest process"))?;
+        let mut tracee = Tracee::new(pid).map_err(failed("a descriptor of a guest process"))?;
+        tracee.set_up().map_err(failed("tracing a guest process"))?;
         Ok(tracee)
     }
 
@@ -167,11 +165,13 @@ impl Tracee {
         self.process.pid
     }
 
-    fn set_up(&mut self) -> io::Result<()> {
+    fn set_up(&mut self) -> Result<(), PlatformError> {
         let status = wait(self.pid())?;
         if !libc::WIFSTOPPED(status) {
             self.gone = true;
-            return Err(io::ErrorKind::PermissionDenied.into());
+            // As the system says it.
+            let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+            return Err(PlatformError::Host(refused.to_string()));
         }
         self.set_options()?;
         self.forget_rseq()?;

@@ -12,9 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use varve_core::abi::PAGE_SIZE;
-use varve_host::PlatformError;
+use varve_host::{PlatformError, failed};
 
-use crate::failed;
 use crate::process::Process;
 use crate::space::{Space, State};
 use crate::stub::{self, Batch, Call};
@@ -42,7 +41,9 @@ impl Zygote {
     /// # Errors
     /// A host that does not permit ptrace: the error says what was refused.
     pub(crate) fn start(batch: &Arc<Batch>) -> Result<(Zygote, usize), PlatformError> {
-        let own = batch.take().ok_or_else(|| no_room("address spaces"))?;
+        let own = batch.take().ok_or_else(|| {
+            PlatformError::Bug("no page of calls is free when the host starts".into())
+        })?;
         let (requests, receiver) = channel();
         let (ready, started) = sync_channel(1);
         let batch = batch.clone();
@@ -64,14 +65,13 @@ impl Zygote {
             requests: Some(Mutex::new(requests)),
             thread: Some(thread),
         };
-        let size = started.recv().map_err(|_| no_room("a thread"))??;
+        let size = started.recv().map_err(|_| ended())??;
         Ok((zygote, size))
     }
 
     /// A new process with the stub pages and this page of calls, stopped, for the calling thread to trace.
     /// Fails if the space has been dropped by the time that it is its turn.
     pub(crate) fn copy(&self, slot: u32, space: &Arc<Space>) -> Result<Tracee, PlatformError> {
-        const WHAT: &str = "a guest process";
         let (answer, copied) = sync_channel(1);
         let sent = self.requests.as_ref().is_some_and(|requests| {
             let requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,8 +88,8 @@ impl Zygote {
             false => None,
         };
         let process = answer
-            .unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
-            .map_err(failed(WHAT))?;
+            .ok_or_else(ended)?
+            .map_err(failed("a guest process"))?;
         Tracee::adopt(process).map_err(failed("tracing a guest process"))
     }
 }
@@ -103,8 +103,9 @@ impl Drop for Zygote {
     }
 }
 
-fn no_room(what: &str) -> PlatformError {
-    failed(what)(io::ErrorKind::OutOfMemory.into())
+/// The thread is gone, though there still is somebody who may ask it.
+fn ended() -> PlatformError {
+    PlatformError::Bug("the thread that makes guest processes has ended".into())
 }
 
 /// The first process, and the size of the floating-point state.

@@ -9,7 +9,7 @@ use varve_core::port::Memory as _;
 
 use crate::backings::Backings;
 use crate::memory::MemoryFile;
-use crate::platform::{GuestThread as _, Platform, PlatformError};
+use crate::platform::{GuestThread as _, Platform, PlatformError, failed};
 
 const CODE_AT: u64 = 0x40_0000;
 /// `syscall`, and back to it.
@@ -26,10 +26,6 @@ const SPACE: SpaceId = SpaceId(0);
 pub fn crossing<P: Platform>(
     make: impl FnOnce(Arc<Backings>) -> Result<P, PlatformError>,
 ) -> Result<Duration, PlatformError> {
-    let failed = |what: &str| {
-        let what = what.to_string();
-        move |source| PlatformError { what, source }
-    };
     let mut memory = MemoryFile::new(1).map_err(failed("guest memory"))?;
     memory.write(0, &CODE);
     let fd = memory.fd().try_clone_to_owned();
@@ -44,7 +40,7 @@ pub fn crossing<P: Platform>(
         let measured = std::thread::Builder::new()
             .spawn_scoped(scope, || measure(&platform))
             .map_err(failed("a thread"))?;
-        let died = |_| failed("a thread")(std::io::ErrorKind::Other.into());
+        let died = |_| PlatformError::Bug("the thread that measures panicked".into());
         measured.join().map_err(died)?
     })
 }
@@ -66,10 +62,10 @@ fn measure<P: Platform>(platform: &P) -> Result<Duration, PlatformError> {
             regs.rax = 0;
             let trap = thread.run(&mut regs)?;
             if trap != Trap::Syscall {
-                return Err(PlatformError {
-                    what: format!("a system call gave {trap:?} at {:#x}", regs.rip),
-                    source: std::io::ErrorKind::InvalidData.into(),
-                });
+                return Err(PlatformError::Host(format!(
+                    "a system call gave {trap:?} at {:#x}",
+                    regs.rip
+                )));
             }
         }
         best = best.min(begun.elapsed() / CALLS);

@@ -20,6 +20,7 @@ mod run;
 mod signals;
 mod streams;
 mod tree;
+mod xstate;
 
 pub use backings::Backings;
 pub use clock::counter;
@@ -27,6 +28,7 @@ pub use crossing::crossing;
 pub use grace::{Grace, Hold};
 pub use images::{HostImage, ImageFile};
 pub use memory::MemoryFile;
-pub use platform::{GuestThread, Interrupter, Platform, PlatformError};
+pub use platform::{GuestThread, Interrupter, Platform, PlatformError, failed};
 pub use record::Recording;
 pub use run::{HostSetup, RunError, Sink, SinkLine, TraceLine, run};
+pub use xstate::fresh_xstate;

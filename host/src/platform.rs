@@ -1,19 +1,87 @@
 //! What a host must be able to do with address spaces and guest threads.
 
+use std::io;
 use std::sync::Arc;
 
 use varve_core::machine::{Backing, Prot, Regs, SpaceId, Trap};
 
 use crate::grace::Grace;
 
-/// Something that the platform could not do. It ends the guest thread, or the run where there is none yet.
+/// Something that a platform could not do, and whose fault that is. It ends the guest thread, or the run
+/// where there is none yet.
+///
+/// The text of an error has everything that is known; there is no source behind it.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {source}")]
-pub struct PlatformError {
-    /// What was tried.
-    pub what: String,
-    /// What the host's kernel said.
-    pub source: std::io::Error,
+pub enum PlatformError {
+    /// The caller's: what it asks for cannot be done on any host.
+    #[error("{0}")]
+    Config(String),
+    /// The host's: it lacks a feature, a permission or room.
+    #[error("{0}")]
+    Host(String),
+    /// The guest's: what it does cannot be carried out for it.
+    #[error("{0}")]
+    Guest(String),
+    /// Ours: a bug of varve.
+    #[error("{0} (a bug of varve)")]
+    Bug(String),
+    /// The host's kernel refused something that it does elsewhere; the error says why.
+    #[error("{}{error}", prefix(.what))]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the host's kernel said.
+        error: io::Error,
+    },
+}
+
+fn prefix(what: &str) -> String {
+    match what {
+        "" => String::new(),
+        what => format!("{what}: "),
+    }
+}
+
+impl From<io::Error> for PlatformError {
+    /// An error of which [`within`](PlatformError::within) has yet to say what was tried.
+    fn from(error: io::Error) -> PlatformError {
+        let what = String::new();
+        PlatformError::Io { what, error }
+    }
+}
+
+impl PlatformError {
+    /// The same error with what was tried when it came up, before what it says already.
+    #[must_use]
+    pub fn within(self, what: &str) -> PlatformError {
+        let behind = |text| format!("{what}: {text}");
+        match self {
+            PlatformError::Config(text) => PlatformError::Config(behind(text)),
+            PlatformError::Host(text) => PlatformError::Host(behind(text)),
+            PlatformError::Guest(text) => PlatformError::Guest(behind(text)),
+            PlatformError::Bug(text) => PlatformError::Bug(behind(text)),
+            PlatformError::Io { what: inner, error } => {
+                let what = match inner.is_empty() {
+                    true => what.to_owned(),
+                    false => behind(inner),
+                };
+                PlatformError::Io { what, error }
+            }
+        }
+    }
+
+    /// The number of the error (`errno`) where the host's kernel gave one.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            PlatformError::Io { error, .. } => error.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+/// Says of an error what was tried: for `map_err`.
+pub fn failed<E: Into<PlatformError>>(what: &str) -> impl FnOnce(E) -> PlatformError {
+    move |error| error.into().within(what)
 }
 
 /// An execution host.
@@ -122,4 +190,26 @@ pub trait Interrupter: Send + Sync {
     fn interrupt(&self);
     /// Makes the current and every later [`GuestThread::run`] return [`Trap::Lost`].
     fn kill(&self);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_was_tried_and_whose_fault_it_is() {
+        let refused = io::Error::from_raw_os_error(1);
+        let text = refused.to_string();
+        let error = failed("a process")(refused).within("the first guest");
+        assert_eq!(
+            error.to_string(),
+            format!("the first guest: a process: {text}")
+        );
+        assert_eq!(error.raw_os_error(), Some(1));
+        let error = failed("guest memory")(PlatformError::Config("too much".into()));
+        assert_eq!(error.to_string(), "guest memory: too much");
+        assert!(matches!(error, PlatformError::Config(_)));
+        let bug = PlatformError::Bug("no space 3".into()).within("a thread");
+        assert_eq!(bug.to_string(), "a thread: no space 3 (a bug of varve)");
+    }
 }

@@ -28,6 +28,7 @@ use crate::platform::{GuestThread, Interrupter, Platform, PlatformError};
 use crate::record::{self, Recording, RunRecorder};
 use crate::streams;
 use crate::tree::HostTrees;
+use crate::xstate::fresh_xstate;
 use lock::{Held, KernelLock};
 
 /// What a run needs from the host beside the boot configuration.
@@ -83,6 +84,9 @@ pub enum RunError {
     /// The host could not give something.
     #[error("{0}: {1}")]
     Host(String, io::Error),
+    /// The platform does not work.
+    #[error("{0}")]
+    Platform(PlatformError),
     /// The kernel's bookkeeping does not add up: a bug of varve.
     #[error("the kernel's own bookkeeping is wrong, which is a bug of varve: {0}")]
     Kernel(String),
@@ -178,14 +182,6 @@ struct XstatePort<'a, T> {
     parked: &'a mut HashMap<ThreadId, Parked>,
 }
 
-/// The state a program starts with, as FXSAVE has it: all exceptions masked (`FCW` 0x37f, `MXCSR` 0x1f80).
-fn fresh_xstate(size: usize) -> Vec<u8> {
-    let mut state = vec![0; size];
-    state[..2].copy_from_slice(&0x37fu16.to_le_bytes());
-    state[24..28].copy_from_slice(&0x1f80u32.to_le_bytes());
-    state
-}
-
 impl<T: GuestThread> XstatePort<'_, T> {
     fn own(&mut self, thread: ThreadId) -> Option<&mut T> {
         match &mut self.own {
@@ -250,8 +246,8 @@ impl<T: GuestThread> Xstate for XstatePort<'_, T> {
 /// Runs a sandbox to its end. `make` builds the platform over the files that guests map; it may log.
 ///
 /// # Errors
-/// [`RunError::Boot`] if the configuration, an image or the first program is at fault, [`RunError::Host`] if
-/// the host refuses something.
+/// [`RunError::Boot`] if the configuration, an image or the first program is at fault, [`RunError::Host`] or
+/// [`RunError::Platform`] if the host refuses something.
 pub fn run<P: Platform>(
     mut config: BootConfig,
     mut setup: HostSetup,
@@ -278,8 +274,7 @@ pub fn run<P: Platform>(
     let backings = Arc::new(Backings::new(fd, images));
     let mut tree = HostTrees::new(setup.trees, backings.clone(), crate::limits::trees())
         .map_err(host("host directory"))?;
-    let platform = make(backings.clone(), &mut setup.sink)
-        .map_err(|error| RunError::Host(error.what, error.source))?;
+    let platform = make(backings.clone(), &mut setup.sink).map_err(RunError::Platform)?;
     let mut clock = Clock::new();
     config.threads_max = config.threads_max.min(crate::limits::threads());
     config.lowest_address = config.lowest_address.max(platform.lowest_address());
