@@ -14,6 +14,7 @@ mod log;
 mod mounts;
 mod output;
 mod platform;
+mod process;
 mod programs;
 mod progress;
 mod recording;

@@ -20,15 +20,23 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("varve-host-kvm", &["varve-core", "varve-host"]),
     ("varve-host-fuse", &["varve-imgfs"]),
     (
+        "varve-sandbox",
+        &[
+            "varve-core",
+            "varve-host",
+            "varve-host-ptrace",
+            "varve-host-kvm",
+        ],
+    ),
+    (
         "varve",
         &[
             "varve-imgfs",
             "varve-core",
             "varve-image",
             "varve-host",
-            "varve-host-ptrace",
-            "varve-host-kvm",
             "varve-host-fuse",
+            "varve-sandbox",
         ],
     ),
     // The command is a black box to it.

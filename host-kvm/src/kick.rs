@@ -7,33 +7,73 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use varve_host::{Grace, Hold, Interrupter};
 
 use crate::vcpu::RunPage;
 
-/// The signal that ends `KVM_RUN`. Nothing else uses it, and its handler does nothing.
-fn signal() -> libc::c_int {
-    libc::SIGRTMIN() + 3
-}
+/// The signal that gets threads out of guests, as KVM has no other way. Its handler does nothing.
+///
+/// A handler is the process's, not a sandbox's, so whoever the process belongs to installs it; nothing else
+/// does. One signal serves any number of sandboxes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KickSignal(libc::c_int);
 
-/// Installs the handler, once for the process.
-pub(crate) fn prepare() -> io::Result<()> {
-    extern "C" fn nothing(_: libc::c_int) {}
-    static ONCE: Once = Once::new();
-    let mut result = Ok(());
-    ONCE.call_once(|| {
+impl KickSignal {
+    /// Installs the handler for `SIGRTMIN + 3`, for the whole process and for good.
+    ///
+    /// # Errors
+    /// As [`install_as`](KickSignal::install_as).
+    pub fn install() -> io::Result<KickSignal> {
+        KickSignal::install_as(libc::SIGRTMIN() + 3)
+    }
+
+    /// Installs the handler for a real-time signal of the caller's choice.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is no real-time signal; `EBUSY` if the process has another handler for it, which stays.
+    pub fn install_as(signal: i32) -> io::Result<KickSignal> {
+        extern "C" fn nothing(_: libc::c_int) {}
+        /// Looking and installing are one step.
+        static ALONE: Mutex<()> = Mutex::new(());
+        if !(libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signal) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = nothing as extern "C" fn(libc::c_int) as usize;
         // SAFETY: `sigaction` is plain data; zeros are an empty mask and no flags. Without SA_RESTART, so
         // that KVM_RUN is interrupted.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
-        // SAFETY: the handler touches nothing, so it may run anywhere.
-        if unsafe { libc::sigaction(signal(), &action, std::ptr::null_mut()) } != 0 {
-            result = Err(io::Error::last_os_error());
+        // SAFETY: as above.
+        let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = ours;
+        // SAFETY: only tells what there is, in a live structure.
+        if unsafe { libc::sigaction(signal, std::ptr::null(), &mut found) } != 0 {
+            return Err(io::Error::last_os_error());
         }
-    });
-    result
+        if ![libc::SIG_DFL, libc::SIG_IGN, ours].contains(&found.sa_sigaction) {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        // SAFETY: the handler touches nothing, so it may run anywhere.
+        match unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) } {
+            0 => Ok(KickSignal(signal)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Lets the signal through to the calling thread, which may have all signals blocked as the thread that
+    /// made it had.
+    pub(crate) fn unblock(self) {
+        // SAFETY: `sigset_t` is plain data, which `sigemptyset` initialises; the calls touch nothing but it
+        // and the mask of this thread.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, self.0);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+        }
+    }
 }
 
 /// Where a thread can be reached while it has a virtual CPU.
@@ -47,15 +87,17 @@ struct Target {
 /// What others want of a guest thread.
 pub(crate) struct Bell {
     grace: Arc<Grace>,
+    signal: KickSignal,
     interrupted: AtomicBool,
     killed: AtomicBool,
     target: Mutex<Option<Target>>,
 }
 
 impl Bell {
-    pub(crate) fn new(grace: Arc<Grace>) -> Bell {
+    pub(crate) fn new(grace: Arc<Grace>, signal: KickSignal) -> Bell {
         Bell {
             grace,
+            signal,
             interrupted: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             target: Mutex::default(),
@@ -84,8 +126,9 @@ impl Bell {
     pub(crate) fn ring(&self) {
         if let Some(target) = &*self.target() {
             target.page.exit_soon();
+            let KickSignal(signal) = self.signal;
             // SAFETY: sends a signal, touches no memory. The thread cannot be gone: it detaches first.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), target.tid, signal()) };
+            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), target.tid, signal) };
         }
     }
 

@@ -1,5 +1,21 @@
 //! Runs guest threads on KVM virtual CPUs.
 //!
+//! ```no_run
+//! use std::sync::Arc;
+//! use varve_host::{Backings, MemoryFile};
+//! use varve_host_kvm::{KickSignal, Kvm, Limits};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let memory = MemoryFile::new(1 << 18)?;
+//! let backings = Arc::new(Backings::new(memory.fd().try_clone_to_owned()?, Vec::new()));
+//! // The one thing that it needs of the whole process, so the process has to say so.
+//! let signal = KickSignal::install()?;
+//! let host = Kvm::new(backings, Limits::default(), signal)?;
+//! println!("leaving a guest takes {:?}", host.crossing());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! One virtual machine for each sandbox. It has no devices, no interrupts and no kernel: programs run in user
 //! mode of a virtual CPU, in page tables that this host writes, and every way out of user mode leads through
 //! a one-instruction stub to varve (`area`). Guest-physical memory is the memory file and the image files
@@ -45,6 +61,7 @@ use varve_host::{Backings, Grace, Platform, PlatformError, failed};
 use area::Block;
 use cpuid::Features;
 use exits::Exits;
+pub use kick::KickSignal;
 use memory::Memory;
 use pool::Pool;
 use tables::Table;
@@ -70,6 +87,7 @@ pub(crate) struct Sandbox {
     memory: Mutex<Memory>,
     features: Features,
     grace: Arc<Grace>,
+    signal: KickSignal,
     /// Of threads that have ended.
     exits: Mutex<Exits>,
     /// This KVM enters the system call stub in user mode, so that user mode must be let out through its port.
@@ -114,13 +132,17 @@ fn os_error(error: kvm_ioctls::Error) -> io::Error {
 
 impl Kvm {
     /// Makes a virtual machine over the files that guests map, and runs a few instructions in it to see that
-    /// it works.
+    /// it works. `signal` gets threads out of it.
     ///
     /// # Errors
     /// There is no KVM, it may not be used, or guests do not run as they should: the error says what was
     /// tried and what came of it.
-    pub fn new(backings: Arc<Backings>, limits: Limits) -> Result<Kvm, PlatformError> {
-        let sandbox = Arc::new(Sandbox::new(backings, limits)?);
+    pub fn new(
+        backings: Arc<Backings>,
+        limits: Limits,
+        signal: KickSignal,
+    ) -> Result<Kvm, PlatformError> {
+        let sandbox = Arc::new(Sandbox::new(backings, limits, signal)?);
         let probe::Found { crossing, counter } =
             probe::probe(&sandbox).map_err(|error| error.within("running a guest in KVM"))?;
         Ok(Kvm {
@@ -160,8 +182,11 @@ impl Kvm {
 }
 
 impl Sandbox {
-    fn new(backings: Arc<Backings>, limits: Limits) -> Result<Sandbox, PlatformError> {
-        kick::prepare().map_err(failed("a signal handler"))?;
+    fn new(
+        backings: Arc<Backings>,
+        limits: Limits,
+        signal: KickSignal,
+    ) -> Result<Sandbox, PlatformError> {
         let kvm = kvm_ioctls::Kvm::new()
             .map_err(os_error)
             .map_err(failed("/dev/kvm"))?;
@@ -203,6 +228,7 @@ impl Sandbox {
             memory: Mutex::new(memory),
             features,
             grace,
+            signal,
             exits: Mutex::default(),
             stub_port: AtomicBool::new(true),
         })
@@ -311,6 +337,7 @@ impl Platform for Kvm {
     }
 
     fn new_thread(&self, space: SpaceId) -> Result<Thread, PlatformError> {
+        self.sandbox.signal.unblock();
         Ok(Thread::new(self.sandbox.clone(), self.space(space)?))
     }
 

@@ -278,7 +278,8 @@ mod tests {
     #[test]
     fn virtual_cpus_that_could_not_be_made_take_no_room() {
         let pool = Pool::new(2);
-        let bell = Arc::new(Bell::new(Arc::default()));
+        let signal = crate::KickSignal::install().unwrap();
+        let bell = Arc::new(Bell::new(Arc::default(), signal));
         for attempt in 0..10 {
             let ticket = pool.ticket();
             let mut numbers = Vec::new();

@@ -39,7 +39,7 @@ const GENERAL_PROTECTION: Trap = Trap::Exception(Exception {
 impl Thread {
     pub(crate) fn new(sandbox: Arc<Sandbox>, space: Arc<Space>) -> Thread {
         let ticket = sandbox.pool.ticket();
-        let bell = Arc::new(Bell::new(sandbox.grace.clone()));
+        let bell = Arc::new(Bell::new(sandbox.grace.clone(), sandbox.signal));
         Thread {
             sandbox,
             space,

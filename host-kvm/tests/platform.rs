@@ -6,10 +6,10 @@ mod cases;
 use std::sync::Arc;
 
 use varve_host::{Backings, PlatformError};
-use varve_host_kvm::{Kvm, Limits};
+use varve_host_kvm::{KickSignal, Kvm, Limits};
 
 type Host = Kvm;
 
 fn make(backings: Arc<Backings>) -> Result<Host, PlatformError> {
-    Kvm::new(backings, Limits::default())
+    Kvm::new(backings, Limits::default(), KickSignal::install()?)
 }

@@ -8,7 +8,7 @@ use varve_core::abi::PAGE_SIZE;
 use varve_core::machine::{Backing, FrameNo, Prot, Regs, SpaceId, Trap};
 use varve_core::port::Memory;
 use varve_host::{Backings, GuestThread, Interrupter, MemoryFile, Platform};
-use varve_host_kvm::{Kvm, Limits};
+use varve_host_kvm::{KickSignal, Kvm, Limits};
 
 const SPACE: SpaceId = SpaceId(1);
 const CODE: u64 = 0x40_0000;
@@ -27,7 +27,8 @@ fn guest(code: &[u8], vcpus: u32, frames: u32) -> Option<Guest> {
     memory.write(0, code);
     let fd = memory.fd().try_clone_to_owned().unwrap();
     let backings = Arc::new(Backings::new(fd, Vec::new()));
-    let platform = match Kvm::new(backings, Limits { vcpus }) {
+    let signal = KickSignal::install().unwrap();
+    let platform = match Kvm::new(backings, Limits { vcpus }, signal) {
         Ok(platform) => platform,
         Err(error) => {
             let strict = std::env::var_os("VARVE_TEST_NO_SKIP").is_some_and(|it| it == "1");

@@ -1,9 +1,36 @@
 //! Runs guest threads as traced processes.
 //!
+//! ```no_run
+//! use std::sync::Arc;
+//! use varve_core::machine::{Backing, FrameNo, Prot, Regs, SpaceId, Trap};
+//! use varve_core::port::Memory as _;
+//! use varve_host::{Backings, GuestThread as _, MemoryFile, Platform as _};
+//! use varve_host_ptrace::Ptrace;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // One page of a guest that makes one system call.
+//! let mut memory = MemoryFile::new(1)?;
+//! memory.write(0, &[0x0f, 0x05]);
+//! let file = memory.fd().try_clone_to_owned()?;
+//! let host = Ptrace::new(Arc::new(Backings::new(file, Vec::new())))?;
+//! let space = SpaceId(0);
+//! host.create_space(space)?;
+//! let code = Backing::Memory(FrameNo(0));
+//! host.map(space, 0x40_0000, 4096, code, Prot::READ | Prot::EXEC)?;
+//! host.settle()?;
+//! let mut thread = host.new_thread(space)?;
+//! let mut regs = Regs { rip: 0x40_0000, cs: 0x33, ss: 0x2b, eflags: 0x202, ..Regs::default() };
+//! assert_eq!(thread.run(&mut regs)?, Trap::Syscall);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A guest address space is the address space of a host process that holds nothing of the host but two pages
 //! of stub above [`TASK_SIZE`](varve_core::abi::TASK_SIZE). Guest threads run under `PTRACE_SYSEMU`: a system
 //! call stops the process before the host kernel does anything, so no guest system call reaches it. The
 //! tracer is the worker thread of the guest thread, on the same core.
+//!
+//! Guests are child processes that nobody else in the process may wait for.
 //!
 //! * `stub` - the two pages: a loop that makes the system calls (`mmap` and the like) that page operations
 //!   need

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 /// A worker and a traced process, of process numbers.
 const NUMBERS_EACH: u64 = 2;
@@ -79,13 +79,12 @@ impl TreeLimits {
     }
 }
 
-/// What the trees may keep open. Raises the limit of open files of this process as far as it may.
+/// What the trees may keep open.
 pub(crate) fn trees() -> TreeLimits {
-    TreeLimits::of(raise_files())
+    TreeLimits::of(files())
 }
 
-/// Guest threads that the host has room for now. Raises the limit of open files of this process as far as it
-/// may.
+/// Guest threads that the host has room for now.
 pub(crate) fn threads() -> u32 {
     let number =
         |path: &Path| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
@@ -96,7 +95,7 @@ pub(crate) fn threads() -> u32 {
             (setting("/proc/sys/kernel/pid_max"), running),
             (setting("/proc/sys/kernel/threads-max"), running),
         ],
-        files: raise_files(),
+        files: files(),
         areas: setting("/proc/sys/vm/max_map_count"),
     };
     if !rustix::process::geteuid().is_root() {
@@ -135,17 +134,9 @@ fn running() -> Option<u64> {
     text.split(' ').nth(3)?.split('/').nth(1)?.parse().ok()
 }
 
-fn raise_files() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let now = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    now.unwrap_or(u64::MAX)
+/// The limit of open files of this process. Who wants room for many guest threads raises it beforehand.
+fn files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -13,7 +13,32 @@ use std::time::Instant;
 
 use varve_core::event::{Level, TracedCall};
 
-use crate::run::{Sink, SinkLine, TraceLine};
+/// Takes lines of the log and of strace.
+pub type Sink = Box<dyn FnMut(SinkLine<'_>) + Send>;
+
+/// A line.
+#[derive(Debug)]
+pub enum SinkLine<'a> {
+    /// Of the kernel's or the host's log.
+    Log(Level, &'a str),
+    /// Of strace.
+    Strace(TraceLine<'a>),
+}
+
+/// A line of strace.
+#[derive(Clone, Copy, Debug)]
+pub struct TraceLine<'a> {
+    /// The thread, as the first process sees it.
+    pub tid: u32,
+    /// The call, if it is one and not a signal or an end.
+    pub call: Option<TracedCall>,
+    /// How long the call took, in nanoseconds.
+    pub spent: u64,
+    /// When it began, in nanoseconds since 1970.
+    pub at: u64,
+    /// The line; empty where calls are only counted.
+    pub text: &'a str,
+}
 
 /// Most bytes that wait to be written, lines of strace for seconds. A line counts for some bytes more than it
 /// has.

@@ -56,6 +56,13 @@ impl MemoryFile {
         self.fd.as_fd()
     }
 
+    /// Bytes of it that the host has memory for now.
+    pub(crate) fn used(&self) -> u64 {
+        /// What `st_blocks` counts in (stat(3type)).
+        const BLOCK: u64 = 512;
+        rustix::fs::fstat(&self.fd).map_or(0, |stat| stat.st_blocks as u64 * BLOCK)
+    }
+
     /// So many batches of outputs are in force.
     pub(crate) fn set_settled(&mut self, settled: u64) {
         self.settled = settled;

@@ -1,35 +1,42 @@
 //! The run loop: workers, the kernel lock, the execution of outputs.
 
+mod control;
 mod lock;
 mod worker;
+mod xstate;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use varve_core::Kernel;
-use varve_core::abi::Errno;
 use varve_core::boot::{BootConfig, BootError};
-use varve_core::event::{ExitStatus, Input, Level, Now, OpId, Output, TracedCall};
-use varve_core::machine::{ImageId, Regs, SpaceId, ThreadId, Trap};
-use varve_core::port::{Ports, Xstate};
+use varve_core::event::{ExitStatus, Input, Level, Now, OpId, Output};
+use varve_core::machine::{Regs, SpaceId, ThreadId, Trap};
+use varve_core::port::Ports;
 
 use crate::backings::Backings;
 use crate::clock::{self, Clock};
+use crate::error::RunError;
 use crate::images::HostImage;
-use crate::lines::Lines;
+use crate::lines::{Lines, Sink, SinkLine, TraceLine};
 use crate::mailbox::{Letter, Mailbox};
 use crate::memory::MemoryFile;
 use crate::platform::{GuestThread, Interrupter, Platform, PlatformError};
-use crate::record::{self, Recording, RunRecorder};
-use crate::streams;
+use crate::record::{self, LogFile, Recording, RunRecorder};
+use crate::streams::Streams;
 use crate::tree::HostTrees;
-use crate::xstate::fresh_xstate;
+use control::Controlled;
+pub use control::{Controls, Run, Stats};
 use lock::{Held, KernelLock};
+use xstate::{Parked, XstatePort};
+
+/// Bytes of stack of the threads that run the kernel.
+const STACK: usize = 512 << 10;
 
 /// What a run needs from the host beside the boot configuration.
 pub struct HostSetup {
@@ -37,6 +44,9 @@ pub struct HostSetup {
     pub images: Vec<(String, HostImage)>,
     /// Roots of host directory trees, in the order of their numbers.
     pub trees: Vec<OwnedFd>,
+    /// Standard input, output and error of the first program. Those that
+    /// [`BootConfig::stdio`](varve_core::boot::BootConfig) says are closed are not used.
+    pub stdio: [Option<OwnedFd>; 3],
     /// Size of guest memory in frames of 4 KiB.
     pub frames: u32,
     /// Where lines go.
@@ -48,93 +58,11 @@ pub struct HostSetup {
     pub check_every: Option<NonZeroU32>,
 }
 
-/// Takes lines of the log and of strace.
-pub type Sink = Box<dyn FnMut(SinkLine<'_>) + Send>;
-
-/// A line.
-#[derive(Debug)]
-pub enum SinkLine<'a> {
-    /// Of the kernel's or the host's log.
-    Log(Level, &'a str),
-    /// Of strace.
-    Strace(TraceLine<'a>),
-}
-
-/// A line of strace.
-#[derive(Clone, Copy, Debug)]
-pub struct TraceLine<'a> {
-    /// The thread, as the first process sees it.
-    pub tid: u32,
-    /// The call, if it is one and not a signal or an end.
-    pub call: Option<TracedCall>,
-    /// How long the call took, in nanoseconds.
-    pub spent: u64,
-    /// When it began, in nanoseconds since 1970.
-    pub at: u64,
-    /// The line; empty where calls are only counted.
-    pub text: &'a str,
-}
-
-/// Why a run failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// It could not start; which image is meant is told by name.
-    #[error("{}", boot_message(.0, .1.as_deref()))]
-    Boot(BootError, Option<String>),
-    /// The host could not give something.
-    #[error("{0}: {1}")]
-    Host(String, io::Error),
-    /// The platform does not work.
-    #[error("{0}")]
-    Platform(PlatformError),
-    /// The kernel's bookkeeping does not add up: a bug of varve.
-    #[error("the kernel's own bookkeeping is wrong, which is a bug of varve: {0}")]
-    Kernel(String),
-}
-
-fn boot_message(error: &BootError, image: Option<&str>) -> String {
-    match error {
-        BootError::Image {
-            image: ImageId(number),
-            reason,
-        } => match image {
-            Some(name) => format!("{name}: {reason}"),
-            None => format!("image {number}: {reason}"),
-        },
-        BootError::Config(text) => text.clone(),
-        BootError::Exec {
-            program,
-            errno,
-            found,
-        } => {
-            let why = match *errno {
-                Errno::ENOENT if *found => "the interpreter or loader that it names is not there",
-                Errno::ENOENT => "no such file",
-                Errno::EACCES => "permission denied",
-                Errno::EISDIR => "is a directory",
-                Errno::ENOEXEC => "not a program for this machine",
-                errno => errno.message(),
-            };
-            match program.is_empty() {
-                true => format!("the program's name is empty: {why}"),
-                false => format!("{}: {why}", String::from_utf8_lossy(program)),
-            }
-        }
-    }
-}
-
 /// What other threads know of a worker.
 struct Worker {
     mailbox: Arc<Mailbox>,
     /// There once the guest thread has been made.
     interrupter: Option<Arc<dyn Interrupter>>,
-}
-
-/// Floating-point state of a thread whose worker is elsewhere.
-struct Parked {
-    state: Vec<u8>,
-    /// Differs from what the guest thread holds.
-    changed: bool,
 }
 
 /// Everything under the kernel lock.
@@ -158,8 +86,10 @@ struct State {
     check_every: Option<NonZeroU32>,
     /// Inputs since the last check.
     unchecked: u32,
-    /// What a check found.
-    broken: Option<String>,
+    /// Why the run has failed, if it has.
+    failure: Option<RunError>,
+    /// All guest threads were told to end, and the kernel is told nothing more.
+    over: bool,
     /// The workers' host threads, until they have been waited for.
     threads: HashMap<ThreadId, thread::JoinHandle<()>>,
     /// Workers that are about to end.
@@ -168,113 +98,103 @@ struct State {
     unstarted: Vec<(ThreadId, Regs)>,
 }
 
-pub(crate) struct Shared<P> {
+struct Shared<P> {
     platform: P,
     backings: Arc<Backings>,
+    streams: Streams,
     state: KernelLock<State>,
 }
 
-/// The floating-point port during one input: the trapping thread's own state is reached through its worker,
-/// that of others through copies.
-struct XstatePort<'a, T> {
-    size: usize,
-    own: Option<(ThreadId, &'a mut T)>,
-    parked: &'a mut HashMap<ThreadId, Parked>,
-}
+/// A platform of whatever type, for [`start`].
+pub struct AnyPlatform(Box<dyn Start>);
 
-impl<T: GuestThread> XstatePort<'_, T> {
-    fn own(&mut self, thread: ThreadId) -> Option<&mut T> {
-        match &mut self.own {
-            Some((id, guest)) if *id == thread => Some(guest),
-            _ => None,
-        }
+impl<P: Platform> From<P> for AnyPlatform {
+    fn from(platform: P) -> AnyPlatform {
+        AnyPlatform(Box::new(platform))
     }
 }
 
-impl<T: GuestThread> Xstate for XstatePort<'_, T> {
-    fn size(&self) -> usize {
-        self.size
-    }
+/// A run loop that is made for one type of platform: nothing asks at each step which one it is.
+trait Start {
+    fn start(self: Box<Self>, parts: Parts) -> Result<Run, RunError>;
+}
 
-    fn read(&mut self, thread: ThreadId, buf: &mut [u8]) {
-        if let Some(guest) = self.own(thread)
-            && guest.read_xstate(buf).is_ok()
-        {
-            return;
-        }
-        match self.parked.get(&thread) {
-            Some(parked) => buf.copy_from_slice(&parked.state),
-            None => buf.copy_from_slice(&fresh_xstate(buf.len())),
-        }
-    }
-
-    fn write(&mut self, thread: ThreadId, buf: &[u8]) -> Result<(), Errno> {
-        if let Some(guest) = self.own(thread) {
-            return match guest.write_xstate(buf) {
-                Ok(true) => Ok(()),
-                _ => Err(Errno::EINVAL),
-            };
-        }
-        self.parked.insert(
-            thread,
-            Parked {
-                state: buf.to_vec(),
-                changed: true,
-            },
-        );
-        Ok(())
-    }
-
-    fn reset(&mut self, thread: ThreadId) {
-        match self.own(thread) {
-            // A thread that is lost is found out when it is run.
-            Some(guest) => drop(guest.reset_xstate()),
-            None => {
-                let state = fresh_xstate(self.size);
-                self.parked.insert(
-                    thread,
-                    Parked {
-                        state,
-                        changed: true,
-                    },
-                );
-            }
-        }
+impl<P: Platform> Start for P {
+    fn start(self: Box<P>, parts: Parts) -> Result<Run, RunError> {
+        boot(*self, parts)?.begin()
     }
 }
 
-/// Runs a sandbox to its end. `make` builds the platform over the files that guests map; it may log.
+/// What a run is made of, but for its platform.
+struct Parts {
+    config: BootConfig,
+    /// Names of the images.
+    names: Vec<String>,
+    backings: Arc<Backings>,
+    memory: MemoryFile,
+    tree: HostTrees,
+    streams: Streams,
+    sink: Sink,
+    lines: Lines,
+    recording: Option<Recording>,
+    check_every: Option<NonZeroU32>,
+}
+
+/// A run that has been booted.
+struct Booted<P> {
+    shared: Arc<Shared<P>>,
+    lines: Lines,
+}
+
+/// Boots a sandbox and lets it run, on threads of its own. `make` builds the platform over the files that
+/// guests map; it may log.
 ///
 /// # Errors
 /// [`RunError::Boot`] if the configuration, an image or the first program is at fault, [`RunError::Host`] or
 /// [`RunError::Platform`] if the host refuses something.
-pub fn run<P: Platform>(
-    mut config: BootConfig,
-    mut setup: HostSetup,
-    make: impl FnOnce(Arc<Backings>, &mut Sink) -> Result<P, PlatformError>,
-) -> Result<ExitStatus, RunError> {
-    let host = |what: &str| {
-        let what = what.to_string();
-        move |error: io::Error| RunError::Host(what, error)
-    };
-    // Dropped last, when nothing can log any more: it writes what is left.
-    let lines = Lines::begin(setup.sink).map_err(host("the log's writer"))?;
-    setup.sink = lines.sink();
-    let mut memory = MemoryFile::new(setup.frames).map_err(host("guest memory"))?;
-    let fd = memory
-        .fd()
-        .try_clone_to_owned()
-        .map_err(host("guest memory"))?;
-    let mut images = Vec::new();
-    let mut names = Vec::new();
-    for (name, image) in setup.images {
-        images.push(image);
-        names.push(name);
-    }
+pub fn start(
+    config: BootConfig,
+    setup: HostSetup,
+    make: impl FnOnce(Arc<Backings>, &mut Sink) -> Result<AnyPlatform, PlatformError>,
+) -> Result<Run, RunError> {
+    let lines = Lines::begin(setup.sink).map_err(RunError::host("the log's writer"))?;
+    let mut sink = lines.sink();
+    let memory = MemoryFile::new(setup.frames).map_err(RunError::host("guest memory"))?;
+    let fd = memory.fd().try_clone_to_owned();
+    let fd = fd.map_err(RunError::host("guest memory"))?;
+    let (names, images) = setup.images.into_iter().unzip();
     let backings = Arc::new(Backings::new(fd, images));
-    let mut tree = HostTrees::new(setup.trees, backings.clone(), crate::limits::trees())
-        .map_err(host("host directory"))?;
-    let platform = make(backings.clone(), &mut setup.sink).map_err(RunError::Platform)?;
+    let tree = HostTrees::new(setup.trees, backings.clone(), crate::limits::trees())
+        .map_err(RunError::host("host directory"))?;
+    let platform = make(backings.clone(), &mut sink).map_err(RunError::Platform)?;
+    platform.0.start(Parts {
+        config,
+        names,
+        backings,
+        memory,
+        tree,
+        streams: Streams(setup.stdio),
+        sink,
+        lines,
+        recording: setup.recording,
+        check_every: setup.check_every,
+    })
+}
+
+/// Boots the kernel on a platform; nothing runs yet.
+fn boot<P: Platform>(platform: P, parts: Parts) -> Result<Booted<P>, RunError> {
+    let Parts {
+        mut config,
+        names,
+        backings,
+        mut memory,
+        mut tree,
+        streams,
+        sink,
+        lines,
+        recording,
+        check_every,
+    } = parts;
     let mut clock = Clock::new();
     config.threads_max = config.threads_max.min(crate::limits::threads());
     config.lowest_address = config.lowest_address.max(platform.lowest_address());
@@ -296,7 +216,7 @@ pub fn run<P: Platform>(
             xstate: &mut xstate,
         };
         let now = clock.now();
-        match setup.recording {
+        match recording {
             None => (None, Kernel::boot(config, &mut ports, now)),
             Some(recording) => {
                 let platform = platform.name();
@@ -308,9 +228,7 @@ pub fn run<P: Platform>(
     let kernel = match booted {
         Ok(kernel) => kernel,
         Err(error) => {
-            if let Some(recorder) = recorder {
-                recorder.into_sink().result().map_err(lost)?;
-            }
+            recorder.map_or(Ok(()), |recorder| written(recorder.into_sink()))?;
             let name = match &error {
                 BootError::Image { image, .. } => names.get(image.0 as usize).cloned(),
                 _ => None,
@@ -318,45 +236,64 @@ pub fn run<P: Platform>(
             return Err(RunError::Boot(error, name));
         }
     };
+    let state = KernelLock::new(State {
+        kernel,
+        clock,
+        spent: 0,
+        memory,
+        tree,
+        workers: BTreeMap::new(),
+        operations: HashMap::new(),
+        parked,
+        deadline: None,
+        exit: None,
+        sink,
+        recorder,
+        batch: 0,
+        check_every,
+        unchecked: 0,
+        failure: None,
+        over: false,
+        threads: HashMap::new(),
+        leaving: Vec::new(),
+        unstarted: Vec::new(),
+    });
     let shared = Arc::new(Shared {
         platform,
         backings,
-        state: KernelLock::new(State {
-            kernel,
-            clock,
-            spent: 0,
-            memory,
-            tree,
-            workers: BTreeMap::new(),
-            operations: HashMap::new(),
-            parked,
-            deadline: None,
-            exit: None,
-            sink: setup.sink,
-            recorder,
-            batch: 0,
-            check_every: setup.check_every,
-            unchecked: 0,
-            broken: None,
-            threads: HashMap::new(),
-            leaving: Vec::new(),
-            unstarted: Vec::new(),
-        }),
+        streams,
+        state,
     });
-    crate::signals::forward(&shared).map_err(host("signals"))?;
-    shared.drain(&mut shared.lock(), None);
-    let status = shared.keep_time();
-    let mut state = shared.lock();
-    if let Some(recorder) = state.recorder.take() {
-        recorder.finish(&state.kernel).result().map_err(lost)?;
+    Ok(Booted { shared, lines })
+}
+
+impl<P: Platform> Booted<P> {
+    /// Lets it run.
+    fn begin(self) -> Result<Run, RunError> {
+        let weak = Arc::downgrade(&self.shared);
+        let thread = thread::Builder::new()
+            .name("sandbox".into())
+            .stack_size(STACK)
+            .spawn(move || {
+                // Dropped last, when nothing can log any more: it writes what is left.
+                let Booted {
+                    shared,
+                    lines: _lines,
+                } = self;
+                shared.run_to_the_end()
+            })
+            .map_err(RunError::host("a thread"))?;
+        Ok(Run {
+            controls: Controls(weak),
+            thread,
+        })
     }
-    if state.check_every.is_some() {
-        check(&mut state);
-    }
-    match state.broken.take() {
-        Some(what) => Err(RunError::Kernel(what)),
-        None => Ok(status),
-    }
+}
+
+/// Whether a recording could be written.
+fn written(file: LogFile) -> Result<(), RunError> {
+    file.result()
+        .map_err(|(name, error)| RunError::Host(name, error))
 }
 
 /// The guest thread of this worker, for a while.
@@ -364,30 +301,53 @@ fn reborrow<'a, T>(own: &'a mut Option<(ThreadId, &mut T)>) -> Option<(ThreadId,
     own.as_mut().map(|(id, guest)| (*id, &mut **guest))
 }
 
-/// Keeps what the first check that fails says; nothing runs on with a kernel like that.
-fn check(state: &mut State) {
-    state.unchecked = 0;
-    if state.broken.is_none()
-        && let Err(what) = state.kernel.check()
-    {
-        state.broken = Some(what);
-    }
-}
-
-/// A recording that could not be written.
-fn lost((name, error): (String, io::Error)) -> RunError {
-    RunError::Host(name, error)
-}
-
 impl<P: Platform> Shared<P> {
     fn lock(&self) -> Held<'_, State> {
         self.state.lock()
     }
 
-    /// Hands in an input that belongs to no guest thread.
-    pub(crate) fn input(self: &Arc<Self>, input: Input) {
+    /// Runs the sandbox until its first process has ended or it has failed, and all its threads are gone.
+    fn run_to_the_end(self: Arc<Self>) -> Result<ExitStatus, RunError> {
+        self.guarded(|| {
+            self.drain(&mut self.lock(), None);
+            self.keep_time();
+        });
+        let threads = std::mem::take(&mut self.lock().threads);
+        for thread in threads.into_values() {
+            let _ = thread.join();
+        }
         let mut state = self.lock();
-        self.handle(&mut state, None, input);
+        if let Some(report) = self.platform.report() {
+            (state.sink)(SinkLine::Log(Level::Debug, &report));
+        }
+        if !self.state.is_poisoned() {
+            if let Some(recorder) = state.recorder.take() {
+                written(recorder.finish(&state.kernel))?;
+            }
+            if state.check_every.is_some() {
+                self.check(&mut state);
+            }
+        }
+        match state.failure.take() {
+            Some(error) => Err(error),
+            None => Ok(state.exit.unwrap_or(ExitStatus::Lost)),
+        }
+    }
+
+    /// Does something; a panic in it ends the run.
+    fn guarded(&self, work: impl FnOnce()) {
+        // What it leaves half-done is not used again: see `KernelLock::is_poisoned`.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(work)) {
+            self.fail(&mut self.lock(), RunError::panic(&*payload));
+        }
+    }
+
+    /// Checks the kernel's bookkeeping; nothing runs on with one that is wrong.
+    fn check(&self, state: &mut State) {
+        state.unchecked = 0;
+        if let Err(what) = state.kernel.check() {
+            self.fail(state, RunError::Kernel(what));
+        }
     }
 
     fn handle(
@@ -402,12 +362,8 @@ impl<P: Platform> Shared<P> {
         self.hand_in(state, own, input);
         if let Some(every) = state.check_every {
             state.unchecked += 1;
-            if state.unchecked >= every.get() {
-                check(state);
-                if state.broken.is_some() && state.exit.is_none() {
-                    state.exit = Some(ExitStatus::Signaled(9));
-                    self.state.ring();
-                }
+            if state.unchecked >= every.get() && state.failure.is_none() {
+                self.check(state);
             }
         }
     }
@@ -430,6 +386,9 @@ impl<P: Platform> Shared<P> {
         mut own: Option<(ThreadId, &mut P::Thread)>,
         input: Input,
     ) {
+        if state.over || self.state.is_poisoned() {
+            return;
+        }
         let now = Now {
             spent: std::mem::take(&mut state.spent),
             ..state.clock.now()
@@ -607,23 +566,32 @@ impl<P: Platform> Shared<P> {
     /// Ends the run because the host cannot go on: every guest thread is lost.
     fn give_up(&self, state: &mut State, error: &PlatformError) {
         (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
+        self.end(state);
+    }
+
+    /// Ends the run with an error; the first one counts.
+    fn fail(&self, state: &mut State, error: RunError) {
+        state.failure.get_or_insert(error);
+        self.end(state);
+    }
+
+    /// Ends all guest threads, whatever the kernel has to say.
+    fn end(&self, state: &mut State) {
+        state.over = true;
         for worker in std::mem::take(&mut state.workers).into_values() {
             worker.mailbox.post(Letter::End, true);
             if let Some(interrupter) = worker.interrupter {
                 interrupter.kill();
             }
         }
-        state.exit = Some(ExitStatus::Lost);
+        state.exit.get_or_insert(ExitStatus::Lost);
         self.state.ring();
     }
 
-    /// Sends ticks until the run is over; gives its status.
-    fn keep_time(self: &Arc<Self>) -> ExitStatus {
+    /// Sends ticks until the run is over.
+    fn keep_time(self: &Arc<Self>) {
         let mut state = self.lock();
-        let status = loop {
-            if let Some(status) = state.exit {
-                break status;
-            }
+        while state.exit.is_none() {
             if state.clock.is_due() {
                 self.bend_clock(&mut state, None);
             }
@@ -639,20 +607,23 @@ impl<P: Platform> Shared<P> {
                 Some(at) => state.wait(Some(Duration::from_nanos(at - now))),
                 None => state.wait(None),
             }
-        };
-        let mut threads = std::mem::take(&mut state.threads);
-        if state.broken.is_some() {
-            // Nobody has told them to end; guests go with this process.
-            threads.clear();
         }
-        drop(state);
-        for thread in threads.into_values() {
-            let _ = thread.join();
+    }
+}
+
+impl<P: Platform> Controlled for Shared<P> {
+    fn take(self: Arc<Self>, input: Input) {
+        self.guarded(|| self.handle(&mut self.lock(), None, input));
+    }
+
+    fn stats(&self) -> Stats {
+        let state = self.lock();
+        Stats {
+            uptime: Duration::from_nanos(state.clock.now().mono),
+            threads: state.workers.len(),
+            memory: state.memory.used(),
+            inputs: state.batch,
         }
-        if let Some(report) = self.platform.report() {
-            (self.lock().sink)(SinkLine::Log(Level::Debug, &report));
-        }
-        status
     }
 }
 

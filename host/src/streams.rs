@@ -1,37 +1,77 @@
 //! Host operations on the standard streams, done by the worker of the thread that asked, outside the kernel
 //! lock, and given up when its mailbox rings.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno as HostErrno;
 use varve_core::abi::Errno;
+use varve_core::boot::Stdio;
 use varve_core::event::{HostCall, HostResult};
 
 /// Most bytes that one write to anything but a regular file takes: a pipe that polls writable has room for so
 /// many.
 const WRITE_MAX: usize = 4096;
 
-/// Does one operation. `rings` is readable when the operation should be given up, which gives `EINTR`.
-pub(crate) fn perform(call: &HostCall, rings: BorrowedFd<'_>) -> Result<HostResult, Errno> {
-    let (stream, events) = match call {
-        HostCall::Read { stream, .. } => (*stream, PollFlags::IN),
-        HostCall::Write { stream, .. } => (*stream, PollFlags::OUT),
-        HostCall::Poll { stream, events } => (*stream, PollFlags::from_bits_truncate(*events)),
-        HostCall::Seek {
-            stream,
-            offset,
-            whence,
-        } => return seek(*stream, *offset, *whence),
+/// The standard streams of a sandbox.
+pub(crate) struct Streams(pub [Option<OwnedFd>; 3]);
+
+impl Streams {
+    fn fd(&self, stream: u8) -> Result<BorrowedFd<'_>, Errno> {
+        let fd = self.0.get(usize::from(stream)).and_then(Option::as_ref);
+        fd.map(OwnedFd::as_fd).ok_or(Errno::EBADF)
+    }
+
+    /// Does one operation. `rings` is readable when the operation should be given up, which gives `EINTR`.
+    pub(crate) fn perform(
+        &self,
+        call: &HostCall,
+        rings: BorrowedFd<'_>,
+    ) -> Result<HostResult, Errno> {
+        match call {
+            HostCall::Read { stream, .. } => {
+                transfer(self.fd(*stream)?, PollFlags::IN, call, rings)
+            }
+            HostCall::Write { stream, .. } => {
+                transfer(self.fd(*stream)?, PollFlags::OUT, call, rings)
+            }
+            HostCall::Poll { stream, events } => {
+                let events = PollFlags::from_bits_truncate(*events);
+                transfer(self.fd(*stream)?, events, call, rings)
+            }
+            HostCall::Seek {
+                stream,
+                offset,
+                whence,
+            } => seek(self.fd(*stream)?, *offset, *whence),
+        }
+    }
+}
+
+/// What a descriptor is as a standard stream.
+pub fn stream_kind(fd: BorrowedFd<'_>) -> Stdio {
+    let Ok(stat) = rustix::fs::fstat(fd) else {
+        return Stdio::Null;
     };
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let fd = match stream {
-        0 => stdin.as_fd(),
-        1 => stdout.as_fd(),
-        2 => stderr.as_fd(),
-        _ => return Err(Errno::EBADF),
-    };
+    if rustix::termios::isatty(fd) {
+        let size = rustix::termios::tcgetwinsize(fd);
+        let (rows, cols) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
+        return Stdio::Terminal { rows, cols };
+    }
+    match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::RegularFile => Stdio::File,
+        _ => Stdio::Stream,
+    }
+}
+
+/// Waits until a stream is ready, then reads or writes.
+fn transfer(
+    fd: BorrowedFd<'_>,
+    events: PollFlags,
+    call: &HostCall,
+    rings: BorrowedFd<'_>,
+) -> Result<HostResult, Errno> {
     let ready = wait(fd, events, rings)?;
     match call {
         HostCall::Read { len, .. } => {
@@ -71,20 +111,16 @@ fn wait(fd: BorrowedFd<'_>, events: PollFlags, rings: BorrowedFd<'_>) -> Result<
     }
 }
 
-fn seek(stream: u8, offset: i64, whence: u8) -> Result<HostResult, Errno> {
+fn seek(fd: BorrowedFd<'_>, offset: i64, whence: u8) -> Result<HostResult, Errno> {
     let to = match whence {
         0 => SeekFrom::Start(u64::try_from(offset).map_err(|_| Errno::EINVAL)?),
         1 => SeekFrom::Current(offset),
         2 => SeekFrom::End(offset),
         _ => return Err(Errno::EINVAL),
     };
-    let result = match stream {
-        0 => rustix::fs::seek(std::io::stdin(), to),
-        1 => rustix::fs::seek(std::io::stdout(), to),
-        2 => rustix::fs::seek(std::io::stderr(), to),
-        _ => return Err(Errno::EBADF),
-    };
-    result.map(HostResult::Count).map_err(errno)
+    rustix::fs::seek(fd, to)
+        .map(HostResult::Count)
+        .map_err(errno)
 }
 
 pub(crate) fn errno(error: HostErrno) -> Errno {

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
-use varve_core::boot::{BootConfig, Init, Stdio, Strace, Tree, User};
-use varve_host::SinkLine;
+use varve_core::boot::{BootConfig, Strace, Tree};
 use varve_image::{BuildOptions, build_tar};
 use varve_imgfs::{ImageId, ImgFs, MemBlock, MemImages};
+use varve_sandbox::{SinkLine, Stdio, program};
 
-use super::run::{Sources, cpuinfo, cpus, default_frames, seed, start};
+use super::run::{Sources, start};
 use crate::output::{Colour, Colours, count, human};
 use crate::platform::PlatformName;
 use crate::programs;
@@ -217,50 +217,26 @@ fn run(images: &[PathBuf], args: &[&str], calls: Option<Arc<Mutex<Vec<u64>>>>) -
             upper_limit: None,
             index: None,
         },
-        mounts: Vec::new(),
-        init: Init::Exec {
-            args: args.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
-        },
         env: vec![b"PATH=/bin".to_vec(), library_path(&images[0])?],
-        cwd: b"/".to_vec(),
-        user: User::Ids {
-            uid: 0,
-            gid: 0,
-            groups: Vec::new(),
-        },
         hostname: "demo".into(),
-        seed: seed()?,
-        cpus: cpus(),
-        memory_limit: None,
-        threads_max: u32::MAX,
-        lowest_address: 0,
-        stdio: [Stdio::Null, Stdio::Stream, Stdio::Stream],
         strace: calls.is_some().then(|| Strace {
             lines: false,
             ..Strace::default()
         }),
-        cpuinfo: cpuinfo(),
-        vdso: true,
-        capabilities: varve_core::boot::DEFAULT_CAPABILITIES,
+        ..program(args.iter().copied()).context("/dev/urandom")?
     };
     let started = Instant::now();
-    let platform = PlatformName::Auto;
-    let status = start(
-        config,
-        sources,
-        default_frames(),
-        platform,
-        Box::new(move |line| {
-            if let (SinkLine::Strace(line), Some(calls)) = (line, &calls)
-                && line.call.is_some()
-            {
-                let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
-                calls.push(line.at);
-            }
-        }),
-        None,
-        None,
-    )?;
+    let streams = [Stdio::null(), Stdio::inherit(), Stdio::inherit()];
+    let sandbox = sources.builder(config).stdio(streams.map(Stdio::as_pipe));
+    let sandbox = sandbox.log(move |line| {
+        if let (SinkLine::Strace(line), Some(calls)) = (line, &calls)
+            && line.call.is_some()
+        {
+            let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.push(line.at);
+        }
+    });
+    let status = start(sandbox, PlatformName::Auto)?;
     match status {
         0 => Ok(started.elapsed()),
         // A program in it wrote to a pipe that nobody reads.

@@ -3,14 +3,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
-use varve_host::{PlatformError, crossing};
-use varve_host_kvm::{Kvm, Limits};
-use varve_host_ptrace::Ptrace;
+use varve_sandbox::{KickSignal, PlatformChoice, PlatformError, survey};
 
 use crate::output::finish;
-use crate::platform::{CROSSING_MAX, has_hardware_virtualisation};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -30,30 +27,26 @@ struct Tried {
 
 /// Lists the platforms; the status is 1 if none works.
 pub(crate) fn platforms(arguments: &Arguments) -> Result<u8> {
-    let hardware = has_hardware_virtualisation();
+    let survey = survey(KickSignal::install().context("a signal handler")?);
+    let chosen = survey.auto().map(|choice| match choice {
+        PlatformChoice::Kvm => 0,
+        _ => 1,
+    });
     let tried = [
         Tried {
             name: "kvm",
-            cost: crossing(|backings| Kvm::new(backings, Limits::default())),
-            note: match hardware {
+            cost: survey.kvm,
+            note: match survey.hardware_virtualisation {
                 true => "with hardware virtualisation",
                 false => "without hardware virtualisation: leaving a guest is slow",
             },
         },
         Tried {
             name: "ptrace",
-            cost: crossing(Ptrace::new),
+            cost: survey.ptrace,
             note: "",
         },
     ];
-    let works = |index: usize| tried[index].cost.is_ok();
-    let fast = matches!(tried[0].cost, Ok(cost) if hardware && cost <= CROSSING_MAX);
-    let chosen = match (fast, works(1), works(0)) {
-        (true, _, _) => Some(0),
-        (false, true, _) => Some(1),
-        (false, false, true) => Some(0),
-        (false, false, false) => None,
-    };
     let mut out = io::stdout().lock();
     let result = match arguments.json {
         true => print_json(&mut out, &tried, chosen),

@@ -2,27 +2,27 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
 use std::num::NonZeroU32;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use varve_core::abi::{Errno, PAGE_SIZE};
+use varve_core::abi::Errno;
 use varve_core::boot::{
     BootConfig, BootError, Init, Layer, MAX_LAYERS, MergedIndex, Mount, Stdio, Tree, User,
 };
-use varve_core::event::ExitStatus;
 use varve_core::machine::ImageId;
-use varve_host::{HostImage, HostSetup, Recording, RunError, Sink};
 use varve_image::CheckedBlocks;
 use varve_image::oci::ContainerImage;
+use varve_sandbox::{Builder, ExitStatus, HostImage, RunError, Sandbox};
 
 use crate::FAILED;
 use crate::environment::Environment;
 use crate::mounts::{MountKind, MountOption, parse_size};
-use crate::platform::{Host, PlatformName};
+use crate::platform::PlatformName;
+use crate::process::{self, Forwarded};
 use crate::stacks::{StackFile, StackFiles, StoreArguments};
 use crate::{capabilities, host_view, layers, log, recording, text};
 
@@ -152,6 +152,11 @@ impl Sources {
         Ok((layers, index))
     }
 
+    /// Begins a sandbox of them.
+    pub(crate) fn builder(self, config: BootConfig) -> Builder {
+        Sandbox::builder(config).files(self.images, self.trees)
+    }
+
     fn add_tree(&mut self, path: &Path) -> Result<Layer> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
         self.trees.push(file.into());
@@ -162,38 +167,33 @@ impl Sources {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let mut sources = Sources::default();
     let config = config(arguments, &mut sources)?;
-    // A limit leaves something over for the kernel, and for what is free but not yet zeroed.
-    let least = config.memory_limit.unwrap_or(0);
-    let frames = default_frames().max(frames(least.saturating_add(MEMORY_SPARE)));
-    let platform = arguments.platform;
     let recording = arguments
         .recording
         .open(&sources.images, &sources.digests)?;
-    let sink = arguments.log.sink()?;
-    let check = arguments.check_kernel;
-    start(config, sources, frames, platform, sink, recording, check)
+    let mut builder = sources.builder(config).log(arguments.log.sink()?);
+    if let Some(recording) = recording {
+        builder = builder.record(recording);
+    }
+    if let Some(inputs) = arguments.check_kernel {
+        builder = builder.check_every(inputs);
+    }
+    start(builder, arguments.platform)
 }
 
 /// Runs a sandbox; gives the exit status as `docker run` does.
-pub(crate) fn start(
-    config: BootConfig,
-    sources: Sources,
-    frames: u32,
-    platform: PlatformName,
-    sink: Sink,
-    recording: Option<Recording>,
-    check_every: Option<NonZeroU32>,
-) -> Result<u8> {
-    let setup = HostSetup {
-        images: sources.images,
-        trees: sources.trees,
-        frames,
-        sink,
-        recording,
-        check_every,
-    };
-    let make = |backings, sink: &mut Sink| Host::make(platform, backings, sink);
-    match varve_host::run(config, setup, make) {
+pub(crate) fn start(builder: Builder, platform: PlatformName) -> Result<u8> {
+    process::raise_open_files();
+    let mut builder = builder.platform(platform.choice());
+    if let Some(signal) = platform.signal().context("a signal handler")? {
+        builder = builder.kick_signal(signal);
+    }
+    let signals = Forwarded::take().context("signals")?;
+    let ended = builder.spawn().and_then(|sandbox| {
+        let forwarded = signals.hand_to(sandbox.controls());
+        forwarded.map_err(RunError::host("signals"))?;
+        sandbox.wait()
+    });
+    match ended {
         Ok(ExitStatus::Exited(status)) => Ok(status),
         Ok(ExitStatus::Lost) => {
             bail!("the program was ended because the host could not run it any further")
@@ -225,8 +225,6 @@ pub(crate) fn start(
     }
 }
 
-/// Least bytes that the memory file has beyond a limit.
-const MEMORY_SPARE: u64 = 16 << 20;
 /// Least memory of a sandbox, as with `docker run`.
 const MEMORY_MIN: u64 = 6 << 20;
 
@@ -250,18 +248,6 @@ fn threads_max(arguments: &Arguments) -> Result<u32> {
         }
         Some(limit) => Ok(u32::try_from(limit).unwrap_or(u32::MAX)),
     }
-}
-
-fn frames(bytes: u64) -> u32 {
-    u32::try_from(bytes / PAGE_SIZE)
-        .unwrap_or(u32::MAX)
-        .max(1024)
-}
-
-/// As much memory as the machine has: pages cost nothing until they are touched.
-pub(crate) fn default_frames() -> u32 {
-    let info = rustix::system::sysinfo();
-    frames((info.totalram as u64).saturating_mul(u64::from(info.mem_unit)))
 }
 
 fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
@@ -329,13 +315,9 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
     for text in &arguments.mount {
         mounts.push(mount(&MountOption::parse(text)?, sources)?);
     }
-    let stdio = stdio();
-    let terminal = stdio
-        .iter()
-        .any(|stream| matches!(stream, Stdio::Terminal { .. }));
     let mut env = match over_host {
         true => Environment::inherited(),
-        false => Environment::container(&arguments.hostname, terminal),
+        false => Environment::container(&arguments.hostname, has_terminal()),
     };
     for variable in image.iter().flat_map(|image| image.list("Env")) {
         env.set(variable.into_bytes());
@@ -385,17 +367,13 @@ fn config(arguments: &Arguments, sources: &mut Sources) -> Result<BootConfig> {
         cwd,
         user,
         hostname: arguments.hostname.clone(),
-        seed: seed()?,
-        cpus: cpus(),
-        stdio,
         strace: arguments.log.strace()?,
-        cpuinfo: cpuinfo(),
         // A recorded run takes the time from its inputs alone.
         vdso: !arguments.recording.is_asked(),
         capabilities: arguments.capabilities.set()?,
         memory_limit,
         threads_max: threads_max(arguments)?,
-        lowest_address: 0,
+        ..varve_sandbox::program::<Vec<u8>>([]).context("/dev/urandom")?
     })
 }
 
@@ -497,46 +475,10 @@ fn caller() -> User {
     }
 }
 
-/// What the standard streams are.
-pub(crate) fn stdio() -> [Stdio; 3] {
-    use std::os::fd::AsFd;
+/// Whether a standard stream is a terminal.
+fn has_terminal() -> bool {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].map(|fd| {
-        let Ok(stat) = rustix::fs::fstat(fd) else {
-            return Stdio::Null;
-        };
-        if rustix::termios::isatty(fd) {
-            let size = rustix::termios::tcgetwinsize(fd);
-            let (rows, cols) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
-            return Stdio::Terminal { rows, cols };
-        }
-        match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-            rustix::fs::FileType::RegularFile => Stdio::File,
-            _ => Stdio::Stream,
-        }
-    })
-}
-
-/// Random bytes from the host: the only randomness of a run.
-pub(crate) fn seed() -> Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut seed))
-        .context("/dev/urandom")?;
-    Ok(seed)
-}
-
-pub(crate) fn cpus() -> u32 {
-    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
-}
-
-/// The first processor of `/proc/cpuinfo`, without its number.
-pub(crate) fn cpuinfo() -> Vec<u8> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let lines = first.lines().filter(|line| !line.starts_with("processor"));
-    lines
-        .flat_map(|line| [line, "\n"])
-        .collect::<String>()
-        .into_bytes()
+    [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]
+        .into_iter()
+        .any(|fd| matches!(varve_sandbox::stream_kind(fd), Stdio::Terminal { .. }))
 }

@@ -6,6 +6,7 @@
 //! system call. Taking it when nobody else wants it is one compare-and-exchange.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -15,6 +16,8 @@ pub(super) struct KernelLock<S> {
     state: Mutex<S>,
     /// Rings when the deadline changed or the run is over.
     news: Condvar,
+    /// A thread panicked while it held the lock.
+    poisoned: AtomicBool,
 }
 
 impl<S> KernelLock<S> {
@@ -22,14 +25,22 @@ impl<S> KernelLock<S> {
         KernelLock {
             state: Mutex::new(state),
             news: Condvar::new(),
+            poisoned: AtomicBool::new(false),
         }
     }
 
     pub(super) fn lock(&self) -> Held<'_, S> {
         Held {
             guard: self.state.lock(),
-            news: &self.news,
+            lock: self,
         }
+    }
+
+    /// Whether a thread panicked while it held the lock: the kernel is in a state nobody should go on with,
+    /// and is given no more inputs. What is beside it can still be used, to end the run.
+    pub(super) fn is_poisoned(&self) -> bool {
+        // Written and read under the lock.
+        self.poisoned.load(Ordering::Relaxed)
     }
 
     /// Wakes whoever waits for news ([`Held::wait`]).
@@ -41,7 +52,7 @@ impl<S> KernelLock<S> {
 /// The kernel lock, held.
 pub(super) struct Held<'a, S> {
     guard: MutexGuard<'a, S>,
-    news: &'a Condvar,
+    lock: &'a KernelLock<S>,
 }
 
 impl<S> Held<'_, S> {
@@ -53,8 +64,8 @@ impl<S> Held<'_, S> {
     /// Lets go of the lock until the bell rings, or for this long.
     pub(super) fn wait(&mut self, at_most: Option<Duration>) {
         match at_most {
-            Some(time) => drop(self.news.wait_for(&mut self.guard, time)),
-            None => self.news.wait(&mut self.guard),
+            Some(time) => drop(self.lock.news.wait_for(&mut self.guard, time)),
+            None => self.lock.news.wait(&mut self.guard),
         }
     }
 }
@@ -75,9 +86,8 @@ impl<S> DerefMut for Held<'_, S> {
 
 impl<S> Drop for Held<'_, S> {
     fn drop(&mut self) {
-        // A worker that panicked under the lock has left the kernel in a state nobody should go on with.
         if std::thread::panicking() {
-            std::process::abort();
+            self.lock.poisoned.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Workers: the host threads that run one guest thread each, from its start to its end.
 
+use varve_core::abi::Errno;
+use varve_core::port::Xstate as _;
+
 use super::*;
 
 impl<P: Platform> Shared<P> {
@@ -53,9 +56,9 @@ impl<P: Platform> Shared<P> {
         let shared = self.clone();
         let spawned = thread::Builder::new()
             .name(format!("guest-{}", thread.0))
-            .stack_size(512 << 10)
+            .stack_size(STACK)
             .spawn(move || {
-                shared.work(thread, space, regs, &mailbox);
+                shared.guarded(|| shared.work(thread, space, regs, &mailbox));
                 shared.lock().leaving.push(thread);
             });
         match spawned {
@@ -203,7 +206,7 @@ impl<P: Platform> Shared<P> {
         mailbox: &Mailbox,
     ) -> Result<varve_core::event::HostResult, Errno> {
         loop {
-            match streams::perform(call, mailbox.bell()) {
+            match self.streams.perform(call, mailbox.bell()) {
                 Err(Errno::EINTR) => {
                     mailbox.hush();
                     if mailbox.gives_up(op) {
