@@ -214,14 +214,26 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
-    fn drop(&mut self) {
+impl Lines {
+    /// Waits until all lines are written.
+    ///
+    /// # Errors
+    /// What the sink panicked with.
+    pub(crate) fn finish(mut self) -> thread::Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> thread::Result<()> {
         self.queue.lock().over = true;
         self.queue.news.notify_one();
-        if let Some(writer) = self.writer.take() {
-            // It has panicked only if the sink did, and then nobody can be told.
-            let _ = writer.join();
-        }
+        self.writer.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        // Who wants to know whether the sink panicked asks `finish`.
+        let _ = self.end();
     }
 }
 

@@ -6,6 +6,7 @@ mod worker;
 mod xstate;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -107,6 +108,12 @@ struct Shared<P> {
 
 /// A platform of whatever type, for [`start`].
 pub struct AnyPlatform(Box<dyn Start>);
+
+impl fmt::Debug for AnyPlatform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyPlatform").finish_non_exhaustive()
+    }
+}
 
 impl<P: Platform> From<P> for AnyPlatform {
     fn from(platform: P) -> AnyPlatform {
@@ -275,12 +282,13 @@ impl<P: Platform> Booted<P> {
             .name("sandbox".into())
             .stack_size(STACK)
             .spawn(move || {
-                // Dropped last, when nothing can log any more: it writes what is left.
-                let Booted {
-                    shared,
-                    lines: _lines,
-                } = self;
-                shared.run_to_the_end()
+                let Booted { shared, lines } = self;
+                let ended = shared.run_to_the_end();
+                // Nothing can log any more: what is left is written.
+                match lines.finish() {
+                    Ok(()) => ended,
+                    Err(payload) => ended.and(Err(RunError::panic(&*payload))),
+                }
             })
             .map_err(RunError::host("a thread"))?;
         Ok(Run {

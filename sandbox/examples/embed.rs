@@ -14,8 +14,8 @@ fn main() -> anyhow::Result<()> {
     let root = dir.path().join("root");
     fs::create_dir(&root)?;
     let script = "#!/bin/sh\n\
-        echo \"hello from $(hostname), process $$, to $1\"\n\
-        echo changed > /bin/sh && wc -c < /bin/sh\n";
+        echo \"hello from $(cat /proc/sys/kernel/hostname), process $$, to $1\"\n\
+        echo nobody > /etc/passwd && cat /etc/passwd\n";
     fs::write(root.join("hello"), script)?;
     fs::set_permissions(root.join("hello"), Permissions::from_mode(0o755))?;
     let image = dir.path().join("hello.img");
@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     print!("{}", String::from_utf8_lossy(&output.stdout));
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status, ExitStatus::Exited(0));
-    let expected = "hello from sandbox, process 1, to the world outside\n8\n";
+    let expected = "hello from sandbox, process 1, to the world outside\nnobody\n";
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     Ok(())
 }

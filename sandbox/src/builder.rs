@@ -1,5 +1,6 @@
 //! What a sandbox is made of.
 
+use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,6 +59,16 @@ pub struct Builder {
     recording: Option<Recording>,
     check_every: Option<NonZeroU32>,
     output_max: usize,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Builder");
+        shown.field("config", &self.config);
+        shown.field("layers", &self.layers);
+        shown.field("stdio", &self.stdio);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Builder {
@@ -147,7 +158,8 @@ impl Builder {
     }
 
     /// Takes the lines of the log and of strace, one after the other, on a thread of the sandbox. What comes
-    /// faster than it takes them is left out, and a line says how much that was.
+    /// faster than it takes them is left out, and a line says how much that was. The end of the run waits
+    /// until it has taken all; a panic in it is the end's error.
     pub fn log(mut self, sink: impl FnMut(SinkLine<'_>) + Send + 'static) -> Builder {
         self.log = Box::new(sink);
         self
@@ -166,7 +178,8 @@ impl Builder {
         self
     }
 
-    /// Sets how many bytes of each stream [`output`](Builder::output) keeps; by default 64 MiB.
+    /// Sets how many bytes of each stream [`output`](Builder::output) and
+    /// [`wait_with_output`](Sandbox::wait_with_output) keep; by default 64 MiB.
     pub fn output_max(mut self, bytes: usize) -> Builder {
         self.output_max = bytes;
         self
@@ -187,9 +200,8 @@ impl Builder {
     /// # Errors
     /// As [`spawn`](Builder::spawn) and [`Sandbox::wait`].
     pub fn output(self) -> Result<Output, RunError> {
-        let most = self.output_max;
         let piped = || [Stdio::null(), Stdio::piped(), Stdio::piped()];
-        self.spawn_or(piped)?.wait_with_output(most)
+        self.spawn_or(piped)?.wait_with_output()
     }
 
     fn spawn_or(self, default: fn() -> [Stdio; 3]) -> Result<Sandbox, RunError> {
@@ -229,6 +241,7 @@ impl Builder {
             stdout: stdout.other,
             stderr: stderr.other,
             run,
+            output_max: self.output_max,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What the root of a sandbox is made of.
 
+use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -14,6 +15,16 @@ enum Kind {
     File(PathBuf),
     Image(String, HostImage),
     Directory(PathBuf),
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::File(path) => f.debug_tuple("Layer::image").field(path).finish(),
+            Kind::Image(name, _) => f.debug_tuple("Layer::opened").field(name).finish(),
+            Kind::Directory(path) => f.debug_tuple("Layer::directory").field(path).finish(),
+        }
+    }
 }
 
 impl Layer {

@@ -28,25 +28,26 @@
 //! same time. A sandbox has threads of its own, two and one for each guest thread; a panic in one of them is
 //! the [`RunError::Panic`] of that sandbox alone. Beside that
 //!
-//! * *KVM* needs a real-time signal that gets threads out of guests. It is used only where the process says so
-//!   ([`Builder::kick_signal`]).
+//! * *KVM* needs a real-time signal that gets threads out of guests. It is used only where the process says
+//!   so ([`Builder::kick_signal`]).
 //! * *ptrace* makes child processes. Nobody else may wait for them, so the process must neither call
 //!   `waitpid(-1, ..)` nor ignore `SIGCHLD`. (The standard library waits for its own children only.)
-//! * Programs that write to a pipe that nobody reads make `SIGPIPE`, which Rust programs ignore; others have to.
+//! * Programs that write to a pipe that nobody reads make `SIGPIPE`, which Rust programs ignore; others have
+//!   to.
 //! * Each guest thread takes two open files. The limit of open files (`RLIMIT_NOFILE`) bounds how many guest
 //!   threads there can be: who wants many raises it.
 
 mod builder;
+mod config;
 mod layer;
 mod platform;
-mod program;
 mod sandbox;
 mod stdio;
 
 pub use builder::{Builder, Limits};
+pub use config::{program, seed};
 pub use layer::Layer;
 pub use platform::{PlatformChoice, Survey, survey};
-pub use program::{program, seed};
 pub use sandbox::{Output, Sandbox};
 pub use stdio::Stdio;
 pub use varve_core::boot::{self, BootConfig, BootError};

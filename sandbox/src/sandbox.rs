@@ -14,6 +14,7 @@ const PART: usize = 64 << 10;
 
 /// A sandbox that runs, or has ended. It goes on when this value is dropped, as a
 /// [`Child`](std::process::Child) does.
+#[derive(Debug)]
 pub struct Sandbox {
     /// What the first program reads, if it is [`Stdio::piped`](crate::Stdio::piped).
     pub stdin: Option<PipeWriter>,
@@ -22,6 +23,8 @@ pub struct Sandbox {
     /// What it writes to standard error, if that is piped.
     pub stderr: Option<PipeReader>,
     pub(crate) run: Run,
+    /// Bytes of each stream that are kept.
+    pub(crate) output_max: usize,
 }
 
 impl Sandbox {
@@ -42,14 +45,15 @@ impl Sandbox {
         self.run.wait()
     }
 
-    /// Reads what is written to pipes until the sandbox has ended. Of each stream `most` bytes are kept; the
-    /// rest is read too, so that no program waits.
+    /// Reads what is written to pipes until the sandbox has ended. Of each stream so many bytes are kept as
+    /// [`Builder::output_max`] says; the rest is read too, so that no program waits.
     ///
     /// # Errors
     /// As [`wait`](Sandbox::wait).
-    pub fn wait_with_output(mut self, most: usize) -> Result<Output, RunError> {
+    pub fn wait_with_output(mut self) -> Result<Output, RunError> {
         self.stdin = None;
         let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let most = self.output_max;
         let what = RunError::host("what the sandbox writes");
         let read = thread::scope(|scope| {
             let errors = scope.spawn(|| keep(stderr, most));

@@ -7,11 +7,13 @@ use varve_core::boot;
 use varve_host::stream_kind;
 
 /// What a standard stream of the first program is.
+#[derive(Debug)]
 pub struct Stdio {
     kind: Kind,
     as_pipe: bool,
 }
 
+#[derive(Debug)]
 enum Kind {
     Inherit,
     Null,

@@ -5,10 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
 use varve_core::abi::Errno;
-use varve_core::boot::Init;
+use varve_core::boot::{Init, Strace};
 use varve_core::machine::{Access, Backing, Prot, Regs, SpaceId, Trap};
 use varve_host::{Grace, GuestThread, Interrupter, Platform, fresh_xstate};
-use varve_sandbox::{AnyPlatform, PlatformError, RunError, Sandbox, Stdio, program};
+use varve_sandbox::{
+    AnyPlatform, Layer, PlatformError, RunError, Sandbox, SinkLine, Stdio, program,
+};
 
 /// How long a run may take to end: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -243,5 +245,19 @@ fn a_panic_ends_the_run_as_an_error() {
             RunError::Panic(found) => assert_eq!(found, text),
             other => panic!("{place:?}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_panic_of_what_takes_the_log_is_told_at_the_end() {
+    let mut config = program(["/bin/true"]).unwrap();
+    config.strace = Some(Strace::default());
+    let ended = Sandbox::builder(config)
+        .layers([Layer::directory("/")])
+        .log(|line| panic!("no room for {}", matches!(line, SinkLine::Strace(_))))
+        .output();
+    match ended {
+        Err(RunError::Panic(text)) => assert_eq!(text, "no room for true"),
+        other => panic!("{other:?}"),
     }
 }

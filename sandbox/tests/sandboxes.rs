@@ -71,7 +71,7 @@ fn two_at_once_have_nothing_to_do_with_each_other() {
             stdin.write_all(line.as_bytes()).unwrap();
         }
         for (sandbox, line, name) in [(one, "first", "one"), (two, "second", "three")] {
-            let output = sandbox.wait_with_output(1000).unwrap();
+            let output = sandbox.wait_with_output().unwrap();
             let lines: Vec<_> = text(&output.stdout).lines().collect();
             assert_eq!(lines[0], line, "{platform:?}");
             assert_eq!(text(&output.stderr), format!("{name}\n"));
@@ -131,7 +131,7 @@ fn signals_reach_it_and_a_kill_ends_it() {
         assert!(stats.uptime > Duration::ZERO);
         assert_eq!(told.signal(65).unwrap_err().raw_os_error(), Some(22));
         told.signal(15).unwrap();
-        let output = told.wait_with_output(100).unwrap();
+        let output = told.wait_with_output().unwrap();
         assert_eq!(output.status, ExitStatus::Exited(3));
         assert_eq!(text(&output.stdout), "told\n");
         for init in [false, true] {

@@ -1,5 +1,6 @@
 //! What can be asked of a run from outside.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ const SIGNAL_MAX: u8 = 64;
 const SIGKILL: u8 = 9;
 
 /// A run that is under way. It goes on without this value too.
+#[derive(Debug)]
 pub struct Run {
     pub(super) controls: Controls,
     pub(super) thread: JoinHandle<Result<ExitStatus, RunError>>,
@@ -61,6 +63,12 @@ pub struct Stats {
 /// Asks things of a sandbox, from any thread. A clone asks the same sandbox; none keeps it alive.
 #[derive(Clone)]
 pub struct Controls(pub(super) Weak<dyn Controlled>);
+
+impl fmt::Debug for Controls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controls").finish_non_exhaustive()
+    }
+}
 
 /// What a run does for [`Controls`], whatever platform it is on.
 pub(super) trait Controlled: Send + Sync {

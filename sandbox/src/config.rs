@@ -7,8 +7,8 @@ use varve_core::boot::{BootConfig, DEFAULT_CAPABILITIES, Init, Stdio, Tree, User
 
 /// A configuration that runs a program (found through `PATH` if its name has no slash) with these arguments,
 /// the first of which is its name: as root of the sandbox with the capabilities that root has in a container,
-/// in `/`, with `PATH` alone in the environment, and with the processors and random bytes of this machine. Its
-/// root is empty: a [`Builder`](crate::Builder) adds layers.
+/// in `/`, with `PATH` alone in the environment, and with the processors and random bytes of this machine.
+/// Its root is empty: a [`Builder`](crate::Builder) adds layers.
 ///
 /// # Errors
 /// There are no random bytes.
