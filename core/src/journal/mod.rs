@@ -23,6 +23,17 @@
 //!
 //! A journal is not trusted by its reader: whatever is in it, reading ends in a value or a [`LogError`], and
 //! what is kept in memory is bounded by what was really read.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        clippy::indexing_slicing,
+        clippy::string_slice
+    )
+)]
 
 mod play;
 mod ports;
@@ -192,10 +203,9 @@ fn kind_name(kind: u8) -> &'static str {
         "Strace",
         "Exit",
     ];
-    match kind {
-        1..=16 => NAMES[usize::from(kind) - 1],
-        _ => "nothing known",
-    }
+    let at = usize::from(kind).checked_sub(1);
+    at.and_then(|at| NAMES.get(at))
+        .map_or("nothing known", |name| name)
 }
 
 /// The digest of an output: 32 bits find a difference, and the mark that follows has more.
@@ -203,7 +213,7 @@ fn output_digest(output: &Output) -> u32 {
     let mut hasher = Digest::default();
     output.hash(&mut hasher);
     let digest = hasher.finish();
-    (digest ^ digest >> 32) as u32
+    ((digest ^ digest >> 32) & 0xffff_ffff) as u32
 }
 
 #[cfg(test)]

@@ -412,8 +412,9 @@ impl<R: Source> Replay<R> {
             }
             self.outputs.push(output);
         }
-        for index in 0..self.outputs.len() {
-            let output = &self.outputs[index];
+        let mut number = 0;
+        while let Some(output) = self.outputs.get(number) {
+            number += 1;
             if let Output::Strace { .. } = output {
                 continue;
             }
@@ -422,7 +423,7 @@ impl<R: Source> Replay<R> {
             if found != tag::OUTPUT {
                 let what = format!(
                     "output {} is {}, the log has {}",
-                    index + 1,
+                    number,
                     shown(output),
                     tag::name(found)
                 );
@@ -435,7 +436,7 @@ impl<R: Source> Replay<R> {
             if kind != recorded {
                 let what = format!(
                     "output {} is {}, the log has {}",
-                    index + 1,
+                    number,
                     shown(output),
                     kind_name(recorded)
                 );
@@ -444,7 +445,7 @@ impl<R: Source> Replay<R> {
             if output_digest(output) != u32::from_le_bytes(digest) {
                 let what = format!(
                     "output {} is {}, the log has another {}",
-                    index + 1,
+                    number,
                     shown(output),
                     kind_name(recorded)
                 );
@@ -530,11 +531,12 @@ impl<R: Source> Replay<R> {
 
 /// An output as a message shows it.
 fn shown(output: &Output) -> String {
-    let text = format!("{output:?}");
-    match text.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+    let mut text = format!("{output:?}");
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_MAX) {
+        text.truncate(end);
+        text.push_str("...");
     }
+    text
 }
 
 struct PlayedMemory<'a, R> {

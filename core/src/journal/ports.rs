@@ -63,17 +63,20 @@ impl Seen {
         self.files.clear();
     }
 
+    /// As much of these bytes as is kept.
+    fn piece(bytes: &[u8]) -> Vec<u8> {
+        bytes.get(..Self::PIECE_MAX).unwrap_or(bytes).to_vec()
+    }
+
     pub(crate) fn read(&mut self, offset: u64, bytes: &[u8]) {
         if self.on && self.reads.len() < Self::PIECES_MAX {
-            let bytes = &bytes[..bytes.len().min(Self::PIECE_MAX)];
-            self.reads.push((offset, bytes.to_vec()));
+            self.reads.push((offset, Self::piece(bytes)));
         }
     }
 
     pub(crate) fn wrote(&mut self, offset: u64, bytes: &[u8]) {
         if self.on && self.writes.len() < Self::PIECES_MAX {
-            let bytes = &bytes[..bytes.len().min(Self::PIECE_MAX)];
-            self.writes.push((offset, bytes.to_vec()));
+            self.writes.push((offset, Self::piece(bytes)));
         }
     }
 
@@ -82,7 +85,8 @@ impl Seen {
         if !self.on {
             return;
         }
-        let mut bytes = alloc::vec![0; len.min(Self::PIECE_MAX as u64) as usize];
+        let len = usize::try_from(len).map_or(Self::PIECE_MAX, |len| len.min(Self::PIECE_MAX));
+        let mut bytes = alloc::vec![0; len];
         if self.glance(from, &mut bytes, true) {
             self.wrote(to, &bytes);
         }
@@ -90,50 +94,53 @@ impl Seen {
 
     pub(crate) fn read_file(&mut self, image: ImageId, offset: u64, bytes: &[u8]) {
         if self.on && self.files.len() < Self::PIECES_MAX {
-            let bytes = &bytes[..bytes.len().min(Self::PIECE_MAX)];
-            self.files.push((image, offset, bytes.to_vec()));
+            self.files.push((image, offset, Self::piece(bytes)));
         }
     }
 
     /// See [`Memory::glance`](crate::port::Memory::glance).
-    pub(crate) fn glance(&self, offset: u64, buf: &mut [u8], written: bool) -> bool {
-        let mut done = 0;
-        while done < buf.len() {
-            let at = offset + done as u64;
-            let hit =
-                |piece: &&(u64, Vec<u8>)| at >= piece.0 && at - piece.0 < piece.1.len() as u64;
-            let read = self.reads.iter().find(hit);
-            let wrote = self.writes.iter().rev().find(hit);
+    pub(crate) fn glance(&self, mut offset: u64, mut buf: &mut [u8], written: bool) -> bool {
+        while !buf.is_empty() {
+            let read = self.reads.iter().find_map(|piece| rest(piece, offset));
+            let mut writes = self.writes.iter().rev();
+            let wrote = writes.find_map(|piece| rest(piece, offset));
             let found = match written {
                 true => wrote.or(read),
                 false => read.or(wrote),
             };
-            let Some((start, bytes)) = found else {
+            let Some(part) = found else {
                 return false;
             };
-            let part = &bytes[(at - start) as usize..];
-            let len = part.len().min(buf.len() - done);
-            buf[done..done + len].copy_from_slice(&part[..len]);
-            done += len;
+            let len = part.len().min(buf.len());
+            let (now, later) = buf.split_at_mut(len);
+            now.copy_from_slice(part.split_at(len).0);
+            buf = later;
+            offset += len as u64;
         }
         true
     }
 
     /// The bytes of a part of a file, if that was read.
     pub(crate) fn glance_file(&self, image: ImageId, offset: u64, buf: &mut [u8]) -> bool {
-        let found = self.files.iter().find(|(of, start, bytes)| {
-            let end = start + bytes.len() as u64;
-            *of == image && offset >= *start && offset + buf.len() as u64 <= end
+        let mut files = self.files.iter().filter(|(of, ..)| *of == image);
+        let found = files.find_map(|(_, start, bytes)| {
+            let skip = usize::try_from(offset.checked_sub(*start)?).ok()?;
+            bytes.get(skip..skip.checked_add(buf.len())?)
         });
         match found {
-            Some((_, start, bytes)) => {
-                let skip = (offset - start) as usize;
-                buf.copy_from_slice(&bytes[skip..skip + buf.len()]);
+            Some(part) => {
+                buf.copy_from_slice(part);
                 true
             }
             None => false,
         }
     }
+}
+
+/// What a piece has from an offset on: at least one byte.
+fn rest((start, bytes): &(u64, Vec<u8>), offset: u64) -> Option<&[u8]> {
+    let skip = usize::try_from(offset.checked_sub(*start)?).ok()?;
+    bytes.get(skip..).filter(|rest| !rest.is_empty())
 }
 
 /// Blocks that stand in for those of images. The port gives out references to them, so they are made on first

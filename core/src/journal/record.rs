@@ -64,7 +64,7 @@ impl<S: Sink> Recorder<S> {
             tape: RefCell::new(Tape {
                 writer,
                 calls: Calls::default(),
-                images: header.images.len() as u32,
+                images: u32::try_from(header.images.len()).unwrap_or(u32::MAX),
                 image_reads: 0,
                 seen: Seen::new(header.config.strace.is_some()),
             }),
@@ -128,7 +128,7 @@ impl<S: Sink> Recorder<S> {
         writer.byte(tag::PEEK);
         writer.value(&thread);
         writer.value(&addr);
-        writer.value(&(buf.len() as u32));
+        writer.value(&u32::try_from(buf.len()).unwrap_or(u32::MAX));
         self.with(ports, |ports| kernel.peek(ports, thread, addr, buf))
     }
 

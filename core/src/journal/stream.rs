@@ -36,7 +36,7 @@ impl Source for &[u8] {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, String> {
         let len = self.len().min(buf.len());
         let (part, rest) = self.split_at(len);
-        buf[..len].copy_from_slice(part);
+        buf.split_at_mut(len).0.copy_from_slice(part);
         *self = rest;
         Ok(len)
     }
@@ -157,8 +157,11 @@ impl<S: Sink> Writer<S> {
         if payload.is_empty() {
             return;
         }
-        header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-        header[4..].copy_from_slice(&checksum(self.chunks, payload).to_le_bytes());
+        let (length, sum) = header.split_at_mut(size_of::<u32>());
+        // No more than CHUNK_MAX.
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        length.copy_from_slice(&len.to_le_bytes());
+        sum.copy_from_slice(&checksum(self.chunks, payload).to_le_bytes());
         self.chunks += 1;
         self.sink.write(&self.chunk);
         self.chunk.truncate(CHUNK_HEADER);
@@ -221,8 +224,8 @@ impl<R: Source> Reader<R> {
     /// Fills `buf` as far as the source goes.
     fn fill(&mut self, buf: &mut [u8]) -> Result<usize, LogError> {
         let mut done = 0;
-        while done < buf.len() {
-            let got = self.source.read(&mut buf[done..]).map_err(|why| LogError {
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let got = self.source.read(rest).map_err(|why| LogError {
                 offset: self.next,
                 kind: LogErrorKind::Read(why),
             })?;
@@ -300,7 +303,7 @@ impl<R: Source> Reader<R> {
         }
         let end = self.chunk.len().min(self.at.saturating_add(max));
         let start = core::mem::replace(&mut self.at, end);
-        Ok(&self.chunk[start..end])
+        Ok(self.chunk.get(start..end).unwrap_or_default())
     }
 
     /// The next byte, which stays.
@@ -311,16 +314,16 @@ impl<R: Source> Reader<R> {
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8, LogError> {
-        let part = self.part(1)?;
-        Ok(part[0]) // INVARIANT: a part has at least one byte
+        let first = self.part(1)?.first().copied();
+        first.ok_or_else(|| self.wrong("a byte"))
     }
 
-    pub(crate) fn raw(&mut self, buf: &mut [u8]) -> Result<(), LogError> {
-        let mut done = 0;
-        while done < buf.len() {
-            let part = self.part(buf.len() - done)?;
-            buf[done..done + part.len()].copy_from_slice(part);
-            done += part.len();
+    pub(crate) fn raw(&mut self, mut buf: &mut [u8]) -> Result<(), LogError> {
+        while !buf.is_empty() {
+            let part = self.part(buf.len())?;
+            let (now, later) = buf.split_at_mut(part.len());
+            now.copy_from_slice(part);
+            buf = later;
         }
         Ok(())
     }

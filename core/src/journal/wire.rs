@@ -33,20 +33,20 @@ impl<S: Sink> Writer<S> {
     pub(crate) fn number(&mut self, mut number: u64) {
         let mut buf = [0; 10];
         let mut len = 0;
-        loop {
-            buf[len] = number as u8 & 0x7f;
+        for byte in &mut buf {
+            *byte = (number & 0x7f) as u8;
             number >>= 7;
+            len += 1;
             if number == 0 {
                 break;
             }
-            buf[len] |= 0x80;
-            len += 1;
+            *byte |= 0x80;
         }
-        self.raw(&buf[..=len]);
+        self.raw(buf.split_at(len).0);
     }
 
     pub(crate) fn signed(&mut self, number: i64) {
-        self.number((number << 1 ^ number >> 63) as u64);
+        self.number((number << 1 ^ number >> 63).cast_unsigned());
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
@@ -78,14 +78,13 @@ impl<R: Source> Reader<R> {
 
     pub(crate) fn signed(&mut self) -> Result<i64, LogError> {
         let number = self.number()?;
-        Ok((number >> 1) as i64 ^ -((number & 1) as i64))
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
     fn length(&mut self, max: u64) -> Result<usize, LogError> {
-        match self.number()? {
-            len if len <= max => Ok(len as usize),
-            _ => Err(self.wrong("a length beyond all bounds")),
-        }
+        let len = self.number()?;
+        let bounded = usize::try_from(len).ok().filter(|_| len <= max);
+        bounded.ok_or_else(|| self.wrong("a length beyond all bounds"))
     }
 
     /// Bytes: memory is taken as they come.
@@ -582,21 +581,29 @@ impl Inputs {
         }
     }
 
+    /// What a thread trapped with last, or another one with which it shares the place.
+    fn slot(&mut self, thread: ThreadId) -> &mut [u64; REGS] {
+        let slot = thread.0 as usize % SLOTS;
+        self.regs.get_mut(slot).expect("there are SLOTS") // INVARIANT: a remainder is less
+    }
+
     fn put_now<S: Sink>(&mut self, to: &mut Writer<S>, now: Now) {
         let (mono, last) = (now.mono, self.last);
-        to.signed(mono.wrapping_sub(last.mono) as i64);
+        to.signed(mono.wrapping_sub(last.mono).cast_signed());
         // The difference between the clocks changes little.
         let ahead = |now: Now| now.real.wrapping_sub(now.mono);
-        to.signed(ahead(now).wrapping_sub(ahead(last)) as i64);
+        to.signed(ahead(now).wrapping_sub(ahead(last)).cast_signed());
         to.number(now.spent);
         self.last = now;
     }
 
     fn get_now<R: Source>(&mut self, from: &mut Reader<R>) -> Result<Now, LogError> {
         let last = self.last;
-        let mono = last.mono.wrapping_add(from.signed()? as u64);
+        let mono = last.mono.wrapping_add(from.signed()?.cast_unsigned());
         let ahead = last.real.wrapping_sub(last.mono);
-        let real = ahead.wrapping_add(from.signed()? as u64).wrapping_add(mono);
+        let real = ahead
+            .wrapping_add(from.signed()?.cast_unsigned())
+            .wrapping_add(mono);
         let spent = from.number()?;
         self.last = Now { mono, real, spent };
         Ok(self.last)
@@ -617,14 +624,14 @@ impl Inputs {
                 thread.put(to);
                 trap.put(to);
                 let words: [u64; REGS] = zerocopy::transmute!(*regs);
-                let old = &mut self.regs[thread.0 as usize % SLOTS];
+                let old = self.slot(*thread);
                 let mut changed = 0;
                 for (bit, (new, old)) in words.iter().zip(&*old).enumerate() {
                     changed |= u64::from(new != old) << bit;
                 }
                 to.number(changed);
                 for (new, old) in words.iter().zip(&*old).filter(|(new, old)| new != old) {
-                    to.signed(new.wrapping_sub(*old) as i64);
+                    to.signed(new.wrapping_sub(*old).cast_signed());
                 }
                 *old = words;
             }
@@ -657,10 +664,10 @@ impl Inputs {
                 if changed >> REGS != 0 {
                     return Err(from.wrong("a set of registers"));
                 }
-                let words = &mut self.regs[thread.0 as usize % SLOTS];
+                let words = self.slot(thread);
                 for (bit, word) in words.iter_mut().enumerate() {
                     if changed >> bit & 1 == 1 {
-                        *word = word.wrapping_add(from.signed()? as u64);
+                        *word = word.wrapping_add(from.signed()?.cast_unsigned());
                     }
                 }
                 let regs: Regs = zerocopy::transmute!(*words);
