@@ -8,7 +8,7 @@ pub struct Errno(u16);
 
 macro_rules! errnos {
     ($($name:ident $message:literal)*) => {
-        #[allow(missing_docs)]
+        #[expect(missing_docs, reason = "the names are Linux's")]
         impl Errno {
             $(pub const $name: Errno = Errno(linux_raw_sys::errno::$name as u16);)*
 

@@ -174,7 +174,7 @@ mod tests {
     fn homes_are_left_out_and_work_below_them_is_shown() {
         let all: Vec<String> = HIDDEN.iter().map(|place| place.to_string()).collect();
         let strings = |list: &[&str]| list.iter().map(|text| text.to_string()).collect::<Vec<_>>();
-        let home = Some("/home/u".to_string());
+        let home = Some("/home/u".to_owned());
         assert_eq!(view(&[], "/root", "/srv"), (all.clone(), None, vec![]));
         assert_eq!(view(&[], "/root", "/root"), (all.clone(), None, vec![]));
         assert_eq!(

@@ -160,7 +160,7 @@ fn message(error: &anyhow::Error) -> String {
         let text = part.to_string();
         match text.split_once(" (os error ") {
             Some((before, rest)) if rest.ends_with(')') || rest.contains(") at path ") => {
-                before.to_string()
+                before.to_owned()
             }
             _ => text,
         }

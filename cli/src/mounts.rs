@@ -78,7 +78,7 @@ fn parse(text: &str) -> Result<MountOption> {
         None => bail!("`type` is missing: tmpfs or imgfs"),
     };
     Ok(MountOption {
-        target: target.to_string(),
+        target: target.to_owned(),
         kind,
     })
 }

@@ -22,7 +22,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new() -> Report {
-        let bar = std::io::stderr()
+        let bar = io::stderr()
             .is_terminal()
             .then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10)));
         Report {

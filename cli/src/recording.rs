@@ -52,7 +52,7 @@ impl Arguments {
         Ok(Some(Recording {
             file: files::private(path)?,
             name,
-            version: env!("CARGO_PKG_VERSION").to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             images: notes,
             digest_every: self.record_digest,
         }))

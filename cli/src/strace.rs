@@ -136,7 +136,7 @@ impl StraceOptions {
             Some(("signal" | "signals" | "s", "all")) => self.strace.signals = true,
             Some(("status", "successful")) => self.only = Some(true),
             Some(("status", "failed")) => self.only = Some(false),
-            Some(("abbrev", "none")) | Some(("verbose", "all")) => self.strace.full = true,
+            Some(("abbrev", "none") | ("verbose", "all")) => self.strace.full = true,
             Some(("decode-fds" | "decode-fd", _)) => self.strace.paths = true,
             Some(("quiet" | "q", _)) => self.strace.exits = false,
             Some((what, _)) => bail!(

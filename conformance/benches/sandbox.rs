@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     if let Some(file) = json_file {
         let sides: serde_json::Map<_, _> = sides
             .into_iter()
-            .map(|(name, value)| (name.to_string(), value))
+            .map(|(name, value)| (name.to_owned(), value))
             .collect();
         let report = json!({ "unit": "us", "files": sides, "start": starts });
         fs::write(file, serde_json::to_string_pretty(&report)?)?;

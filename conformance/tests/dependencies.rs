@@ -396,7 +396,7 @@ fn planted_violations_are_found() {
         None,
     ] {
         let planted = planted(&metadata, "smallvec", |one| {
-            one.license = license.map(str::to_owned)
+            one.license = license.map(str::to_owned);
         });
         assert_eq!(licenses(&planted, &rules).len(), 1, "{license:?}");
     }
@@ -406,7 +406,7 @@ fn planted_violations_are_found() {
         "(MIT OR Apache-2.0) AND Unicode-3.0",
     ] {
         let planted = planted(&metadata, "smallvec", |one| {
-            one.license = Some(license.to_owned())
+            one.license = Some(license.to_owned());
         });
         assert_eq!(licenses(&planted, &rules), [""; 0], "{license}");
     }
@@ -423,13 +423,13 @@ fn planted_violations_are_found() {
     twice.packages.push(other);
     assert_eq!(bans(&twice, &rules).len(), 1);
     let any = planted(&metadata, "varve-core", |one| {
-        one.dependencies[0].req = "*".to_owned()
+        one.dependencies[0].req = "*".to_owned();
     });
     assert_eq!(bans(&any, &rules).len(), 1);
     let moved = planted(&metadata, "vmm-sys-util", |_| ());
     assert_eq!(bans(&moved, &rules), [""; 0]);
     let moved = planted(&metadata, "bitflags", |one| {
-        one.version = "2.0.0".to_owned()
+        one.version = "2.0.0".to_owned();
     });
     assert!(!bans(&moved, &rules).is_empty());
     for source in [
@@ -438,7 +438,7 @@ fn planted_violations_are_found() {
         None,
     ] {
         let planted = planted(&metadata, "smallvec", |one| {
-            one.source = source.map(str::to_owned)
+            one.source = source.map(str::to_owned);
         });
         assert_eq!(sources(&planted).len(), 1, "{source:?}");
     }
@@ -495,7 +495,7 @@ fn planted_arrows_are_found() {
         "{found:?}"
     );
     let stranger = planted(&metadata, "varve-host", |one| {
-        one.name = "varve-new".to_owned()
+        one.name = "varve-new".to_owned();
     });
     assert!(floors(&stranger).contains(&"varve-new has no place in MAY_KNOW".to_owned()));
 }

@@ -78,6 +78,6 @@ fn faults() {
     println!(
         "first touch: {:.0} pages/s, {:.1} pages a fault",
         pages / time.as_secs_f64(),
-        pages / inputs as f64
+        pages / f64::from(inputs)
     );
 }

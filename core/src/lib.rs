@@ -25,6 +25,16 @@
 //! `examples/hello.rs` is a whole program. Crates for programs that run sandboxes begin with `varve-sandbox`.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::exit,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
 extern crate alloc;
 

@@ -26,7 +26,7 @@ impl FrameNo {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(C)]
 #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are the processor's")]
 pub struct Regs {
     pub r15: u64,
     pub r14: u64,

@@ -107,7 +107,7 @@ impl Memory for MemMemory {
             if len as u64 == PAGE_SIZE {
                 self.used_anew(index);
             }
-            self.frame(index)[within..within + len].fill(0)
+            self.frame(index)[within..within + len].fill(0);
         });
     }
 

@@ -206,7 +206,7 @@ fn run(text: &str) {
             None | Some(&"#") => {}
             Some(&"let") => {
                 let plain = Scenario::new(&BTreeMap::new());
-                constants.insert(parsed[1].to_string(), plain.number(parsed[2]));
+                constants.insert(parsed[1].to_owned(), plain.number(parsed[2]));
             }
             Some(&"==") => {
                 title = line;

@@ -75,7 +75,7 @@ fn waits_refuse_what_linux_refuses() {
     let init = m.first();
     assert_eq!(call(&mut m, init, WAIT4, &[ANY, 0, 0x100, 0]), -EINVAL);
     assert_eq!(
-        call(&mut m, init, WAIT4, &[i32::MIN as u32 as u64, 0, 0, 0]),
+        call(&mut m, init, WAIT4, &[u64::from(i32::MIN as u32), 0, 0, 0]),
         -ESRCH
     );
     assert_eq!(

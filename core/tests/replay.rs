@@ -172,7 +172,7 @@ fn twice(images: &[Vec<u8>], random: &Random) -> BTreeMap<String, usize> {
                 // "[1] getpid()"
                 let name = call.split(['(', ']']).nth(1).unwrap_or_default();
                 if !result.starts_with("-1") {
-                    *results.entry(name.trim().to_string()).or_default() += 1;
+                    *results.entry(name.trim().to_owned()).or_default() += 1;
                 }
             }
         }

@@ -795,7 +795,7 @@ fn many_segments_go_in_pieces() {
     }
     m.tick = 0;
     m.call(child, EXIT_GROUP, &[0]);
-    assert!(guest::steps::settle(&mut m) < guest::steps::MOST);
+    assert!(steps::settle(&mut m) < steps::MOST);
     let name = path(
         &mut m,
         t,
@@ -804,9 +804,9 @@ fn many_segments_go_in_pieces() {
         &[O_WRONLY],
     ) as u64;
     m.poke(t, BUF, b"1").unwrap();
-    let finished = guest::steps::call_in_pieces(&mut m, t, WRITE, &[name, BUF, 1]);
+    let finished = steps::call_in_pieces(&mut m, t, WRITE, &[name, BUF, 1]);
     assert_eq!(finished.result, 1);
-    assert!(finished.most < guest::steps::MOST, "{}", finished.most);
+    assert!(finished.most < steps::MOST, "{}", finished.most);
     assert!(call(&mut m, t, SHMGET, &[0, PAGE, 0o1600]) >= 0);
 }
 

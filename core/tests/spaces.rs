@@ -249,7 +249,7 @@ fn read(m: &mut Guests, t: ThreadId, name: &str) -> String {
 /// The places of mounts as `mountinfo` shows them.
 fn places(m: &mut Guests, t: ThreadId) -> Vec<String> {
     let lines = mounted(m, t);
-    let place = |line: &String| line.split(' ').nth(4).unwrap().to_string();
+    let place = |line: &String| line.split(' ').nth(4).unwrap().to_owned();
     lines.iter().map(place).collect()
 }
 

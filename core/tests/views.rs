@@ -138,7 +138,7 @@ fn everything_that_is_listed_can_be_opened_and_read() {
                             assert!(
                                 path.contains("/attr/") || path.ends_with("/clear_refs"),
                                 "{path}"
-                            )
+                            );
                         }
                         Err(errno) => panic!("{path}: {errno}"),
                     }

@@ -5,6 +5,16 @@
 //! attributes, contents, link targets, names that are not there) without end, and need not tell of opening
 //! and closing. Inode numbers are those of the layer where there is one layer or a merged index.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::exit,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
 mod nodes;
 mod tree;

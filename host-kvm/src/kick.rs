@@ -49,14 +49,14 @@ impl KickSignal {
         let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = ours;
         // SAFETY: only tells what there is, in a live structure.
-        if unsafe { libc::sigaction(signal, std::ptr::null(), &mut found) } != 0 {
+        if unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut found) } != 0 {
             return Err(io::Error::last_os_error());
         }
         if ![libc::SIG_DFL, libc::SIG_IGN, ours].contains(&found.sa_sigaction) {
             return Err(io::Error::from_raw_os_error(libc::EBUSY));
         }
         // SAFETY: the handler touches nothing, so it may run anywhere.
-        match unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) } {
+        match unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } {
             0 => Ok(KickSignal(signal)),
             _ => Err(io::Error::last_os_error()),
         }
@@ -69,9 +69,9 @@ impl KickSignal {
         // and the mask of this thread.
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, self.0);
-            libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, self.0);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
         }
     }
 }

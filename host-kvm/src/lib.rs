@@ -33,6 +33,16 @@
 //! * `cpuid` - what guests learn of the processor
 //! * `thread` - a guest thread: run until the next trap
 //! * `probe` - whether KVM works here, and what leaving the guest costs
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::exit,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
 mod area;
 mod cpuid;

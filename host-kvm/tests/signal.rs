@@ -13,7 +13,7 @@ fn handler(signal: libc::c_int, new: Option<extern "C" fn(libc::c_int)>) -> usiz
     }
     let wanted = new.map_or(std::ptr::null(), |_| &raw const action);
     // SAFETY: both structures are live, and the handler does nothing.
-    assert_eq!(unsafe { libc::sigaction(signal, wanted, &mut old) }, 0);
+    assert_eq!(unsafe { libc::sigaction(signal, wanted, &raw mut old) }, 0);
     old.sa_sigaction
 }
 

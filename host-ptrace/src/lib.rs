@@ -40,6 +40,16 @@
 //! * `zygote` - the process that the others are copied from
 //! * `space` - page operations of an address space, queued until one of its threads runs
 //! * `thread` - a guest thread: run until the next trap
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::exit,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
 mod areas;
 mod process;

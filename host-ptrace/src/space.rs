@@ -386,9 +386,8 @@ impl Operation {
         );
         match self {
             Operation::Map { backing, prot, .. } => {
-                let Some((fd, offset)) = backings.file(backing) else {
-                    panic!("{self:?} names no image");
-                };
+                // INVARIANT: the core maps images that it was given.
+                let (fd, offset) = backings.file(backing).expect("it names an image");
                 let flags = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE;
                 calls.push(Call {
                     number: libc::SYS_mmap as u64,

@@ -75,7 +75,7 @@ fn wait(pid: pid_t) -> io::Result<c_int> {
     let mut status = 0;
     loop {
         // SAFETY: `status` is a live integer.
-        let result = unsafe { libc::waitpid(pid, &mut status, libc::__WALL) };
+        let result = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
         if result == pid {
             return Ok(status);
         }
@@ -614,7 +614,7 @@ fn child(fd: c_int, list_offset: u64) -> ! {
         && map(stub::LIST, libc::PROT_READ, list_offset)
         && raw(
             libc::SYS_ptrace,
-            [libc::PTRACE_TRACEME as u64, 0, 0, 0, 0, 0],
+            [u64::from(libc::PTRACE_TRACEME), 0, 0, 0, 0, 0],
         ) == 0
     {
         let own = raw(libc::SYS_getpid, [0; 6]) as u64;

@@ -35,6 +35,16 @@
 //!
 //! A panic in any of them ends the run as [`RunError::Panic`]. Nothing here changes the process: no handlers
 //! of signals, no limits, no panic hooks; any number of runs can be in it.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::exit,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
 mod backings;
 mod clock;

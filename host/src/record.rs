@@ -54,7 +54,7 @@ pub(crate) fn boot(
 ) -> (RunRecorder, Result<Kernel, BootError>) {
     let header = Header {
         varve: recording.version,
-        platform: platform.to_string(),
+        platform: platform.to_owned(),
         config,
         booted,
         images: recording.images,

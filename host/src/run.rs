@@ -494,7 +494,7 @@ impl<P: Platform> Shared<P> {
                 }
                 Output::Resume { thread, regs } => {
                     self.settle(state, &mut changed);
-                    post(state, own_id, thread, Letter::Resume(regs))
+                    post(state, own_id, thread, Letter::Resume(regs));
                 }
                 Output::MoveThread { thread, space } => {
                     post(state, own_id, thread, Letter::Move(space));

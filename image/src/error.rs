@@ -131,9 +131,9 @@ impl fmt::Display for Shown<'_> {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
                 if c.is_control() {
-                    write!(f, "{}", c.escape_default())?
+                    write!(f, "{}", c.escape_default())?;
                 } else {
-                    write!(f, "{c}")?
+                    write!(f, "{c}")?;
                 }
             }
             for b in chunk.invalid() {

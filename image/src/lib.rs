@@ -9,6 +9,16 @@
 //!
 //! The bytes of an image depend on the source and the options alone: no clock, no random UUID, no hash order.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::exit,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
 mod check;
 mod digest;

@@ -49,9 +49,9 @@ impl BuildReport {
 
     pub(crate) fn note(&mut self, line: String) {
         if self.notes.len() < Self::MAX_NOTES {
-            self.notes.push(line)
+            self.notes.push(line);
         } else {
-            self.notes_dropped += 1
+            self.notes_dropped += 1;
         }
     }
 

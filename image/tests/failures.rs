@@ -140,7 +140,7 @@ fn overlay_objects_with_content_elsewhere_are_refused() {
             b"/x",
             rustix::fs::XattrFlags::empty(),
         )
-        .unwrap()
+        .unwrap();
     };
     set("trusted.overlay.origin");
     let image = temp.path().join("layer.img");

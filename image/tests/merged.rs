@@ -132,7 +132,7 @@ fn random_dir(random: &mut Rng, dir: &Path, depth: u64) {
     for name in ["a", "b", "c", "d", "e"] {
         let path = dir.join(name);
         match random.below(12) {
-            0..3 => continue,
+            0..3 => {}
             3 => {
                 fs::write(dir.join(format!(".wh.{name}")), "").unwrap();
                 // Sometimes there is a new one of that name, too.

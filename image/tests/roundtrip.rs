@@ -32,7 +32,7 @@ fn set_xattr(path: &Path, name: &str, value: &[u8]) {
     match rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()) {
         Ok(()) => {}
         Err(rustix::io::Errno::OPNOTSUPP) => {
-            skip(&format!("this file system has no attribute {name}"))
+            skip(&format!("this file system has no attribute {name}"));
         }
         Err(e) => panic!("setxattr {name} on {}: {e}", path.display()),
     }

@@ -55,7 +55,7 @@ fn overlayfs_sees_whiteouts_and_opaque_directories() {
             Mode::empty(),
             0,
         )
-        .unwrap()
+        .unwrap();
     };
     whiteout("deleted");
     whiteout("merged/old");

@@ -46,7 +46,7 @@ pub struct NodeId(pub u64);
 
 /// Attributes of a node of a host directory tree.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are those of stat(2)")]
 pub struct NodeAttr {
     /// `st_mode`: file type and permissions.
     pub mode: u32,

@@ -216,8 +216,8 @@ impl Stack {
             let Some(extent) = self.extent(images, inode, offset)? else {
                 break;
             };
-            let len = extent.len.min(rest.len() as u64) as usize;
-            let part = rest.get_mut(..len).unwrap_or_default();
+            let len = usize::try_from(extent.len).map_or(rest.len(), |len| len.min(rest.len()));
+            let (part, _) = rest.split_at_mut(len);
             match extent.source {
                 Source::Zero => part.fill(0),
                 Source::Image { image, offset } => {

@@ -36,6 +36,16 @@
 //!   to.
 //! * Each guest thread takes two open files. The limit of open files (`RLIMIT_NOFILE`) bounds how many guest
 //!   threads there can be: who wants many raises it.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::exit,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
 mod builder;
 mod config;

@@ -246,7 +246,7 @@ pub(crate) fn remove(arguments: &RemoveArguments) -> Result<u8> {
         }
         match removed {
             Ok(pruned) if arguments.json => {
-                list.push(json!({ "name": name, "files": pruned.blobs, "bytes": pruned.bytes }))
+                list.push(json!({ "name": name, "files": pruned.blobs, "bytes": pruned.bytes }));
             }
             // Nobody need read it for the rest to be removed.
             Ok(pruned) => finish(writeln!(

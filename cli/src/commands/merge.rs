@@ -88,12 +88,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
                 "bytes_copied": report.bytes_out,
                 "image_bytes": report.image_bytes,
             });
-            writeln!(out, "{}", crate::text::json_pretty(&value))
+            writeln!(out, "{}", text::json_pretty(&value))
         }
         false => writeln!(
             out,
             "{}: {} and {} of {}; {} in {:.2} s",
-            crate::text::path(&arguments.output),
+            text::path(&arguments.output),
             count(report.files, "file"),
             count(report.directories, "directory"),
             count(layers.len() as u64, "layer"),

@@ -124,7 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
             match out {
                 Output::Log(level, line) => (traces.sink)(SinkLine::Log(*level, line)),
                 Output::Strace { tid, call, line } => {
-                    traces.waiting.push((*tid, *call, line.clone()))
+                    traces.waiting.push((*tid, *call, line.clone()));
                 }
                 Output::Host {
                     op,
@@ -247,7 +247,7 @@ fn shown(input: &Input) -> String {
 fn call(regs: &Regs) -> String {
     let found = TABLE.binary_search_by_key(&regs.orig_rax, |entry| entry.number);
     let (name, count) = match found {
-        Ok(index) => (TABLE[index].name.to_string(), TABLE[index].params.len()),
+        Ok(index) => (TABLE[index].name.to_owned(), TABLE[index].params.len()),
         Err(_) => (format!("syscall_{}", regs.orig_rax), 6),
     };
     let args = regs.args();
@@ -357,7 +357,7 @@ fn find(note: &ImageNote, given: &[([u8; 32], &PathBuf)], dirs: &[PathBuf]) -> R
     let mut candidates: Vec<PathBuf> = given
         .iter()
         .filter(|(digest, _)| *digest == note.sha256)
-        .map(|(_, path)| path.to_path_buf())
+        .map(|(_, path)| (*path).clone())
         .collect();
     let hex: String = note
         .sha256

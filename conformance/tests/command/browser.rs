@@ -65,9 +65,7 @@ fn measured(place: &Place, page: &str, width: u32) -> Value {
 #[test]
 fn a_browser_shows_the_page_and_runs_nothing_of_the_image() {
     let place = Place::new();
-    let version = std::process::Command::new("chromium")
-        .arg("--version")
-        .output();
+    let version = Command::new("chromium").arg("--version").output();
     if !version.is_ok_and(|output| output.status.success()) {
         return skip("the page in a browser", "there is no chromium");
     }

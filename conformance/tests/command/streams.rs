@@ -170,7 +170,7 @@ fn a_directory_as_a_layer_is_built_once_and_hidden() {
         .modified()
         .unwrap();
     place.file("tree/file", 0o600, "two\n");
-    fs::File::options()
+    File::options()
         .write(true)
         .open(place.at("tree/file"))
         .unwrap()
@@ -286,7 +286,7 @@ fn a_conversion_that_is_told_to_stop_ends_as_a_shell_tells_it() {
         .set_len(1 << 40)
         .unwrap();
     for (signal, status) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
-        let mut command = std::process::Command::new(&place.varve);
+        let mut command = Command::new(&place.varve);
         command.args(["convert", "erofs:large", "./image"]);
         command.current_dir(place.dir.path()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();

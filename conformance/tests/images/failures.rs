@@ -136,8 +136,7 @@ fn archives_that_unfold_without_end_are_refused_in_bounded_memory() {
     let part: Vec<u8> = entry.repeat(10_000);
     let bomb = File::create(at("bomb.tar.zst")).unwrap();
     let mut zstd = Command::new("zstd");
-    zstd.args(["-q", "-1", "-c"])
-        .stdin(std::process::Stdio::piped());
+    zstd.args(["-q", "-1", "-c"]).stdin(Stdio::piped());
     let mut zstd = zstd.stdout(bomb).spawn().unwrap();
     {
         let mut stdin = zstd.stdin.take().unwrap();
@@ -310,10 +309,7 @@ fn whoever_waits_for_a_daemon_can_stop() {
     let listener = UnixListener::bind(&socket).unwrap();
     let mut command = small.command(&["convert", "docker-daemon:app", "./out"]);
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
-    let child = command
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut stream = listener.accept().unwrap().0;
     let mut request = [0; 30];
     stream.read_exact(&mut request).unwrap();
@@ -336,7 +332,7 @@ fn a_killed_conversion_leaves_nothing_half_written() {
             .arg("convert")
             .arg(format!("oci:{}:v1", fixture.path("src").display()))
             .arg(&out)
-            .stderr(std::process::Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         // The first layer takes longer than this.

@@ -41,7 +41,7 @@ fn every_form_converts_to_the_same_layers_and_runs() {
             assert!(request.starts_with("GET /images/app:v1/get HTTP/1."));
             if answer {
                 stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
-                std::io::copy(&mut File::open(&archive).unwrap(), &mut stream).unwrap();
+                io::copy(&mut File::open(&archive).unwrap(), &mut stream).unwrap();
             } else {
                 let body = r#"{"message":"No such image: app:v1"}"#;
                 write!(stream, "HTTP/1.0 404 Not Found\r\n\r\n{body}").unwrap();
@@ -189,7 +189,7 @@ fn stacks_are_looked_into() {
 /// Runs a command whose standard output and error are a terminal; all that came out.
 fn on_a_terminal(command: &mut Command) -> String {
     let pty = nix::pty::openpty(None, None).unwrap();
-    let slave = |fd: &std::os::fd::OwnedFd| std::process::Stdio::from(fd.try_clone().unwrap());
+    let slave = |fd: &std::os::fd::OwnedFd| Stdio::from(fd.try_clone().unwrap());
     command.stdout(slave(&pty.slave)).stderr(slave(&pty.slave));
     let mut child = command
         .env("TERM", "xterm")
@@ -197,9 +197,7 @@ fn on_a_terminal(command: &mut Command) -> String {
         .spawn()
         .unwrap();
     // The terminal ends with its last user.
-    command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     drop(pty.slave);
     let mut text = Vec::new();
     // At its end it is an error.

@@ -276,7 +276,7 @@ fn add_to(
     if !room || !k.ns.count(account, Counted::InotifyWatches) {
         return Err(Errno::ENOSPC);
     }
-    let instance = crate::file::inotify::instance(k, id).ok_or(Errno::EINVAL)?;
+    let instance = file::inotify::instance(k, id).ok_or(Errno::EINVAL)?;
     instance.watches.insert(wd, Watch { path, inode, mask });
     instance.of_inode.insert(inode, wd);
     k.vfs.watched.watches.insert((inode, id, wd));

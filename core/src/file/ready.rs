@@ -181,7 +181,7 @@ pub(crate) fn can_wait(k: &Kernel, file: &File) -> bool {
         | FileKind::Landlock(_)
         | FileKind::Config(_)
         | FileKind::Path => false,
-        FileKind::Device(device) => device == crate::file::device::Device::Random,
+        FileKind::Device(device) => device == file::device::Device::Random,
         _ => true,
     }
 }

@@ -709,7 +709,7 @@ pub(crate) fn with_shown<R>(
         }
     };
     let new = shown.bytes();
-    crate::file::ready::was_read(cx.k, id);
+    file::ready::was_read(cx.k, id);
     file::at_mut(cx.k, id).kind = FileKind::Proc(shown);
     cx.k.vfs.contents = cx.k.vfs.contents + new - old;
     result

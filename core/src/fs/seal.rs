@@ -124,7 +124,7 @@ pub(crate) fn add(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, seals: u32) -> 
         return Err(Errno::EBUSY);
     }
     let mut seals = old | seals;
-    if new & EXEC != 0 && crate::fs::inode::attr(k, p, inode)?.mode & 0o111 != 0 {
+    if new & EXEC != 0 && inode::attr(k, p, inode)?.mode & 0o111 != 0 {
         // A program that may be run must not change either.
         seals |= g::F_SEAL_SHRINK | g::F_SEAL_GROW | WRITES;
     }

@@ -399,7 +399,7 @@ pub(crate) fn end_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, objects
     for queue in objects.queues.iter() {
         message::forget(k, queue);
     }
-    crate::ipc::mqueue::end_namespace(k, ns);
+    mqueue::end_namespace(k, ns);
 }
 
 /// Seconds of `CLOCK_REALTIME`, as the objects keep times.

@@ -29,7 +29,7 @@ pub(crate) enum WaitKey {
     /// A change of a POSIX message queue.
     MessageQueue(crate::ipc::mqueue::QueueId),
     /// Events of an asynchronous input and output context.
-    Aio(crate::file::aio::ContextId),
+    Aio(aio::ContextId),
     /// A change of an open file that is an event itself: a counter, timer or epoll instance.
     File(FileId),
     /// A signal came for a thread of this process or for the process (signalfd(2)).

@@ -122,7 +122,7 @@ fn pages(k: &Kernel, space: &Space) -> Result<(), String> {
         // Pages follow a change of protection in pieces.
         let changing = k.mm.changing.values();
         let follows = changing
-            .flat_map(|id| k.mm.spaces.get(id))
+            .filter_map(|id| k.mm.spaces.get(id))
             .any(|other| core::ptr::eq(other, space));
         if pte.writable() && !vma.prot.contains(Prot::WRITE) && !follows {
             return Err(format!("page {page:#x} is writable in a read-only area"));

@@ -84,7 +84,7 @@ pub(super) fn io_setup(cx: &mut Cx<'_, '_>, nr_events: Uint, ctxp: Addr) -> SysR
     // A program that unmapped the ring of another context cannot name that one any more.
     let id = ContextId { space, addr: start };
     let _ = aio::remove(cx.k, cx.p, id);
-    crate::file::get(cx.k, file);
+    get(cx.k, file);
     if let Err(errno) = aio::add(cx.k, cx.p, id, nr_events.0, file) {
         crate::file::put(cx.k, cx.p, file);
         return Err(match errno {

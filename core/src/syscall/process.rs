@@ -225,7 +225,7 @@ fn close_on_exec(cx: &mut Cx<'_, '_>, entered: u64) -> SysResult {
         if cx.is_spent() {
             return Err(cx.give_way(entered | u64::from(from)));
         }
-        next = crate::file::fdtable::close_on_exec(cx, from);
+        next = file::fdtable::close_on_exec(cx, from);
     }
     Err(Stop::Done)
 }

@@ -133,7 +133,7 @@ fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
     // What takes long comes first: it may take several inputs.
     enter::prepare(cx, args.flags as u32 & enter::FLAGS)?;
     if args.flags & flag(g::CLONE_FILES) == 0 {
-        crate::file::fdtable::prepare_copy(cx)?;
+        fdtable::prepare_copy(cx)?;
     }
     let (thread, parent) = (cx.thread, cx.space());
     let space = match args.flags & flag(g::CLONE_VM) {
@@ -189,12 +189,12 @@ fn make_in(
     pid::check_open(cx.k, pids)?;
     let tid = cx.k.tasks.new_tid(pid::end(cx.k, PID))?;
     let files = match has(g::CLONE_FILES) {
-        true => crate::file::fdtable::share_table(cx.k, parent.files),
-        false => crate::file::fdtable::take_copy(cx),
+        true => fdtable::share_table(cx.k, parent.files),
+        false => fdtable::take_copy(cx),
     };
     let fs = match has(g::CLONE_FS) {
-        true => crate::file::fdtable::share_context(cx.k, parent.fs),
-        false => crate::file::fdtable::copy_context(cx.k, parent.fs),
+        true => fdtable::share_context(cx.k, parent.fs),
+        false => fdtable::copy_context(cx.k, parent.fs),
     };
     let (mut set, creds) = match made {
         Some(made) => {

@@ -116,7 +116,7 @@ pub(crate) fn map_into(
         let page = at / PAGE_SIZE;
         // Every program looks into them: mapped now they cost no fault.
         k.mm.pages(id, |pages| {
-            pages.set(page, Pte::private(frame).mapped(false))
+            pages.set(page, Pte::private(frame).mapped(false));
         });
         k.emit(Output::Map {
             space: id,

@@ -629,13 +629,13 @@ fn stream_kind(k: &Kernel, stream: u8) -> FileKind {
 }
 
 /// Opens the host's standard streams as descriptors 0, 1 and 2 of a fresh table.
-pub(crate) fn open_stdio(k: &mut Kernel, p: &mut Ports<'_>, table: crate::file::FdTableId) {
+pub(crate) fn open_stdio(k: &mut Kernel, p: &mut Ports<'_>, table: file::FdTableId) {
     for stream in 0..3u8 {
         let path = anon::path(k, anon::stream_ino(stream));
         let kind = stream_kind(k, stream);
         let file = File::new(kind, path, None, g::O_RDWR | O_LARGEFILE);
         match file::add(k, file) {
-            Ok(file) => crate::file::fdtable::put_at(k, table, u32::from(stream), file),
+            Ok(file) => file::fdtable::put_at(k, table, u32::from(stream), file),
             Err(_) => put_path(k, p, path),
         }
     }

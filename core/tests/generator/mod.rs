@@ -321,7 +321,7 @@ fn program() -> Vec<u8> {
     image[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0");
     image[20] = 1;
     let mut put = |at: usize, value: u64, len: usize| {
-        image[at..at + len].copy_from_slice(&value.to_le_bytes()[..len])
+        image[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
     };
     put(24, BARE_ADDR, 8); // e_entry
     put(32, 64, 8); // e_phoff

@@ -142,7 +142,10 @@ pub fn apart<R>(run: impl FnOnce() -> R) -> R {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_fault as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
-            assert_eq!(libc::sigaction(libc::SIGSEGV, &action, null_mut()), 0);
+            assert_eq!(
+                libc::sigaction(libc::SIGSEGV, &raw const action, null_mut()),
+                0
+            );
         }
     }
     APART.set(true);

@@ -616,10 +616,8 @@ fn write_small(work: &OwnedFd, to: &OwnedFd, name: &str, bytes: &[u8]) -> io::Re
 }
 
 pub(super) fn check_version(what: &str, bytes: &[u8]) -> Result<(), ImageError> {
-    let value: serde_json::Value = parse(what, bytes)?;
-    let version = value
-        .get("imageLayoutVersion")
-        .and_then(serde_json::Value::as_str);
+    let value: Value = parse(what, bytes)?;
+    let version = value.get("imageLayoutVersion").and_then(Value::as_str);
     match version {
         Some(version) if version.starts_with("1.") => Ok(()),
         _ => Err(ImageError::bad(

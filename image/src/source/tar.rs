@@ -148,10 +148,10 @@ impl Import<'_, '_> {
             };
             match header.as_old().linkflag[0] {
                 b'L' => {
-                    extensions.long_name = Some(c_string(self.stream.extension(size, &mut left)?))
+                    extensions.long_name = Some(c_string(self.stream.extension(size, &mut left)?));
                 }
                 b'K' => {
-                    extensions.long_link = Some(c_string(self.stream.extension(size, &mut left)?))
+                    extensions.long_link = Some(c_string(self.stream.extension(size, &mut left)?));
                 }
                 kind @ (b'x' | b'X' | b'g') => {
                     let body = self.stream.extension(size, &mut left)?;

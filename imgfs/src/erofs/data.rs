@@ -8,8 +8,8 @@ use super::inode::{Inode, Layout};
 use super::{ErrorKind, ImgError, ImgFs};
 use crate::port::ImageId;
 use crate::port::Images;
-use varve_abi::PAGE_SIZE;
 use varve_abi::raw::general::{S_IFLNK, S_IFMT};
+use varve_abi::{PAGE_SIZE, PATH_MAX};
 
 /// Entries of a chunk table that are looked at for one extent.
 const MAX_CHUNKS: u64 = 256;
@@ -244,8 +244,8 @@ impl ImgFs {
             else {
                 break;
             };
-            let len = extent.len.min(rest.len() as u64) as usize;
-            let part = &mut rest[..len];
+            let len = usize::try_from(extent.len).map_or(rest.len(), |len| len.min(rest.len()));
+            let (part, _) = rest.split_at_mut(len);
             match extent.source {
                 Source::Zero => part.fill(0),
                 Source::Image { image, offset } => {
@@ -283,12 +283,7 @@ impl ImgFs {
         if len < within || offset % PAGE_SIZE != 0 || !inside {
             return Ok(false);
         }
-        let slack = self.bytes(
-            images,
-            image,
-            offset + within,
-            (PAGE_SIZE - within) as usize,
-        );
+        let slack = self.bytes(images, image, offset + within, PAGE_SIZE - within);
         let slack = slack.map_err(|e| e.of(inode.nid))?;
         Ok(slack.iter().all(|&byte| byte == 0))
     }
@@ -301,7 +296,9 @@ impl ImgFs {
         if inode.mode & S_IFMT != S_IFLNK {
             return Ok(Vec::new());
         }
-        let mut target = alloc::vec![0; inode.size as usize]; // at most 4095
+        // That it is shorter was checked with the inode.
+        let len = usize::try_from(inode.size).map_or(PATH_MAX, |len| len.min(PATH_MAX));
+        let mut target = alloc::vec![0; len];
         let len = self.read(images, inode, 0, &mut target)?;
         target.truncate(len);
         match target.contains(&0) {

@@ -71,7 +71,8 @@ impl DirBlock<'_> {
             6 => DT_SOCK,
             7 => DT_LNK,
             _ => DT_UNKNOWN,
-        } as u8;
+        };
+        let kind = u8::try_from(kind).ok()?;
         Some(Dirent { name, nid, kind })
     }
 }
@@ -116,7 +117,7 @@ impl ImgFs {
         let bytes = match self.extent(images, dir, start)? {
             Some(extent) if extent.len >= len => match extent.source {
                 Source::Image { image, offset } => self
-                    .bytes(images, image, offset, len as usize)
+                    .bytes(images, image, offset, len)
                     .map_err(|e| e.of(dir.nid))?,
                 Source::Zero => return Err(self.damaged(dir.nid, "a directory block is a hole")),
             },

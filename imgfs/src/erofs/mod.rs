@@ -141,9 +141,10 @@ impl ImgFs {
         images: &'a dyn Images,
         image: ImageId,
         offset: u64,
-        len: usize,
+        len: u64,
     ) -> Result<Cow<'a, [u8]>, ImgError> {
         let io = || self.error(None, ErrorKind::Io, "the file cannot be read");
+        let len = usize::try_from(len).map_err(|_| io())?;
         let block = self.block(images, image)?;
         if let Some(slice) = block.slice() {
             let start = usize::try_from(offset).map_err(|_| io())?;
@@ -175,8 +176,9 @@ impl ImgFs {
         let block = self.block(images, self.image)?;
         match block.slice() {
             Some(slice) => {
-                let slice = slice.get(offset as usize..).unwrap_or_default();
-                let Some(from) = slice.get(..bytes.len()) else {
+                let start = usize::try_from(offset).ok();
+                let rest = start.and_then(|start| slice.get(start..));
+                let Some(from) = rest.and_then(|rest| rest.get(..bytes.len())) else {
                     return Ok(None);
                 };
                 bytes.copy_from_slice(from);

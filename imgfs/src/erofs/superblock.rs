@@ -198,8 +198,8 @@ pub(super) fn open(
                     "an attribute prefix has a length that is not 1..256",
                 ));
             }
-            let infix = usize::from(len) - 1;
-            if at + 3 + infix as u64 > fs.len {
+            let infix = u64::from(len) - 1;
+            if at + 3 + infix > fs.len {
                 return Err(outside);
             }
             let text = fs.bytes(images, image, at + 3, infix)?;
@@ -238,7 +238,7 @@ fn checksum(fs: &ImgFs, images: &dyn Images) -> Result<u32, ImgError> {
         let field = "the file ends inside its first block";
         return Err(fs.error(None, ErrorKind::Damaged, field));
     }
-    let bytes = fs.bytes(images, fs.image, OFFSET, len as usize)?;
+    let bytes = fs.bytes(images, fs.image, OFFSET, len)?;
     let mut crc = u32::MAX;
     for (index, &byte) in bytes.iter().enumerate() {
         crc ^= u32::from(if (4..8).contains(&index) { 0 } else { byte });

@@ -117,7 +117,7 @@ impl ImgFs {
             _ => {}
         }
         // At most 256 KiB, inside.
-        let body = self.bytes(images, self.image, at, len as usize);
+        let body = self.bytes(images, self.image, at, u64::from(len));
         let body = body.map_err(|e| e.of(inode.nid))?;
         let shared = usize::from(body.get(4).copied().unwrap_or_default());
         let cut = self.damaged(inode.nid, "h_shared_count reaches behind the attributes");
@@ -155,8 +155,8 @@ impl ImgFs {
         let at = self.xattrs + u64::from(id) * 4; // both below 2^50
         let bytes = self.record::<[u8; 4]>(images, at)?.ok_or(outside)?;
         let (name, _, value) = head(&bytes).ok_or(outside)?;
-        let len = 4 + name + value;
-        if at + len as u64 > self.len {
+        let len = (4 + name + value) as u64;
+        if at + len > self.len {
             return Err(outside);
         }
         let entry = self.bytes(images, self.image, at, len)?;

@@ -45,7 +45,7 @@ impl Time {
     /// From nanoseconds since the epoch.
     pub fn from_nanos(nanos: u64) -> Time {
         Time {
-            sec: (nanos / 1_000_000_000) as i64,
+            sec: (nanos / 1_000_000_000).cast_signed(),
             nsec: (nanos % 1_000_000_000) as u32,
         }
     }

@@ -170,7 +170,9 @@ impl Opened {
     }
 
     fn layer(&self, ino: Ino) -> Result<(usize, &Kind), Errno> {
-        let index = (ino.0 >> LAYER_SHIFT).checked_sub(1).ok_or(Errno::ESTALE)? as usize;
+        let index = (ino.0 >> LAYER_SHIFT).checked_sub(1);
+        let index = index.and_then(|index| usize::try_from(index).ok());
+        let index = index.ok_or(Errno::ESTALE)?;
         Ok((index, self.layers.get(index).ok_or(Errno::ESTALE)?))
     }
 
@@ -306,7 +308,8 @@ impl Opened {
                 let Some((_, entries)) = self.listings.get(at) else {
                     return Ok(());
                 };
-                for (index, entry) in entries.iter().enumerate().skip(position as usize) {
+                let first = usize::try_from(position).unwrap_or(usize::MAX);
+                for (index, entry) in entries.iter().enumerate().skip(first) {
                     let next = index as u64 + 1;
                     if !each(LowerEntry {
                         name: &entry.name,

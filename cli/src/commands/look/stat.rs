@@ -184,7 +184,7 @@ fn describe(
     for (at, place, len) in extents {
         match place {
             Some((image, offset)) => {
-                writeln!(out, "  Data: {at}+{len} at {offset} of layer {image}")?
+                writeln!(out, "  Data: {at}+{len} at {offset} of layer {image}")?;
             }
             None => writeln!(out, "  Data: {at}+{len} zeros")?,
         }

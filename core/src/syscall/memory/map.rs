@@ -62,7 +62,7 @@ pub(in super::super) fn mmap(
     if flags & g::MAP_HUGETLB != 0 {
         return Err(no_huge_pages(flags, file.is_some()).into());
     }
-    let from = file.map(|file| crate::file::at(cx.k, file).path.mount);
+    let from = file.map(|file| file::at(cx.k, file).path.mount);
     let mount = from.map(|mount| cx.k.vfs.mounts.at(mount));
     let executable = mount.is_none_or(|mount| !mount.flags.contains(MountFlags::NOEXEC));
     let wanted = Wanted {
@@ -247,7 +247,7 @@ fn mappable(
     }
     match kind {
         FileKind::Regular => Ok(Some(id)),
-        FileKind::Device(crate::file::device::Device::Zero) => Ok(None),
+        FileKind::Device(file::device::Device::Zero) => Ok(None),
         _ => Err(Errno::ENODEV),
     }
 }

@@ -142,7 +142,7 @@ impl Scene<'_, '_, '_> {
     /// A value cut down to its C type.
     pub(super) fn narrow(&self, kind: ArgKind, value: u64) -> u64 {
         match kind {
-            ArgKind::Int | ArgKind::Fd | ArgKind::Pid => value as i32 as i64 as u64,
+            ArgKind::Int | ArgKind::Fd | ArgKind::Pid => i64::from(value as i32) as u64,
             ArgKind::Hex | ArgKind::Addr | ArgKind::Size | ArgKind::Offset => value,
             _ => u64::from(value as u32),
         }

@@ -211,7 +211,7 @@ impl Pending {
 
     /// Queues a signal. A standard one that waits already stays as it is; a timer's is queued beside it.
     fn push(&mut self, paid: &mut Paid, info: SigInfo, user: Option<u32>) {
-        let queued = info.signo >= SIGRTMIN || send::is_timers(&info);
+        let queued = info.signo >= SIGRTMIN || is_timers(&info);
         if queued || self.set & bit(info.signo) == 0 {
             self.last += 1;
             let place = (info.signo, self.last);

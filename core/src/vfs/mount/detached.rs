@@ -134,7 +134,7 @@ pub(crate) fn path_file(
     cx: &mut Cx<'_, '_>,
     path: PathRef,
     dissolves: bool,
-) -> Result<crate::file::FileId, Errno> {
+) -> Result<file::FileId, Errno> {
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
     let mut file = File::new(FileKind::Path, path, Some(inode), O_PATH);
     file.dissolves = dissolves;

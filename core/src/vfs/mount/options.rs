@@ -485,7 +485,7 @@ fn policy(text: &str) -> Result<String, Errno> {
     };
     match (mode, nodes) {
         ("default", None) => Ok(String::new()),
-        ("local", None) | ("prefer", None) => Ok("local".into()),
+        ("local" | "prefer", None) => Ok("local".into()),
         ("prefer" | "prefer (many)" | "bind", Some(_)) => Ok(shown(mode)),
         ("interleave" | "weighted interleave", _) => Ok(shown(mode)),
         _ => Err(Errno::EINVAL),

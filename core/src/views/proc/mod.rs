@@ -509,7 +509,7 @@ pub(crate) fn kind_of(k: &Kernel, thread: ThreadId, ino: Ino) -> Result<FileKind
 /// Who opens a file of which writes are judged by that: a map of users or groups, and of which namespace. It
 /// stays that one's when the process ends.
 pub(crate) fn opener(cx: &Cx<'_, '_>, id: FileId) -> Option<Box<Opener>> {
-    let file = crate::file::at(cx.k, id);
+    let file = file::at(cx.k, id);
     let inode = file.inode?;
     let Filesystem::Proc(_) = cx.k.vfs.filesystem(inode.fs) else {
         return None;

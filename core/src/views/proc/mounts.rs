@@ -24,7 +24,7 @@ fn escape(text: &[u8]) -> Vec<u8> {
     for &byte in text {
         match byte {
             b' ' | b'\t' | b'\n' | b'\\' | b'#' => {
-                escaped.extend_from_slice(format!("\\{byte:03o}").as_bytes())
+                escaped.extend_from_slice(format!("\\{byte:03o}").as_bytes());
             }
             byte => escaped.push(byte),
         }

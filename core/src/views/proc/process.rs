@@ -607,7 +607,7 @@ fn stat(k: &mut Kernel, view: View, reader: ThreadId, ns: NsId) -> Result<Vec<u8
         false => (1, 1),
     };
     let exit_signal = match task.id == group.leader {
-        true => group.exit_signal as i32,
+        true => i32::from(group.exit_signal),
         false => -1,
     };
     let [pending, _, blocked, ignored, caught] = signals(k, task);

@@ -618,7 +618,7 @@ fn run(test: Test, mut random: Random, steps: u32) {
     for (_, page) in core::mem::take(&mut test.maps).into_values() {
         test.unmap(page);
     }
-    let mut steps = crate::kernel::steps::Steps::new();
+    let mut steps = Steps::new();
     while test.fs.release_some(&mut test.frames, &mut steps) {}
     while test.frames.put_some() > 0 {}
     assert_eq!(test.frames.used(), 0, "all frames were given back");
