@@ -1,5 +1,5 @@
-//! What the kernel has for one guest thread, from whichever worker took it out: a queue with a bell that can
-//! be polled for.
+//! What the kernel has for one guest thread, from whichever worker took it out: a queue, and an event counter
+//! (eventfd) that wakes its reader and can be polled.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +12,7 @@ use varve_core::machine::{Regs, SpaceId};
 
 /// One thing for a worker to do.
 #[derive(Debug)]
-pub(crate) enum Letter {
+pub(crate) enum Message {
     /// Run with these registers.
     Resume(Regs),
     /// Move into another address space.
@@ -27,75 +27,77 @@ pub(crate) enum Letter {
 
 /// The mailbox of a worker.
 pub(crate) struct Mailbox {
-    letters: Mutex<VecDeque<Letter>>,
-    bell: OwnedFd,
+    messages: Mutex<VecDeque<Message>>,
+    wakeup: OwnedFd,
 }
 
 impl Mailbox {
     pub(crate) fn new() -> io::Result<Mailbox> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Mailbox {
-            letters: Mutex::new(VecDeque::with_capacity(4)),
-            bell,
+            messages: Mutex::new(VecDeque::with_capacity(4)),
+            wakeup,
         })
     }
 
-    fn letters(&self) -> MutexGuard<'_, VecDeque<Letter>> {
+    fn messages(&self) -> MutexGuard<'_, VecDeque<Message>> {
         // A panic elsewhere cannot leave a queue half-changed.
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a letter in. `ring`: its reader is another host thread and may be waiting.
-    pub(crate) fn post(&self, letter: Letter, ring: bool) {
-        self.letters().push_back(letter);
-        if ring {
-            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    /// Puts a message in. `wakes`: its reader is another host thread and may be waiting.
+    pub(crate) fn post(&self, message: Message, wakes: bool) {
+        self.messages().push_back(message);
+        if wakes {
+            let _ = rustix::io::write(&self.wakeup, &1u64.to_ne_bytes());
         }
     }
 
-    /// Takes the next letter if there is one.
-    pub(crate) fn try_take(&self) -> Option<Letter> {
-        self.letters().pop_front()
+    /// Takes the next message if there is one.
+    pub(crate) fn try_take(&self) -> Option<Message> {
+        self.messages().pop_front()
     }
 
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.letters().is_empty()
+        self.messages().is_empty()
     }
 
-    /// Takes the next letter, waiting for it.
-    pub(crate) fn wait(&self) -> Letter {
+    /// Takes the next message, waiting for it.
+    pub(crate) fn wait(&self) -> Message {
         loop {
-            if let Some(letter) = self.letters().pop_front() {
-                return letter;
+            if let Some(message) = self.messages().pop_front() {
+                return message;
             }
-            let mut fds = [PollFd::new(&self.bell, PollFlags::IN)];
+            let mut fds = [PollFd::new(&self.wakeup, PollFlags::IN)];
             let _ = poll(&mut fds, None);
-            self.hush();
+            self.clear_wakeup();
         }
     }
 
-    /// Silences the bell: what rang it will be looked at now.
-    pub(crate) fn hush(&self) {
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+    /// Clears the counter: what raised it will be looked at now.
+    pub(crate) fn clear_wakeup(&self) {
+        let _ = rustix::io::read(&self.wakeup, &mut [0; 8]);
     }
 
-    /// Whether an operation should be given up: it was cancelled (that letter is taken) or the thread is to
+    /// Whether an operation should be given up: it was cancelled (that message is taken) or the thread is to
     /// end.
     pub(crate) fn gives_up(&self, op: OpId) -> bool {
-        let mut letters = self.letters();
-        let cancelled = letters
+        let mut messages = self.messages();
+        let cancelled = messages
             .iter()
-            .position(|letter| matches!(letter, Letter::Cancel(id) if *id == op));
+            .position(|message| matches!(message, Message::Cancel(id) if *id == op));
         if let Some(index) = cancelled {
-            letters.remove(index);
+            messages.remove(index);
             return true;
         }
-        letters.iter().any(|letter| matches!(letter, Letter::End))
+        messages
+            .iter()
+            .any(|message| matches!(message, Message::End))
     }
 
-    /// Readable when something was posted with a ring.
-    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+    /// Readable when something was posted that wakes.
+    pub(crate) fn wakeup(&self) -> BorrowedFd<'_> {
+        self.wakeup.as_fd()
     }
 }

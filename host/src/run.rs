@@ -25,7 +25,7 @@ use crate::clock::{self, Clock};
 use crate::error::RunError;
 use crate::images::HostImage;
 use crate::lines::{Lines, Sink, SinkLine, TraceLine};
-use crate::mailbox::{Letter, Mailbox};
+use crate::mailbox::{Mailbox, Message};
 use crate::memory::MemoryFile;
 use crate::platform::{GuestThread, Interrupter, Platform, PlatformError};
 use crate::record::{self, LogFile, Recording, RunRecorder};
@@ -494,13 +494,13 @@ impl<P: Platform> Shared<P> {
                 }
                 Output::Resume { thread, regs } => {
                     self.settle(state, &mut changed);
-                    post(state, own_id, thread, Letter::Resume(regs));
+                    post(state, own_id, thread, Message::Resume(regs));
                 }
                 Output::MoveThread { thread, space } => {
-                    post(state, own_id, thread, Letter::Move(space));
+                    post(state, own_id, thread, Message::Move(space));
                 }
                 Output::EndThread(thread) => {
-                    post(state, own_id, thread, Letter::End);
+                    post(state, own_id, thread, Message::End);
                     state.parked.remove(&thread);
                     state.unstarted.retain(|(id, _)| *id != thread);
                     if let Some(worker) = state.workers.remove(&thread)
@@ -521,18 +521,18 @@ impl<P: Platform> Shared<P> {
                 }
                 Output::Host { op, thread, call } => {
                     state.operations.insert(op, thread);
-                    post(state, own_id, thread, Letter::Host(op, call));
+                    post(state, own_id, thread, Message::Host(op, call));
                 }
                 Output::CancelHost(op) => {
                     // One that has ended meanwhile is not there any more.
                     let thread = state.operations.remove(&op);
                     if let Some(worker) = thread.and_then(|thread| state.workers.get(&thread)) {
-                        worker.mailbox.post(Letter::Cancel(op), true);
+                        worker.mailbox.post(Message::Cancel(op), true);
                     }
                 }
                 Output::Deadline(at) => {
                     state.deadline = at;
-                    self.state.ring();
+                    self.state.notify();
                 }
                 Output::Log(level, line) => (state.sink)(SinkLine::Log(level, &line)),
                 Output::Strace { tid, call, line } => {
@@ -551,7 +551,7 @@ impl<P: Platform> Shared<P> {
                 }
                 Output::Exit(status) => {
                     state.exit = Some(status);
-                    self.state.ring();
+                    self.state.notify();
                 }
             }
         }
@@ -587,13 +587,13 @@ impl<P: Platform> Shared<P> {
     fn end(&self, state: &mut State) {
         state.over = true;
         for worker in std::mem::take(&mut state.workers).into_values() {
-            worker.mailbox.post(Letter::End, true);
+            worker.mailbox.post(Message::End, true);
             if let Some(interrupter) = worker.interrupter {
                 interrupter.kill();
             }
         }
         state.exit.get_or_insert(ExitStatus::Lost);
-        self.state.ring();
+        self.state.notify();
     }
 
     /// Sends ticks until the run is over.
@@ -642,8 +642,8 @@ fn tell(state: &mut State, result: Result<(), PlatformError>) {
     }
 }
 
-fn post(state: &mut State, own: Option<ThreadId>, thread: ThreadId, letter: Letter) {
+fn post(state: &mut State, own: Option<ThreadId>, thread: ThreadId, message: Message) {
     if let Some(worker) = state.workers.get(&thread) {
-        worker.mailbox.post(letter, own != Some(thread));
+        worker.mailbox.post(message, own != Some(thread));
     }
 }

@@ -1,5 +1,5 @@
 //! Host operations on the standard streams, done by the worker of the thread that asked, outside the kernel
-//! lock, and given up when its mailbox rings.
+//! lock, and given up when its mailbox wakes it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -23,22 +23,22 @@ impl Streams {
         fd.map(OwnedFd::as_fd).ok_or(Errno::EBADF)
     }
 
-    /// Does one operation. `rings` is readable when the operation should be given up, which gives `EINTR`.
+    /// Does one operation. `wakeup` is readable when the operation should be given up, which gives `EINTR`.
     pub(crate) fn perform(
         &self,
         call: &HostCall,
-        rings: BorrowedFd<'_>,
+        wakeup: BorrowedFd<'_>,
     ) -> Result<HostResult, Errno> {
         match call {
             HostCall::Read { stream, .. } => {
-                transfer(self.fd(*stream)?, PollFlags::IN, call, rings)
+                transfer(self.fd(*stream)?, PollFlags::IN, call, wakeup)
             }
             HostCall::Write { stream, .. } => {
-                transfer(self.fd(*stream)?, PollFlags::OUT, call, rings)
+                transfer(self.fd(*stream)?, PollFlags::OUT, call, wakeup)
             }
             HostCall::Poll { stream, events } => {
                 let events = PollFlags::from_bits_truncate(*events);
-                transfer(self.fd(*stream)?, events, call, rings)
+                transfer(self.fd(*stream)?, events, call, wakeup)
             }
             HostCall::Seek {
                 stream,
@@ -70,9 +70,9 @@ fn transfer(
     fd: BorrowedFd<'_>,
     events: PollFlags,
     call: &HostCall,
-    rings: BorrowedFd<'_>,
+    wakeup: BorrowedFd<'_>,
 ) -> Result<HostResult, Errno> {
-    let ready = wait(fd, events, rings)?;
+    let ready = wait(fd, events, wakeup)?;
     match call {
         HostCall::Read { len, .. } => {
             let mut data = vec![0; *len as usize];
@@ -96,10 +96,10 @@ fn transfer(
     }
 }
 
-fn wait(fd: BorrowedFd<'_>, events: PollFlags, rings: BorrowedFd<'_>) -> Result<PollFlags, Errno> {
+fn wait(fd: BorrowedFd<'_>, events: PollFlags, wakeup: BorrowedFd<'_>) -> Result<PollFlags, Errno> {
     let mut fds = [
         PollFd::from_borrowed_fd(fd, events),
-        PollFd::from_borrowed_fd(rings, PollFlags::IN),
+        PollFd::from_borrowed_fd(wakeup, PollFlags::IN),
     ];
     loop {
         match poll(&mut fds, None) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// The lock over the kernel and all that goes with it, and its bell.
+/// The lock over the kernel and all that goes with it, and a condition variable for what is new.
 pub(super) struct KernelLock<S> {
     state: Mutex<S>,
     /// Rings when the deadline changed or the run is over.
@@ -44,7 +44,7 @@ impl<S> KernelLock<S> {
     }
 
     /// Wakes whoever waits for news ([`Held::wait`]).
-    pub(super) fn ring(&self) {
+    pub(super) fn notify(&self) {
         self.news.notify_all();
     }
 }
@@ -61,7 +61,7 @@ impl<S> Held<'_, S> {
         MutexGuard::bump(&mut self.guard);
     }
 
-    /// Lets go of the lock until the bell rings, or for this long.
+    /// Lets go of the lock until there is something new, or for this long.
     pub(super) fn wait(&mut self, at_most: Option<Duration>) {
         match at_most {
             Some(time) => drop(self.lock.news.wait_for(&mut self.guard, time)),

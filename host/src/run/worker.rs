@@ -135,8 +135,8 @@ impl<P: Platform> Shared<P> {
         let mut saved = false;
         let mut lost = false;
         loop {
-            let letter = match mailbox.try_take() {
-                Some(letter) => letter,
+            let message = match mailbox.try_take() {
+                Some(message) => message,
                 None => {
                     if !saved {
                         // Others may look at this thread's floating-point state from now on.
@@ -159,8 +159,8 @@ impl<P: Platform> Shared<P> {
                     mailbox.wait()
                 }
             };
-            match letter {
-                Letter::Resume(regs) if lost => {
+            match message {
+                Message::Resume(regs) if lost => {
                     // It is still where it was, with a program that is meant for another space.
                     let mut state = self.lock();
                     if !state.workers.contains_key(&id) {
@@ -173,28 +173,28 @@ impl<P: Platform> Shared<P> {
                     };
                     self.handle(&mut state, Some((id, &mut *guest)), input);
                 }
-                Letter::Resume(regs) => {
+                Message::Resume(regs) => {
                     if saved {
                         restore(&mut self.lock(), id, guest);
                     }
                     return Some(regs);
                 }
-                Letter::Move(space) => {
+                Message::Move(space) => {
                     if let Err(error) = self.platform.enter(guest, space) {
                         let mut state = self.lock();
                         (state.sink)(SinkLine::Log(Level::Error, &error.to_string()));
                         lost = true;
                     }
                 }
-                Letter::Host(op, call) => {
+                Message::Host(op, call) => {
                     let result = self.perform(op, &call, mailbox);
                     let mut state = self.lock();
                     state.operations.remove(&op);
                     let own = Some((id, &mut *guest));
                     self.handle(&mut state, own, Input::Completed { op, result });
                 }
-                Letter::Cancel(_) => {}
-                Letter::End => return None,
+                Message::Cancel(_) => {}
+                Message::End => return None,
             }
         }
     }
@@ -206,9 +206,9 @@ impl<P: Platform> Shared<P> {
         mailbox: &Mailbox,
     ) -> Result<varve_core::event::HostResult, Errno> {
         loop {
-            match self.streams.perform(call, mailbox.bell()) {
+            match self.streams.perform(call, mailbox.wakeup()) {
                 Err(Errno::EINTR) => {
-                    mailbox.hush();
+                    mailbox.clear_wakeup();
                     if mailbox.gives_up(op) {
                         return Err(Errno::EINTR);
                     }
