@@ -85,7 +85,7 @@ struct Target {
 }
 
 /// What others want of a guest thread.
-pub(crate) struct Bell {
+pub(crate) struct Kicker {
     grace: Arc<Grace>,
     signal: KickSignal,
     interrupted: AtomicBool,
@@ -93,9 +93,9 @@ pub(crate) struct Bell {
     target: Mutex<Option<Target>>,
 }
 
-impl Bell {
-    pub(crate) fn new(grace: Arc<Grace>, signal: KickSignal) -> Bell {
-        Bell {
+impl Kicker {
+    pub(crate) fn new(grace: Arc<Grace>, signal: KickSignal) -> Kicker {
+        Kicker {
             grace,
             signal,
             interrupted: AtomicBool::new(false),
@@ -148,7 +148,7 @@ impl Bell {
     }
 }
 
-impl Interrupter for Bell {
+impl Interrupter for Kicker {
     fn interrupt(&self) {
         self.interrupted.store(true, Ordering::SeqCst);
         self.ring();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use varve_host::PlatformError;
 
 use crate::area::{Block, VCPUS_MAX};
-use crate::kick::Bell;
+use crate::kick::Kicker;
 use crate::vcpu::Vcpu;
 
 /// How long a thread waits before the running ones must take turns.
@@ -41,7 +41,7 @@ struct State {
     /// With nothing in them that counts.
     free: Vec<Vcpu>,
     parked: BTreeMap<Ticket, Parked>,
-    running: BTreeMap<Ticket, Arc<Bell>>,
+    running: BTreeMap<Ticket, Arc<Kicker>>,
     /// Who waits for one, first come first served.
     queue: VecDeque<Ticket>,
     /// The last one that had to make room.
@@ -85,7 +85,7 @@ impl Pool {
         Ticket(state.next_ticket)
     }
 
-    /// Takes a virtual CPU, waiting for one if need be. `None` if the bell says that the thread should stop
+    /// Takes a virtual CPU, waiting for one if need be. `None` if the kicker says that the thread should stop
     /// instead.
     ///
     /// # Errors
@@ -93,18 +93,18 @@ impl Pool {
     pub(crate) fn take(
         &self,
         ticket: Ticket,
-        bell: &Arc<Bell>,
+        kicker: &Arc<Kicker>,
         make: impl FnOnce(Block) -> Result<Vcpu, PlatformError>,
     ) -> Result<Option<Taken>, PlatformError> {
         let mut state = self.state();
         if let Some(parked) = state.parked.remove(&ticket) {
-            state.running.insert(ticket, bell.clone());
+            state.running.insert(ticket, kicker.clone());
             return Ok(Some(Taken::Own(parked.vcpu)));
         }
         if state.queue.is_empty()
             && let Some(vcpu) = state.free.pop()
         {
-            state.running.insert(ticket, bell.clone());
+            state.running.insert(ticket, kicker.clone());
             return Ok(Some(Taken::Other(vcpu)));
         }
         if state.queue.is_empty()
@@ -116,7 +116,7 @@ impl Pool {
             state = self.state();
             match made {
                 Ok(vcpu) => {
-                    state.running.insert(ticket, bell.clone());
+                    state.running.insert(ticket, kicker.clone());
                     return Ok(Some(Taken::Other(vcpu)));
                 }
                 // Whatever the host lacks now, those that are there go round; the next thread tries again.
@@ -130,7 +130,7 @@ impl Pool {
         }
         state.queue.push_back(ticket);
         loop {
-            if bell.stops() {
+            if kicker.stops() {
                 state.queue.retain(|&other| other != ticket);
                 self.news.notify_all();
                 return Ok(None);
@@ -145,7 +145,7 @@ impl Pool {
             {
                 state.queue.pop_front();
                 if vcpu.is_ok() {
-                    state.running.insert(ticket, bell.clone());
+                    state.running.insert(ticket, kicker.clone());
                 }
                 self.news.notify_all();
                 return Ok(Some(Taken::Other(vcpu?)));
@@ -262,8 +262,8 @@ fn available(state: &mut State) -> Option<io::Result<Vcpu>> {
 fn turn(state: &mut State) {
     let after = Ticket(state.turned + 1);
     let next = state.running.range(after..).next();
-    if let Some((ticket, bell)) = next.or_else(|| state.running.iter().next()) {
-        bell.ring();
+    if let Some((ticket, kicker)) = next.or_else(|| state.running.iter().next()) {
+        kicker.ring();
         let Ticket(number) = *ticket;
         state.turned = number;
     }
@@ -279,11 +279,11 @@ mod tests {
     fn virtual_cpus_that_could_not_be_made_take_no_room() {
         let pool = Pool::new(2);
         let signal = crate::KickSignal::install().unwrap();
-        let bell = Arc::new(Bell::new(Arc::default(), signal));
+        let kicker = Arc::new(Kicker::new(Arc::default(), signal));
         for attempt in 0..10 {
             let ticket = pool.ticket();
             let mut numbers = Vec::new();
-            let taken = pool.take(ticket, &bell, |Block(number)| {
+            let taken = pool.take(ticket, &kicker, |Block(number)| {
                 numbers.push(number);
                 Err(PlatformError::from(io::Error::from_raw_os_error(
                     match attempt {

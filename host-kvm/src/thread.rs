@@ -8,7 +8,7 @@ use varve_host::{GuestThread, Interrupter, PlatformError, failed};
 
 use crate::area::Block;
 use crate::exits::Exits;
-use crate::kick::Bell;
+use crate::kick::Kicker;
 use crate::pool::{Saved, Taken, Ticket};
 use crate::trap::{self, Details};
 use crate::vcpu::{Exit, Vcpu, can_run};
@@ -23,7 +23,7 @@ pub struct Thread {
     /// Floating-point state that is to go into the next virtual CPU: of the one that was given to another
     /// thread, or newer.
     saved: Saved,
-    bell: Arc<Bell>,
+    kicker: Arc<Kicker>,
     exits: Exits,
     /// Where the program stood when the host last had no page for it, and how often in a row.
     missing: (u64, u32),
@@ -39,14 +39,14 @@ const GENERAL_PROTECTION: Trap = Trap::Exception(Exception {
 impl Thread {
     pub(crate) fn new(sandbox: Arc<Sandbox>, space: Arc<Space>) -> Thread {
         let ticket = sandbox.pool.ticket();
-        let bell = Arc::new(Bell::new(sandbox.grace.clone(), sandbox.signal));
+        let kicker = Arc::new(Kicker::new(sandbox.grace.clone(), sandbox.signal));
         Thread {
             sandbox,
             space,
             ticket,
             vcpu: None,
             saved: Saved::default(),
-            bell,
+            kicker,
             exits: Exits::default(),
             missing: (0, 0),
         }
@@ -77,7 +77,7 @@ impl Thread {
         }
         let sandbox = &self.sandbox;
         let make = |block| sandbox.new_vcpu(block);
-        let taken = sandbox.pool.take(self.ticket, &self.bell, make)?;
+        let taken = sandbox.pool.take(self.ticket, &self.kicker, make)?;
         let saved = || self.saved().take();
         let (mut vcpu, state) = match taken {
             None => return Ok(false),
@@ -98,7 +98,7 @@ impl Thread {
             sandbox.pool.lose(self.ticket);
             return Err(error.into());
         }
-        self.bell.attach(vcpu.page());
+        self.kicker.attach(vcpu.page());
         self.vcpu = Some(vcpu);
         Ok(true)
     }
@@ -110,7 +110,7 @@ impl Thread {
     /// Gives the virtual CPU to whoever needs one.
     fn release(&mut self) {
         if let Some(vcpu) = self.vcpu.take() {
-            self.bell.detach();
+            self.kicker.detach();
             self.sandbox.pool.park(self.ticket, vcpu, &self.saved);
         }
     }
@@ -260,11 +260,11 @@ fn port_instruction_behind(before: &[u8]) -> u64 {
 impl GuestThread for Thread {
     fn run(&mut self, regs: &mut Regs) -> Result<Trap, PlatformError> {
         loop {
-            if self.bell.is_killed() {
-                self.bell.detach();
+            if self.kicker.is_killed() {
+                self.kicker.detach();
                 return Ok(Trap::Lost);
             }
-            if self.bell.take_interruption() {
+            if self.kicker.take_interruption() {
                 return Ok(Trap::Interrupted);
             }
             if !can_run(regs) {
@@ -273,15 +273,15 @@ impl GuestThread for Thread {
             if !self.hold().map_err(failed("a virtual CPU"))? {
                 continue;
             }
-            // What was wanted before the bell was attached.
-            if self.bell.stops() {
+            // What was wanted before the kicker was attached.
+            if self.kicker.stops() {
                 continue;
             }
             let trap = self
                 .run_guest(regs)
                 .map_err(failed("running a guest thread"))?;
             if let Some(trap) = trap {
-                self.bell.take_interruption();
+                self.kicker.take_interruption();
                 return Ok(trap);
             }
             if self.sandbox.pool.is_wanted() {
@@ -334,13 +334,13 @@ impl GuestThread for Thread {
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {
-        self.bell.clone()
+        self.kicker.clone()
     }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        self.bell.detach();
+        self.kicker.detach();
         let mut exits = self
             .sandbox
             .exits

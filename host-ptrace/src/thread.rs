@@ -31,24 +31,24 @@ pub struct Thread {
     in_syscall: bool,
     fresh_xstate: Vec<u8>,
     cpu: Option<usize>,
-    bell: Arc<Bell>,
+    kicker: Arc<Kicker>,
 }
 
 /// What others use to stop the thread.
-struct Bell {
+struct Kicker {
     process: Mutex<Arc<Process>>,
     interrupted: AtomicBool,
     killed: AtomicBool,
 }
 
-impl Bell {
+impl Kicker {
     fn process(&self) -> MutexGuard<'_, Arc<Process>> {
         // Only ever replaced whole.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Interrupter for Bell {
+impl Interrupter for Kicker {
     fn interrupt(&self) {
         self.interrupted.store(true, Ordering::SeqCst);
         self.process().kick();
@@ -76,7 +76,7 @@ impl Thread {
         if let Some(cpu) = cpu {
             tracee::pin(tracee.process.pid, cpu);
         }
-        let bell = Bell {
+        let kicker = Kicker {
             process: Mutex::new(tracee.process.clone()),
             interrupted: AtomicBool::new(false),
             killed: AtomicBool::new(false),
@@ -91,7 +91,7 @@ impl Thread {
             in_syscall: false,
             fresh_xstate: fresh_xstate(xstate_size),
             cpu,
-            bell: Arc::new(bell),
+            kicker: Arc::new(kicker),
         };
         // A new process has the state of this worker; the guest gets the one of a new program.
         thread.reset_xstate()?;
@@ -165,7 +165,7 @@ impl Thread {
             space.threads.fetch_add(1, Ordering::SeqCst);
         } else {
             self.tracee = Thread::make_tracee(&self.batch, &self.zygote, &space)?;
-            *self.bell.process() = self.tracee.process.clone();
+            *self.kicker.process() = self.tracee.process.clone();
             if let Some(cpu) = self.cpu {
                 tracee::pin(self.tracee.process.pid, cpu);
             }
@@ -318,13 +318,13 @@ fn refuse_call(regs: &mut Regs) -> Trap {
 impl GuestThread for Thread {
     fn run(&mut self, regs: &mut Regs) -> Result<Trap, PlatformError> {
         loop {
-            if self.bell.killed.load(Ordering::SeqCst) {
+            if self.kicker.killed.load(Ordering::SeqCst) {
                 return Ok(Trap::Lost);
             }
             match self.flush()? {
                 State::Sound => {}
                 State::Crowded => {
-                    self.bell.interrupted.store(false, Ordering::SeqCst);
+                    self.kicker.interrupted.store(false, Ordering::SeqCst);
                     return Ok(Trap::Crowded);
                 }
                 State::Gone => return Ok(Trap::Lost),
@@ -332,7 +332,7 @@ impl GuestThread for Thread {
             self.set_regs(regs)
                 .map_err(failed("registers of a guest thread"))?;
             self.known = None;
-            if self.bell.interrupted.swap(false, Ordering::SeqCst) {
+            if self.kicker.interrupted.swap(false, Ordering::SeqCst) {
                 return Ok(Trap::Interrupted);
             }
             if self.space.begin_run(&self.tracee.process) == Begin::Flush {
@@ -352,11 +352,11 @@ impl GuestThread for Thread {
             self.in_syscall = stopped == Stopped::Syscall;
             match stopped {
                 Stopped::Syscall if !is_syscall(regs) => {
-                    self.bell.interrupted.store(false, Ordering::SeqCst);
+                    self.kicker.interrupted.store(false, Ordering::SeqCst);
                     return Ok(refuse_call(regs));
                 }
                 Stopped::Syscall => {
-                    self.bell.interrupted.store(false, Ordering::SeqCst);
+                    self.kicker.interrupted.store(false, Ordering::SeqCst);
                     return Ok(Trap::Syscall);
                 }
                 Stopped::Signal(signal) => {
@@ -364,7 +364,7 @@ impl GuestThread for Thread {
                         .trap_of_signal(signal, regs)
                         .map_err(failed("a guest's fault"))?;
                     if let Some(trap) = trap {
-                        self.bell.interrupted.store(false, Ordering::SeqCst);
+                        self.kicker.interrupted.store(false, Ordering::SeqCst);
                         return Ok(trap);
                     }
                 }
@@ -399,7 +399,7 @@ impl GuestThread for Thread {
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {
-        self.bell.clone()
+        self.kicker.clone()
     }
 }
 
