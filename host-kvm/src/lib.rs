@@ -341,8 +341,8 @@ impl Platform for Kvm {
         })
     }
 
-    fn settle(&self) -> Result<(), PlatformError> {
-        let result = self.sandbox.memory().settle(&self.sandbox.vm);
+    fn flush(&self) -> Result<(), PlatformError> {
+        let result = self.sandbox.memory().flush(&self.sandbox.vm);
         result.map_err(failed("guest memory in KVM"))
     }
 

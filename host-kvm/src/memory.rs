@@ -182,7 +182,7 @@ impl Memory {
     /// Frees the trees of spaces that no virtual CPU can run in any more.
     fn free_dropped(&mut self) {
         while let Some(&(batch, root)) = self.dropped.front()
-            && batch < self.grace.settled()
+            && batch < self.grace.flushed()
         {
             self.dropped.pop_front();
             self.tables.drop_tree(root);
@@ -358,7 +358,7 @@ impl Memory {
     }
 
     /// Puts every change in force for virtual CPUs that are running.
-    pub(crate) fn settle(&mut self, vm: &VmFd) -> Result<(), PlatformError> {
+    pub(crate) fn flush(&mut self, vm: &VmFd) -> Result<(), PlatformError> {
         if self.tables.stale.is_empty() {
             return Ok(());
         }

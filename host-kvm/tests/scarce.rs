@@ -44,7 +44,7 @@ fn guest(code: &[u8], vcpus: u32, frames: u32) -> Option<Guest> {
     };
     page(CODE, 0, Prot::READ | Prot::EXEC);
     page(DATA, 1, RW);
-    platform.settle().unwrap();
+    platform.flush().unwrap();
     Some(Guest { memory, platform })
 }
 
@@ -67,7 +67,7 @@ fn more_threads_than_virtual_cpus_take_turns() {
         return;
     };
     let platform = &guest.platform;
-    let (started, bells) = std::sync::mpsc::channel();
+    let (started, interrupters) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..3 {
             let started = started.clone();
@@ -81,7 +81,7 @@ fn more_threads_than_virtual_cpus_take_turns() {
                 assert_eq!(thread.run(&mut regs).unwrap(), Trap::Lost);
             });
         }
-        let bells: Vec<Arc<dyn Interrupter>> = bells.iter().take(3).collect();
+        let interrupters: Vec<Arc<dyn Interrupter>> = interrupters.iter().take(3).collect();
         let counting: Vec<_> = (0..7u8)
             .map(|number| {
                 scope.spawn(move || {
@@ -109,8 +109,8 @@ fn more_threads_than_virtual_cpus_take_turns() {
         for thread in counting {
             thread.join().unwrap();
         }
-        for bell in bells {
-            bell.kill();
+        for interrupter in interrupters {
+            interrupter.kill();
         }
     });
 }
@@ -157,7 +157,7 @@ fn state_can_be_written_without_a_virtual_cpu() {
     }
 }
 
-/// A thread loads from a page without pause; once a change of the page is settled it sees the old one never
+/// A thread loads from a page without pause; once a change of the page is flushed it sees the old one never
 /// again.
 #[test]
 fn running_threads_see_changes_of_pages() {
@@ -175,7 +175,7 @@ fn running_threads_see_changes_of_pages() {
     let map = |frame: u32| {
         let backing = Backing::Memory(FrameNo(frame));
         platform.map(SPACE, far, PAGE_SIZE, backing, RW).unwrap();
-        platform.settle().unwrap();
+        platform.flush().unwrap();
     };
     for frame in 10..40u32 {
         memory.write(
@@ -186,7 +186,7 @@ fn running_threads_see_changes_of_pages() {
     map(10);
     let (over, faults) = (AtomicBool::new(false), AtomicU32::new(0));
     let mut thread = platform.new_thread(SPACE).unwrap();
-    let bell = thread.interrupter();
+    let interrupter = thread.interrupter();
     std::thread::scope(|scope| {
         let (over, faults) = (&over, &faults);
         let running = scope.spawn(move || {
@@ -223,7 +223,7 @@ fn running_threads_see_changes_of_pages() {
             map(frame);
             wait_for(&memory, u64::from(frame));
             platform.unmap(SPACE, far, PAGE_SIZE).unwrap();
-            platform.settle().unwrap();
+            platform.flush().unwrap();
             // What was loaded before is stored, then the next load faults, and goes on faulting.
             let before = faults.load(Ordering::SeqCst);
             let begun = Instant::now();
@@ -238,7 +238,7 @@ fn running_threads_see_changes_of_pages() {
             assert_eq!(u64::from_le_bytes(word), u64::from(frame));
         }
         over.store(true, Ordering::SeqCst);
-        bell.interrupt();
+        interrupter.interrupt();
         running.join().unwrap();
     });
 }
@@ -263,7 +263,7 @@ fn page_tables_run_out_and_come_back() {
     for index in 0..20_000 {
         map(first + index * step);
     }
-    platform.settle().unwrap();
+    platform.flush().unwrap();
     let mut regs = Regs {
         rdi: first,
         ..start()
@@ -280,7 +280,7 @@ fn page_tables_run_out_and_come_back() {
             Trap::Fault { addr, .. } => map(addr),
             other => panic!("{other:?}"),
         }
-        platform.settle().unwrap();
+        platform.flush().unwrap();
         faults += 1;
         assert!(faults < 4);
     }
@@ -304,10 +304,10 @@ fn spaces_are_used_up_and_given_back() {
         platform.map(space, CODE, PAGE_SIZE, backing, prot).unwrap();
         let backing = Backing::Memory(FrameNo(frame));
         platform.map(space, DATA, PAGE_SIZE, backing, RW).unwrap();
-        platform.settle().unwrap();
+        platform.flush().unwrap();
         platform.enter(&mut thread, space).unwrap();
         platform.drop_space(SpaceId(number - 1));
-        platform.settle().unwrap();
+        platform.flush().unwrap();
         if number % 20 == 0 {
             assert_eq!(thread.run(&mut start()).unwrap(), Trap::Syscall);
         }

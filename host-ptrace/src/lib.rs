@@ -17,7 +17,7 @@
 //! host.create_space(space)?;
 //! let code = Backing::Memory(FrameNo(0));
 //! host.map(space, 0x40_0000, 4096, code, Prot::READ | Prot::EXEC)?;
-//! host.settle()?;
+//! host.flush()?;
 //! let mut thread = host.new_thread(space)?;
 //! let mut regs = Regs { rip: 0x40_0000, cs: 0x33, ss: 0x2b, eflags: 0x202, ..Regs::default() };
 //! assert_eq!(thread.run(&mut regs)?, Trap::Syscall);

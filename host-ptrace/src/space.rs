@@ -476,25 +476,25 @@ mod tests {
     fn who_runs_holds_what_happens() {
         let (mut child, process) = bystander();
         let space = space(10);
-        let settled = || space.grace.settled();
+        let flushed = || space.grace.flushed();
         space.grace.begin(1);
         assert_eq!(space.begin_run(&process), Begin::Run);
-        assert_eq!(settled(), 2);
+        assert_eq!(flushed(), 2);
         space.queue(map(1, 1));
         space.grace.begin(2);
         space.queue(map(2, 1));
-        assert_eq!(settled(), 1);
+        assert_eq!(flushed(), 1);
         assert!(!child.wait().unwrap().success(), "it was told to stop");
         space.end_run(&process);
-        assert_eq!(settled(), 3);
+        assert_eq!(flushed(), 3);
         space.take();
         space.done(Ok(()));
         assert_eq!(space.begin_run(&process), Begin::Run);
         space.grace.begin(3);
         space.drop_all();
-        assert_eq!(settled(), 3);
+        assert_eq!(flushed(), 3);
         space.end_run(&process);
-        assert_eq!(settled(), 4);
+        assert_eq!(flushed(), 4);
         assert_eq!(space.begin_run(&process), Begin::Flush);
         assert_eq!(space.state(), State::Gone);
     }

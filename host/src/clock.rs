@@ -236,7 +236,7 @@ mod tests {
 
     /// A line after looks at a counter of 2 ticks a nanosecond, up to the longest interval. Gives the host's
     /// time too.
-    fn settled() -> (Line, u64) {
+    fn converged() -> (Line, u64) {
         let mut line = Line {
             now: ClockParameters {
                 tsc: 2 * START,
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_line_that_is_wrong_bends_and_is_right_in_the_end() {
         for wrong in [-20_000_000, -3000, 3000, 20_000_000] {
-            let (mut line, mut mono) = settled();
+            let (mut line, mut mono) = converged();
             line.now.mono = line.now.mono.wrapping_add_signed(wrong);
             for _ in 0..60 {
                 let before = line.now.at(2 * mono + 2 * LAST_INTERVAL).mono;
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_clock_that_stood_still_is_not_a_rate() {
         // The counter went on for an hour, the host's clock did not: the line is ahead and stays so.
-        let (mut line, mono) = settled();
+        let (mut line, mono) = converged();
         let rate = line.rate;
         let mut late = point(mono + LAST_INTERVAL);
         late.tsc += 7_200_000_000_000;
@@ -316,7 +316,7 @@ mod tests {
         );
         assert!(line.now.at(late.tsc).real.abs_diff(late.host.real) < REAL_STEP);
         // The counter was set back: the line jumps to where the host is.
-        let (mut line, mono) = settled();
+        let (mut line, mono) = converged();
         let mut early = point(mono + 10 * LAST_INTERVAL);
         early.tsc = 1000;
         line.bend(early);
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn wall_clock_time_is_set_as_on_the_host() {
-        let (mut line, mono) = settled();
+        let (mut line, mono) = converged();
         let mut set = point(mono + LAST_INTERVAL);
         set.host.real -= 500_000_000_000;
         line.bend(set);

@@ -34,7 +34,7 @@ pub fn crossing<P: Platform>(
     platform.create_space(SPACE)?;
     let code = Backing::Memory(FrameNo(0));
     platform.map(SPACE, CODE_AT, PAGE_SIZE, code, Prot::READ | Prot::EXEC)?;
-    platform.settle()?;
+    platform.flush()?;
     // On a thread of its own, as guests are run.
     std::thread::scope(|scope| {
         let measured = std::thread::Builder::new()

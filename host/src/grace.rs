@@ -43,7 +43,7 @@ impl Grace {
 
     /// How many batches are in force: all that are held by nobody and have nobody who holds one before them.
     /// Called when those that were begun have been executed.
-    pub fn settled(&self) -> u64 {
+    pub fn flushed(&self) -> u64 {
         // Holds are taken where outputs are executed, by whoever asks here next; elsewhere they only go.
         let first = match self.count.load(Ordering::SeqCst) {
             0 => None,
@@ -87,18 +87,18 @@ mod tests {
     #[test]
     fn a_batch_is_in_force_when_it_and_all_before_are_held_by_nobody() {
         let grace = Arc::new(Grace::default());
-        assert_eq!(grace.settled(), 1);
+        assert_eq!(grace.flushed(), 1);
         grace.begin(5);
         let first = grace.hold();
         grace.begin(6);
         let (second, third) = (grace.hold(), grace.hold());
         grace.begin(7);
-        assert_eq!(grace.settled(), 5);
+        assert_eq!(grace.flushed(), 5);
         drop(second);
-        assert_eq!(grace.settled(), 5);
+        assert_eq!(grace.flushed(), 5);
         drop(first);
-        assert_eq!(grace.settled(), 6);
+        assert_eq!(grace.flushed(), 6);
         drop(third);
-        assert_eq!(grace.settled(), 8);
+        assert_eq!(grace.flushed(), 8);
     }
 }

@@ -18,7 +18,7 @@ pub struct MemoryFile {
     base: NonNull<u8>,
     frames: u32,
     /// What [`Memory::settled`] answers.
-    settled: u64,
+    flushed: u64,
 }
 
 // SAFETY: the mapping belongs to this value alone and lives as long as it does; all access goes through
@@ -47,7 +47,7 @@ impl MemoryFile {
             fd,
             base,
             frames,
-            settled: u64::MAX,
+            flushed: u64::MAX,
         })
     }
 
@@ -64,8 +64,8 @@ impl MemoryFile {
     }
 
     /// So many batches of outputs are in force.
-    pub(crate) fn set_settled(&mut self, settled: u64) {
-        self.settled = settled;
+    pub(crate) fn set_flushed(&mut self, flushed: u64) {
+        self.flushed = flushed;
     }
 
     /// The address of `len` bytes at `offset`.
@@ -162,7 +162,7 @@ impl Memory for MemoryFile {
     }
 
     fn settled(&self) -> u64 {
-        self.settled
+        self.flushed
     }
 }
 

@@ -86,7 +86,7 @@ pub fn failed<E: Into<PlatformError>>(what: &str) -> impl FnOnce(E) -> PlatformE
 
 /// An execution host.
 ///
-/// Page operations are asked for under the kernel lock, in order. [`settle`](Self::settle) ends a row of
+/// Page operations are asked for under the kernel lock, in order. [`flush`](Self::flush) ends a row of
 /// them: they are in force for a guest thread of that space when it is run again, and a thread of the space
 /// that runs right now sees them soon. Until it has, the platform [holds](Grace::hold) the batch, as it does
 /// for threads that run in a space that is dropped: nobody gets the frames before.
@@ -145,7 +145,7 @@ pub trait Platform: Send + Sync + 'static {
     ///
     /// # Errors
     /// They could not be put in force: no guest may run any more.
-    fn settle(&self) -> Result<(), PlatformError> {
+    fn flush(&self) -> Result<(), PlatformError> {
         Ok(())
     }
     /// Makes a thread in a space. Called on the worker that will run it. Its floating-point state is fresh.

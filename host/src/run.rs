@@ -410,7 +410,7 @@ impl<P: Platform> Shared<P> {
                 recorder,
                 ..
             } = state;
-            memory.set_settled(self.platform.grace().settled());
+            memory.set_flushed(self.platform.grace().flushed());
             let mut xstate = XstatePort {
                 size: self.platform.xstate_size(),
                 own: reborrow(&mut own),
@@ -489,11 +489,11 @@ impl<P: Platform> Shared<P> {
                     regs,
                     parent,
                 } => {
-                    self.settle(state, &mut changed);
+                    self.flush(state, &mut changed);
                     self.start(state, &mut own, thread, space, regs, parent);
                 }
                 Output::Resume { thread, regs } => {
-                    self.settle(state, &mut changed);
+                    self.flush(state, &mut changed);
                     post(state, own_id, thread, Message::Resume(regs));
                 }
                 Output::MoveThread { thread, space } => {
@@ -558,14 +558,14 @@ impl<P: Platform> Shared<P> {
         if let Some(recorder) = &mut state.recorder {
             recorder.settled(&state.kernel);
         }
-        self.settle(state, &mut changed);
+        self.flush(state, &mut changed);
     }
 
     /// Puts page operations in force, if there were any since the last time: before anything runs that must
     /// find them so.
-    fn settle(&self, state: &mut State, changed: &mut bool) {
+    fn flush(&self, state: &mut State, changed: &mut bool) {
         if std::mem::take(changed)
-            && let Err(error) = self.platform.settle()
+            && let Err(error) = self.platform.flush()
         {
             self.give_up(state, &error);
         }

@@ -63,7 +63,7 @@ impl Test {
         (!prot.is_empty()).then_some((gpa, prot | Prot::READ))
     }
 
-    fn settle(&mut self) {
+    fn flush(&mut self) {
         if self.tables.stale.all {
             self.remembered.clear();
             self.tables.forgotten();
@@ -124,7 +124,7 @@ impl Test {
                 }
             }
         }
-        self.settle();
+        self.flush();
         for _ in 0..30 {
             let page = random.below(PAGES);
             if let Some(found) = self.find(page) {

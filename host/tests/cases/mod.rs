@@ -166,7 +166,7 @@ fn faults_name_their_address_and_pages_come_and_go() {
     guest.memory.read(5 * PAGE_SIZE + 8, &mut word);
     assert_eq!(u64::from_le_bytes(word), 77);
     guest.platform.unmap(SPACE, far, PAGE_SIZE).unwrap();
-    guest.platform.settle().unwrap();
+    guest.platform.flush().unwrap();
     regs = Regs {
         rdi: far + 8,
         ..start()
@@ -204,15 +204,15 @@ fn a_spinning_guest_can_be_interrupted_and_killed() {
         return;
     };
     let mut thread = guest.platform.new_thread(SPACE).unwrap();
-    let bell = thread.interrupter();
+    let interrupter = thread.interrupter();
     let (interrupted, seen) = std::sync::mpsc::channel();
     let helper = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(30));
-        bell.interrupt();
+        interrupter.interrupt();
         // On a busy machine a mere pause may be over before the guest was interrupted.
         seen.recv().unwrap();
         std::thread::sleep(Duration::from_millis(30));
-        bell.kill();
+        interrupter.kill();
     });
     let mut regs = start();
     assert_eq!(thread.run(&mut regs).unwrap(), Trap::Interrupted);
@@ -413,7 +413,7 @@ fn threads_made_before_the_first_one_starts_share_their_space() {
 fn in_force(guest: &Guest) {
     let grace = guest.platform.grace();
     let begun = Instant::now();
-    while grace.settled() <= grace.batch() {
+    while grace.flushed() <= grace.batch() {
         assert!(begun.elapsed() < Duration::from_secs(60), "never in force");
         std::thread::yield_now();
     }
@@ -460,8 +460,8 @@ fn taken_away(take: impl Fn(&Host, SpaceId, &dyn varve_host::Interrupter)) {
         platform.create_space(space).unwrap();
         map(CODE, FrameNo(0), Prot::READ | Prot::EXEC);
         map(SPOT, SPOT_FRAME, rights);
-        platform.settle().unwrap();
-        let (send, bell) = std::sync::mpsc::channel();
+        platform.flush().unwrap();
+        let (send, interrupter) = std::sync::mpsc::channel();
         let worker = std::thread::spawn(move || {
             let mut thread = platform.new_thread(space).unwrap();
             send.send(thread.interrupter()).unwrap();
@@ -472,14 +472,14 @@ fn taken_away(take: impl Fn(&Host, SpaceId, &dyn varve_host::Interrupter)) {
             };
             thread.run(&mut regs).unwrap()
         });
-        let bell = bell.recv().unwrap();
+        let interrupter = interrupter.recv().unwrap();
         is_written(&guest);
         guest.platform.grace().begin(u64::from(2 * round + 1));
-        take(&guest.platform, space, &*bell);
-        guest.platform.settle().unwrap();
+        take(&guest.platform, space, &*interrupter);
+        guest.platform.flush().unwrap();
         in_force(&guest);
         is_left_alone(&mut guest);
-        bell.kill();
+        interrupter.kill();
         let trap = worker.join().unwrap();
         assert!(matches!(trap, Trap::Fault { .. } | Trap::Lost), "{trap:?}");
     }
@@ -501,8 +501,8 @@ fn a_replaced_page_is_out_of_reach_when_its_batch_is_in_force() {
 
 #[test]
 fn a_dropped_space_is_out_of_reach_when_its_batch_is_in_force() {
-    taken_away(|platform, space, bell| {
-        bell.kill();
+    taken_away(|platform, space, interrupter| {
+        interrupter.kill();
         platform.drop_space(space);
     });
 }
@@ -531,7 +531,7 @@ fn a_space_may_have_more_mappings_than_the_host_gives() {
     for index in 0..MANY {
         map(page(index), 2 + index as u32 % 8, rights).unwrap();
     }
-    guest.platform.settle().unwrap();
+    guest.platform.flush().unwrap();
     for (round, index) in [MANY - 1, 0, 12_345].into_iter().enumerate() {
         let wanted = Regs {
             rdi: page(index),
