@@ -116,7 +116,6 @@ struct Package {
 struct Wanted {
     name: String,
     req: String,
-    source: Option<String>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -275,8 +274,7 @@ fn bans(metadata: &Metadata, rules: &Rules) -> Vec<String> {
         }
         if package.source.is_none() {
             let all = package.dependencies.iter();
-            // The workspace's own crates have its one version.
-            for wanted in all.filter(|wanted| wanted.req == "*" && wanted.source.is_some()) {
+            for wanted in all.filter(|wanted| wanted.req == "*") {
                 found.push(format!(
                     "{} takes any version of {}",
                     package.name, wanted.name
