@@ -6,10 +6,15 @@
 //! arguments and the `Call` it kept. Handlers therefore do nothing that cannot be repeated before they know
 //! that they will not block.
 
+pub(crate) mod boot;
+pub(crate) mod caller;
+pub(crate) mod check;
+pub(crate) mod check_memory;
 mod cx;
 mod held;
-pub(crate) mod settings;
-pub(crate) mod steps;
+pub(crate) mod oom;
+pub(crate) mod rest;
+mod user;
 mod wait;
 
 use alloc::boxed::Box;
@@ -19,27 +24,33 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
+use core::ops::{Deref, DerefMut};
 
 pub(crate) use cx::Cx;
 use smallvec::SmallVec;
-use steps::Steps;
-pub(crate) use wait::{Restart, Stop, SysResult, Turn, Wait, WaitKey, Waits};
+pub(crate) use wait::Waits;
 
 use crate::abi::Errno;
 use crate::boot::{BootConfig, BootError, Strace};
+use crate::cred::landlock::Landlock;
+use crate::cred::ns::Namespaces;
+use crate::cred::ns::user::ALL_CAPS;
+use crate::cred::{Base, Creds};
 use crate::digest::Untold;
+use crate::env::Env;
+use crate::env::settings::Settings;
+use crate::env::steps::{self, Steps};
+use crate::env::timers::Timers;
+use crate::env::wait::{Queues, Restart, Stop, SysResult, Wait, WaitKey};
 use crate::event::{HostCall, HostResult, Input, Level, Now, OpId, Output};
-use crate::file::{FdTable, FileId, FsContext, aio};
-use crate::ipc::Ipc;
-use crate::kernel::settings::Settings;
+use crate::file::{FdTable, FileId, Files, FsContext, aio};
+use crate::fs::{FileSystems, Frames};
 use crate::machine::{Regs, SpaceId, ThreadId, Trap};
 use crate::mm::Mm;
-use crate::ns::Namespaces;
 use crate::port::Ports;
 use crate::syscall;
-use crate::syscall::strace::tape::Tape;
 use crate::task::seccomp::{self, Seccomp};
-use crate::task::{Creds, Task, Tasks, cputime, ending, signal};
+use crate::task::{Task, Tasks, cputime, ending, signal};
 use crate::vfs::Vfs;
 
 /// The application kernel.
@@ -49,46 +60,22 @@ use crate::vfs::Vfs;
 /// the host and asserted.
 #[derive(Clone, Debug, Hash)]
 pub struct Kernel {
-    pub(crate) system: System,
     pub(crate) mm: Mm,
-    pub(crate) vfs: Vfs,
-    pub(crate) ipc: Ipc,
+    pub(crate) system: System,
     pub(crate) tasks: Tasks,
-    pub(crate) ns: Namespaces,
     pub(crate) waits: Waits,
     pub(crate) ops: Ops,
-    pub(crate) barriers: syscall::memory::Barriers,
-    pub(crate) steps: Steps,
-    outputs: VecDeque<Output>,
+    pub(crate) barriers: crate::task::barrier::Barriers,
     deadline_sent: Option<u64>,
-    /// What the call whose handler runs reads and writes of its program's memory, if it is traced.
-    pub(crate) tape: Untold<Option<Box<Tape>>>,
 }
 
-/// What belongs to the whole system: its time and randomness.
+/// What belongs to all tasks together.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct System {
-    /// Number of processors the program sees.
-    pub cpus: u32,
-    /// `/proc/cpuinfo` of one processor.
-    pub cpuinfo: Vec<u8>,
-    /// What the three standard streams are.
-    pub stdio: [crate::boot::Stdio; 3],
-    /// Time of the boot and of the input being handled.
-    pub booted: Now,
-    pub now: Now,
-    pub rng: crate::rng::Rng,
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub boot_id: [u8; 16],
     /// What is traced.
     pub strace: Untold<Option<Arc<Strace>>>,
     /// Signals that the first process has been found to pass over, bit `n - 1` for signal `n`.
     pub passed_over: u64,
-    /// The first process has every capability: settings of the system can be changed.
-    pub privileged: bool,
-    pub settings: Settings,
-    /// The lowest address that the host can map.
-    pub lowest_address: u64,
     /// How often threads waited, and how many tasks there have been.
     pub switches: u64,
     pub forks: u64,
@@ -213,6 +200,20 @@ impl Ops {
     }
 }
 
+impl Deref for Kernel {
+    type Target = Mm;
+
+    fn deref(&self) -> &Mm {
+        &self.mm
+    }
+}
+
+impl DerefMut for Kernel {
+    fn deref_mut(&mut self) -> &mut Mm {
+        &mut self.mm
+    }
+}
+
 impl Kernel {
     /// Boots: mounts the file systems and makes the first process, ready to run. Drain
     /// [`poll_output`](Self::poll_output) afterwards.
@@ -220,23 +221,37 @@ impl Kernel {
     /// # Errors
     /// A [`BootError`] that names the image, the option or the program that is at fault.
     pub fn boot(config: BootConfig, ports: &mut Ports<'_>, now: Now) -> Result<Kernel, BootError> {
-        let mut rng = crate::rng::Rng::new(config.seed);
+        let mut rng = crate::env::rng::Rng::new(config.seed);
         let mut boot_id = [0; 16];
         rng.fill(&mut boot_id);
+        let env = Env {
+            cpus: config.cpus.max(1),
+            cpuinfo: config.cpuinfo.clone(),
+            stdio: config.stdio,
+            booted: now,
+            now,
+            rng,
+            boot_id,
+            privileged: config.capabilities & ALL_CAPS == ALL_CAPS,
+            settings: Settings::new(Tasks::new(config.threads_max).max),
+            lowest_address: config.lowest_address,
+            steps: Steps::new(),
+            queues: Queues::default(),
+            timers: Timers::default(),
+            notices: VecDeque::with_capacity(16),
+            outputs: VecDeque::with_capacity(64),
+        };
+        let base = Base {
+            env,
+            ns: Namespaces::new(config.hostname.clone().into_bytes()),
+            landlock: Landlock::default(),
+        };
+        let frames = Frames::limited(ports.memory.frames(), config.memory_limit);
+        let files = Files::new(Vfs::new(FileSystems::new(base, frames)));
         let mut kernel = Kernel {
+            mm: Mm::new(files),
             system: System {
-                cpus: config.cpus.max(1),
-                cpuinfo: config.cpuinfo.clone(),
-                stdio: config.stdio,
-                booted: now,
-                now,
-                rng,
-                boot_id,
                 strace: Untold(config.strace.clone().map(Arc::new)),
-                privileged: config.capabilities & crate::ns::user::ALL_CAPS
-                    == crate::ns::user::ALL_CAPS,
-                settings: Settings::new(Tasks::new(config.threads_max).max),
-                lowest_address: config.lowest_address,
                 passed_over: 0,
                 switches: 0,
                 forks: 1,
@@ -246,24 +261,17 @@ impl Kernel {
                 lost: false,
                 over: false,
             },
-            mm: Mm::new(ports.memory.frames(), config.memory_limit),
-            vfs: Vfs::new(),
-            ipc: Ipc::default(),
             tasks: Tasks::new(config.threads_max),
-            ns: Namespaces::new(config.hostname.clone().into_bytes()),
             waits: Waits::default(),
             ops: Ops::default(),
-            barriers: syscall::memory::Barriers::default(),
-            steps: Steps::new(),
-            outputs: VecDeque::with_capacity(64),
+            barriers: crate::task::barrier::Barriers::default(),
             deadline_sent: None,
-            tape: Untold(None),
         };
         if config.vdso {
             // Too little memory even for that: the first program will not fit either.
             let _ = crate::vdso::make(&mut kernel, ports);
         }
-        crate::vfs::boot::mount_all(&mut kernel, ports, &config)?;
+        boot::mount_all(&mut kernel, ports, &config)?;
         crate::task::boot::start_init(&mut kernel, ports, &config)?;
         kernel.settle_all(ports);
         Ok(kernel)
@@ -275,25 +283,25 @@ impl Kernel {
     /// If outputs of the previous input have not been drained.
     pub fn handle(&mut self, ports: &mut Ports<'_>, now: Now, input: Input) {
         assert!(
-            self.outputs.is_empty(),
+            self.env.outputs.is_empty(),
             "outputs must be drained before the next input"
         );
         if self.system.over {
             return;
         }
-        self.steps = match input {
+        self.env.steps = match input {
             Input::Tick => Steps::new(),
             _ => Steps::of_one(),
         };
-        self.mm.frames.clean(ports.memory);
+        self.frames.clean(ports.memory);
         // A host clock that steps back must not turn timers round.
-        let before = self.system.now.mono;
-        self.system.now = Now {
+        let before = self.env.now.mono;
+        self.env.now = Now {
             mono: now.mono.max(before),
             real: now.real,
             spent: 0,
         };
-        cputime::handled(self, now.spent.min(self.system.now.mono - before));
+        cputime::handled(self, now.spent.min(self.env.now.mono - before));
         crate::task::load::sample(self);
         match input {
             Input::Trap { thread, regs, trap } => self.trap(ports, thread, regs, trap),
@@ -301,13 +309,13 @@ impl Kernel {
             // Others that are ready must not hold up for ever what goes on by itself.
             Input::Tick => {
                 ending::go_on(self, ports, steps::OTHERS / 2);
-                crate::vfs::mount::job::go_on(self, ports, steps::OTHERS);
+                rest::change_mounts(self, ports, steps::OTHERS);
             }
             Input::Signal { signal } => signal::from_outside(self, signal),
             Input::Clock(clock) => crate::vdso::set_clock(self, ports, clock),
             Input::Resize { rows, cols } => {
-                if let crate::boot::Stdio::Terminal { .. } = self.system.stdio[0] {
-                    self.system.stdio[0] = crate::boot::Stdio::Terminal { rows, cols };
+                if let crate::boot::Stdio::Terminal { .. } = self.env.stdio[0] {
+                    self.env.stdio[0] = crate::boot::Stdio::Terminal { rows, cols };
                 }
                 signal::from_outside(self, crate::abi::raw::general::SIGWINCH as u8);
             }
@@ -319,16 +327,16 @@ impl Kernel {
     pub fn poll_output(&mut self) -> Option<Output> {
         /// Places that stay allocated.
         const KEPT: usize = 1024;
-        let next = self.outputs.pop_front();
-        if next.is_none() && self.outputs.capacity() > KEPT {
-            self.outputs.shrink_to(KEPT);
+        let next = self.env.outputs.pop_front();
+        if next.is_none() && self.env.outputs.capacity() > KEPT {
+            self.env.outputs.shrink_to(KEPT);
         }
         next
     }
 
     /// Steps that the last input took: some 100 ns of work each. For tests and benchmarks.
     pub fn steps(&self) -> u64 {
-        self.steps.spent()
+        self.env.steps.spent()
     }
 
     /// A digest of the whole state: equal for equal runs, on every host.
@@ -346,9 +354,9 @@ impl Kernel {
     pub fn check(&self) -> Result<(), String> {
         crate::task::check::check(self)?;
         crate::ns::check_needed(self)?;
-        crate::mm::check::check(self)?;
+        check_memory::check(self)?;
         crate::ipc::check(self)?;
-        crate::vfs::check::check(self)
+        check::check(self)
     }
 
     /// Copies user memory of a thread out, for debuggers and tests. Drain the outputs before and afterwards.
@@ -392,16 +400,8 @@ impl Kernel {
         .write_user(addr, data)
     }
 
-    pub(crate) fn emit(&mut self, output: Output) {
-        self.outputs.push_back(output);
-    }
-
-    pub(crate) fn log(&mut self, level: Level, line: String) {
-        self.emit(Output::Log(level, line));
-    }
-
     fn trap(&mut self, ports: &mut Ports<'_>, thread: ThreadId, regs: Regs, trap: Trap) {
-        let now = self.system.now;
+        let now = self.env.now;
         let Some(task) = self.tasks.get_mut(thread) else {
             return;
         };
@@ -411,7 +411,7 @@ impl Kernel {
         task.regs = regs;
         task.interrupting = false;
         cputime::trapped(self, thread, matches!(trap, Trap::Syscall));
-        syscall::memory::passed(self, thread);
+        crate::task::barrier::passed(self, thread);
         if ending::is_doomed(self, thread) {
             return;
         }
@@ -443,7 +443,7 @@ impl Kernel {
                 cx.task_mut().call = Some(call);
                 cx.run_call();
             }
-            Trap::Fault { addr, access } => crate::mm::fault::user_fault(&mut cx, addr, access),
+            Trap::Fault { addr, access } => crate::task::fault::user_fault(&mut cx, addr, access),
             Trap::Exception(exception) => signal::force_exception(&mut cx, exception),
             Trap::Interrupted => {}
             Trap::Crowded => {
@@ -491,7 +491,7 @@ impl Kernel {
                 break;
             }
             // Thousands of handlers may be entered, one in the other.
-            if cx.k.steps.left() == 0 {
+            if cx.k.env.steps.left() == 0 {
                 cx.k.make_ready(thread);
                 return;
             }
@@ -506,21 +506,22 @@ impl Kernel {
         let Some(task) = self.tasks.get(thread) else {
             return;
         };
-        crate::mm::space::count_areas(self, task.space);
+        let space = task.space;
+        crate::mm::space::count_areas(self, space);
         let Some(task) = self.tasks.get_mut(thread) else {
             return;
         };
         let regs = task.regs;
         if core::mem::take(&mut task.fresh) {
             let space = task.space;
-            self.emit(Output::StartThread {
+            self.env.emit(Output::StartThread {
                 thread,
                 space,
                 regs,
                 parent: None,
             });
         } else {
-            self.emit(Output::Resume { thread, regs });
+            self.env.emit(Output::Resume { thread, regs });
         }
     }
 
@@ -547,41 +548,44 @@ impl Kernel {
     /// used up.
     fn settle_all(&mut self, ports: &mut Ports<'_>) {
         loop {
-            let mono = self.system.now.mono;
+            let mono = self.env.now.mono;
             while let Some(&(at, thread)) = self.waits.deadlines.first()
                 && at <= mono
-                && self.steps.may_begin()
+                && self.env.steps.may_begin()
             {
                 self.waits.deadlines.pop_first();
                 self.make_ready(thread);
-                self.steps.spend(1);
+                self.env.steps.spend(1);
             }
+            self.take_notices();
             crate::task::timer::expire(self);
-            crate::vfs::mount::announce(self);
+            self.take_notices();
+            crate::file::ready::announce_mounts(self);
             crate::ns::sweep(self, ports);
             aio::settle(self, ports);
             self.wake_more();
-            let next = match self.steps.may_begin() {
+            let next = match self.env.steps.may_begin() {
                 true => self.waits.ready.pop_front(),
                 false => None,
             };
             let Some(thread) = next else {
                 ending::go_on(self, ports, u64::MAX);
-                crate::vfs::mount::job::go_on(self, ports, u64::MAX);
-                crate::mm::reap::go_on(self, ports);
+                rest::change_mounts(self, ports, u64::MAX);
+                rest::go_on(self, ports);
+                self.take_notices();
                 // Somebody may have waited for that.
-                if !self.waits.ready.is_empty() && self.steps.may_begin() {
+                if !self.waits.ready.is_empty() && self.env.steps.may_begin() {
                     continue;
                 }
                 self.charge_objects();
-                if self.mm.frames.is_short() && crate::mm::oom::make_room(self, ports) {
-                    self.steps.extend();
+                if self.frames.is_short() && oom::make_room(self, ports) {
+                    self.env.steps.extend();
                     continue;
                 }
-                self.mm.frames.answer();
+                self.frames.answer();
                 break;
             };
-            self.steps.spend(steps::CALL);
+            self.env.steps.spend(steps::CALL);
             let Some(task) = self.tasks.get_mut(thread) else {
                 continue;
             };
@@ -603,22 +607,22 @@ impl Kernel {
         let deadline = self.next_deadline();
         if deadline != self.deadline_sent {
             self.deadline_sent = deadline;
-            self.emit(Output::Deadline(deadline));
+            self.env.emit(Output::Deadline(deadline));
         }
     }
 
     /// When the next input is wanted at the latest.
     fn next_deadline(&mut self) -> Option<u64> {
-        let later = self.system.now.mono.saturating_add(1);
+        let later = self.env.now.mono.saturating_add(1);
         // One that has passed is left over from this input.
         let first = self.waits.deadlines.first();
         let first = first.map(|&(at, _)| at.max(later));
-        let timer = crate::task::timer::next(self).map(|at| at.max(later));
+        let timer = self.env.timers.next().map(|at| at.max(later));
         // What is left of this input goes on as soon as others had the kernel.
         let rest = !self.waits.ready.is_empty()
             || !self.waits.are_woken()
             || !ending::is_done(self)
-            || !crate::mm::reap::is_done(self)
+            || !rest::is_done(self)
             || !crate::vfs::mount::job::is_done(self);
         let rest = rest.then_some(later);
         [first, timer, rest].into_iter().flatten().min()
@@ -646,7 +650,7 @@ impl Kernel {
     /// Gives up a host operation: its result is dropped.
     pub(crate) fn abandon_op(&mut self, op: OpId) {
         if self.ops.done.remove(&op).is_none() && self.ops.orphans.insert(op) {
-            self.emit(Output::CancelHost(op));
+            self.env.emit(Output::CancelHost(op));
         }
     }
 }

@@ -6,12 +6,11 @@
 
 use alloc::vec::Vec;
 
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::ns::user::{self, Numbers};
-use crate::ns::{NsId, USER};
-use crate::task::creds::{CAP_LAST, Creds};
+use crate::cred::ns::user::Numbers;
+use crate::cred::ns::{NsId, USER, user};
+use crate::cred::{Base, CAP_LAST, Creds};
 
 /// The attribute.
 pub(crate) const NAME: &[u8] = b"security.capability";
@@ -83,13 +82,13 @@ impl FileCaps {
     }
 
     /// Whether programs in a user namespace get them; `owner` is the file system's namespace.
-    pub(crate) fn hold_in(&self, k: &Kernel, ns: NsId, owner: NsId) -> bool {
+    pub(crate) fn hold_in(&self, k: &Base, ns: NsId, owner: NsId) -> bool {
         user::take_uid(k, owner, self.root).is_ok_and(|root| owns(k, root, ns))
     }
 }
 
 /// Whether a user is user 0 of a user namespace or of one above it (`rootid_owns_currentns()`).
-fn owns(k: &Kernel, root: u32, ns: NsId) -> bool {
+fn owns(k: &Base, root: u32, ns: NsId) -> bool {
     let mut at = ns;
     loop {
         if k.ns.user(at).map(Numbers::Users).inward(root) == Some(0) {
@@ -109,12 +108,7 @@ pub(crate) fn check(value: &[u8]) -> Result<(), Errno> {
 
 /// What is stored when a program writes a value to a file system of the user namespace `owner`: for those who
 /// do not rule that one, capabilities hold for their own namespace alone (`cap_convert_nscap()`). `EINVAL`.
-pub(crate) fn stored(
-    k: &Kernel,
-    creds: &Creds,
-    owner: NsId,
-    value: &[u8],
-) -> Result<Vec<u8>, Errno> {
+pub(crate) fn stored(k: &Base, creds: &Creds, owner: NsId, value: &[u8]) -> Result<Vec<u8>, Errno> {
     let (revision, root) = header(value)?;
     if revision == g::VFS_CAP_REVISION_2 && user::capable(k, creds, owner, g::CAP_SETFCAP) {
         return Ok(value.to_vec());
@@ -129,7 +123,7 @@ pub(crate) fn stored(
 
 /// What a program in a user namespace reads (`cap_inode_getsecurity()`). `EINVAL` for what is damaged,
 /// `EOVERFLOW` for what belongs to other namespaces.
-pub(crate) fn shown(k: &Kernel, ns: NsId, owner: NsId, value: &[u8]) -> Result<Vec<u8>, Errno> {
+pub(crate) fn shown(k: &Base, ns: NsId, owner: NsId, value: &[u8]) -> Result<Vec<u8>, Errno> {
     let (_, root) = header(value)?;
     let root = user::take_uid(k, owner, root).map_err(|_| Errno::EOVERFLOW)?;
     match k.ns.user(ns).map(Numbers::Users).inward(root) {

@@ -17,23 +17,17 @@ use core::ops::Bound::{Excluded, Unbounded};
 use ring::Ring;
 
 use crate::abi::Errno;
-use crate::file::{FileId, FileKind, eventfd, ready};
-use crate::kernel::{WaitKey, settings};
+use crate::env::bounds::AIO_REQUESTS_MAX;
+pub(crate) use crate::env::ids::ContextId;
+use crate::env::settings;
+use crate::env::wait::WaitKey;
+use crate::file::{FileId, FileKind, Files, eventfd, ready};
 use crate::machine::{SpaceId, ThreadId};
 use crate::port::Ports;
 use crate::{Kernel, file, slab};
 
-/// Most events that all contexts were made for (`/proc/sys/fs/aio-max-nr`).
-pub(crate) const REQUESTS_MAX: u64 = 65536;
 /// Most polls that wait, of all contexts together: Linux lets a small context have more than it was made for.
 const POLLS_MAX: usize = 65536;
-
-/// A context: its address space and the address there.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct ContextId {
-    pub space: SpaceId,
-    pub addr: u64,
-}
 
 /// `struct io_event`: what the program gave, its request, the result.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -116,12 +110,19 @@ pub(crate) struct Aio {
     /// Requests of contexts that are gone, and spaces that are gone with theirs.
     left: VecDeque<(ContextId, BTreeMap<u64, Poll>)>,
     gone: VecDeque<SpaceId>,
+    /// Keys of files to which these poll events came, in order: their requests are not looked at yet.
+    news: Vec<(WaitKey, u16)>,
 }
 
 /// Requests and events that are dealt with at once.
 const AT_ONCE: usize = 64;
 
 impl Aio {
+    /// What came and was not looked at yet: how much.
+    pub(crate) fn news(&self) -> usize {
+        self.news.len()
+    }
+
     /// Bytes that contexts, requests and events take.
     pub(crate) fn held(&self) -> u64 {
         const CONTEXT_COST: u64 = 512;
@@ -140,41 +141,41 @@ enum Ended {
 }
 
 /// Whether a context for so many events can be made: `EINVAL`, `EAGAIN`.
-pub(crate) fn check_room(k: &Kernel, events: u32) -> Result<(), Errno> {
+pub(crate) fn check_room(k: &Files, events: u32) -> Result<(), Errno> {
     const OVERFLOW: u64 = 0x1000_0000;
     let most = k
-        .system
+        .env
         .settings
-        .at_most(settings::AIO_EVENTS, REQUESTS_MAX as usize) as u64;
+        .at_most(settings::AIO_EVENTS, AIO_REQUESTS_MAX as usize) as u64;
     match u64::from(events) {
         0 => Err(Errno::EINVAL),
         events if events > OVERFLOW / ring::EVENT_SIZE => Err(Errno::EINVAL),
-        events if k.vfs.aio.wanted + events > most => Err(Errno::EAGAIN),
+        events if k.aio.wanted + events > most => Err(Errno::EAGAIN),
         _ => Ok(()),
     }
 }
 
 /// Bytes of the ring of a context for so many events.
-pub(crate) fn ring_size(k: &Kernel, events: u32) -> u64 {
-    ring::size(events, k.system.cpus)
+pub(crate) fn ring_size(k: &Files, events: u32) -> u64 {
+    ring::size(events, k.env.cpus)
 }
 
 /// Adds a context whose ring is this file, a reference on which goes over; the room for it has been checked.
 /// What the ring begins with is written to it: errors of that, and then there is no context.
 pub(crate) fn add(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
     id: ContextId,
     events: u32,
     file: FileId,
 ) -> Result<(), Errno> {
-    let number = k.vfs.aio.next_ring;
+    let number = k.aio.next_ring;
     let ring = Ring::new(file, number, ring_size(k, events));
     if let Err(errno) = ring.begin(k, p) {
         file::put(k, p, file);
         return Err(errno);
     }
-    let aio = &mut k.vfs.aio;
+    let aio = &mut k.aio;
     aio.next_ring = aio.next_ring.wrapping_add(1);
     aio.rings.insert(file, id);
     let context = Context {
@@ -189,17 +190,17 @@ pub(crate) fn add(
 }
 
 /// The context whose ring an open file is.
-pub(crate) fn of_ring(k: &Kernel, file: FileId) -> Option<ContextId> {
-    k.vfs.aio.rings.get(&file).copied()
+pub(crate) fn of_ring(k: &Files, file: FileId) -> Option<ContextId> {
+    k.aio.rings.get(&file).copied()
 }
 
 /// The ring of a context has been moved in its address space: it goes by the new address.
-pub(crate) fn moved(k: &mut Kernel, id: ContextId, addr: u64) {
+pub(crate) fn moved(k: &mut Files, id: ContextId, addr: u64) {
     let new = ContextId { addr, ..id };
-    let Some(context) = k.vfs.aio.contexts.remove(&id) else {
+    let Some(context) = k.aio.contexts.remove(&id) else {
         return;
     };
-    let aio = &mut k.vfs.aio;
+    let aio = &mut k.aio;
     for (&number, poll) in &context.polls {
         if let Some(key) = poll.key {
             aio.waiting.remove(&(key, id, number));
@@ -211,12 +212,12 @@ pub(crate) fn moved(k: &mut Kernel, id: ContextId, addr: u64) {
         aio.fresh.push(new);
     }
     aio.contexts.insert(new, context);
-    k.wake_threads(WaitKey::Aio(id));
+    k.env.wake(WaitKey::Aio(id));
 }
 
 /// A context. `EINVAL`.
-pub(crate) fn get(k: &Kernel, id: ContextId) -> Result<&Context, Errno> {
-    k.vfs.aio.contexts.get(&id).ok_or(Errno::EINVAL)
+pub(crate) fn get(k: &Files, id: ContextId) -> Result<&Context, Errno> {
+    k.aio.contexts.get(&id).ok_or(Errno::EINVAL)
 }
 
 impl Context {
@@ -238,8 +239,8 @@ impl Context {
 
 /// Puts events of a context that are not in its ring yet there. Without memory for that they stay. `true` if
 /// there may be more.
-fn fill(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> bool {
-    let Some(context) = k.vfs.aio.contexts.get_mut(&id) else {
+fn fill(k: &mut Files, p: &mut Ports<'_>, id: ContextId) -> bool {
+    let Some(context) = k.aio.contexts.get_mut(&id) else {
         return false;
     };
     let (mut ring, mut events) = (context.ring, core::mem::take(&mut context.events));
@@ -255,25 +256,25 @@ fn fill(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> bool {
         events.pop_front();
     }
     let taken = before - events.len();
-    k.steps.spend(2 * taken as u64);
+    k.env.steps.spend(2 * taken as u64);
     if taken > 0 {
         ring.publish(k, p);
     }
     slab::shrink(&mut events, slab::QUEUE_KEPT);
-    if let Some(context) = k.vfs.aio.contexts.get_mut(&id) {
+    if let Some(context) = k.aio.contexts.get_mut(&id) {
         more &= !events.is_empty();
         (context.ring, context.events) = (ring, events);
     }
-    k.vfs.aio.events -= taken;
+    k.aio.events -= taken;
     more
 }
 
 /// Whether no more requests can be taken; what the program has taken out of the ring makes room. `EINVAL`
 /// without context.
-pub(crate) fn is_full(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<bool, Errno> {
+pub(crate) fn is_full(k: &mut Files, p: &mut Ports<'_>, id: ContextId) -> Result<bool, Errno> {
     let mut ring = get(k, id)?.ring;
     ring.look(k, p)?;
-    if let Some(context) = k.vfs.aio.contexts.get_mut(&id) {
+    if let Some(context) = k.aio.contexts.get_mut(&id) {
         context.ring = ring;
     }
     let context = get(k, id)?;
@@ -282,7 +283,7 @@ pub(crate) fn is_full(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Resul
 }
 
 /// Number of events in the ring of a context. `EINVAL` without context.
-pub(crate) fn ready(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<u64, Errno> {
+pub(crate) fn ready(k: &mut Files, p: &mut Ports<'_>, id: ContextId) -> Result<u64, Errno> {
     fill(k, p, id);
     let ring = get(k, id)?.ring;
     ring.len(k, p)
@@ -290,7 +291,7 @@ pub(crate) fn ready(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<
 
 /// The event of a context that comes first; it stays in the ring.
 pub(crate) fn first(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
     id: ContextId,
 ) -> Result<Option<[u64; 4]>, Errno> {
@@ -299,25 +300,25 @@ pub(crate) fn first(
 }
 
 /// Takes the event that comes first out of the ring.
-pub(crate) fn consume(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<(), Errno> {
+pub(crate) fn consume(k: &mut Files, p: &mut Ports<'_>, id: ContextId) -> Result<(), Errno> {
     let ring = get(k, id)?.ring;
     ring.pop(k, p)
 }
 
 /// A request has ended. The counter, a reference on which goes over, is told when requests are settled.
-pub(crate) fn complete(k: &mut Kernel, id: ContextId, event: Event, tell: Option<FileId>) {
-    if let Some(context) = k.vfs.aio.contexts.get_mut(&id) {
+pub(crate) fn complete(k: &mut Files, id: ContextId, event: Event, tell: Option<FileId>) {
+    if let Some(context) = k.aio.contexts.get_mut(&id) {
         context.events.push_back(event);
-        k.vfs.aio.events += 1;
-        k.vfs.aio.fresh.push(id);
+        k.aio.events += 1;
+        k.aio.fresh.push(id);
     }
-    k.vfs.aio.ended.extend(tell.map(Ended::Tell));
-    k.wake_threads(WaitKey::Aio(id));
+    k.aio.ended.extend(tell.map(Ended::Tell));
+    k.env.wake(WaitKey::Aio(id));
 }
 
 /// Whether one more poll can wait. `EAGAIN`.
-pub(crate) fn check_polls(k: &Kernel) -> Result<(), Errno> {
-    match k.vfs.aio.polls {
+pub(crate) fn check_polls(k: &Files) -> Result<(), Errno> {
+    match k.aio.polls {
         POLLS_MAX.. => Err(Errno::EAGAIN),
         _ => Ok(()),
     }
@@ -326,15 +327,15 @@ pub(crate) fn check_polls(k: &Kernel) -> Result<(), Errno> {
 /// Adds a request that ends when its file is ready; one that is ready ends at once. References go over to it.
 pub(crate) fn add_poll(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId, poll: Poll) {
     let key = poll.key;
-    let number = k.vfs.aio.next;
-    let Some(context) = k.vfs.aio.contexts.get_mut(&id) else {
+    let number = k.files.aio.next;
+    let Some(context) = k.files.aio.contexts.get_mut(&id) else {
         return;
     };
     context.polls.insert(number, poll);
-    k.vfs.aio.next += 1;
-    k.vfs.aio.polls += 1;
+    k.files.aio.next += 1;
+    k.files.aio.polls += 1;
     if let Some(key) = key {
-        k.vfs.aio.waiting.insert((key, id, number));
+        k.files.aio.waiting.insert((key, id, number));
     }
     look(k, id, number);
     settle(k, p);
@@ -342,7 +343,7 @@ pub(crate) fn add_poll(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId, poll: P
 
 /// Ends a request whose file is ready.
 fn look(k: &mut Kernel, id: ContextId, number: u64) {
-    let poll = k.vfs.aio.contexts.get(&id);
+    let poll = k.files.aio.contexts.get(&id);
     let Some(poll) = poll.and_then(|context| context.polls.get(&number)) else {
         return;
     };
@@ -352,13 +353,13 @@ fn look(k: &mut Kernel, id: ContextId, number: u64) {
     }
 }
 
-fn end(k: &mut Kernel, id: ContextId, number: u64, result: i64) {
-    let context = k.vfs.aio.contexts.get_mut(&id);
+fn end(k: &mut Files, id: ContextId, number: u64, result: i64) {
+    let context = k.aio.contexts.get_mut(&id);
     let Some(poll) = context.and_then(|context| context.polls.remove(&number)) else {
         return;
     };
     forget(k, id, number, &poll);
-    k.vfs.aio.ended.push_back(Ended::Drop(poll.file));
+    k.aio.ended.push_back(Ended::Drop(poll.file));
     let event = Event {
         data: poll.data,
         request: poll.request,
@@ -368,19 +369,32 @@ fn end(k: &mut Kernel, id: ContextId, number: u64, result: i64) {
 }
 
 /// A poll is not in its context any more.
-fn forget(k: &mut Kernel, id: ContextId, number: u64, poll: &Poll) {
-    k.vfs.aio.polls -= 1;
+fn forget(k: &mut Files, id: ContextId, number: u64, poll: &Poll) {
+    k.aio.polls -= 1;
     if let Some(key) = poll.key {
-        k.vfs.aio.waiting.remove(&(key, id, number));
+        k.aio.waiting.remove(&(key, id, number));
     }
 }
 
 /// Something came for a key: the requests that waited for it end, with what came as their result. Counters
 /// are told of it, and files given back, before the input is done. Where many wait, some are looked at later.
-pub(crate) fn announce(k: &mut Kernel, key: WaitKey, events: u16) {
-    if k.vfs.aio.waiting.is_empty() {
+pub(crate) fn announce(k: &mut Files, key: WaitKey, events: u16) {
+    if !k.aio.waiting.is_empty() {
+        k.aio.news.push((key, events));
+    }
+}
+
+/// Deals with what came since the last time ([`announce`]).
+pub(crate) fn take_news(k: &mut Kernel) {
+    if k.files.aio.news.is_empty() {
         return;
     }
+    for (key, events) in core::mem::take(&mut k.files.aio.news) {
+        came(k, key, events);
+    }
+}
+
+fn came(k: &mut Kernel, key: WaitKey, events: u16) {
     let lowest = ContextId {
         space: SpaceId(0),
         addr: 0,
@@ -391,14 +405,14 @@ pub(crate) fn announce(k: &mut Kernel, key: WaitKey, events: u16) {
     while let Some(next) = next_waiting(k, seen) {
         if left == 0 {
             let (_, id, number) = seen;
-            k.vfs.aio.announced.insert(key, (id, number));
+            k.files.aio.announced.insert(key, (id, number));
             return;
         }
         left -= 1;
-        k.steps.spend(2);
+        k.env.steps.spend(2);
         seen = next;
         let (_, id, number) = next;
-        let poll = k.vfs.aio.contexts.get(&id);
+        let poll = k.files.aio.contexts.get(&id);
         let wanted = poll.and_then(|context| context.polls.get(&number));
         let wanted = wanted.map_or(0, |poll| poll.events);
         match events {
@@ -410,61 +424,61 @@ pub(crate) fn announce(k: &mut Kernel, key: WaitKey, events: u16) {
 }
 
 /// The next request that waits for the same behind one.
-fn next_waiting(k: &Kernel, seen: (WaitKey, ContextId, u64)) -> Option<(WaitKey, ContextId, u64)> {
-    let mut behind = k.vfs.aio.waiting.range((Excluded(seen), Unbounded));
+fn next_waiting(k: &Files, seen: (WaitKey, ContextId, u64)) -> Option<(WaitKey, ContextId, u64)> {
+    let mut behind = k.aio.waiting.range((Excluded(seen), Unbounded));
     behind.next().copied().filter(|next| next.0 == seen.0)
 }
 
 /// Goes on with announcements that have not come to all, and with contexts that have gone; `false` if there
 /// is nothing to do.
 pub(crate) fn go_on(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    k.steps.spend(1);
-    if let Some((key, (id, number))) = k.vfs.aio.announced.pop_first() {
+    k.env.steps.spend(1);
+    if let Some((key, (id, number))) = k.files.aio.announced.pop_first() {
         let mut seen = (key, id, number);
         for _ in 0..AT_ONCE {
             let Some(next) = next_waiting(k, seen) else {
                 return true;
             };
             seen = next;
-            k.steps.spend(4);
+            k.env.steps.spend(4);
             look(k, next.1, next.2);
         }
-        k.vfs.aio.announced.insert(key, (seen.1, seen.2));
+        k.files.aio.announced.insert(key, (seen.1, seen.2));
         return true;
     }
-    if let Some((id, mut polls)) = k.vfs.aio.left.pop_front() {
+    if let Some((id, mut polls)) = k.files.aio.left.pop_front() {
         for _ in 0..AT_ONCE {
             let Some((number, poll)) = polls.pop_first() else {
                 return true;
             };
-            k.steps.spend(4);
+            k.env.steps.spend(4);
             forget(k, id, number, &poll);
             let files = [Some(poll.file), poll.tell].into_iter().flatten();
-            k.vfs.aio.ended.extend(files.map(Ended::Drop));
+            k.files.aio.ended.extend(files.map(Ended::Drop));
         }
-        k.vfs.aio.left.push_front((id, polls));
+        k.files.aio.left.push_front((id, polls));
         return true;
     }
-    let Some(&space) = k.vfs.aio.gone.front() else {
+    let Some(&space) = k.files.aio.gone.front() else {
         return false;
     };
     let first = ContextId { space, addr: 0 };
-    let next = k.vfs.aio.contexts.range(first..).next();
+    let next = k.files.aio.contexts.range(first..).next();
     match next.map(|(&id, _)| id).filter(|id| id.space == space) {
         Some(id) => {
-            k.steps.spend(16);
+            k.env.steps.spend(16);
             let _ = remove(k, p, id); // it was there just now
         }
         None => {
-            k.vfs.aio.gone.pop_front();
+            k.files.aio.gone.pop_front();
         }
     }
     true
 }
 
 /// Whether [`go_on`] and [`settle`] have nothing to do.
-pub(crate) fn is_done(k: &Kernel) -> bool {
-    let aio = &k.vfs.aio;
+pub(crate) fn is_done(k: &Files) -> bool {
+    let aio = &k.aio;
     let quiet = aio.announced.is_empty() && aio.left.is_empty() && aio.gone.is_empty();
     quiet && aio.fresh.is_empty() && aio.ended.is_empty()
 }
@@ -472,21 +486,22 @@ pub(crate) fn is_done(k: &Kernel) -> bool {
 /// Puts events of requests that have ended meanwhile into their rings, tells counters of them, and gives back
 /// the files of those, as long as steps are left.
 pub(crate) fn settle(k: &mut Kernel, p: &mut Ports<'_>) {
-    while k.steps.left() > 0 {
-        if let Some(id) = k.vfs.aio.fresh.pop() {
+    while k.env.steps.left() > 0 {
+        if let Some(id) = k.aio.fresh.pop() {
             if fill(k, p, id) {
-                k.vfs.aio.fresh.push(id);
-                k.wake_threads(WaitKey::Aio(id));
+                k.aio.fresh.push(id);
+                k.env.wake(WaitKey::Aio(id));
             }
             continue;
         }
-        let Some(ended) = k.vfs.aio.ended.pop_front() else {
+        let Some(ended) = k.aio.ended.pop_front() else {
             break;
         };
-        k.steps.spend(4);
+        k.env.steps.spend(4);
         let id = match ended {
             Ended::Tell(counter) => {
                 eventfd::signal(k, counter);
+                take_news(k);
                 counter
             }
             Ended::Drop(file) => file,
@@ -512,34 +527,34 @@ pub(crate) fn cancel(
 
 /// Removes a context with its requests. `EINVAL`.
 pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<(), Errno> {
-    let context = k.vfs.aio.contexts.remove(&id).ok_or(Errno::EINVAL)?;
-    k.vfs.aio.wanted -= context.wanted;
-    k.vfs.aio.events -= context.events.len();
-    k.vfs.aio.rings.remove(&context.ring.file);
-    k.vfs.aio.ended.push_back(Ended::Drop(context.ring.file));
+    let context = k.files.aio.contexts.remove(&id).ok_or(Errno::EINVAL)?;
+    k.files.aio.wanted -= context.wanted;
+    k.files.aio.events -= context.events.len();
+    k.files.aio.rings.remove(&context.ring.file);
+    k.files.aio.ended.push_back(Ended::Drop(context.ring.file));
     if !context.polls.is_empty() {
-        k.vfs.aio.left.push_back((id, context.polls));
+        k.files.aio.left.push_back((id, context.polls));
     }
-    while !k.vfs.aio.left.is_empty() && k.steps.left() > 0 && go_on(k, p) {}
+    while !k.files.aio.left.is_empty() && k.env.steps.left() > 0 && go_on(k, p) {}
     settle(k, p);
-    k.wake_threads(WaitKey::Aio(id));
+    k.env.wake(WaitKey::Aio(id));
     Ok(())
 }
 
 /// An address space has ended, and its contexts with it.
-pub(crate) fn space_gone(k: &mut Kernel, space: SpaceId) {
-    if !k.vfs.aio.contexts.is_empty() {
-        k.vfs.aio.gone.push_back(space);
+pub(crate) fn space_gone(k: &mut Files, space: SpaceId) {
+    if !k.aio.contexts.is_empty() {
+        k.aio.gone.push_back(space);
     }
 }
 
 /// Files that requests hold; for invariant checks.
-pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = FileId> + '_ {
-    let contexts = k.vfs.aio.contexts.values();
+pub(crate) fn held(k: &Files) -> impl Iterator<Item = FileId> + '_ {
+    let contexts = k.aio.contexts.values();
     let rings = contexts.clone().map(|context| context.ring.file);
-    let left = k.vfs.aio.left.iter().flat_map(|(_, polls)| polls.values());
+    let left = k.aio.left.iter().flat_map(|(_, polls)| polls.values());
     let polls = contexts.flat_map(|context| context.polls.values());
-    let ended = k.vfs.aio.ended.iter().map(|ended| match *ended {
+    let ended = k.aio.ended.iter().map(|ended| match *ended {
         Ended::Tell(file) | Ended::Drop(file) => file,
     });
     let rings = rings.chain(ended);
@@ -550,8 +565,8 @@ pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = FileId> + '_ {
 }
 
 /// Whether contexts and what they wait for agree; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> Result<(), String> {
-    let aio = &k.vfs.aio;
+pub(crate) fn check(k: &Files) -> Result<(), String> {
+    let aio = &k.aio;
     let wanted: u64 = aio.contexts.values().map(|context| context.wanted).sum();
     let polls = aio.contexts.values();
     let left = aio.left.iter().map(|(_, polls)| polls);
@@ -576,6 +591,6 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
 }
 
 /// Whether a file can be told of ends: it is a counter.
-pub(crate) fn is_counter(k: &Kernel, id: FileId) -> bool {
+pub(crate) fn is_counter(k: &Files, id: FileId) -> bool {
     matches!(file::at(k, id).kind, FileKind::EventFd(_))
 }

@@ -6,12 +6,13 @@ use alloc::vec::Vec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::env::settings;
+use crate::file;
 use crate::file::fasync::{Owner, Recipient};
 use crate::file::pidfd::PidFd;
-use crate::file::{FdTableId, FileId, FileKind, fasync, inotify};
+use crate::file::{FdTableId, FileId, FileKind, Files, fasync, inotify};
 use crate::fs::filesystem::InodeRef;
-use crate::kernel::{Cx, settings};
-use crate::{Kernel, file};
+use crate::kernel::Cx;
 
 /// Most entries of a directory: an event looks at all of them.
 const OF_A_DIRECTORY: usize = 1024;
@@ -63,7 +64,7 @@ impl Notices {
 /// `F_NOTIFY`: adds to what a descriptor is told of; nothing ends it. `ENOTDIR`, `ENOMEM`; `EINVAL` if
 /// that is switched off (`/proc/sys/fs/dir-notify-enable`).
 pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Result<(), Errno> {
-    if !cx.k.system.settings.is_on(settings::DIRECTORY_SIGNALS) {
+    if !cx.k.env.settings.is_on(settings::DIRECTORY_SIGNALS) {
         return Err(Errno::EINVAL);
     }
     let table = cx.task().files;
@@ -77,8 +78,8 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
         _ => return Err(Errno::ENOTDIR),
     };
     let owned = file.owner.is_some();
-    let known = cx.k.vfs.notices.0.contains_key(&(inode, id, table));
-    if !known && cx.k.vfs.notices.of(inode).count() >= OF_A_DIRECTORY {
+    let known = cx.k.files.notices.0.contains_key(&(inode, id, table));
+    if !known && cx.k.files.notices.of(inode).count() >= OF_A_DIRECTORY {
         return Err(Errno::ENOMEM);
     }
     if !owned {
@@ -89,7 +90,7 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
     let bits = EVENTS.iter().filter(|(bit, _)| asked & bit != 0);
     let events = bits.fold(0, |all, (_, events)| all | events);
     let again = asked & g::DN_MULTISHOT != 0;
-    let notices = &mut cx.k.vfs.notices.0;
+    let notices = &mut cx.k.files.notices.0;
     let notice = notices.entry((inode, id, table)).or_insert(Notice {
         fd,
         events: 0,
@@ -102,16 +103,16 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
 }
 
 /// Something happened in a directory or to it (events of inotify).
-pub(crate) fn tell(k: &mut Kernel, dir: InodeRef, events: u32) {
+pub(crate) fn tell(k: &mut Files, dir: InodeRef, events: u32) {
     let mut count = 0;
-    let all = k.vfs.notices.of(dir).inspect(|_| count += 1);
+    let all = k.notices.of(dir).inspect(|_| count += 1);
     let told: Vec<_> = all
         .filter(|(_, _, notice)| notice.events & events != 0)
         .collect();
-    k.steps.spend(count / 4);
+    k.env.steps.spend(count / 4);
     for (file, table, notice) in told {
         if !notice.again {
-            k.vfs.notices.0.remove(&(dir, file, table));
+            k.notices.0.remove(&(dir, file, table));
         }
         let band = g::POLLIN | g::POLLRDNORM | g::POLLMSG;
         fasync::tell_all(k, file, notice.fd, (g::POLL_MSG, band));
@@ -119,22 +120,22 @@ pub(crate) fn tell(k: &mut Kernel, dir: InodeRef, events: u32) {
 }
 
 /// A name became another one of the same directory.
-pub(crate) fn renamed(k: &mut Kernel, dir: InodeRef) {
+pub(crate) fn renamed(k: &mut Files, dir: InodeRef) {
     tell(k, dir, RENAMED);
 }
 
 /// A descriptor of a file was closed: its table is told of nothing any more.
-pub(crate) fn closed(k: &mut Kernel, id: FileId, table: FdTableId) {
-    if k.vfs.notices.is_empty() {
+pub(crate) fn closed(k: &mut Files, id: FileId, table: FdTableId) {
+    if k.notices.is_empty() {
         return;
     }
     if let Some(inode) = file::at(k, id).inode {
-        k.vfs.notices.0.remove(&(inode, id, table));
+        k.notices.0.remove(&(inode, id, table));
     }
 }
 
 /// Whether all entries are of open directories; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> bool {
-    let mut all = k.vfs.notices.0.keys();
-    all.all(|&(inode, id, _)| k.vfs.file(id).is_some_and(|file| file.inode == Some(inode)))
+pub(crate) fn check(k: &Files) -> bool {
+    let mut all = k.notices.0.keys();
+    all.all(|&(inode, id, _)| k.file(id).is_some_and(|file| file.inode == Some(inode)))
 }

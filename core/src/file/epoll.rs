@@ -11,15 +11,16 @@ use alloc::string::String;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::file::{FileId, FileKind, ready};
-use crate::kernel::{Cx, WaitKey, settings};
+use crate::env::bounds::EPOLL_WATCHES_MAX;
+use crate::env::settings;
+use crate::env::wait::WaitKey;
+use crate::file::{FileId, FileKind, Files, ready};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::{Kernel, file, slab};
 
 /// Deepest nesting of instances, minus one (`EP_MAX_NESTS`).
 pub(crate) const NESTS_MAX: u32 = 4;
-/// Most items of all instances together (`/proc/sys/fs/epoll/max_user_watches`, less of which can be set).
-pub(crate) const WATCHES_MAX: usize = 1 << 20;
 
 /// Flags of an item that are no events; with only these left it is disabled (`EP_PRIVATE_BITS`).
 pub(crate) const PRIVATE: u32 = g::EPOLLWAKEUP | g::EPOLLONESHOT | g::EPOLLET | g::EPOLLEXCLUSIVE;
@@ -115,26 +116,26 @@ impl Watches {
     }
 }
 
-fn instance(k: &Kernel, id: FileId) -> Option<&Epoll> {
-    match &k.vfs.file(id)?.kind {
+fn instance(k: &Files, id: FileId) -> Option<&Epoll> {
+    match &k.file(id)?.kind {
         FileKind::Epoll(epoll) => Some(epoll),
         _ => None,
     }
 }
 
-fn instance_mut(k: &mut Kernel, id: FileId) -> Option<&mut Epoll> {
-    match &mut k.vfs.files.get_mut(id.0)?.kind {
+fn instance_mut(k: &mut Files, id: FileId) -> Option<&mut Epoll> {
+    match &mut k.open.get_mut(id.0)?.kind {
         FileKind::Epoll(epoll) => Some(epoll),
         _ => None,
     }
 }
 
-fn item_mut(k: &mut Kernel, epoll: FileId, item: ItemKey) -> Option<&mut Item> {
+fn item_mut(k: &mut Files, epoll: FileId, item: ItemKey) -> Option<&mut Item> {
     instance_mut(k, epoll)?.items.get_mut(&item)
 }
 
 /// An item's flags and events.
-pub(crate) fn events(k: &Kernel, epoll: FileId, item: ItemKey) -> Option<u32> {
+pub(crate) fn events(k: &Files, epoll: FileId, item: ItemKey) -> Option<u32> {
     instance(k, epoll)?.items.get(&item).map(|item| item.events)
 }
 
@@ -147,10 +148,10 @@ pub(crate) fn add(
     data: u64,
 ) -> Result<(), Errno> {
     let most =
-        cx.k.system
+        cx.k.env
             .settings
-            .at_most(settings::EPOLL_WATCHES, WATCHES_MAX);
-    if cx.k.vfs.watches.by_file.len() >= most {
+            .at_most(settings::EPOLL_WATCHES, EPOLL_WATCHES_MAX);
+    if cx.k.files.watches.by_file.len() >= most {
         return Err(Errno::ENOSPC);
     }
     let key = ready::key(cx.k, cx.thread, item.file);
@@ -172,7 +173,7 @@ pub(crate) fn add(
         listed: 0,
     };
     instance.items.insert(item, entry);
-    let watches = &mut cx.k.vfs.watches;
+    let watches = &mut cx.k.files.watches;
     watches.by_file.insert((item.file, epoll, item.fd));
     watches.added += 1;
     let order = watches.added;
@@ -205,11 +206,11 @@ fn look(k: &mut Kernel, thread: ThreadId, epoll: FileId, item: ItemKey) {
     };
     if u32::from(now) & entry.events & !PRIVATE != 0 {
         list(k, epoll, item);
-        k.notify(WaitKey::File(epoll), ready::IN);
+        k.files.notify(WaitKey::File(epoll), ready::IN);
     }
 }
 
-fn list(k: &mut Kernel, epoll: FileId, item: ItemKey) {
+fn list(k: &mut Files, epoll: FileId, item: ItemKey) {
     let Some(instance) = instance_mut(k, epoll) else {
         return;
     };
@@ -244,7 +245,7 @@ impl Epoll {
 }
 
 /// Removes an item.
-pub(crate) fn remove(k: &mut Kernel, epoll: FileId, item: ItemKey) {
+pub(crate) fn remove(k: &mut Files, epoll: FileId, item: ItemKey) {
     let Some(instance) = instance_mut(k, epoll) else {
         return;
     };
@@ -258,8 +259,8 @@ pub(crate) fn remove(k: &mut Kernel, epoll: FileId, item: ItemKey) {
     unwatch(k, epoll, item, &entry);
 }
 
-fn unwatch(k: &mut Kernel, epoll: FileId, item: ItemKey, entry: &Item) {
-    let watches = &mut k.vfs.watches;
+fn unwatch(k: &mut Files, epoll: FileId, item: ItemKey, entry: &Item) {
+    let watches = &mut k.watches;
     watches.by_file.remove(&(item.file, epoll, item.fd));
     if let Some(key) = entry.key {
         // Whether it is exclusive never changes, but what it wants besides may all be gone (`EPOLLONESHOT`).
@@ -270,13 +271,13 @@ fn unwatch(k: &mut Kernel, epoll: FileId, item: ItemKey, entry: &Item) {
 
 /// A file has been closed for the last time: takes some of the items away that watch it. `true` if there are
 /// none left.
-pub(crate) fn forget_watchers(k: &mut Kernel, id: FileId) -> bool {
+pub(crate) fn forget_watchers(k: &mut Files, id: FileId) -> bool {
     for _ in 0..ITEMS_AT_ONCE {
         let range = (id, FileId(0), i32::MIN)..=(id, FileId(u32::MAX), i32::MAX);
-        let Some(&(file, epoll, fd)) = k.vfs.watches.by_file.range(range).next() else {
+        let Some(&(file, epoll, fd)) = k.watches.by_file.range(range).next() else {
             return true;
         };
-        k.steps.spend(4);
+        k.env.steps.spend(4);
         remove(k, epoll, ItemKey { file, fd });
     }
     false
@@ -288,13 +289,13 @@ pub(crate) fn is_large(epoll: &Epoll) -> bool {
 }
 
 /// An instance has been closed: takes some of its items away. `true` if there are none left.
-pub(crate) fn empty(k: &mut Kernel, id: FileId) -> bool {
+pub(crate) fn empty(k: &mut Files, id: FileId) -> bool {
     for _ in 0..ITEMS_AT_ONCE {
         let first = instance(k, id).and_then(|epoll| epoll.items.first_key_value());
         let Some((&item, _)) = first else {
             return true;
         };
-        k.steps.spend(4);
+        k.env.steps.spend(4);
         remove(k, id, item);
     }
     false
@@ -302,36 +303,36 @@ pub(crate) fn empty(k: &mut Kernel, id: FileId) -> bool {
 
 /// Something came for a key: lists the items that want it, wakes who waits for their instances, and goes on
 /// to instances that watch those. Each instance is told once. Where many watch, some are told later.
-pub(crate) fn announce(k: &mut Kernel, key: WaitKey, events: u16) {
-    if k.vfs.watches.by_key.is_empty() {
+pub(crate) fn announce(k: &mut Files, key: WaitKey, events: u16) {
+    if k.watches.by_key.is_empty() {
         return;
     }
-    k.vfs.watches.stamp += 1;
+    k.watches.stamp += 1;
     spread(k, key, events, 0, &mut { TOLD_AT_ONCE });
 }
 
 /// Goes on with announcements that have not come to all; `false` if there are none.
-pub(crate) fn go_on(k: &mut Kernel) -> bool {
-    let watches = &mut k.vfs.watches;
+pub(crate) fn go_on(k: &mut Files) -> bool {
+    let watches = &mut k.watches;
     let Some((key, spreading)) = watches.under_way.pop_first() else {
         return false;
     };
     watches.stamp += 1;
-    k.steps.spend(1);
+    k.env.steps.spend(1);
     tell(k, key, spreading, &mut { TOLD_AT_ONCE / 4 });
     true
 }
 
 /// Whether all have been told of everything.
-pub(crate) fn is_done(k: &Kernel) -> bool {
-    k.vfs.watches.under_way.is_empty()
+pub(crate) fn is_done(k: &Files) -> bool {
+    k.watches.under_way.is_empty()
 }
 
-fn spread(k: &mut Kernel, key: WaitKey, events: u16, depth: u32, left: &mut u32) {
+fn spread(k: &mut Files, key: WaitKey, events: u16, depth: u32, left: &mut u32) {
     if depth > NESTS_MAX + 1 {
         return;
     }
-    if let Some(spreading) = k.vfs.watches.under_way.get_mut(&key) {
+    if let Some(spreading) = k.watches.under_way.get_mut(&key) {
         spreading.again |= events;
         return;
     }
@@ -339,11 +340,11 @@ fn spread(k: &mut Kernel, key: WaitKey, events: u16, depth: u32, left: &mut u32)
 }
 
 /// Goes through watches of a key, as many as are left to be told now.
-fn tell(k: &mut Kernel, key: WaitKey, mut now: Spreading, left: &mut u32) {
+fn tell(k: &mut Files, key: WaitKey, mut now: Spreading, left: &mut u32) {
     use core::ops::Bound::{Excluded, Included};
     let end = (key, true, u64::MAX);
-    let next = |k: &Kernel, last: Watch| {
-        let mut rest = k.vfs.watches.by_key.range((Excluded(last), Included(end)));
+    let next = |k: &Files, last: Watch| {
+        let mut rest = k.watches.by_key.range((Excluded(last), Included(end)));
         rest.next().map(|(&watch, &of)| (watch, of))
     };
     while let Some((watch, (epoll, item))) = next(k, now.last) {
@@ -352,11 +353,11 @@ fn tell(k: &mut Kernel, key: WaitKey, mut now: Spreading, left: &mut u32) {
             break;
         }
         if *left == 0 {
-            k.vfs.watches.under_way.insert(key, now);
+            k.watches.under_way.insert(key, now);
             return;
         }
         *left -= 1;
-        k.steps.spend(2);
+        k.env.steps.spend(2);
         now.last = watch;
         let Some(entry) = item_mut(k, epoll, item) else {
             continue;
@@ -368,26 +369,26 @@ fn tell(k: &mut Kernel, key: WaitKey, mut now: Spreading, left: &mut u32) {
         }
         list(k, epoll, item);
         let key = WaitKey::File(epoll);
-        if exclusive && k.waiters(key).next().is_some() {
+        if exclusive && k.env.queues.waiters(key).next().is_some() {
             now.taken = true;
         }
-        let stamp = k.vfs.watches.stamp;
+        let stamp = k.watches.stamp;
         if let Some(instance) = instance_mut(k, epoll)
             && core::mem::replace(&mut instance.stamp, stamp) != stamp
         {
-            k.wake_threads(key);
+            k.env.wake(key);
             spread(k, key, ready::IN, now.depth + 1, left);
         }
     }
     if now.again != 0 {
         let again = Spreading::new(key, now.again, now.depth);
-        k.vfs.watches.under_way.insert(key, again);
+        k.watches.under_way.insert(key, again);
     }
 }
 
 /// What an item's file is ready for: nothing, if it is closed.
 fn ready_of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
-    match k.vfs.file(id).is_some_and(|file| file.refs() > 0) {
+    match k.files.file(id).is_some_and(|file| file.refs() > 0) {
         true => ready::of(k, thread, id, depth),
         false => 0,
     }
@@ -422,7 +423,7 @@ pub(crate) struct Event {
 }
 
 /// Number of items on the ready list.
-pub(crate) fn listed(k: &Kernel, id: FileId) -> usize {
+pub(crate) fn listed(k: &Files, id: FileId) -> usize {
     instance(k, id).map_or(0, |instance| instance.listed)
 }
 
@@ -456,7 +457,7 @@ pub(crate) fn next(k: &mut Kernel, thread: ThreadId, id: FileId) -> Option<Event
 }
 
 /// The program could not be told: the item comes first again.
-pub(crate) fn put_back(k: &mut Kernel, id: FileId, event: &Event) {
+pub(crate) fn put_back(k: &mut Files, id: FileId, event: &Event) {
     if let Some(instance) = instance_mut(k, id)
         && let Some(entry) = instance.items.get_mut(&event.item)
     {
@@ -469,7 +470,7 @@ pub(crate) fn put_back(k: &mut Kernel, id: FileId, event: &Event) {
 
 /// The program was told: disables the item (`EPOLLONESHOT`), leaves it until the next edge (`EPOLLET`), or
 /// lists it again.
-pub(crate) fn told(k: &mut Kernel, id: FileId, event: &Event) {
+pub(crate) fn told(k: &mut Files, id: FileId, event: &Event) {
     let Some(entry) = item_mut(k, id, event.item) else {
         return;
     };
@@ -481,12 +482,12 @@ pub(crate) fn told(k: &mut Kernel, id: FileId, event: &Event) {
 }
 
 /// The first enabled item that wants input from a stream of the host: the stream and the item.
-pub(crate) fn stream(k: &Kernel, id: FileId) -> Option<(u8, Event)> {
+pub(crate) fn stream(k: &Files, id: FileId) -> Option<(u8, Event)> {
     let instance = instance(k, id)?;
     instance.streams.iter().find_map(|key| {
         let item = instance.items.get(key)?;
         let events = item.events & !PRIVATE & u32::from(ready::IN | ready::HUP | ready::ERR);
-        let FileKind::HostStream(stream) = k.vfs.file(key.file)?.kind else {
+        let FileKind::HostStream(stream) = k.file(key.file)?.kind else {
             return None;
         };
         let event = Event {
@@ -499,7 +500,7 @@ pub(crate) fn stream(k: &Kernel, id: FileId) -> Option<(u8, Event)> {
 }
 
 /// Whether `inner` may be added to `outer`. `ELOOP` if it contains it, or the nesting is too deep.
-pub(crate) fn check_nesting(k: &Kernel, outer: FileId, inner: FileId) -> Result<(), Errno> {
+pub(crate) fn check_nesting(k: &Files, outer: FileId, inner: FileId) -> Result<(), Errno> {
     let below = down(k, inner, outer, &mut BTreeMap::new(), 0).ok_or(Errno::ELOOP)?;
     let above = up(k, outer, &mut BTreeMap::new(), 0);
     match below + 1 + above > NESTS_MAX {
@@ -510,7 +511,7 @@ pub(crate) fn check_nesting(k: &Kernel, outer: FileId, inner: FileId) -> Result<
 
 /// How many instances are below each other in this one; `None` if one is `outer` or there are too many.
 fn down(
-    k: &Kernel,
+    k: &Files,
     id: FileId,
     outer: FileId,
     known: &mut BTreeMap<FileId, u32>,
@@ -533,7 +534,7 @@ fn down(
 }
 
 /// How many instances contain each other above this one.
-fn up(k: &Kernel, id: FileId, known: &mut BTreeMap<FileId, u32>, depth: u32) -> u32 {
+fn up(k: &Files, id: FileId, known: &mut BTreeMap<FileId, u32>, depth: u32) -> u32 {
     if depth > NESTS_MAX {
         return depth;
     }
@@ -542,7 +543,7 @@ fn up(k: &Kernel, id: FileId, known: &mut BTreeMap<FileId, u32>, depth: u32) -> 
     }
     let mut highest = 0;
     let range = (id, FileId(0), i32::MIN)..=(id, FileId(u32::MAX), i32::MAX);
-    for &(_, parent, _) in k.vfs.watches.by_file.range(range) {
+    for &(_, parent, _) in k.watches.by_file.range(range) {
         highest = highest.max(up(k, parent, known, depth + 1) + 1);
     }
     known.insert(id, highest);
@@ -550,7 +551,7 @@ fn up(k: &Kernel, id: FileId, known: &mut BTreeMap<FileId, u32>, depth: u32) -> 
 }
 
 /// The line of an instance's item behind one in `/proc/PID/fdinfo`: which that is.
-pub(crate) fn info(k: &Kernel, id: FileId, last: Option<ItemKey>) -> Option<(ItemKey, String)> {
+pub(crate) fn info(k: &Files, id: FileId, last: Option<ItemKey>) -> Option<(ItemKey, String)> {
     use core::ops::Bound::{Excluded, Unbounded};
     let from = last.map_or(Unbounded, Excluded);
     let (&key, item) = instance(k, id)?.items.range((from, Unbounded)).next()?;
@@ -561,7 +562,7 @@ pub(crate) fn info(k: &Kernel, id: FileId, last: Option<ItemKey>) -> Option<(Ite
         key.fd,
         item.events,
         item.data,
-        k.vfs.file(key.file).map_or(0, |file| file.offset),
+        k.file(key.file).map_or(0, |file| file.offset),
         ino,
         dev
     );
@@ -569,10 +570,10 @@ pub(crate) fn info(k: &Kernel, id: FileId, last: Option<ItemKey>) -> Option<(Ite
 }
 
 /// Whether items and watches agree; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+pub(crate) fn check(k: &Files) -> Result<(), String> {
     let mut items = 0;
     let mut keyed = 0;
-    for (id, file) in k.vfs.files.iter() {
+    for (id, file) in k.open.iter() {
         let FileKind::Epoll(epoll) = &file.kind else {
             continue;
         };
@@ -584,20 +585,20 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         }
         for (key, item) in &epoll.items {
             items += 1;
-            let watched = k.vfs.watches.by_file.contains(&(key.file, id, key.fd));
-            if !watched || k.vfs.file(key.file).is_none() {
+            let watched = k.watches.by_file.contains(&(key.file, id, key.fd));
+            if !watched || k.file(key.file).is_none() {
                 return Err(format!("{id:?}: {key:?} is not watched"));
             }
             let Some(on) = item.key else { continue };
             keyed += 1;
             let exclusive = item.events & g::EPOLLEXCLUSIVE != 0;
             let watch = (on, exclusive, item.order);
-            if k.vfs.watches.by_key.get(&watch) != Some(&(id, *key)) {
+            if k.watches.by_key.get(&watch) != Some(&(id, *key)) {
                 return Err(format!("{id:?}: {key:?} does not watch {on:?} once"));
             }
         }
     }
-    let watches = &k.vfs.watches;
+    let watches = &k.watches;
     let all = watches.by_key.len();
     match (items, keyed) == (watches.by_file.len(), all) {
         true => Ok(()),

@@ -1,11 +1,12 @@
 //! Event counters (eventfd(2)).
 
 use crate::abi::Errno;
+use crate::env::wait::{Stop, Wait, WaitKey};
+use crate::file;
 use crate::file::ready::{ERR, PLAIN_IN, PLAIN_OUT};
 use crate::file::rw::Iov;
-use crate::file::{FileId, FileKind};
-use crate::kernel::{Cx, Stop, Wait, WaitKey};
-use crate::{Kernel, file};
+use crate::file::{FileId, FileKind, Files};
+use crate::kernel::Cx;
 
 /// Bytes of a counter.
 const SIZE: usize = 8;
@@ -38,7 +39,7 @@ fn counter<'k>(cx: &'k mut Cx<'_, '_>, id: FileId) -> Result<&'k mut EventFd, Er
 }
 
 /// Adds one, as long as that can be told.
-pub(crate) fn signal(k: &mut Kernel, id: FileId) {
+pub(crate) fn signal(k: &mut Files, id: FileId) {
     if let FileKind::EventFd(event) = &mut file::at_mut(k, id).kind {
         event.count = event.count.saturating_add(1);
         k.notify(WaitKey::File(id), PLAIN_IN);
@@ -63,7 +64,7 @@ pub(crate) fn read(
     }
     let taken = if event.semaphore { 1 } else { event.count };
     counter(cx, id)?.count -= taken;
-    cx.k.notify(WaitKey::File(id), PLAIN_OUT);
+    cx.k.files.notify(WaitKey::File(id), PLAIN_OUT);
     // As in Linux, what cannot be stored is lost.
     iov.put_all(cx, &taken.to_le_bytes())?;
     Ok(SIZE as u64)
@@ -92,6 +93,6 @@ pub(crate) fn write(
         _ if no_wait => return Err(Errno::EAGAIN.into()),
         _ => return Wait::on(WaitKey::File(id)).into(),
     }
-    cx.k.notify(WaitKey::File(id), PLAIN_IN);
+    cx.k.files.notify(WaitKey::File(id), PLAIN_IN);
     Ok(SIZE as u64)
 }

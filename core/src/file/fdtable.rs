@@ -8,18 +8,15 @@ use smallvec::SmallVec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_PATH, RLIMIT_NOFILE};
-use crate::file::{FileId, dnotify, lock};
+use crate::env::bounds::NR_OPEN;
+use crate::env::settings;
+use crate::file;
+use crate::file::{FileId, Files, dnotify, lock};
 use crate::ipc::mqueue;
-use crate::kernel::{Cx, settings};
+use crate::kernel::{Cx, caller};
 use crate::machine::ThreadId;
 use crate::port::Ports;
-use crate::vfs::caller;
 use crate::vfs::mount::{PathRef, get_path, put_path};
-use crate::{Kernel, file};
-
-/// Most descriptors a process may have, whatever its limit says (`/proc/sys/fs/nr_open`, less of which can be
-/// set).
-pub(crate) const NR_OPEN: u32 = 1 << 20;
 
 /// A file descriptor table; shared by tasks with `CLONE_FILES`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -204,12 +201,12 @@ impl FdTable {
 }
 
 /// Sets a descriptor of a table, whose chunks are counted; gives what it was.
-fn set(k: &mut Kernel, id: FdTableId, fd: u32, slot: Option<Slot>) -> Option<Slot> {
-    let table = k.vfs.fd_table_mut(id);
+fn set(k: &mut Files, id: FdTableId, fd: u32, slot: Option<Slot>) -> Option<Slot> {
+    let table = k.fd_table_mut(id);
     let before = table.chunks();
     let old = table.set(fd, slot);
     let after = table.chunks();
-    k.vfs.fd_chunks = k.vfs.fd_chunks + after - before;
+    k.fd_chunks = k.fd_chunks + after - before;
     old
 }
 
@@ -234,10 +231,10 @@ impl FsContext {
 }
 
 /// Moves every context whose root or working directory is `from` over to `to` (pivot_root(2)).
-pub(crate) fn move_contexts(k: &mut Kernel, p: &mut Ports<'_>, from: PathRef, to: PathRef) {
-    let ids: Vec<u32> = k.vfs.contexts.iter().map(|(id, _)| id).collect();
+pub(crate) fn move_contexts(k: &mut Files, p: &mut Ports<'_>, from: PathRef, to: PathRef) {
+    let ids: Vec<u32> = k.contexts.iter().map(|(id, _)| id).collect();
     for id in ids {
-        let context = k.vfs.fs_context_mut(FsContextId(id));
+        let context = k.fs_context_mut(FsContextId(id));
         let mut moved = 0;
         for place in [&mut context.root, &mut context.cwd] {
             if *place == from {
@@ -253,8 +250,8 @@ pub(crate) fn move_contexts(k: &mut Kernel, p: &mut Ports<'_>, from: PathRef, to
 }
 
 /// An empty table with one user.
-pub(crate) fn new_table(k: &mut Kernel) -> FdTableId {
-    FdTableId(k.vfs.tables.insert(FdTable {
+pub(crate) fn new_table(k: &mut Files) -> FdTableId {
+    FdTableId(k.tables.insert(FdTable {
         users: 1,
         chunks: BTreeMap::new(),
         full: BTreeMap::new(),
@@ -263,8 +260,8 @@ pub(crate) fn new_table(k: &mut Kernel) -> FdTableId {
 }
 
 /// One more user of a table.
-pub(crate) fn share_table(k: &mut Kernel, id: FdTableId) -> FdTableId {
-    k.vfs.fd_table_mut(id).users += 1;
+pub(crate) fn share_table(k: &mut Files, id: FdTableId) -> FdTableId {
+    k.fd_table_mut(id).users += 1;
     id
 }
 
@@ -280,26 +277,26 @@ pub(crate) struct Partial {
 }
 
 /// A copy with one user (fork).
-pub(crate) fn copy_table(k: &mut Kernel, id: FdTableId) -> FdTableId {
+pub(crate) fn copy_table(k: &mut Files, id: FdTableId) -> FdTableId {
     let copy = new_table(k);
     while copy_some(k, id, copy) {}
     copy
 }
 
 /// Copies the next chunks of a table; `false` after the last.
-fn copy_some(k: &mut Kernel, id: FdTableId, copy: FdTableId) -> bool {
-    let last = k.vfs.fd_table(copy).chunks.keys().next_back();
+fn copy_some(k: &mut Files, id: FdTableId, copy: FdTableId) -> bool {
+    let last = k.fd_table(copy).chunks.keys().next_back();
     let from = last.map_or(0, |last| last + 1);
-    let table = k.vfs.fd_table(id);
+    let table = k.fd_table(id);
     let next = table.chunks.range(from..).take(AT_ONCE);
     let next: Vec<(u32, Chunk)> = next.map(|(&index, chunk)| (index, chunk.clone())).collect();
     let more = next.len() == AT_ONCE;
     for (_, slot) in next.iter().flat_map(|(_, chunk)| chunk.iter()) {
         file::get(k, slot.file);
     }
-    k.steps.spend(next.len() as u64 * 4);
-    k.vfs.fd_chunks += next.len() as u64;
-    let table = k.vfs.fd_table_mut(copy);
+    k.env.steps.spend(next.len() as u64 * 4);
+    k.fd_chunks += next.len() as u64;
+    let table = k.fd_table_mut(copy);
     for (index, chunk) in next {
         table.open += chunk.open.count_ones();
         if chunk.open == u64::MAX {
@@ -314,16 +311,16 @@ fn copy_some(k: &mut Kernel, id: FdTableId, copy: FdTableId) -> bool {
 /// when the call runs again.
 pub(crate) fn prepare_copy(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
     let (thread, id) = (cx.thread, cx.task().files);
-    if cx.k.vfs.fd_table(id).chunks.len() <= AT_ONCE {
+    if cx.k.files.fd_table(id).chunks.len() <= AT_ONCE {
         return Ok(());
     }
-    let known = cx.k.vfs.partial.copies.get(&thread);
+    let known = cx.k.files.partial.copies.get(&thread);
     let copy = match known.filter(|(of, _)| *of == id) {
         Some(&(_, copy)) => copy,
         None => {
             abandon_copy(cx.k, cx.p, thread);
             let copy = new_table(cx.k);
-            cx.k.vfs.partial.copies.insert(thread, (id, copy));
+            cx.k.files.partial.copies.insert(thread, (id, copy));
             copy
         }
     };
@@ -339,7 +336,7 @@ pub(crate) fn prepare_copy(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
 /// [`prepare_copy`].
 pub(crate) fn prepare_unshare(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
     let id = cx.task().files;
-    match cx.k.vfs.fd_table(id).users > 1 {
+    match cx.k.files.fd_table(id).users > 1 {
         true => prepare_copy(cx),
         false => Ok(()),
     }
@@ -348,51 +345,51 @@ pub(crate) fn prepare_unshare(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
 /// The copy of the caller's table, with one user.
 pub(crate) fn take_copy(cx: &mut Cx<'_, '_>) -> FdTableId {
     let (thread, id) = (cx.thread, cx.task().files);
-    match cx.k.vfs.partial.copies.remove(&thread) {
+    match cx.k.files.partial.copies.remove(&thread) {
         Some((_, copy)) => copy,
         None => copy_table(cx.k, id),
     }
 }
 
 /// The thread will not use the copy that it has begun, if it has one.
-pub(crate) fn abandon_copy(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
-    if let Some((_, copy)) = k.vfs.partial.copies.remove(&thread) {
+pub(crate) fn abandon_copy(k: &mut Files, p: &mut Ports<'_>, thread: ThreadId) {
+    if let Some((_, copy)) = k.partial.copies.remove(&thread) {
         release_table(k, p, copy, 0);
     }
 }
 
 /// One user less, a thread of process `tgid`; the last one closes all descriptors, by and by if they are
 /// many.
-pub(crate) fn release_table(k: &mut Kernel, p: &mut Ports<'_>, id: FdTableId, tgid: u32) {
-    let table = k.vfs.fd_table_mut(id);
+pub(crate) fn release_table(k: &mut Files, p: &mut Ports<'_>, id: FdTableId, tgid: u32) {
+    let table = k.fd_table_mut(id);
     table.users -= 1;
     if table.users > 0 {
         return;
     }
     let small = table.chunks.len() <= AT_ONCE;
     for _ in 0..=AT_ONCE {
-        if (small || k.steps.left() > 0) && !close_some(k, p, id, tgid) {
+        if (small || k.env.steps.left() > 0) && !close_some(k, p, id, tgid) {
             return;
         }
     }
-    k.vfs.partial.ended.push_back((id, tgid));
+    k.partial.ended.push_back((id, tgid));
 }
 
 /// Closes a chunk of a table without users; `false` if it was empty, and is gone.
-fn close_some(k: &mut Kernel, p: &mut Ports<'_>, id: FdTableId, tgid: u32) -> bool {
+fn close_some(k: &mut Files, p: &mut Ports<'_>, id: FdTableId, tgid: u32) -> bool {
     // The table stays in place meanwhile: closing looks at locks that it owns.
-    let table = k.vfs.fd_table_mut(id);
+    let table = k.fd_table_mut(id);
     let Some((index, chunk)) = table.chunks.pop_first() else {
-        k.vfs.tables.remove(id.0);
+        k.tables.remove(id.0);
         return false;
     };
     table.open -= chunk.open.count_ones();
     if chunk.open == u64::MAX {
         table.unfill(index);
     }
-    k.vfs.fd_chunks -= 1;
+    k.fd_chunks -= 1;
     for (_, slot) in chunk.iter() {
-        k.steps.spend(4);
+        k.env.steps.spend(4);
         mqueue::forget_owner(k, slot.file, tgid);
         lock::closed(k, slot.file, id);
         dnotify::closed(k, slot.file, id);
@@ -402,26 +399,26 @@ fn close_some(k: &mut Kernel, p: &mut Ports<'_>, id: FdTableId, tgid: u32) -> bo
 }
 
 /// A part of closing what tables without users still have; `false` if there are none.
-pub(crate) fn close_ended(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    let Some(&(id, tgid)) = k.vfs.partial.ended.front() else {
+pub(crate) fn close_ended(k: &mut Files, p: &mut Ports<'_>) -> bool {
+    let Some(&(id, tgid)) = k.partial.ended.front() else {
         return false;
     };
     if !close_some(k, p, id, tgid) {
-        k.vfs.partial.ended.pop_front();
+        k.partial.ended.pop_front();
     }
     true
 }
 
 /// Whether [`close_ended`] has nothing to do.
-pub(crate) fn is_closed(k: &Kernel) -> bool {
-    k.vfs.partial.ended.is_empty()
+pub(crate) fn is_closed(k: &Files) -> bool {
+    k.partial.ended.is_empty()
 }
 
 /// A context with one user; takes references on both paths.
-pub(crate) fn new_context(k: &mut Kernel, root: PathRef, cwd: PathRef, umask: u32) -> FsContextId {
+pub(crate) fn new_context(k: &mut Files, root: PathRef, cwd: PathRef, umask: u32) -> FsContextId {
     get_path(k, root);
     get_path(k, cwd);
-    FsContextId(k.vfs.contexts.insert(FsContext {
+    FsContextId(k.contexts.insert(FsContext {
         users: 1,
         root,
         cwd,
@@ -430,28 +427,28 @@ pub(crate) fn new_context(k: &mut Kernel, root: PathRef, cwd: PathRef, umask: u3
 }
 
 /// One more user of a context.
-pub(crate) fn share_context(k: &mut Kernel, id: FsContextId) -> FsContextId {
-    k.vfs.fs_context_mut(id).users += 1;
+pub(crate) fn share_context(k: &mut Files, id: FsContextId) -> FsContextId {
+    k.fs_context_mut(id).users += 1;
     id
 }
 
 /// A copy with one user (fork).
-pub(crate) fn copy_context(k: &mut Kernel, id: FsContextId) -> FsContextId {
+pub(crate) fn copy_context(k: &mut Files, id: FsContextId) -> FsContextId {
     let &FsContext {
         root, cwd, umask, ..
-    } = k.vfs.fs_context(id);
+    } = k.fs_context(id);
     new_context(k, root, cwd, umask)
 }
 
 /// One user less.
-pub(crate) fn release_context(k: &mut Kernel, p: &mut Ports<'_>, id: FsContextId) {
-    let context = k.vfs.fs_context_mut(id);
+pub(crate) fn release_context(k: &mut Files, p: &mut Ports<'_>, id: FsContextId) {
+    let context = k.fs_context_mut(id);
     context.users -= 1;
     if context.users > 0 {
         return;
     }
     let (root, cwd) = (context.root, context.cwd);
-    k.vfs.contexts.remove(id.0);
+    k.contexts.remove(id.0);
     put_path(k, p, root);
     put_path(k, p, cwd);
 }
@@ -474,7 +471,7 @@ pub(crate) fn get_any(cx: &mut Cx<'_, '_>, fd: i32) -> Result<FileId, Errno> {
 /// The file of a descriptor that can be used for reading, writing and the like. No reference is taken.
 pub(crate) fn get(cx: &mut Cx<'_, '_>, fd: i32) -> Result<FileId, Errno> {
     let id = get_any(cx, fd)?;
-    match cx.k.vfs.file(id) {
+    match cx.k.files.file(id) {
         Some(file) if file.flags & O_PATH == 0 => Ok(id),
         _ => Err(Errno::EBADF),
     }
@@ -483,7 +480,7 @@ pub(crate) fn get(cx: &mut Cx<'_, '_>, fd: i32) -> Result<FileId, Errno> {
 /// One past the highest descriptor that may be given out.
 pub(crate) fn limit(cx: &Cx<'_, '_>) -> u32 {
     let most =
-        cx.k.system
+        cx.k.env
             .settings
             .at_most(settings::DESCRIPTORS, NR_OPEN as usize);
     caller::rlimit(cx, RLIMIT_NOFILE).min(most as u64) as u32
@@ -585,7 +582,7 @@ pub(crate) fn close_on_exec(cx: &mut Cx<'_, '_>, from: u32) -> Option<u32> {
 /// Gives the current task a table of its own (`CLOSE_RANGE_UNSHARE`, execve(2)).
 pub(crate) fn unshare(cx: &mut Cx<'_, '_>) {
     let id = cx.task().files;
-    if cx.k.vfs.fd_table(id).users > 1 {
+    if cx.k.files.fd_table(id).users > 1 {
         let copy = take_copy(cx);
         let tgid = cx.task().tgid;
         release_table(cx.k, cx.p, id, tgid);
@@ -594,7 +591,7 @@ pub(crate) fn unshare(cx: &mut Cx<'_, '_>) {
 }
 
 /// Puts a file at a free descriptor of a table that no task uses yet. Takes over the caller's reference.
-pub(crate) fn put_at(k: &mut Kernel, table: FdTableId, fd: u32, file: FileId) {
+pub(crate) fn put_at(k: &mut Files, table: FdTableId, fd: u32, file: FileId) {
     let slot = Slot {
         file,
         cloexec: false,

@@ -12,25 +12,22 @@ use smallvec::SmallVec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::ns::count::{Account, Counted};
+use crate::env::bounds::{INOTIFY_QUEUE_MAX, INOTIFY_WATCHES_MAX};
+use crate::env::settings;
+use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file::ready::IN;
 use crate::file::rw::Iov;
-use crate::file::{FileId, FileKind, dnotify};
+use crate::file::{FileId, FileKind, Files, dnotify};
 use crate::fs::filesystem::{FsId, Ino, InodeRef};
 use crate::fs::{anon, inode};
-use crate::kernel::{Cx, Stop, Wait, WaitKey, settings};
-use crate::ns::count::{Account, Counted};
+use crate::kernel::Cx;
 use crate::port::Ports;
 use crate::vfs::dentry::DentryId;
 use crate::vfs::mount::{PathRef, put_path};
-use crate::vfs::{Vfs, dentry, mount};
-use crate::{Kernel, file, slab};
+use crate::vfs::{dentry, mount};
+use crate::{file, slab};
 
-/// Most events that wait in one instance (`/proc/sys/fs/inotify/max_queued_events`).
-pub(crate) const QUEUE_MAX: usize = 16384;
-/// Most instances of one user, at first (`max_user_instances`).
-pub(crate) const INSTANCES_MAX: u32 = 128;
-/// Most watches of all instances together (`max_user_watches`).
-pub(crate) const WATCHES_MAX: usize = 65536;
 /// Most watches of one file, each of which is told at once.
 const WATCHES_OF_ONE: usize = 1024;
 
@@ -130,17 +127,17 @@ impl Watched {
 }
 
 /// Whether the events that wait are counted rightly; for invariant checks.
-pub(crate) fn is_counted(vfs: &Vfs) -> bool {
-    let files = vfs.files.iter();
-    let events = files.filter_map(|(_, file)| match &file.kind {
+pub(crate) fn is_counted(files: &Files) -> bool {
+    let open = files.open.iter();
+    let events = open.filter_map(|(_, file)| match &file.kind {
         FileKind::Inotify(instance) => Some(instance.queue.iter().map(Event::held).sum::<u64>()),
         _ => None,
     });
-    events.sum::<u64>() == vfs.watched.queued
+    events.sum::<u64>() == files.watched.queued
 }
 
 /// A new instance for a user of a user namespace. `EMFILE` if there are too many.
-pub(crate) fn create(k: &mut Kernel, account: Account) -> Result<FileKind, Errno> {
+pub(crate) fn create(k: &mut Files, account: Account) -> Result<FileKind, Errno> {
     if !k.ns.count(account, Counted::InotifyInstances) {
         return Err(Errno::EMFILE);
     }
@@ -154,8 +151,8 @@ pub(crate) fn create(k: &mut Kernel, account: Account) -> Result<FileKind, Errno
 }
 
 /// What counts for users: instances that are open, and watches.
-pub(crate) fn counted(k: &Kernel) -> impl Iterator<Item = (Account, Counted)> + '_ {
-    let instances = k.vfs.files.iter().filter_map(|(_, file)| match &file.kind {
+pub(crate) fn counted(k: &Files) -> impl Iterator<Item = (Account, Counted)> + '_ {
+    let instances = k.open.iter().filter_map(|(_, file)| match &file.kind {
         FileKind::Inotify(instance) => Some((instance, file.refs() > 0)),
         _ => None,
     });
@@ -168,8 +165,8 @@ pub(crate) fn counted(k: &Kernel) -> impl Iterator<Item = (Account, Counted)> + 
 }
 
 /// An instance without watches goes.
-pub(crate) fn release(k: &mut Kernel, kind: &Inotify) {
-    k.vfs.watched.queued -= kind.queue.iter().map(Event::held).sum::<u64>();
+pub(crate) fn release(k: &mut Files, kind: &Inotify) {
+    k.watched.queued -= kind.queue.iter().map(Event::held).sum::<u64>();
 }
 
 /// Watches that are taken away at once.
@@ -181,7 +178,7 @@ pub(crate) fn is_large(kind: &Inotify) -> bool {
 }
 
 /// An instance has been closed: takes some of its watches away. `true` if there are none left.
-pub(crate) fn empty(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) -> bool {
+pub(crate) fn empty(k: &mut Files, p: &mut Ports<'_>, id: FileId) -> bool {
     for _ in 0..WATCHES_AT_ONCE {
         let last = instance(k, id).and_then(|instance| {
             let (wd, watch) = instance.watches.pop_last()?;
@@ -192,8 +189,8 @@ pub(crate) fn empty(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) -> bool {
             return true;
         };
         k.ns.uncount(account, Counted::InotifyWatches);
-        k.steps.spend(8);
-        k.vfs.watched.watches.remove(&(watch.inode, id, wd));
+        k.env.steps.spend(8);
+        k.watched.watches.remove(&(watch.inode, id, wd));
         dentry::put(k, p, watch.path.dentry);
     }
     false
@@ -201,16 +198,16 @@ pub(crate) fn empty(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) -> bool {
 
 /// The watches of inodes from one to another.
 fn watches(
-    k: &Kernel,
+    k: &Files,
     from: InodeRef,
     to: InodeRef,
 ) -> impl Iterator<Item = (InodeRef, FileId, i32)> + '_ {
     let range = (from, FileId(0), i32::MIN)..=(to, FileId(u32::MAX), i32::MAX);
-    k.vfs.watched.watches.range(range).copied()
+    k.watched.watches.range(range).copied()
 }
 
-fn instance(k: &mut Kernel, id: FileId) -> Option<&mut Inotify> {
-    match &mut k.vfs.files.get_mut(id.0)?.kind {
+fn instance(k: &mut Files, id: FileId) -> Option<&mut Inotify> {
+    match &mut k.open.get_mut(id.0)?.kind {
         FileKind::Inotify(instance) => Some(instance),
         _ => None,
     }
@@ -228,7 +225,7 @@ pub(crate) enum Existing {
 
 /// Watches a place; takes over the reference on it, also on failure. Gives the watch's number.
 pub(crate) fn add(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
     id: FileId,
     path: PathRef,
@@ -245,7 +242,7 @@ pub(crate) fn add(
 }
 
 fn add_to(
-    k: &mut Kernel,
+    k: &mut Files,
     id: FileId,
     path: PathRef,
     mask: u32,
@@ -253,7 +250,7 @@ fn add_to(
 ) -> Result<(i32, bool), Errno> {
     let inode = k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
     let others = watches(k, inode, inode).nth(WATCHES_OF_ONE - 1);
-    let room = k.vfs.watched.watches.len() < WATCHES_MAX && others.is_none();
+    let room = k.watched.watches.len() < INOTIFY_WATCHES_MAX && others.is_none();
     let instance = instance(k, id).ok_or(Errno::EINVAL)?;
     let account = instance.account;
     let known = instance.of_inode.get(&inode).copied();
@@ -279,18 +276,18 @@ fn add_to(
     let instance = file::inotify::instance(k, id).ok_or(Errno::EINVAL)?;
     instance.watches.insert(wd, Watch { path, inode, mask });
     instance.of_inode.insert(inode, wd);
-    k.vfs.watched.watches.insert((inode, id, wd));
+    k.watched.watches.insert((inode, id, wd));
     Ok((wd, true))
 }
 
 /// Ends a watch, which the program is told. `EINVAL` if there is no such watch.
-pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, wd: i32) -> Result<(), Errno> {
+pub(crate) fn remove(k: &mut Files, p: &mut Ports<'_>, id: FileId, wd: i32) -> Result<(), Errno> {
     let instance = instance(k, id).ok_or(Errno::EINVAL)?;
     let watch = instance.watches.remove(&wd).ok_or(Errno::EINVAL)?;
     instance.of_inode.remove(&watch.inode);
     let account = instance.account;
     k.ns.uncount(account, Counted::InotifyWatches);
-    k.vfs.watched.watches.remove(&(watch.inode, id, wd));
+    k.watched.watches.remove(&(watch.inode, id, wd));
     let event = Event {
         wd,
         mask: IGNORED,
@@ -303,7 +300,7 @@ pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, wd: i32) -> 
 }
 
 /// The last mount of a file system goes: its watches end.
-pub(crate) fn unmounted(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) -> bool {
+fn unmounted(k: &mut Files, p: &mut Ports<'_>, fs: FsId) -> bool {
     const MOST: usize = 64;
     let at = |ino| InodeRef { fs, ino: Ino(ino) };
     let inside = watches(k, at(0), at(u64::MAX)).take(MOST);
@@ -317,18 +314,38 @@ pub(crate) fn unmounted(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) -> bool {
         };
         queue(k, id, event);
         let _ = remove(k, p, id, wd); // it was among the watches just now
-        k.steps.spend(16);
+        k.env.steps.spend(16);
     }
     !watches.is_empty()
 }
 
+/// Tells watchers of files of a file system that has no mounts any more, before it goes; `false` if there is
+/// none.
+pub(crate) fn tell_unmounted(k: &mut Files, p: &mut Ports<'_>) -> bool {
+    let Some(fs) = k
+        .mounts
+        .ended
+        .front()
+        .filter(|ended| !ended.told)
+        .map(|ended| ended.fs)
+    else {
+        return false;
+    };
+    if !unmounted(k, p, fs)
+        && let Some(ended) = k.mounts.ended.front_mut()
+    {
+        ended.told = true;
+    }
+    true
+}
+
 /// Queues an event. One like the last is dropped; when there are too many, one event says so.
-fn queue(k: &mut Kernel, id: FileId, event: Event) {
-    let scarce = k.mm.frames.is_scarce();
+fn queue(k: &mut Files, id: FileId, event: Event) {
+    let scarce = k.frames.is_scarce();
     let most = k
-        .system
+        .env
         .settings
-        .at_most(settings::INOTIFY_EVENTS, QUEUE_MAX);
+        .at_most(settings::INOTIFY_EVENTS, INOTIFY_QUEUE_MAX);
     let Some(instance) = instance(k, id) else {
         return;
     };
@@ -353,13 +370,13 @@ fn queue(k: &mut Kernel, id: FileId, event: Event) {
     };
     let held = event.held();
     instance.queue.push_back(event);
-    k.vfs.watched.queued += held;
+    k.watched.queued += held;
     k.notify(WaitKey::File(id), IN);
 }
 
 /// Tells the watches of an inode. `unlinked`: the name is no longer there.
 fn tell(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
     inode: InodeRef,
     (mask, cookie): (u32, u32),
@@ -367,18 +384,18 @@ fn tell(
     unlinked: bool,
 ) {
     use core::ops::Bound::{Excluded, Included};
-    if !k.vfs.notices.is_empty() {
+    if !k.notices.is_empty() {
         dnotify::tell(k, inode, mask);
     }
     let mut last = (inode, FileId(0), i32::MIN);
     let end = (inode, FileId(u32::MAX), i32::MAX);
-    let next = |k: &Kernel, last| {
-        let mut rest = k.vfs.watched.watches.range((Excluded(last), Included(end)));
+    let next = |k: &Files, last| {
+        let mut rest = k.watched.watches.range((Excluded(last), Included(end)));
         rest.next().copied()
     };
     while let Some((_, id, wd)) = next(k, last) {
         last = (inode, id, wd);
-        k.steps.spend(2);
+        k.env.steps.spend(2);
         let Some(watch) = instance(k, id).and_then(|instance| instance.watches.get(&wd)) else {
             continue;
         };
@@ -399,11 +416,11 @@ fn tell(
     }
 }
 
-fn nobody(k: &Kernel) -> bool {
-    k.vfs.watched.watches.is_empty() && k.vfs.notices.is_empty()
+fn nobody(k: &Files) -> bool {
+    k.watched.watches.is_empty() && k.notices.is_empty()
 }
 
-fn dir_bit(k: &Kernel, dentry: DentryId) -> u32 {
+fn dir_bit(k: &Files, dentry: DentryId) -> u32 {
     match k.vfs.dentries.at(dentry).kind() {
         g::S_IFDIR => ISDIR,
         _ => 0,
@@ -411,7 +428,7 @@ fn dir_bit(k: &Kernel, dentry: DentryId) -> u32 {
 }
 
 /// Something was done to what is at a place: its directory is told with its name, then itself.
-pub(crate) fn happened(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask: u32) {
+pub(crate) fn happened(k: &mut Files, p: &mut Ports<'_>, dentry: DentryId, mask: u32) {
     if !nobody(k) {
         tell_place(k, p, dentry, mask, false);
     }
@@ -419,7 +436,7 @@ pub(crate) fn happened(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask
 
 /// `opened`: it was done to an open file. What is done to one without a name is nothing to watches that do
 /// not want such (`IN_EXCL_UNLINK`), also if they are of the file itself.
-fn tell_place(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask: u32, opened: bool) {
+fn tell_place(k: &mut Files, p: &mut Ports<'_>, dentry: DentryId, mask: u32, opened: bool) {
     let entry = k.vfs.dentries.at(dentry);
     if entry.fs == anon::FS {
         return;
@@ -438,7 +455,7 @@ fn tell_place(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, mask: u32, op
 }
 
 /// The same for an open file.
-pub(crate) fn file_event(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, mask: u32) {
+pub(crate) fn file_event(k: &mut Files, p: &mut Ports<'_>, id: FileId, mask: u32) {
     if !nobody(k) {
         let dentry = file::at(k, id).path.dentry;
         tell_place(k, p, dentry, mask, true);
@@ -446,7 +463,7 @@ pub(crate) fn file_event(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, mask: u3
 }
 
 /// A name of a directory came or went (`CREATE`, `DELETE`; `ISDIR` where it is one of a directory).
-pub(crate) fn named(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId, name: &[u8], mask: u32) {
+pub(crate) fn named(k: &mut Files, p: &mut Ports<'_>, dir: DentryId, name: &[u8], mask: u32) {
     if nobody(k) {
         return;
     }
@@ -457,7 +474,7 @@ pub(crate) fn named(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId, name: &[u8
 
 /// A name was moved, perhaps over another one, which that inode lost.
 pub(crate) fn moved(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
     (old_dir, old_name): (DentryId, &[u8]),
     (new_dir, new_name): (DentryId, &[u8]),
@@ -467,8 +484,8 @@ pub(crate) fn moved(
     if nobody(k) {
         return;
     }
-    k.vfs.watched.cookie = k.vfs.watched.cookie.wrapping_add(1).max(1);
-    let cookie = k.vfs.watched.cookie;
+    k.watched.cookie = k.watched.cookie.wrapping_add(1).max(1);
+    let cookie = k.watched.cookie;
     if old_dir == new_dir
         && let Some(dir) = k.vfs.dentries.inode(old_dir)
     {
@@ -493,7 +510,7 @@ pub(crate) fn moved(
 }
 
 /// A file lost a name; its inode is told. Directories lose their only name.
-pub(crate) fn link_count(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) {
+pub(crate) fn link_count(k: &mut Files, p: &mut Ports<'_>, inode: InodeRef) {
     if !nobody(k) {
         tell(k, p, inode, (ATTRIB, 0), b"", false);
     }
@@ -501,7 +518,7 @@ pub(crate) fn link_count(k: &mut Kernel, p: &mut Ports<'_>, inode: InodeRef) {
 
 /// A name was removed, or a file closed that has none: if nothing but watches keeps the inode, and `own`
 /// references of the caller, it has gone for them.
-pub(crate) fn gone(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, own: usize) {
+pub(crate) fn gone(k: &mut Files, p: &mut Ports<'_>, dentry: DentryId, own: usize) {
     if nobody(k) || !k.vfs.dentries.is_deleted(dentry) {
         return;
     }
@@ -509,7 +526,7 @@ pub(crate) fn gone(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId, own: usi
         return;
     };
     let held = (k.vfs.dentries.refs(dentry) as usize).saturating_sub(own);
-    let linked = inode::attr(k, p, inode)
+    let linked = inode::stored_attr(k, p, inode)
         .is_ok_and(|attr| attr.nlink > 0 && attr.mode & g::S_IFMT != g::S_IFDIR);
     let watches: Vec<_> = watches(k, inode, inode).collect();
     if watches.is_empty() || held > watches.len() || linked {
@@ -557,7 +574,7 @@ pub(crate) fn read(
             && let Some(event) = instance.queue.pop_front()
         {
             slab::shrink(&mut instance.queue, slab::QUEUE_KEPT);
-            cx.k.vfs.watched.queued -= event.held();
+            cx.k.files.watched.queued -= event.held();
         }
         match iov.put_all(cx, &bytes) {
             Ok(()) => done += len as u64,
@@ -573,8 +590,8 @@ pub(crate) fn read(
 }
 
 /// The line of an instance's newest watch before one in `/proc/PID/fdinfo`: which that is.
-pub(crate) fn info(k: &Kernel, id: FileId, last: Option<i32>) -> Option<(i32, String)> {
-    let FileKind::Inotify(instance) = &k.vfs.file(id)?.kind else {
+pub(crate) fn info(k: &Files, id: FileId, last: Option<i32>) -> Option<(i32, String)> {
+    let FileKind::Inotify(instance) = &k.file(id)?.kind else {
         return None;
     };
     let end = last.unwrap_or(i32::MAX);
@@ -602,25 +619,21 @@ pub(crate) fn held(instance: &Inotify) -> impl Iterator<Item = DentryId> + '_ {
 }
 
 /// Whether instances and the index of watches agree; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+pub(crate) fn check(k: &Files) -> Result<(), String> {
     let mut count = 0;
-    for (id, file) in k.vfs.files.iter() {
+    for (id, file) in k.open.iter() {
         let FileKind::Inotify(instance) = &file.kind else {
             continue;
         };
         for (wd, watch) in &instance.watches {
             count += 1;
-            let known = k
-                .vfs
-                .watched
-                .watches
-                .contains(&(watch.inode, FileId(id), *wd));
+            let known = k.watched.watches.contains(&(watch.inode, FileId(id), *wd));
             if !known || instance.of_inode.get(&watch.inode) != Some(wd) {
                 return Err(format!("inotify {id}: watch {wd} is not known"));
             }
         }
     }
-    let known = k.vfs.watched.watches.len();
+    let known = k.watched.watches.len();
     match known == count {
         true => Ok(()),
         false => Err(format!("{count} inotify watches, but {known} are known")),

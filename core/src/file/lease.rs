@@ -10,14 +10,16 @@ use core::ops::Bound::{Excluded, Unbounded};
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::ns::{NsId, pid};
+use crate::env::settings;
+use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file::fasync::{Owner, Recipient};
 use crate::file::pidfd::PidFd;
-use crate::file::{File, FileId, FileKind, fasync, lock};
+use crate::file::{File, FileId, FileKind, Files, fasync, lock};
 use crate::fs::filesystem::InodeRef;
-use crate::fs::inode;
-use crate::kernel::{Cx, Stop, Wait, WaitKey, settings};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
-use crate::ns::{NsId, pid};
+use crate::vfs::node;
 use crate::{Kernel, file};
 
 /// Most leases of a file: an open looks at all of them.
@@ -56,7 +58,7 @@ impl Lease {
     }
 
     /// As `/proc/locks` shows it, without a number; `None` if a PID namespace does not see its process.
-    fn line(&self, k: &Kernel, ns: NsId, inode: InodeRef) -> Option<String> {
+    fn line(&self, k: &Files, ns: NsId, inode: InodeRef) -> Option<String> {
         let state = match self.ends.or(self.lowers) {
             Some(_) => "BREAKING ",
             None => "ACTIVE   ",
@@ -123,12 +125,12 @@ fn only_reads(file: &File) -> Option<InodeRef> {
 }
 
 /// `F_GETLEASE`: what a lease is, or is to become.
-pub(crate) fn get(k: &mut Kernel, id: FileId) -> u32 {
+pub(crate) fn get(k: &mut Files, id: FileId) -> u32 {
     let Some(inode) = file::at(k, id).inode else {
         return g::F_UNLCK;
     };
     expire(k, inode);
-    let mut leases = k.vfs.leases.of.get(&inode).into_iter().flatten();
+    let mut leases = k.leases.of.get(&inode).into_iter().flatten();
     leases
         .find(|lease| lease.file == id)
         .map_or(g::F_UNLCK, Lease::target)
@@ -143,7 +145,7 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
         return Err(Errno::EINVAL);
     }
     let at = file::inode_of(cx.k, id)?;
-    let attr = inode::attr(cx.k, cx.p, at)?;
+    let attr = node::attr(cx.k, cx.p, at)?;
     if cx.creds().fsuid != attr.uid && !cx.creds().capable(g::CAP_LEASE) {
         return Err(Errno::EACCES);
     }
@@ -153,7 +155,7 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
     };
     let writes = opened.writable();
     expire(cx.k, inode);
-    let leases = cx.k.vfs.leases.of.get(&inode).map_or(&[][..], |all| all);
+    let leases = cx.k.files.leases.of.get(&inode).map_or(&[][..], |all| all);
     let own = leases.iter().any(|lease| lease.file == id);
     if asked == g::F_UNLCK {
         return match own {
@@ -166,8 +168,8 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
     }
     let exclusive = asked == g::F_WRLCK;
     let mut others = leases.iter().filter(|lease| lease.file != id);
-    let writers = cx.k.vfs.writers.count(inode);
-    let readers = cx.k.vfs.leases.readers.get(&inode).copied().unwrap_or(0);
+    let writers = cx.k.files.writers.count(inode);
+    let readers = cx.k.files.leases.readers.get(&inode).copied().unwrap_or(0);
     let open = match exclusive {
         false => writers > 0,
         true => writers != i32::from(writes) || readers != u32::from(!writes),
@@ -178,12 +180,13 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
     if !own && leases.len() >= OF_A_FILE {
         return Err(Errno::ENOMEM);
     }
-    if !own && !cx.k.system.settings.is_on(settings::LEASES) {
+    if !own && !cx.k.env.settings.is_on(settings::LEASES) {
         return Err(Errno::EINVAL);
     }
     let pid = cx.task().tgid;
-    cx.k.steps.spend(leases.len() as u64 / 4);
-    cx.k.vfs.leases.work(inode, |leases| {
+    let steps = leases.len() as u64 / 4;
+    cx.k.env.steps.spend(steps);
+    cx.k.files.leases.work(inode, |leases| {
         match leases.iter_mut().find(|lease| lease.file == id) {
             Some(lease) => {
                 lease.exclusive = exclusive;
@@ -218,11 +221,11 @@ pub(crate) fn break_for(
     writes: bool,
     no_wait: bool,
 ) -> Result<(), Stop> {
-    if !cx.k.vfs.leases.of.contains_key(&inode) {
+    if !cx.k.files.leases.of.contains_key(&inode) {
         return Ok(());
     }
     tell(cx.k, inode, writes);
-    let leases = cx.k.vfs.leases.of.get(&inode).into_iter().flatten();
+    let leases = cx.k.files.leases.of.get(&inode).into_iter().flatten();
     let conflicts = leases.filter(|lease| lease.conflicts(writes));
     let ends = conflicts.map(|lease| match (lease.ends, lease.lowers) {
         (Some(ends), Some(lowers)) if !writes => ends.min(lowers),
@@ -240,13 +243,13 @@ pub(crate) fn break_for(
 }
 
 /// Something has changed for those who wait to open a file.
-fn wake(k: &mut Kernel, inode: InodeRef) {
+fn wake(k: &mut Files, inode: InodeRef) {
     for writes in [false, true] {
         k.wake(WaitKey::Lease(inode, writes));
     }
 }
 
-fn line(k: &Kernel, ns: NsId, state: &str, mode: &str, pid: u32, place: &str) -> Option<String> {
+fn line(k: &Files, ns: NsId, state: &str, mode: &str, pid: u32, place: &str) -> Option<String> {
     let pid = pid::show(k, ns, pid);
     (pid != 0).then(|| format!("LEASE  {state} {mode} {pid} {place} 0 EOF"))
 }
@@ -276,7 +279,7 @@ pub(crate) struct Line {
 /// The lease behind a place, or the next that waits for it, and its place. What a PID namespace does not see
 /// is not shown there. Who waits hangs on the first lease of a file, as in Linux.
 pub(crate) fn next_line(k: &Kernel, ns: NsId, at: Position) -> Option<(Position, Option<Line>)> {
-    let all = &k.vfs.leases.of;
+    let all = &k.files.leases.of;
     let mut next = None;
     if let Some((inode, behind)) = at.0 {
         let leases = all.get(&inode).map_or(&[][..], |all| all);
@@ -313,12 +316,15 @@ pub(crate) fn next_line(k: &Kernel, ns: NsId, at: Position) -> Option<(Position,
 
 /// Who waits behind a place to open a file, readers first.
 fn waiter(
-    k: &Kernel,
+    k: &Files,
     inode: InodeRef,
     (writes, place): (bool, u64),
 ) -> Option<(bool, u64, ThreadId)> {
     let behind = |writes, place| {
-        let found = k.waiter_behind(WaitKey::Lease(inode, writes), place);
+        let found = k
+            .env
+            .queues
+            .waiter_behind(WaitKey::Lease(inode, writes), place);
         found.map(|(place, thread)| (writes, place, thread))
     };
     match writes {
@@ -328,18 +334,18 @@ fn waiter(
 }
 
 /// The lease of an open file, as its `fdinfo` shows it.
-pub(crate) fn line_of(k: &Kernel, ns: NsId, file: FileId) -> Option<String> {
+pub(crate) fn line_of(k: &Files, ns: NsId, file: FileId) -> Option<String> {
     let inode = file::at(k, file).inode?;
-    let mut leases = k.vfs.leases.of.get(&inode)?.iter();
+    let mut leases = k.leases.of.get(&inode)?.iter();
     let lease = leases.find(|lease| lease.file == file)?;
     lease.line(k, ns, inode)
 }
 
 /// Tells those that hold leases which do not go with a use of the file, once.
-fn tell(k: &mut Kernel, inode: InodeRef, writes: bool) {
+fn tell(k: &mut Files, inode: InodeRef, writes: bool) {
     expire(k, inode);
     let until = break_end(k);
-    let Some(leases) = k.vfs.leases.of.get_mut(&inode) else {
+    let Some(leases) = k.leases.of.get_mut(&inode) else {
         return;
     };
     let mut told = Vec::new();
@@ -360,23 +366,23 @@ fn tell(k: &mut Kernel, inode: InodeRef, writes: bool) {
 
 /// Until when a lease may be held when somebody waits now (`/proc/sys/fs/lease-break-time`, in seconds; none
 /// is for ever).
-fn break_end(k: &Kernel) -> u64 {
-    let seconds = k.system.settings.get(settings::LEASE_TIME);
+fn break_end(k: &Files) -> u64 {
+    let seconds = k.env.settings.get(settings::LEASE_TIME);
     match u64::try_from(seconds) {
         Ok(0) => u64::MAX,
         Ok(seconds) => {
             let nanos = seconds.saturating_mul(1_000_000_000);
-            k.system.now.mono.saturating_add(nanos)
+            k.env.now.mono.saturating_add(nanos)
         }
         // A time that has passed already.
-        Err(_) => k.system.now.mono,
+        Err(_) => k.env.now.mono,
     }
 }
 
 /// Leases that were held for too long are taken back or lowered.
-fn expire(k: &mut Kernel, inode: InodeRef) {
-    let now = k.system.now.mono;
-    let Some(leases) = k.vfs.leases.of.get_mut(&inode) else {
+fn expire(k: &mut Files, inode: InodeRef) {
+    let now = k.env.now.mono;
+    let Some(leases) = k.leases.of.get_mut(&inode) else {
         return;
     };
     let mut over = false;
@@ -392,8 +398,8 @@ fn expire(k: &mut Kernel, inode: InodeRef) {
 }
 
 /// Takes leases away; their files have no owner any more.
-fn give_back(k: &mut Kernel, inode: InodeRef, which: impl Fn(&Lease) -> bool) {
-    let gone = k.vfs.leases.work(inode, |leases| {
+fn give_back(k: &mut Files, inode: InodeRef, which: impl Fn(&Lease) -> bool) {
+    let gone = k.leases.work(inode, |leases| {
         let gone: Vec<FileId> = leases
             .iter()
             .filter(|it| which(it))
@@ -410,21 +416,21 @@ fn give_back(k: &mut Kernel, inode: InodeRef, which: impl Fn(&Lease) -> bool) {
 }
 
 /// An open file is closed for good.
-pub(crate) fn released(k: &mut Kernel, id: FileId) {
+pub(crate) fn released(k: &mut Files, id: FileId) {
     if let Some(inode) = file::at(k, id).inode
-        && k.vfs.leases.of.contains_key(&inode)
+        && k.leases.of.contains_key(&inode)
     {
         give_back(k, inode, |lease| lease.file == id);
     }
 }
 
 /// Whether readers and leases are counted rightly; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+pub(crate) fn check(k: &Files) -> Result<(), String> {
     let mut counted = Leases::default();
-    for (_, file) in k.vfs.files.iter() {
+    for (_, file) in k.open.iter() {
         counted.opened(file);
     }
-    let leases = &k.vfs.leases;
+    let leases = &k.leases;
     if counted.readers != leases.readers {
         return Err(format!(
             "{:?} are read, not {:?}",
@@ -438,8 +444,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             .flat_map(|(at, all)| all.iter().map(move |it| (at, it)))
     };
     let open = |(&inode, lease): (&InodeRef, &Lease)| {
-        k.vfs
-            .file(lease.file)
+        k.file(lease.file)
             .is_some_and(|file| file.inode == Some(inode))
     };
     match all().count() == leases.count && all().all(open) {

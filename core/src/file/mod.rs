@@ -2,6 +2,7 @@
 //! changes: pipes, event files, epoll, inotify, asynchronous requests, locks and leases.
 
 pub(crate) mod aio;
+pub(crate) mod config;
 pub(crate) mod device;
 pub(crate) mod dnotify;
 pub(crate) mod epoll;
@@ -21,6 +22,8 @@ pub(crate) mod timerfd;
 pub(crate) mod writers;
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use core::ops::{Deref, DerefMut};
 
 use device::Device;
 use epoll::Epoll;
@@ -32,27 +35,27 @@ use pidfd::PidFd;
 use pipe::PipeId;
 use timerfd::TimerFd;
 
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
+use crate::cred::landlock::{FsAccess, RulesetId};
+use crate::cred::ns::count::Counted;
+use crate::cred::ns::user::Opener;
+pub(crate) use crate::env::ids::FileId;
+use crate::env::timers::TimerKey;
+use crate::env::wait::WaitKey;
 use crate::fs::filesystem::InodeRef;
 use crate::ipc::mqueue::QueueId;
-use crate::ipc::{mqueue, shm};
+use crate::ipc::{Ipc, mqueue, shm};
 use crate::machine::SpaceId;
 use crate::net::socket;
 use crate::net::socket::{SocketId, rights};
-use crate::ns::count::Counted;
-use crate::ns::user::Opener;
 use crate::port::Ports;
-use crate::task::landlock::{FsAccess, RulesetId};
+use crate::slab::Slab;
+use crate::vfs::Vfs;
 use crate::vfs::mount::config::Config;
-use crate::vfs::mount::{PathRef, config, detached, put_path};
+use crate::vfs::mount::{self, PathRef, detached, put_path};
 pub(crate) use crate::vfs::open::{close_exec, get_exec, open_exec};
 use crate::views::proc::Shown;
-
-/// An open file description.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct FileId(pub u32);
 
 /// Most open file descriptions (`/proc/sys/fs/file-max`).
 pub(crate) const FILE_MAX: usize = 1 << 22;
@@ -174,44 +177,253 @@ impl File {
     }
 }
 
+/// Open files and all that they can stand for, above the names.
+#[derive(Clone, Debug, Hash)]
+pub struct Files {
+    pub(crate) vfs: Vfs,
+    pub(crate) open: Slab<File>,
+    /// Files that are closed and have not let go of everything.
+    closing: VecDeque<FileId>,
+    pub(crate) pipes: pipe::Pipes,
+    pub(crate) sockets: socket::Sockets,
+    pub(crate) mqueues: mqueue::Queues,
+    pub(crate) ipc: Ipc,
+    pub(crate) locks: lock::Locks,
+    pub(crate) aio: aio::Aio,
+    pub(crate) watches: epoll::Watches,
+    pub(crate) watched: inotify::Watched,
+    /// Directories that signals are sent for.
+    pub(crate) notices: dnotify::Notices,
+    pub(crate) leases: lease::Leases,
+    pub(crate) asyncs: fasync::Asyncs,
+    pub(crate) writers: writers::Writers,
+    pub(crate) tables: Slab<FdTable>,
+    /// Tables that are being copied or closed.
+    pub(crate) partial: fdtable::Partial,
+    /// Chunks of all descriptor tables.
+    pub(crate) fd_chunks: u64,
+    /// Bytes of the contents that open files of `proc` and `sysfs` keep.
+    pub(crate) contents: u64,
+    pub(crate) contexts: Slab<FsContext>,
+    /// `struct termios` of the terminal, once a program has set it.
+    pub(crate) termios: Option<[u8; 36]>,
+    /// Foreground process group of the terminal, once a program has set it.
+    pub(crate) foreground: Option<u32>,
+}
+
+impl Deref for Files {
+    type Target = Vfs;
+
+    fn deref(&self) -> &Vfs {
+        &self.vfs
+    }
+}
+
+impl DerefMut for Files {
+    fn deref_mut(&mut self) -> &mut Vfs {
+        &mut self.vfs
+    }
+}
+
+impl Files {
+    /// No files.
+    pub(crate) fn new(vfs: Vfs) -> Files {
+        Files {
+            vfs,
+            open: Slab::new(),
+            closing: VecDeque::new(),
+            pipes: pipe::Pipes::new(),
+            sockets: socket::Sockets::default(),
+            mqueues: mqueue::Queues::default(),
+            ipc: Ipc::new(),
+            locks: lock::Locks::new(),
+            aio: aio::Aio::default(),
+            watches: epoll::Watches::default(),
+            watched: inotify::Watched::default(),
+            notices: dnotify::Notices::default(),
+            leases: lease::Leases::default(),
+            asyncs: fasync::Asyncs::default(),
+            writers: writers::Writers::default(),
+            tables: Slab::new(),
+            partial: fdtable::Partial::default(),
+            fd_chunks: 0,
+            contents: 0,
+            contexts: Slab::new(),
+            termios: None,
+            foreground: None,
+        }
+    }
+
+    /// A file has changed: whoever waits for its key, or watches it, looks at it.
+    pub(crate) fn wake(&mut self, key: WaitKey) {
+        self.notify(key, ready::ANY);
+    }
+
+    /// The same where it is known what came: poll events, which the files' watchers are told of (epoll(7)); 0
+    /// tells them nothing.
+    pub(crate) fn notify(&mut self, key: WaitKey, events: u16) {
+        if let WaitKey::Pipe(id) = key {
+            pipe::charge(self, id);
+        }
+        self.env.wake(key);
+        if events != 0 {
+            epoll::announce(self, key, events);
+            aio::announce(self, key, events);
+            fasync::announce(self, key, events);
+        }
+    }
+
+    /// What the kernel holds for open files, by kind, in bytes.
+    #[inline]
+    pub(crate) fn held(&self) -> [(&'static str, u64); 12] {
+        const FILE_COST: u64 = 512;
+        const TABLE_COST: u64 = 64;
+        const CONTEXT_COST: u64 = 64;
+        let times = |count: usize, cost: u64| count as u64 * cost;
+        [
+            (
+                "open files",
+                times(self.open.len(), FILE_COST) + self.writers.held() + self.leases.held(),
+            ),
+            (
+                "descriptor tables",
+                times(self.tables.len(), TABLE_COST) + self.fd_chunks * fdtable::CHUNK_COST,
+            ),
+            (
+                "roots and working directories",
+                times(self.contexts.len(), CONTEXT_COST),
+            ),
+            ("contents of files of proc and sysfs", self.contents),
+            ("epoll items", self.watches.held()),
+            (
+                "inotify watches and events",
+                self.watched.held() + self.notices.held(),
+            ),
+            ("file locks", self.locks.held()),
+            ("asynchronous requests", self.aio.held()),
+            ("pipes", self.pipes.held()),
+            ("POSIX message queues", self.mqueues.objects()),
+            ("sockets", self.sockets.held()),
+            ("files in messages", self.sockets.in_flight.held()),
+        ]
+    }
+
+    /// Whether what is counted for [`held`](Self::held) is what is there; for invariant checks.
+    pub(crate) fn is_counted(&self) -> bool {
+        let chunks = self.tables.iter().map(|(_, table)| table.chunks());
+        let contents = self.open.iter().map(|(_, file)| file.content_bytes());
+        let configs = self.open.iter().map(|(_, file)| match &file.kind {
+            FileKind::Config(config) => config.bytes(),
+            _ => 0,
+        });
+        self.fs.is_counted()
+            && chunks.sum::<u64>() == self.fd_chunks
+            && contents.sum::<u64>() == self.contents
+            && self.mounts.is_counted()
+            && configs.sum::<u64>() == self.configs.held()
+            && inotify::is_counted(self)
+    }
+
+    /// An open file description.
+    pub(crate) fn file(&self, id: FileId) -> Option<&File> {
+        self.open.get(id.0)
+    }
+
+    /// Counts the regular files that are open for writing up or down, if a file is one.
+    pub(crate) fn count_writer(&mut self, file: &File, by: i32) {
+        if !file.is_written_to() {
+            return;
+        }
+        let mount = self.mounts.at_mut(file.path.mount);
+        mount.writers = mount.writers.saturating_add_signed(by);
+        let fs = mount.fs;
+        if let Some(slot) = self.filesystems.get_mut(fs.0 as usize) {
+            slot.writers = slot.writers.saturating_add_signed(by);
+        }
+    }
+
+    /// The rulesets of landlock(7) that files are, for invariant checks.
+    pub(crate) fn rulesets(&self) -> impl Iterator<Item = RulesetId> + '_ {
+        self.open.iter().filter_map(|(_, file)| match file.kind {
+            FileKind::Landlock(ruleset) => Some(ruleset),
+            _ => None,
+        })
+    }
+
+    /// How many files are open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.open.len()
+    }
+
+    /// What the timers that are files are armed for; for invariant checks.
+    pub(crate) fn armed_timers(&self) -> impl Iterator<Item = (u64, TimerKey)> + '_ {
+        self.open.iter().filter_map(|(id, file)| match &file.kind {
+            FileKind::TimerFd(timer) if !timer.expired => {
+                Some((timer.at?, TimerKey::File(FileId(id))))
+            }
+            _ => None,
+        })
+    }
+
+    /// A descriptor table by id.
+    pub(crate) fn fd_table(&self, id: FdTableId) -> &FdTable {
+        self.tables.get(id.0).expect("table is in use") // INVARIANT: a task holds its table
+    }
+
+    /// A descriptor table by id.
+    pub(crate) fn fd_table_mut(&mut self, id: FdTableId) -> &mut FdTable {
+        self.tables.get_mut(id.0).expect("table is in use") // INVARIANT: a task holds its table
+    }
+
+    /// Root, working directory and umask by id.
+    pub(crate) fn fs_context(&self, id: FsContextId) -> &FsContext {
+        self.contexts.get(id.0).expect("context is in use") // INVARIANT: a task holds its context
+    }
+
+    /// Root, working directory and umask by id.
+    pub(crate) fn fs_context_mut(&mut self, id: FsContextId) -> &mut FsContext {
+        self.contexts.get_mut(id.0).expect("context is in use") // INVARIANT: a task holds its context
+    }
+}
+
 /// Adds an open file. `ENFILE`: the caller gives the path back.
-pub(crate) fn add(k: &mut Kernel, file: File) -> Result<FileId, Errno> {
+pub(crate) fn add(k: &mut Files, file: File) -> Result<FileId, Errno> {
     check_room(k)?;
-    k.vfs.count_writer(&file, 1);
-    k.vfs.leases.opened(&file);
+    k.count_writer(&file, 1);
+    k.leases.opened(&file);
     if let FileKind::Config(config) = &file.kind {
         k.vfs.configs.count(config);
     }
-    Ok(FileId(k.vfs.files.insert(file)))
+    Ok(FileId(k.open.insert(file)))
 }
 
 /// Whether one more file can be opened. `ENFILE`.
-pub(crate) fn check_room(k: &Kernel) -> Result<(), Errno> {
-    match k.vfs.files.len() {
+pub(crate) fn check_room(k: &Files) -> Result<(), Errno> {
+    match k.open.len() {
         FILE_MAX.. => Err(Errno::ENFILE),
         _ => Ok(()),
     }
 }
 
 /// A file that is known to be open.
-pub(crate) fn at(k: &Kernel, id: FileId) -> &File {
-    k.vfs.files.get(id.0).expect("file is referenced") // INVARIANT: ids are kept only with a reference
+pub(crate) fn at(k: &Files, id: FileId) -> &File {
+    k.open.get(id.0).expect("file is referenced") // INVARIANT: ids are kept only with a reference
 }
 
 /// A file that is known to be open.
-pub(crate) fn at_mut(k: &mut Kernel, id: FileId) -> &mut File {
-    k.vfs.files.get_mut(id.0).expect("file is referenced") // INVARIANT: ids are kept only with a reference
+pub(crate) fn at_mut(k: &mut Files, id: FileId) -> &mut File {
+    k.open.get_mut(id.0).expect("file is referenced") // INVARIANT: ids are kept only with a reference
 }
 
 /// Takes one more reference.
-pub(crate) fn get(k: &mut Kernel, id: FileId) -> FileId {
+pub(crate) fn get(k: &mut Files, id: FileId) -> FileId {
     at_mut(k, id).refs += 1;
     rights::referenced(k, id);
     id
 }
 
 /// Gives a reference back; the last one closes the file.
-pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
+pub(crate) fn put(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
     let file = at_mut(k, id);
     file.refs -= 1;
     if file.refs > 0 {
@@ -250,23 +462,23 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     match forgotten && !large {
         true => remove(k, p, id),
         // Its number stays taken.
-        false => k.vfs.closing.push_back(id),
+        false => k.closing.push_back(id),
     }
 }
 
 /// Goes on with files that are closed and have much to let go of; `false` if there are none.
-pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    let Some(&id) = k.vfs.closing.front() else {
+pub(crate) fn close_some(k: &mut Files, p: &mut Ports<'_>) -> bool {
+    let Some(&id) = k.closing.front() else {
         return false;
     };
-    k.steps.spend(1);
+    k.env.steps.spend(1);
     let is_empty = match at(k, id).kind {
         FileKind::Epoll(_) => epoll::empty(k, id),
         FileKind::Inotify(_) => inotify::empty(k, p, id),
         _ => true,
     };
     if is_empty && epoll::forget_watchers(k, id) {
-        k.vfs.closing.pop_front();
+        k.closing.pop_front();
         let_go(k, p, id);
         remove(k, p, id);
     }
@@ -274,12 +486,12 @@ pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
 }
 
 /// Whether [`close_some`] has nothing to do.
-pub(crate) fn is_closed(k: &Kernel) -> bool {
-    k.vfs.closing.is_empty()
+pub(crate) fn is_closed(k: &Files) -> bool {
+    k.closing.is_empty()
 }
 
 /// What a closed file stands for loses it.
-fn let_go(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
+fn let_go(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
     match at(k, id).kind {
         FileKind::Epoll(_) => {
             epoll::empty(k, id);
@@ -302,22 +514,22 @@ fn let_go(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
         FileKind::Socket(socket) => socket::release(k, p, socket),
         FileKind::MessageQueue(queue) => mqueue::close(k, queue),
         FileKind::TimerFd(timer) => timerfd::release(k, id, &timer),
-        FileKind::Landlock(ruleset) => k.tasks.landlock_mut().release(ruleset),
+        FileKind::Landlock(ruleset) => k.landlock.release(ruleset),
         FileKind::Inotify(instance) => inotify::release(k, &instance),
         _ => {}
     }
 }
 
-fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
-    let Some(file) = k.vfs.files.remove(id.0) else {
+fn remove(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
+    let Some(file) = k.open.remove(id.0) else {
         return;
     };
     if let Some(inode) = file.inode.filter(|_| file.counted) {
-        k.vfs.writers.written(inode);
+        k.writers.written(inode);
     }
-    k.vfs.contents -= file.content_bytes();
-    k.vfs.count_writer(&file, -1);
-    k.vfs.leases.closed(&file);
+    k.contents -= file.content_bytes();
+    k.count_writer(&file, -1);
+    k.leases.closed(&file);
     if file.dissolves {
         return detached::dissolve(k, p, file.path);
     }
@@ -328,15 +540,20 @@ fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     } else {
         put_path(k, p, file.path);
     }
-    match &file.kind {
-        FileKind::Namespace => crate::ns::sweep(k, p),
-        FileKind::Config(config) => config::closed(k, p, config),
-        _ => {}
+    if let FileKind::Config(config) = &file.kind {
+        mount::config::closed(k, p, config);
+    }
+}
+
+/// Pipes without a name go whose inode nobody has any more.
+pub(crate) fn remove_gone(k: &mut Files) {
+    while let Some(id) = k.objects.gone.pop() {
+        pipe::remove(k, id);
     }
 }
 
 /// The inode that attributes are those of, also for objects without a name.
-pub(crate) fn inode_of(k: &Kernel, id: FileId) -> Result<InodeRef, Errno> {
+pub(crate) fn inode_of(k: &Files, id: FileId) -> Result<InodeRef, Errno> {
     k.vfs
         .dentries
         .inode(at(k, id).path.dentry)
@@ -345,7 +562,7 @@ pub(crate) fn inode_of(k: &Kernel, id: FileId) -> Result<InodeRef, Errno> {
 
 /// Reads bytes of a regular file into the kernel; short at its end.
 pub(crate) fn read_kernel(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
     id: FileId,
     offset: u64,

@@ -9,33 +9,28 @@ use alloc::collections::BTreeMap;
 
 pub(crate) use ring::{Kind, Ring};
 
-use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::env::bounds::rounded_pipe_size;
+pub(crate) use crate::env::ids::PipeId;
+use crate::env::settings;
+use crate::env::settings::Setting;
+use crate::env::wait::{Stop, Turn, Wait, WaitKey};
 use crate::file::ready::OUT;
 use crate::file::rw::{Iov, append as append_source, block_after};
-use crate::file::{fasync, ready};
+use crate::file::{Files, fasync, ready};
 use crate::fs::anon;
 use crate::fs::filesystem::{InodeRef, Source, Time};
-use crate::kernel::settings::{self, Setting};
-use crate::kernel::{Cx, Stop, Turn, Wait, WaitKey};
-use crate::vfs::caller;
+use crate::kernel::{Cx, caller};
 use crate::vfs::mount::PathRef;
 
 /// Bytes that a pipe holds at first.
 pub(crate) const PIPE_DEFAULT: usize = 65536;
-/// Most bytes that `F_SETPIPE_SZ` gives without `CAP_SYS_RESOURCE` at first (`/proc/sys/fs/pipe-max-size`),
-/// and with it.
-pub(crate) const PIPE_MAX: usize = 1 << 20;
 pub(crate) const PIPE_MAX_PRIVILEGED: usize = 1 << 24;
 /// Marks the progress of a write that has waited: it adds nothing to the page of another one.
 const WAITED: u64 = 1 << 31;
 /// Most pipes there can be.
 const PIPES_MAX: usize = 1 << 16;
-
-/// A pipe. Not used again for another one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct PipeId(pub u64);
 
 /// One pipe.
 #[derive(Clone, Debug, Hash)]
@@ -52,11 +47,6 @@ pub(crate) struct Pipe {
     fifo: Option<InodeRef>,
     /// The user who pays for its pages, full or not.
     user: u32,
-    /// Permission bits of a pipe without a name.
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub made: Time,
 }
 
 impl Pipe {
@@ -117,8 +107,8 @@ impl Cx<'_, '_> {
 }
 
 /// Whether a user with so many pages of pipes has more than this setting lets.
-fn exceeds(k: &Kernel, setting: Setting, pages: u64) -> bool {
-    let most = k.system.settings.get(setting);
+fn exceeds(k: &Files, setting: Setting, pages: u64) -> bool {
+    let most = k.env.settings.get(setting);
     most != 0 && i128::from(pages) > most
 }
 
@@ -196,41 +186,41 @@ impl Pipes {
 }
 
 /// Forgets a pipe.
-pub(crate) fn remove(k: &mut Kernel, id: PipeId) {
-    let pipes = &mut k.vfs.pipes;
+pub(crate) fn remove(k: &mut Files, id: PipeId) {
+    let pipes = &mut k.pipes;
     if let Some(pipe) = pipes.pipes.remove(&id) {
         if let Some(fifo) = pipe.fifo {
             pipes.fifos.remove(&fifo);
         }
         pipes.account(pipe.user, pipe.pages(), 0);
         pipes.charged -= pipe.charged;
-        k.mm.frames.charge(pipe.charged, 0);
+        k.frames.charge(pipe.charged, 0);
     }
 }
 
 /// Charges what a pipe holds: something in it has changed. Memory that it does not need any more is given
 /// back.
-pub(crate) fn charge(k: &mut Kernel, id: u64) {
-    let pipes = &mut k.vfs.pipes;
+pub(crate) fn charge(k: &mut Files, id: u64) {
+    let pipes = &mut k.pipes;
     if let Some(pipe) = pipes.pipes.get_mut(&PipeId(id)) {
         pipe.ring.shrink();
         let new = pipe.held();
         let old = core::mem::replace(&mut pipe.charged, new);
         pipes.charged = pipes.charged + new - old;
-        k.mm.frames.charge(old, new);
+        k.frames.charge(old, new);
     }
 }
 
 /// A pipe of the size that its maker gets (`alloc_pipe_info()`); `None` if there may be no more pages.
-fn new(k: &Kernel, fifo: Option<InodeRef>, by: &Maker) -> Option<Pipe> {
+fn new(k: &Files, fifo: Option<InodeRef>, by: &Maker) -> Option<Pipe> {
     /// Bytes of the pipes of who has many already.
     const SMALL: u64 = 2 * PAGE_SIZE;
-    let most = k.system.settings.get(settings::PIPE_SIZE) as u64;
+    let most = k.env.settings.get(settings::PIPE_SIZE) as u64;
     let mut size = match by.large {
         true => PIPE_DEFAULT as u64,
         false => most.min(PIPE_DEFAULT as u64),
     };
-    let others = k.vfs.pipes.pages_of(by.user);
+    let others = k.pipes.pages_of(by.user);
     let exceeds = |setting, size| exceeds(k, setting, others + size / PAGE_SIZE) && !by.unlimited;
     if exceeds(settings::PIPE_PAGES_SOFT, size) {
         size = SMALL;
@@ -238,7 +228,6 @@ fn new(k: &Kernel, fifo: Option<InodeRef>, by: &Maker) -> Option<Pipe> {
     if exceeds(settings::PIPE_PAGES_HARD, size) {
         return None;
     }
-    let (uid, gid) = by.owner;
     Some(Pipe {
         ring: Ring::new(size as usize),
         readers: 0,
@@ -247,44 +236,41 @@ fn new(k: &Kernel, fifo: Option<InodeRef>, by: &Maker) -> Option<Pipe> {
         charged: 0,
         fifo,
         user: by.user,
-        mode: 0o600,
-        uid,
-        gid,
-        made: Time::from_nanos(k.system.now.real),
     })
 }
 
 /// A pipe without a name that nobody has opened yet, and a path to it with one reference. `ENFILE`.
-pub(crate) fn create(k: &mut Kernel, by: &Maker) -> Result<(PipeId, PathRef), Errno> {
+pub(crate) fn create(k: &mut Files, by: &Maker) -> Result<(PipeId, PathRef), Errno> {
     let pipe = new(k, None, by).ok_or(Errno::ENFILE)?;
-    let id = k.vfs.pipes.add(pipe)?;
-    Ok((id, anon::path(k, anon::pipe_ino(id))))
+    let id = k.pipes.add(pipe)?;
+    let made = Time::from_nanos(k.env.now.real);
+    k.objects
+        .add(anon::pipe_ino(id), g::S_IFIFO | 0o600, by.owner, made);
+    Ok((id, crate::vfs::object::path(k, anon::pipe_ino(id))))
 }
 
 /// The pipe behind a FIFO, made if need be. `ENOMEM`, `ENFILE`.
-pub(crate) fn of_fifo(k: &mut Kernel, inode: InodeRef, by: &Maker) -> Result<PipeId, Errno> {
-    if let Some(&id) = k.vfs.pipes.fifos.get(&inode) {
+pub(crate) fn of_fifo(k: &mut Files, inode: InodeRef, by: &Maker) -> Result<PipeId, Errno> {
+    if let Some(&id) = k.pipes.fifos.get(&inode) {
         return Ok(id);
     }
-    let owner = (0, 0);
-    let pipe = new(k, Some(inode), &Maker { owner, ..*by }).ok_or(Errno::ENOMEM)?;
-    let id = k.vfs.pipes.add(pipe)?;
-    k.vfs.pipes.fifos.insert(inode, id);
+    let pipe = new(k, Some(inode), by).ok_or(Errno::ENOMEM)?;
+    let id = k.pipes.add(pipe)?;
+    k.pipes.fifos.insert(inode, id);
     Ok(id)
 }
 
 /// The pipe behind a FIFO, if somebody has it open.
-pub(crate) fn find_fifo(k: &Kernel, inode: InodeRef) -> Option<&Pipe> {
-    k.vfs
-        .pipes
+pub(crate) fn find_fifo(k: &Files, inode: InodeRef) -> Option<&Pipe> {
+    k.pipes
         .fifos
         .get(&inode)
-        .and_then(|id| k.vfs.pipes.pipes.get(id))
+        .and_then(|id| k.pipes.pipes.get(id))
 }
 
 /// An end was opened.
-pub(crate) fn open_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
-    if let Some(pipe) = k.vfs.pipes.get_mut(id) {
+pub(crate) fn open_end(k: &mut Files, id: PipeId, reads: bool, writes: bool) {
+    if let Some(pipe) = k.pipes.get_mut(id) {
         pipe.readers += u32::from(reads);
         pipe.writers += u32::from(writes);
         pipe.had_writer |= writes;
@@ -293,8 +279,8 @@ pub(crate) fn open_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
 }
 
 /// An end was closed. The pipe behind a FIFO goes with its last end; others go with their dentry.
-pub(crate) fn close_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
-    let Some(pipe) = k.vfs.pipes.get_mut(id) else {
+pub(crate) fn close_end(k: &mut Files, id: PipeId, reads: bool, writes: bool) {
+    let Some(pipe) = k.pipes.get_mut(id) else {
         return;
     };
     pipe.readers -= u32::from(reads);
@@ -307,9 +293,9 @@ pub(crate) fn close_end(k: &mut Kernel, id: PipeId, reads: bool, writes: bool) {
 
 /// Bytes were taken out. Those who wait for room are told if there was none; a file's owner is told each
 /// time.
-pub(crate) fn drained(k: &mut Kernel, id: PipeId, was_full: bool) {
+pub(crate) fn drained(k: &mut Files, id: PipeId, was_full: bool) {
     let key = WaitKey::Pipe(id.0);
-    let is_full = k.vfs.pipes.get(id).is_none_or(|pipe| pipe.ring.is_full());
+    let is_full = k.pipes.get(id).is_none_or(|pipe| pipe.ring.is_full());
     match was_full && !is_full {
         true => k.notify(key, OUT),
         false => {
@@ -320,19 +306,19 @@ pub(crate) fn drained(k: &mut Kernel, id: PipeId, was_full: bool) {
 }
 
 /// Adds bytes of the kernel in slots of their own, the first one at this place of its page.
-pub(crate) fn append(k: &mut Kernel, id: PipeId, bytes: &[u8], start: u64) {
+pub(crate) fn append(k: &mut Files, id: PipeId, bytes: &[u8], start: u64) {
     if bytes.is_empty() {
         return;
     }
-    if let Some(pipe) = k.vfs.pipes.get_mut(id) {
+    if let Some(pipe) = k.pipes.get_mut(id) {
         pipe.ring.append(bytes, start, Kind::Lent);
     }
     k.notify(WaitKey::Pipe(id.0), ready::IN);
 }
 
 /// Takes bytes out that went elsewhere.
-pub(crate) fn consume(k: &mut Kernel, id: PipeId, len: u64) {
-    let Some(pipe) = k.vfs.pipes.get_mut(id) else {
+pub(crate) fn consume(k: &mut Files, id: PipeId, len: u64) {
+    let Some(pipe) = k.pipes.get_mut(id) else {
         return;
     };
     let free = pipe.ring.free();
@@ -345,8 +331,8 @@ pub(crate) fn consume(k: &mut Kernel, id: PipeId, len: u64) {
 }
 
 /// Moves or copies buffers from one pipe to another: how many bytes.
-pub(crate) fn pass(k: &mut Kernel, from: PipeId, to: PipeId, len: u64, leave: bool) -> u64 {
-    let pipes = &mut k.vfs.pipes;
+pub(crate) fn pass(k: &mut Files, from: PipeId, to: PipeId, len: u64, leave: bool) -> u64 {
+    let pipes = &mut k.pipes;
     let free = pipes.get(to).map_or(0, |pipe| pipe.ring.free());
     let Some(source) = pipes.get(from) else {
         return 0;
@@ -365,41 +351,32 @@ pub(crate) fn pass(k: &mut Kernel, from: PipeId, to: PipeId, len: u64, leave: bo
     sum as u64
 }
 
-/// The capacity that somebody gets who asks for so many bytes (`round_pipe_size()`); `None` for too many.
-pub(crate) fn rounded(asked: u64) -> Option<u64> {
-    match asked {
-        0..=PAGE_SIZE => Some(PAGE_SIZE),
-        size if size > 1 << 31 => None,
-        size => Some(size.next_power_of_two()),
-    }
-}
-
 /// `F_SETPIPE_SZ`: the new capacity. `EPERM` for one that is larger than others may make pipes, or who has
 /// too many pages.
 pub(crate) fn set_capacity(
-    k: &mut Kernel,
+    k: &mut Files,
     id: PipeId,
     asked: u64,
     by: &Maker,
 ) -> Result<u64, Errno> {
-    let size = rounded(asked).ok_or(Errno::EINVAL)?;
-    let most = k.system.settings.get(settings::PIPE_SIZE) as u64;
-    let pipe = k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+    let size = rounded_pipe_size(asked).ok_or(Errno::EINVAL)?;
+    let most = k.env.settings.get(settings::PIPE_SIZE) as u64;
+    let pipe = k.pipes.get(id).ok_or(Errno::EBADF)?;
     let (user, old, new) = (pipe.user, pipe.pages(), size / PAGE_SIZE);
     let larger = new > old;
     if larger && size > most && !by.large || size > PIPE_MAX_PRIVILEGED as u64 {
         return Err(Errno::EPERM);
     }
-    let pages = k.vfs.pipes.pages_of(user) + new - old;
+    let pages = k.pipes.pages_of(user) + new - old;
     let settings = [settings::PIPE_PAGES_HARD, settings::PIPE_PAGES_SOFT];
     if larger && !by.unlimited && settings.iter().any(|&one| exceeds(k, one, pages)) {
         return Err(Errno::EPERM);
     }
-    let pipe = k.vfs.pipes.get_mut(id).ok_or(Errno::EBADF)?;
+    let pipe = k.pipes.get_mut(id).ok_or(Errno::EBADF)?;
     if !pipe.ring.resize(new as usize) {
         return Err(Errno::EBUSY);
     }
-    k.vfs.pipes.account(user, old, new);
+    k.pipes.account(user, old, new);
     k.wake(WaitKey::Pipe(id.0));
     Ok(size)
 }
@@ -416,7 +393,7 @@ pub(crate) fn read(
     if max == 0 {
         return Ok(0);
     }
-    let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+    let pipe = cx.k.files.pipes.get(id).ok_or(Errno::EBADF)?;
     if pipe.ring.is_empty() {
         if pipe.writers == 0 {
             return Ok(0);
@@ -431,7 +408,7 @@ pub(crate) fn read(
     let mut copied = 0;
     let mut result = Ok(());
     while copied < wanted
-        && let Some(pipe) = cx.k.vfs.pipes.get(id)
+        && let Some(pipe) = cx.k.files.pipes.get(id)
     {
         let most = pipe.ring.bytes(copied).len().min(wanted - copied);
         let (to, len) = match iov.run(cx, most as u64, true) {
@@ -442,13 +419,13 @@ pub(crate) fn read(
                 break;
             }
         };
-        if let Some(pipe) = cx.k.vfs.pipes.get(id) {
+        if let Some(pipe) = cx.k.files.pipes.get(id) {
             cx.p.memory.write(to, &pipe.ring.bytes(copied)[..len]);
         }
         iov.advance(len as u64);
         copied += len;
     }
-    let pipe = cx.k.vfs.pipes.get_mut(id).ok_or(Errno::EBADF)?;
+    let pipe = cx.k.files.pipes.get_mut(id).ok_or(Errno::EBADF)?;
     let done = pipe.ring.readable(max, copied);
     if done == 0 {
         result?;
@@ -479,7 +456,7 @@ pub(crate) fn write(
     let mut done = cx.call().progress & !WAITED;
     iov.advance(done);
     loop {
-        let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+        let pipe = cx.k.files.pipes.get(id).ok_or(Errno::EBADF)?;
         if pipe.readers == 0 {
             caller::raise(cx, g::SIGPIPE);
             return match done {
@@ -495,11 +472,11 @@ pub(crate) fn write(
                 result?;
                 return Ok(0);
             }
-            if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+            if let Some(pipe) = cx.k.files.pipes.get_mut(id) {
                 pipe.ring.merged(len as usize);
             }
             done += len;
-            cx.k.notify(key, ready::IN);
+            cx.k.files.notify(key, ready::IN);
             if iov.left() == 0 {
                 return Ok(done);
             }
@@ -508,12 +485,12 @@ pub(crate) fn write(
         let room = pipe.ring.room_from(0) as u64;
         if room > 0 {
             let (len, result) = fill(cx, id, iov, room, PAGE_SIZE);
-            if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+            if let Some(pipe) = cx.k.files.pipes.get_mut(id) {
                 pipe.ring.wrote(len as usize, 0, kind);
             }
             done += len;
             if len > 0 {
-                cx.k.notify(key, ready::IN);
+                cx.k.files.notify(key, ready::IN);
             }
             match result {
                 Err(errno) if done == 0 => return Err(errno.into()),
@@ -544,7 +521,7 @@ pub(crate) fn lend(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov) -> Result<u64
         && iov.left() > 0
         && cx
             .k
-            .vfs
+            .files
             .pipes
             .get(id)
             .is_some_and(|pipe| !pipe.ring.is_full())
@@ -557,13 +534,13 @@ pub(crate) fn lend(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov) -> Result<u64
             }
             break;
         }
-        if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+        if let Some(pipe) = cx.k.files.pipes.get_mut(id) {
             pipe.ring.wrote(len as usize, addr, Kind::Lent);
         }
         done += len;
     }
     if done > 0 {
-        cx.k.notify(WaitKey::Pipe(id.0), ready::IN);
+        cx.k.files.notify(WaitKey::Pipe(id.0), ready::IN);
     }
     Ok(done)
 }
@@ -582,7 +559,7 @@ fn fill(
     let mut result = Ok(());
     while done < wanted && result.is_ok() {
         let run = iov.run(cx, wanted - done, false);
-        let Some(pipe) = cx.k.vfs.pipes.get_mut(id) else {
+        let Some(pipe) = cx.k.files.pipes.get_mut(id) else {
             break;
         };
         result = match run {
@@ -602,7 +579,7 @@ fn fill(
         Ok(()) => done,
         Err(_) => done - done % unit,
     };
-    if let Some(pipe) = cx.k.vfs.pipes.get_mut(id) {
+    if let Some(pipe) = cx.k.files.pipes.get_mut(id) {
         let queue = pipe.ring.queue();
         queue.truncate(queue.len() - (done - whole) as usize);
     }

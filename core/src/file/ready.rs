@@ -7,14 +7,14 @@
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::env::wait::{Turn, WaitKey};
 use crate::file::{
-    File, FileId, FileKind, epoll, eventfd, fdtable, inotify, pidfd, pipe, signalfd,
+    File, FileId, FileKind, Files, epoll, eventfd, fdtable, inotify, pidfd, pipe, signalfd,
 };
-use crate::fs::anon;
 use crate::fs::anon::Anon;
 use crate::fs::filesystem::Filesystem;
 use crate::ipc::mqueue;
-use crate::kernel::{Cx, Turn, WaitKey};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::net::socket;
 use crate::vfs::mount::put_path;
@@ -38,13 +38,13 @@ pub(crate) const ANY: u16 = u16::MAX;
 /// writing; whether it can be read, only the host knows. `depth` is how many epoll files the question came
 /// through.
 pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
-    let Some(file) = k.vfs.file(id) else {
+    let Some(file) = k.files.file(id) else {
         return NVAL;
     };
     match &file.kind {
         FileKind::Path => NVAL,
         &FileKind::Pipe(id) => {
-            let Some(pipe) = k.vfs.pipes.get(id) else {
+            let Some(pipe) = k.files.pipes.get(id) else {
                 return NVAL;
             };
             let mut ready = 0;
@@ -91,22 +91,22 @@ pub(crate) fn of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
 }
 
 /// Whether a file is one of sysfs or cgroup2.
-fn is_sysfs(k: &Kernel, file: &File) -> bool {
-    let fs = file.inode.map(|inode| k.vfs.filesystem(inode.fs));
+fn is_sysfs(k: &Files, file: &File) -> bool {
+    let fs = file.inode.map(|inode| k.fs.filesystem(inode.fs));
     matches!(fs, Some(Filesystem::Sys(_)))
 }
 
 /// A file that the kernel makes has been read.
-pub(crate) fn was_read(k: &mut Kernel, id: FileId) {
-    if k.vfs.file(id).is_some_and(|file| is_sysfs(k, file)) {
+pub(crate) fn was_read(k: &mut Files, id: FileId) {
+    if k.file(id).is_some_and(|file| is_sysfs(k, file)) {
         file::at_mut(k, id).seen = 1;
     }
 }
 
 /// Whether somebody who waits for a turn would not have to; for invariant checks.
-pub(crate) fn has_come(k: &Kernel, turn: Turn) -> bool {
-    let pipe = |id| k.vfs.pipes.get(pipe::PipeId(id));
-    let queue = |id| k.vfs.mqueues.get(id);
+pub(crate) fn has_come(k: &Files, turn: Turn) -> bool {
+    let pipe = |id| k.pipes.get(pipe::PipeId(id));
+    let queue = |id| k.mqueues.get(id);
     match turn {
         Turn::PipeBytes(id) => {
             pipe(id).is_none_or(|pipe| !pipe.ring.is_empty() || pipe.writers == 0)
@@ -114,7 +114,7 @@ pub(crate) fn has_come(k: &Kernel, turn: Turn) -> bool {
         Turn::PipeRoom(id) => {
             pipe(id).is_none_or(|pipe| pipe.ring.room_from(0) > 0 || pipe.readers == 0)
         }
-        Turn::Socket(id) => k.vfs.sockets.get(id).is_none_or(socket::has_input),
+        Turn::Socket(id) => k.sockets.get(id).is_none_or(socket::has_input),
         Turn::Message(id) => queue(id).is_none_or(|queue| !queue.is_empty()),
         Turn::MessageRoom(id) => queue(id).is_none_or(|queue| !queue.is_full()),
     }
@@ -123,7 +123,7 @@ pub(crate) fn has_come(k: &Kernel, turn: Turn) -> bool {
 /// The last change of a file that the kernel makes and that tells of changes.
 fn change(k: &Kernel, thread: ThreadId, file: &File) -> Option<Change> {
     let inode = file.inode?;
-    match k.vfs.filesystem(inode.fs) {
+    match k.fs.filesystem(inode.fs) {
         Filesystem::Proc(_) => events::of(k, thread, inode.ino),
         _ => None,
     }
@@ -131,7 +131,7 @@ fn change(k: &Kernel, thread: ThreadId, file: &File) -> Option<Change> {
 
 /// The program has been told what a file is ready for: a change of it is told of once.
 pub(crate) fn told(k: &mut Kernel, thread: ThreadId, id: FileId) {
-    if let Some(file) = k.vfs.file(id)
+    if let Some(file) = k.files.file(id)
         && let FileKind::Proc(_) = file.kind
         && let Some(change) = change(k, thread, file)
     {
@@ -142,7 +142,7 @@ pub(crate) fn told(k: &mut Kernel, thread: ThreadId, id: FileId) {
 /// Where a file's changes are announced, as this thread waits for them; `None` for files that are always
 /// ready.
 pub(crate) fn key(k: &Kernel, thread: ThreadId, id: FileId) -> Option<WaitKey> {
-    match k.vfs.file(id)?.kind {
+    match k.files.file(id)?.kind {
         FileKind::Pipe(pipe) => Some(WaitKey::Pipe(pipe.0)),
         FileKind::Socket(socket) => Some(WaitKey::Socket(socket)),
         FileKind::MessageQueue(queue) => Some(WaitKey::MessageQueue(queue)),
@@ -151,7 +151,7 @@ pub(crate) fn key(k: &Kernel, thread: ThreadId, id: FileId) -> Option<WaitKey> {
         }
         FileKind::SignalFd(_) => Some(WaitKey::Signals(k.tasks.get(thread)?.tgid)),
         FileKind::PidFd(pid) => Some(WaitKey::Exit(pid.tgid)),
-        FileKind::Proc(_) => change(k, thread, k.vfs.file(id)?)?.key,
+        FileKind::Proc(_) => change(k, thread, k.files.file(id)?)?.key,
         _ => None,
     }
 }
@@ -167,10 +167,10 @@ pub(crate) fn concerns(file: &File) -> u16 {
 }
 
 /// Whether a file can be waited for with epoll(7) (`file_can_poll` of Linux).
-pub(crate) fn can_wait(k: &Kernel, file: &File) -> bool {
+pub(crate) fn can_wait(k: &Files, file: &File) -> bool {
     match file.kind {
         FileKind::Proc(_) => file.inode.is_some_and(|inode| {
-            let of_processes = matches!(k.vfs.filesystem(inode.fs), Filesystem::Proc(_));
+            let of_processes = matches!(k.fs.filesystem(inode.fs), Filesystem::Proc(_));
             !of_processes || events::can_wait(inode.ino)
         }),
         FileKind::Regular
@@ -205,7 +205,22 @@ pub(crate) fn open(
     anon: Anon,
     flags: u32,
 ) -> Result<FileId, Errno> {
-    let path = anon::path(cx.k, anon.ino());
+    let path = crate::vfs::object::path(cx.k, anon.ino());
     let file = File::new(kind, path, None, flags);
     file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))
+}
+
+/// Tells who waits for changes of mounts.
+pub(crate) fn announce_mounts(k: &mut Files) {
+    while let Some(ns) = k.mounts.changed.pop_first() {
+        let exists = k.ns.exists(ns);
+        let mounts = &mut k.mounts;
+        if !exists {
+            mounts.changes.remove(&ns);
+            continue;
+        }
+        mounts.change += 1;
+        mounts.changes.insert(ns, mounts.change);
+        k.notify(WaitKey::Mounts(ns), PRI | ERR);
+    }
 }

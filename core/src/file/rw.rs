@@ -7,22 +7,22 @@ use alloc::vec::Vec;
 
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::env::wait::{Stop, SysResult, Wait};
 use crate::event::{HostCall, HostResult};
+use crate::file;
 use crate::file::device::Device;
 pub(crate) use crate::file::iov::{IOV_MAX, Iov};
-use crate::file::{File, FileId, FileKind, eventfd, inotify, pipe, signalfd, timerfd};
+use crate::file::{File, FileId, FileKind, Files, eventfd, inotify, pipe, signalfd, timerfd};
 use crate::fs::filesystem::{Attr, InodeRef, SetAttr, Sought, Source, Time};
 use crate::fs::inode;
 use crate::ipc::mqueue;
-use crate::kernel::{Cx, Stop, SysResult, Wait};
+use crate::kernel::{Cx, caller};
 use crate::net::socket;
 use crate::port::Ports;
 use crate::task::signal;
-use crate::vfs::mount::config;
 use crate::vfs::perm::Who;
-use crate::vfs::{caller, perm};
+use crate::vfs::{node, perm};
 use crate::views::proc;
-use crate::{Kernel, file};
 
 /// Most bytes one call moves (`MAX_RW_COUNT`).
 pub(crate) const MAX_RW: u64 = 0x7fff_f000;
@@ -316,7 +316,7 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
         (FileKind::Inotify(_), _) => return inotify::read(cx, id, iov, no_wait),
         (FileKind::Config(_), _) => {
             let room = iov.left();
-            let line = config::change(cx.k, id, |config, _| config.take_message(room))??;
+            let line = file::config::change(cx.k, id, |config, _| config.take_message(room))??;
             // As in Linux, what cannot be stored is lost.
             iov.put_all(cx, &line)?;
             return Ok(line.len() as u64);
@@ -483,7 +483,7 @@ fn read_regular(
 
 /// Reads bytes of a regular file into the kernel; short at its end.
 pub(crate) fn read_inode(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
     inode: InodeRef,
     offset: u64,
@@ -505,7 +505,7 @@ pub(crate) fn read_inode(
 
 /// Bytes of a regular file, at most `len`; fewer at its end.
 pub(crate) fn read_bytes(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
     inode: InodeRef,
     offset: u64,
@@ -551,22 +551,22 @@ fn write_limits(
     if room == 0 {
         return Err(Errno::EFBIG);
     }
-    let len = cx.k.vfs.seals.check_write(inode, attr, at, len.min(room))?;
+    let len = cx.k.fs.seals.check_write(inode, attr, at, len.min(room))?;
     Ok((at, len))
 }
 
 /// What a write leaves behind: new size, modification time, no set-id bits.
 fn written(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
-    who: Who<'_>,
+    who: &Who,
     inode: InodeRef,
     attr: &Attr,
     end: u64,
 ) -> Result<(), Errno> {
     let set = SetAttr {
         size: (end > attr.size).then_some(end),
-        mtime: Some(Time::from_nanos(k.system.now.real)),
+        mtime: Some(Time::from_nanos(k.env.now.real)),
         ..perm::after_write(k, who, attr)
     };
     inode::set_attr(k, p, inode, &set)
@@ -580,10 +580,11 @@ fn write_regular(
     at: u64,
     append: bool,
 ) -> Result<(u64, u64), Errno> {
+    let who = &cx.who();
     if iov.left() == 0 {
         return Ok((0, at));
     }
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     let (start, len) = write_limits(cx, inode, &attr, at, iov.left(), append)?;
     iov.limit(len);
     let mut at = start;
@@ -612,10 +613,10 @@ fn write_regular(
     }
     if at == start {
         // Privileges go before anything is looked at that may fail.
-        written(cx.k, cx.p, Who::Task(cx.thread), inode, &attr, attr.size)?;
+        written(cx.k, cx.p, who, inode, &attr, attr.size)?;
         result?;
     } else {
-        written(cx.k, cx.p, Who::Task(cx.thread), inode, &attr, at)?;
+        written(cx.k, cx.p, who, inode, &attr, at)?;
     }
     Ok((at - start, at))
 }
@@ -628,10 +629,11 @@ pub(crate) fn write_inode(
     at: u64,
     data: &[u8],
 ) -> Result<u64, Errno> {
+    let who = &cx.who();
     if data.is_empty() {
         return Ok(0);
     }
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     let (start, len) = write_limits(cx, inode, &attr, at, data.len() as u64, false)?;
     let mut rest = &data[..len as usize];
     let mut at = start;
@@ -647,7 +649,7 @@ pub(crate) fn write_inode(
         at += part.len() as u64;
         rest = behind;
     }
-    written(cx.k, cx.p, Who::Task(cx.thread), inode, &attr, at)?;
+    written(cx.k, cx.p, who, inode, &attr, at)?;
     Ok(at - start)
 }
 
@@ -674,6 +676,7 @@ pub(crate) fn with_shown<R>(
     at_once: bool,
     run: impl FnOnce(&mut Cx<'_, '_>, &[u8]) -> Result<R, Errno>,
 ) -> Result<R, Errno> {
+    let who = &cx.who();
     let going_on = core::mem::take(&mut cx.call().goes_on);
     let old = file::at(cx.k, id).content_bytes();
     let FileKind::Proc(shown) = &mut file::at_mut(cx.k, id).kind else {
@@ -687,7 +690,7 @@ pub(crate) fn with_shown<R>(
             (Err(errno), _) => Err(errno),
             (Ok(false), _) => Ok(proc::Shown::default()),
             (Ok(true), Some(text)) => Ok(proc::Shown::whole(text)),
-            (Ok(true), None) => inode::content(cx.k, cx.p, Who::Task(cx.thread), inode),
+            (Ok(true), None) => node::content(cx.k, cx.p, who, inode),
         };
         match made {
             Ok(made) => *shown = made.about(space),
@@ -711,7 +714,7 @@ pub(crate) fn with_shown<R>(
     let new = shown.bytes();
     file::ready::was_read(cx.k, id);
     file::at_mut(cx.k, id).kind = FileKind::Proc(shown);
-    cx.k.vfs.contents = cx.k.vfs.contents + new - old;
+    cx.k.files.contents = cx.k.files.contents + new - old;
     result
 }
 
@@ -732,7 +735,7 @@ fn read_device(cx: &mut Cx<'_, '_>, device: Device, iov: &mut Iov) -> Result<u64
             let mut at = 0;
             while at < len {
                 let part = &mut buf[..(len - at).min(256) as usize];
-                cx.k.system.rng.fill(part);
+                cx.k.env.rng.fill(part);
                 cx.p.memory.write(to + at, part);
                 at += part.len() as u64;
             }
@@ -851,7 +854,7 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
     let base = match (&file.kind, whence) {
         (&FileKind::HostStream(stream), _) => {
             let seekable =
-                cx.k.system.stdio.get(usize::from(stream)) == Some(&crate::boot::Stdio::File);
+                cx.k.env.stdio.get(usize::from(stream)) == Some(&crate::boot::Stdio::File);
             if !seekable {
                 return Err(Errno::ESPIPE.into());
             }
@@ -896,7 +899,7 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
         (_, g::SEEK_CUR) => current,
         (FileKind::Regular, g::SEEK_END) => {
             let inode = inode.ok_or(Errno::EINVAL)?;
-            inode::attr(cx.k, cx.p, inode)?.size as i64
+            node::attr(cx.k, cx.p, inode)?.size as i64
         }
         (FileKind::Directory, g::SEEK_END) => max,
         (FileKind::Regular, g::SEEK_DATA | g::SEEK_HOLE) => {

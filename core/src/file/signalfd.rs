@@ -3,9 +3,10 @@
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file::ready::PLAIN_IN;
 use crate::file::rw::Iov;
-use crate::kernel::{Cx, Stop, Wait, WaitKey};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::task::signal::{self, SigInfo};
 

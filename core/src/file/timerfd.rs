@@ -4,12 +4,13 @@
 //! it missed is counted.
 
 use crate::abi::Errno;
+use crate::env::timers::TimerKey;
+use crate::env::wait::{Stop, Wait, WaitKey};
+use crate::file;
 use crate::file::ready::PLAIN_IN;
 use crate::file::rw::Iov;
-use crate::file::{FileId, FileKind};
-use crate::kernel::{Cx, Stop, Wait, WaitKey};
-use crate::task::timer::{self, TimerKey};
-use crate::{Kernel, file};
+use crate::file::{FileId, FileKind, Files};
+use crate::kernel::Cx;
 
 /// Bytes of a count of expiries.
 const SIZE: usize = 8;
@@ -43,7 +44,7 @@ impl TimerFd {
     }
 }
 
-pub(crate) fn timer(k: &mut Kernel, id: FileId) -> Result<&mut TimerFd, Errno> {
+pub(crate) fn timer(k: &mut Files, id: FileId) -> Result<&mut TimerFd, Errno> {
     match &mut file::at_mut(k, id).kind {
         FileKind::TimerFd(timer) => Ok(timer),
         _ => Err(Errno::EINVAL),
@@ -51,7 +52,7 @@ pub(crate) fn timer(k: &mut Kernel, id: FileId) -> Result<&mut TimerFd, Errno> {
 }
 
 /// A timer's time has come.
-pub(crate) fn expire(k: &mut Kernel, id: FileId) {
+pub(crate) fn expire(k: &mut Files, id: FileId) {
     if let Ok(timer) = timer(k, id) {
         timer.expired = true;
         timer.ticks = timer.ticks.saturating_add(1);
@@ -60,8 +61,8 @@ pub(crate) fn expire(k: &mut Kernel, id: FileId) {
 }
 
 /// Arms an interval timer that has expired again, behind what it missed, which is counted.
-fn forward(k: &mut Kernel, id: FileId) -> Result<(), Errno> {
-    let now = k.system.now.mono;
+fn forward(k: &mut Files, id: FileId) -> Result<(), Errno> {
+    let now = k.env.now.mono;
     let timer = timer(k, id)?;
     let (Some(at), true) = (timer.at, timer.expired && timer.interval > 0) else {
         return Ok(());
@@ -71,14 +72,14 @@ fn forward(k: &mut Kernel, id: FileId) -> Result<(), Errno> {
     timer.ticks = timer.ticks.saturating_add(missed);
     timer.expired = false;
     timer.at = Some(next);
-    timer::arm(k, TimerKey::File(id), None, Some(next));
+    k.env.timers.arm(TimerKey::File(id), None, Some(next));
     Ok(())
 }
 
 /// Time left and interval (timerfd_gettime(2)).
-pub(crate) fn get(k: &mut Kernel, id: FileId) -> Result<(u64, u64), Errno> {
+pub(crate) fn get(k: &mut Files, id: FileId) -> Result<(u64, u64), Errno> {
     forward(k, id)?;
-    let now = k.system.now.mono;
+    let now = k.env.now.mono;
     let timer = timer(k, id)?;
     let left = match timer.at {
         Some(at) if !timer.expired => at.saturating_sub(now).max(1),
@@ -89,7 +90,7 @@ pub(crate) fn get(k: &mut Kernel, id: FileId) -> Result<(u64, u64), Errno> {
 
 /// Sets when it expires, or disarms it (timerfd_settime(2)); gives what it was before.
 pub(crate) fn set(
-    k: &mut Kernel,
+    k: &mut Files,
     id: FileId,
     at: Option<u64>,
     interval: u64,
@@ -106,14 +107,14 @@ pub(crate) fn set(
         expired: false,
         ..*timer
     };
-    timer::arm(k, TimerKey::File(id), armed, at);
+    k.env.timers.arm(TimerKey::File(id), armed, at);
     Ok(before)
 }
 
 /// The file is closed.
-pub(crate) fn release(k: &mut Kernel, id: FileId, timer: &TimerFd) {
+pub(crate) fn release(k: &mut Files, id: FileId, timer: &TimerFd) {
     let armed = timer.at.filter(|_| !timer.expired);
-    timer::arm(k, TimerKey::File(id), armed, None);
+    k.env.timers.arm(TimerKey::File(id), armed, None);
 }
 
 pub(crate) fn read(

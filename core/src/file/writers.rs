@@ -79,23 +79,23 @@ impl Writers {
 /// Whether what is open and what runs is counted rightly; for invariant checks.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let mut counted = Writers::default();
-    for (_, file) in k.vfs.files.iter() {
+    for (_, file) in k.files.open.iter() {
         if let Some(inode) = file.inode.filter(|_| file.counted) {
             counted.add(inode, 1);
         }
     }
     for tgid in k.tasks.groups() {
         let exe = k.tasks.group(tgid).and_then(|group| group.exe);
-        let inode = exe.and_then(|id| k.vfs.file(id)?.inode);
+        let inode = exe.and_then(|id| k.files.file(id)?.inode);
         if let Some(inode) = inode {
             counted.add(inode, -1);
         }
     }
-    match counted.0 == k.vfs.writers.0 {
+    match counted.0 == k.files.writers.0 {
         true => Ok(()),
         false => Err(format!(
             "{:?} are written or run, not {:?}",
-            counted.0, k.vfs.writers.0
+            counted.0, k.files.writers.0
         )),
     }
 }

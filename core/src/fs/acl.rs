@@ -9,8 +9,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::abi::Errno;
+use crate::cred::Creds;
 use crate::fs::filesystem::Attr;
-use crate::task::Creds;
 
 /// The extended attribute.
 pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";

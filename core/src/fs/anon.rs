@@ -2,23 +2,18 @@
 //! host's standard streams (the kernel's `pipefs`, `sockfs` and `anon_inodefs`). Its mount hangs nowhere;
 //! `/proc/PID/fd/N` leads to its dentries.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::Kernel;
 use crate::abi::Errno;
-use crate::abi::raw::general::{
-    ANON_INODE_FS_MAGIC, NSFS_MAGIC, S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK,
-};
+use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK};
 use crate::boot::Stdio;
-use crate::file::pipe::PipeId;
+use crate::cred::ns;
+use crate::cred::ns::NsId;
+use crate::env::ids::{MountId, PipeId, QueueId, SocketId};
+use crate::fs::FileSystems;
 use crate::fs::filesystem::{Attr, FsId, Ino, InodeRef, SetAttr, StatFs, Time};
-use crate::ipc::mqueue;
-use crate::ipc::mqueue::QueueId;
-use crate::net::socket::SocketId;
-use crate::ns::{self, NsId};
-use crate::vfs::dentry::DentryId;
-use crate::vfs::mount::{MountId, PathRef};
 
 /// The file system and its mount are the first ones.
 pub(crate) const FS: FsId = FsId(0);
@@ -142,15 +137,6 @@ pub(crate) fn namespace_ino(id: NsId) -> Ino {
     Ino(u64::from(id.0))
 }
 
-/// The namespace whose file a dentry is.
-pub(crate) fn namespace_at(k: &Kernel, dentry: DentryId) -> Option<NsId> {
-    let dentry = k.vfs.dentries.at(dentry);
-    match object(dentry.ino.filter(|_| dentry.fs == FS)?) {
-        Object::Namespace(id) if k.ns.exists(id) => Some(id),
-        _ => None,
-    }
-}
-
 pub(crate) fn mqueue_ino(queue: QueueId) -> Ino {
     object_ino(queue.0, 2)
 }
@@ -159,19 +145,9 @@ pub(crate) fn stream_ino(stream: u8) -> Ino {
     Ino(STREAM + u64::from(stream))
 }
 
-/// A path with one reference for an object.
-pub(crate) fn path(k: &mut Kernel, ino: Ino) -> PathRef {
-    let attr = attr(k, ino).unwrap_or_default();
-    let dentry = k.vfs.dentries.new_root(FS, ino, &attr);
-    PathRef {
-        mount: MOUNT,
-        dentry,
-    }
-}
-
 /// Attributes. Times are those of the boot.
-pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
-    let at = Time::from_nanos(k.system.booted.real);
+pub(crate) fn attr(k: &FileSystems, ino: Ino) -> Result<Attr, Errno> {
+    let at = Time::from_nanos(k.env.booted.real);
     let mut attr = Attr {
         nlink: 1,
         atime: at,
@@ -184,24 +160,20 @@ pub(crate) fn attr(k: &Kernel, ino: Ino) -> Result<Attr, Errno> {
         // Linux gives them no file type.
         Object::Anon(_) => attr.mode = 0o600,
         Object::Namespace(_) => attr.mode = S_IFREG | 0o444,
-        Object::Pipe(id) => {
-            attr.mode = S_IFIFO | 0o600;
-            if let Some(pipe) = k.vfs.pipes.get(id) {
-                attr.mode = S_IFIFO | pipe.mode;
-                (attr.uid, attr.gid) = (pipe.uid, pipe.gid);
-                (attr.atime, attr.mtime, attr.ctime) = (pipe.made, pipe.made, pipe.made);
-            }
+        Object::Pipe(_) => {
+            attr = k.objects.attr(ino).unwrap_or(Attr {
+                mode: S_IFIFO | 0o600,
+                ..attr
+            });
         }
-        Object::MessageQueue(id) => attr = mqueue::attr(k, id),
-        Object::Socket(id) => {
-            attr.mode = S_IFSOCK | 0o777;
-            if let Some(socket) = k.vfs.sockets.get(id) {
-                attr.mode = S_IFSOCK | socket.mode;
-                (attr.uid, attr.gid) = (socket.uid, socket.gid);
-                (attr.atime, attr.mtime, attr.ctime) = (socket.made, socket.made, socket.made);
-            }
+        Object::Socket(_) => {
+            attr = k.objects.attr(ino).unwrap_or(Attr {
+                mode: S_IFSOCK | 0o777,
+                ..attr
+            });
         }
-        Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
+        Object::MessageQueue(_) => attr = k.objects.attr(ino).unwrap_or_default(),
+        Object::Stream(stream) => match k.env.stdio.get(usize::from(stream)) {
             Some(Stdio::Terminal { .. }) => {
                 attr.mode = S_IFCHR | 0o620;
                 attr.rdev = PTS;
@@ -228,23 +200,20 @@ pub(crate) fn check_change(inode: InodeRef) -> Result<(), Errno> {
 
 /// Changes mode and owner of a pipe or socket; times are not kept. `EOPNOTSUPP` for files that are no objects
 /// by themselves, `EPERM` for the rest.
-pub(crate) fn set_attr(k: &mut Kernel, ino: Ino, set: &SetAttr) -> Result<(), Errno> {
+pub(crate) fn set_attr(k: &mut FileSystems, ino: Ino, set: &SetAttr) -> Result<(), Errno> {
     const PERMISSIONS: u32 = 0o7777;
-    let (mode, uid, gid) = match object(ino) {
-        Object::Pipe(id) => {
-            let pipe = k.vfs.pipes.get_mut(id).ok_or(Errno::ENOENT)?;
-            (&mut pipe.mode, &mut pipe.uid, &mut pipe.gid)
-        }
-        Object::Socket(id) => {
-            let socket = k.vfs.sockets.get_mut(id).ok_or(Errno::ENOENT)?;
-            (&mut socket.mode, &mut socket.uid, &mut socket.gid)
-        }
+    match object(ino) {
+        Object::Pipe(_) | Object::Socket(_) => {}
         Object::Anon(_) => return Err(Errno::EOPNOTSUPP),
         _ => return Err(Errno::EPERM),
-    };
-    *mode = set.mode.map_or(*mode, |mode| mode & PERMISSIONS);
-    *uid = set.uid.unwrap_or(*uid);
-    *gid = set.gid.unwrap_or(*gid);
+    }
+    let kept = k.objects.kept.get_mut(&ino).ok_or(Errno::ENOENT)?;
+    let attr = &mut kept.attr;
+    if let Some(mode) = set.mode {
+        attr.mode = attr.mode & !PERMISSIONS | mode & PERMISSIONS;
+    }
+    attr.uid = set.uid.unwrap_or(attr.uid);
+    attr.gid = set.gid.unwrap_or(attr.gid);
     Ok(())
 }
 
@@ -254,15 +223,90 @@ pub(crate) const PTS: u32 = 136 << 8;
 /// Device number of `/dev/null`.
 const NULL: u32 = 1 << 8 | 3;
 
-/// The last reference on an object has gone: a pipe's data with it.
-pub(crate) fn forget(k: &mut Kernel, ino: Ino) {
-    if let Object::Pipe(id) = object(ino) {
-        crate::file::pipe::remove(k, id);
+/// The last reference on the inode of an object has gone. A pipe's data goes with it, as soon as whoever has
+/// the pipes looks ([`Objects::gone`]).
+pub(crate) fn forget(k: &mut FileSystems, ino: Ino) {
+    match object(ino) {
+        Object::Pipe(id) => {
+            k.objects.kept.remove(&ino);
+            k.objects.gone.push(id);
+        }
+        Object::Socket(_) => {
+            k.objects.kept.remove(&ino);
+        }
+        _ => {}
+    }
+}
+
+/// What is known here of pipes, sockets and message queues.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct Objects {
+    kept: BTreeMap<Ino, Kept>,
+    /// Pipes whose inode nobody has any more.
+    pub gone: Vec<PipeId>,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Kept {
+    attr: Attr,
+    /// The name of a message queue.
+    name: Vec<u8>,
+}
+
+impl Objects {
+    /// An object has an inode from now on; `made` is when it was made.
+    pub(crate) fn add(&mut self, ino: Ino, mode: u32, (uid, gid): (u32, u32), made: Time) {
+        let attr = Attr {
+            mode,
+            uid,
+            gid,
+            nlink: 1,
+            atime: made,
+            mtime: made,
+            ctime: made,
+            ..Attr::default()
+        };
+        let name = Vec::new();
+        self.kept.insert(ino, Kept { attr, name });
+    }
+
+    /// The same for a message queue, whose file has a name and a size.
+    pub(crate) fn add_named(&mut self, ino: Ino, attr: Attr, name: Vec<u8>) {
+        self.kept.insert(ino, Kept { attr, name });
+    }
+
+    /// The name of a message queue has gone.
+    pub(crate) fn unlinked(&mut self, ino: Ino) {
+        if let Some(kept) = self.kept.get_mut(&ino) {
+            kept.attr.nlink = 0;
+        }
+    }
+
+    /// A message queue has gone.
+    pub(crate) fn remove(&mut self, ino: Ino) {
+        self.kept.remove(&ino);
+    }
+
+    /// Attributes; times are those of when it was made.
+    pub(crate) fn attr(&self, ino: Ino) -> Option<Attr> {
+        self.kept.get(&ino).map(|kept| kept.attr)
+    }
+
+    /// What `/proc/PID/fd/N` shows of a message queue.
+    fn queue_name(&self, ino: Ino) -> Vec<u8> {
+        let mut name = b"/".to_vec();
+        if let Some(kept) = self.kept.get(&ino) {
+            name.extend(&kept.name);
+            if kept.attr.nlink == 0 {
+                name.extend(b" (deleted)");
+            }
+        }
+        name
     }
 }
 
 /// How `/proc/PID/fd/N` shows an object.
-pub(crate) fn name(k: &Kernel, ino: Ino) -> Vec<u8> {
+pub(crate) fn name(k: &FileSystems, ino: Ino) -> Vec<u8> {
     match object(ino) {
         Object::Root => b"anon:/".to_vec(),
         Object::Anon(anon) => anon.name().into(),
@@ -271,32 +315,15 @@ pub(crate) fn name(k: &Kernel, ino: Ino) -> Vec<u8> {
             true => format!("{}:[{}]", k.ns.kind(id).name(), id.0).into_bytes(),
             false => Vec::new(),
         },
-        Object::MessageQueue(id) => mqueue::name(k, id),
+        Object::MessageQueue(_) => k.objects.queue_name(ino),
         Object::Socket(_) => format!("socket:[{}]", ino.0).into_bytes(),
-        Object::Stream(stream) => match k.system.stdio.get(usize::from(stream)) {
+        Object::Stream(stream) => match k.env.stdio.get(usize::from(stream)) {
             Some(Stdio::Terminal { .. }) => b"/dev/pts/0".to_vec(),
             Some(Stdio::File) => format!("/dev/stdio/{stream}").into_bytes(),
             Some(Stdio::Null) => b"/dev/null".to_vec(),
             _ => format!("pipe:[{}]", ino.0).into_bytes(),
         },
     }
-}
-
-/// `f_type` of the file system that Linux keeps the object at a dentry in; `None` for files of other file
-/// systems.
-pub(crate) fn magic(k: &Kernel, dentry: DentryId) -> Option<u64> {
-    const SOCKFS_MAGIC: u64 = 0x534f_434b;
-    const PIDFS_MAGIC: u64 = 0x5049_4446;
-    const MQUEUE_MAGIC: u64 = 0x1980_0202;
-    let dentry = k.vfs.dentries.at(dentry);
-    Some(match object(dentry.ino.filter(|_| dentry.fs == FS)?) {
-        Object::Anon(Anon::PidFd) => PIDFS_MAGIC,
-        Object::Anon(_) => u64::from(ANON_INODE_FS_MAGIC),
-        Object::Namespace(_) => u64::from(NSFS_MAGIC),
-        Object::Socket(_) => SOCKFS_MAGIC,
-        Object::MessageQueue(_) => MQUEUE_MAGIC,
-        Object::Root | Object::Stream(_) | Object::Pipe(_) => PIPEFS_MAGIC,
-    })
 }
 
 pub(crate) fn statfs() -> StatFs {

@@ -13,25 +13,14 @@ pub use varve_imgfs::Time;
 pub(crate) use varve_imgfs::{Entry, Ino};
 
 use crate::abi::Errno;
+pub(crate) use crate::env::ids::{FsId, InodeRef};
 use crate::event::Now;
+use crate::fs::Frames;
 use crate::fs::acl::{AclId, Acls};
 use crate::fs::union::UnionFs;
+use crate::fs::view::{ProcFs, SysFs};
 use crate::machine::{FrameNo, ImageId};
-use crate::mm::Frames;
 use crate::port::Ports;
-use crate::views::proc::ProcFs;
-use crate::views::sysfs::SysFs;
-
-/// A mounted file system instance (a "super block"). Its number + 1 is `st_dev`'s minor.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct FsId(pub u32);
-
-/// An inode anywhere.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct InodeRef {
-    pub fs: FsId,
-    pub ino: Ino,
-}
 
 /// What a file system needs from outside for one operation.
 pub(crate) struct FsCx<'a, 'p> {

@@ -4,21 +4,18 @@ use alloc::collections::BTreeMap;
 
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::file::{FileId, FileKind};
+use crate::fs::FileSystems;
 use crate::fs::filesystem::{Attr, InodeRef};
-use crate::fs::inode;
 use crate::machine::Prot;
-use crate::port::Ports;
-use crate::{Kernel, file};
 
 /// `F_SEAL_EXEC`: the permission to execute stays as it is.
 pub(crate) const EXEC: u32 = 0x20;
-const WRITES: u32 = g::F_SEAL_WRITE | g::F_SEAL_FUTURE_WRITE;
-const ALL: u32 = g::F_SEAL_SEAL | g::F_SEAL_SHRINK | g::F_SEAL_GROW | WRITES | EXEC;
+pub(crate) const WRITES: u32 = g::F_SEAL_WRITE | g::F_SEAL_FUTURE_WRITE;
+pub(crate) const ALL: u32 = g::F_SEAL_SEAL | g::F_SEAL_SHRINK | g::F_SEAL_GROW | WRITES | EXEC;
 
 /// The seals of all memory files; other files have none, and can get none.
 #[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct Seals(BTreeMap<InodeRef, u32>);
+pub(crate) struct Seals(pub BTreeMap<InodeRef, u32>);
 
 impl Seals {
     /// A new memory file.
@@ -91,48 +88,7 @@ impl Seals {
     }
 }
 
-/// `F_GET_SEALS`. `EINVAL` for files that have none.
-pub(crate) fn get(k: &Kernel, id: FileId) -> Result<u32, Errno> {
-    let file = file::at(k, id);
-    let inode = file.inode.ok_or(Errno::EINVAL)?;
-    match k.vfs.seals.0.get(&inode) {
-        Some(&seals) => Ok(seals),
-        // Files of tmpfs can be asked, and can get none.
-        None if file.kind == FileKind::Regular && inode::is_tmpfs(k, inode.fs) => {
-            Ok(g::F_SEAL_SEAL)
-        }
-        None => Err(Errno::EINVAL),
-    }
-}
-
-/// `F_ADD_SEALS`. `EPERM` if the file is not open for writing or takes no more seals, `EBUSY` if it is to be
-/// sealed against writes while it is mapped for them.
-pub(crate) fn add(k: &mut Kernel, p: &mut Ports<'_>, id: FileId, seals: u32) -> Result<(), Errno> {
-    if !file::at(k, id).writable() {
-        return Err(Errno::EPERM);
-    }
-    if seals & !ALL != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let old = get(k, id)?;
-    if old & g::F_SEAL_SEAL != 0 {
-        return Err(Errno::EPERM);
-    }
-    let inode = file::at(k, id).inode.ok_or(Errno::EINVAL)?;
-    let new = seals & !old;
-    if new & g::F_SEAL_WRITE != 0 && crate::mm::mapped::is_writable(k, inode) {
-        return Err(Errno::EBUSY);
-    }
-    let mut seals = old | seals;
-    if new & EXEC != 0 && inode::attr(k, p, inode)?.mode & 0o111 != 0 {
-        // A program that may be run must not change either.
-        seals |= g::F_SEAL_SHRINK | g::F_SEAL_GROW | WRITES;
-    }
-    k.vfs.seals.add(inode, seals);
-    Ok(())
-}
-
 /// The files that have seals, for invariant checks.
-pub(crate) fn inodes(k: &Kernel) -> impl Iterator<Item = InodeRef> + '_ {
-    k.vfs.seals.0.keys().copied()
+pub(crate) fn inodes(k: &FileSystems) -> impl Iterator<Item = InodeRef> + '_ {
+    k.seals.0.keys().copied()
 }

@@ -4,9 +4,10 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::{Object, ObjectId, Perm, limits};
-use crate::Kernel;
 use crate::abi::Errno;
-use crate::kernel::{Cx, WaitKey};
+use crate::env::wait::WaitKey;
+use crate::file::Files;
+use crate::kernel::Cx;
 
 /// Limits (`/proc/sys/kernel/msgmax`, `msgmnb`, `msgmni`).
 pub(crate) const MESSAGE_MAX: u64 = 8192;
@@ -131,8 +132,8 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, flags: u32) -> Result<i32, E
 }
 
 /// Removes a queue; those who wait for it are told.
-pub(crate) fn remove(k: &mut Kernel, id: ObjectId) -> Result<(), Errno> {
-    let queue = k.ns.ipc_mut(id.ns).queues.remove(id.id)?;
+pub(crate) fn remove(k: &mut Files, id: ObjectId) -> Result<(), Errno> {
+    let queue = k.ipc.objects_mut(id.ns).queues.remove(id.id)?;
     k.ipc.objects -= 1;
     forget(k, &queue);
     k.wake(WaitKey::Messages(id));
@@ -140,40 +141,40 @@ pub(crate) fn remove(k: &mut Kernel, id: ObjectId) -> Result<(), Errno> {
 }
 
 /// A queue is not there any more.
-pub(super) fn forget(k: &mut Kernel, queue: &Queue) {
+pub(super) fn forget(k: &mut Files, queue: &Queue) {
     k.ipc.message_bytes -= queue.bytes;
     k.ipc.messages -= queue.len();
     let held = queue.bytes + queue.len() * MESSAGE_COST;
-    k.mm.frames.charge(held, 0);
+    k.frames.charge(held, 0);
 }
 
 /// Bytes that are charged for all messages.
-pub(super) fn charged(k: &Kernel) -> u64 {
+pub(super) fn charged(k: &Files) -> u64 {
     k.ipc.message_bytes + k.ipc.messages * MESSAGE_COST
 }
 
 /// Adds a message that fits. `ENOMEM` if all queues together hold too much.
-pub(crate) fn push(k: &mut Kernel, id: ObjectId, pid: u32, message: Message) -> Result<(), Errno> {
+pub(crate) fn push(k: &mut Files, id: ObjectId, pid: u32, message: Message) -> Result<(), Errno> {
     let now = super::seconds(k);
     let len = message.text.len() as u64;
     if charged(k) + len + MESSAGE_COST > ALL_MAX {
         return Err(Errno::ENOMEM);
     }
-    let queue = k.ns.ipc_mut(id.ns).queues.get_mut(id.id)?;
+    let queue = k.ipc.objects_mut(id.ns).queues.get_mut(id.id)?;
     queue.messages.push_back(message);
     queue.bytes += len;
     (queue.sent, queue.sender) = (now, pid);
     k.ipc.message_bytes += len;
     k.ipc.messages += 1;
-    k.mm.frames.charge(0, len + MESSAGE_COST);
+    k.frames.charge(0, len + MESSAGE_COST);
     k.wake(WaitKey::Messages(id));
     Ok(())
 }
 
 /// Takes a message out.
-pub(crate) fn take(k: &mut Kernel, id: ObjectId, pid: u32, place: usize) -> Result<Message, Errno> {
+pub(crate) fn take(k: &mut Files, id: ObjectId, pid: u32, place: usize) -> Result<Message, Errno> {
     let now = super::seconds(k);
-    let queue = k.ns.ipc_mut(id.ns).queues.get_mut(id.id)?;
+    let queue = k.ipc.objects_mut(id.ns).queues.get_mut(id.id)?;
     let message = queue.messages.remove(place).ok_or(Errno::ENOMSG)?;
     let (count, capacity) = (queue.messages.len(), queue.messages.capacity());
     if capacity > KEPT && count < capacity / 4 {
@@ -184,7 +185,7 @@ pub(crate) fn take(k: &mut Kernel, id: ObjectId, pid: u32, place: usize) -> Resu
     (queue.received, queue.receiver) = (now, pid);
     k.ipc.message_bytes -= len;
     k.ipc.messages -= 1;
-    k.mm.frames.charge(len + MESSAGE_COST, 0);
+    k.frames.charge(len + MESSAGE_COST, 0);
     k.wake(WaitKey::Messages(id));
     Ok(message)
 }

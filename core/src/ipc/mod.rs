@@ -17,11 +17,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::file::FileId;
+use crate::cred::Creds;
+use crate::cred::ns::{NsId, user};
+pub(crate) use crate::env::ids::ObjectId;
+use crate::file::{FileId, Files};
 use crate::kernel::Cx;
-use crate::ns::{NsId, user};
 use crate::port::Ports;
-use crate::task::Creds;
 
 /// Numbers of one kind are this far apart for two objects in the same place (`IPCMNI`).
 const PLACES: u32 = 32768;
@@ -36,13 +37,6 @@ pub(crate) const IPC_NOWAIT: u32 = 0o4000;
 pub(crate) const READ: u32 = 0o444;
 pub(crate) const WRITE: u32 = 0o222;
 const MODE: u32 = 0o777;
-
-/// An object: its namespace and its number there.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct ObjectId {
-    pub ns: NsId,
-    pub id: i32,
-}
 
 /// The objects of a namespace.
 #[derive(Clone, Debug, Default, Hash)]
@@ -65,6 +59,8 @@ impl Objects {
 /// What is kept of the objects of all namespaces together.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Ipc {
+    /// The objects of each namespace.
+    namespaces: BTreeMap<NsId, Objects>,
     /// Segments by their files.
     files: BTreeMap<FileId, ObjectId>,
     /// Those whose makers are still there, by process. Others are nobody's.
@@ -79,6 +75,34 @@ pub(crate) struct Ipc {
 }
 
 impl Ipc {
+    /// The objects of a namespace.
+    pub(crate) fn objects_of(&self, ns: NsId) -> &Objects {
+        self.namespaces.get(&ns).expect("IPC namespace is in use") // INVARIANT: tasks name living ones
+    }
+
+    /// The objects of a namespace.
+    pub(crate) fn objects_mut(&mut self, ns: NsId) -> &mut Objects {
+        let objects = self.namespaces.get_mut(&ns);
+        objects.expect("IPC namespace is in use") // INVARIANT: as above
+    }
+
+    /// The namespaces and what is in them.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = (NsId, &Objects)> {
+        self.namespaces.iter().map(|(&ns, objects)| (ns, objects))
+    }
+
+    /// Only the first namespace, which is empty.
+    pub(crate) fn new() -> Ipc {
+        let mut ipc = Ipc::default();
+        ipc.begin_namespace(crate::cred::ns::IPC);
+        ipc
+    }
+
+    /// A namespace has been made.
+    pub(crate) fn begin_namespace(&mut self, ns: NsId) {
+        self.namespaces.insert(ns, Objects::default());
+    }
+
     /// What the kernel holds for objects beside messages, by kind, in bytes.
     #[inline]
     pub(crate) fn held(&self) -> [(&'static str, u64); 2] {
@@ -378,16 +402,19 @@ pub(crate) fn object(cx: &Cx<'_, '_>, id: i32) -> ObjectId {
 
 /// The objects of the caller's namespace.
 pub(crate) fn objects<'k>(cx: &'k Cx<'_, '_>) -> &'k Objects {
-    cx.k.ns.ipc(namespace(cx))
+    cx.k.ipc.objects_of(namespace(cx))
 }
 
 pub(crate) fn objects_mut<'k>(cx: &'k mut Cx<'_, '_>) -> &'k mut Objects {
     let ns = namespace(cx);
-    cx.k.ns.ipc_mut(ns)
+    cx.k.ipc.objects_mut(ns)
 }
 
 /// A namespace has gone: nobody is in it, and none of its segments is attached.
-pub(crate) fn end_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, objects: Objects) {
+pub(crate) fn end_namespace(k: &mut Files, p: &mut Ports<'_>, ns: NsId) {
+    let Some(objects) = k.ipc.namespaces.remove(&ns) else {
+        return;
+    };
     k.ipc.objects -= objects.len();
     for segment in objects.segments.iter() {
         k.ipc.files.remove(&segment.file);
@@ -403,8 +430,8 @@ pub(crate) fn end_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, objects
 }
 
 /// Seconds of `CLOCK_REALTIME`, as the objects keep times.
-pub(crate) fn seconds(k: &Kernel) -> i64 {
-    (k.system.now.real / 1_000_000_000) as i64
+pub(crate) fn seconds(k: &Files) -> i64 {
+    (k.env.now.real / 1_000_000_000) as i64
 }
 
 /// The process that calls.
@@ -413,15 +440,15 @@ pub(crate) fn caller(cx: &Cx<'_, '_>) -> u32 {
 }
 
 /// Bytes that are charged for what lies between processes: in pipes, sockets and message queues.
-pub(crate) fn charged(k: &Kernel) -> u64 {
-    let vfs = &k.vfs;
-    vfs.pipes.charged() + vfs.sockets.charged() + vfs.mqueues.held() + message::charged(k)
+pub(crate) fn charged(k: &Files) -> u64 {
+    let files = k;
+    files.pipes.charged() + files.sockets.charged() + files.mqueues.held() + message::charged(k)
 }
 
 /// Whether counts are sums of what is there; for invariant checks.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let (mut semaphores, mut messages, mut bytes) = (0, 0, 0);
-    for (ns, objects) in k.ns.ipc_namespaces() {
+    for (ns, objects) in k.ipc.namespaces() {
         let sets = objects.sets.iter();
         let own = sets.map(|set| set.semaphores.len()).sum::<usize>();
         if own != objects.semaphores {
@@ -442,7 +469,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             "{counted:?} semaphores, messages and bytes are counted, not {semaphores}, {messages}, {bytes}"
         ));
     }
-    let objects = k.ns.ipc_namespaces().map(|(_, objects)| objects.len());
+    let objects = k.ipc.namespaces().map(|(_, objects)| objects.len());
     if objects.sum::<usize>() != k.ipc.objects {
         return Err(format!("{} objects are counted wrong", k.ipc.objects));
     }

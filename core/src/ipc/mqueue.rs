@@ -8,18 +8,20 @@ use core::cmp::Reverse;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::ns::{NsId, pid, user};
+pub(crate) use crate::env::ids::QueueId;
+use crate::env::wait::{Turn, WaitKey};
+use crate::file;
 use crate::file::ready::{IN, OUT};
-use crate::file::{File, FileId, FileKind};
+use crate::file::{File, FileId, FileKind, Files};
 use crate::fs::anon;
 use crate::fs::filesystem::{Attr, Time};
 use crate::ipc::limits;
-use crate::kernel::{Cx, Turn, WaitKey};
-use crate::ns::{NsId, pid, user};
+use crate::kernel::Cx;
 use crate::task::signal::{self, SigInfo};
 use crate::vfs::mount::put_path;
-use crate::vfs::perm::{MAY_READ, MAY_WRITE, Who};
+use crate::vfs::perm::{MAY_READ, MAY_WRITE};
 use crate::vfs::{landlock, perm};
-use crate::{Kernel, file};
 
 /// Limits (`/proc/sys/fs/mqueue/`): queues, messages of a queue, bytes of a message; the latter two also for
 /// `CAP_SYS_RESOURCE`.
@@ -41,10 +43,6 @@ const CHARGE_MAX: u64 = 256 << 20;
 const NAME_MAX: usize = 255;
 /// `si_code` of the signal (`SI_MESGQ`).
 const SI_MESGQ: i32 = -3;
-
-/// A queue. Not used again for another one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct QueueId(pub u64);
 
 /// Who is told when a message comes to the empty queue (mq_notify(3)).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -136,10 +134,10 @@ impl Queues {
 }
 
 /// Messages are there that were not, or the other way round.
-fn hold(k: &mut Kernel, old: u64, new: u64) {
-    let held = &mut k.vfs.mqueues.held;
+fn hold(k: &mut Files, old: u64, new: u64) {
+    let held = &mut k.mqueues.held;
     *held = *held + new - old;
-    k.mm.frames.charge(old, new);
+    k.frames.charge(old, new);
 }
 
 /// How a queue is opened.
@@ -164,6 +162,7 @@ fn check_name(name: &[u8]) -> Result<(), Errno> {
 
 /// Opens a queue, made if need be: an open file with one reference.
 pub(crate) fn open(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<FileId, Errno> {
+    let who = &cx.who();
     check_name(name)?;
     let access = match how.flags & g::O_ACCMODE {
         g::O_RDONLY => MAY_READ,
@@ -180,17 +179,17 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<FileId,
         }
         Some(id) => {
             let attr = attr(cx.k, id);
-            perm::permission(cx.k, Who::Task(cx.thread), &attr, access)?;
+            perm::permission(cx.k, who, &attr, access)?;
             id
         }
     };
-    landlock::check_queue(cx.k, Who::Task(cx.thread), how.flags)?;
-    let path = anon::path(cx.k, anon::mqueue_ino(id));
+    landlock::check_queue(cx.k, who, how.flags)?;
+    let path = crate::vfs::object::path(cx.k, anon::mqueue_ino(id));
     let flags = how.flags & (g::O_ACCMODE | g::O_NONBLOCK);
     let file = File::new(FileKind::MessageQueue(id), path, None, flags);
     match file::add(cx.k, file) {
         Ok(file) => {
-            if let Some(queue) = cx.k.vfs.mqueues.get_mut(id) {
+            if let Some(queue) = cx.k.files.mqueues.get_mut(id) {
                 queue.open += 1;
             }
             Ok(file)
@@ -205,7 +204,7 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<FileId,
 /// The queue that has a name in the caller's namespace.
 fn find(cx: &Cx<'_, '_>, name: &[u8]) -> Option<QueueId> {
     let key = (cx.task().ns.ipc, name.to_vec());
-    cx.k.vfs.mqueues.names.get(&key).copied()
+    cx.k.files.mqueues.names.get(&key).copied()
 }
 
 fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> {
@@ -216,8 +215,8 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
     if !user::is_mapped(cx.k, cx.k.ns.owner(ns), uid, gid) {
         return Err(Errno::EOVERFLOW);
     }
-    let there = cx.k.vfs.mqueues.counts.get(&ns).copied().unwrap_or(0);
-    let limits = &cx.k.ns.ipc(ns).limits;
+    let there = cx.k.files.mqueues.counts.get(&ns).copied().unwrap_or(0);
+    let limits = &cx.k.ipc.objects_of(ns).limits;
     if there as u64 >= limits.get(limits::POSIX_QUEUES) && !privileged {
         return Err(Errno::ENOSPC);
     }
@@ -240,7 +239,7 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
     let limit = cx.rlimit(g::RLIMIT_MSGQUEUE);
     let umask = cx.fs_context().umask;
     let made = Time::from_nanos(cx.now().real);
-    let queues = &mut cx.k.vfs.mqueues;
+    let queues = &mut cx.k.files.mqueues;
     let charged = queues.charges.get(&user).copied().unwrap_or(0);
     if charged.saturating_add(charge) > limit {
         return Err(Errno::EMFILE);
@@ -273,12 +272,16 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
         charge,
     };
     queues.queues.insert(id, queue);
+    let attr = attr(cx.k, id);
+    let ino = anon::mqueue_ino(id);
+    cx.k.objects.add_named(ino, attr, name.to_vec());
     Ok(id)
 }
 
 /// Removes a name (mq_unlink(3)); the queue goes with its last open file. `ENOENT`, `EPERM`: the directory of
 /// queues is sticky.
 pub(crate) fn unlink(cx: &mut Cx<'_, '_>, name: &[u8]) -> Result<(), Errno> {
+    let who = &cx.who();
     check_name(name)?;
     let id = find(cx, name).ok_or(Errno::ENOENT)?;
     let (dir, own) = (
@@ -288,26 +291,27 @@ pub(crate) fn unlink(cx: &mut Cx<'_, '_>, name: &[u8]) -> Result<(), Errno> {
         },
         attr(cx.k, id),
     );
-    if perm::sticky(cx.k, Who::Task(cx.thread), &dir, &own) {
+    if perm::sticky(cx.k, who, &dir, &own) {
         return Err(Errno::EPERM);
     }
     let key = (cx.task().ns.ipc, name.to_vec());
-    cx.k.vfs.mqueues.names.remove(&key);
+    cx.k.files.mqueues.names.remove(&key);
     unlinked(cx.k, id);
     Ok(())
 }
 
 /// The name of a queue is gone.
-fn unlinked(k: &mut Kernel, id: QueueId) {
-    if let Some(queue) = k.vfs.mqueues.get_mut(id) {
+fn unlinked(k: &mut Files, id: QueueId) {
+    if let Some(queue) = k.mqueues.get_mut(id) {
         queue.linked = false;
+        k.objects.unlinked(anon::mqueue_ino(id));
     }
     end_unused(k, id);
 }
 
 /// An IPC namespace has gone, and its names.
-pub(crate) fn end_namespace(k: &mut Kernel, ns: NsId) {
-    let names = &mut k.vfs.mqueues.names;
+pub(crate) fn end_namespace(k: &mut Files, ns: NsId) {
+    let names = &mut k.mqueues.names;
     let gone = names.extract_if(.., |(of, _), _| *of == ns);
     let gone: Vec<QueueId> = gone.map(|(_, id)| id).collect();
     for id in gone {
@@ -316,25 +320,25 @@ pub(crate) fn end_namespace(k: &mut Kernel, ns: NsId) {
 }
 
 /// The last reference on an open file was given back.
-pub(crate) fn close(k: &mut Kernel, id: QueueId) {
-    if let Some(queue) = k.vfs.mqueues.get_mut(id) {
+pub(crate) fn close(k: &mut Files, id: QueueId) {
+    if let Some(queue) = k.mqueues.get_mut(id) {
         queue.open -= 1;
     }
     end_unused(k, id);
 }
 
 /// A process has closed a descriptor of a queue: it is not told any more.
-pub(crate) fn forget_owner(k: &mut Kernel, file: FileId, tgid: u32) {
+pub(crate) fn forget_owner(k: &mut Files, file: FileId, tgid: u32) {
     if let FileKind::MessageQueue(id) = file::at(k, file).kind
-        && let Some(queue) = k.vfs.mqueues.get_mut(id)
+        && let Some(queue) = k.mqueues.get_mut(id)
         && queue.notify.is_some_and(|notify| notify.tgid == tgid)
     {
         queue.notify = None;
     }
 }
 
-fn end_unused(k: &mut Kernel, id: QueueId) {
-    let queues = &mut k.vfs.mqueues;
+fn end_unused(k: &mut Files, id: QueueId) {
+    let queues = &mut k.mqueues;
     let unused = queues
         .get(id)
         .is_some_and(|queue| !queue.linked && queue.open == 0);
@@ -351,12 +355,13 @@ fn end_unused(k: &mut Kernel, id: QueueId) {
             queues.charges.remove(&queue.user);
         }
         hold(k, queue.held(), 0);
+        k.objects.remove(anon::mqueue_ino(id));
     }
 }
 
 /// Attributes of a queue's file; its size is that of the text that it reads as.
-pub(crate) fn attr(k: &Kernel, id: QueueId) -> Attr {
-    let Some(queue) = k.vfs.mqueues.get(id) else {
+pub(crate) fn attr(k: &Files, id: QueueId) -> Attr {
+    let Some(queue) = k.mqueues.get(id) else {
         return Attr::default();
     };
     Attr {
@@ -372,21 +377,9 @@ pub(crate) fn attr(k: &Kernel, id: QueueId) -> Attr {
     }
 }
 
-/// What `/proc/PID/fd/N` leads to.
-pub(crate) fn name(k: &Kernel, id: QueueId) -> Vec<u8> {
-    let mut name = b"/".to_vec();
-    if let Some(queue) = k.vfs.mqueues.get(id) {
-        name.extend(&queue.name);
-        if !queue.linked {
-            name.extend(b" (deleted)");
-        }
-    }
-    name
-}
-
 /// What the file of a queue reads as.
 pub(crate) fn text(cx: &Cx<'_, '_>, id: QueueId) -> String {
-    let Some(queue) = cx.k.vfs.mqueues.get(id) else {
+    let Some(queue) = cx.k.files.mqueues.get(id) else {
         return String::new();
     };
     let notify = queue.notify;
@@ -400,8 +393,8 @@ pub(crate) fn text(cx: &Cx<'_, '_>, id: QueueId) -> String {
     )
 }
 
-pub(crate) fn ready(k: &Kernel, id: QueueId) -> u16 {
-    let Some(queue) = k.vfs.mqueues.get(id) else {
+pub(crate) fn ready(k: &Files, id: QueueId) -> u16 {
+    let Some(queue) = k.mqueues.get(id) else {
         return 0;
     };
     let input = if queue.messages.is_empty() { 0 } else { IN };
@@ -414,8 +407,8 @@ pub(crate) fn push(cx: &mut Cx<'_, '_>, id: QueueId, priority: u32, message: Vec
     let (tgid, uid) = (cx.task().tgid, cx.creds().uid);
     // A receiver waits only while there is no message.
     let turn = WaitKey::Turn(Turn::Message(id));
-    let received = cx.k.waiters(turn).next().is_some();
-    let Some(queue) = cx.k.vfs.mqueues.get_mut(id) else {
+    let received = cx.k.env.queues.waiters(turn).next().is_some();
+    let Some(queue) = cx.k.files.mqueues.get_mut(id) else {
         return;
     };
     let first = queue.messages.is_empty() && !received;
@@ -437,12 +430,12 @@ pub(crate) fn push(cx: &mut Cx<'_, '_>, id: QueueId, priority: u32, message: Vec
         // One that has too many signals queued is not told, as in Linux.
         let _ = signal::queue_process(cx.k, notify.tgid, info);
     }
-    cx.k.notify(key, IN);
+    cx.k.files.notify(key, IN);
 }
 
 /// The message that comes first, and its priority.
-pub(crate) fn take(k: &mut Kernel, id: QueueId) -> Option<(u32, Vec<u8>)> {
-    let queue = k.vfs.mqueues.get_mut(id)?;
+pub(crate) fn take(k: &mut Files, id: QueueId) -> Option<(u32, Vec<u8>)> {
+    let queue = k.mqueues.get_mut(id)?;
     let ((Reverse(priority), _), message) = queue.messages.pop_first()?;
     let len = message.len() as u64;
     queue.bytes -= len;
@@ -452,10 +445,10 @@ pub(crate) fn take(k: &mut Kernel, id: QueueId) -> Option<(u32, Vec<u8>)> {
 }
 
 /// Whether queues are counted rightly; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> Result<(), String> {
-    let queues = &k.vfs.mqueues;
+pub(crate) fn check(k: &Files) -> Result<(), String> {
+    let queues = &k.mqueues;
     for (&id, queue) in &queues.queues {
-        let open = k.vfs.files.iter();
+        let open = k.open.iter();
         let open = open.filter(|(_, file)| file.kind == FileKind::MessageQueue(id));
         let named = queues.names.get(&(queue.ns, queue.name.clone())) == Some(&id);
         if open.count() as u32 != queue.open || queue.linked != named {

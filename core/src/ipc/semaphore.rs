@@ -5,16 +5,16 @@
 
 use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
+use alloc::{format, vec};
 
 use super::{Object, ObjectId, Perm};
-use crate::Kernel;
 use crate::abi::Errno;
-use crate::kernel::{Cx, WaitKey};
-use crate::ns::NsId;
+use crate::cred::ns::NsId;
+use crate::env::wait::WaitKey;
+use crate::file::Files;
+use crate::kernel::Cx;
 
 /// Limits (`/proc/sys/kernel/sem`): semaphores of a set, of all sets, operations of a call, sets.
 pub(crate) const SET_MAX: u32 = 32000;
@@ -147,8 +147,8 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, count: u32, flags: u32) -> R
 }
 
 /// Removes a set; those who wait for it are told.
-pub(crate) fn remove(k: &mut Kernel, id: ObjectId) -> Result<(), Errno> {
-    let objects = k.ns.ipc_mut(id.ns);
+pub(crate) fn remove(k: &mut Files, id: ObjectId) -> Result<(), Errno> {
+    let objects = k.ipc.objects_mut(id.ns);
     let set = objects.sets.remove(id.id)?;
     objects.semaphores -= set.semaphores.len();
     k.ipc.objects -= 1;
@@ -160,14 +160,16 @@ pub(crate) fn remove(k: &mut Kernel, id: ObjectId) -> Result<(), Errno> {
 
 /// Makes all operations or none. `EFBIG`, `ERANGE`, `ENOSPC` if too much is to be undone.
 pub(crate) fn operate(
-    k: &mut Kernel,
+    k: &mut Files,
     id: ObjectId,
     pid: u32,
     operations: &[Operation],
 ) -> Result<Outcome, Errno> {
     let now = super::seconds(k);
-    let set = k.ns.ipc_mut(id.ns).sets.get_mut(id.id)?;
-    let kept = &mut k.ipc.undo;
+    let ipc = &mut k.ipc;
+    let objects = ipc.namespaces.get_mut(&id.ns).ok_or(Errno::EIDRM)?;
+    let set = objects.sets.get_mut(id.id)?;
+    let kept = &mut ipc.undo;
     let count = set.semaphores.len();
     let mut none = Vec::new();
     let undo = match operations.iter().any(|operation| operation.undo) {
@@ -249,14 +251,14 @@ fn apply(
 
 /// Sets values (`SETVAL`, `SETALL`): from this semaphore on. What would be undone of them is forgotten.
 pub(crate) fn set_values(
-    k: &mut Kernel,
+    k: &mut Files,
     id: ObjectId,
     pid: u32,
     first: usize,
     values: &[u16],
 ) -> Result<(), Errno> {
     let now = super::seconds(k);
-    let set = k.ns.ipc_mut(id.ns).sets.get_mut(id.id)?;
+    let set = k.ipc.objects_mut(id.ns).sets.get_mut(id.id)?;
     for (semaphore, &value) in set.semaphores.iter_mut().skip(first).zip(values) {
         *semaphore = Semaphore {
             value: i32::from(value),
@@ -275,7 +277,7 @@ pub(crate) fn set_values(
 
 /// A process has ended or left its namespace: what it asked to be undone in one set is; `false` if there is
 /// none.
-pub(crate) fn undo_one(k: &mut Kernel, tgid: u32) -> bool {
+pub(crate) fn undo_one(k: &mut Files, tgid: u32) -> bool {
     let now = super::seconds(k);
     let first = ObjectId {
         ns: NsId(0),
@@ -289,8 +291,8 @@ pub(crate) fn undo_one(k: &mut Kernel, tgid: u32) -> bool {
     let Some(undo) = k.ipc.undo.take(id, pid) else {
         return false;
     };
-    k.steps.spend(8 + undo.len() as u64 / 32);
-    let Ok(set) = k.ns.ipc_mut(id.ns).sets.get_mut(id.id) else {
+    k.env.steps.spend(8 + undo.len() as u64 / 32);
+    let Ok(set) = k.ipc.objects_mut(id.ns).sets.get_mut(id.id) else {
         return true;
     };
     for (semaphore, adjustment) in set.semaphores.iter_mut().zip(undo) {

@@ -8,13 +8,13 @@ use alloc::vec::Vec;
 
 use super::{Object, ObjectId, Objects, Perm, limits};
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::file::FileId;
+use crate::file::{FileId, Files};
 use crate::fs::inode;
 use crate::kernel::Cx;
 use crate::machine::SpaceId;
 use crate::mm::{shared, space};
 use crate::port::Ports;
-use crate::{Kernel, file, ns};
+use crate::{Kernel, file};
 
 /// Limits (`/proc/sys/kernel/shmmax`, `shmall` in pages, `shmmni`).
 pub(crate) const SIZE_MAX: u64 = u64::MAX - (1 << 24);
@@ -51,7 +51,7 @@ impl Object for Segment {
 
 impl Segment {
     /// How often it is attached.
-    pub(crate) fn attaches(&self, k: &Kernel) -> u64 {
+    pub(crate) fn attaches(&self, k: &Files) -> u64 {
         u64::from(file::at(k, self.file).refs().saturating_sub(1))
     }
 
@@ -66,12 +66,12 @@ pub(crate) fn pages(objects: &Objects) -> u64 {
 }
 
 /// Pages of a segment that hold something.
-pub(crate) fn resident(k: &mut Kernel, p: &mut Ports<'_>, segment: FileId) -> u64 {
+pub(crate) fn resident(k: &mut Files, p: &mut Ports<'_>, segment: FileId) -> u64 {
     /// Of `st_blocks`.
     const BLOCK_SIZE: u64 = 512;
     let attr = file::at(k, segment)
         .inode
-        .map(|inode| inode::attr(k, p, inode));
+        .map(|inode| inode::stored_attr(k, p, inode));
     let blocks = attr.and_then(Result::ok).map_or(0, |attr| attr.blocks);
     blocks * BLOCK_SIZE / PAGE_SIZE
 }
@@ -128,9 +128,9 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, size: u64, flags: u32) -> Re
 }
 
 /// Removes a segment (`IPC_RMID`): at once, or when nobody is attached any more.
-pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) -> Result<(), Errno> {
-    let attaches = k.ns.ipc(id.ns).segments.get(id.id)?.attaches(k);
-    let segments = &mut k.ns.ipc_mut(id.ns).segments;
+pub(crate) fn remove(k: &mut Files, p: &mut Ports<'_>, id: ObjectId) -> Result<(), Errno> {
+    let attaches = k.ipc.objects_of(id.ns).segments.get(id.id)?.attaches(k);
+    let segments = &mut k.ipc.objects_mut(id.ns).segments;
     segments.forget_key(id.id);
     segments.get_mut(id.id)?.perm.mode |= DESTROYED;
     if attaches == 0 {
@@ -139,8 +139,8 @@ pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) -> Result<
     Ok(())
 }
 
-fn destroy(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) {
-    let objects = k.ns.ipc_mut(id.ns);
+fn destroy(k: &mut Files, p: &mut Ports<'_>, id: ObjectId) {
+    let objects = k.ipc.objects_mut(id.ns);
     if let Ok(segment) = objects.segments.remove(id.id) {
         objects.pages -= segment.pages();
         k.ipc.objects -= 1;
@@ -151,13 +151,13 @@ fn destroy(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) {
 }
 
 /// The segment behind a mapped file.
-pub(crate) fn of_file(k: &Kernel, file: FileId) -> Option<ObjectId> {
+pub(crate) fn of_file(k: &Files, file: FileId) -> Option<ObjectId> {
     k.ipc.files.get(&file).copied()
 }
 
 /// Whether a file is a segment that is attached only once more and goes then.
-pub(crate) fn is_last_attach(k: &Kernel, file: FileId) -> bool {
-    let segment = of_file(k, file).and_then(|id| k.ns.ipc(id.ns).segments.get(id.id).ok());
+pub(crate) fn is_last_attach(k: &Files, file: FileId) -> bool {
+    let segment = of_file(k, file).and_then(|id| k.ipc.objects_of(id.ns).segments.get(id.id).ok());
     segment.is_some_and(|segment| {
         let goes = segment.perm.mode & DESTROYED != 0 || goes_with_the_last(k, file);
         goes && segment.attaches(k) == 1
@@ -166,18 +166,18 @@ pub(crate) fn is_last_attach(k: &Kernel, file: FileId) -> bool {
 
 /// Whether segments of the namespace of one go when nobody is attached to them any more
 /// (`/proc/sys/kernel/shm_rmid_forced`).
-fn goes_with_the_last(k: &Kernel, file: FileId) -> bool {
-    of_file(k, file).is_some_and(|id| k.ns.ipc(id.ns).limits.get(limits::SEGMENTS_GO) != 0)
+fn goes_with_the_last(k: &Files, file: FileId) -> bool {
+    of_file(k, file).is_some_and(|id| k.ipc.objects_of(id.ns).limits.get(limits::SEGMENTS_GO) != 0)
 }
 
 /// A process is about to end: one of the segments that it made is nobody's, and goes where that is set.
 /// `false` if it has made no other.
-pub(crate) fn orphan_one(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) -> bool {
+pub(crate) fn orphan_one(k: &mut Files, p: &mut Ports<'_>, tgid: u32) -> bool {
     let all = (tgid, FileId(0))..=(tgid, FileId(u32::MAX));
     let Some(&(_, file)) = k.ipc.made.range(all).next() else {
         return false;
     };
-    k.steps.spend(8);
+    k.env.steps.spend(8);
     k.ipc.made.remove(&(tgid, file));
     if let Some(id) = of_file(k, file).filter(|_| goes_with_the_last(k, file)) {
         destroy_unattached(k, p, id);
@@ -186,25 +186,25 @@ pub(crate) fn orphan_one(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) -> bool {
 }
 
 /// That was set: segments that are nobody's go. `LATER` where there are many.
-pub(crate) fn destroy_orphans(cx: &mut Cx<'_, '_>, ns: ns::NsId) -> Result<(), Errno> {
-    let segments = cx.k.ns.ipc(ns).segments.numbered();
+pub(crate) fn destroy_orphans(cx: &mut Cx<'_, '_>, ns: crate::cred::ns::NsId) -> Result<(), Errno> {
+    let segments = cx.k.ipc.objects_of(ns).segments.numbered();
     let made = &cx.k.ipc.made;
     let nobodys = |segment: &Segment| !made.contains(&(segment.creator, segment.file));
     let orphans = segments.filter(|(_, segment)| nobodys(segment));
     let orphans: Vec<i32> = orphans.map(|(id, _)| id).collect();
-    cx.k.steps.spend(orphans.len() as u64 / 4);
+    cx.k.env.steps.spend(orphans.len() as u64 / 4);
     for id in orphans {
         if cx.is_spent() {
             return Err(Errno::LATER);
         }
         destroy_unattached(cx.k, cx.p, ObjectId { ns, id });
-        cx.k.steps.spend(16);
+        cx.k.env.steps.spend(16);
     }
     Ok(())
 }
 
-fn destroy_unattached(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) {
-    let segment = k.ns.ipc(id.ns).segments.get(id.id);
+fn destroy_unattached(k: &mut Files, p: &mut Ports<'_>, id: ObjectId) {
+    let segment = k.ipc.objects_of(id.ns).segments.get(id.id);
     if segment.is_ok_and(|segment| segment.attaches(k) == 0) {
         destroy(k, p, id);
     }
@@ -212,13 +212,13 @@ fn destroy_unattached(k: &mut Kernel, p: &mut Ports<'_>, id: ObjectId) {
 
 /// A reference on a file was given back, and others stay: a segment was detached. The last detach ends one
 /// that was removed, and all where that is set, and may have kept a namespace.
-pub(crate) fn reference_dropped(k: &mut Kernel, p: &mut Ports<'_>, file: FileId) {
+pub(crate) fn reference_dropped(k: &mut Files, p: &mut Ports<'_>, file: FileId) {
     if k.ipc.files.is_empty() {
         return;
     }
     let Some(id) = of_file(k, file) else { return };
     let now = super::seconds(k);
-    let Ok(segment) = k.ns.ipc_mut(id.ns).segments.get_mut(id.id) else {
+    let Ok(segment) = k.ipc.objects_mut(id.ns).segments.get_mut(id.id) else {
         return;
     };
     segment.detached = now;
@@ -231,7 +231,6 @@ pub(crate) fn reference_dropped(k: &mut Kernel, p: &mut Ports<'_>, file: FileId)
     }
     if !k.ns.has_tasks(id.ns) {
         k.ns.let_go(id.ns);
-        ns::sweep(k, p);
     }
 }
 
@@ -246,26 +245,26 @@ pub(crate) fn leaving(k: &mut Kernel, space: SpaceId, tgid: u32) {
     let segments = areas.filter_map(|start| of_file(k, vmas.get(&start)?.file()?));
     let segments: Vec<ObjectId> = segments.collect();
     for id in segments {
-        if let Ok(segment) = k.ns.ipc_mut(id.ns).segments.get_mut(id.id) {
+        if let Ok(segment) = k.ipc.objects_mut(id.ns).segments.get_mut(id.id) {
             segment.last = tgid;
         }
     }
 }
 
 /// Whether a segment of these is attached, which keeps their namespace.
-pub(crate) fn is_attached(k: &Kernel, objects: &Objects) -> bool {
+pub(crate) fn is_attached(k: &Files, objects: &Objects) -> bool {
     let mut segments = objects.segments.iter();
     segments.any(|segment| file::at(k, segment.file).refs() > 1)
 }
 
 /// Files that segments hold; for invariant checks.
-pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = FileId> + '_ {
+pub(crate) fn held(k: &Files) -> impl Iterator<Item = FileId> + '_ {
     k.ipc.files.keys().copied()
 }
 
 pub(super) fn check(k: &Kernel) -> Result<(), String> {
     let mut count = 0;
-    for (ns, objects) in k.ns.ipc_namespaces() {
+    for (ns, objects) in k.ipc.namespaces() {
         for (id, segment) in objects.segments.numbered() {
             count += 1;
             if of_file(k, segment.file) != Some(ObjectId { ns, id }) {

@@ -1,7 +1,8 @@
 //! What a system call's handler works with: the kernel, the ports and the task that calls.
 
-use super::steps::STEPS;
 use super::*;
+use crate::env::steps::STEPS;
+use crate::vfs::perm::Who;
 
 /// What a system call handler works with: the kernel, the ports, and who is calling.
 pub(crate) struct Cx<'a, 'p> {
@@ -38,22 +39,32 @@ impl<'p> Cx<'_, 'p> {
         &self.task().creds
     }
 
+    /// The same, to be changed in what no other task and no index goes by.
+    pub(crate) fn creds_mut(&mut self) -> &mut Creds {
+        Arc::make_mut(&mut self.task_mut().creds)
+    }
+
+    /// The caller, for permission checks.
+    pub(crate) fn who(&self) -> Who {
+        Who::Creds(self.task().creds.clone(), Some(self.thread))
+    }
+
     pub(crate) fn space(&self) -> SpaceId {
         self.task().space
     }
 
     pub(crate) fn fds(&mut self) -> &mut FdTable {
         let id = self.task().files;
-        self.k.vfs.fd_table_mut(id)
+        self.k.files.fd_table_mut(id)
     }
 
     pub(crate) fn fs_context(&mut self) -> &mut FsContext {
         let id = self.task().fs;
-        self.k.vfs.fs_context_mut(id)
+        self.k.files.fs_context_mut(id)
     }
 
     pub(crate) fn now(&self) -> Now {
-        self.k.system.now
+        self.k.env.now
     }
 
     /// Whether the deadline of a wait that counts from the call's entry has passed: `timeout` in nanoseconds.
@@ -77,20 +88,20 @@ impl<'p> Cx<'_, 'p> {
         Stop::Block(wait)
     }
 
-    /// Counts work on many things: see [`steps`].
+    /// Counts work on many things: see [`steps`](crate::env::steps).
     pub(crate) fn spend(&mut self, steps: u64) {
-        self.k.steps.spend(steps);
+        self.k.env.steps.spend(steps);
     }
 
     /// Whether the steps of this input are used up.
     pub(crate) fn is_spent(&self) -> bool {
-        self.k.steps.left() == 0
+        self.k.env.steps.left() == 0
     }
 
     /// A wait that is over as soon as others had the kernel.
     pub(crate) fn others_first(&mut self) -> Wait {
         // A piece takes about as long, whatever was counted of it.
-        let left = self.k.steps.left();
+        let left = self.k.env.steps.left();
         self.spend(left.min(STEPS / 2));
         let later = self.now().mono.saturating_add(1);
         Wait::on(WaitKey::Signal(self.thread)).until(Some(later))
@@ -123,7 +134,7 @@ impl<'p> Cx<'_, 'p> {
         }
         let op = self.k.ops.start(&call);
         let thread = self.thread;
-        self.k.emit(Output::Host { op, thread, call });
+        self.k.env.emit(Output::Host { op, thread, call });
         let call = self.call();
         call.op = Some(op);
         call.cancelled = false;
@@ -133,7 +144,7 @@ impl<'p> Cx<'_, 'p> {
 
     fn cancel_if(&mut self, interrupted: bool, op: OpId) {
         if interrupted && !core::mem::replace(&mut self.call().cancelled, true) {
-            self.k.emit(Output::CancelHost(op));
+            self.k.env.emit(Output::CancelHost(op));
         }
     }
 
@@ -148,6 +159,7 @@ impl<'p> Cx<'_, 'p> {
         }
         self.call().walks = 0;
         let result = syscall::dispatch(self, number, &args);
+        self.k.take_notices();
         let thread = self.thread;
         if self.k.tape.0.is_some() {
             self.keep_trace();
@@ -286,6 +298,6 @@ impl<'p> Cx<'_, 'p> {
 
     pub(crate) fn log(&mut self, level: Level, line: String) {
         let tid = self.task().tid;
-        self.k.log(level, format!("[{tid}] {line}"));
+        self.k.env.log(level, format!("[{tid}] {line}"));
     }
 }

@@ -15,15 +15,16 @@ const MAPPED_COST: u64 = 128;
 
 /// What is counted here, of parts that have no list of their own.
 #[inline]
-fn own(k: &Kernel) -> [(&'static str, u64); 4] {
+fn own(k: &Kernel) -> [(&'static str, u64); 5] {
     [
         (
             "areas of address spaces",
             k.mm.areas * AREA_COST + k.mm.mapped.len() * MAPPED_COST,
         ),
         ("operations of the host", k.ops.held()),
-        ("places in queues", k.waits.places() * WAIT_COST),
+        ("places in queues", k.env.queues.len() * WAIT_COST),
         ("namespaces", k.ns.held()),
+        ("Landlock rulesets and domains", k.landlock.held()),
     ]
 }
 
@@ -35,11 +36,18 @@ pub(super) fn all(k: &Kernel) -> impl Iterator<Item = (&'static str, u64)> {
         .into_iter()
         .chain(tasks)
         .chain(ipc)
+        .chain(k.files.held())
         .chain(k.vfs.held())
+        .chain(k.fs.held())
 }
 
 /// Bytes of all of them. That is asked for at every input, so the lists are not put together.
 pub(super) fn total(k: &Kernel) -> u64 {
     let sum = |kinds: &[(&'static str, u64)]| kinds.iter().map(|(_, bytes)| bytes).sum::<u64>();
-    sum(&own(k)) + sum(&k.tasks.held()) + sum(&k.ipc.held()) + sum(&k.vfs.held())
+    sum(&own(k))
+        + sum(&k.tasks.held())
+        + sum(&k.ipc.held())
+        + sum(&k.files.held())
+        + sum(&k.vfs.held())
+        + sum(&k.fs.held())
 }

@@ -4,196 +4,18 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 
-use smallvec::SmallVec;
-
 use super::Cx;
 use crate::Kernel;
-use crate::abi::Errno;
-use crate::event::OpId;
-use crate::file::{FileId, aio, epoll, ready};
-use crate::machine::{SpaceId, ThreadId};
+use crate::env::notice::Notice;
+use crate::env::wait::{Wait, WaitKey};
+use crate::file::{aio, ready};
+use crate::machine::ThreadId;
 use crate::port::Ports;
-use crate::syscall::futex::FutexKey;
-use crate::task::ending;
-
-/// What a parked task waits for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum WaitKey {
-    /// A change of a pipe: data, room, or an end closed. The number is the pipe's id.
-    Pipe(u64),
-    /// A change of a socket: bytes, room, connections.
-    Socket(crate::net::socket::SocketId),
-    /// A change of a System V semaphore set, or message queue.
-    Semaphores(crate::ipc::ObjectId),
-    Messages(crate::ipc::ObjectId),
-    /// A change of a POSIX message queue.
-    MessageQueue(crate::ipc::mqueue::QueueId),
-    /// Events of an asynchronous input and output context.
-    Aio(aio::ContextId),
-    /// A change of an open file that is an event itself: a counter, timer or epoll instance.
-    File(FileId),
-    /// A signal came for a thread of this process or for the process (signalfd(2)).
-    Signals(u32),
-    /// This process or a thread of it ended, or was waited for (pidfd_open(2)).
-    Exit(u32),
-    /// A child of this thread group changed its state.
-    Child(u32),
-    /// The vfork child of this thread executed a program or ended.
-    Vfork(ThreadId),
-    /// A futex word.
-    Futex(FutexKey),
-    /// A space is no longer being copied (fork(2)).
-    Space(SpaceId),
-    /// A host operation ended.
-    Op(OpId),
-    /// A lock on a file; who gets it is woken alone.
-    FileLock(crate::fs::InodeRef),
-    /// A lease on a file was given back or changed.
-    /// To open a file, for writing or not, of which somebody has a lease.
-    Lease(crate::fs::InodeRef, bool),
-    /// A change of the mounts, or of the names, of a namespace.
-    Mounts(crate::ns::NsId),
-    /// A change of mounts that is under way has ended.
-    Mounting,
-    Uts(crate::ns::NsId),
-    /// A FIFO got its other end.
-    Fifo(crate::fs::InodeRef),
-    /// Threads that ran have come by for the membarrier(2) call of this one.
-    Barrier(ThreadId),
-    /// Only a signal or the deadline ends this wait.
-    Signal(ThreadId),
-    /// What one of those who wait takes: they are woken one after the other.
-    Turn(Turn),
-    /// Anything at all that somebody could wait for: for those that wait for too much to name it.
-    Anything,
-}
-
-/// What is taken by one of those who wait for it, as exclusive waits of Linux.
-///
-/// All who wait for the same turn wait for the same: if one of them, run again, has to wait again, there is
-/// nothing for any of the others. So one is woken at a time, the first that can run. Whoever leaves the queue
-/// in any way but by waiting on hands the turn on to the next one, who finds out whether anything is left: so
-/// nothing is lost when one leaves that has not taken anything.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum Turn {
-    /// Bytes in a pipe, or the end of it.
-    PipeBytes(u64),
-    /// Room in a pipe.
-    PipeRoom(u64),
-    /// What is in the queue of a socket, or connections at it.
-    Socket(crate::net::socket::SocketId),
-    /// A message in a POSIX message queue.
-    Message(crate::ipc::mqueue::QueueId),
-    /// Room in one.
-    MessageRoom(crate::ipc::mqueue::QueueId),
-}
-
-impl WaitKey {
-    /// The turns that a change of this may bring.
-    fn turns(self) -> [Option<WaitKey>; 2] {
-        let turns = match self {
-            WaitKey::Pipe(id) => [Some(Turn::PipeBytes(id)), Some(Turn::PipeRoom(id))],
-            WaitKey::Socket(id) => [Some(Turn::Socket(id)), None],
-            WaitKey::MessageQueue(id) => [Some(Turn::Message(id)), Some(Turn::MessageRoom(id))],
-            _ => [None; 2],
-        };
-        turns.map(|turn| turn.map(WaitKey::Turn))
-    }
-}
-
-/// What a system call that was interrupted by a signal does afterwards (signal(7)).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Restart {
-    /// Restarted if the handler has `SA_RESTART` (`ERESTARTSYS`).
-    IfAsked,
-    /// Restarted always, after any handler (`ERESTARTNOINTR`).
-    Always,
-    /// Restarted only if no handler ran (`ERESTARTNOHAND`, `ERESTART_RESTARTBLOCK`); the call keeps its entry
-    /// time.
-    IfNoHandler,
-    /// Always ends with `EINTR`.
-    Never,
-}
-
-/// Why a system call handler did not give a result.
-#[derive(Clone, Debug)]
-pub(crate) enum Stop {
-    /// It failed.
-    Errno(Errno),
-    /// It has to wait; it is run again later.
-    Block(Wait),
-    /// Registers were set by the handler (execve, rt_sigreturn) or the task has ended.
-    Done,
-}
-
-impl From<Errno> for Stop {
-    fn from(errno: Errno) -> Stop {
-        Stop::Errno(errno)
-    }
-}
-
-/// What a blocked system call waits for.
-#[derive(Clone, Debug, Hash)]
-pub(crate) struct Wait {
-    pub keys: SmallVec<[WaitKey; 2]>,
-    /// Its place in the queues of these keys, once it is parked.
-    place: u64,
-    /// `CLOCK_MONOTONIC` time after which the handler is run again in any case.
-    pub deadline: Option<u64>,
-    pub restart: Restart,
-    /// Signals do not end this wait, except deadly ones (vfork, exec).
-    pub killable: bool,
-}
-
-impl Wait {
-    /// Waits for one key without a deadline; restarted after a handler with `SA_RESTART`.
-    pub(crate) fn on(key: WaitKey) -> Wait {
-        Wait {
-            keys: SmallVec::from_slice(&[key]),
-            place: 0,
-            deadline: None,
-            restart: Restart::IfAsked,
-            killable: false,
-        }
-    }
-
-    /// Waits for several keys at once, without a deadline.
-    pub(crate) fn on_all(keys: SmallVec<[WaitKey; 2]>) -> Wait {
-        Wait {
-            keys,
-            place: 0,
-            deadline: None,
-            restart: Restart::IfAsked,
-            killable: false,
-        }
-    }
-
-    pub(crate) fn until(mut self, deadline: Option<u64>) -> Wait {
-        self.deadline = deadline;
-        self
-    }
-
-    pub(crate) fn restart(mut self, restart: Restart) -> Wait {
-        self.restart = restart;
-        self
-    }
-}
-
-impl<T> From<Wait> for Result<T, Stop> {
-    fn from(wait: Wait) -> Self {
-        Err(Stop::Block(wait))
-    }
-}
-
-/// What a system call handler returns: the value for the result register, or why there is none.
-pub(crate) type SysResult = Result<u64, Stop>;
+use crate::task::{ending, sigio};
 
 /// Who waits for what, and until when.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Waits {
-    /// By key and place, which counts up: who came first is first.
-    queues: BTreeMap<(WaitKey, u64), ThreadId>,
-    next_place: u64,
     pub(super) deadlines: BTreeSet<(u64, ThreadId)>,
     pub(super) ready: VecDeque<ThreadId>,
     /// The place in a queue of turns of the task whose call is being run again.
@@ -219,28 +41,12 @@ struct Wakes {
 }
 
 impl Waits {
-    fn take_place(&mut self) -> u64 {
-        self.next_place += 1;
-        self.next_place
-    }
-
-    /// How many places there are in all queues.
-    pub(super) fn places(&self) -> u64 {
-        self.queues.len() as u64
-    }
-
     /// A key whose wakes go on, behind another one.
     fn wakes_after(&self, after: Option<WaitKey>) -> Option<(WaitKey, Wakes)> {
         use core::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
         let mut rest = self.wakes.range((from, Unbounded));
         rest.next().map(|(&key, &wakes)| (key, wakes))
-    }
-
-    /// The places in the queue of a key.
-    fn queue(&self, key: WaitKey) -> impl Iterator<Item = (u64, ThreadId)> + '_ {
-        let range = self.queues.range((key, 0)..=(key, u64::MAX));
-        range.map(|(&(_, place), &thread)| (place, thread))
     }
 
     /// Whether everybody is woken who is to be.
@@ -259,19 +65,32 @@ impl Kernel {
     /// The same where it is known what came: poll events, which the files' watchers are told of (epoll(7)); 0
     /// tells them nothing.
     pub(crate) fn notify(&mut self, key: WaitKey, events: u16) {
-        if let WaitKey::Pipe(id) = key {
-            crate::file::pipe::charge(self, id);
-        }
-        self.wake_threads(key);
-        if events != 0 {
-            epoll::announce(self, key, events);
-            aio::announce(self, key, events);
-            crate::file::fasync::announce(self, key, events);
-        }
+        self.files.notify(key, events);
+        self.take_notices();
     }
 
-    /// Runs the parked tasks waiting for this key again; tells no watchers.
-    pub(crate) fn wake_threads(&mut self, key: WaitKey) {
+    /// Deals with what the floors below have left for those above, in the order in which they did. This is
+    /// the one place where something goes up: after each handler, and before whatever looks at what waits.
+    pub(crate) fn take_notices(&mut self) {
+        crate::mm::follow_files(self);
+        crate::file::remove_gone(self);
+        loop {
+            while let Some(notice) = self.env.notices.pop_front() {
+                match notice {
+                    Notice::Woken(key) => self.wake_waiting(key),
+                    Notice::Ready(thread) => self.make_ready(thread),
+                }
+            }
+            // Requests that end wake others.
+            aio::take_news(self);
+            if self.env.notices.is_empty() {
+                break;
+            }
+        }
+        sigio::tell_news(self);
+    }
+
+    fn wake_waiting(&mut self, key: WaitKey) {
         self.waits.changes += 1;
         self.wake_queue(key);
         for turn in key.turns().into_iter().flatten() {
@@ -313,7 +132,7 @@ impl Kernel {
 
     /// Lets a parked task run again once others had the kernel.
     fn hasten(&mut self, thread: ThreadId) {
-        let later = self.system.now.mono.saturating_add(1);
+        let later = self.env.now.mono.saturating_add(1);
         let Some(wait) = self
             .tasks
             .get_mut(thread)
@@ -340,7 +159,7 @@ impl Kernel {
     /// Wakes all that wait for a key now, or the first whose turn it can be. Who begins to wait later has
     /// seen what came.
     fn wake_queue(&mut self, key: WaitKey) {
-        let last = self.waits.next_place;
+        let last = self.env.queues.last_place;
         if let Some(wakes) = self.waits.wakes.get_mut(&key) {
             wakes.last = last;
             wakes.again = wakes.after;
@@ -360,7 +179,7 @@ impl Kernel {
     pub(super) fn wake_more(&mut self) {
         let mut after = None;
         while let Some((key, wakes)) = self.waits.wakes_after(after)
-            && self.steps.may_begin()
+            && self.env.steps.may_begin()
         {
             match self.wake_some(key, wakes, WOKEN_BETWEEN) {
                 Some(rest) => self.waits.wakes.insert(key, rest),
@@ -373,7 +192,7 @@ impl Kernel {
     /// Wakes some of those that wait for a key; who is left.
     fn wake_some(&mut self, key: WaitKey, mut wakes: Wakes, most: usize) -> Option<Wakes> {
         for _ in 0..most {
-            let next = self.waiter_after(key, wakes.after);
+            let next = self.env.queues.waiter_after(key, wakes.after);
             let Some((at, thread)) = next.filter(|&(at, _)| at <= wakes.last) else {
                 if wakes.again == 0 {
                     return None;
@@ -386,7 +205,7 @@ impl Kernel {
                 continue;
             };
             wakes.after = at;
-            self.steps.spend(1);
+            self.env.steps.spend(1);
             match key {
                 WaitKey::Anything => self.hasten(thread),
                 WaitKey::Turn(_) => {
@@ -420,13 +239,13 @@ impl Kernel {
             Some((_, place)) => place,
             None => {
                 self.waits.turn = turn;
-                self.waits.take_place()
+                self.env.queues.take_place()
             }
         };
         for &key in &wait.keys {
-            self.waits.queues.insert((key, wait.place), thread);
+            self.env.queues.places.insert((key, wait.place), thread);
         }
-        self.steps.spend(wait.keys.len() as u64);
+        self.env.steps.spend(wait.keys.len() as u64);
         if let Some(at) = wait.deadline {
             self.waits.deadlines.insert((at, thread));
         }
@@ -448,12 +267,12 @@ impl Kernel {
             .and_then(|task| task.call.as_mut())
             .and_then(|call| call.wait.take())?;
         for &key in &wait.keys {
-            self.waits.queues.remove(&(key, wait.place));
+            self.env.queues.places.remove(&(key, wait.place));
             if let WaitKey::FileLock(_) = key {
                 crate::file::lock::leave(self, thread);
             }
         }
-        self.steps.spend(wait.keys.len() as u64);
+        self.env.steps.spend(wait.keys.len() as u64);
         if let Some(at) = wait.deadline {
             self.waits.deadlines.remove(&(at, thread));
         }
@@ -461,15 +280,6 @@ impl Kernel {
             [key @ WaitKey::Turn(_)] => Some((key, wait.place)),
             _ => None,
         }
-    }
-
-    /// The first of the tasks waiting for a key behind a place in its queue (0: of all of them), with its own
-    /// place. Making it ready does not take it out.
-    pub(crate) fn waiter_after(&self, key: WaitKey, place: u64) -> Option<(u64, ThreadId)> {
-        use core::ops::Bound::{Excluded, Included};
-        let range = (Excluded((key, place)), Included((key, u64::MAX)));
-        let (&(_, place), &thread) = self.waits.queues.range(range).next()?;
-        Some((place, thread))
     }
 
     /// Whether the queues and deadlines hold exactly what these parked tasks wait for; for invariant checks.
@@ -483,12 +293,12 @@ impl Kernel {
             // futex_waitv(2) may name a word twice, which is one place.
             places += wait.keys.iter().collect::<BTreeSet<_>>().len();
             deadlines += usize::from(wait.deadline.is_some());
-            let queued = |key| self.waits.queues.get(&(key, wait.place)) == Some(&thread);
+            let queued = |key| self.env.queues.places.get(&(key, wait.place)) == Some(&thread);
             if let Some(key) = wait.keys.iter().find(|&&key| !queued(key)) {
                 return Err(format!("{thread:?} is not in the queue of {key:?}"));
             }
         }
-        let queued = self.waits.queues.len();
+        let queued = self.env.queues.places.len();
         // A deadline that has passed is taken out before its task runs.
         match queued == places && self.waits.deadlines.len() <= deadlines {
             true => Ok(()),
@@ -500,34 +310,20 @@ impl Kernel {
 
     /// Whether nobody waits in vain for a turn; for invariant checks.
     pub(crate) fn check_turns(&self) -> Result<(), String> {
-        let queues = &self.waits.queues;
+        let queues = &self.env.queues.places;
         for (&(key, _), &thread) in queues {
             let WaitKey::Turn(turn) = key else {
                 continue;
             };
             let is_ready = |thread| self.tasks.get(thread).is_some_and(|task| task.ready);
-            let woken = || self.waiters(key).any(is_ready) || self.waits.wakes.contains_key(&key);
+            let woken = || {
+                self.env.queues.waiters(key).any(is_ready) || self.waits.wakes.contains_key(&key)
+            };
             if self.can_run(thread) && ready::has_come(self, turn) && !woken() {
                 return Err(format!("{thread:?} waits for {turn:?}, which has come"));
             }
         }
         Ok(())
-    }
-
-    /// The next futex word behind `after` that somebody sleeps on.
-    pub(crate) fn next_futex(&self, after: Option<FutexKey>) -> Option<FutexKey> {
-        use core::ops::Bound::{Excluded, Unbounded};
-        let from = match after {
-            Some(key) => Excluded((WaitKey::Futex(key), u64::MAX)),
-            None => Unbounded,
-        };
-        self.waits
-            .queues
-            .range((from, Unbounded))
-            .find_map(|((key, _), _)| match key {
-                WaitKey::Futex(key) => Some(*key),
-                _ => None,
-            })
     }
 
     /// Lets a parked task wait for another key instead of one of its own, behind all that wait for that.
@@ -540,26 +336,14 @@ impl Kernel {
         else {
             return;
         };
-        let place = self.waits.take_place();
+        let place = self.mm.env.queues.take_place();
         for key in &mut wait.keys {
-            self.waits.queues.remove(&(*key, wait.place));
+            self.mm.env.queues.places.remove(&(*key, wait.place));
             if *key == from {
                 *key = to;
             }
-            self.waits.queues.insert((*key, place), thread);
+            self.mm.env.queues.places.insert((*key, place), thread);
         }
         wait.place = place;
-    }
-
-    /// The place and the task behind a place in the queue of a key.
-    pub(crate) fn waiter_behind(&self, key: WaitKey, place: u64) -> Option<(u64, ThreadId)> {
-        let from = place.checked_add(1)?;
-        let mut range = self.waits.queues.range((key, from)..=(key, u64::MAX));
-        range.next().map(|(&(_, place), &thread)| (place, thread))
-    }
-
-    /// The tasks waiting for a key, longest first.
-    pub(crate) fn waiters(&self, key: WaitKey) -> impl Iterator<Item = ThreadId> + '_ {
-        self.waits.queue(key).map(|(_, thread)| thread)
     }
 }

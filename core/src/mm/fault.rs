@@ -1,18 +1,16 @@
 //! Page faults: of guest threads, and of the kernel on their behalf.
 
-use super::frames::Place;
 use super::pages::Pte;
 use super::space::{Fresh, Spurious};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
 use super::{map, shared};
-use crate::Kernel;
-use crate::abi::raw::general as g;
-use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
+use crate::abi::{Errno, PAGE_SIZE};
 use crate::event::Output;
 use crate::fs::filesystem::Page;
+use crate::fs::frames::Place;
 use crate::fs::inode;
-use crate::kernel::Cx;
-use crate::machine::{Access, Backing, Exception, FrameNo, Prot, SpaceId};
+use crate::machine::{Access, Backing, FrameNo, Prot, SpaceId, ThreadId};
+use crate::mm::Mm;
 use crate::port::Ports;
 
 /// Pages mapped around a fault on frames that are there.
@@ -24,10 +22,11 @@ const FRESH_SCATTERED: u64 = 64;
 const FRESH_MAX: u64 = 512;
 /// One fault makes no more than this part of what is left.
 const FRESH_SHORT: u64 = 16;
-/// Addresses this far below the stack pointer still belong to the stack's user (red zone and pushes).
-const BELOW_STACK_POINTER: u64 = 65536;
 /// Pages kept free below a growing stack.
 const STACK_GUARD: u64 = 256 * PAGE_SIZE;
+
+/// Addresses this far below the stack pointer still belong to the stack's user (red zone and pushes).
+const BELOW_STACK_POINTER: u64 = 65536;
 
 /// How often in a row an access that a host says it could not make, though it should, is tried again. A host
 /// that cannot map a page at all must not keep a program busy for ever.
@@ -46,120 +45,91 @@ pub(crate) enum Bad {
     NoMemory,
 }
 
-/// Resolves a fault of the current thread, or forces SIGSEGV/SIGBUS on it.
-pub(crate) fn user_fault(cx: &mut Cx<'_, '_>, addr: u64, access: Option<Access>) {
-    let (id, thread) = (cx.space(), cx.thread);
-    let regs = cx.task().regs;
-    let locked = match cx.creds().capable(g::CAP_IPC_LOCK) {
-        true => u64::MAX,
-        false => cx.rlimit(g::RLIMIT_MEMLOCK),
-    };
-    let limits = Growth {
-        stack: cx.rlimit(g::RLIMIT_STACK),
-        total: cx.rlimit(g::RLIMIT_AS),
-        locked,
-    };
-    let near_stack = addr
-        .wrapping_add(BELOW_STACK_POINTER)
-        .wrapping_sub(regs.rsp)
-        < 2 * BELOW_STACK_POINTER;
-    let result = grow_stack(cx.k, id, addr, limits)
-        .and_then(|()| resolve(cx.k, cx.p, id, addr, access, near_stack));
-    let bad = match result {
-        Ok(true) => {
-            cx.k.mm.space_mut(id).spurious = None;
-            cx.task_mut().faults += 1;
-            return;
-        }
-        Ok(false) => {
-            // The page is mapped as it should be. Either another thread was faster or the host dropped it,
-            // and it goes on now; or the access is one that the mapping forbids, and it faults again at once.
-            let space = cx.k.mm.space_mut(id);
-            let times = match space.spurious {
-                Some(last) if (last.thread, last.addr, last.rip) == (thread, addr, regs.rip) => {
-                    last.times + 1
-                }
-                _ => 1,
-            };
-            let most = match access {
-                Some(_) => SPURIOUS_MAX,
-                None => 1,
-            };
-            if times > most {
-                space.spurious = None;
-                Bad::Forbidden
-            } else {
-                space.spurious = Some(Spurious {
-                    thread,
-                    addr,
-                    rip: regs.rip,
-                    times,
-                });
-                match remap(cx.k, cx.p, id, addr, access) {
-                    Ok(()) => return,
-                    Err(bad) => bad,
-                }
-            }
-        }
-        Err(bad) => bad,
-    };
-    let (signal, code) = match bad {
-        Bad::Unmapped => (g::SIGSEGV, g::SEGV_MAPERR),
-        Bad::Forbidden => (g::SIGSEGV, g::SEGV_ACCERR),
-        Bad::Beyond => (g::SIGBUS, g::BUS_ADRERR),
-        // Once more when frames that are free can be used.
-        Bad::NoMemory if cx.k.mm.frames.is_waiting() => return,
-        // Once more when somebody has made room for it.
-        Bad::NoMemory if super::oom::make_room(cx.k, cx.p) => return,
-        Bad::NoMemory => (g::SIGKILL, g::SI_KERNEL),
-    };
-    let exception = Exception {
-        signal: signal as u8,
-        code: code as i32,
-        addr,
-    };
-    let error = error_code(cx, addr, access, bad);
-    crate::task::signal::force_page_fault(cx, exception, error);
+/// What became of a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// The page can be used now.
+    Fixed,
+    /// It could be used before: the thread tries again.
+    Spurious,
+    /// The thread gets a signal, or memory is to be found for it.
+    Bad(Bad),
 }
 
-/// The processor's error code for a fault. What kind of access it was is guessed where the host does not
-/// know: a fetch is at `rip` or, for the rest of an instruction, at the start of the next page; and a mapping
-/// that allows reading was not read.
-fn error_code(cx: &Cx<'_, '_>, addr: u64, access: Option<Access>, bad: Bad) -> u64 {
-    const PRESENT: u64 = 1;
-    const WRITE: u64 = 2;
-    const USER: u64 = 4;
-    const FETCH: u64 = 16;
-    /// Longest instruction in bytes.
-    const INSTRUCTION_MAX: u64 = 15;
-    let space = cx.k.mm.space(cx.space());
-    let prot = space.find(addr).map_or(Prot::empty(), |(_, vma)| vma.prot);
-    let behind = addr.wrapping_sub(cx.task().regs.rip);
-    let fetched = behind == 0 || (behind < INSTRUCTION_MAX && addr.is_multiple_of(PAGE_SIZE));
-    let forbidden = matches!(bad, Bad::Forbidden);
-    let kind = match access {
-        Some(Access::Write) => WRITE,
-        Some(Access::Execute) => FETCH,
-        Some(Access::Read) => 0,
-        None if fetched => FETCH,
-        None if forbidden && prot.contains(Prot::READ) => WRITE,
-        None => 0,
+/// A fault of a guest thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touch {
+    pub space: SpaceId,
+    pub thread: ThreadId,
+    pub addr: u64,
+    /// What the thread wanted, where the host knows it.
+    pub access: Option<Access>,
+    /// Where the thread is, and its stack pointer.
+    pub rip: u64,
+    pub rsp: u64,
+    pub limits: Growth,
+}
+
+/// Resolves a fault of a guest thread.
+pub(crate) fn touch(k: &mut Mm, p: &mut Ports<'_>, touch: Touch) -> Verdict {
+    let Touch {
+        space: id,
+        thread,
+        addr,
+        access,
+        rip,
+        ..
+    } = touch;
+    let near_stack = addr
+        .wrapping_add(BELOW_STACK_POINTER)
+        .wrapping_sub(touch.rsp)
+        < 2 * BELOW_STACK_POINTER;
+    let resolved = grow_stack(k, id, addr, touch.limits)
+        .and_then(|()| resolve(k, p, id, addr, access, near_stack));
+    match resolved {
+        Ok(true) => {
+            k.space_mut(id).spurious = None;
+            return Verdict::Fixed;
+        }
+        Ok(false) => {}
+        Err(bad) => return Verdict::Bad(bad),
+    }
+    // The page is mapped as it should be. Either another thread was faster or the host dropped it, and it
+    // goes on now; or the access is one that the mapping forbids, and it faults again at once.
+    let space = k.space_mut(id);
+    let times = match space.spurious {
+        Some(last) if (last.thread, last.addr, last.rip) == (thread, addr, rip) => last.times + 1,
+        _ => 1,
     };
-    let there = forbidden && !prot.is_empty() && space.pages.get(addr / PAGE_SIZE).on_host();
-    // Linux does not tell programs what is mapped for the kernel.
-    let present = there || addr >= LINUX_TASK_SIZE;
-    USER | kind | if present { PRESENT } else { 0 }
+    let most = match access {
+        Some(_) => SPURIOUS_MAX,
+        None => 1,
+    };
+    if times > most {
+        space.spurious = None;
+        return Verdict::Bad(Bad::Forbidden);
+    }
+    space.spurious = Some(Spurious {
+        thread,
+        addr,
+        rip,
+        times,
+    });
+    match remap(k, p, id, addr, access) {
+        Ok(()) => Verdict::Spurious,
+        Err(bad) => Verdict::Bad(bad),
+    }
 }
 
 /// How far a stack may grow.
 #[derive(Clone, Copy, Debug)]
-struct Growth {
+pub(crate) struct Growth {
     /// `RLIMIT_STACK`.
-    stack: u64,
+    pub stack: u64,
     /// `RLIMIT_AS`.
-    total: u64,
+    pub total: u64,
     /// `RLIMIT_MEMLOCK`, for a locked one.
-    locked: u64,
+    pub locked: u64,
 }
 
 /// How far the kernel itself lets a stack grow when it writes below it.
@@ -170,8 +140,8 @@ const BY_KERNEL: Growth = Growth {
 };
 
 /// Grows a stack down to an address just below it, within the limits.
-fn grow_stack(k: &mut Kernel, id: SpaceId, addr: u64, limits: Growth) -> Result<(), Bad> {
-    let space = k.mm.space(id);
+fn grow_stack(k: &mut Mm, id: SpaceId, addr: u64, limits: Growth) -> Result<(), Bad> {
+    let space = k.space(id);
     if space.find(addr).is_some() {
         return Ok(());
     }
@@ -206,14 +176,14 @@ fn grow_stack(k: &mut Kernel, id: SpaceId, addr: u64, limits: Growth) -> Result<
 /// Makes a page of the space usable for an access; `hint`: it is probably a write. `Ok(false)`: there was
 /// nothing to do.
 fn resolve(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     addr: u64,
     access: Option<Access>,
     hint: bool,
 ) -> Result<bool, Bad> {
-    let (start, vma) = k.mm.space(id).find(addr).ok_or(Bad::Unmapped)?;
+    let (start, vma) = k.space(id).find(addr).ok_or(Bad::Unmapped)?;
     let allowed = match access {
         Some(Access::Write) => vma.prot.contains(Prot::WRITE),
         Some(Access::Execute) => vma.prot.contains(Prot::EXEC),
@@ -224,7 +194,7 @@ fn resolve(
         return Err(Bad::Forbidden);
     }
     let page = addr / PAGE_SIZE;
-    let pte = k.mm.space(id).pages.get(page);
+    let pte = k.space(id).pages.get(page);
     let write = match access {
         Some(access) => access == Access::Write,
         None => vma.prot.contains(Prot::WRITE) && (hint || pte.on_host()),
@@ -241,14 +211,14 @@ fn resolve(
 
 /// Tells the host once more what it should have.
 fn remap(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     addr: u64,
     access: Option<Access>,
 ) -> Result<(), Bad> {
     let page = addr / PAGE_SIZE;
-    let space = k.mm.space(id);
+    let space = k.space(id);
     let (pte, vma) = (space.pages.get(page), space.find(addr));
     let Some((_, vma)) = vma else {
         return Err(Bad::Unmapped);
@@ -260,7 +230,7 @@ fn remap(
     }
     // Pages of a file are looked up anew, those around it with it: the host has probably dropped them, too.
     let first = page & !(AROUND - 1);
-    let pages = &mut k.mm.space_mut(id).pages;
+    let pages = &mut k.space_mut(id).pages;
     let mut gone = [0; AROUND as usize];
     let mut count = 0;
     pages.each_mut(first, first + AROUND, |other, pte| {
@@ -271,7 +241,7 @@ fn remap(
         }
     });
     for (first, count) in super::space::runs(&gone[..count]) {
-        k.emit(Output::Unmap {
+        k.env.emit(Output::Unmap {
             space: id,
             addr: first * PAGE_SIZE,
             len: count * PAGE_SIZE,
@@ -280,9 +250,9 @@ fn remap(
     resolve(k, p, id, addr, access, pte.writable()).map(drop)
 }
 
-fn emit(k: &mut Kernel, id: SpaceId, page: u64, count: u64, frame: FrameNo, prot: Prot) {
+fn emit(k: &mut Mm, id: SpaceId, page: u64, count: u64, frame: FrameNo, prot: Prot) {
     let (addr, len) = (page * PAGE_SIZE, count * PAGE_SIZE);
-    k.emit(Output::Map {
+    k.env.emit(Output::Map {
         space: id,
         addr,
         len,
@@ -292,13 +262,13 @@ fn emit(k: &mut Kernel, id: SpaceId, page: u64, count: u64, frame: FrameNo, prot
 }
 
 /// Where a private page lies.
-fn place(k: &Kernel, id: SpaceId, page: u64) -> Place {
-    let pages = &k.mm.space(id).pages;
+fn place(k: &Mm, id: SpaceId, page: u64) -> Place {
+    let pages = &k.space(id).pages;
     let (first, last) = Place::around(page);
     // Not by what is shared with another process: its neighbours are not free.
     let known = |page: u64| {
         let frame = pages.get(page).frame()?;
-        (k.mm.frames.count(frame) == 1).then_some((page, frame))
+        (k.frames.count(frame) == 1).then_some((page, frame))
     };
     Place {
         index: page,
@@ -315,24 +285,26 @@ fn no_memory(_: Errno) -> Bad {
 /// A frame of the space's own at a page, mapped for writing (or for reading where the area forbids that, as a
 /// debugger's write would need).
 fn make_writable(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     start: u64,
     vma: Vma,
     page: u64,
 ) -> Result<(), Bad> {
-    let pte = k.mm.space(id).pages.get(page);
+    let pte = k.space(id).pages.get(page);
     if let Behind::File { file, offset } = vma.behind
         && vma.shared
     {
         let inode = k
-            .vfs
+            .files
             .file(file)
             .and_then(|file| file.inode)
             .ok_or(Bad::Beyond)?;
         let index = (offset + page * PAGE_SIZE - start) / PAGE_SIZE;
-        let size = inode::attr(k, p, inode).map_err(|_| Bad::Beyond)?.size;
+        let size = inode::stored_attr(k, p, inode)
+            .map_err(|_| Bad::Beyond)?
+            .size;
         if index >= size.div_ceil(PAGE_SIZE) {
             return Err(Bad::Beyond);
         }
@@ -341,18 +313,19 @@ fn make_writable(
             _ => Bad::Beyond,
         })?;
         inode::stored(k, p, inode);
+        super::follow_files(k);
         let memory = shared::is_of(k, file);
-        k.mm.pages(id, |pages| pages.set(page, Pte::file(true, memory)));
+        k.pages(id, |pages| pages.set(page, Pte::file(true, memory)));
         emit(k, id, page, 1, frame, host_rights(vma.prot, true));
         return Ok(());
     }
     let frame = match (pte.frame(), vma.behind) {
-        (Some(frame), _) if k.mm.frames.count(frame) == 1 => frame,
+        (Some(frame), _) if k.frames.count(frame) == 1 => frame,
         (Some(old), _) => {
             let place = place(k, id, page);
-            let new = k.mm.frames.alloc_beside_to_fill(place).map_err(no_memory)?;
+            let new = k.frames.alloc_beside_to_fill(place).map_err(no_memory)?;
             p.memory.copy(new.offset(), old.offset(), PAGE_SIZE);
-            k.mm.frames.put(old);
+            k.frames.put(old);
             new
         }
         (None, Behind::Anonymous(_)) => return fresh(k, p, id, start, vma, page),
@@ -362,47 +335,47 @@ fn make_writable(
         }
     };
     let pte = Pte::private(frame).mapped(true);
-    k.mm.pages(id, |pages| pages.set(page, pte));
+    k.pages(id, |pages| pages.set(page, pte));
     emit(k, id, page, 1, frame, host_rights(vma.prot, true));
     Ok(())
 }
 
 /// The frame of its own that a private area gets at an address, also where its program may not write.
 pub(crate) fn own_page(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     addr: u64,
 ) -> Result<FrameNo, Errno> {
-    let (start, vma) = k.mm.space(id).find(addr).ok_or(Errno::EFAULT)?;
+    let (start, vma) = k.space(id).find(addr).ok_or(Errno::EFAULT)?;
     let page = addr / PAGE_SIZE;
     if vma.shared {
         return Err(Errno::EFAULT);
     }
-    if !k.mm.space(id).pages.get(page).writable() {
+    if !k.space(id).pages.get(page).writable() {
         make_writable(k, p, id, start, vma, page).map_err(|bad| match bad {
             Bad::NoMemory => Errno::ENOMEM,
             _ => Errno::EFAULT,
         })?;
     }
-    let pte = k.mm.space(id).pages.get(page);
+    let pte = k.space(id).pages.get(page);
     if !vma.prot.contains(Prot::WRITE) {
         // The host has it without that right.
-        k.mm.pages(id, |pages| pages.set(page, pte.mapped(false)));
+        k.pages(id, |pages| pages.set(page, pte.mapped(false)));
     }
     pte.frame().ok_or(Errno::EFAULT)
 }
 
 /// A private copy of a page of a file.
 fn copy_file_page(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     file: crate::file::FileId,
     offset: u64,
     place: Place,
 ) -> Result<FrameNo, Bad> {
     let inode = k
-        .vfs
+        .files
         .file(file)
         .and_then(|file| file.inode)
         .ok_or(Bad::Beyond)?;
@@ -410,7 +383,7 @@ fn copy_file_page(
         Errno::ENOMEM => Bad::NoMemory,
         _ => Bad::Beyond,
     })?;
-    let frame = k.mm.frames.alloc_beside_to_fill(place).map_err(no_memory)?;
+    let frame = k.frames.alloc_beside_to_fill(place).map_err(no_memory)?;
     match run.first {
         Page::Frame(from) => p.memory.copy(frame.offset(), from.offset(), PAGE_SIZE),
         Page::Image { image, offset } => {
@@ -424,7 +397,7 @@ fn copy_file_page(
                 None => Err(Errno::EIO),
             };
             if copied.is_err() {
-                k.mm.frames.put(frame);
+                k.frames.put(frame);
                 return Err(Bad::Beyond);
             }
             p.memory.write(frame.offset(), &buf);
@@ -436,14 +409,14 @@ fn copy_file_page(
 /// How many pages a first touch of anonymous memory makes. They cost the host nothing until they are touched
 /// themselves; but they count, so with a limit there are few where touches are scattered, twice as many each
 /// time where one follows the other, and fewer when memory is short.
-fn window(k: &Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> u64 {
-    let (used, limit) = k.mm.frames.usage();
+fn window(k: &Mm, id: SpaceId, start: u64, vma: Vma, page: u64) -> u64 {
+    let (used, limit) = k.frames.usage();
     let left = u64::from(limit.saturating_sub(used));
-    let last = k.mm.space(id).fresh;
+    let last = k.space(id).fresh;
     let most = match page == last.end {
         true => (last.len * 2).min(FRESH_MAX),
         false => {
-            let scattered = match k.mm.frames.is_limited() {
+            let scattered = match k.frames.is_limited() {
                 true => FRESH_SCATTERED,
                 false => FRESH_MAX,
             };
@@ -456,7 +429,7 @@ fn window(k: &Kernel, id: SpaceId, start: u64, vma: Vma, page: u64) -> u64 {
 
 /// New zeroed memory at and around a page that has none.
 fn fresh(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     start: u64,
@@ -466,7 +439,7 @@ fn fresh(
     let (first, end) = (start / PAGE_SIZE, vma.end / PAGE_SIZE);
     let window = window(k, id, start, vma, page);
     let base = page & !(window - 1);
-    let pages = &k.mm.space(id).pages;
+    let pages = &k.space(id).pages;
     let absent = |page: &u64| pages.get(*page).is_none();
     let from = (base.max(first)..page)
         .rev()
@@ -477,10 +450,10 @@ fn fresh(
         .take_while(absent)
         .last()
         .map_or(page + 1, |last| last + 1);
-    let (frame, got) =
-        k.mm.frames
-            .alloc_run(p.memory, (to - from) as u32)
-            .map_err(no_memory)?;
+    let (frame, got) = k
+        .frames
+        .alloc_run(p.memory, (to - from) as u32)
+        .map_err(no_memory)?;
     let got = u64::from(got);
     // A short run goes where it covers the page.
     let from = if from + got > page {
@@ -488,12 +461,12 @@ fn fresh(
     } else {
         page + 1 - got
     };
-    k.mm.space_mut(id).fresh = Fresh {
+    k.space_mut(id).fresh = Fresh {
         end: from + got,
         len: window,
     };
     let write = vma.prot.contains(Prot::WRITE);
-    k.mm.pages(id, |pages| {
+    k.pages(id, |pages| {
         let pte = |page: u64| FrameNo(frame.0 + (page - from) as u32);
         pages.set_run(from, got, |page| Pte::private(pte(page)).mapped(write));
     });
@@ -503,14 +476,14 @@ fn fresh(
 
 /// Maps what is at a page, and around it, as it is.
 fn make_readable(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     start: u64,
     vma: Vma,
     page: u64,
 ) -> Result<(), Bad> {
-    let pte = k.mm.space(id).pages.get(page);
+    let pte = k.space(id).pages.get(page);
     let Some(frame) = pte.frame() else {
         if let Behind::Anonymous(_) = vma.behind {
             return fresh(k, p, id, start, vma, page);
@@ -519,16 +492,15 @@ fn make_readable(
         let from = (base * PAGE_SIZE).max(start);
         let to = ((base + AROUND) * PAGE_SIZE).min(vma.end);
         map::map_file_pages(k, p, id, start, from, to);
-        if k.mm.space(id).pages.get(page).on_host() {
+        if k.space(id).pages.get(page).on_host() {
             return Ok(());
         }
         return map_hole(k, p, id, start, vma, page);
     };
-    let writable =
-        |k: &Kernel, frame| vma.prot.contains(Prot::WRITE) && k.mm.frames.count(frame) == 1;
+    let writable = |k: &Mm, frame| vma.prot.contains(Prot::WRITE) && k.frames.count(frame) == 1;
     let write = writable(k, frame);
-    let like = |k: &Kernel, other: u64| {
-        let pte = k.mm.space(id).pages.get(other);
+    let like = |k: &Mm, other: u64| {
+        let pte = k.space(id).pages.get(other);
         let wanted = u64::from(frame.0).wrapping_add(other).wrapping_sub(page);
         pte.frame().is_some_and(|found| {
             u64::from(found.0) == wanted && !pte.on_host() && writable(k, found) == write
@@ -549,7 +521,7 @@ fn make_readable(
         .last()
         .map_or(page + 1, |last| last + 1);
     for other in from..to {
-        let pages = &mut k.mm.space_mut(id).pages;
+        let pages = &mut k.space_mut(id).pages;
         let pte = pages.get(other).mapped(write);
         pages.set(other, pte);
     }
@@ -561,7 +533,7 @@ fn make_readable(
 
 /// Maps a page of a file that only now gets a frame (a hole, a tail).
 fn map_hole(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     start: u64,
@@ -572,7 +544,7 @@ fn map_hole(
         return Err(Bad::Unmapped);
     };
     let inode = k
-        .vfs
+        .files
         .file(file)
         .and_then(|file| file.inode)
         .ok_or(Bad::Beyond)?;
@@ -586,9 +558,9 @@ fn map_hole(
         Page::Image { image, offset } => Backing::Image { image, offset },
     };
     let memory = shared::is_of(k, file);
-    k.mm.pages(id, |pages| pages.set(page, Pte::file(false, memory)));
+    k.pages(id, |pages| pages.set(page, Pte::file(false, memory)));
     let (addr, prot) = (page * PAGE_SIZE, host_rights(vma.prot, false));
-    k.emit(Output::Map {
+    k.env.emit(Output::Map {
         space: id,
         addr,
         len: PAGE_SIZE,
@@ -600,17 +572,17 @@ fn map_hole(
 
 /// Resolves an access of the kernel to user memory. `EFAULT`, `ENOMEM`.
 pub(crate) fn kernel_access(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     addr: u64,
     write: bool,
 ) -> Result<(), Errno> {
     let access = if write { Access::Write } else { Access::Read };
-    k.mm.frames.set_urgent(true);
+    k.frames.set_urgent(true);
     let result = grow_stack(k, id, addr, BY_KERNEL)
         .and_then(|()| resolve(k, p, id, addr, Some(access), write));
-    k.mm.frames.set_urgent(false);
+    k.frames.set_urgent(false);
     match result {
         Ok(_) => Ok(()),
         Err(Bad::NoMemory) => Err(Errno::ENOMEM),

@@ -7,13 +7,14 @@ use super::space::{self, areas_most};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
 use super::{mapped, shared};
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::env::settings;
 use crate::event::Output;
+use crate::file;
 use crate::fs::filesystem::{Page, Source};
 use crate::fs::inode;
-use crate::kernel::settings;
 use crate::machine::{Backing, Prot, SpaceId};
+use crate::mm::Mm;
 use crate::port::Ports;
-use crate::{Kernel, file};
 
 /// Runs of file pages, and pages, that are mapped before they are asked for; the rest comes with faults.
 const RUNS_MAX: usize = 32;
@@ -25,7 +26,7 @@ pub(crate) fn page_up(addr: u64) -> Option<u64> {
 }
 
 /// Adds an area in a free range, takes over its file reference, and maps what can be mapped at once.
-pub(crate) fn insert(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, vma: Vma) {
+pub(crate) fn insert(k: &mut Mm, p: &mut Ports<'_>, id: SpaceId, start: u64, vma: Vma) {
     mapped::put(k, id, start, vma);
     if vma.file().is_some() {
         map_file_pages(k, p, id, start, start, vma.end);
@@ -34,8 +35,8 @@ pub(crate) fn insert(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64,
 }
 
 /// Moves the end of an area up to `end`; what lies between is free.
-pub(crate) fn grow(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
-    let Some(&vma) = k.mm.space(id).vmas.get(&start) else {
+pub(crate) fn grow(k: &mut Mm, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
+    let Some(&vma) = k.space(id).vmas.get(&start) else {
         return;
     };
     let old = vma.end;
@@ -45,15 +46,15 @@ pub(crate) fn grow(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, e
 }
 
 /// Joins areas that have become one, from the one before `start` to the one at `end`.
-pub(crate) fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
-    let vmas = &k.mm.space(id).vmas;
+pub(crate) fn join(k: &mut Mm, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
+    let vmas = &k.space(id).vmas;
     let before = vmas.range(..start).next_back();
     let Some((&first, _)) = before.or_else(|| vmas.range(start..).next()) else {
         return;
     };
     let mut at = first;
     while at < end {
-        let vmas = &k.mm.space(id).vmas;
+        let vmas = &k.space(id).vmas;
         let Some(&first) = vmas.get(&at) else { return };
         let Some((&next, &second)) = vmas.range(at + 1..=end).next() else {
             return;
@@ -72,8 +73,8 @@ pub(crate) fn join(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, e
 }
 
 /// Cuts the area that holds `at` in two there. `ENOMEM` if there would be too many.
-fn split(k: &mut Kernel, id: SpaceId, at: u64) -> Result<(), Errno> {
-    let space = k.mm.space(id);
+fn split(k: &mut Mm, id: SpaceId, at: u64) -> Result<(), Errno> {
+    let space = k.space(id);
     let inside = space.find(at).is_some_and(|(start, _)| start < at);
     if inside && space.vmas.len() >= areas_most(k) {
         return Err(Errno::ENOMEM);
@@ -83,8 +84,8 @@ fn split(k: &mut Kernel, id: SpaceId, at: u64) -> Result<(), Errno> {
 }
 
 /// Cuts the area that holds `at` in two there.
-fn cut(k: &mut Kernel, id: SpaceId, at: u64) {
-    let Some((start, vma)) = k.mm.space(id).find(at) else {
+fn cut(k: &mut Mm, id: SpaceId, at: u64) {
+    let Some((start, vma)) = k.space(id).find(at) else {
         return;
     };
     if start == at {
@@ -99,8 +100,8 @@ fn cut(k: &mut Kernel, id: SpaceId, at: u64) {
 
 /// Whether a range may be unmapped. `EPERM` if part of it is sealed, `ENOMEM` if there would be too many
 /// areas: only a hole in the middle of one makes more of them.
-pub(crate) fn may_unmap(k: &Kernel, id: SpaceId, start: u64, end: u64) -> Result<(), Errno> {
-    let space = k.mm.space(id);
+pub(crate) fn may_unmap(k: &Mm, id: SpaceId, start: u64, end: u64) -> Result<(), Errno> {
+    let space = k.space(id);
     let mut areas = space.overlapping(start, end);
     if space.vmas.sizes().sealed > 0 && areas.any(|(_, vma)| vma.flags.contains(VmFlags::SEALED)) {
         return Err(Errno::EPERM);
@@ -116,13 +117,13 @@ pub(crate) fn may_unmap(k: &Kernel, id: SpaceId, start: u64, end: u64) -> Result
 
 /// Unmaps a range; what is not mapped is passed over. Errors as [`may_unmap`], before anything is changed.
 pub(crate) fn unmap(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     start: u64,
     end: u64,
 ) -> Result<(), Errno> {
-    if k.mm.space(id).overlapping(start, end).next().is_none() {
+    if k.space(id).overlapping(start, end).next().is_none() {
         return Ok(());
     }
     may_unmap(k, id, start, end)?;
@@ -131,20 +132,20 @@ pub(crate) fn unmap(
 }
 
 /// Unmaps a range that may be unmapped.
-pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
+pub(crate) fn remove(k: &mut Mm, p: &mut Ports<'_>, id: SpaceId, start: u64, end: u64) {
     cut(k, id, start);
     cut(k, id, end);
     discard(k, id, start, end);
-    while let Some((&at, &vma)) = k.mm.space(id).vmas.range(start..end).next() {
+    while let Some((&at, &vma)) = k.space(id).vmas.range(start..end).next() {
         mapped::take(k, id, at);
-        k.steps.spend(4);
+        k.env.steps.spend(4);
         if let Some(file) = vma.file() {
-            k.steps.spend(4);
+            k.env.steps.spend(4);
             file::put(k, p, file);
         }
     }
     let (first, end) = (start / PAGE_SIZE, end / PAGE_SIZE);
-    k.mm.pages(id, |pages| pages.shrink(first, end));
+    k.pages(id, |pages| pages.shrink(first, end));
 }
 
 /// What a change of areas does where nothing is mapped. Either way it is `ENOMEM` in the end.
@@ -160,7 +161,7 @@ pub(crate) enum Holes {
 /// it; what lies before has changed. `ENOMEM` if part of the range is not mapped, or if there would be too
 /// many areas.
 pub(crate) fn change(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     (start, end): (u64, u64),
@@ -170,26 +171,26 @@ pub(crate) fn change(
     let mut at = start;
     let mut result = Ok(());
     while result.is_ok() && at < end {
-        let Some((first, vma)) = k.mm.space(id).overlapping(at, end).next() else {
+        let Some((first, vma)) = k.space(id).overlapping(at, end).next() else {
             break;
         };
         if first > at && holes == Holes::Stop {
             break;
         }
         let (from, stop) = (first.max(at), vma.end.min(end));
-        k.steps.spend(4);
+        k.env.steps.spend(4);
         let mut new = vma;
         result = each(&mut new);
         if result.is_ok() && new != vma {
             result = split(k, id, from).and_then(|()| split(k, id, stop));
             if result.is_ok() {
                 let set = |vma: &mut Vma| (vma.flags, vma.policy) = (new.flags, new.policy);
-                k.mm.space_mut(id).vmas.change(from, set);
+                k.space_mut(id).vmas.change(from, set);
             }
         }
         at = stop;
     }
-    let covered = k.mm.space(id).covers(start, end);
+    let covered = k.space(id).covers(start, end);
     join(k, p, id, start, end);
     match (result, covered) {
         (Ok(()), false) => Err(Errno::ENOMEM),
@@ -198,8 +199,9 @@ pub(crate) fn change(
 }
 
 /// Throws away all pages of a range: private ones are freed, the host unmaps what it has.
-pub(crate) fn discard(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
-    let super::Mm { frames, spaces, .. } = &mut k.mm;
+pub(crate) fn discard(k: &mut Mm, id: SpaceId, start: u64, end: u64) {
+    let Mm { files, spaces, .. } = k;
+    let frames = &mut files.vfs.fs.frames;
     let Some(space) = spaces.get_mut(&id) else {
         return;
     };
@@ -217,10 +219,10 @@ pub(crate) fn discard(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
             }
             *pte = Pte::default();
         });
-    k.steps.spend(count / 4);
+    k.env.steps.spend(count / 4);
     if let Some((first, last)) = on_host {
         let (addr, len) = (first * PAGE_SIZE, (last - first) * PAGE_SIZE);
-        k.emit(Output::Unmap {
+        k.env.emit(Output::Unmap {
             space: id,
             addr,
             len,
@@ -230,11 +232,11 @@ pub(crate) fn discard(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
 
 /// Takes all pages of a space away from the host, which has no room for more mappings of it: they come back
 /// as they are touched.
-pub(crate) fn take_from_host(k: &mut Kernel, id: SpaceId) {
-    let space = k.mm.space_mut(id);
+pub(crate) fn take_from_host(k: &mut Mm, id: SpaceId) {
+    let space = k.space_mut(id);
     space.spurious = None;
     space.pages.lose_host();
-    k.emit(Output::Unmap {
+    k.env.emit(Output::Unmap {
         space: id,
         addr: 0,
         len: TASK_SIZE,
@@ -242,9 +244,9 @@ pub(crate) fn take_from_host(k: &mut Kernel, id: SpaceId) {
 }
 
 /// Drops the host's mappings of file pages in a range; private copies stay.
-pub(crate) fn drop_file_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
+pub(crate) fn drop_file_pages(k: &mut Mm, id: SpaceId, start: u64, end: u64) {
     let mut gone = Vec::new();
-    k.mm.space_mut(id)
+    k.space_mut(id)
         .pages
         .each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
             if pte.frame().is_none() {
@@ -256,7 +258,7 @@ pub(crate) fn drop_file_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64)
         });
     for (first, count) in space::runs(&gone) {
         let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
-        k.emit(Output::Unmap {
+        k.env.emit(Output::Unmap {
             space: id,
             addr,
             len,
@@ -268,7 +270,7 @@ pub(crate) fn drop_file_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64)
 /// if the mapping never gets that, `EPERM` if it is sealed, `ENOMEM` if there is not as much memory or there
 /// would be too many areas. `data_limit` is `RLIMIT_DATA`.
 pub(crate) fn protect_area(
-    k: &mut Kernel,
+    k: &mut Mm,
     id: SpaceId,
     vma: Vma,
     (at, stop): (u64, u64),
@@ -286,7 +288,7 @@ pub(crate) fn protect_area(
     }
     let mut new = Vma { prot, ..vma };
     let len = stop - at;
-    let data = k.mm.space(id).vmas.sizes().data;
+    let data = k.space(id).vmas.sizes().data;
     if new.is_data() && !vma.is_data() && data.saturating_add(len) > data_limit {
         return Err(Errno::ENOMEM);
     }
@@ -300,39 +302,39 @@ pub(crate) fn protect_area(
     split(k, id, at)?;
     split(k, id, stop)?;
     let set = |vma: &mut Vma| (vma.prot, vma.flags) = (new.prot, new.flags);
-    k.mm.space_mut(id).vmas.change(at, set);
+    k.space_mut(id).vmas.change(at, set);
     Ok(true)
 }
 
 /// Linux's heuristic (while `vm.overcommit_memory` is 0): so much memory at once is more than the machine
 /// has. A limit does not count, as with memory control groups: it is about what is used.
-pub(crate) fn overcommits(k: &Kernel, len: u64) -> bool {
-    let heuristic = k.system.settings.get(settings::OVERCOMMIT) == 0;
-    heuristic && len / PAGE_SIZE > u64::from(k.mm.frames.total())
+pub(crate) fn overcommits(k: &Mm, len: u64) -> bool {
+    let heuristic = k.env.settings.get(settings::OVERCOMMIT) == 0;
+    heuristic && len / PAGE_SIZE > u64::from(k.frames.total())
 }
 
 /// Shared pages of files in a range are written back: the next store to one is seen again. Private ones stay
 /// as they are.
-pub(crate) fn written_back(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
+pub(crate) fn written_back(k: &mut Mm, id: SpaceId, start: u64, end: u64) {
     let mut areas = Vec::new();
-    for (at, vma) in k.mm.space(id).overlapping(start, end) {
+    for (at, vma) in k.space(id).overlapping(start, end) {
         if vma.shared && vma.file().is_some() && vma.prot.contains(Prot::WRITE) {
             areas.push((at.max(start), vma.end.min(end), vma.prot));
         }
     }
     for (start, end, prot) in areas {
         let mut clean = Vec::new();
-        let pages = &mut k.mm.space_mut(id).pages;
+        let pages = &mut k.space_mut(id).pages;
         pages.each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
             if pte.on_host() && pte.writable() && pte.frame().is_none() {
                 *pte = pte.mapped(false);
                 clean.push(page);
             }
         });
-        k.steps.spend(clean.len() as u64 / 4);
+        k.env.steps.spend(clean.len() as u64 / 4);
         for (first, count) in space::runs(&clean) {
             let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
-            k.emit(Output::Protect {
+            k.env.emit(Output::Protect {
                 space: id,
                 addr,
                 len,
@@ -343,15 +345,15 @@ pub(crate) fn written_back(k: &mut Kernel, id: SpaceId, start: u64, end: u64) {
 }
 
 /// Brings the host in step with a new protection of a range, or of the beginning of it; gives where to go on.
-pub(crate) fn protect_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64, prot: Prot) -> u64 {
+pub(crate) fn protect_pages(k: &mut Mm, id: SpaceId, start: u64, end: u64, prot: Prot) -> u64 {
     /// Tables of pages that are dealt with at once.
     const LEAVES: usize = 4;
-    let pages = &k.mm.space(id).pages;
+    let pages = &k.space(id).pages;
     let next = pages.boundary(start / PAGE_SIZE, end / PAGE_SIZE, LEAVES);
     let end = next.map_or(end, |page| page * PAGE_SIZE);
     let mut plain = Vec::new();
     let mut writable = Vec::new();
-    k.mm.space_mut(id)
+    k.space_mut(id)
         .pages
         .each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
             if !pte.on_host() {
@@ -364,12 +366,12 @@ pub(crate) fn protect_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64, p
                 plain.push(page);
             }
         });
-    k.steps.spend((plain.len() + writable.len()) as u64 / 4);
+    k.env.steps.spend((plain.len() + writable.len()) as u64 / 4);
     for (pages, write) in [(plain, false), (writable, true)] {
         let prot = host_rights(prot, write);
         for (first, count) in space::runs(&pages) {
             let (addr, len) = (first * PAGE_SIZE, count * PAGE_SIZE);
-            k.emit(Output::Protect {
+            k.env.emit(Output::Protect {
                 space: id,
                 addr,
                 len,
@@ -383,14 +385,14 @@ pub(crate) fn protect_pages(k: &mut Kernel, id: SpaceId, start: u64, end: u64, p
 /// Maps pages of a file area that lie in images or frames already, between two addresses, without the right
 /// to write.
 pub(crate) fn map_file_pages(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     start: u64,
     from: u64,
     to: u64,
 ) {
-    let Some(&vma) = k.mm.space(id).vmas.get(&start) else {
+    let Some(&vma) = k.space(id).vmas.get(&start) else {
         return;
     };
     let Behind::File { file, offset } = vma.behind else {
@@ -399,7 +401,7 @@ pub(crate) fn map_file_pages(
     if vma.prot.is_empty() {
         return;
     }
-    let Some(inode) = k.vfs.file(file).and_then(|file| file.inode) else {
+    let Some(inode) = k.files.file(file).and_then(|file| file.inode) else {
         return;
     };
     let mut at = from;
@@ -432,18 +434,10 @@ pub(crate) fn map_file_pages(
 }
 
 /// Maps a run of file pages where no page is yet.
-fn map_absent(
-    k: &mut Kernel,
-    id: SpaceId,
-    addr: u64,
-    count: u64,
-    pte: Pte,
-    first: Page,
-    prot: Prot,
-) {
+fn map_absent(k: &mut Mm, id: SpaceId, addr: u64, count: u64, pte: Pte, first: Page, prot: Prot) {
     let base = addr / PAGE_SIZE;
     let mut absent = Vec::new();
-    k.mm.pages(id, |pages| {
+    k.pages(id, |pages| {
         for page in base..base + count {
             if pages.get(page).is_none() {
                 pages.set(page, pte);
@@ -461,7 +455,7 @@ fn map_absent(
             },
         };
         let (addr, len) = (page * PAGE_SIZE, count * PAGE_SIZE);
-        k.emit(Output::Map {
+        k.env.emit(Output::Map {
             space: id,
             addr,
             len,
@@ -473,8 +467,8 @@ fn map_absent(
 
 /// Adds the area to which what lies from `from` on is moved (mremap(2)): `new_len` bytes at `to`, where
 /// nothing is.
-pub(crate) fn begin_move(k: &mut Kernel, id: SpaceId, from: u64, to: u64, new_len: u64) {
-    let Some((start, vma)) = k.mm.space(id).find(from) else {
+pub(crate) fn begin_move(k: &mut Mm, id: SpaceId, from: u64, to: u64, new_len: u64) {
+    let Some((start, vma)) = k.space(id).find(from) else {
         return;
     };
     let moved = Vma {
@@ -488,12 +482,12 @@ pub(crate) fn begin_move(k: &mut Kernel, id: SpaceId, from: u64, to: u64, new_le
 }
 
 /// Moves the pages of a range to a place of the same length.
-pub(crate) fn move_pages(k: &mut Kernel, id: SpaceId, (start, end): (u64, u64), to: u64) {
+pub(crate) fn move_pages(k: &mut Mm, id: SpaceId, (start, end): (u64, u64), to: u64) {
     // Somebody may have touched the new place already.
     discard(k, id, to, to + (end - start));
     let mut private = Vec::new();
     let mut on_host = false;
-    let pages = &mut k.mm.space_mut(id).pages;
+    let pages = &mut k.space_mut(id).pages;
     pages.each_mut(start / PAGE_SIZE, end / PAGE_SIZE, |page, pte| {
         on_host |= pte.on_host();
         if pte.frame().is_some() {
@@ -501,15 +495,15 @@ pub(crate) fn move_pages(k: &mut Kernel, id: SpaceId, (start, end): (u64, u64), 
         }
         *pte = Pte::default();
     });
-    k.steps.spend(private.len() as u64 / 2);
+    k.env.steps.spend(private.len() as u64 / 2);
     let shift = |page: u64| page - start / PAGE_SIZE + to / PAGE_SIZE;
-    k.mm.pages(id, |pages| {
+    k.pages(id, |pages| {
         for (page, pte) in private {
             pages.set(shift(page), pte);
         }
     });
     if on_host {
-        k.emit(Output::Unmap {
+        k.env.emit(Output::Unmap {
             space: id,
             addr: start,
             len: end - start,
@@ -518,7 +512,7 @@ pub(crate) fn move_pages(k: &mut Kernel, id: SpaceId, (start, end): (u64, u64), 
 }
 
 /// All pages have been moved to an area: what can be mapped at once is.
-pub(crate) fn end_move(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId, to: u64, new_len: u64) {
+pub(crate) fn end_move(k: &mut Mm, p: &mut Ports<'_>, id: SpaceId, to: u64, new_len: u64) {
     map_file_pages(k, p, id, to, to, to + new_len);
     join(k, p, id, to, to + new_len);
 }

@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 
 use super::vma::{Behind, Vma};
 use super::{shared, space};
-use crate::Kernel;
 use crate::abi::PAGE_SIZE;
 use crate::fs::InodeRef;
 use crate::machine::{Prot, SpaceId};
+use crate::mm::Mm;
 use crate::ranges::{Key, Ranges};
 
 /// An area: its space and its start.
@@ -52,11 +52,11 @@ impl Mapped {
 
 /// What an area shows: the file, its first and last page, whether it may be written, whether it is a memory
 /// file.
-fn what(k: &Kernel, start: u64, vma: &Vma) -> Option<(InodeRef, (u64, u64), bool, bool)> {
+fn what(k: &Mm, start: u64, vma: &Vma) -> Option<(InodeRef, (u64, u64), bool, bool)> {
     let Behind::File { file, offset } = vma.behind else {
         return None;
     };
-    let file = k.vfs.file(file)?;
+    let file = k.files.file(file)?;
     let first = offset / PAGE_SIZE;
     let last = first + (vma.end - start) / PAGE_SIZE - 1;
     let writable = vma.shared && vma.max.contains(Prot::WRITE);
@@ -65,13 +65,13 @@ fn what(k: &Kernel, start: u64, vma: &Vma) -> Option<(InodeRef, (u64, u64), bool
 }
 
 /// Adds an area to a space, or replaces the one that starts there.
-pub(super) fn put(k: &mut Kernel, id: SpaceId, start: u64, vma: Vma) {
+pub(super) fn put(k: &mut Mm, id: SpaceId, start: u64, vma: Vma) {
     take(k, id, start);
-    k.mm.space_mut(id).vmas.insert(start, vma);
+    k.space_mut(id).vmas.insert(start, vma);
     let Some((inode, (first, last), writable, memory)) = what(k, start, &vma) else {
         return;
     };
-    let mapped = &mut k.mm.mapped;
+    let mapped = &mut k.mapped;
     let shown = mapped.files.entry(inode).or_default();
     shown.pages.insert(first, last, (id, start));
     if writable {
@@ -84,18 +84,18 @@ pub(super) fn put(k: &mut Kernel, id: SpaceId, start: u64, vma: Vma) {
 }
 
 /// Takes an area out of a space; its file is still referenced.
-pub(super) fn take(k: &mut Kernel, id: SpaceId, start: u64) -> Option<Vma> {
-    let old = k.mm.space_mut(id).vmas.remove(start)?;
+pub(super) fn take(k: &mut Mm, id: SpaceId, start: u64) -> Option<Vma> {
+    let old = k.space_mut(id).vmas.remove(start)?;
     forget(k, id, start, &old);
     Some(old)
 }
 
 /// An area is there no longer.
-pub(super) fn forget(k: &mut Kernel, id: SpaceId, start: u64, vma: &Vma) {
+pub(super) fn forget(k: &mut Mm, id: SpaceId, start: u64, vma: &Vma) {
     let Some((inode, (first, last), writable, memory)) = what(k, start, vma) else {
         return;
     };
-    let mapped = &mut k.mm.mapped;
+    let mapped = &mut k.mapped;
     let Some(shown) = mapped.files.get_mut(&inode) else {
         return;
     };
@@ -112,23 +112,18 @@ pub(super) fn forget(k: &mut Kernel, id: SpaceId, start: u64, vma: &Vma) {
 }
 
 /// Whether a file is mapped shared somewhere, and may be written there.
-pub(crate) fn is_writable(k: &Kernel, inode: InodeRef) -> bool {
-    let shown = k.mm.mapped.files.get(&inode);
-    shown.is_some_and(|shown| shown.writable.iter().any(|&(id, _)| k.mm.has_space(id)))
+pub(crate) fn is_writable(k: &Mm, inode: InodeRef) -> bool {
+    let shown = k.mapped.files.get(&inode);
+    shown.is_some_and(|shown| shown.writable.iter().any(|&(id, _)| k.has_space(id)))
 }
 
 /// Where pages of a file are mapped: spaces, and ranges of addresses, in their order.
-pub(super) fn places(
-    k: &Kernel,
-    inode: InodeRef,
-    first: u64,
-    last: u64,
-) -> Vec<(SpaceId, u64, u64)> {
-    let Some(shown) = k.mm.mapped.files.get(&inode) else {
+pub(super) fn places(k: &Mm, inode: InodeRef, first: u64, last: u64) -> Vec<(SpaceId, u64, u64)> {
+    let Some(shown) = k.mapped.files.get(&inode) else {
         return Vec::new();
     };
     let found = shown.pages.overlapping(first, last);
-    let found = found.filter(|&(_, _, (id, _))| k.mm.has_space(id));
+    let found = found.filter(|&(_, _, (id, _))| k.has_space(id));
     let mut places: Vec<_> = found
         .map(|(from, to, (id, start))| {
             let at = |page: u64| start + (page - from) * PAGE_SIZE;
@@ -140,34 +135,29 @@ pub(super) fn places(
 }
 
 /// Whether the areas of all spaces are known rightly; for invariant checks.
-pub(super) fn is_right(k: &Kernel) -> bool {
-    let mut left = k.mm.mapped.len;
+pub(crate) fn is_right(k: &Mm) -> bool {
+    let mut left = k.mapped.len;
     let mut known = |id: SpaceId, start: u64, vma: &Vma| {
         let Some((inode, (first, last), writable, memory)) = what(k, start, vma) else {
             return true;
         };
         left = left.wrapping_sub(1);
         let area = (id, start);
-        let shown = k.mm.mapped.files.get(&inode);
+        let shown = k.mapped.files.get(&inode);
         shown.is_some_and(|shown| {
             shown.pages.contains(first, last, area)
                 && shown.writable.contains(&area) == writable
-                && k.mm.mapped.memory.contains(&area) == memory
+                && k.mapped.memory.contains(&area) == memory
         })
     };
     let living = space::ids(k).all(|id| {
-        let mut areas = k.mm.space(id).vmas.iter();
+        let mut areas = k.space(id).vmas.iter();
         areas.all(|(&start, vma)| known(id, start, vma))
     });
-    let ended = k.mm.ended.iter().all(|remains| {
+    let ended = k.ended.iter().all(|remains| {
         let mut areas = remains.areas();
         areas.all(|(id, start, vma)| known(id, start, vma))
     });
-    let listed: usize =
-        k.mm.mapped
-            .files
-            .values()
-            .map(|shown| shown.pages.len())
-            .sum();
-    living && ended && left == 0 && listed as u64 == k.mm.mapped.len
+    let listed: usize = k.mapped.files.values().map(|shown| shown.pages.len()).sum();
+    living && ended && left == 0 && listed as u64 == k.mapped.len
 }

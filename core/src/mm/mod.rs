@@ -5,70 +5,82 @@
 //! Everything that changes what a page is emits the `Map`, `Unmap` or `Protect` that keeps the host in step.
 
 pub(crate) mod areas;
-pub(crate) mod check;
 pub(crate) mod fault;
 pub(crate) mod fork;
-pub(crate) mod frames;
 mod gaps;
 pub(crate) mod map;
 pub(crate) mod mapped;
-pub(crate) mod oom;
 pub(crate) mod pages;
 pub(crate) mod reap;
 pub(crate) mod shared;
 pub(crate) mod space;
+pub(crate) mod tape;
 pub(crate) mod user;
 pub(crate) mod vma;
 
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use core::ops::{Deref, DerefMut};
 
-pub(crate) use frames::Frames;
 use pages::Pages;
 pub(crate) use space::Space;
+use tape::Tape;
 
-use crate::Kernel;
-use crate::abi::PAGE_SIZE;
-use crate::fs::InodeRef;
+use crate::digest::Untold;
+use crate::file::Files;
 use crate::machine::{SpaceId, ThreadId};
-use crate::port::Ports;
 
 /// The last page that a file can have.
 const LAST_PAGE: u64 = (1 << 52) - 1;
 
 /// All memory management state.
 #[derive(Clone, Debug, Hash)]
-pub(crate) struct Mm {
-    /// The frames of the memory file.
-    pub frames: Frames,
-    pub spaces: BTreeMap<SpaceId, Space>,
+pub struct Mm {
+    pub(crate) files: Files,
+    pub(crate) spaces: BTreeMap<SpaceId, Space>,
     /// Where files are mapped.
-    pub mapped: mapped::Mapped,
+    pub(crate) mapped: mapped::Mapped,
     next_space: u32,
     /// Copies that are being made for children.
-    pub copies: BTreeMap<ThreadId, fork::Copy>,
+    pub(crate) copies: BTreeMap<ThreadId, fork::Copy>,
     /// Spaces whose areas calls of these threads change in pieces.
-    pub changing: BTreeMap<ThreadId, SpaceId>,
+    pub(crate) changing: BTreeMap<ThreadId, SpaceId>,
     /// Spaces that have ended and are not taken apart yet.
-    pub ended: VecDeque<reap::Remains>,
+    pub(crate) ended: VecDeque<reap::Remains>,
     /// Areas of all spaces, as far as they were counted ([`space::count_areas`]).
-    pub areas: u64,
+    pub(crate) areas: u64,
     /// What is charged for the kernel's other objects.
-    objects: u64,
+    pub(crate) charged: u64,
     /// The internal tmpfs of shared anonymous memory, once it is there.
     shared: Option<(crate::fs::FsId, crate::vfs::MountId)>,
+    /// What the call whose handler runs reads and writes of its program's memory, if it is traced.
+    pub(crate) tape: Untold<Option<Box<Tape>>>,
     /// The pages of the vDSO, if there is one.
-    pub vdso: Option<crate::vdso::Vdso>,
+    pub(crate) vdso: Option<crate::vdso::Vdso>,
+}
+
+impl Deref for Mm {
+    type Target = Files;
+
+    fn deref(&self) -> &Files {
+        &self.files
+    }
+}
+
+impl DerefMut for Mm {
+    fn deref_mut(&mut self) -> &mut Files {
+        &mut self.files
+    }
 }
 
 impl Mm {
-    /// `frames`: how many the memory file holds. `limit`: bytes that may be used.
-    pub(crate) fn new(frames: u32, limit: Option<u64>) -> Mm {
-        let limit = limit.map(|bytes| u32::try_from(bytes / PAGE_SIZE).unwrap_or(u32::MAX));
+    /// No spaces.
+    pub(crate) fn new(files: Files) -> Mm {
         Mm {
-            frames: Frames::new(frames, limit),
+            files,
             spaces: BTreeMap::new(),
             mapped: mapped::Mapped::default(),
             next_space: 1,
@@ -76,16 +88,18 @@ impl Mm {
             changing: BTreeMap::new(),
             ended: VecDeque::new(),
             areas: 0,
-            objects: 0,
+            charged: 0,
             shared: None,
+            tape: Untold(None),
             vdso: None,
         }
     }
 
     /// Charges the kernel's objects of guests, which take so many bytes now.
     pub(crate) fn charge_objects(&mut self, bytes: u64) {
-        self.frames.charge(self.objects, bytes);
-        self.objects = bytes;
+        let old = self.charged;
+        self.frames.charge(old, bytes);
+        self.charged = bytes;
     }
 
     /// Bytes of all page tables.
@@ -122,23 +136,24 @@ impl Mm {
     }
 }
 
-/// A file was cut: its pages from this one on are gone from all address spaces, private copies with them.
-pub(crate) fn pages_cut(k: &mut Kernel, inode: InodeRef, first_page: u64) {
-    for (id, start, end) in mapped::places(k, inode, first_page, LAST_PAGE) {
-        map::discard(k, id, start, end);
+/// Drops the mappings of pages of files that are no longer where they were, in all address spaces.
+///
+/// File systems only note them. So this comes before anything that looks at pages: before user memory is read
+/// or written, at a fault, and when a handler has returned.
+pub(crate) fn follow_files(k: &mut Mm) {
+    if k.displaced.is_empty() {
+        return;
     }
-}
-
-/// Drops the mappings of these pages of a file in all address spaces: they have moved.
-pub(crate) fn pages_moved(
-    k: &mut Kernel,
-    _p: &mut Ports<'_>,
-    inode: InodeRef,
-    first_page: u64,
-    count: u64,
-) {
-    let last = first_page.saturating_add(count.max(1) - 1).min(LAST_PAGE);
-    for (id, start, end) in mapped::places(k, inode, first_page, last) {
-        map::drop_file_pages(k, id, start, end);
+    for pages in core::mem::take(&mut k.displaced) {
+        let (inode, first) = (pages.inode, pages.first);
+        let last = pages.count.map_or(LAST_PAGE, |count| {
+            first.saturating_add(count - 1).min(LAST_PAGE)
+        });
+        for (id, start, end) in mapped::places(k, inode, first, last) {
+            match pages.count {
+                Some(_) => map::drop_file_pages(k, id, start, end),
+                None => map::discard(k, id, start, end),
+            }
+        }
     }
 }

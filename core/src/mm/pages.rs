@@ -35,7 +35,7 @@ impl Pte {
     }
 
     /// It is a page of shared memory.
-    pub(super) fn is_memory(self) -> bool {
+    pub(crate) fn is_memory(self) -> bool {
         self.0 & MEMORY != 0
     }
 

@@ -3,17 +3,18 @@
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::boot::Tree;
+use crate::file;
 use crate::file::{File, FileId, FileKind};
 use crate::fs::filesystem::{Filesystem, NewNode, SetAttr, Time};
 use crate::fs::union::UnionFs;
 use crate::fs::{FsId, InodeRef, inode};
+use crate::mm::Mm;
 use crate::port::Ports;
 use crate::vfs::MountId;
 use crate::vfs::mount::PathRef;
-use crate::{Kernel, file};
 
 /// A file of `len` zero bytes that only mappings hold, with one reference.
-pub(crate) fn shared_memory(k: &mut Kernel, p: &mut Ports<'_>, len: u64) -> Result<FileId, Errno> {
+pub(crate) fn shared_memory(k: &mut Mm, p: &mut Ports<'_>, len: u64) -> Result<FileId, Errno> {
     memory_file(k, p, b"dev/zero", 0o777, (0, 0), len)
 }
 
@@ -23,7 +24,7 @@ pub(crate) const NAME_MAX: usize = 249;
 /// A nameless file of `len` zero bytes, open for reading and writing, with one reference. `name` is what
 /// `/proc/PID/fd` shows.
 pub(crate) fn memory_file(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     name: &[u8],
     mode: u32,
@@ -45,7 +46,7 @@ pub(crate) fn memory_file(
         size: Some(len),
         ..SetAttr::default()
     };
-    let made = inode::set_attr(k, p, at, &set).and_then(|()| inode::attr(k, p, at));
+    let made = inode::set_attr(k, p, at, &set).and_then(|()| inode::stored_attr(k, p, at));
     let attr = match made {
         Ok(attr) => attr,
         Err(errno) => {
@@ -65,20 +66,20 @@ pub(crate) fn memory_file(
 }
 
 /// Whether a mount is the internal one of memory files, whose paths are only their names.
-pub(crate) fn is_mount(k: &Kernel, mount: MountId) -> bool {
-    k.mm.shared.is_some_and(|(_, shared)| shared == mount)
+pub(crate) fn is_mount(k: &Mm, mount: MountId) -> bool {
+    k.shared.is_some_and(|(_, shared)| shared == mount)
 }
 
 /// Whether an open file is such memory.
-pub(crate) fn is_of(k: &Kernel, file: FileId) -> bool {
-    k.vfs
+pub(crate) fn is_of(k: &Mm, file: FileId) -> bool {
+    k.files
         .file(file)
         .is_some_and(|file| is_mount(k, file.path.mount))
 }
 
 /// The internal tmpfs and its mount, made when they are first needed.
-fn tmpfs(k: &mut Kernel, p: &mut Ports<'_>) -> Result<(FsId, MountId), Errno> {
-    if let Some(known) = k.mm.shared {
+fn tmpfs(k: &mut Mm, p: &mut Ports<'_>) -> Result<(FsId, MountId), Errno> {
+    if let Some(known) = k.shared {
         return Ok(known);
     }
     let tree = Tree {
@@ -87,14 +88,14 @@ fn tmpfs(k: &mut Kernel, p: &mut Ports<'_>) -> Result<(FsId, MountId), Errno> {
         upper_limit: None,
         index: None,
     };
-    let now = Time::from_nanos(k.system.now.real);
+    let now = Time::from_nanos(k.env.now.real);
     let mut fs = UnionFs::new(p, &tree, 0o700, now).map_err(|_| Errno::ENOMEM)?;
     fs.set_memory();
-    let fs = k.vfs.add_filesystem(Filesystem::Union(fs));
+    let fs = k.fs.add_filesystem(Filesystem::Union(fs));
     let root = inode::root(k, fs)?;
-    let attr = inode::attr(k, p, InodeRef { fs, ino: root })?;
+    let attr = inode::stored_attr(k, p, InodeRef { fs, ino: root })?;
     let dentry = k.vfs.dentries.new_root(fs, root, &attr);
     let mount = k.vfs.mounts.add_internal(fs, dentry);
-    k.mm.shared = Some((fs, mount));
+    k.shared = Some((fs, mount));
     Ok((fs, mount))
 }

@@ -6,29 +6,27 @@ use super::areas::Areas;
 use super::pages::Pages;
 use super::reap::{self, Remains};
 use super::vma::{Behind, Name, VmFlags, Vma};
-use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
+use crate::cred::Creds;
+use crate::cred::ns::{NsId, USER};
+use crate::env::bounds::MAP_COUNT_MAX;
+use crate::env::settings;
 use crate::event::Output;
 use crate::file::FileId;
-use crate::kernel::settings;
 use crate::machine::{Prot, SpaceId, ThreadId};
-use crate::ns::{NsId, USER};
+use crate::mm::Mm;
 use crate::port::Ports;
-use crate::task::Creds;
-
-/// Most areas of one space (`vm.max_map_count`).
-pub(crate) const MAP_COUNT_MAX: usize = 65530;
 
 /// Whether somebody with these credentials may map an address (`cap_mmap_addr()`): the lowest ones with
 /// `CAP_SYS_RAWIO`, as far as the host can map them.
-pub(crate) fn may_use(k: &Kernel, creds: &Creds, addr: u64) -> bool {
-    addr >= MMAP_MIN_ADDR || addr >= k.system.lowest_address && creds.capable(g::CAP_SYS_RAWIO)
+pub(crate) fn may_use(k: &Mm, creds: &Creds, addr: u64) -> bool {
+    addr >= MMAP_MIN_ADDR || addr >= k.env.lowest_address && creds.capable(g::CAP_SYS_RAWIO)
 }
 
 /// Most areas of a space: [`MAP_COUNT_MAX`], or fewer if that was set (`/proc/sys/vm/max_map_count`).
-pub(crate) fn areas_most(k: &Kernel) -> usize {
-    k.system.settings.at_most(settings::AREAS, MAP_COUNT_MAX)
+pub(crate) fn areas_most(k: &Mm) -> usize {
+    k.env.settings.at_most(settings::AREAS, MAP_COUNT_MAX)
 }
 
 /// Where the parts of a program are (proc(5), `stat`).
@@ -189,7 +187,7 @@ impl Space {
     }
 
     /// How many of its areas are counted; for invariant checks.
-    pub(super) fn counted(&self) -> u64 {
+    pub(crate) fn counted(&self) -> u64 {
         self.counted
     }
 
@@ -235,9 +233,9 @@ impl Space {
 }
 
 /// Makes an empty space with one user.
-pub(crate) fn create(k: &mut Kernel) -> SpaceId {
-    let id = SpaceId(k.mm.next_space);
-    k.mm.next_space += 1;
+pub(crate) fn create(k: &mut Mm) -> SpaceId {
+    let id = SpaceId(k.next_space);
+    k.next_space += 1;
     let space = Space {
         users: 1,
         vmas: Areas::default(),
@@ -253,40 +251,40 @@ pub(crate) fn create(k: &mut Kernel) -> SpaceId {
         fresh: Fresh::default(),
         counted: 0,
     };
-    k.mm.spaces.insert(id, space);
-    k.emit(Output::CreateSpace(id));
+    k.spaces.insert(id, space);
+    k.env.emit(Output::CreateSpace(id));
     id
 }
 
 /// Who may look into a space; `None` if it has gone.
-pub(crate) fn access(k: &Kernel, id: SpaceId) -> Option<Access> {
-    k.mm.spaces.get(&id).map(|space| space.access)
+pub(crate) fn access(k: &Mm, id: SpaceId) -> Option<Access> {
+    k.spaces.get(&id).map(|space| space.access)
 }
 
 /// What programs with other rights than their user are (`/proc/sys/fs/suid_dumpable`).
-pub(crate) fn hidden(k: &Kernel) -> u8 {
-    k.system.settings.get(settings::DUMPABLE) as u8
+pub(crate) fn hidden(k: &Mm) -> u8 {
+    k.env.settings.get(settings::DUMPABLE) as u8
 }
 
 /// A program has got other rights than its user: only privileges allow to look into it.
-pub(crate) fn hide(k: &mut Kernel, id: SpaceId) {
-    k.mm.space_mut(id).access.dumpable = hidden(k);
+pub(crate) fn hide(k: &mut Mm, id: SpaceId) {
+    k.space_mut(id).access.dumpable = hidden(k);
 }
 
 /// One more user.
-pub(crate) fn share(k: &mut Kernel, id: SpaceId) -> SpaceId {
-    k.mm.space_mut(id).users += 1;
+pub(crate) fn share(k: &mut Mm, id: SpaceId) -> SpaceId {
+    k.space_mut(id).users += 1;
     id
 }
 
 /// Number of users.
-pub(crate) fn users(k: &Kernel, id: SpaceId) -> u32 {
-    k.mm.space(id).users
+pub(crate) fn users(k: &Mm, id: SpaceId) -> u32 {
+    k.space(id).users
 }
 
 /// Counts the areas of a space that may have changed.
-pub(crate) fn count_areas(k: &mut Kernel, id: SpaceId) {
-    let super::Mm { spaces, areas, .. } = &mut k.mm;
+pub(crate) fn count_areas(k: &mut Mm, id: SpaceId) {
+    let Mm { spaces, areas, .. } = k;
     if let Some(space) = spaces.get_mut(&id) {
         let now = space.vmas.len() as u64;
         *areas = *areas + now - space.counted;
@@ -295,16 +293,16 @@ pub(crate) fn count_areas(k: &mut Kernel, id: SpaceId) {
 }
 
 /// One user less; the last one ends the space.
-pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SpaceId) {
-    let space = k.mm.space_mut(id);
+pub(crate) fn release(k: &mut Mm, p: &mut Ports<'_>, id: SpaceId) {
+    let space = k.space_mut(id);
     space.users -= 1;
     if space.users > 0 {
         return;
     }
     crate::file::aio::space_gone(k, id);
     // The host drops the whole space: single pages need not be unmapped.
-    k.emit(Output::DropSpace(id));
-    let Some(space) = k.mm.spaces.remove(&id) else {
+    k.env.emit(Output::DropSpace(id));
+    let Some(space) = k.spaces.remove(&id) else {
         return;
     };
     let remains = Remains::new(id, space.pages, space.vmas.into_map(), space.counted);
@@ -324,13 +322,13 @@ pub(crate) fn runs(pages: &[u64]) -> Vec<(u64, u64)> {
 }
 
 /// All spaces.
-pub(crate) fn ids(k: &Kernel) -> impl Iterator<Item = SpaceId> + '_ {
-    k.mm.spaces.keys().copied()
+pub(crate) fn ids(k: &Mm) -> impl Iterator<Item = SpaceId> + '_ {
+    k.spaces.keys().copied()
 }
 
 /// All areas.
-pub(crate) fn vmas(k: &Kernel, id: SpaceId) -> impl Iterator<Item = VmaInfo> + '_ {
-    k.mm.spaces
+pub(crate) fn vmas(k: &Mm, id: SpaceId) -> impl Iterator<Item = VmaInfo> + '_ {
+    k.spaces
         .get(&id)
         .into_iter()
         .flat_map(|space| space.vmas.iter())
@@ -338,8 +336,8 @@ pub(crate) fn vmas(k: &Kernel, id: SpaceId) -> impl Iterator<Item = VmaInfo> + '
 }
 
 /// The first area that ends behind an address, for `/proc/PID/maps`.
-pub(crate) fn next_vma(k: &Kernel, id: SpaceId, addr: u64) -> Option<VmaInfo> {
-    let (start, vma) = k.mm.spaces.get(&id)?.overlapping(addr, u64::MAX).next()?;
+pub(crate) fn next_vma(k: &Mm, id: SpaceId, addr: u64) -> Option<VmaInfo> {
+    let (start, vma) = k.spaces.get(&id)?.overlapping(addr, u64::MAX).next()?;
     Some(info(start, &vma))
 }
 
@@ -366,8 +364,8 @@ fn info(start: u64, vma: &Vma) -> VmaInfo {
 }
 
 /// Sizes of a space.
-pub(crate) fn usage(k: &Kernel, id: SpaceId) -> Usage {
-    let Some(space) = k.mm.spaces.get(&id) else {
+pub(crate) fn usage(k: &Mm, id: SpaceId) -> Usage {
+    let Some(space) = k.spaces.get(&id) else {
         return Usage::default();
     };
     let sizes = space.vmas.sizes();
@@ -393,21 +391,21 @@ pub(crate) fn usage(k: &Kernel, id: SpaceId) -> Usage {
 }
 
 /// Most pages that a space has had at a time.
-pub(crate) fn usage_peak(k: &Kernel, id: SpaceId) -> u64 {
-    let space = k.mm.spaces.get(&id);
+pub(crate) fn usage_peak(k: &Mm, id: SpaceId) -> u64 {
+    let space = k.spaces.get(&id);
     space.map_or(0, |space| space.pages.peak())
 }
 
 /// Where the parts of the program are.
-pub(crate) fn layout(k: &Kernel, id: SpaceId) -> Layout {
-    k.mm.spaces
+pub(crate) fn layout(k: &Mm, id: SpaceId) -> Layout {
+    k.spaces
         .get(&id)
         .map_or_else(Layout::default, |space| space.layout.clone())
 }
 
 /// The auxiliary vector, with its end.
-pub(crate) fn auxv(k: &Kernel, id: SpaceId) -> Vec<(u64, u64)> {
-    k.mm.spaces
+pub(crate) fn auxv(k: &Mm, id: SpaceId) -> Vec<(u64, u64)> {
+    k.spaces
         .get(&id)
         .map_or_else(Vec::new, |space| space.layout.auxv.clone())
 }

@@ -10,11 +10,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 use std::println;
 
-use super::check::check;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::boot::{Layer, Tree};
 use crate::fs::union::tests::tree::{MemTree, Random};
+use crate::kernel::check_memory::check;
 use crate::machine::{Access, Backing, Prot, SpaceId, ThreadId, Trap};
 use crate::memhost::{BARE_ADDR, BARE_LEN, Machine, bare};
 use crate::port::Memory;
@@ -774,7 +774,7 @@ fn random_steps_agree_with_the_model() {
             test.exit(1);
             test.check();
         }
-        crate::vfs::check::check(&test.machine.kernel).unwrap();
+        crate::kernel::check::check(&test.machine.kernel).unwrap();
         crate::task::check::check(&test.machine.kernel).unwrap();
     }
 }

@@ -1,19 +1,13 @@
 //! User memory as system calls reach it: a software walk of the address space, faults resolved on the way,
 //! bytes copied through the [`Memory`](crate::port::Memory) port.
 
-use alloc::vec::Vec;
-
-use smallvec::SmallVec;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
-
 use super::fault;
 use super::vma::Behind;
-use crate::Kernel;
-use crate::abi::{Errno, PAGE_SIZE, PATH_MAX, TASK_SIZE};
+use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::fs::filesystem::{Page, Source};
 use crate::fs::{InodeRef, inode};
-use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId};
+use crate::mm::Mm;
 use crate::port::{Ports, WordOffset};
 
 /// The address of a 4-byte word of user memory that is aligned. Who uses a word as a word, not as four bytes,
@@ -40,7 +34,7 @@ impl WordAddr {
     /// Where the word is in the memory file, ready to be changed. `EFAULT`.
     pub(crate) fn for_writing(
         self,
-        k: &mut Kernel,
+        k: &mut Mm,
         p: &mut Ports<'_>,
         space: SpaceId,
     ) -> Result<WordOffset, Errno> {
@@ -52,12 +46,7 @@ impl WordAddr {
     }
 
     /// The word's value. `EFAULT`.
-    pub(crate) fn load(
-        self,
-        k: &mut Kernel,
-        p: &mut Ports<'_>,
-        space: SpaceId,
-    ) -> Result<u32, Errno> {
+    pub(crate) fn load(self, k: &mut Mm, p: &mut Ports<'_>, space: SpaceId) -> Result<u32, Errno> {
         if let Source::Memory(offset) = run(k, p, space, self.0, 4, false)?.source
             && let Some(at) = WordOffset::new(offset)
         {
@@ -79,7 +68,7 @@ pub(crate) struct UserRun {
 
 /// The run of a space's memory at `addr`; see [`Cx::user_run`].
 pub(crate) fn run(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     addr: u64,
@@ -93,7 +82,8 @@ pub(crate) fn run(
     let mut len = len.min(PAGE_SIZE - within);
     // Once more after a fault was resolved; then it must be there.
     for _ in 0..2 {
-        let space = k.mm.space(id);
+        super::follow_files(k);
+        let space = k.space(id);
         // A page that its owner may write needs no look at its area.
         let pte = space.pages.get(page);
         if let Some(frame) = pte.frame()
@@ -113,7 +103,7 @@ pub(crate) fn run(
             return Err(Errno::EFAULT);
         }
         if let Some(frame) = pte.frame()
-            && (!write || k.mm.frames.count(frame) == 1)
+            && (!write || k.frames.count(frame) == 1)
         {
             return Ok(UserRun {
                 source: Source::Memory(frame.offset() + within),
@@ -129,7 +119,7 @@ pub(crate) fn run(
             continue;
         }
         let inode = k
-            .vfs
+            .files
             .file(file)
             .and_then(|file| file.inode)
             .ok_or(Errno::EFAULT)?;
@@ -176,14 +166,14 @@ pub(crate) enum Place {
 }
 
 /// What an address belongs to; `None` if it is not mapped.
-pub(crate) fn place(k: &Kernel, id: SpaceId, addr: u64) -> Option<Place> {
-    let space = k.mm.space(id);
+pub(crate) fn place(k: &Mm, id: SpaceId, addr: u64) -> Option<Place> {
+    let space = k.space(id);
     let (start, vma) = space.find(addr)?;
     let Behind::File { file, offset } = vma.behind else {
         return Some(Place::Own);
     };
     let own = !vma.shared && space.pages.get(addr / PAGE_SIZE).frame().is_some();
-    let inode = k.vfs.file(file).and_then(|file| file.inode);
+    let inode = k.files.file(file).and_then(|file| file.inode);
     match inode {
         Some(inode) if !own => Some(Place::File(inode, offset + (addr - start))),
         _ => Some(Place::Own),
@@ -191,13 +181,13 @@ pub(crate) fn place(k: &Kernel, id: SpaceId, addr: u64) -> Option<Place> {
 }
 
 /// The protection of the memory at an address.
-pub(crate) fn prot(k: &Kernel, id: SpaceId, addr: u64) -> Option<Prot> {
-    Some(k.mm.space(id).find(addr)?.1.prot)
+pub(crate) fn prot(k: &Mm, id: SpaceId, addr: u64) -> Option<Prot> {
+    Some(k.space(id).find(addr)?.1.prot)
 }
 
 /// Copies from a space's memory. `EFAULT`.
 pub(crate) fn read_in(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     addr: u64,
@@ -229,7 +219,7 @@ pub(crate) fn read_in(
 
 /// Copies to a space's memory. `EFAULT`; bytes before the bad one may have been written.
 pub(crate) fn write_in(
-    k: &mut Kernel,
+    k: &mut Mm,
     p: &mut Ports<'_>,
     id: SpaceId,
     addr: u64,
@@ -249,95 +239,4 @@ pub(crate) fn write_in(
         tape.wrote(id, addr, data);
     }
     Ok(())
-}
-
-impl Cx<'_, '_> {
-    /// Copies from user memory. `EFAULT` if any byte cannot be read.
-    pub(crate) fn read_user(&mut self, addr: u64, buf: &mut [u8]) -> Result<(), Errno> {
-        let id = self.space();
-        read_in(self.k, self.p, id, addr, buf)
-    }
-
-    /// Copies to user memory. `EFAULT` if any byte cannot be written; bytes before it may have been.
-    pub(crate) fn write_user(&mut self, addr: u64, data: &[u8]) -> Result<(), Errno> {
-        let id = self.space();
-        write_in(self.k, self.p, id, addr, data)
-    }
-
-    /// Reads a C structure.
-    pub(crate) fn read_obj<T: FromBytes + IntoBytes + Immutable>(
-        &mut self,
-        addr: u64,
-    ) -> Result<T, Errno> {
-        let mut value = T::new_zeroed();
-        self.read_user(addr, value.as_mut_bytes())?;
-        Ok(value)
-    }
-
-    /// Writes a C structure.
-    pub(crate) fn write_obj<T: IntoBytes + Immutable>(
-        &mut self,
-        addr: u64,
-        value: &T,
-    ) -> Result<(), Errno> {
-        self.write_user(addr, value.as_bytes())
-    }
-
-    /// Calls `each` for bytes from `addr` on until a NUL, at most `max` with it. `None`: there was none so
-    /// far.
-    fn scan(
-        &mut self,
-        addr: u64,
-        max: usize,
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<Option<()>, Errno> {
-        let mut done = 0;
-        let mut buf = [0; 128];
-        while done < max {
-            let at = addr.checked_add(done as u64).ok_or(Errno::EFAULT)?;
-            // Not past the page: the string may end before a hole.
-            let part = (max - done)
-                .min(buf.len())
-                .min((PAGE_SIZE - at % PAGE_SIZE) as usize);
-            let part = &mut buf[..part];
-            self.read_user(at, part)?;
-            if let Some(end) = part.iter().position(|&byte| byte == 0) {
-                each(&part[..end]);
-                return Ok(Some(()));
-            }
-            each(part);
-            done += part.len();
-        }
-        Ok(None)
-    }
-
-    /// Reads a path: at most `PATH_MAX` bytes with the NUL, which is not part of the result. `ENAMETOOLONG`,
-    /// `EFAULT`.
-    pub(crate) fn read_path(&mut self, addr: u64) -> Result<SmallVec<[u8; 256]>, Errno> {
-        let mut path = SmallVec::new();
-        match self.scan(addr, PATH_MAX, |part| path.extend_from_slice(part))? {
-            Some(()) => Ok(path),
-            None => Err(Errno::ENAMETOOLONG),
-        }
-    }
-
-    /// Reads a string of at most `max` bytes with its NUL. `E2BIG` if there is none so far.
-    pub(crate) fn read_cstr(&mut self, addr: u64, max: usize) -> Result<Vec<u8>, Errno> {
-        let mut text = Vec::new();
-        match self.scan(addr, max, |part| text.extend_from_slice(part))? {
-            Some(()) => Ok(text),
-            None => Err(Errno::E2BIG),
-        }
-    }
-
-    /// The run of user memory at `addr`, at most `len` bytes and at least 1, for reading (`write` false) or
-    /// writing by the kernel. Valid until the address space or a file changes. `EFAULT`.
-    pub(crate) fn user_run(&mut self, addr: u64, len: u64, write: bool) -> Result<UserRun, Errno> {
-        let id = self.space();
-        let run = run(self.k, self.p, id, addr, len, write)?;
-        if let Some(tape) = &mut self.k.tape.0 {
-            tape.run(addr, run.source, run.len, write);
-        }
-        Ok(run)
-    }
 }

@@ -3,15 +3,17 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Body, Kind, Net, NsId, Set, change, pid, sweep_all, user};
+use super::{change, sweep_all};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::Creds;
+use crate::cred::ns::{Body, Kind, Net, NsId, Set, pid, user};
+use crate::env::wait::Stop;
 use crate::file::{FsContextId, fdtable};
-use crate::kernel::{Cx, Stop};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::port::Ports;
-use crate::task::Creds;
 use crate::vfs::MountId;
 use crate::vfs::mount::job::{self, Done, Founding, Job};
 use crate::vfs::mount::{PathRef, get_path, put_path, tree};
@@ -68,7 +70,7 @@ fn begin(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
     let task = cx.task();
     let mut made = Made {
         set: task.ns,
-        creds: task.creds.clone(),
+        creds: (*task.creds).clone(),
         mounts: BTreeMap::new(),
     };
     if flags & g::CLONE_NEWUSER != 0 {
@@ -104,7 +106,8 @@ fn make_others(cx: &mut Cx<'_, '_>, flags: u32, mut made: Made) -> Result<Made, 
         made.set.uts = cx.k.ns.add(owner, maker, Body::Uts(uts))?;
     }
     if has(Kind::Ipc) {
-        made.set.ipc = cx.k.ns.add(owner, maker, Body::Ipc(Default::default()))?;
+        made.set.ipc = cx.k.ns.add(owner, maker, Body::Ipc)?;
+        cx.k.ipc.begin_namespace(made.set.ipc);
     }
     if has(Kind::Cgroup) {
         made.set.cgroup = cx.k.ns.add(owner, maker, Body::Cgroup)?;
@@ -125,7 +128,7 @@ fn make_others(cx: &mut Cx<'_, '_>, flags: u32, mut made: Made) -> Result<Made, 
 /// Whether the root directory of the caller is not that of its mount namespace: what lies on top of its root.
 fn is_chrooted(cx: &mut Cx<'_, '_>) -> bool {
     let top = cx.k.ns.root(cx.task().ns.mount);
-    let mut place = cx.k.vfs.fs_context(cx.task().fs).root;
+    let mut place = cx.k.files.fs_context(cx.task().fs).root;
     let mounts = &cx.k.vfs.mounts;
     if mounts.mounted_on(place).is_some() {
         return true;
@@ -141,7 +144,7 @@ fn is_chrooted(cx: &mut Cx<'_, '_>) -> bool {
             None => break false,
         }
     };
-    cx.k.steps.spend(passed / 16);
+    cx.k.env.steps.spend(passed / 16);
     !is_top
 }
 
@@ -160,7 +163,7 @@ pub(crate) fn follow(
     context: FsContextId,
     copies: &BTreeMap<MountId, MountId>,
 ) {
-    let old = k.vfs.fs_context(context);
+    let old = k.files.fs_context(context);
     let place = |path: PathRef| match copies.get(&path.mount) {
         Some(&mount) => PathRef { mount, ..path },
         None => path,
@@ -179,7 +182,7 @@ fn set_places(
 ) {
     get_path(k, root);
     get_path(k, cwd);
-    let context = k.vfs.fs_context_mut(context);
+    let context = k.files.fs_context_mut(context);
     let old_root = core::mem::replace(&mut context.root, root);
     let old_cwd = core::mem::replace(&mut context.cwd, cwd);
     put_path(k, p, old_root);
@@ -284,7 +287,7 @@ fn enter(cx: &mut Cx<'_, '_>, made: Made) {
             user_ns: old,
             ..made.creds
         };
-        cx.k.tasks.set_creds(cx.thread, creds);
+        cx.k.set_creds(cx.thread, creds);
     }
     let context = cx.task().fs;
     follow(cx.k, cx.p, context, &made.mounts);
@@ -307,7 +310,7 @@ pub(crate) fn join(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Stop> {
 
 /// Puts the caller into those namespaces of another process that `flags` name. `EPERM`, `EINVAL`.
 pub(crate) fn join_process(cx: &mut Cx<'_, '_>, thread: ThreadId, flags: u32) -> Result<(), Stop> {
-    if !crate::syscall::futex::may_look(cx.k, cx.thread, thread) {
+    if !crate::task::look::may_look(cx.k, cx.thread, thread) {
         return Err(Errno::EPERM.into());
     }
     let task =
@@ -344,10 +347,11 @@ fn join_all(cx: &mut Cx<'_, '_>, all: &[NsId]) -> Result<(), Stop> {
     let (old, user) = (cx.creds().clone(), creds.user_ns);
     if user != old.user_ns {
         if !user::is_owned_by(cx.k, user, &old) {
-            crate::mm::space::hide(cx.k, cx.space());
+            let space = cx.space();
+            crate::mm::space::hide(cx.k, space);
         }
         let user_ns = old.user_ns;
-        cx.k.tasks.set_creds(cx.thread, Creds { user_ns, ..creds });
+        cx.k.set_creds(cx.thread, Creds { user_ns, ..creds });
     }
     if let Some(top) = top {
         let context = cx.task().fs;

@@ -2,15 +2,16 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::args::*;
 use super::file;
 use super::poll::take_mask;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::args::*;
+use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
 use crate::file::aio::{ContextId, Event, Poll};
 use crate::file::rw::{Iov, MAX_RW};
 use crate::file::{FileId, FileKind, aio, at, fdtable, get, ready, rw};
-use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
 use crate::machine::Prot;
 use crate::mm::space::areas_most;
 use crate::mm::vma::{Behind, VmFlags, Vma};

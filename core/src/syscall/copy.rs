@@ -3,19 +3,20 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::*;
+use crate::env::wait::{Stop, SysResult, Turn, Wait, WaitKey};
 use crate::event::{HostCall, HostResult};
 use crate::file;
 use crate::file::device::Device;
 use crate::file::pipe::PipeId;
 use crate::file::{FileId, FileKind, fdtable, inotify, pipe, rw};
-use crate::fs::{InodeRef, inode};
-use crate::kernel::{Cx, Stop, SysResult, Turn, Wait, WaitKey};
+use crate::fs::InodeRef;
+use crate::kernel::{Cx, caller};
 use crate::net::socket;
 use crate::net::socket::SocketId;
-use crate::vfs::caller;
+use crate::vfs::node;
 
 /// Most bytes moved in one step.
 const CHUNK: u64 = 65536;
@@ -54,7 +55,7 @@ fn read_chunk(cx: &mut Cx<'_, '_>, id: FileId, at: u64, len: u64) -> Result<Vec<
         (FileKind::Device(Device::Null), _) => return Err(Errno::EINVAL),
         (FileKind::Device(Device::Random | Device::Urandom), _) => {
             let mut buf = vec![0; len as usize];
-            cx.k.system.rng.fill(&mut buf);
+            cx.k.env.rng.fill(&mut buf);
             buf
         }
         (FileKind::Device(_), _) => vec![0; len as usize],
@@ -81,7 +82,7 @@ fn write_chunk(
         (FileKind::Regular, Some(inode)) => {
             let start = match at {
                 Some(at) => at,
-                None if file.flags & g::O_APPEND != 0 => inode::attr(cx.k, cx.p, inode)?.size,
+                None if file.flags & g::O_APPEND != 0 => node::attr(cx.k, cx.p, inode)?.size,
                 None => file.offset,
             };
             let done = rw::write_inode(cx, inode, start, &data)?;
@@ -111,7 +112,7 @@ fn write_chunk(
 
 /// Waits until a pipe that is written to has a free slot: bytes that fit in its free slots.
 fn pipe_room(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, Stop> {
-    let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+    let pipe = cx.k.files.pipes.get(id).ok_or(Errno::EBADF)?;
     if pipe.readers == 0 {
         caller::raise(cx, g::SIGPIPE);
         return Err(Errno::EPIPE.into());
@@ -125,7 +126,7 @@ fn pipe_room(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, Stop
 
 /// Bytes in a pipe, at least 1; 0 at its end. Waits for them.
 fn pipe_filled(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, Stop> {
-    let pipe = cx.k.vfs.pipes.get(id).ok_or(Errno::EBADF)?;
+    let pipe = cx.k.files.pipes.get(id).ok_or(Errno::EBADF)?;
     match pipe.ring.len() {
         0 if pipe.writers == 0 => Ok(0),
         0 if no_wait => Err(Errno::EAGAIN.into()),
@@ -136,7 +137,7 @@ fn pipe_filled(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, St
 
 /// The first bytes of a pipe, at most a chunk.
 fn pipe_front(cx: &Cx<'_, '_>, id: PipeId, len: u64) -> Vec<u8> {
-    let pipe = cx.k.vfs.pipes.get(id);
+    let pipe = cx.k.files.pipes.get(id);
     pipe.map(|pipe| pipe.ring.copy(len.min(CHUNK) as usize))
         .unwrap_or_default()
 }
@@ -521,7 +522,7 @@ pub(super) fn copy_file_range(
     if start_in.checked_add(len.0).is_none() || start_out.checked_add(len.0).is_none() {
         return Err(Errno::EOVERFLOW.into());
     }
-    let size = inode::attr(cx.k, cx.p, from)?.size;
+    let size = node::attr(cx.k, cx.p, from)?.size;
     let len = len.0.min(rw::MAX_RW).min(size.saturating_sub(start_in));
     if len > 0 && start_out >= i64::MAX as u64 {
         return Err(Errno::EFBIG.into());

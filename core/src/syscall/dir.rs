@@ -2,18 +2,18 @@
 
 use alloc::vec::Vec;
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::*;
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::{FileKind, fdtable, inotify};
 use crate::fs::filesystem::Entry;
-use crate::fs::inode;
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::Cx;
 use crate::vfs::mount::{PathRef, get_path, put_path};
-use crate::vfs::names;
-use crate::vfs::perm::{self, CAP_SYS_CHROOT, MAY_EXEC, Who};
+use crate::vfs::perm::{self, CAP_SYS_CHROOT, MAY_EXEC};
 use crate::vfs::walk::{self, Flags};
+use crate::vfs::{names, node};
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 
@@ -139,8 +139,8 @@ fn read_entries(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint, layout: La
     }
     if !full && next < i64::MAX as u64 {
         let cookie = if next <= 2 { 0 } else { next };
-        let who = Who::Task(cx.thread);
-        inode::read_dir(cx.k, cx.p, who, dir, cookie, &mut |entry| {
+        let who = &cx.who();
+        node::read_dir(cx.k, cx.p, who, dir, cookie, &mut |entry| {
             full = !layout.push(&mut buf, max, &entry);
             if !full {
                 next = entry.next;
@@ -166,7 +166,7 @@ fn read_entries(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint, layout: La
 
 /// What `..` of a directory shows.
 fn parent_of(cx: &Cx<'_, '_>, mut path: PathRef) -> PathRef {
-    let root = cx.k.vfs.fs_context(cx.task().fs).root;
+    let root = cx.k.files.fs_context(cx.task().fs).root;
     loop {
         if path == root {
             return path;
@@ -209,9 +209,9 @@ pub(super) fn getcwd(cx: &mut Cx<'_, '_>, buf: Addr, size: Size) -> SysResult {
 
 /// Whether the caller may search a directory.
 fn check_search(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<(), Errno> {
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     if let Some(inode) = cx.k.vfs.dentries.inode(path.dentry) {
-        inode::check_enter(cx.k, who, inode)?;
+        node::check_enter(cx.k, who, inode)?;
     }
     let attr = walk::dir_attr(cx.k, cx.p, path.dentry)?;
     perm::permission(cx.k, who, &attr, MAY_EXEC)

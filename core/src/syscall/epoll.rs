@@ -2,16 +2,17 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::args::*;
 use super::poll::{read_span, take_mask};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, TASK_SIZE};
+use crate::args::*;
+use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
 use crate::event::{HostCall, HostResult};
 use crate::file;
 use crate::file::epoll::ItemKey;
 use crate::file::{FileId, FileKind, epoll, fdtable, ready, rw};
 use crate::fs::anon::Anon;
-use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
 
 /// `struct epoll_event`, which is packed on x86-64.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

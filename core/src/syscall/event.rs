@@ -1,19 +1,20 @@
 //! Files that are events: counters, timers, signals (eventfd(2), timerfd_create(2), signalfd(2)).
 
-use super::args::*;
 use super::time::read_clock;
 use crate::abi::Errno;
 use crate::abi::layout::{Itimerspec, Timespec};
 use crate::abi::raw::general as g;
+use crate::args::*;
+use crate::cred::ns::pid;
+use crate::env::wait::{SysResult, WaitKey};
 use crate::file;
 use crate::file::eventfd::EventFd;
 use crate::file::timerfd::TimerFd;
 use crate::file::{FileId, FileKind, fdtable, ready, timerfd};
 use crate::fs::anon::Anon;
 use crate::fs::seal;
-use crate::kernel::{Cx, SysResult, WaitKey};
+use crate::kernel::Cx;
 use crate::mm::shared;
-use crate::ns::pid;
 use crate::task::signal::UNBLOCKABLE;
 use crate::vfs::open::O_LARGEFILE;
 
@@ -206,7 +207,7 @@ pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: Hex) -> SysRes
     let name = [b"memfd:", name.as_slice()].concat();
     let id = shared::memory_file(cx.k, cx.p, &name, mode, owner, 0)?;
     if let Some(inode) = file::at(cx.k, id).inode {
-        cx.k.vfs.seals.add(inode, seals);
+        cx.k.fs.seals.add(inode, seals);
     }
     file::at_mut(cx.k, id).opener = cx.task().committed;
     file::at_mut(cx.k, id).flags |= O_LARGEFILE;

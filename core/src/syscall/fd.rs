@@ -1,9 +1,11 @@
 //! File descriptors, pipes, fcntl, ioctl.
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
+use crate::args::*;
 use crate::boot::Stdio;
+use crate::cred::landlock::FsAccess;
+use crate::env::wait::{Stop, SysResult, Wait, WaitKey};
 use crate::file;
 use crate::file::device::Device;
 use crate::file::fasync::{Owner, Recipient};
@@ -12,12 +14,11 @@ use crate::file::pidfd::PidFd;
 use crate::file::{
     File, FileId, FileKind, dnotify, fasync, fdtable, inotify, lease, lock, pipe, rw,
 };
-use crate::fs::{InodeRef, inode, seal};
-use crate::kernel::{Cx, Stop, SysResult, Wait, WaitKey};
+use crate::fs::InodeRef;
+use crate::kernel::{Cx, caller};
 use crate::net::socket;
-use crate::task::landlock::FsAccess;
-use crate::vfs::caller;
 use crate::vfs::mount::{get_path, put_path};
+use crate::vfs::node;
 
 /// Last byte of all files.
 const OFFSET_MAX: u64 = i64::MAX as u64;
@@ -220,7 +221,7 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
                 return Err(Errno::EBADF.into());
             };
             if cmd.0 == g::F_GETPIPE_SZ {
-                let pipe = cx.k.vfs.pipes.get(pipe).ok_or(Errno::EBADF)?;
+                let pipe = cx.k.files.pipes.get(pipe).ok_or(Errno::EBADF)?;
                 return Ok(pipe.ring.capacity() as u64);
             }
             let by = cx.pipe_maker();
@@ -231,9 +232,9 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
             dnotify::set(cx, id, fd.0, arg.0 as u32)?;
             Ok(0)
         }
-        g::F_GET_SEALS => Ok(u64::from(seal::get(cx.k, id)?)),
+        g::F_GET_SEALS => Ok(u64::from(super::seal::get(cx.k, id)?)),
         g::F_ADD_SEALS => {
-            seal::add(cx.k, cx.p, id, arg.0 as u32)?;
+            super::seal::add(cx.k, cx.p, id, arg.0 as u32)?;
             Ok(0)
         }
         g::F_GETLEASE => Ok(u64::from(lease::get(cx.k, id))),
@@ -305,11 +306,12 @@ fn set_owner(cx: &mut Cx<'_, '_>, id: FileId, kind: u32, number: u32) -> SysResu
 }
 
 fn set_flags(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), flags: u32) -> SysResult {
+    let who = &cx.who();
     let file = file::at(cx.k, id);
     if flags & g::O_NOATIME != 0 && file.flags & g::O_NOATIME == 0 {
         let inode = file::inode_of(cx.k, id)?;
-        let attr = inode::attr(cx.k, cx.p, inode)?;
-        if !crate::vfs::perm::Who::Task(cx.thread).owns(cx.k, &attr) {
+        let attr = node::attr(cx.k, cx.p, inode)?;
+        if !who.owns(cx.k, &attr) {
             return Err(Errno::EPERM.into());
         }
     }
@@ -317,7 +319,7 @@ fn set_flags(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), flags: u32) -> SysResu
     if (flags ^ file.flags) & g::O_APPEND != 0
         && let (FileKind::Regular, Some(inode)) = (&file.kind, file.inode)
     {
-        let attr = inode::attr(cx.k, cx.p, inode)?;
+        let attr = node::attr(cx.k, cx.p, inode)?;
         crate::fs::flags::check_append(&attr)?;
     }
     let file = file::at(cx.k, id);
@@ -369,7 +371,7 @@ fn record_lock(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), cmd: u32, addr: u64)
     let base = match u32::from(flock.whence) {
         g::SEEK_SET => 0,
         g::SEEK_CUR => file::at(cx.k, id).offset as i64,
-        g::SEEK_END => inode::attr(cx.k, cx.p, inode)?.size as i64,
+        g::SEEK_END => node::attr(cx.k, cx.p, inode)?.size as i64,
         _ => return Err(Errno::EINVAL.into()),
     };
     let start = base.checked_add(flock.start).ok_or(Errno::EOVERFLOW)?;
@@ -491,7 +493,8 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
             Ok(0)
         }
         Err(Errno::EAGAIN) if operation.0 & NO_WAIT == 0 => {
-            lock::wait_whole(cx.k, thread, inode, id, wanted == Some(true));
+            let tgid = cx.task().tgid;
+            lock::wait_whole(cx.k, thread, inode, id, wanted == Some(true), tgid);
             Wait::on(WaitKey::FileLock(inode)).into()
         }
         Err(errno) => Err(errno.into()),
@@ -544,7 +547,7 @@ fn ioctl_of(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), request: Hex, arg: Addr
         return Err(Errno::EACCES.into());
     }
     let dentry = file::at(cx.k, id).path.dentry;
-    if let Some(ns) = crate::fs::anon::namespace_at(cx.k, dentry)
+    if let Some(ns) = crate::vfs::object::namespace_at(cx.k, dentry)
         && let Some(done) = super::namespace::ioctl(cx, ns, request.0 as u32, arg.0)
     {
         return done;
@@ -613,14 +616,14 @@ fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i32, Stop> {
     let file = file::at(cx.k, id);
     let bytes = match (&file.kind, file.inode) {
         (FileKind::Pipe(pipe), _) => {
-            let pipe = cx.k.vfs.pipes.get(*pipe).ok_or(Errno::EBADF)?;
+            let pipe = cx.k.files.pipes.get(*pipe).ok_or(Errno::EBADF)?;
             pipe.ring.len() as i64
         }
         (FileKind::Inotify(instance), _) => inotify::available(instance) as i64,
         (&FileKind::Socket(socket), _) => socket::unix::input(cx.k, socket)? as i64,
         (FileKind::Regular, Some(inode)) => {
             let offset = file.offset;
-            let size = inode::attr(cx.k, cx.p, inode)?.size;
+            let size = node::attr(cx.k, cx.p, inode)?.size;
             size as i64 - offset as i64
         }
         (&FileKind::HostStream(stream), _) => {
@@ -638,7 +641,7 @@ fn terminal_of(cx: &Cx<'_, '_>, id: FileId) -> Option<(u16, u16)> {
     let FileKind::HostStream(stream) = file::at(cx.k, id).kind else {
         return None;
     };
-    match cx.k.system.stdio.get(usize::from(stream))? {
+    match cx.k.env.stdio.get(usize::from(stream))? {
         &Stdio::Terminal { rows, cols } => Some((rows, cols)),
         _ => None,
     }
@@ -673,19 +676,19 @@ const TERMIOS: [u8; 36] = {
 fn terminal_ioctl(cx: &mut Cx<'_, '_>, request: u32, arg: Addr, rows: u16, cols: u16) -> SysResult {
     match request {
         i::TCGETS => {
-            let termios = cx.k.vfs.termios.unwrap_or(TERMIOS);
+            let termios = cx.k.files.termios.unwrap_or(TERMIOS);
             cx.write_user(arg.0, &termios)?;
         }
         i::TCSETS | i::TCSETSW | i::TCSETSF => {
             // Kept for the program to read; the host's terminal stays as it is.
             let mut termios = [0; 36];
             cx.read_user(arg.0, &mut termios)?;
-            cx.k.vfs.termios = Some(termios);
+            cx.k.files.termios = Some(termios);
         }
         i::TIOCGWINSZ => cx.write_obj(arg.0, &[rows, cols, 0, 0])?,
         i::TIOCSWINSZ => {
             let [rows, cols, _, _]: [u16; 4] = cx.read_obj(arg.0)?;
-            for stdio in &mut cx.k.system.stdio {
+            for stdio in &mut cx.k.env.stdio {
                 if let Stdio::Terminal { .. } = stdio {
                     *stdio = Stdio::Terminal { rows, cols };
                 }

@@ -1,19 +1,20 @@
 //! Opening, reading and writing files.
 
-use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::*;
+use crate::cred::landlock::FsAccess;
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::rw::Iov;
 use crate::file::{FileId, FileKind, fdtable, inotify, lease, rw};
 use crate::fs::filesystem::SetAttr;
 use crate::fs::{flags, inode};
-use crate::kernel::{Cx, SysResult};
-use crate::task::landlock::FsAccess;
+use crate::kernel::Cx;
 use crate::vfs::open::{self, How};
-use crate::vfs::perm::{self, MAY_WRITE, Who};
+use crate::vfs::perm::{self, MAY_WRITE};
 use crate::vfs::walk::Flags;
-use crate::vfs::{landlock, mount};
+use crate::vfs::{landlock, mount, node};
 
 /// `RWF_` flags that have a meaning here; the others are `EOPNOTSUPP`.
 const RWF_HINTS: u32 = g::RWF_HIPRI | g::RWF_DSYNC | g::RWF_SYNC;
@@ -345,23 +346,24 @@ pub(super) fn fadvise64(
 }
 
 pub(super) fn truncate(cx: &mut Cx<'_, '_>, path: Path, length: Offset) -> SysResult {
+    let who = &cx.who();
     let size = u64::try_from(length.0).map_err(|_| Errno::EINVAL)?;
     let path = cx.read_path(path.0)?;
     let (mut walker, start) = cx.walker(DirFd(g::AT_FDCWD), &path, Flags::FOLLOW)?;
     let path = walker.resolve_bare(start, &path)?;
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     match attr.mode & g::S_IFMT {
         g::S_IFREG => {}
         g::S_IFDIR => return Err(Errno::EISDIR.into()),
         _ => return Err(Errno::EINVAL.into()),
     }
     mount::want_write(cx.k, path.mount)?;
-    perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_WRITE)?;
+    perm::permission(cx.k, who, &attr, MAY_WRITE)?;
     flags::check_append(&attr)?;
-    cx.k.vfs.writers.check_write(inode)?;
+    cx.k.files.writers.check_write(inode)?;
     lease::break_for(cx, inode, true, false)?;
-    landlock::check(cx.k, Who::Task(cx.thread), path, FsAccess::TRUNCATE)?;
+    landlock::check(cx.k, who, path, FsAccess::TRUNCATE)?;
     set_size(cx, path.dentry, inode, &attr, size)
 }
 
@@ -372,7 +374,7 @@ pub(super) fn ftruncate(cx: &mut Cx<'_, '_>, fd: Fd, length: Offset) -> SysResul
     match (&file.kind, file.inode) {
         (FileKind::Regular, Some(inode)) if file.writable() => {
             let (dentry, denied) = (file.path.dentry, file.denied);
-            let attr = inode::attr(cx.k, cx.p, inode)?;
+            let attr = node::attr(cx.k, cx.p, inode)?;
             flags::check_append(&attr)?;
             if denied.contains(FsAccess::TRUNCATE) {
                 return Err(Errno::EACCES.into());
@@ -391,7 +393,7 @@ fn set_size(
     size: u64,
 ) -> SysResult {
     rw::check_size(cx, attr, size)?;
-    cx.k.vfs.seals.check_size(inode, attr, size)?;
+    cx.k.fs.seals.check_size(inode, attr, size)?;
     open::truncate(cx, inode, attr, size)?;
     inotify::happened(cx.k, cx.p, dentry, inotify::MODIFY);
     Ok(0)
@@ -404,6 +406,7 @@ pub(super) fn fallocate(
     offset: Offset,
     len: Offset,
 ) -> SysResult {
+    let who = &cx.who();
     let id = fdtable::get(cx, fd.0)?;
     if offset.0 < 0 || len.0 <= 0 {
         return Err(Errno::EINVAL.into());
@@ -429,7 +432,7 @@ pub(super) fn fallocate(
         (FileKind::Directory, _) => return Err(Errno::EISDIR.into()),
         _ => return Err(Errno::ENODEV.into()),
     };
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     if what != 0 {
         flags::check_append(&attr)?;
     }
@@ -447,10 +450,10 @@ pub(super) fn fallocate(
     }
     if !keep && end > attr.size {
         rw::check_size(cx, &attr, end)?;
-        cx.k.vfs.seals.check_size(inode, &attr, end)?;
+        cx.k.fs.seals.check_size(inode, &attr, end)?;
     }
     if what != 0 {
-        cx.k.vfs.seals.check_punch(inode)?;
+        cx.k.fs.seals.check_punch(inode)?;
     }
     if what != 0 && cx.call().progress == 0 {
         inode::punch_hole(cx.k, cx.p, inode, offset, len)?;
@@ -470,7 +473,7 @@ pub(super) fn fallocate(
     let set = SetAttr {
         size: grow.then_some(end),
         mtime: Some(crate::fs::filesystem::Time::from_nanos(cx.now().real)),
-        ..perm::after_write(cx.k, Who::Task(cx.thread), &attr)
+        ..perm::after_write(cx.k, who, &attr)
     };
     inode::set_attr(cx.k, cx.p, inode, &set)?;
     inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);

@@ -3,17 +3,17 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
+use crate::args::*;
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::{FileId, FileKind};
 use crate::fs::filesystem::{Attr, SetAttr};
 use crate::fs::inode::FsKind;
 use crate::fs::{InodeRef, flags, inode};
-use crate::kernel::{Cx, SysResult};
-use crate::vfs::mount;
-use crate::vfs::perm::Who;
+use crate::kernel::Cx;
+use crate::vfs::{mount, node};
 
 /// `struct fsxattr`
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -48,7 +48,7 @@ fn keeper(cx: &mut Cx<'_, '_>, id: FileId) -> Result<(InodeRef, Attr), Errno> {
         _ => return Err(Errno::ENOTTY),
     };
     match inode::kind(cx.k, inode.fs) {
-        FsKind::Union => Ok((inode, inode::attr(cx.k, cx.p, inode)?)),
+        FsKind::Union => Ok((inode, node::attr(cx.k, cx.p, inode)?)),
         _ => Err(Errno::ENOTTY),
     }
 }
@@ -108,10 +108,11 @@ fn set(
     wanted: impl Fn(&Attr) -> Result<u32, Errno>,
     privileged: u32,
 ) -> SysResult {
+    let who = &cx.who();
     let path = file::at(cx.k, id).path;
     mount::want_write(cx.k, path.mount)?;
     let (inode, attr) = keeper(cx, id)?;
-    if !Who::Task(cx.thread).owns(cx.k, &attr) {
+    if !who.owns(cx.k, &attr) {
         return Err(Errno::EPERM.into());
     }
     let changed = (privileged ^ attr.flags) & flags::PRIVILEGED;
@@ -123,7 +124,7 @@ fn set(
         ..SetAttr::default()
     };
     inode::set_attr(cx.k, cx.p, inode, &set)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     cx.k.vfs.dentries.set_perm(path.dentry, &attr);
     Ok(0)
 }
@@ -146,7 +147,7 @@ fn bytes(cx: &mut Cx<'_, '_>, id: FileId, arg: Addr) -> SysResult {
         (FileKind::Regular | FileKind::Directory | FileKind::Proc(_), Some(inode)) => inode,
         _ => return Err(Errno::ENOTTY.into()),
     };
-    let bytes = inode::attr(cx.k, cx.p, inode)?.blocks * 512;
+    let bytes = node::attr(cx.k, cx.p, inode)?.blocks * 512;
     cx.write_obj(arg.0, &bytes)?;
     Ok(0)
 }

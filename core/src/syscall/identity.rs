@@ -2,15 +2,16 @@
 
 use alloc::vec::Vec;
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::*;
 use crate::cred::groups::Groups;
-use crate::kernel::{Cx, SysResult};
+use crate::cred::ns::user;
+use crate::cred::{CAP_LAST, Creds};
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
 use crate::mm::space;
-use crate::ns::user;
-use crate::task::Creds;
-use crate::task::creds::{self, CAP_LAST};
+use crate::task::creds;
 
 /// Stands for "leave it" in calls that set several ids, and is no id itself.
 const KEEP: u32 = u32::MAX;
@@ -64,11 +65,12 @@ fn taken_gid(cx: &Cx<'_, '_>, gid: Id) -> Result<Id, Errno> {
 fn commit(cx: &mut Cx<'_, '_>, new: Creds) {
     let sensitive = cx.creds().is_exceeded_by(&new);
     if *cx.creds() != new {
-        cx.k.tasks.set_creds(cx.thread, new);
+        cx.k.set_creds(cx.thread, new);
     }
     if sensitive {
         cx.task_mut().death_signal = 0;
-        space::hide(cx.k, cx.space());
+        let space = cx.space();
+        space::hide(cx.k, space);
     }
 }
 
@@ -318,7 +320,7 @@ pub(super) fn setgroups(cx: &mut Cx<'_, '_>, size: Int, list: Addr) -> SysResult
         groups,
         ..cx.creds().clone()
     };
-    cx.k.tasks.set_creds(cx.thread, creds);
+    cx.k.set_creds(cx.thread, creds);
     Ok(0)
 }
 

@@ -1,17 +1,18 @@
 //! Watching files and directories (inotify(7)).
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::*;
+use crate::cred::ns::count::{Account, Counted};
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::inotify::Existing;
 use crate::file::{FileId, FileKind, fdtable, inotify, ready};
 use crate::fs::anon::Anon;
-use crate::fs::inode;
-use crate::kernel::{Cx, SysResult};
-use crate::ns::count::{Account, Counted};
+use crate::kernel::Cx;
 use crate::vfs::mount::put_path;
-use crate::vfs::perm::{self, MAY_READ, Who};
+use crate::vfs::node;
+use crate::vfs::perm::{self, MAY_READ};
 use crate::vfs::walk::{self, Flags};
 
 const ONLYDIR: u32 = 0x0100_0000;
@@ -104,10 +105,11 @@ pub(super) fn inotify_add_watch(
 
 /// Who watches a file must be able to read it.
 fn may_watch(cx: &mut Cx<'_, '_>, path: crate::vfs::PathRef) -> Result<(), Errno> {
+    let who = &cx.who();
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
-    inode::check_enter(cx.k, Who::Task(cx.thread), inode)?;
-    perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_READ)
+    let attr = node::attr(cx.k, cx.p, inode)?;
+    node::check_enter(cx.k, who, inode)?;
+    perm::permission(cx.k, who, &attr, MAY_READ)
 }
 
 pub(super) fn inotify_rm_watch(cx: &mut Cx<'_, '_>, fd: Fd, wd: Int) -> SysResult {

@@ -2,10 +2,11 @@
 
 use core::cmp::Ordering;
 
-use super::args::*;
 use crate::abi::Errno;
+use crate::args::*;
+use crate::env::wait::SysResult;
 use crate::file::FileId;
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
 
 // What is compared (linux/kcmp.h).
@@ -31,7 +32,7 @@ pub(super) fn kcmp(
         cx.k.tasks.get(thread).ok_or(Errno::ESRCH)
     };
     let (a, b) = (find(pid1)?, find(pid2)?);
-    let visible = [a, b].map(|task| super::futex::may_look(cx.k, cx.thread, task.id));
+    let visible = [a, b].map(|task| crate::task::look::may_look(cx.k, cx.thread, task.id));
     if visible != [true; 2] {
         return Err(Errno::EPERM.into());
     }
@@ -61,6 +62,6 @@ pub(super) fn kcmp(
 fn file(cx: &Cx<'_, '_>, thread: ThreadId, fd: u64) -> Result<FileId, Errno> {
     let task = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?;
     let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-    let slot = cx.k.vfs.fd_table(task.files).get(fd);
+    let slot = cx.k.files.fd_table(task.files).get(fd);
     slot.map(|slot| slot.file).ok_or(Errno::EBADF)
 }

@@ -1,13 +1,14 @@
 //! landlock_create_ruleset(2), landlock_add_rule(2), landlock_restrict_self(2).
 
-use super::args::*;
 use crate::abi::raw::{general as g, landlock as l};
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::*;
+use crate::cred::landlock::{FsAccess, Handled, NetAccess, RulesetId, Scopes};
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::{FileKind, fdtable, ready};
 use crate::fs::anon::Anon;
-use crate::kernel::{Cx, SysResult};
-use crate::task::landlock::{FsAccess, Handled, NetAccess, RulesetId, Scopes};
+use crate::kernel::Cx;
 use crate::vfs::landlock;
 
 /// The version of the interface: what Linux 6.15 to 6.19 have.
@@ -56,9 +57,9 @@ pub(super) fn landlock_create_ruleset(
     if handled == Handled::default() {
         return Err(Errno::ENOMSG.into());
     }
-    let id = cx.k.tasks.landlock_mut().add_ruleset(handled);
+    let id = cx.k.landlock.add_ruleset(handled);
     let opened = ready::open(cx, FileKind::Landlock(id), Anon::Landlock, g::O_RDWR);
-    let file = opened.inspect_err(|_| cx.k.tasks.landlock_mut().release(id))?;
+    let file = opened.inspect_err(|_| cx.k.landlock.release(id))?;
     Ok(fdtable::install(cx, file, true)? as u64)
 }
 
@@ -113,7 +114,7 @@ pub(super) fn landlock_add_rule(
         return Err(Errno::EINVAL.into());
     }
     let id = ruleset(cx, ruleset_fd.0)?;
-    let handled = cx.k.tasks.landlock().handled(id);
+    let handled = cx.k.landlock.handled(id);
     const PATH_BENEATH: i32 = l::landlock_rule_type::LANDLOCK_RULE_PATH_BENEATH as i32;
     const NET_PORT: i32 = l::landlock_rule_type::LANDLOCK_RULE_NET_PORT as i32;
     match rule_type.0 {
@@ -132,7 +133,7 @@ pub(super) fn landlock_add_rule(
                 return Err(Errno::EINVAL.into());
             }
             let port = u16::try_from(port).map_err(|_| Errno::EINVAL)?;
-            cx.k.tasks.landlock_mut().allow_port(id, port, access)?;
+            cx.k.landlock.allow_port(id, port, access)?;
         }
         _ => return Err(Errno::EINVAL.into()),
     }
@@ -163,7 +164,7 @@ fn add_path(
         return Err(Errno::EINVAL);
     }
     let key = landlock::key(cx.k, path.dentry).ok_or(Errno::EBADFD)?;
-    cx.k.tasks.landlock_mut().allow_file(id, key, access)
+    cx.k.landlock.allow_file(id, key, access)
 }
 
 pub(super) fn landlock_restrict_self(cx: &mut Cx<'_, '_>, fd: Fd, flags: Hex) -> SysResult {
@@ -183,12 +184,9 @@ pub(super) fn landlock_restrict_self(cx: &mut Cx<'_, '_>, fd: Fd, flags: Hex) ->
     }
     let id = ruleset(cx, fd.0)?;
     let mut creds = cx.creds().clone();
-    let domain =
-        cx.k.tasks
-            .landlock_mut()
-            .stack(creds.landlock.as_deref(), id)?;
+    let domain = cx.k.landlock.stack(creds.landlock.as_deref(), id)?;
     creds.landlock = Some(domain);
     let thread = cx.thread;
-    cx.k.tasks.set_creds(thread, creds);
+    cx.k.set_creds(thread, creds);
     Ok(0)
 }

@@ -4,12 +4,13 @@ use alloc::vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::*;
+use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
 use crate::ipc::message::{self as msg, Message, Queue, Wanted};
 use crate::ipc::{self, IPC_NOWAIT, PermRecord, READ, WRITE, limits};
-use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
 
 const MSG_NOERROR: u32 = 0o10000;
 const MSG_EXCEPT: u32 = 0o20000;
@@ -212,7 +213,7 @@ pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: Int, buf: Addr) -> Sy
             let now = ipc::seconds(cx.k);
             let perm = new.perm.meant(cx)?;
             let object = ipc::object(cx, id);
-            let queue = cx.k.ns.ipc_mut(object.ns).queues.get_mut(id)?;
+            let queue = cx.k.ipc.objects_mut(object.ns).queues.get_mut(id)?;
             queue.perm.set(&perm);
             queue.bytes_max = new.bytes_max;
             queue.changed = now;

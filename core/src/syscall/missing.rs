@@ -2,11 +2,12 @@
 
 use alloc::format;
 
-use super::args::*;
 use super::table;
 use crate::abi::Errno;
+use crate::args::*;
+use crate::env::wait::SysResult;
 use crate::event::Level;
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::Cx;
 
 /// Calls of any arguments.
 macro_rules! not_there {
@@ -67,8 +68,8 @@ pub(super) fn not_there(cx: &mut Cx<'_, '_>, number: u64) -> SysResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::uts::RELEASE;
     use crate::syscall::Support;
-    use crate::syscall::system::RELEASE;
 
     /// The last number of `arch/x86/entry/syscalls/syscall_64.tbl` in Linux 7.0.
     const LAST: u64 = 471;

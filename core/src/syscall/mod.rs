@@ -1,6 +1,6 @@
 //! System calls: the table, typed arguments, dispatch and strace. One file for each family of calls.
 
-pub mod args;
+pub use crate::args;
 pub(crate) mod strace;
 mod table;
 
@@ -12,7 +12,6 @@ mod event;
 mod fd;
 mod file;
 mod fileattr;
-pub(crate) mod futex;
 mod identity;
 mod inotify;
 mod kcmp;
@@ -30,6 +29,7 @@ mod prctl;
 mod process;
 mod refused;
 mod sched;
+mod seal;
 mod seccomp;
 mod semaphore;
 mod shm;
@@ -46,13 +46,13 @@ mod timer;
 mod xattr;
 
 use args::ArgKind;
-use strace::{Form, Outcome};
-
-use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
-use crate::mm::fork;
-
 pub use strace::{CLASSES, CallSet};
+use strace::{Form, Outcome};
 pub use table::TABLE;
+
+use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
+use crate::mm::fork;
 
 /// A parameter of a system call.
 #[derive(Clone, Copy)]

@@ -4,14 +4,17 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::*;
 use crate::boot::Tree;
+use crate::cred::ns;
+use crate::cred::ns::{Kind, NsId};
+use crate::env::wait::SysResult;
 use crate::fs::filesystem::{Filesystem, FsId, Time};
 use crate::fs::union::UnionFs;
-use crate::kernel::{Cx, SysResult};
-use crate::ns::{self, Kind, NsId};
+use crate::fs::view::{ProcFs, SysFs};
+use crate::kernel::Cx;
 use crate::vfs::mount::config::Asked;
 use crate::vfs::mount::job::{self, Binding, Job, Showing, Typing};
 use crate::vfs::mount::options::{self, Parameter, Refused, Tmpfs, Value};
@@ -19,12 +22,8 @@ use crate::vfs::mount::place::{Own, Placing};
 use crate::vfs::mount::propagation::Type;
 use crate::vfs::mount::unmount::Unmounting;
 use crate::vfs::mount::{self, MountFlags, PathRef, detached, put_path, tree};
-use crate::vfs::perm::Who;
 use crate::vfs::walk::{self, Flags};
 use crate::vfs::{MountId, landlock};
-use crate::views::proc;
-use crate::views::proc::ProcFs;
-use crate::views::sysfs::SysFs;
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
 /// What old programs put into the upper half of the flags.
@@ -86,6 +85,7 @@ pub(super) fn mount(
     flags: Hex,
     data: Addr,
 ) -> SysResult {
+    let who = &cx.who();
     job::run(cx, |cx, places| {
         let name = read_text(cx, fs_type.0)?;
         let source = read_text(cx, source.0)?;
@@ -98,7 +98,7 @@ pub(super) fn mount(
             flags &= !MAGIC_MASK;
         }
         may_mount(cx)?;
-        landlock::check_mounts(cx.k, Who::Task(cx.thread))?;
+        landlock::check_mounts(cx.k, who)?;
         match flags {
             _ if flags & g::MS_REMOUNT != 0 => remount(cx, target, flags, &data),
             _ if flags & g::MS_BIND != 0 => {
@@ -127,7 +127,7 @@ pub(super) fn move_to(
     if !is_root(source) || beneath && !is_root(target) {
         return Err(Errno::EINVAL);
     }
-    let root = cx.k.vfs.fs_context(cx.task().fs).root;
+    let root = cx.k.files.fs_context(cx.task().fs).root;
     let beneath = beneath.then_some(root);
     let placing = Placing::move_to(cx.k, source.mount, target, own(cx), beneath)?;
     Ok(Job::Place(placing.into()))
@@ -204,16 +204,16 @@ fn remount(
     }
     let mut shown = None;
     if flags & g::MS_BIND == 0 {
-        let owner = cx.k.vfs.filesystem_owner(fs);
+        let owner = cx.k.fs.filesystem_owner(fs);
         if !cx.capable_in(owner, g::CAP_SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
         let read_only = flags & g::MS_RDONLY != 0;
-        if locks_out && cx.k.vfs.writers_of(fs) > 0 {
+        if locks_out && cx.k.fs.writers_of(fs) > 0 {
             return Err(Errno::EBUSY);
         }
         let is_tmpfs = cx.k.vfs.mounts.at(path.mount).fs_type == "tmpfs";
-        let new = match cx.k.vfs.filesystem(fs) {
+        let new = match cx.k.fs.filesystem(fs) {
             Filesystem::Union(union) if is_tmpfs => {
                 let old = union.options();
                 Some(old.parse(cx.k, cx.creds().user_ns, data, true)?)
@@ -222,7 +222,7 @@ fn remount(
         };
         remount_own(cx, path.mount, read_only, data)?;
         shown = new.as_ref().map(Tmpfs::show);
-        if let Filesystem::Union(union) = cx.k.vfs.filesystem_mut(fs) {
+        if let Filesystem::Union(union) = cx.k.fs.filesystem_mut(fs) {
             if let Some(new) = new {
                 union.reconfigure(new).map_err(|_| Errno::EINVAL)?;
             }
@@ -247,9 +247,9 @@ fn remount_own(
     data: &[u8],
 ) -> Result<(), Errno> {
     let fs = cx.k.vfs.mounts.at(id).fs;
-    match *cx.k.vfs.filesystem(fs) {
+    match *cx.k.fs.filesystem(fs) {
         Filesystem::Proc(ProcFs { options, .. }) => {
-            let options = proc::Options {
+            let options = crate::fs::view::Options {
                 read_only,
                 ..options
             };
@@ -258,7 +258,7 @@ fn remount_own(
             if pids_parameters(data).next().is_some() {
                 return Err(Errno::EBUSY);
             }
-            if let Filesystem::Proc(proc) = cx.k.vfs.filesystem_mut(fs) {
+            if let Filesystem::Proc(proc) = cx.k.fs.filesystem_mut(fs) {
                 proc.options = options;
             }
         }
@@ -296,7 +296,7 @@ fn bind(
 
 /// `EINVAL` unless a place may be shown elsewhere (`may_copy_tree()`); the namespace whose file it is.
 pub(super) fn may_copy(cx: &Cx<'_, '_>, source: PathRef) -> Result<Option<NsId>, Errno> {
-    let namespace = crate::fs::anon::namespace_at(cx.k, source.dentry);
+    let namespace = crate::vfs::object::namespace_at(cx.k, source.dentry);
     let usable = || {
         let own = cx.task().ns.mount;
         is_own(cx, source.mount) || detached::may_use(cx.k, source.mount, own)
@@ -345,7 +345,7 @@ pub(super) fn named_pids(cx: &mut Cx<'_, '_>, path: &[u8]) -> Result<NsId, Refus
 /// The same for the file of a namespace.
 pub(super) fn pids_at(cx: &Cx<'_, '_>, place: PathRef) -> Result<NsId, Refused> {
     let told = |errno, text: &str| Refused::Told(errno, text.into());
-    let found = crate::fs::anon::namespace_at(cx.k, place.dentry);
+    let found = crate::vfs::object::namespace_at(cx.k, place.dentry);
     let pids = found.ok_or_else(|| told(Errno::EINVAL, NO_NAMESPACE))?;
     if cx.k.ns.kind(pids) != Kind::Pid {
         return Err(told(Errno::EINVAL, "pidns argument is not a pidns file"));
@@ -377,7 +377,7 @@ pub(super) fn new_type(cx: &Cx<'_, '_>, name: &[u8]) -> Result<(&'static str, As
             ("tmpfs", Asked::Tmpfs(options), cx.creds().user_ns)
         }
         b"proc" => {
-            let asked = Asked::Proc(proc::Options::DEFAULT, ns.pid);
+            let asked = Asked::Proc(crate::fs::view::Options::DEFAULT, ns.pid);
             ("proc", asked, owner(ns.pid))
         }
         b"sysfs" => ("sysfs", Asked::Sysfs, owner(ns.net)),
@@ -407,7 +407,7 @@ pub(super) fn make_filesystem(
             Filesystem::Union(fs)
         }
         &Asked::Proc(options, pids) => {
-            let options = proc::Options {
+            let options = crate::fs::view::Options {
                 read_only,
                 ..options
             };
@@ -417,7 +417,7 @@ pub(super) fn make_filesystem(
         Asked::Cgroup2(_) => Filesystem::Sys(SysFs::Cgroup),
         Asked::Other => return Err(Errno::ENODEV),
     };
-    Ok(cx.k.vfs.add_filesystem_of(fs, owner))
+    Ok(cx.k.fs.add_filesystem_of(fs, owner))
 }
 
 /// Whether a file system may be mounted only where one of its type can be seen already, as it tells of the
@@ -459,7 +459,7 @@ fn new_mount(
     let made = match mount::make(cx.k, cx.p, fs, flags, source, fs_type) {
         Ok(made) => made,
         Err(errno) => {
-            cx.k.vfs.remove_filesystem(fs);
+            cx.k.fs.remove_filesystem(fs);
             return Err(errno);
         }
     };
@@ -515,6 +515,7 @@ pub(super) fn umount2(cx: &mut Cx<'_, '_>, target: Path, flags: Hex) -> SysResul
 }
 
 fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(), Errno> {
+    let who = &cx.who();
     may_mount(cx)?;
     own_root(cx, path)?;
     let mount = cx.k.vfs.mounts.at(path.mount);
@@ -524,8 +525,8 @@ fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(), Errno>
     if flags & g::MNT_FORCE != 0 && !cx.creds().capable(g::CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
-    landlock::check_mounts(cx.k, Who::Task(cx.thread))?;
-    let root = cx.k.vfs.fs_context(cx.task().fs).root;
+    landlock::check_mounts(cx.k, who)?;
+    let root = cx.k.files.fs_context(cx.task().fs).root;
     if flags & g::MNT_EXPIRE != 0
         && (flags & (g::MNT_FORCE | g::MNT_DETACH) != 0 || path.mount == root.mount)
     {
@@ -540,6 +541,7 @@ fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(), Errno>
 }
 
 pub(super) fn pivot_root(cx: &mut Cx<'_, '_>, new_root: Path, put_old: Path) -> SysResult {
+    let who = &cx.who();
     may_mount(cx)?;
     job::wait_for_others(cx)?;
     let new = cx.read_path(new_root.0)?;
@@ -550,7 +552,7 @@ pub(super) fn pivot_root(cx: &mut Cx<'_, '_>, new_root: Path, put_old: Path) -> 
         .and_then(|path| walk::resolve(cx, CWD, &path, flags));
     let done = match old {
         Ok(old) => {
-            let allowed = landlock::check_mounts(cx.k, Who::Task(cx.thread));
+            let allowed = landlock::check_mounts(cx.k, who);
             let top = allowed.and_then(|()| walk::topmost(cx, old));
             let done = top.and_then(|top| pivot(cx, new, top));
             put_path(cx.k, cx.p, old);
@@ -564,7 +566,7 @@ pub(super) fn pivot_root(cx: &mut Cx<'_, '_>, new_root: Path, put_old: Path) -> 
 }
 
 fn pivot(cx: &mut Cx<'_, '_>, new: PathRef, old: PathRef) -> Result<(), Errno> {
-    let root = cx.k.vfs.fs_context(cx.task().fs).root;
+    let root = cx.k.files.fs_context(cx.task().fs).root;
     let mounts = &cx.k.vfs.mounts;
     let is_shared = |id: MountId| mounts.at(id).peers.is_some();
     let parent_shared = |id: MountId| mounts.at(id).on.is_some_and(|on| is_shared(on.mount));

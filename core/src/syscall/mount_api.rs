@@ -7,30 +7,30 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::args::*;
 use super::mount::{
     NO_NAMESPACE, is_own, make_filesystem, may_change_type, may_copy, may_mount, move_to,
     named_pids, new_type, own, pids_at, reveals,
 };
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::*;
+use crate::cred::ns::Kind;
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::{FileId, FileKind, fdtable, ready};
 use crate::fs::anon::Anon;
 use crate::fs::filesystem::{Filesystem, FsId};
-use crate::fs::{anon, inode};
-use crate::kernel::{Cx, SysResult};
-use crate::ns::Kind;
+use crate::fs::inode;
+use crate::kernel::Cx;
 use crate::vfs::landlock;
 use crate::vfs::mount::attribute::{Change, Setting};
-use crate::vfs::mount::config::{self, Asked, Config, Phase};
+use crate::vfs::mount::config::{Asked, Config, Phase};
 use crate::vfs::mount::detached::{self, Anonymous, Detaching};
 use crate::vfs::mount::job::{self, Binding, Done, Grouping, Job, Showing};
 use crate::vfs::mount::options::{Refused, Value};
 use crate::vfs::mount::place::Revealing;
 use crate::vfs::mount::propagation::Type;
 use crate::vfs::mount::{self, MountFlags, PathRef, put_path};
-use crate::vfs::perm::Who;
 use crate::vfs::walk::{self, Flags};
 
 /// Most bytes of a key or a text, with the NUL.
@@ -134,7 +134,7 @@ pub(super) fn fsconfig(
         return Err(Errno::EINVAL.into());
     }
     let id = fdtable::get(cx, fd.0)?;
-    config::at(cx.k, id)?;
+    file::config::at(cx.k, id)?;
     match cmd.0 {
         CMD_CREATE | CMD_CREATE_EXCL => create(cx, id)?,
         CMD_RECONFIGURE => job::run(cx, |cx, _| reconfigure(cx, id))?,
@@ -166,9 +166,9 @@ fn set(
         SET_FD => given = Some(fdtable::get_any(cx, aux)?),
         _ => {}
     }
-    config::change(cx.k, id, |config, k| config.renew(k))?;
+    file::config::change(cx.k, id, |config, k| config.renew(k))?;
     let (phase, is_proc) = {
-        let config = config::at(cx.k, id)?;
+        let config = file::config::at(cx.k, id)?;
         (config.phase, matches!(config.asked, Asked::Proc(..)))
     };
     if !matches!(phase, Phase::Making | Phase::Changing) {
@@ -183,7 +183,7 @@ fn set(
         (None, SET_FLAG) => Value::Flag,
         (None, _) => Value::Other,
     };
-    config::change(cx.k, id, |config, k| config.set(k, ns, &key, value))?
+    file::config::change(cx.k, id, |config, k| config.set(k, ns, &key, value))?
 }
 
 /// Bytes that nobody looks at must be there all the same. `EFAULT`.
@@ -220,7 +220,7 @@ fn set_pids(
         (None, None) => Err(Refused::Bad),
     };
     match found {
-        Ok(named) => config::change(cx.k, id, |config, k| {
+        Ok(named) => file::config::change(cx.k, id, |config, k| {
             if let Asked::Proc(_, pids) = &mut config.asked {
                 *pids = named;
                 config.owner = Some(k.ns.owner(named));
@@ -228,7 +228,7 @@ fn set_pids(
         }),
         // The walk goes on later.
         Err(Refused::Told(Errno::LATER, _)) => Err(Errno::LATER),
-        Err(refused) => Err(config::change(cx.k, id, |config, _| {
+        Err(refused) => Err(file::config::change(cx.k, id, |config, _| {
             config.refuse(b"pidns", &refused)
         })?),
     }
@@ -236,8 +236,8 @@ fn set_pids(
 
 /// Makes the file system (`vfs_cmd_create()`).
 fn create(cx: &mut Cx<'_, '_>, id: FileId) -> Result<(), Errno> {
-    config::change(cx.k, id, |config, k| config.renew(k))?;
-    let config = config::at(cx.k, id)?;
+    file::config::change(cx.k, id, |config, k| config.renew(k))?;
+    let config = file::config::at(cx.k, id)?;
     let (Phase::Making, Some(owner)) = (config.phase, config.owner) else {
         return Err(Errno::EBUSY);
     };
@@ -251,12 +251,12 @@ fn create(cx: &mut Cx<'_, '_>, id: FileId) -> Result<(), Errno> {
             match mount::take_root(cx.k, cx.p, fs) {
                 Ok(root) => Ok((fs, root)),
                 Err(errno) => {
-                    cx.k.vfs.remove_filesystem(fs);
+                    cx.k.fs.remove_filesystem(fs);
                     Err(errno)
                 }
             }
         });
-    config::change(cx.k, id, |config, _| {
+    file::config::change(cx.k, id, |config, _| {
         config.place = made.ok();
         config.phase = match made {
             Ok(_) => Phase::Made,
@@ -268,13 +268,13 @@ fn create(cx: &mut Cx<'_, '_>, id: FileId) -> Result<(), Errno> {
 
 /// Changes the file system (`vfs_cmd_reconfigure()`).
 fn reconfigure(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Option<Job>, Errno> {
-    config::change(cx.k, id, |config, k| config.renew(k))?;
-    let config = config::at(cx.k, id)?.clone();
+    file::config::change(cx.k, id, |config, k| config.renew(k))?;
+    let config = file::config::at(cx.k, id)?.clone();
     let (Phase::Changing, Some((fs, _))) = (config.phase, config.place) else {
         return Err(Errno::EBUSY);
     };
     let changed = change(cx, &config, fs);
-    config::change(cx.k, id, |config, _| match &changed {
+    file::config::change(cx.k, id, |config, _| match &changed {
         Ok(_) => config.finish(),
         Err((_, told)) => {
             config.phase = Phase::Failed;
@@ -302,20 +302,21 @@ fn change(
     config: &Config,
     fs: FsId,
 ) -> Result<Option<Vec<u8>>, (Errno, Option<&'static str>)> {
-    if !cx.capable_in(cx.k.vfs.filesystem_owner(fs), g::CAP_SYS_ADMIN) {
+    let who = &cx.who();
+    if !cx.capable_in(cx.k.fs.filesystem_owner(fs), g::CAP_SYS_ADMIN) {
         return Err((Errno::EPERM, None));
     }
     if config.fixed {
         return Err((Errno::EINVAL, None));
     }
-    landlock::check_mounts(cx.k, Who::Task(cx.thread)).map_err(|errno| (errno, None))?;
+    landlock::check_mounts(cx.k, who).map_err(|errno| (errno, None))?;
     let was = inode::is_read_only(cx.k, fs);
     let read_only = config.read_only.unwrap_or(was);
-    if read_only && !was && cx.k.vfs.writers_of(fs) > 0 {
+    if read_only && !was && cx.k.fs.writers_of(fs) > 0 {
         return Err((Errno::EBUSY, None));
     }
     let mut shown = None;
-    match cx.k.vfs.filesystem_mut(fs) {
+    match cx.k.fs.filesystem_mut(fs) {
         Filesystem::Union(union) => {
             let old = union.is_read_only();
             union
@@ -391,9 +392,9 @@ pub(super) fn fsmount(cx: &mut Cx<'_, '_>, fs_fd: Fd, flags: Uint, attr_flags: U
     let attr = u64::from(attr_flags.0);
     let mount_flags = plain_flags(attr) | times(attr)?;
     let id = fdtable::get(cx, fs_fd.0)?;
-    config::at(cx.k, id)?;
+    file::config::at(cx.k, id)?;
     job::prepare(cx, |cx, _| {
-        let config = config::at(cx.k, id)?;
+        let config = file::config::at(cx.k, id)?;
         let (place, fs_type) = (config.place.ok_or(Errno::EINVAL)?, config.fs_type);
         if config.phase != Phase::Made {
             return Err(Errno::EBUSY);
@@ -402,7 +403,7 @@ pub(super) fn fsmount(cx: &mut Cx<'_, '_>, fs_fd: Fd, flags: Uint, attr_flags: U
         let made = mount::make_at(cx.k, place, mount_flags, &source, fs_type)?;
         cx.k.vfs.mounts.set_options(made, shown);
         // What was asked is done with, whoever waits for the end of this.
-        config::change(cx.k, id, |config, _| config.phase = Phase::Done)?;
+        file::config::change(cx.k, id, |config, _| config.phase = Phase::Done)?;
         let own = own(cx);
         let of = Anonymous {
             owner: own.owner,
@@ -418,7 +419,7 @@ pub(super) fn fsmount(cx: &mut Cx<'_, '_>, fs_fd: Fd, flags: Uint, attr_flags: U
         }))
     })?;
     let done = job::take(cx);
-    config::change(cx.k, id, |config, _| match &done {
+    file::config::change(cx.k, id, |config, _| match &done {
         Ok(_) => config.finish(),
         Err(_) => {
             config.phase = Phase::Made;
@@ -558,6 +559,7 @@ pub(super) fn move_mount(
     to_path: Path,
     flags: Uint,
 ) -> SysResult {
+    let who = &cx.who();
     const BOTH: u32 = g::MOVE_MOUNT_BENEATH | g::MOVE_MOUNT_SET_GROUP;
     may_mount(cx)?;
     let flags = flags.0;
@@ -575,7 +577,7 @@ pub(super) fn move_mount(
     job::run(cx, |cx, places| {
         let to = place(cx, places, to_dirfd, to_path.0, to_how)?;
         let from = place(cx, places, from_dirfd, from_path.0, from_how)?;
-        landlock::check_mounts(cx.k, Who::Task(cx.thread))?;
+        landlock::check_mounts(cx.k, who)?;
         match flags & g::MOVE_MOUNT_SET_GROUP {
             0 => move_to(cx, from, to, flags & g::MOVE_MOUNT_BENEATH != 0).map(Some),
             _ => set_group(cx, from, to).map(Some),
@@ -718,11 +720,11 @@ fn check_map(
     let fd = i32::try_from(userns).map_err(|_| Errno::EINVAL)?;
     let id = fdtable::get(cx, fd)?;
     let dentry = file::at(cx.k, id).path.dentry;
-    let ns = anon::namespace_at(cx.k, dentry).ok_or(Errno::EINVAL)?;
+    let ns = crate::vfs::object::namespace_at(cx.k, dentry).ok_or(Errno::EINVAL)?;
     if cx.k.ns.kind(ns) != Kind::User {
         return Err(Errno::EINVAL);
     }
-    match ns != crate::ns::USER && cx.capable_in(ns, g::CAP_SYS_ADMIN) {
+    match ns != crate::cred::ns::USER && cx.capable_in(ns, g::CAP_SYS_ADMIN) {
         true => Ok(()),
         false => Err(Errno::EPERM),
     }

@@ -2,15 +2,16 @@
 
 use alloc::vec;
 
-use super::args::*;
 use super::poll::read_span;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::*;
+use crate::env::wait::{Stop, SysResult, Turn, Wait, WaitKey};
 use crate::file;
 use crate::file::{FileId, FileKind, fdtable};
 use crate::ipc::mqueue;
 use crate::ipc::mqueue::{How, Notify, PRIORITIES, Queue, QueueId};
-use crate::kernel::{Cx, Stop, SysResult, Turn, Wait, WaitKey};
+use crate::kernel::Cx;
 use crate::task::signal::SIGNALS;
 
 /// Longest name with its NUL that is read.
@@ -66,7 +67,7 @@ pub(super) fn mq_unlink(cx: &mut Cx<'_, '_>, name: Str) -> SysResult {
 
 /// A queue that is there: an open file holds it.
 fn queue<'k>(cx: &'k Cx<'_, '_>, id: QueueId) -> Result<&'k Queue, Errno> {
-    cx.k.vfs.mqueues.get(id).ok_or(Errno::EBADF)
+    cx.k.files.mqueues.get(id).ok_or(Errno::EBADF)
 }
 
 /// Waits for a message or room in a queue until a time of `CLOCK_REALTIME`.
@@ -168,7 +169,7 @@ pub(super) fn mq_notify(cx: &mut Cx<'_, '_>, mqdes: Fd, sevp: Addr) -> SysResult
     let old = queue(cx, id)?.notify;
     // One that has ended is told nothing any more.
     let old = old.filter(|old| cx.k.tasks.group_exists(old.tgid));
-    let queue = cx.k.vfs.mqueues.get_mut(id).ok_or(Errno::EBADF)?;
+    let queue = cx.k.files.mqueues.get_mut(id).ok_or(Errno::EBADF)?;
     match (notify, old) {
         (Some(_), Some(_)) => return Err(Errno::EBUSY.into()),
         (Some(_), None) => queue.notify = notify,

@@ -1,13 +1,15 @@
 //! Namespaces (unshare(2), setns(2), ioctl_nsfs(2)).
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
+use crate::args::*;
+use crate::cred::ns::{Kind, NsId, user};
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::{File, FileKind, fdtable};
 use crate::fs::anon;
-use crate::kernel::{Cx, SysResult};
-use crate::ns::{Kind, NsId, enter, user};
+use crate::kernel::Cx;
+use crate::ns::enter;
 use crate::vfs::{PathRef, mount};
 
 pub(super) fn unshare(cx: &mut Cx<'_, '_>, flags: CloneFlags) -> SysResult {
@@ -30,7 +32,7 @@ pub(super) fn setns(cx: &mut Cx<'_, '_>, fd: Fd, nstype: CloneFlags) -> SysResul
         enter::join_process(cx, thread, flags)?;
         return Ok(0);
     }
-    let ns = anon::namespace_at(cx.k, file.path.dentry).ok_or(Errno::EINVAL)?;
+    let ns = crate::vfs::object::namespace_at(cx.k, file.path.dentry).ok_or(Errno::EINVAL)?;
     let kind: Kind = cx.k.ns.kind(ns);
     if flags != 0 && flags != kind.flag() {
         return Err(Errno::EINVAL.into());
@@ -47,7 +49,7 @@ pub(super) fn ioctl(cx: &mut Cx<'_, '_>, ns: NsId, request: u32, arg: u64) -> Op
         i::NS_GET_USERNS => related(cx, ns),
         i::NS_GET_PARENT => match cx.k.ns.kind(ns) {
             Kind::User => related(cx, ns),
-            Kind::Pid => match crate::ns::pid::parent(cx.k, cx.task().ns.pid, ns) {
+            Kind::Pid => match crate::cred::ns::pid::parent(cx.k, cx.task().ns.pid, ns) {
                 Some(parent) => open(cx, parent),
                 None => Err(Errno::EPERM.into()),
             },

@@ -1,18 +1,19 @@
 //! Descriptors of processes (pidfd_open(2) and its relatives).
 
-use super::args::*;
-use super::futex::may_look;
 use super::signal::{number, own_info, read_info, signal_process, signal_thread};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::*;
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::pidfd::PidFd;
 use crate::file::{FileId, FileKind, fdtable, ready};
 use crate::fs::anon::Anon;
 use crate::fs::inode;
 use crate::fs::inode::FsKind;
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::Cx;
 use crate::task::ending;
+use crate::task::look::may_look;
 use crate::task::signal::SigInfo;
 use crate::views::proc;
 
@@ -141,7 +142,7 @@ pub(super) fn pidfd_getfd(cx: &mut Cx<'_, '_>, pidfd: Fd, targetfd: Fd, flags: H
     let task = cx.k.tasks.get(thread).filter(|task| !task.exited);
     let files = task.ok_or(Errno::ESRCH)?.files;
     let slot =
-        cx.k.vfs
+        cx.k.files
             .fd_table(files)
             .get(targetfd.0)
             .ok_or(Errno::EBADF)?;

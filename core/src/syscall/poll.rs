@@ -5,16 +5,16 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::args::*;
-use super::system::STICKY_TIMEOUTS;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::*;
+use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
 use crate::event::{HostCall, HostResult};
 use crate::file;
 use crate::file::ready::{ERR, HUP, IN, NVAL, OUT};
 use crate::file::{FileId, FileKind, fdtable, ready, rw};
-use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
-use crate::vfs::caller;
+use crate::kernel::{Cx, caller};
+use crate::task::personality::STICKY_TIMEOUTS;
 
 /// What select(2) takes for readable, writable and exceptional.
 const SELECT_IN: u16 = IN | g::POLLRDBAND as u16 | HUP | ERR;

@@ -2,14 +2,13 @@
 
 use alloc::format;
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, prctl as p};
+use crate::args::*;
+use crate::cred::{CAP_LAST, SECBIT_KEEP_CAPS, SECBIT_NO_CAP_AMBIENT_RAISE, SECURE_ALL_BITS};
+use crate::env::wait::SysResult;
 use crate::event::Level;
-use crate::kernel::{Cx, SysResult};
-use crate::task::creds::{
-    CAP_LAST, SECBIT_KEEP_CAPS, SECBIT_NO_CAP_AMBIENT_RAISE, SECURE_ALL_BITS,
-};
+use crate::kernel::Cx;
 use crate::task::signal::SIGNALS;
 
 /// Longest name of a thread without its NUL (`TASK_COMM_LEN`).
@@ -47,7 +46,7 @@ pub(super) fn prctl(
             Ok(0)
         }
         p::PR_SET_NO_NEW_PRIVS if arg == 1 && rest_zero => {
-            cx.task_mut().creds.no_new_privs = true;
+            cx.creds_mut().no_new_privs = true;
             Ok(0)
         }
         p::PR_GET_NO_NEW_PRIVS if all_zero => Ok(u64::from(cx.creds().no_new_privs)),
@@ -59,7 +58,7 @@ pub(super) fn prctl(
             if !cx.creds().has(g::CAP_SETPCAP) {
                 return Err(Errno::EPERM.into());
             }
-            cx.task_mut().creds.cap_bounding &= !(1 << capability(arg)?);
+            cx.creds_mut().cap_bounding &= !(1 << capability(arg)?);
             cx.k.tasks.renew(cx.thread);
             Ok(0)
         }
@@ -178,7 +177,7 @@ fn capability(number: u64) -> Result<u32, Errno> {
 
 /// `PR_CAP_AMBIENT`
 fn ambient(cx: &mut Cx<'_, '_>, what: u32, cap: u64, rest_zero: bool) -> SysResult {
-    let creds = &mut cx.task_mut().creds;
+    let creds = cx.creds_mut();
     if what == p::PR_CAP_AMBIENT_CLEAR_ALL {
         if cap != 0 || !rest_zero {
             return Err(Errno::EINVAL.into());
@@ -219,7 +218,7 @@ fn renewed(cx: &mut Cx<'_, '_>, done: SysResult) -> SysResult {
 
 fn set_securebits(cx: &mut Cx<'_, '_>, bits: u64) -> SysResult {
     const LOCKS: u64 = (SECURE_ALL_BITS as u64) << 1;
-    let creds = &mut cx.task_mut().creds;
+    let creds = cx.creds_mut();
     let old = u64::from(creds.securebits);
     let changes_locked = (old & LOCKS) >> 1 & (old ^ bits) != 0;
     let unlocks = old & LOCKS & !bits != 0;
@@ -232,7 +231,7 @@ fn set_securebits(cx: &mut Cx<'_, '_>, bits: u64) -> SysResult {
 }
 
 fn set_keep_caps(cx: &mut Cx<'_, '_>, keep: u64) -> SysResult {
-    let creds = &mut cx.task_mut().creds;
+    let creds = cx.creds_mut();
     match keep {
         0 | 1 if creds.securebits & SECBIT_KEEP_CAPS << 1 != 0 => Err(Errno::EPERM.into()),
         0 => {

@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
+use crate::args::*;
+use crate::env::wait::{Stop, SysResult};
 use crate::event::Level;
 use crate::file;
 use crate::file::FileId;
-use crate::kernel::{Cx, Stop, SysResult};
+use crate::kernel::Cx;
 use crate::task::PID_MAX;
 use crate::task::clone::{self, CloneArgs};
 use crate::task::ending::{end_group, end_thread};
@@ -244,7 +245,7 @@ fn enter(
         return Ok(());
     }
     let by_path = path.starts_with(b"/") || dirfd.0 == g::AT_FDCWD;
-    let table = cx.k.vfs.fd_table(cx.task().files);
+    let table = cx.k.files.fd_table(cx.task().files);
     let stays = by_path || table.get(dirfd.0).is_some_and(|slot| !slot.cloexec);
     let name = match path {
         path if by_path => path.to_vec(),
@@ -468,7 +469,7 @@ pub(super) fn setpgid(cx: &mut Cx<'_, '_>, pid: Pid, pgid: Pid) -> SysResult {
     }
     let (left, sid) = (group.pgid, group.sid);
     cx.k.tasks.set_group(target, pgid, sid);
-    crate::ns::pid::remove(cx.k, &[left]);
+    crate::ns::pids::remove(cx.k, &[left]);
     Ok(0)
 }
 
@@ -496,7 +497,7 @@ pub(super) fn setsid(cx: &mut Cx<'_, '_>) -> SysResult {
     let group = cx.group();
     let left = [group.sid, group.pgid];
     cx.k.tasks.set_group(tgid, tgid, tgid);
-    crate::ns::pid::remove(cx.k, &left);
+    crate::ns::pids::remove(cx.k, &left);
     Ok(u64::from(cx.shown_pid(tgid)))
 }
 

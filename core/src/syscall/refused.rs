@@ -1,11 +1,12 @@
 //! System calls that need a privilege which nobody in a sandbox has, or that look at more than a container's
 //! default seccomp profile lets: they are refused as Docker refuses them. The table says why, call by call.
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::layout::{Timeval, Timezone};
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, SysResult};
+use crate::args::*;
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
 
 /// `EPERM` for calls of any arguments.
 macro_rules! not_permitted {

@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::args::*;
 use crate::abi::layout::Timespec;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::kernel::{Cx, SysResult};
+use crate::args::*;
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::task::Task;
 use crate::task::sched::{Scheduling, all_cpus, is_real_time};
@@ -349,7 +350,7 @@ pub(super) fn sched_setaffinity(cx: &mut Cx<'_, '_>, pid: Pid, len: Size, mask: 
     if !may || !is_safe(cx, target) {
         return Err(Errno::EPERM.into());
     }
-    let affinity = u64::from_le_bytes(word) & all_cpus(cx.k.system.cpus);
+    let affinity = u64::from_le_bytes(word) & all_cpus(cx.k.env.cpus);
     if affinity == 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -402,7 +403,7 @@ fn threads(cx: &Cx<'_, '_>, kind: Kind, who: i32) -> Vec<ThreadId> {
         Kind::User => {
             let uid = match who {
                 0 => Ok(cx.creds().uid),
-                who => crate::ns::user::take_uid(cx.k, cx.creds().user_ns, who),
+                who => crate::cred::ns::user::take_uid(cx.k, cx.creds().user_ns, who),
             };
             let all = uid.into_iter().flat_map(|uid| tasks.of_user(uid));
             all.filter(lives).collect()

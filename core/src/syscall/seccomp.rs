@@ -1,9 +1,10 @@
 //! seccomp(2).
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, SysResult};
+use crate::args::*;
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
 use crate::task::seccomp::bpf::{INSNS_MAX, Insn, Program};
 use crate::task::seccomp::{self, Seccomp};
 

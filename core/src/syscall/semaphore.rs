@@ -6,12 +6,13 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::args::*;
 use super::poll::read_span;
 use crate::abi::Errno;
+use crate::args::*;
+use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
 use crate::ipc::semaphore::{self as sem, OPERATIONS_MAX, Operation, Outcome, Set, VALUE_MAX};
 use crate::ipc::{self, IPC_NOWAIT, PermRecord, READ, WRITE};
-use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
 
 const SEM_UNDO: u16 = 0x1000;
 /// Commands of semctl(2).
@@ -135,7 +136,7 @@ fn operate(cx: &mut Cx<'_, '_>, id: i32, sops: u64, count: u64, timeout: Option<
 fn waiters(cx: &Cx<'_, '_>, id: i32, number: u16, zero: bool) -> u64 {
     let wanted = waits_for(number, zero);
     let key = WaitKey::Semaphores(ipc::object(cx, id));
-    let waiting = cx.k.waiters(key).filter(|&thread| {
+    let waiting = cx.k.env.queues.waiters(key).filter(|&thread| {
         let call = cx.k.tasks.get(thread).and_then(|task| task.call.as_ref());
         call.is_some_and(|call| call.progress == wanted)
     });

@@ -4,15 +4,16 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::args::*;
 use super::memory::place;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::*;
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::FileId;
 use crate::ipc::shm::{self, LOCKED, Segment};
 use crate::ipc::{self, PermRecord, READ, WRITE, limits};
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::Cx;
 use crate::machine::Prot;
 use crate::mm::map::{self, page_up};
 use crate::mm::space::areas_most;
@@ -150,10 +151,10 @@ pub(super) fn shmdt(cx: &mut Cx<'_, '_>, shmaddr: Addr) -> SysResult {
         _ => None,
     });
     let (file, id) = { found }.next().ok_or(Errno::EINVAL)?;
-    let size = cx.k.ns.ipc(id.ns).segments.get(id.id)?.size;
+    let size = cx.k.ipc.objects_of(id.ns).segments.get(id.id)?.size;
     let end = addr.saturating_add(page_up(size).ok_or(Errno::EINVAL)?);
     let pid = ipc::caller(cx);
-    if let Ok(segment) = cx.k.ns.ipc_mut(id.ns).segments.get_mut(id.id) {
+    if let Ok(segment) = cx.k.ipc.objects_mut(id.ns).segments.get_mut(id.id) {
         segment.last = pid;
     }
     let mut from = addr;
@@ -210,7 +211,7 @@ pub(super) fn shmctl(cx: &mut Cx<'_, '_>, shmid: Int, cmd: Int, buf: Addr) -> Sy
         }
         SHM_INFO => {
             let ns = ipc::namespace(cx);
-            let segments = cx.k.ns.ipc(ns).segments.iter();
+            let segments = cx.k.ipc.objects_of(ns).segments.iter();
             let files: Vec<FileId> = segments.map(|segment| segment.file).collect();
             cx.spend(files.len() as u64);
             let pages = files

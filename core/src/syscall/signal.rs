@@ -4,11 +4,12 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
-use crate::ns::{NsId, pid, user};
+use crate::args::*;
+use crate::cred::ns::{NsId, pid, user};
+use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
 use crate::task::signal::{
     self, Action, SIGNALS, SigInfo, StackT, UNBLOCKABLE, bit, may_signal, queue_process,
     queue_thread, set_blocked, take,

@@ -3,14 +3,15 @@
 
 use alloc::format;
 
-use super::args::*;
 use super::socket_address::{read_address, write_address};
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
+use crate::args::*;
+use crate::env::wait::SysResult;
 use crate::event::Level;
 use crate::file;
 use crate::file::{FileId, FileKind, fdtable};
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::Cx;
 use crate::net::socket;
 use crate::net::socket::option::BACKLOG_MAX;
 use crate::net::socket::{SocketId, unix};

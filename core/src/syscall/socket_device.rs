@@ -1,10 +1,11 @@
 //! Questions about network devices that can be asked of any socket (netdevice(7), `dev_ioctl` of Linux).
 //! There is one device, the loopback; nothing of it can be changed.
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::ioctl as i;
-use crate::kernel::{Cx, SysResult};
+use crate::args::*;
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
 
 /// Bytes of `struct ifreq`, and of the name at its start.
 const SIZE: usize = 40;

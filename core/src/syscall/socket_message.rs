@@ -3,7 +3,6 @@
 
 use alloc::vec::Vec;
 
-use super::args::*;
 use super::poll::read_span;
 use super::socket::{find, never_waits};
 use super::socket_address::{
@@ -12,14 +11,16 @@ use super::socket_address::{
 };
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
+use crate::args::*;
+use crate::cred::ns::user;
+use crate::env::wait::{Stop, SysResult};
 use crate::file::rw::{Iov, MAX_RW};
 use crate::file::{FileId, fdtable};
-use crate::kernel::{Cx, Stop, SysResult};
+use crate::kernel::Cx;
 use crate::net::socket;
 use crate::net::socket::data::{Sink, Source};
 use crate::net::socket::rights::FILES_MAX;
 use crate::net::socket::{Cred, Incoming, Outgoing, Progress, SocketId, rights};
-use crate::ns::user;
 use crate::task::signal;
 
 /// Most messages of one call (`UIO_MAXIOV`).

@@ -2,12 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::args::*;
 use super::socket::find;
 use crate::abi::Errno;
 use crate::abi::layout::Timeval;
 use crate::abi::raw::{general as g, net as n};
-use crate::kernel::{Cx, SysResult, WaitKey, settings};
+use crate::args::*;
+use crate::env::settings;
+use crate::env::wait::{SysResult, WaitKey};
+use crate::kernel::Cx;
 use crate::net::socket;
 use crate::net::socket::option::{RECEIVE_BUFFER_MIN, SEND_BUFFER_MIN, Switches};
 use crate::net::socket::{SocketId, unix};
@@ -56,12 +58,7 @@ pub(super) fn setsockopt(
     let value: i32 = cx.read_obj(optval.0)?;
     let name = optname.0 as u32;
     let is_admin = cx.creds().capable(g::CAP_NET_ADMIN);
-    let most = |setting| {
-        cx.k.system
-            .settings
-            .get(setting)
-            .min(i128::from(i32::MAX / 2)) as u32
-    };
+    let most = |setting| cx.k.env.settings.get(setting).min(i128::from(i32::MAX / 2)) as u32;
     let (send_most, receive_most) = (most(settings::SEND_MOST), most(settings::RECEIVE_MOST));
     let options = &mut socket::at_mut(cx.k, id).options;
     match name {

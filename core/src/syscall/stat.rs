@@ -2,19 +2,21 @@
 
 use zerocopy::{Immutable, IntoBytes};
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::*;
+use crate::cred::Creds;
+use crate::cred::ns::user;
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::{fdtable, inotify};
 use crate::fs::filesystem::{Attr, InodeRef, SetAttr, Time};
 use crate::fs::inode::FsKind;
 use crate::fs::{FsId, anon, flags, inode};
-use crate::kernel::{Cx, SysResult};
-use crate::ns::user;
-use crate::task::Creds;
+use crate::kernel::Cx;
 use crate::task::creds::zero;
 use crate::vfs::mount::{self, MountFlags, PathRef};
+use crate::vfs::node;
 use crate::vfs::perm::{self, CAP_CHOWN, MAY_EXEC, MAY_WRITE, Who};
 use crate::vfs::walk::Flags;
 
@@ -158,9 +160,10 @@ fn look(
 }
 
 fn stat_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, addr: Addr, flags: Flags) -> SysResult {
+    let who = &cx.who();
     let path = cx.read_path(path.0)?;
     let (_, inode) = look(cx, at, &path, flags)?;
-    let attr = inode::shown_attr(cx.k, cx.p, Who::Task(cx.thread), inode)?;
+    let attr = node::shown_attr(cx.k, cx.p, who, inode)?;
     write_stat(cx, addr.0, inode, &attr)
 }
 
@@ -173,9 +176,10 @@ pub(super) fn lstat(cx: &mut Cx<'_, '_>, path: Path, statbuf: Addr) -> SysResult
 }
 
 pub(super) fn fstat(cx: &mut Cx<'_, '_>, fd: Fd, statbuf: Addr) -> SysResult {
+    let who = &cx.who();
     let id = fdtable::get_any(cx, fd.0)?;
     let inode = file::inode_of(cx.k, id)?;
-    let attr = inode::shown_attr(cx.k, cx.p, Who::Task(cx.thread), inode)?;
+    let attr = node::shown_attr(cx.k, cx.p, who, inode)?;
     write_stat(cx, statbuf.0, inode, &attr)
 }
 
@@ -205,6 +209,7 @@ pub(super) fn statx(
     mask: Hex,
     statxbuf: Addr,
 ) -> SysResult {
+    let who = &cx.who();
     let mask = mask.0 as u32;
     let known = NOFOLLOW | EMPTY | g::AT_NO_AUTOMOUNT | g::AT_STATX_SYNC_TYPE;
     if mask & g::STATX__RESERVED != 0
@@ -218,7 +223,7 @@ pub(super) fn statx(
         false => cx.read_path(path.0)?,
     };
     let (path, inode) = look(cx, dirfd, &path, Flags::from_at(flags.0))?;
-    let attr = inode::shown_attr(cx.k, cx.p, Who::Task(cx.thread), inode)?;
+    let attr = node::shown_attr(cx.k, cx.p, who, inode)?;
     let time = |time: Time| StatxTime {
         sec: time.sec,
         nsec: time.nsec,
@@ -266,18 +271,32 @@ fn access_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, mode: u32, flags: u32) 
     }
     let path = cx.read_path(path.0)?;
     if flags & g::AT_EACCESS != 0 {
-        return may_access(cx, at, &path, mode, flags, Who::Task(cx.thread));
+        return may_access(cx, at, &path, mode, flags, cx.who());
     }
-    // The real user and group count, with the capabilities that they would have.
-    let mut creds: Creds = cx.creds().clone();
-    creds.fsuid = creds.uid;
-    creds.fsgid = creds.gid;
-    creds.cap_effective = match Some(creds.uid) == zero(cx) {
-        true => creds.cap_permitted,
+    // The real user and group count, with the capabilities that they would have: most often what is there.
+    let own = cx.creds();
+    let effective = match Some(own.uid) == zero(cx) {
+        true => own.cap_permitted,
         false => 0,
     };
+    if (own.fsuid, own.fsgid, own.cap_effective) == (own.uid, own.gid, effective) {
+        return may_access(cx, at, &path, mode, flags, cx.who());
+    }
+    let creds = Creds {
+        fsuid: own.uid,
+        fsgid: own.gid,
+        cap_effective: effective,
+        ..own.clone()
+    };
     let thread = cx.thread;
-    may_access(cx, at, &path, mode, flags, Who::Creds(&creds, Some(thread)))
+    may_access(
+        cx,
+        at,
+        &path,
+        mode,
+        flags,
+        Who::Creds(creds.into(), Some(thread)),
+    )
 }
 
 fn may_access(
@@ -286,23 +305,23 @@ fn may_access(
     path: &[u8],
     mode: u32,
     flags: u32,
-    who: Who<'_>,
+    who: Who,
 ) -> SysResult {
     let walk = Flags::from_at(flags);
     if path.is_empty() && !walk.contains(Flags::EMPTY_PATH) {
         return Err(Errno::ENOENT.into());
     }
-    let (mut walker, start) = cx.walker_as(who, at, path, walk)?;
+    let (mut walker, start) = cx.walker_as(who.clone(), at, path, walk)?;
     let path = walker.resolve_bare(start, path)?;
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     let kind = attr.mode & g::S_IFMT;
     let mount = cx.k.vfs.mounts.at(path.mount);
     if mode & MAY_EXEC != 0 && kind == g::S_IFREG && mount.flags.contains(MountFlags::NOEXEC) {
         return Err(Errno::EACCES.into());
     }
-    inode::check_enter(cx.k, who, inode)?;
-    inode::permission(cx.k, who, inode, &attr, mode)?;
+    node::check_enter(cx.k, &who, inode)?;
+    node::permission(cx.k, &who, inode, &attr, mode)?;
     if mode & MAY_WRITE != 0 && matches!(kind, g::S_IFREG | g::S_IFDIR | g::S_IFLNK) {
         mount::want_write(cx.k, path.mount)?;
     }
@@ -338,6 +357,7 @@ pub(super) fn readlinkat(
     buf: OutBuf,
     bufsiz: Size,
 ) -> SysResult {
+    let who = &cx.who();
     let size = bufsiz.0 as i32;
     if size <= 0 {
         return Err(Errno::EINVAL.into());
@@ -348,7 +368,7 @@ pub(super) fn readlinkat(
         true if errno == Errno::ENOTDIR => Errno::ENOENT,
         _ => errno,
     })?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     if attr.mode & g::S_IFMT != g::S_IFLNK {
         return Err(match empty {
             true => Errno::ENOENT,
@@ -356,7 +376,7 @@ pub(super) fn readlinkat(
         }
         .into());
     }
-    let mut target = inode::read_link(cx.k, cx.p, Who::Task(cx.thread), inode)?;
+    let mut target = node::read_link(cx.k, cx.p, who, inode)?;
     target.truncate(size as usize);
     cx.write_user(buf.0, &target)?;
     Ok(target.len() as u64)
@@ -366,7 +386,7 @@ pub(super) fn readlinkat(
 fn apply(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, set: &SetAttr) -> SysResult {
     inode::set_attr(cx.k, cx.p, inode, set)?;
     if set.mode.is_some() || set.uid.is_some() || set.gid.is_some() {
-        let attr = inode::attr(cx.k, cx.p, inode)?;
+        let attr = node::attr(cx.k, cx.p, inode)?;
         cx.k.vfs.dentries.set_perm(path.dentry, &attr);
     }
     let owner = set.mode.is_some() || set.uid.is_some() || set.gid.is_some();
@@ -383,10 +403,10 @@ fn apply(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, set: &SetAttr) -> 
 
 fn change_mode(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, mode: u32) -> SysResult {
     mount::want_write(cx.k, path.mount)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     flags::check_change(&attr)?;
     anon::check_change(inode)?;
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     if !who.owns(cx.k, &attr) {
         return Err(Errno::EPERM.into());
     }
@@ -397,8 +417,8 @@ fn change_mode(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, mode: u32) -
     if mode & g::S_ISGID != 0 && !perm::in_group_or_capable(cx.k, who, &attr) {
         mode &= !g::S_ISGID;
     }
-    let attr = inode::attr(cx.k, cx.p, inode)?;
-    cx.k.vfs.seals.check_mode(inode, &attr, mode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
+    cx.k.fs.seals.check_mode(inode, &attr, mode)?;
     let set = SetAttr {
         mode: Some(mode),
         ..SetAttr::default()
@@ -448,10 +468,10 @@ fn change_owner(
     group: u32,
 ) -> SysResult {
     mount::want_write(cx.k, path.mount)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     flags::check_change(&attr)?;
     anon::check_change(inode)?;
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let ns = cx.creds().user_ns;
     let (owner, group) = (
         user::take_uid(cx.k, ns, owner)?,
@@ -565,8 +585,8 @@ fn change_times(
     stamps: [Stamp; 2],
 ) -> SysResult {
     mount::want_write(cx.k, path.mount)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
-    let who = Who::Task(cx.thread);
+    let attr = node::attr(cx.k, cx.p, inode)?;
+    let who = &cx.who();
     match stamps == [Stamp::Now; 2] {
         true if attr.flags & flags::IMMUTABLE != 0 => return Err(Errno::EPERM.into()),
         true => {}
@@ -674,7 +694,7 @@ fn write_statfs(cx: &mut Cx<'_, '_>, path: PathRef, addr: Addr) -> SysResult {
     }
     let sizes = inode::statfs(cx.k, fs);
     let statfs = Statfs {
-        magic: anon::magic(cx.k, path.dentry).unwrap_or(sizes.magic),
+        magic: crate::vfs::object::magic(cx.k, path.dentry).unwrap_or(sizes.magic),
         block_size: sizes.block_size,
         blocks: sizes.blocks,
         free: sizes.free,

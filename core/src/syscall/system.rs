@@ -2,24 +2,19 @@
 
 use alloc::vec::Vec;
 
-use super::args::*;
-use crate::Kernel;
 use crate::abi::layout::{Rlimit, Sysinfo, Tms, Utsname};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::file::ready;
-use crate::kernel::{Cx, SysResult, WaitKey, settings};
-use crate::machine::Prot;
+use crate::args::*;
+use crate::env::settings;
+use crate::env::uts::{MACHINE, RELEASE, SYSNAME, VERSION};
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
+use crate::ns::set_uts;
 use crate::task::cputime;
 
-/// `sysname`, `release`, `version` and `machine` of uname(2). Calls behave as in newer kernels, but the
-/// release is that of the newest one of which no call is missing: programs take it for what they may call.
-pub(crate) const SYSNAME: &str = "Linux";
-pub(crate) const RELEASE: &str = "6.7.0-varve";
 /// The release for programs that know only 2.6 (`UNAME26`): 60 and the second number is the third.
 const RELEASE_26: &str = "2.6.67-varve";
-pub(crate) const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC varve";
-pub(crate) const MACHINE: &str = "x86_64";
 
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYS_RESOURCE: u32 = 24;
@@ -72,25 +67,6 @@ pub(super) fn setdomainname(cx: &mut Cx<'_, '_>, name: Str, len: Size) -> SysRes
     Ok(0)
 }
 
-/// Gives a UTS namespace other names, and tells who waits for that.
-pub(crate) fn set_uts(
-    k: &mut Kernel,
-    id: crate::ns::NsId,
-    host: Option<Vec<u8>>,
-    domain: Option<Vec<u8>>,
-) {
-    let uts = k.ns.uts_mut(id);
-    if let Some(host) = host {
-        uts.hostname = host;
-        uts.host_changes += 1;
-    }
-    if let Some(domain) = domain {
-        uts.domainname = domain;
-        uts.domain_changes += 1;
-    }
-    k.notify(WaitKey::Uts(id), ready::PRI | ready::ERR);
-}
-
 /// A name that the caller may give its UTS namespace.
 fn read_name(cx: &mut Cx<'_, '_>, name: Str, len: Size) -> Result<Vec<u8>, Errno> {
     if !cx.capable_over(cx.task().ns.uts, CAP_SYS_ADMIN) {
@@ -108,9 +84,9 @@ fn read_name(cx: &mut Cx<'_, '_>, name: Str, len: Size) -> Result<Vec<u8>, Errno
 }
 
 pub(super) fn sysinfo(cx: &mut Cx<'_, '_>, info: Addr) -> SysResult {
-    let (used, total) = cx.k.mm.frames.usage();
+    let (used, total) = cx.k.frames.usage();
     let info_now = Sysinfo {
-        uptime: (cx.now().mono.saturating_sub(cx.k.system.booted.mono) / 1_000_000_000) as i64,
+        uptime: (cx.now().mono.saturating_sub(cx.k.env.booted.mono) / 1_000_000_000) as i64,
         loads: cx.k.system.load.averages(),
         totalram: u64::from(total) * PAGE_SIZE,
         freeram: u64::from(total.saturating_sub(used)) * PAGE_SIZE,
@@ -155,7 +131,7 @@ fn set_limits(cx: &mut Cx<'_, '_>, tgid: u32, resource: u32, new: Rlimit) -> Sys
     if new.cur > new.max {
         return Err(Errno::EINVAL.into());
     }
-    let most = cx.k.system.settings.get(settings::DESCRIPTORS);
+    let most = cx.k.env.settings.get(settings::DESCRIPTORS);
     if resource == g::RLIMIT_NOFILE && i128::from(new.max) > most {
         return Err(Errno::EPERM.into());
     }
@@ -241,30 +217,6 @@ pub(super) fn times(cx: &mut Cx<'_, '_>, buf: Addr) -> SysResult {
 const PER_MASK: u32 = 0xff;
 const PER_LINUX32: u32 = 8;
 const UNAME26: u32 = 0x0002_0000;
-/// Programs are placed where they would be without randomness.
-pub(crate) const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
-/// Mappings are placed from below, beginning with the next program.
-pub(crate) const ADDR_COMPAT_LAYOUT: u32 = 0x0020_0000;
-/// What can be read can be executed, in mappings that are made or changed.
-const READ_IMPLIES_EXEC: u32 = 0x0040_0000;
-/// Calls that wait do not tell how much of their time is left.
-pub(crate) const STICKY_TIMEOUTS: u32 = 0x0400_0000;
-/// The next program has its first page mapped, if it may map that.
-pub(crate) const MMAP_PAGE_ZERO: u32 = 0x0010_0000;
-/// What is taken away by programs with more privileges than their caller (`PER_CLEAR_ON_SETID`).
-pub(crate) const CLEANED: u32 =
-    READ_IMPLIES_EXEC | ADDR_NO_RANDOMIZE | ADDR_COMPAT_LAYOUT | MMAP_PAGE_ZERO;
-/// What a program starts without, as every 64-bit one does.
-pub(crate) const NOT_INHERITED: u32 = READ_IMPLIES_EXEC;
-
-/// The rights of a mapping that is asked for with these, if `may_execute`.
-pub(crate) fn implied_rights(cx: &Cx<'_, '_>, prot: Prot, may_execute: bool) -> Prot {
-    let implied = cx.task().personality & READ_IMPLIES_EXEC != 0;
-    match implied && may_execute && prot.contains(Prot::READ) {
-        true => prot | Prot::EXEC,
-        false => prot,
-    }
-}
 
 pub(super) fn personality(cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
     const QUERY: u32 = 0xffff_ffff;
@@ -296,7 +248,7 @@ pub(super) fn getrandom(cx: &mut Cx<'_, '_>, buf: OutBuf, count: Size, flags: He
             return cx.pause(done);
         }
         let part = &mut chunk[..(count - done).min(256) as usize];
-        cx.k.system.rng.fill(part);
+        cx.k.env.rng.fill(part);
         match cx.write_user(buf.0.wrapping_add(done), part) {
             Ok(()) => done += part.len() as u64,
             Err(errno) if done == 0 => return Err(errno.into()),

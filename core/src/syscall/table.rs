@@ -1,15 +1,16 @@
 //! The table of system calls: one entry each, from which dispatch, strace, the documentation and the fuzzer
 //! are derived.
 
-use super::args::*;
+use super::Support::*;
 use super::strace::{Form, Outcome, forms};
-use super::{Entry, Param, Support::*, entries, form};
 use super::{
-    aio, copy, dir, epoll, event, fd, file, futex, identity, inotify, kcmp, landlock, memory,
-    message_queue, missing, mount, mount_api, mqueue, namespace, pidfd, poll, prctl, process,
-    refused, sched, seccomp, semaphore, shm, signal, socket, socket_message, socket_option, stat,
-    system, time, timer, xattr,
+    Entry, Param, aio, copy, dir, entries, epoll, event, fd, file, form, identity, inotify, kcmp,
+    landlock, memory, message_queue, missing, mount, mount_api, mqueue, namespace, pidfd, poll,
+    prctl, process, refused, sched, seccomp, semaphore, shm, signal, socket, socket_message,
+    socket_option, stat, system, time, timer, xattr,
 };
+use crate::args::*;
+use crate::task::futex;
 
 entries! {
     0 read(fd: Fd, buf: OutBuf, count: Size) => file::read, Partial("access times stay as they are (noatime)");

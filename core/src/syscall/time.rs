@@ -1,11 +1,13 @@
 //! Clocks, sleeping and timers.
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::layout::{Itimerval, Timespec, Timeval, Timezone};
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
-use crate::task::cputime::{self, CpuClock};
+use crate::args::*;
+use crate::env::timers::CpuClock;
+use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
+use crate::task::cputime::{self};
 use crate::task::timer;
 
 /// The time on a clock, in nanoseconds. `EINVAL` for clocks that do not exist.

@@ -2,12 +2,13 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::args::*;
 use super::event::{expiry, itimerspec, read_itimerspec};
 use super::time::cpu_clock;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, SysResult};
+use crate::args::*;
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
 use crate::task::cputime;
 use crate::task::posix_timer::{self, Notify, PosixTimer};
 use crate::task::signal::SIGNALS;

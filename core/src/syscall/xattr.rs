@@ -3,17 +3,19 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::args::*;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::*;
 use crate::cred::file_caps;
+use crate::env::wait::SysResult;
 use crate::file;
 use crate::file::{fdtable, inotify};
 use crate::fs::filesystem::Attr;
 use crate::fs::{InodeRef, flags, inode};
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::Cx;
 use crate::vfs::mount::{self, PathRef};
-use crate::vfs::perm::{self, CAP_SETFCAP, CAP_SYS_ADMIN, MAY_READ, MAY_WRITE, Who};
+use crate::vfs::node;
+use crate::vfs::perm::{self, CAP_SETFCAP, CAP_SYS_ADMIN, MAY_READ, MAY_WRITE};
 use crate::vfs::walk::Flags;
 
 /// Longest name (`XATTR_NAME_MAX`), largest value (`XATTR_SIZE_MAX`) and list of names (`XATTR_LIST_MAX`).
@@ -62,7 +64,7 @@ fn check(
     name: &[u8],
     writes: bool,
 ) -> Result<(), Errno> {
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let (missing, mask) = match writes {
         true => (Errno::EPERM, MAY_WRITE),
         false => (Errno::ENODATA, MAY_READ),
@@ -81,7 +83,7 @@ fn check(
         };
         let capable = match needed {
             CAP_SETFCAP => who.capable_over(cx.k, attr, needed),
-            _ => cx.capable_in(cx.k.vfs.filesystem_owner(inode.fs), needed),
+            _ => cx.capable_in(cx.k.fs.filesystem_owner(inode.fs), needed),
         };
         return match !writes || capable {
             true => Ok(()),
@@ -89,7 +91,7 @@ fn check(
         };
     }
     if let Some(name) = name.strip_prefix(b"trusted.") {
-        if !who.capable(cx.k, CAP_SYS_ADMIN) {
+        if !who.capable(CAP_SYS_ADMIN) {
             return Err(missing);
         }
         return match name {
@@ -137,14 +139,14 @@ fn set(
     cx.read_user(value.0, &mut bytes)?;
     let (inode, path) = target.find(cx)?;
     mount::want_write(cx.k, path.mount)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     let caps = name == file_caps::NAME && !bytes.is_empty();
     if caps {
         file_caps::check(&bytes)?;
     }
     check(cx, inode, &attr, &name, true)?;
     if caps {
-        let owner = cx.k.vfs.filesystem_owner(inode.fs);
+        let owner = cx.k.fs.filesystem_owner(inode.fs);
         bytes = file_caps::stored(cx.k, cx.creds(), owner, &bytes)?;
     }
     inode::set_xattr(cx.k, cx.p, inode, &name, &bytes, flags as u32)?;
@@ -155,11 +157,11 @@ fn set(
 fn get(cx: &mut Cx<'_, '_>, target: Target, name: Str, (value, size): (Addr, Size)) -> SysResult {
     let name = read_name(cx, name)?;
     let (inode, _) = target.find(cx)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     check(cx, inode, &attr, &name, false)?;
     let mut bytes = inode::get_xattr(cx.k, cx.p, inode, &name)?;
     if name == file_caps::NAME {
-        let owner = cx.k.vfs.filesystem_owner(inode.fs);
+        let owner = cx.k.fs.filesystem_owner(inode.fs);
         bytes = file_caps::shown(cx.k, cx.creds().user_ns, owner, &bytes)?;
     }
     give(cx, &bytes, value, size)
@@ -196,7 +198,7 @@ fn remove(cx: &mut Cx<'_, '_>, target: Target, name: Str) -> SysResult {
     let name = read_name(cx, name)?;
     let (inode, path) = target.find(cx)?;
     mount::want_write(cx.k, path.mount)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     check(cx, inode, &attr, &name, true)?;
     inode::remove_xattr(cx.k, cx.p, inode, &name)?;
     inotify::happened(cx.k, cx.p, path.dentry, inotify::ATTRIB);

@@ -7,21 +7,22 @@ use alloc::{format, vec};
 use super::process::Process;
 use super::sched::{Scheduling, all_cpus};
 use super::signal::{Actions, AltStack, Fault, Pending, USER_CS, USER_DS};
-use super::{Creds, INIT, Task, init};
+use super::{INIT, Task, init};
 use crate::abi::raw::{general as g, prctl};
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::args::DirFd;
 use crate::boot::{BootConfig, BootError, Init, User};
+use crate::cred::Creds;
+use crate::env::wait::Stop;
 use crate::file::{File, FileId, FileKind, fdtable};
-use crate::fs::inode;
-use crate::kernel::{Cx, Stop};
+use crate::kernel::Cx;
 use crate::machine::{Prot, Regs, SpaceId, ThreadId};
 use crate::mm::vma::{Behind, Name, Vma};
 use crate::port::Ports;
-use crate::syscall::args::DirFd;
 use crate::task::PID_MAX;
 use crate::vfs::mount::put_path;
-use crate::vfs::open;
 use crate::vfs::walk::{self, Flags};
+use crate::vfs::{node, open};
 use crate::{Kernel, file};
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);
@@ -65,7 +66,7 @@ pub(crate) fn start_init(
 
 /// The first task, root for now, with an empty space and the host's streams.
 fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
-    let root = crate::vfs::boot::root(k).ok_or_else(|| config_error("there is no root"))?;
+    let root = crate::kernel::boot::root(k).ok_or_else(|| config_error("there is no root"))?;
     let files = fdtable::new_table(k);
     open::open_stdio(k, p, files);
     let fs = fdtable::new_context(k, root, root, 0o22);
@@ -76,10 +77,10 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         .map_err(|errno| config_error(errno.message()))?;
     let id = k.tasks.new_thread();
     let sighand = k.tasks.new_sighand(Actions::new());
-    let mut group = Process::new(tid, id, sighand, k.system.now);
+    let mut group = Process::new(tid, id, sighand, k.env.now);
     group.threads.insert(tid, id);
     k.tasks.add_group(group);
-    k.tasks.insert(Task {
+    k.insert_task(Task {
         id,
         tid,
         tgid: tid,
@@ -87,12 +88,12 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         space,
         files,
         fs,
-        creds: Creds::new(0, 0, Vec::new()),
+        creds: Creds::new(0, 0, Vec::new()).into(),
         committed: 0,
-        ns: crate::ns::Set::FIRST,
+        ns: crate::cred::ns::Set::FIRST,
         comm: *b"init\0\0\0\0\0\0\0\0\0\0\0",
         nice: 0,
-        sched: Scheduling::new(all_cpus(k.system.cpus)),
+        sched: Scheduling::new(all_cpus(k.env.cpus)),
         personality: 0,
         running: false,
         interrupting: false,
@@ -127,8 +128,8 @@ fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
         seccomp: Default::default(),
     });
     debug_assert_eq!(tid, INIT);
-    let set = crate::ns::Set::FIRST;
-    crate::ns::joined(k, &set, crate::ns::USER);
+    let set = crate::cred::ns::Set::FIRST;
+    crate::ns::joined(k, &set, crate::cred::ns::USER);
     Ok(id)
 }
 
@@ -285,9 +286,9 @@ fn become_user(cx: &mut Cx<'_, '_>, user: &User, capabilities: u64) -> Result<Ve
             look_up(spec, &passwd, &group).map_err(BootError::Config)?
         }
     };
-    let known = capabilities & crate::ns::user::ALL_CAPS;
+    let known = capabilities & crate::cred::ns::user::ALL_CAPS;
     let creds = creds.with_capabilities(known);
-    cx.k.tasks.set_creds(cx.thread, creds);
+    cx.k.set_creds(cx.thread, creds);
     Ok(match home {
         Some(home) if !home.is_empty() => home.to_vec(),
         _ => b"/".to_vec(),
@@ -319,7 +320,7 @@ fn read_database(cx: &mut Cx<'_, '_>, path: &[u8]) -> Vec<u8> {
 
 fn open_regular(cx: &mut Cx<'_, '_>, path: crate::vfs::PathRef) -> Result<FileId, Errno> {
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     if attr.mode & g::S_IFMT != g::S_IFREG {
         return Err(Errno::EINVAL);
     }

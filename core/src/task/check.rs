@@ -6,8 +6,8 @@ use alloc::string::String;
 
 use super::INIT;
 use super::cputime::{self, CpuTimer};
-use super::timer::TimerKey;
 use crate::Kernel;
+use crate::env::timers::TimerKey;
 use crate::file::FileId;
 
 /// The files that calls of waiting or interrupted tasks keep, each as often as there is a reference.
@@ -87,11 +87,11 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     ensure(lists == tasks.group_lists, || {
         "supplementary groups are counted wrong".into()
     })?;
-    let all = tasks.tasks.values().map(|task| &task.creds);
-    ensure(tasks.landlock.is_consistent(all, k.vfs.rulesets()), || {
+    let all = tasks.tasks.values().map(|task| &*task.creds);
+    ensure(k.landlock.is_consistent(all, k.files.rulesets()), || {
         "Landlock rulesets and domains are counted wrong".into()
     })?;
-    let mut timers = tasks.timers.clone();
+    let mut timers = k.env.timers.0.clone();
     let mut users = BTreeMap::new();
     let mut children = tasks.all_children();
     for (&tgid, group) in &tasks.groups {
@@ -172,7 +172,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         })?;
     }
     ensure(users.is_empty(), || "a group without handlers".into())?;
-    for armed in k.vfs.armed_timers() {
+    for armed in k.files.armed_timers() {
         ensure(timers.remove(&armed), || {
             format!("the timer {armed:?} is not armed")
         })?;

@@ -1,20 +1,23 @@
 //! Making tasks: fork(2), vfork(2), clone(2), clone3(2).
 
+use alloc::sync::Arc;
+
 use super::io::Io;
 use super::process::Process;
 use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
 use super::{Task, cputime};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE};
+use crate::cred::ns::{PID, pid};
+use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
 use crate::event::Output;
 use crate::file::pidfd::PidFd;
 use crate::file::{FileKind, fdtable, ready};
 use crate::fs::anon::Anon;
-use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
 use crate::machine::{SpaceId, ThreadId};
 use crate::mm::{fork, space};
 use crate::ns::enter::{self, Made};
-use crate::ns::{PID, pid};
 
 /// What a new task is to be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,7 +88,7 @@ fn check(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
         || (thread && !all(&[g::CLONE_SIGHAND]))
         || (all(&[g::CLONE_SIGHAND]) && !all(&[g::CLONE_VM]))
         || (all(&[g::CLONE_SIGHAND]) && flags & g::CLONE_CLEAR_SIGHAND != 0)
-        || (all(&[g::CLONE_PARENT]) && !thread && pid::is_init(cx.k, cx.task().tgid))
+        || (all(&[g::CLONE_PARENT]) && !thread && crate::ns::pids::is_init(cx.k, cx.task().tgid))
         || (thread && cx.task().ns.pid != cx.task().ns.pid_for_children)
         || all(&[g::CLONE_PIDFD, g::CLONE_DETACHED])
         || (thread && flags & (flag(g::CLONE_NEWUSER) | flag(g::CLONE_NEWPID)) != 0);
@@ -199,7 +202,7 @@ fn make_in(
     let (mut set, creds) = match made {
         Some(made) => {
             enter::follow(cx.k, cx.p, fs, &made.mounts);
-            (made.set, made.creds)
+            (made.set, Arc::new(made.creds))
         }
         None => (parent.ns, parent.creds.clone()),
     };
@@ -279,7 +282,7 @@ fn make_in(
         ..parent
     };
     cx.k.tasks.filters.share(child.seccomp);
-    cx.k.tasks.insert(child);
+    cx.k.insert_task(child);
     cx.k.system.forks += 1;
     if has(g::CLONE_PIDFD) {
         // What it needs was checked.
@@ -377,7 +380,7 @@ fn start(cx: &mut Cx<'_, '_>, child: ThreadId) {
     task.fresh = false;
     let (space, regs, tgid) = (task.space, task.regs, task.tgid);
     cputime::start(cx.k, child);
-    cx.k.emit(Output::StartThread {
+    cx.k.env.emit(Output::StartThread {
         thread: child,
         space,
         regs,

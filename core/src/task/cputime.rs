@@ -15,9 +15,10 @@ use alloc::vec::Vec;
 
 use super::posix_timer;
 use super::signal::{self, SIGKILL, SigInfo};
-use super::timer::{self, Timer, TimerKey};
+use super::timer::{self, Timer};
 use crate::Kernel;
 use crate::abi::raw::general as g;
+use crate::env::timers::{CpuClock, TimerKey};
 use crate::machine::ThreadId;
 
 const SECOND: u64 = 1_000_000_000;
@@ -66,16 +67,6 @@ pub(crate) struct Accounting {
     clock: ProcessClock,
 }
 
-/// A clock of processor time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum CpuClock {
-    /// All threads of a process, ended ones included.
-    Process(u32),
-    /// The same, in user mode alone.
-    User(u32),
-    Thread(ThreadId),
-}
-
 /// What expires on such a clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum CpuTimer {
@@ -111,7 +102,7 @@ pub(crate) struct CpuTimers {
 
 /// What a thread has run; nothing if it has ended.
 pub(crate) fn of_thread(k: &Kernel, thread: ThreadId) -> CpuTime {
-    let now = k.system.now.mono;
+    let now = k.env.now.mono;
     k.tasks.get(thread).map_or(CpuTime::default(), |task| {
         let mut time = task.cpu_time;
         if task.running {
@@ -125,7 +116,7 @@ pub(crate) fn of_thread(k: &Kernel, thread: ThreadId) -> CpuTime {
 /// What the threads of a process have run, ended ones included.
 pub(crate) fn of_process(k: &Kernel, tgid: u32) -> CpuTime {
     let group = k.tasks.group(tgid);
-    group.map_or(CpuTime::default(), |group| group.cpu.at(k.system.now.mono))
+    group.map_or(CpuTime::default(), |group| group.cpu.at(k.env.now.mono))
 }
 
 /// How many threads run now.
@@ -135,7 +126,7 @@ pub(crate) fn running(k: &Kernel) -> u32 {
 
 /// What all threads have run since the boot.
 pub(crate) fn of_all(k: &Kernel) -> CpuTime {
-    k.system.accounting.clock.at(k.system.now.mono)
+    k.system.accounting.clock.at(k.env.now.mono)
 }
 
 /// The time on a clock.
@@ -223,7 +214,7 @@ pub(crate) fn handled(k: &mut Kernel, spent: u64) {
 
 /// A thread is about to run.
 pub(crate) fn start(k: &mut Kernel, thread: ThreadId) {
-    let now = k.system.now.mono;
+    let now = k.env.now.mono;
     let crossing = k.system.accounting.crossing;
     let Some(task) = k.tasks.get_mut(thread) else {
         return;
@@ -249,7 +240,7 @@ pub(crate) fn trapped(k: &mut Kernel, thread: ThreadId, by_call: bool) {
     let Some(task) = k.tasks.get(thread) else {
         return;
     };
-    let ran = k.system.now.mono.saturating_sub(task.resumed);
+    let ran = k.env.now.mono.saturating_sub(task.resumed);
     let tgid = task.tgid;
     stop(k, thread);
     let accounting = &mut k.system.accounting;
@@ -264,7 +255,7 @@ pub(crate) fn trapped(k: &mut Kernel, thread: ThreadId, by_call: bool) {
 
 /// A thread has stopped running: it trapped, or has ended. Its time is added up.
 pub(crate) fn stop(k: &mut Kernel, thread: ThreadId) {
-    let now = k.system.now.mono;
+    let now = k.env.now.mono;
     let Some(task) = k.tasks.get_mut(thread).filter(|task| task.running) else {
         return;
     };
@@ -326,7 +317,7 @@ pub(super) fn wake_never(k: &mut Kernel, thread: ThreadId) {
 /// The timers of a clock that goes never expire.
 pub(super) fn forget(k: &mut Kernel, clock: CpuClock) {
     if let Some(timers) = k.tasks.cpu_timers.remove(&clock) {
-        timer::arm(k, TimerKey::Cpu(clock), timers.tick, None);
+        k.env.timers.arm(TimerKey::Cpu(clock), timers.tick, None);
     }
 }
 
@@ -349,10 +340,10 @@ fn arm(k: &mut Kernel, clock: CpuClock) {
         let rest = at.saturating_sub(read(k, clock));
         // Not for each small rest anew: Linux looks once a tick.
         let wait = rest.div_ceil(u64::from(running)).max(timer::UNSEEN_MIN);
-        k.system.now.mono.saturating_add(wait)
+        k.env.now.mono.saturating_add(wait)
     });
     if next != tick {
-        timer::arm(k, TimerKey::Cpu(clock), tick, next);
+        k.env.timers.arm(TimerKey::Cpu(clock), tick, next);
     }
     if first.is_none() {
         k.tasks.cpu_timers.remove(&clock);

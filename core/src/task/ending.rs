@@ -9,15 +9,16 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::cputime::{self, CpuClock};
+use super::cputime::{self};
 use super::orphans::{bequeath, give_away, hang_up, look_at, tell_parent};
 use super::process::reap;
 use super::{INIT, posix_timer, signal, usage};
 use crate::Kernel;
+use crate::env::timers::CpuClock;
+use crate::env::wait::WaitKey;
 use crate::event::{ExitStatus, Output};
-use crate::kernel::{Cx, WaitKey};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
-use crate::ns::pid;
 use crate::port::Ports;
 
 /// Steps of the end of a thread, and of a process beside it.
@@ -179,13 +180,13 @@ fn begin(k: &mut Kernel, tgid: u32, keep: Option<ThreadId>, status: u32) {
 /// case.
 fn go_on_above(k: &mut Kernel, p: &mut Ports<'_>, depth: usize) {
     const SMALL: u64 = 512;
-    let end = k.steps.spent() + k.steps.left().max(SMALL);
-    while k.tasks.endings.stack.len() > depth && k.steps.spent() < end && step(k, p) {}
+    let end = k.env.steps.spent() + k.env.steps.left().max(SMALL);
+    while k.tasks.endings.stack.len() > depth && k.env.steps.spent() < end && step(k, p) {}
 }
 
 /// Goes on until so many steps of the input have been taken.
 pub(crate) fn go_on(k: &mut Kernel, p: &mut Ports<'_>, most: u64) {
-    while k.steps.spent() < most && k.steps.may_begin() && step(k, p) {}
+    while k.env.steps.spent() < most && k.env.steps.may_begin() && step(k, p) {}
 }
 
 /// Whether [`go_on`] has nothing to do.
@@ -196,7 +197,7 @@ pub(crate) fn is_done(k: &Kernel) -> bool {
 /// Goes on until there is room in memory; `false` if there was nothing to do.
 pub(crate) fn make_room(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     let mut any = false;
-    while k.mm.frames.is_short() && step(k, p) {
+    while k.frames.is_short() && step(k, p) {
         any = true;
     }
     any
@@ -314,13 +315,13 @@ fn process_step(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) -> bool {
 /// to go on, `None` after the last.
 fn end_inside(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, from: u32) -> Option<u32> {
     const AT_ONCE: usize = 64;
-    if !pid::close(k, tgid) {
+    if !crate::ns::pids::close(k, tgid) {
         return None;
     }
     let mut next = from;
     for _ in 0..AT_ONCE {
-        let number = pid::number_from(k, tgid, next)?;
-        k.steps.spend(1);
+        let number = crate::ns::pids::number_from(k, tgid, next)?;
+        k.env.steps.spend(1);
         next = number + 1;
         let Some(group) = k.tasks.group(number).filter(|_| number != tgid) else {
             continue;
@@ -331,7 +332,7 @@ fn end_inside(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, from: u32) -> Option
         }
         // What had ended before waits for nobody any more; others come to be its children.
         if group.parent == tgid {
-            k.steps.spend(PROCESS_STEPS);
+            k.env.steps.spend(PROCESS_STEPS);
             reap(k, p, number);
         }
     }
@@ -367,7 +368,7 @@ fn end_some(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, keep: Option<ThreadId>
         }
         leave(k, p, thread, u32::from(signal::SIGKILL));
         // One may have thousands of robust futexes.
-        if k.steps.left() == 0 {
+        if k.env.steps.left() == 0 {
             break;
         }
     }
@@ -379,10 +380,10 @@ fn end_some(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, keep: Option<ThreadId>
 
 /// A thread ends here and now. Its children have other parents, or go with it.
 fn leave(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, status: u32) {
-    k.steps.spend(THREAD_STEPS);
+    k.env.steps.spend(THREAD_STEPS);
     give_up_calls(k, p, thread);
     if k.tasks.get(thread).is_some_and(|task| !task.exited) {
-        crate::syscall::futex::leave(&mut Cx { k, p, thread });
+        crate::task::futex::leave(&mut Cx { k, p, thread });
     }
     cputime::stop(k, thread);
     cputime::wake_never(k, thread);
@@ -409,12 +410,12 @@ fn leave(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, status: u32) {
     k.tasks.filters.release(seccomp);
     signal::forget_thread(k, thread);
     if clear != 0 && crate::mm::space::users(k, space) > 1 {
-        crate::syscall::futex::clear_tid(k, p, space, clear);
+        crate::task::futex::clear_tid(k, p, space, clear);
     }
     if !fresh {
-        k.emit(Output::EndThread(thread));
+        k.env.emit(Output::EndThread(thread));
     }
-    crate::syscall::memory::ended(k, thread);
+    super::barrier::ended(k, thread);
     crate::ipc::shm::leaving(k, space, tgid);
     usage::leaves_space(k, thread);
     crate::mm::space::release(k, p, space);
@@ -442,8 +443,8 @@ fn leave(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, status: u32) {
         group.leader_status = status;
     } else {
         k.tasks.by_tid.remove(&tid);
-        k.tasks.remove(thread);
-        pid::remove(k, &[tid]);
+        k.remove_task(thread);
+        crate::ns::pids::remove(k, &[tid]);
     }
     if last {
         end_process(k, p, tgid);
@@ -481,7 +482,7 @@ fn give_up_calls(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
 
 /// The last thread of a process has ended, whose children have other parents: its own is told.
 fn end_process(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
-    k.steps.spend(PROCESS_STEPS);
+    k.env.steps.spend(PROCESS_STEPS);
     super::timer::disarm(k, tgid);
     while crate::ipc::semaphore::undo_one(k, tgid) {}
     while crate::ipc::shm::orphan_one(k, p, tgid) {}
@@ -528,8 +529,9 @@ fn end_run(k: &mut Kernel, p: &mut Ports<'_>, status: u32) {
     }
     k.tasks.endings.stack.clear();
     k.system.over = true;
-    k.emit(Output::Exit(match status & 0x7f {
-        _ if k.system.lost => ExitStatus::Lost,
+    let lost = k.system.lost;
+    k.env.emit(Output::Exit(match status & 0x7f {
+        _ if lost => ExitStatus::Lost,
         0 => ExitStatus::Exited((status >> 8) as u8),
         signal => ExitStatus::Signaled(signal as u8),
     }));

@@ -7,17 +7,19 @@ use super::signal::SIGSEGV;
 use super::{ending, process};
 use crate::abi::raw::{auxvec as at, general as g};
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
+use crate::args::DirFd;
+use crate::cred::ns::{NsId, USER, user as users};
+use crate::env::settings;
+use crate::env::wait::Stop;
 use crate::file;
 use crate::file::FileId;
-use crate::fs::inode;
-use crate::kernel::{Cx, Stop, settings};
+use crate::kernel::Cx;
 use crate::machine::{Prot, Regs, SpaceId};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
 use crate::mm::{map, space, user};
-use crate::ns::{NsId, USER, user as users};
-use crate::syscall::args::DirFd;
-use crate::syscall::system::{ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE, CLEANED, MMAP_PAGE_ZERO};
-use crate::vfs::perm::{self, MAY_READ, Who};
+use crate::task::personality::{ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE, CLEANED, MMAP_PAGE_ZERO};
+use crate::vfs::node;
+use crate::vfs::perm::{self, MAY_READ};
 
 /// How often a script may name a script (`BINPRM` recursion in Linux).
 const SCRIPTS_MAX: usize = 5;
@@ -107,12 +109,12 @@ fn replace(
         secure: creds.secure,
         random: match personality & ADDR_NO_RANDOMIZE != 0 {
             true => 0,
-            false => cx.k.system.settings.get(settings::RANDOMIZE),
+            false => cx.k.env.settings.get(settings::RANDOMIZE),
         },
         page_zero: personality & MMAP_PAGE_ZERO != 0,
         creds: &creds.creds,
         bottom_up: personality & ADDR_COMPAT_LAYOUT != 0
-            || cx.k.system.settings.is_on(settings::LEGACY_LAYOUT),
+            || cx.k.env.settings.is_on(settings::LEGACY_LAYOUT),
         ids: shown_ids(cx, &creds.creds),
     };
     let built = build(cx, &plan);
@@ -263,11 +265,12 @@ fn looks_in(
     cx: &mut Cx<'_, '_>,
     files: impl Iterator<Item = FileId>,
 ) -> Result<(NsId, bool), Errno> {
+    let who = &cx.who();
     let (mut ns, mut readable) = (cx.creds().user_ns, true);
     for id in files {
         let inode = file::inode_of(cx.k, id)?;
-        let attr = inode::attr(cx.k, cx.p, inode)?;
-        if perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_READ).is_ok() {
+        let attr = node::attr(cx.k, cx.p, inode)?;
+        if perm::permission(cx.k, who, &attr, MAY_READ).is_ok() {
             continue;
         }
         readable = false;
@@ -294,14 +297,14 @@ struct Plan<'a> {
     /// The first page is mapped (`MMAP_PAGE_ZERO`).
     page_zero: bool,
     /// Whom the program runs as.
-    creds: &'a super::Creds,
+    creds: &'a crate::cred::Creds,
     /// Mappings are placed from below (`ADDR_COMPAT_LAYOUT`, `vm.legacy_va_layout`).
     bottom_up: bool,
     ids: [u32; 4],
 }
 
 /// User, effective user, group and effective group as the program sees them.
-fn shown_ids(cx: &Cx<'_, '_>, creds: &super::Creds) -> [u32; 4] {
+fn shown_ids(cx: &Cx<'_, '_>, creds: &crate::cred::Creds) -> [u32; 4] {
     let ns = creds.user_ns;
     [
         users::show_uid(cx.k, ns, creds.uid),
@@ -315,7 +318,7 @@ fn shown_ids(cx: &Cx<'_, '_>, creds: &super::Creds) -> [u32; 4] {
 fn build(cx: &mut Cx<'_, '_>, plan: &Plan<'_>) -> Result<Regs, Errno> {
     let mut random = |mask: u64, least: i128| match plan.random == 0 || plan.random < least {
         true => 0,
-        false => (cx.k.system.rng.next_u64() & mask) * PAGE_SIZE,
+        false => (cx.k.env.rng.next_u64() & mask) * PAGE_SIZE,
     };
     let stack_top = TASK_SIZE - PAGE_SIZE - random(STACK_RANDOM, i128::MIN);
     let mmap_random = random(MMAP_RANDOM, i128::MIN);
@@ -428,7 +431,7 @@ const HWCAP: u64 =
 /// `HWCAP2_FSGSBASE` where the host's processor has the instructions.
 fn hwcap2(cx: &Cx<'_, '_>) -> u64 {
     let has =
-        cx.k.system
+        cx.k.env
             .cpuinfo
             .split(|byte| byte.is_ascii_whitespace())
             .any(|word| word == b"fsgsbase");
@@ -550,7 +553,7 @@ fn build_stack(
     text.resize((top - strings_at) as usize, 0);
 
     let mut random = [0; 16];
-    cx.k.system.rng.fill(&mut random);
+    cx.k.env.rng.fill(&mut random);
     let platform_at = (strings_at & !15) - 16;
     let random_at = platform_at - 16;
     auxv.push((at::AT_RANDOM, random_at));

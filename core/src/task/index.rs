@@ -1,8 +1,10 @@
 //! Tasks and processes by what they have in common, so that whoever means a few of them need not look at all.
 
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 
-use super::{Creds, Process, Task, Tasks};
+use super::{Process, Task, Tasks};
+use crate::cred::Creds;
 use crate::machine::{SpaceId, ThreadId};
 
 /// Numbers of processes by their groups and sessions, tasks by their users and spaces.
@@ -104,19 +106,18 @@ impl Tasks {
         }
     }
 
-    /// Gives a task other credentials (`commit_creds()`).
-    pub(crate) fn set_creds(&mut self, id: ThreadId, creds: Creds) {
+    /// Gives a task other credentials (`commit_creds()`); gives the ones before
+    /// ([`Kernel::set_creds`](crate::Kernel::set_creds)).
+    pub(super) fn set_creds(&mut self, id: ThreadId, creds: Arc<Creds>) -> Option<Arc<Creds>> {
         let number = self.next_commit();
-        if let Some(task) = self.tasks.get_mut(&id) {
-            self.index.remove_task(task);
-            self.group_lists.add(&creds.groups);
-            self.group_lists.remove(&task.creds.groups);
-            self.landlock.add(&creds);
-            self.landlock.remove(&task.creds);
-            task.creds = creds;
-            task.committed = number;
-            self.index.add_task(task);
-        }
+        let task = self.tasks.get_mut(&id)?;
+        self.index.remove_task(task);
+        self.group_lists.add(&creds.groups);
+        self.group_lists.remove(&task.creds.groups);
+        let old = core::mem::replace(&mut task.creds, creds);
+        task.committed = number;
+        self.index.add_task(task);
+        Some(old)
     }
 
     /// Puts a task into another space; gives the one before.

@@ -53,7 +53,7 @@ impl Load {
 
 /// Takes the samples that are due.
 pub(crate) fn sample(k: &mut Kernel) {
-    let now = k.system.now.mono;
+    let now = k.env.now.mono;
     if k.system.load.sampled == 0 {
         k.system.load.sampled = now;
     }

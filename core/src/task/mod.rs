@@ -5,6 +5,7 @@
 //! is gone at once, except the leader of a group: its task stays, marked `exited`, until the group has been
 //! waited for.
 
+pub(crate) mod barrier;
 pub(crate) mod boot;
 pub(crate) mod check;
 mod children;
@@ -14,41 +15,45 @@ pub(crate) mod creds;
 mod elf;
 pub(crate) mod ending;
 pub(crate) mod exec;
+pub(crate) mod fault;
+pub(crate) mod futex;
 mod index;
 mod init;
 pub(crate) mod io;
-pub(crate) mod landlock;
 pub(crate) mod load;
+pub(crate) mod look;
 pub(crate) mod orphans;
+pub(crate) mod personality;
 pub(crate) mod posix_timer;
 pub(crate) mod process;
 pub(crate) mod sched;
 pub(crate) mod seccomp;
+pub(crate) mod sigio;
 pub(crate) mod signal;
 pub(crate) mod timer;
 pub(crate) mod usage;
 pub(crate) mod wait;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 
-pub(crate) use creds::Creds;
 pub(crate) use process::Process;
 use signal::{Actions, AltStack, Fault, Pending};
 
+use crate::Kernel;
 use crate::abi::Errno;
+use crate::cred::Creds;
+use crate::env::bounds::THREADS_MAX;
+pub(crate) use crate::env::bounds::{INIT, PID_MAX};
+use crate::env::timers::CpuClock;
+use crate::env::wait::Restart;
 use crate::file::{FdTableId, FsContextId};
-use crate::kernel::{Call, Cx, Restart};
+use crate::kernel::{Call, Cx};
 use crate::machine::{Regs, SpaceId, ThreadId};
 
-/// Process number of the first process.
-pub(crate) const INIT: u32 = 1;
-/// One past the highest thread number (`/proc/sys/kernel/pid_max`).
-pub(crate) const PID_MAX: u32 = 1 << 22;
 /// Numbers below are not given out again once the highest number was reached.
 const RESERVED_PIDS: u32 = 300;
-/// Most tasks there may be on any host, zombies included.
-pub(crate) const THREADS_MAX: usize = 16384;
 
 /// A set of signal handlers; shared by processes with `CLONE_SIGHAND`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -66,11 +71,11 @@ pub(crate) struct Task {
     pub space: SpaceId,
     pub files: FdTableId,
     pub fs: FsContextId,
-    pub creds: Creds,
+    pub creds: Arc<Creds>,
     /// Number of the change that gave it these credentials; threads that were made with them have the same.
     pub committed: u64,
     /// Namespaces it is in.
-    pub ns: crate::ns::Set,
+    pub ns: crate::cred::ns::Set,
     /// `comm` of prctl(2), without the NUL.
     pub comm: [u8; 15],
     pub nice: i8,
@@ -136,7 +141,7 @@ pub(crate) struct Task {
     /// How often it waited.
     pub switches: u64,
     /// The clock and its time that it sleeps until in clock_nanosleep(2), or slept until last.
-    pub cpu_sleep: Option<(cputime::CpuClock, u64)>,
+    pub cpu_sleep: Option<(CpuClock, u64)>,
 }
 
 /// All tasks and thread groups.
@@ -148,12 +153,9 @@ pub(crate) struct Tasks {
     index: index::Index,
     sighands: BTreeMap<SighandId, Sighand>,
     endings: ending::Endings,
-    /// Every armed timer by its expiry.
-    timers: BTreeSet<(u64, timer::TimerKey)>,
     /// Clocks of processor time with timers on them.
-    cpu_timers: BTreeMap<cputime::CpuClock, cputime::CpuTimers>,
+    cpu_timers: BTreeMap<CpuClock, cputime::CpuTimers>,
     filters: seccomp::Filters,
-    landlock: landlock::Landlock,
     /// Who pays for signals that wait, and for timers.
     paid: signal::Paid,
     /// The supplementary groups of all tasks.
@@ -186,10 +188,8 @@ impl Tasks {
             index: index::Index::default(),
             sighands: BTreeMap::new(),
             endings: ending::Endings::default(),
-            timers: BTreeSet::new(),
             cpu_timers: BTreeMap::new(),
             filters: seccomp::Filters::default(),
-            landlock: landlock::Landlock::default(),
             paid: signal::Paid::default(),
             group_lists: crate::cred::groups::Held::default(),
             commits: 0,
@@ -278,7 +278,7 @@ impl Tasks {
 
     /// What the kernel holds for tasks, by kind, in bytes.
     #[inline]
-    pub(crate) fn held(&self) -> [(&'static str, u64); 5] {
+    pub(crate) fn held(&self) -> [(&'static str, u64); 4] {
         /// A task with its kernel stack on the host, as Linux has it.
         const TASK_COST: u64 = 16 << 10;
         [
@@ -286,7 +286,6 @@ impl Tasks {
             ("supplementary groups", self.group_lists.bytes()),
             ("waiting signals and timers", self.paid.held()),
             ("seccomp filters", self.filters.held()),
-            ("Landlock rulesets and domains", self.landlock.held()),
         ]
     }
 
@@ -315,37 +314,26 @@ impl Tasks {
         self.filters.count(task.seccomp)
     }
 
-    /// Rulesets and domains of landlock(7).
-    pub(crate) fn landlock(&self) -> &landlock::Landlock {
-        &self.landlock
-    }
-
-    /// Rulesets and domains of landlock(7).
-    pub(crate) fn landlock_mut(&mut self) -> &mut landlock::Landlock {
-        &mut self.landlock
-    }
-
     /// All tasks, in the order they were made, zombies' leaders included.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Task> + '_ {
         self.tasks.values()
     }
 
-    /// Adds a task under a new thread; the caller adds it to its group.
+    /// Adds a task under a new thread ([`Kernel::insert_task`]).
     fn insert(&mut self, task: Task) {
         self.group_lists.add(&task.creds.groups);
-        self.landlock.add(&task.creds);
         self.by_tid.insert(task.tid, task.id);
         self.index.add_task(&task);
         self.tasks.insert(task.id, task);
     }
 
-    /// Takes a task away.
-    fn remove(&mut self, id: ThreadId) {
-        if let Some(task) = self.tasks.remove(&id) {
-            self.index.remove_task(&task);
-            self.group_lists.remove(&task.creds.groups);
-            self.landlock.remove(&task.creds);
-        }
+    /// Takes a task away ([`Kernel::remove_task`]).
+    #[must_use = "its domain of landlock(7) has one user less"]
+    fn remove(&mut self, id: ThreadId) -> Option<Task> {
+        let task = self.tasks.remove(&id)?;
+        self.index.remove_task(&task);
+        self.group_lists.remove(&task.creds.groups);
+        Some(task)
     }
 
     /// The credentials of a task have been replaced by equal ones (`commit_creds()`).
@@ -457,5 +445,28 @@ impl Cx<'_, '_> {
             .tasks
             .group_mut(tgid)
             .expect("a live task has a group") // INVARIANT: a group outlives its tasks
+    }
+}
+
+impl Kernel {
+    /// Adds a task under a new thread; the caller adds it to its group.
+    fn insert_task(&mut self, task: Task) {
+        self.landlock.add(&task.creds);
+        self.tasks.insert(task);
+    }
+
+    /// Takes a task away.
+    fn remove_task(&mut self, id: ThreadId) {
+        if let Some(task) = self.tasks.remove(id) {
+            self.landlock.remove(&task.creds);
+        }
+    }
+
+    /// Replaces the credentials of a task.
+    pub(crate) fn set_creds(&mut self, id: ThreadId, creds: Creds) {
+        self.landlock.add(&creds);
+        if let Some(old) = self.tasks.set_creds(id, Arc::new(creds)) {
+            self.landlock.remove(&old);
+        }
     }
 }

@@ -2,16 +2,15 @@
 
 use smallvec::SmallVec;
 
-use super::INIT;
-use super::cputime;
 use super::ending::{Stage, ends, note_group};
 use super::process::{TICK, reap, seen_by_parent};
 use super::signal::{self, Action, SIGCHLD, SIGCONT, SIGHUP, SigInfo};
+use super::{INIT, cputime};
 use crate::Kernel;
 use crate::abi::raw::general as g;
-use crate::kernel::WaitKey;
+use crate::cred::ns::{PID, pid};
+use crate::env::wait::WaitKey;
 use crate::machine::ThreadId;
-use crate::ns::{PID, pid};
 use crate::port::Ports;
 
 /// Gives some of the children of a process that ends to the nearest ancestor that wants orphans, at last to
@@ -34,7 +33,7 @@ pub(super) fn give_away(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) -> bool {
     let reaper = find_reaper(k, tgid, parent);
     let thread = k.tasks.thread_ids(reaper).next();
     for child in children {
-        k.steps.spend(8);
+        k.env.steps.spend(8);
         tell_child(k, tgid, child);
         k.tasks.set_parent(child, reaper, thread);
         let Some(group) = k.tasks.group_mut(child) else {
@@ -61,17 +60,21 @@ pub(super) fn look_at(k: &mut Kernel, tgid: u32, pgid: u32, from: u32, stopped: 
     const AT_ONCE: usize = 64;
     let (mut next, mut stopped) = (None, stopped);
     let mut count = 0;
+    let mut controlled = false;
     for member in k.tasks.group_members_from(pgid, from).take(AT_ONCE) {
         count += 1;
         next = Some(member + 1);
         let group = k.tasks.group(member);
         stopped |= group.is_some_and(|group| group.stopped);
-        if member != tgid && is_controlled(k, member) {
-            k.steps.spend(count);
-            return Stage::Groups;
+        controlled = member != tgid && is_controlled(k, member);
+        if controlled {
+            break;
         }
     }
-    k.steps.spend(count);
+    k.env.steps.spend(count);
+    if controlled {
+        return Stage::Groups;
+    }
     match next {
         Some(from) => Stage::Group {
             pgid,
@@ -97,7 +100,8 @@ pub(crate) fn orphaned(k: &mut Kernel, pgid: u32) -> bool {
     let mut count = 0;
     let mut members = k.tasks.group_members(pgid).inspect(|_| count += 1);
     let controlled = members.any(|member| is_controlled(k, member));
-    k.steps.spend(count / 4);
+    drop(members);
+    k.env.steps.spend(count / 4);
     !controlled
 }
 
@@ -108,7 +112,7 @@ pub(super) fn hang_up(k: &mut Kernel, pgid: u32, from: u32) -> Stage {
     let members = k.tasks.group_members_from(pgid, from).take(AT_ONCE);
     let members: SmallVec<[u32; AT_ONCE]> = members.collect();
     for &member in &members {
-        k.steps.spend(16);
+        k.env.steps.spend(16);
         signal::send_process(k, member, SigInfo::kernel(SIGHUP));
         signal::send_process(k, member, SigInfo::kernel(SIGCONT));
     }
@@ -136,7 +140,7 @@ pub(super) fn bequeath(
     let children = group.children.of_thread(thread).take(AT_ONCE);
     let children: SmallVec<[u32; AT_ONCE]> = children.collect();
     for &child in &children {
-        k.steps.spend(8);
+        k.env.steps.spend(8);
         k.tasks.set_parent(child, tgid, heir);
         tell_child(k, tgid, child);
     }
@@ -157,10 +161,10 @@ fn tell_child(k: &mut Kernel, tgid: u32, child: u32) {
             let wanted = k.tasks.get(thread).map_or(0, |task| task.death_signal);
             (wanted != 0).then_some((tid, wanted))
         });
-        k.steps.spend(count / 4);
+        k.env.steps.spend(count / 4);
         next = found.map(|(tid, _)| tid + 1);
         if let Some((_, wanted)) = found {
-            k.steps.spend(8);
+            k.env.steps.spend(8);
             let (pid, uid) = seen_by_parent(k, tgid, child, uid);
             let info = SigInfo::user(wanted, g::SI_USER as i32, pid, uid);
             signal::send_process(k, child, info);
@@ -176,7 +180,7 @@ pub(super) fn tell_parent(k: &mut Kernel, tgid: u32) -> bool {
     let (parent, exit_signal, status) = (group.parent, group.exit_signal, group.status());
     // The first process of a PID namespace ends, and everything in it with it.
     if k.tasks.group(parent).is_some_and(|parent| parent.zombie)
-        || ends(k, parent) && pid::is_init(k, parent)
+        || ends(k, parent) && crate::ns::pids::is_init(k, parent)
     {
         return true;
     }
@@ -229,6 +233,6 @@ fn find_reaper(k: &mut Kernel, tgid: u32, parent: u32) -> u32 {
         reaper = group.parent;
         levels += 1;
     };
-    k.steps.spend(levels / 4);
+    k.env.steps.spend(levels / 4);
     found
 }

@@ -6,12 +6,13 @@
 
 use smallvec::SmallVec;
 
-use super::cputime::{self, CpuClock, CpuTimer};
+use super::cputime::{self, CpuTimer};
 use super::signal::{self, SigInfo};
-use super::timer::{self, TimerKey};
+use super::timer;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::env::timers::{CpuClock, TimerKey};
 use crate::kernel::Cx;
 
 /// Most overruns that are told (`DELAYTIMER_MAX`).
@@ -89,7 +90,7 @@ impl PosixTimer {
 fn now(k: &Kernel, cpu: Option<CpuClock>) -> u64 {
     match cpu {
         Some(clock) => cputime::read(k, clock),
-        None => k.system.now.mono,
+        None => k.env.now.mono,
     }
 }
 
@@ -104,7 +105,7 @@ fn arm(
 ) {
     match cpu {
         Some(clock) => cputime::set(k, clock, CpuTimer::Posix(tgid, id), before, at),
-        None => timer::arm(k, TimerKey::Posix(tgid, id), before, at),
+        None => k.env.timers.arm(TimerKey::Posix(tgid, id), before, at),
     }
 }
 
@@ -170,11 +171,12 @@ pub(super) fn delete_some(k: &mut Kernel, tgid: u32) -> bool {
     let ids: SmallVec<[u32; AT_ONCE]> = some.map(|(&id, _)| id).collect();
     if waits {
         // The others go too.
-        k.steps.spend(group.pending.len() as u64 / 16);
+        let steps = group.pending.len() as u64 / 16;
+        k.env.steps.spend(steps);
         signal::take_back(k, tgid, u64::MAX, signal::is_timers);
     }
     for &id in &ids {
-        k.steps.spend(4);
+        k.env.steps.spend(4);
         if let Some(timer) = timer(k, tgid, id) {
             timer.queued = false;
         }

@@ -6,20 +6,21 @@ use alloc::vec::Vec;
 
 use super::children::Children;
 use super::cputime::ProcessClock;
-use super::creds::ExecCreds;
 use super::ending::{self, Ending};
 use super::signal::{self, Actions, AltStack, Pending, SIGCHLD};
 use super::usage::{self, Usage};
-use super::{INIT, SighandId, Tasks};
+use super::{INIT, SighandId};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::ExecCreds;
+use crate::cred::ns::{NsId, pid, user};
+use crate::env::wait::{Stop, WaitKey};
 use crate::event::{Now, Output};
 use crate::file::FileId;
-use crate::kernel::{Cx, Stop, WaitKey};
+use crate::kernel::Cx;
 use crate::machine::{Regs, SpaceId, ThreadId};
 use crate::mm::space::Access;
-use crate::ns::{NsId, pid, user};
 use crate::port::Ports;
 
 /// Nanoseconds of a clock tick (`USER_HZ`).
@@ -181,18 +182,6 @@ pub(crate) fn exited(value: i32) -> u32 {
     (value as u32 & 0xff) << 8
 }
 
-impl Tasks {
-    /// Takes a zombie away: its parent has waited for it, or does not want to.
-    pub(crate) fn reap(&mut self, tgid: u32) {
-        self.remove_child(tgid);
-        let Some(group) = self.remove_group(tgid) else {
-            return;
-        };
-        self.by_tid.remove(&tgid);
-        self.remove(group.leader);
-    }
-}
-
 /// A child's number and user as its parent sees them; also those of a parent as its child does.
 pub(crate) fn seen_by_parent(k: &Kernel, tgid: u32, parent: u32, uid: u32) -> (u32, u32) {
     match k.tasks.leader(parent) {
@@ -217,8 +206,12 @@ pub(crate) fn reap(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32) {
         // Another process may get its number.
         k.system.program = INIT;
     }
-    k.tasks.reap(tgid);
-    pid::remove(k, &numbers);
+    k.tasks.remove_child(tgid);
+    if let Some(group) = k.tasks.remove_group(tgid) {
+        k.tasks.by_tid.remove(&tgid);
+        k.remove_task(group.leader);
+    }
+    crate::ns::pids::remove(k, &numbers);
     crate::ns::sweep(k, p);
 }
 
@@ -237,11 +230,11 @@ pub(crate) fn prepare_exec(cx: &mut Cx<'_, '_>) -> Result<(), Stop> {
         group.threads.remove(&tid);
         group.threads.insert(tgid, thread);
         crate::ns::unpin_ended(cx.k, old);
-        cx.k.tasks.remove(old);
+        cx.k.remove_task(old);
         cx.k.tasks.by_tid.remove(&tid);
         cx.k.tasks.by_tid.insert(tgid, thread);
         cx.task_mut().tid = tgid;
-        pid::remove(cx.k, &[tid]);
+        crate::ns::pids::remove(cx.k, &[tid]);
     }
     Ok(())
 }
@@ -264,7 +257,7 @@ pub(crate) fn finish_exec(
         cleans,
     } = new;
     let (thread, tgid) = (cx.thread, cx.task().tgid);
-    crate::syscall::futex::leave(cx);
+    crate::task::futex::leave(cx);
     usage::leaves_space(cx.k, thread);
     let task = cx.task_mut();
     let clear = core::mem::take(&mut task.clear_child_tid);
@@ -280,9 +273,9 @@ pub(crate) fn finish_exec(
     if privileged || secure {
         task.death_signal = 0;
     }
-    task.personality &= !crate::syscall::system::NOT_INHERITED;
+    task.personality &= !crate::task::personality::NOT_INHERITED;
     if cleans {
-        task.personality &= !crate::syscall::system::CLEANED;
+        task.personality &= !crate::task::personality::CLEANED;
     }
     let hidden = crate::mm::space::hidden(cx.k);
     cx.k.mm.space_mut(space).access = Access {
@@ -295,14 +288,14 @@ pub(crate) fn finish_exec(
     let task = cx.task_mut();
     let fresh = task.fresh;
     let vfork_parent = task.vfork_parent.take();
-    cx.k.tasks.set_creds(thread, creds);
+    cx.k.set_creds(thread, creds);
     let old = cx.k.tasks.set_space(thread, space).unwrap_or(space);
     if !fresh {
         cx.p.xstate.reset(thread);
-        cx.k.emit(Output::MoveThread { thread, space });
+        cx.k.env.emit(Output::MoveThread { thread, space });
     }
     if clear != 0 && crate::mm::space::users(cx.k, old) > 1 {
-        crate::syscall::futex::clear_tid(cx.k, cx.p, old, clear);
+        crate::task::futex::clear_tid(cx.k, cx.p, old, clear);
     }
     crate::ipc::shm::leaving(cx.k, old, tgid);
     crate::mm::space::release(cx.k, cx.p, old);

@@ -1,12 +1,13 @@
 //! Timers: the queue of all that are armed, and the interval timers of processes (`alarm`, `setitimer`).
 
-use super::cputime::{self, CpuClock, CpuTimer};
+use super::cputime::{self, CpuTimer};
 use super::posix_timer;
 use super::signal::{self, SigInfo};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::file::{FileId, timerfd};
+use crate::env::timers::{CpuClock, TimerKey};
+use crate::file::timerfd;
 use crate::kernel::Cx;
 
 /// An interval timer of a process: `ITIMER_REAL` in nanoseconds of `CLOCK_MONOTONIC`, the others in those
@@ -19,49 +20,21 @@ pub(crate) struct Timer {
     pub interval: u64,
 }
 
-/// Whose timer it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum TimerKey {
-    /// `ITIMER_REAL` of a process.
-    Real(u32),
-    /// A timer of timer_create(2): process and timer number.
-    Posix(u32, u32),
-    /// A timer that is read.
-    File(FileId),
-    /// A timer of this clock of processor time may expire.
-    Cpu(CpuClock),
-}
-
-/// The earliest expiry, in `CLOCK_MONOTONIC` nanoseconds.
-pub(crate) fn next(k: &Kernel) -> Option<u64> {
-    k.tasks.timers.first().map(|&(at, _)| at)
-}
-
 /// Lets the timers expire whose time has come, as long as steps are left.
 pub(crate) fn expire(k: &mut Kernel) {
-    let now = k.system.now.mono;
-    while let Some(&(at, key)) = k.tasks.timers.first()
+    let now = k.env.now.mono;
+    while let Some(&(at, key)) = k.env.timers.0.first()
         && at <= now
-        && k.steps.may_begin()
+        && k.env.steps.may_begin()
     {
-        k.steps.spend(8);
-        k.tasks.timers.pop_first();
+        k.env.steps.spend(8);
+        k.env.timers.0.pop_first();
         match key {
             TimerKey::Real(tgid) => expire_real(k, tgid, at),
             TimerKey::Posix(tgid, id) => posix_timer::expire(k, tgid, id),
             TimerKey::File(id) => timerfd::expire(k, id),
             TimerKey::Cpu(clock) => cputime::tick(k, clock),
         }
-    }
-}
-
-/// Arms a timer, or disarms it. `before` is what it is armed for now.
-pub(crate) fn arm(k: &mut Kernel, key: TimerKey, before: Option<u64>, at: Option<u64>) {
-    if let Some(before) = before {
-        k.tasks.timers.remove(&(before, key));
-    }
-    if let Some(at) = at {
-        k.tasks.timers.insert((at, key));
     }
 }
 
@@ -80,7 +53,7 @@ pub(crate) fn after(at: u64, interval: u64, now: u64) -> (u64, u64) {
 }
 
 fn expire_real(k: &mut Kernel, tgid: u32, at: u64) {
-    let now = k.system.now.mono;
+    let now = k.env.now.mono;
     let Some(group) = k.tasks.group_mut(tgid) else {
         return;
     };
@@ -90,7 +63,7 @@ fn expire_real(k: &mut Kernel, tgid: u32, at: u64) {
         interval => Some(after(at, interval, now.saturating_add(REAL_MIN)).0),
     };
     group.timer.at = next;
-    arm(k, TimerKey::Real(tgid), None, next);
+    k.env.timers.arm(TimerKey::Real(tgid), None, next);
     signal::send_process(k, tgid, SigInfo::kernel(g::SIGALRM as u8));
 }
 
@@ -148,7 +121,7 @@ pub(crate) fn set(
 fn arm_real(k: &mut Kernel, tgid: u32, at: Option<u64>) {
     if let Some(group) = k.tasks.group_mut(tgid) {
         let before = core::mem::replace(&mut group.timer.at, at);
-        arm(k, TimerKey::Real(tgid), before, at);
+        k.env.timers.arm(TimerKey::Real(tgid), before, at);
     }
 }
 

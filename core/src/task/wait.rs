@@ -5,8 +5,9 @@ use super::signal::SIGCHLD;
 use super::usage::{self, Usage};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Stop, Wait, WaitKey};
-use crate::ns::user;
+use crate::cred::ns::user;
+use crate::env::wait::{Stop, Wait, WaitKey};
+use crate::kernel::Cx;
 
 /// Which children are waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

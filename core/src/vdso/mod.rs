@@ -11,13 +11,12 @@ use alloc::vec::Vec;
 
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::event::{ClockParameters, Output};
 use crate::machine::{Backing, FrameNo, Prot, SpaceId};
-use crate::mm::map;
 use crate::mm::pages::Pte;
 use crate::mm::vma::{Behind, Name, Vma, host_rights};
+use crate::mm::{Mm, map};
 use crate::port::{Ports, WordOffset};
 
 /// Where the code begins in its page; `clock.S` knows it.
@@ -55,11 +54,11 @@ impl Vdso {
 }
 
 /// Makes the pages. `ENOMEM`.
-pub(crate) fn make(k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
-    let data = k.mm.frames.alloc(p.memory)?;
-    let code = k.mm.frames.alloc(p.memory)?;
+pub(crate) fn make(k: &mut Mm, p: &mut Ports<'_>) -> Result<(), Errno> {
+    let data = k.frames.alloc(p.memory)?;
+    let code = k.frames.alloc(p.memory)?;
     p.memory.write(offset(code), &library());
-    k.mm.vdso = Some(Vdso {
+    k.vdso = Some(Vdso {
         data,
         code,
         sequence: 0,
@@ -68,8 +67,8 @@ pub(crate) fn make(k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
 }
 
 /// Tells the functions how to compute the time from now on; `None` lets them wait until they are told.
-pub(crate) fn set_clock(k: &mut Kernel, p: &mut Ports<'_>, clock: Option<ClockParameters>) {
-    let Some(vdso) = &mut k.mm.vdso else { return };
+pub(crate) fn set_clock(k: &mut Mm, p: &mut Ports<'_>, clock: Option<ClockParameters>) {
+    let Some(vdso) = &mut k.vdso else { return };
     let at = WordOffset::of_frame(vdso.data);
     let busy = vdso.sequence | 1;
     // The exchanges are fences: readers see the number change before and after what lies between.
@@ -96,15 +95,11 @@ pub(crate) fn set_clock(k: &mut Kernel, p: &mut Ports<'_>, clock: Option<ClockPa
 ///
 /// # Errors
 /// `ENOMEM`.
-pub(crate) fn map_into(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    id: SpaceId,
-) -> Result<Option<u64>, Errno> {
-    let Some(vdso) = k.mm.vdso else {
+pub(crate) fn map_into(k: &mut Mm, p: &mut Ports<'_>, id: SpaceId) -> Result<Option<u64>, Errno> {
+    let Some(vdso) = k.vdso else {
         return Ok(None);
     };
-    let start = k.mm.space_mut(id).gap(2 * PAGE_SIZE)?;
+    let start = k.space_mut(id).gap(2 * PAGE_SIZE)?;
     let library = start + PAGE_SIZE;
     let mut data = Vma::private(library, Prot::READ, Behind::Anonymous(Name::Vvar));
     data.max = Prot::READ;
@@ -112,13 +107,13 @@ pub(crate) fn map_into(
     let code = Vma::private(library + PAGE_SIZE, rights, Behind::Anonymous(Name::Vdso));
     for (at, vma, frame) in [(start, data, vdso.data), (library, code, vdso.code)] {
         map::insert(k, p, id, at, vma);
-        k.mm.frames.get(frame);
+        k.frames.get(frame);
         let page = at / PAGE_SIZE;
         // Every program looks into them: mapped now they cost no fault.
-        k.mm.pages(id, |pages| {
+        k.pages(id, |pages| {
             pages.set(page, Pte::private(frame).mapped(false));
         });
-        k.emit(Output::Map {
+        k.env.emit(Output::Map {
             space: id,
             addr: at,
             len: PAGE_SIZE,

@@ -11,20 +11,17 @@ use core::hash::{Hash, Hasher};
 
 use smallvec::SmallVec;
 
-use crate::Kernel;
 use crate::abi::raw::general::S_IFMT;
+pub(crate) use crate::env::ids::DentryId;
 use crate::fs::acl::AclId;
 use crate::fs::filesystem::{Attr, FsId, Ino, InodeRef};
 use crate::fs::{anon, inode};
 use crate::port::Ports;
 use crate::slab::Slab;
+use crate::vfs::Vfs;
 
 /// Most unreferenced dentries that stay cached.
 pub(crate) const DCACHE_MAX: usize = 32768;
-
-/// A name in a directory and the inode behind it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct DentryId(pub u32);
 
 const NIL: DentryId = DentryId(u32::MAX);
 
@@ -466,16 +463,16 @@ impl Dentries {
 }
 
 /// Drops a reference. A dentry that nobody can find any more dies with its last one.
-pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, mut id: DentryId) {
+pub(crate) fn put(k: &mut Vfs, p: &mut Ports<'_>, mut id: DentryId) {
     loop {
-        let dentries = &mut k.vfs.dentries;
+        let dentries = &mut k.dentries;
         let dentry = dentries.at_mut(id);
         dentry.refs -= 1;
         if dentry.refs > 0 {
             // A namespace holds its own file.
             if dentry.refs == 1
                 && dentry.fs == anon::FS
-                && let Some(ns) = anon::namespace_at(k, id)
+                && let Some(ns) = crate::vfs::object::namespace_at(k, id)
             {
                 k.ns.let_go(ns);
             }
@@ -493,8 +490,8 @@ pub(crate) fn put(k: &mut Kernel, p: &mut Ports<'_>, mut id: DentryId) {
 }
 
 /// Removes an unreferenced dentry and gives back its inode. The parent's reference is the caller's to put.
-fn kill(k: &mut Kernel, p: &mut Ports<'_>, id: DentryId) -> Option<DentryId> {
-    let dentries = &mut k.vfs.dentries;
+fn kill(k: &mut Vfs, p: &mut Ports<'_>, id: DentryId) -> Option<DentryId> {
+    let dentries = &mut k.dentries;
     dentries.lru_remove(id);
     dentries.unhash(id);
     let parent = match dentries.at(id).parent {
@@ -511,29 +508,29 @@ fn kill(k: &mut Kernel, p: &mut Ports<'_>, id: DentryId) -> Option<DentryId> {
 
 /// Brings the cache back to its bound, or nearer to it: what many closes at once have left over takes several
 /// calls. Called where no unreferenced dentry is in use.
-pub(crate) fn trim(k: &mut Kernel, p: &mut Ports<'_>) {
+pub(crate) fn trim(k: &mut Vfs, p: &mut Ports<'_>) {
     const MOST: usize = 2048;
-    let over = k.vfs.dentries.lru_len.saturating_sub(DCACHE_MAX);
+    let over = k.dentries.lru_len.saturating_sub(DCACHE_MAX);
     let count = over.min(MOST);
     for _ in 0..count {
-        let oldest = k.vfs.dentries.lru_first;
+        let oldest = k.dentries.lru_first;
         if let Some(parent) = kill(k, p, oldest) {
             put(k, p, parent);
         }
     }
-    k.steps.spend(count as u64);
+    k.env.steps.spend(count as u64);
 }
 
 /// Drops the unreferenced children of a directory (all of them, when it was removed: they are negative).
-pub(crate) fn drop_children(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) {
-    let mut child = k.vfs.dentries.at(dir).first_child;
+pub(crate) fn drop_children(k: &mut Vfs, p: &mut Ports<'_>, dir: DentryId) {
+    let mut child = k.dentries.at(dir).first_child;
     while child != NIL {
-        let dentry = k.vfs.dentries.at(child);
+        let dentry = k.dentries.at(child);
         let next = dentry.next_sibling;
         // A child without references has no children of its own.
         if dentry.refs == 0 && kill(k, p, child).is_some() {
             // The caller holds a reference on the directory: this is not the last one.
-            k.vfs.dentries.at_mut(dir).refs -= 1;
+            k.dentries.at_mut(dir).refs -= 1;
         }
         child = next;
     }
@@ -541,21 +538,21 @@ pub(crate) fn drop_children(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) {
 
 /// The last mount of a file system has gone: drops a part of what is cached of it below its top, on which the
 /// caller holds a reference; `false` if there was nothing.
-pub(crate) fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>, top: DentryId) -> bool {
+pub(crate) fn drop_cached(k: &mut Vfs, p: &mut Ports<'_>, top: DentryId) -> bool {
     const MOST: usize = 64;
     let mut at = top;
     let mut dropped = 0;
     // From the leaves up: nobody holds a place in it any more.
     while dropped < MOST {
-        let dentry = k.vfs.dentries.at(at);
+        let dentry = k.dentries.at(at);
         if dentry.first_child != NIL {
             at = dentry.first_child;
-            k.steps.spend(1);
+            k.env.steps.spend(1);
         } else if at == top || dentry.refs > 0 {
             break;
         } else if let Some(parent) = kill(k, p, at) {
-            k.vfs.dentries.at_mut(parent).refs -= 1;
-            k.steps.spend(4);
+            k.dentries.at_mut(parent).refs -= 1;
+            k.env.steps.spend(4);
             dropped += 1;
             at = parent;
         }
@@ -568,9 +565,9 @@ pub(crate) fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>, top: DentryId) -> b
 }
 
 /// Takes a name out of the cache: the dentry dies now or with its last reference.
-pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: DentryId) {
-    if k.vfs.dentries.at(id).refs > 0 {
-        k.vfs.dentries.unhash(id);
+pub(crate) fn remove(k: &mut Vfs, p: &mut Ports<'_>, id: DentryId) {
+    if k.dentries.at(id).refs > 0 {
+        k.dentries.unhash(id);
     } else if let Some(parent) = kill(k, p, id) {
         put(k, p, parent);
     }

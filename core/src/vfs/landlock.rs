@@ -9,12 +9,12 @@ use alloc::sync::Arc;
 use super::dentry::DentryId;
 use super::mount::PathRef;
 use super::perm::Who;
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::landlock::{Domain, FileKey, FsAccess};
 use crate::fs::anon;
 use crate::fs::filesystem::Attr;
-use crate::task::landlock::{Domain, FileKey, FsAccess};
+use crate::vfs::Vfs;
 
 /// Layers of a domain, one bit each.
 type Layers = u16;
@@ -28,20 +28,20 @@ const STEPS_MAX: u64 = 4096;
 const LAYERS_OF_A_STEP: usize = 4;
 
 /// The domain in whose name something is done, if it is about files.
-fn domain(k: &Kernel, who: Who<'_>) -> Option<Arc<Domain>> {
-    let domain = who.creds(k)?.landlock.as_ref()?;
+fn domain(_k: &Vfs, who: &Who) -> Option<Arc<Domain>> {
+    let domain = who.creds()?.landlock.as_ref()?;
     (!domain.fs_access().is_empty()).then(|| domain.clone())
 }
 
 /// The file that a rule would be about; `None` for a name without a file.
-pub(crate) fn key(k: &Kernel, dentry: DentryId) -> Option<FileKey> {
-    let dentry = k.vfs.dentries.at(dentry);
-    Some((k.vfs.filesystem_number(dentry.fs), dentry.ino?))
+pub(crate) fn key(k: &Vfs, dentry: DentryId) -> Option<FileKey> {
+    let dentry = k.dentries.at(dentry);
+    Some((k.fs.filesystem_number(dentry.fs), dentry.ino?))
 }
 
 /// Whether a place is in no tree that a program can see: what is open there is asked nothing.
-pub(crate) fn is_internal(k: &Kernel, place: PathRef) -> bool {
-    k.vfs.mounts.at(place.mount).is_internal() || k.vfs.dentries.at(place.dentry).fs == anon::FS
+pub(crate) fn is_internal(k: &Vfs, place: PathRef) -> bool {
+    k.mounts.at(place.mount).is_internal() || k.dentries.at(place.dentry).fs == anon::FS
 }
 
 /// The layers that are about each right (`landlock_init_layer_masks()`), and the rights that any is about.
@@ -66,7 +66,7 @@ fn are_empty(masks: &Masks) -> bool {
 /// Takes the layers away that allow these rights for a file. Whether all of them are allowed by all layers
 /// then (`landlock_unmask_layers()`).
 fn unmask(
-    k: &Kernel,
+    k: &Vfs,
     domain: &Domain,
     file: Option<FileKey>,
     rights: FsAccess,
@@ -74,7 +74,7 @@ fn unmask(
 ) -> bool {
     if let Some(file) = file {
         for (at, layer) in domain.layers().iter().enumerate() {
-            let allowed = k.tasks.landlock().allowed(layer, file);
+            let allowed = k.landlock.allowed(layer, file);
             // What a layer is not about it allows.
             for right in (allowed & rights).iter() {
                 masks[right.bits().trailing_zeros() as usize] &= !(1 << at);
@@ -87,14 +87,14 @@ fn unmask(
 
 /// The directory above a place, mount points passed over; `None` at the root of everything, or of what hangs
 /// nowhere.
-fn above(k: &Kernel, mut place: PathRef) -> Option<PathRef> {
+fn above(k: &Vfs, mut place: PathRef) -> Option<PathRef> {
     loop {
-        let mount = k.vfs.mounts.at(place.mount);
+        let mount = k.mounts.at(place.mount);
         if place.dentry == mount.root {
             place = mount.on?;
             continue;
         }
-        let parent = k.vfs.dentries.at(place.dentry).parent;
+        let parent = k.dentries.at(place.dentry).parent;
         return (parent != place.dentry).then_some(PathRef {
             dentry: parent,
             ..place
@@ -118,15 +118,15 @@ impl Places {
     }
 
     /// Whether one more place may be looked at.
-    fn next(&mut self, k: &mut Kernel) -> bool {
-        k.steps.spend(self.cost);
+    fn next(&mut self, k: &mut Vfs) -> bool {
+        k.env.steps.spend(self.cost);
         self.left = self.left.saturating_sub(self.cost);
         self.left > 0
     }
 }
 
 /// Which of these rights are denied at a place.
-fn denied(k: &mut Kernel, domain: &Domain, place: PathRef, access: FsAccess) -> FsAccess {
+fn denied(k: &mut Vfs, domain: &Domain, place: PathRef, access: FsAccess) -> FsAccess {
     let (mut masks, about) = masks(domain, access);
     if about.is_empty() || is_internal(k, place) {
         return FsAccess::empty();
@@ -146,12 +146,7 @@ fn denied(k: &mut Kernel, domain: &Domain, place: PathRef, access: FsAccess) -> 
 }
 
 /// Whether all of these rights are granted at a place. `EACCES`.
-pub(crate) fn check(
-    k: &mut Kernel,
-    who: Who<'_>,
-    place: PathRef,
-    access: FsAccess,
-) -> Result<(), Errno> {
+pub(crate) fn check(k: &mut Vfs, who: &Who, place: PathRef, access: FsAccess) -> Result<(), Errno> {
     let Some(domain) = domain(k, who) else {
         return Ok(());
     };
@@ -175,19 +170,14 @@ fn making(mode: u32) -> FsAccess {
 }
 
 /// Whether a file of this type may be made in a directory. `EACCES`.
-pub(crate) fn check_make(
-    k: &mut Kernel,
-    who: Who<'_>,
-    dir: PathRef,
-    mode: u32,
-) -> Result<(), Errno> {
+pub(crate) fn check_make(k: &mut Vfs, who: &Who, dir: PathRef, mode: u32) -> Result<(), Errno> {
     check(k, who, dir, making(mode))
 }
 
 /// Whether a name may be removed from a directory. `EACCES`.
 pub(crate) fn check_remove(
-    k: &mut Kernel,
-    who: Who<'_>,
+    k: &mut Vfs,
+    who: &Who,
     dir: PathRef,
     directory: bool,
 ) -> Result<(), Errno> {
@@ -204,8 +194,8 @@ fn removing(directory: bool) -> FsAccess {
 /// Whether a file may be opened, with these flags of open(2) or to be run. Gives what may not be done with it
 /// later on. `EACCES` (`hook_file_open()`).
 pub(crate) fn check_open(
-    k: &mut Kernel,
-    who: Who<'_>,
+    k: &mut Vfs,
+    who: &Who,
     place: PathRef,
     attr: &Attr,
     flags: u32,
@@ -233,7 +223,7 @@ pub(crate) fn check_open(
 }
 
 /// The same for a message queue, which lies in a directory of the kernel's own that no rule can be about.
-pub(crate) fn check_queue(k: &Kernel, who: Who<'_>, flags: u32) -> Result<(), Errno> {
+pub(crate) fn check_queue(k: &Vfs, who: &Who, flags: u32) -> Result<(), Errno> {
     let Some(domain) = domain(k, who) else {
         return Ok(());
     };
@@ -250,7 +240,7 @@ pub(crate) fn check_queue(k: &Kernel, who: Who<'_>, flags: u32) -> Result<(), Er
 
 /// `EPERM` for who is in a domain about files: what is mounted where stays as it is
 /// (`hook_sb_mount()`, ...).
-pub(crate) fn check_mounts(k: &Kernel, who: Who<'_>) -> Result<(), Errno> {
+pub(crate) fn check_mounts(k: &Vfs, who: &Who) -> Result<(), Errno> {
     match domain(k, who) {
         Some(_) => Err(Errno::EPERM),
         None => Ok(()),
@@ -277,9 +267,9 @@ pub(crate) struct Moved {
 }
 
 impl Moved {
-    pub(crate) fn new(k: &Kernel, dentry: DentryId) -> Moved {
-        let kind = match k.vfs.dentries.at(dentry).ino {
-            Some(_) => k.vfs.dentries.at(dentry).kind(),
+    pub(crate) fn new(k: &Vfs, dentry: DentryId) -> Moved {
+        let kind = match k.dentries.at(dentry).ino {
+            Some(_) => k.dentries.at(dentry).kind(),
             None => 0,
         };
         Moved { dentry, kind }
@@ -302,8 +292,8 @@ impl Moved {
 /// `EACCES`; `EXDEV` where it could be used there as it could not before, or where the domain lets nothing
 /// change its directory (`current_check_refer_path()`).
 pub(crate) fn check_refer(
-    k: &mut Kernel,
-    who: Who<'_>,
+    k: &mut Vfs,
+    who: &Who,
     old: Moved,
     new_dir: PathRef,
     new: Moved,
@@ -322,8 +312,8 @@ pub(crate) fn check_refer(
         wanted[0] |= old.removed();
         wanted[1] |= new.removed();
     }
-    let root = k.vfs.mounts.at(new_dir.mount).root;
-    let old_dir = k.vfs.dentries.at(old.dentry).parent;
+    let root = k.mounts.at(new_dir.mount).root;
+    let old_dir = k.dentries.at(old.dentry).parent;
     if old_dir == new_dir.dentry {
         let denied = denied(k, &domain, new_dir, wanted[0] | wanted[1]);
         return match denied.is_empty() {
@@ -345,7 +335,7 @@ pub(crate) fn check_refer(
     if granted {
         return Ok(());
     }
-    let mut child = |k: &mut Kernel, moved: Moved| {
+    let mut child = |k: &mut Vfs, moved: Moved| {
         places.next(k);
         let (mut masks, about) = masks(&domain, FsAccess::all());
         let file = key(k, moved.dentry);
@@ -381,7 +371,7 @@ pub(crate) fn check_refer(
 /// The layers that do not allow each right from a directory up to the root of the mount. Whether all allow
 /// everything (`collect_domain_accesses()`).
 fn collect(
-    k: &mut Kernel,
+    k: &mut Vfs,
     domain: &Domain,
     (root, mut dir): (DentryId, DentryId),
     side: &mut Masks,
@@ -394,7 +384,7 @@ fn collect(
         if unmask(k, domain, file, about, side) {
             return true;
         }
-        let parent = k.vfs.dentries.at(dir).parent;
+        let parent = k.dentries.at(dir).parent;
         if dir == root || parent == dir {
             return false;
         }
@@ -407,7 +397,7 @@ fn collect(
 /// everything that is wanted is granted, and nothing can be done with a file in its new place that could not
 /// be done in its old one. `children` are the layers that do not allow each right for the files themselves.
 fn walk_both(
-    k: &mut Kernel,
+    k: &mut Vfs,
     domain: &Domain,
     top: PathRef,
     (wanted, sides): ([FsAccess; 2], &mut [Masks; 2]),

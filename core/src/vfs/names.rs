@@ -9,14 +9,16 @@ use super::walk::{self, Flags, Last, Place, Walker};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::DirFd;
+use crate::cred::ns::user;
+use crate::env::settings;
 use crate::file::inotify;
 use crate::fs::filesystem::{Attr, FsId, InodeRef, NewNode, RenameFlags};
 use crate::fs::inode::FsKind;
 use crate::fs::{flags, inode};
-use crate::kernel::{Cx, settings};
-use crate::ns::user;
+use crate::kernel::Cx;
 use crate::port::Ports;
-use crate::syscall::args::DirFd;
+use crate::vfs::{Vfs, node};
 
 /// A name that is about to be made: its directory and the name.
 struct Free {
@@ -54,7 +56,7 @@ fn place_for_new(
 pub(crate) fn may_create(
     k: &mut Kernel,
     p: &mut Ports<'_>,
-    who: Who<'_>,
+    who: &Who,
     dir: PathRef,
 ) -> Result<Attr, Errno> {
     if k.vfs.dentries.is_deleted(dir.dentry) {
@@ -68,9 +70,9 @@ pub(crate) fn may_create(
 
 /// `EOVERFLOW` if the user or group that would own a new inode has no number in the user namespace of the
 /// file system (`fsuidgid_has_mapping()`).
-pub(crate) fn check_owner(k: &Kernel, who: Who<'_>, fs: FsId) -> Result<(), Errno> {
-    let owner = k.vfs.filesystem_owner(fs);
-    match who.creds(k) {
+pub(crate) fn check_owner(k: &Vfs, who: &Who, fs: FsId) -> Result<(), Errno> {
+    let owner = k.fs.filesystem_owner(fs);
+    match who.creds() {
         Some(creds) if !user::is_mapped(k, owner, creds.fsuid, creds.fsgid) => {
             Err(Errno::EOVERFLOW)
         }
@@ -82,7 +84,7 @@ pub(crate) fn check_owner(k: &Kernel, who: Who<'_>, fs: FsId) -> Result<(), Errn
 fn may_delete(
     k: &mut Kernel,
     p: &mut Ports<'_>,
-    who: Who<'_>,
+    who: &Who,
     dir: PathRef,
     victim: DentryId,
     directory: bool,
@@ -92,7 +94,7 @@ fn may_delete(
     let inode = k.vfs.dentries.inode(victim).ok_or(Errno::ENOENT)?;
     flags::check_append(&attr)?;
     if matches!(inode::kind(k, inode.fs), FsKind::Union) {
-        let victim = inode::attr(k, p, inode)?;
+        let victim = node::attr(k, p, inode)?;
         if perm::sticky(k, who, &attr, &victim) {
             return Err(Errno::EPERM);
         }
@@ -111,14 +113,14 @@ fn may_delete(
 }
 
 /// The inode of a directory.
-fn dir_inode(k: &Kernel, dir: PathRef) -> Result<InodeRef, Errno> {
-    k.vfs.dentries.inode(dir.dentry).ok_or(Errno::ENOENT)
+fn dir_inode(k: &Vfs, dir: PathRef) -> Result<InodeRef, Errno> {
+    k.dentries.inode(dir.dentry).ok_or(Errno::ENOENT)
 }
 
 /// Owner and group of a new inode, and its mode as its directory changes it (`inode_init_owner`).
-pub(crate) fn new_owner(k: &Kernel, who: Who<'_>, dir: &Attr, mode: u32) -> (u32, u32, u32) {
+pub(crate) fn new_owner(k: &Vfs, who: &Who, dir: &Attr, mode: u32) -> (u32, u32, u32) {
     let (uid, mut gid) = who
-        .creds(k)
+        .creds()
         .map_or((0, 0), |creds| (creds.fsuid, creds.fsgid));
     let mut mode = mode;
     if dir.mode & g::S_ISGID != 0 {
@@ -158,7 +160,7 @@ impl Plan<'_> {
 pub(crate) fn create_at(
     k: &mut Kernel,
     p: &mut Ports<'_>,
-    who: Who<'_>,
+    who: &Who,
     dir: PathRef,
     name: &[u8],
     plan: Plan<'_>,
@@ -168,7 +170,7 @@ pub(crate) fn create_at(
     let dir_attr = may_create(k, p, who, dir)?;
     let kind = mode & g::S_IFMT;
     let device = kind == g::S_IFBLK || kind == g::S_IFCHR && rdev != 0;
-    if device && !who.capable(k, CAP_MKNOD) {
+    if device && !who.capable(CAP_MKNOD) {
         return Err(Errno::EPERM);
     }
     let (uid, gid, mode) = new_owner(k, who, &dir_attr, mode);
@@ -189,7 +191,7 @@ pub(crate) fn create_at(
     }
     let ino = inode::create(k, p, parent, name, &node)?;
     let inode = InodeRef { fs: parent.fs, ino };
-    let attr = match inode::attr(k, p, inode) {
+    let attr = match node::attr(k, p, inode) {
         Ok(attr) => attr,
         Err(errno) => {
             inode::forget(k, p, inode);
@@ -210,13 +212,13 @@ pub(crate) fn create_at(
 }
 
 fn umask(cx: &Cx<'_, '_>) -> u32 {
-    cx.k.vfs.fs_context(cx.task().fs).umask
+    cx.k.files.fs_context(cx.task().fs).umask
 }
 
 pub(crate) fn mkdir(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], mode: u32) -> Result<(), Errno> {
     let place = place_for_new(cx, at, path, true)?;
     let mode = g::S_IFDIR | mode & (0o777 | g::S_ISVTX) & !umask(cx);
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     create_at(cx.k, cx.p, who, place.dir, &place.name, Plan::plain(mode))?;
     let created = inotify::CREATE | inotify::ISDIR;
     inotify::named(cx.k, cx.p, place.dir.dentry, &place.name, created);
@@ -242,7 +244,7 @@ pub(crate) fn mknod(
         g::S_IFCHR | g::S_IFBLK => dev,
         _ => 0,
     };
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let plan = Plan {
         rdev,
         ..Plan::plain(mode)
@@ -261,7 +263,7 @@ pub(crate) fn make_socket(
 ) -> Result<PathRef, Errno> {
     let place = place_for_new(cx, at, path, false)?;
     let mode = g::S_IFSOCK | mode & !umask(cx);
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let made = create_at(cx.k, cx.p, who, place.dir, &place.name, Plan::plain(mode))?;
     inotify::named(cx.k, cx.p, place.dir.dentry, &place.name, inotify::CREATE);
     Ok(made)
@@ -282,7 +284,7 @@ pub(crate) fn symlink(
         return Err(Errno::ENOENT);
     }
     let place = place_for_new(cx, at, path, false)?;
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let mode = g::S_IFLNK | 0o777;
     let plan = Plan {
         mode,
@@ -332,13 +334,13 @@ fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Resu
     if source.mount != place.dir.mount {
         return Err(Errno::EXDEV);
     }
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let inode =
         cx.k.vfs
             .dentries
             .inode(source.dentry)
             .ok_or(Errno::ENOENT)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     may_link(cx, who, &attr)?;
     let moved = Moved::new(cx.k, source.dentry);
     let free = Moved {
@@ -370,8 +372,8 @@ fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Resu
 
 /// `/proc/sys/fs/protected_hardlinks`: others' files can be linked only if they are plain and can be read and
 /// written.
-fn may_link(cx: &mut Cx<'_, '_>, who: Who<'_>, attr: &Attr) -> Result<(), Errno> {
-    if !cx.k.system.settings.is_on(settings::PROTECTED_HARDLINKS) {
+fn may_link(cx: &mut Cx<'_, '_>, who: &Who, attr: &Attr) -> Result<(), Errno> {
+    if !cx.k.env.settings.is_on(settings::PROTECTED_HARDLINKS) {
         return Ok(());
     }
     let special = attr.mode & g::S_IFMT != g::S_IFREG
@@ -391,7 +393,7 @@ pub(crate) fn remove(
     path: &[u8],
     directory: bool,
 ) -> Result<(), Errno> {
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let (mut walker, start) = cx.walker(at, path, Flags::empty())?;
     let place = walker.parent(start, path)?;
     let name = match place.last {
@@ -469,7 +471,7 @@ pub(crate) fn rename(
     if exchange && flags.intersects(RenameFlags::NOREPLACE | RenameFlags::WHITEOUT) {
         return Err(Errno::EINVAL);
     }
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let (mut walker, start) = cx.walker(old_at, old, Flags::empty())?;
     let from = walker.parent(start, old)?;
     let (mut walker, start) = cx.walker(new_at, new, Flags::KEEP)?;
@@ -488,8 +490,8 @@ pub(crate) fn rename(
 }
 
 fn rename_sides(
-    walker: &mut Walker<'_, '_, '_>,
-    who: Who<'_>,
+    walker: &mut Walker<'_, '_>,
+    who: &Who,
     from: &Side,
     to: &Side,
     flags: RenameFlags,

@@ -1,12 +1,16 @@
 //! Opening files (open(2), openat2(2)).
 
 use super::mount::{self, MountFlags, PathRef, get_path, put_path};
-use super::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
+use super::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE};
 use super::walk::{self, Flags, FollowedTo, Last};
 use super::{landlock, names};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::DirFd;
 use crate::boot::Stdio;
+use crate::cred::landlock::FsAccess;
+use crate::env::settings;
+use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file::device::Target;
 use crate::file::pipe::PipeId;
 use crate::file::{File, FileId, FileKind, device, inotify, lease, pipe, ready};
@@ -14,10 +18,9 @@ use crate::fs::anon::Object;
 use crate::fs::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
 use crate::fs::inode::FsKind;
 use crate::fs::{anon, flags, inode};
-use crate::kernel::{Cx, Stop, Wait, WaitKey, settings};
+use crate::kernel::Cx;
 use crate::port::Ports;
-use crate::syscall::args::DirFd;
-use crate::task::landlock::FsAccess;
+use crate::vfs::{Vfs, node};
 use crate::views::proc;
 use crate::{Kernel, file};
 
@@ -190,7 +193,7 @@ fn find(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<Found, 
 fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<Found, Errno> {
     let exclusive = how.flags & g::O_EXCL != 0;
     let umask = cx.fs_context().umask;
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let (mut walker, start) = cx.walker(at, path, how.resolve)?;
     let mut place = walker.parent(start, path)?;
     loop {
@@ -252,7 +255,7 @@ fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Resu
 /// is not opened by who wants to make it, with 1 if all may write there, with 2 also if its group may.
 /// `EACCES`.
 fn may_create_in_sticky(
-    walker: &mut walk::Walker<'_, '_, '_>,
+    walker: &mut walk::Walker<'_, '_>,
     dir: PathRef,
     path: PathRef,
 ) -> Result<(), Errno> {
@@ -264,7 +267,7 @@ fn may_create_in_sticky(
         g::S_IFIFO => settings::PROTECTED_FIFOS,
         _ => return Ok(()),
     };
-    let open = match walker.k.system.settings.get(setting) {
+    let open = match walker.k.env.settings.get(setting) {
         0 => return Ok(()),
         1 => mode & g::S_IWOTH != 0,
         _ => mode & (g::S_IWOTH | g::S_IWGRP) != 0,
@@ -273,8 +276,8 @@ fn may_create_in_sticky(
         return Ok(());
     }
     let inode = walker.k.vfs.dentries.inode(path.dentry);
-    let attr = inode::attr(walker.k, walker.p, inode.ok_or(Errno::ENOENT)?)?;
-    let creds = walker.who.creds(walker.k);
+    let attr = node::attr(walker.k, walker.p, inode.ok_or(Errno::ENOENT)?)?;
+    let creds = walker.who.creds();
     let own = creds.is_none_or(|creds| creds.fsuid == attr.uid);
     match own || owner == attr.uid {
         true => Ok(()),
@@ -290,7 +293,7 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
         let file = File::new(FileKind::Path, path, Some(inode), kept);
         return Ok(file::add(cx.k, file)?);
     }
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     if !created {
         may_open(cx, path, inode, &attr, how)?;
     }
@@ -299,9 +302,9 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
     let in_tree =
         attr.mode & g::S_IFMT == g::S_IFREG && inode::kind(cx.k, inode.fs) == FsKind::Union;
     if in_tree && (writes || truncates) {
-        cx.k.vfs.writers.check_write(inode)?;
+        cx.k.files.writers.check_write(inode)?;
     }
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let denied = landlock::check_open(cx.k, who, path, &attr, how.flags, false)?;
     if truncates && in_tree && denied.contains(FsAccess::TRUNCATE) {
         return Err(Errno::EACCES.into());
@@ -332,7 +335,7 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
         lease::break_for(cx, inode, writes, no_wait)?;
     }
     if truncates && kind == FileKind::Regular {
-        cx.k.vfs.seals.check_size(inode, &attr, 0)?;
+        cx.k.fs.seals.check_size(inode, &attr, 0)?;
         truncate(cx, inode, &attr, 0)?;
     }
     let counted = writes && kind == FileKind::Regular;
@@ -347,15 +350,15 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
 
 /// Counts an open file among those that write to their inode. `ETXTBSY`.
 fn count_writer(k: &mut Kernel, id: FileId, inode: InodeRef) -> Result<(), Errno> {
-    k.vfs.writers.write(inode)?;
+    k.files.writers.write(inode)?;
     file::at_mut(k, id).counted = true;
     Ok(())
 }
 
 /// The stream that is a terminal.
-pub(crate) fn terminal(k: &Kernel) -> Option<u8> {
+pub(crate) fn terminal(k: &Vfs) -> Option<u8> {
     let is_terminal = |stdio: &Stdio| matches!(stdio, Stdio::Terminal { .. });
-    k.system
+    k.env
         .stdio
         .iter()
         .position(is_terminal)
@@ -372,7 +375,7 @@ fn may_open(
 ) -> Result<(), Errno> {
     let access = how.access();
     let kind = attr.mode & g::S_IFMT;
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     match kind {
         g::S_IFLNK => return Err(Errno::ELOOP),
         g::S_IFDIR if access & MAY_WRITE != 0 => return Err(Errno::EISDIR),
@@ -395,8 +398,8 @@ fn may_open(
     if access & MAY_WRITE != 0 && kind == g::S_IFREG {
         mount::want_write(cx.k, path.mount)?;
     }
-    inode::check_enter(cx.k, who, inode)?;
-    inode::permission(cx.k, who, inode, attr, access)?;
+    node::check_enter(cx.k, who, inode)?;
+    node::permission(cx.k, who, inode, attr, access)?;
     let adds = how.flags & (g::O_APPEND | g::O_TRUNC) == g::O_APPEND;
     if access & MAY_WRITE != 0 && !adds {
         flags::check_append(attr)?;
@@ -452,7 +455,7 @@ fn open_fifo(
         _ => return Err(Errno::EINVAL.into()),
     };
     let open = match pipe {
-        Some(id) => cx.k.vfs.pipes.get(id),
+        Some(id) => cx.k.files.pipes.get(id),
         None => pipe::find_fifo(cx.k, inode),
     };
     let (readers, writers) = open.map_or((0, 0), |pipe| (pipe.readers, pipe.writers));
@@ -465,7 +468,7 @@ fn open_fifo(
     // Only a FIFO's ends wait for each other.
     let meets = others > 0
         || pipe.is_some()
-        || cx.k.waiters(key).any(|thread| {
+        || cx.k.env.queues.waiters(key).any(|thread| {
             let call = cx.k.tasks.get(thread).and_then(|task| task.call.as_ref());
             call.is_some_and(|call| call.progress == wanted)
         });
@@ -489,7 +492,7 @@ fn open_fifo(
     let named = (inode.fs != anon::FS).then_some(inode);
     let file = file::add(cx.k, File::new(FileKind::Pipe(id), path, named, flags))?;
     pipe::open_end(cx.k, id, reads, writes);
-    cx.k.wake(key);
+    cx.k.files.wake(key);
     Ok(file)
 }
 
@@ -498,7 +501,7 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
     let mut walk = how.resolve | Flags::DIRECTORY;
     walk.set(Flags::FOLLOW, how.flags & g::O_NOFOLLOW == 0);
     let umask = cx.fs_context().umask;
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     let (mut walker, start) = cx.walker(at, path, walk)?;
     let dir = walker.resolve_bare(start, path)?;
     mount::want_write(cx.k, dir.mount)?;
@@ -516,7 +519,7 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
     let fs = cx.k.vfs.mounts.at(dir.mount).fs;
     let ino = inode::create_unnamed(cx.k, cx.p, fs, &node)?;
     let inode = InodeRef { fs, ino };
-    let attr = match inode::attr(cx.k, cx.p, inode) {
+    let attr = match node::attr(cx.k, cx.p, inode) {
         Ok(attr) => attr,
         Err(errno) => {
             inode::forget(cx.k, cx.p, inode);
@@ -551,10 +554,11 @@ pub(crate) fn truncate(
     attr: &Attr,
     size: u64,
 ) -> Result<(), Errno> {
+    let who = &cx.who();
     let set = SetAttr {
         size: Some(size),
         mtime: Some(Time::from_nanos(cx.now().real)),
-        ..perm::after_write(cx.k, Who::Task(cx.thread), attr)
+        ..perm::after_write(cx.k, who, attr)
     };
     inode::set_attr(cx.k, cx.p, inode, &set)
 }
@@ -580,7 +584,7 @@ pub(crate) fn open_exec(
 
 fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Stop> {
     let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
     match attr.mode & g::S_IFMT {
         g::S_IFLNK => return Err(Errno::ELOOP.into()),
         g::S_IFREG if inode::kind(cx.k, inode.fs) == FsKind::Union => {}
@@ -590,13 +594,13 @@ fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Stop> {
     if mount.flags.contains(MountFlags::NOEXEC) {
         return Err(Errno::EACCES.into());
     }
-    let who = Who::Task(cx.thread);
+    let who = &cx.who();
     perm::permission(cx.k, who, &attr, MAY_EXEC)?;
     let flags = g::O_RDONLY | O_LARGEFILE;
     landlock::check_open(cx.k, who, path, &attr, flags, true)?;
     file::check_room(cx.k)?;
     lease::break_for(cx, inode, false, false)?;
-    cx.k.vfs.writers.run(inode)?;
+    cx.k.files.writers.run(inode)?;
     let id = file::add(cx.k, File::new(FileKind::Regular, path, Some(inode), flags))?;
     // What it is is read at once.
     inotify::file_event(cx.k, cx.p, id, inotify::OPEN);
@@ -607,7 +611,7 @@ fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Stop> {
 /// Takes a program for one more process: a reference, and nobody may write to it.
 pub(crate) fn get_exec(k: &mut Kernel, id: FileId) -> FileId {
     if let Some(inode) = file::at(k, id).inode {
-        k.vfs.writers.run_again(inode);
+        k.files.writers.run_again(inode);
     }
     file::get(k, id)
 }
@@ -615,14 +619,14 @@ pub(crate) fn get_exec(k: &mut Kernel, id: FileId) -> FileId {
 /// Gives a program back that was opened to be run.
 pub(crate) fn close_exec(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     if let Some(inode) = file::at(k, id).inode {
-        k.vfs.writers.ran(inode);
+        k.files.writers.ran(inode);
     }
     file::put(k, p, id);
 }
 
 /// How a standard stream is read and written.
-fn stream_kind(k: &Kernel, stream: u8) -> FileKind {
-    match k.system.stdio.get(usize::from(stream)) {
+fn stream_kind(k: &Vfs, stream: u8) -> FileKind {
+    match k.env.stdio.get(usize::from(stream)) {
         Some(Stdio::Null) => FileKind::Device(device::Device::Null),
         _ => FileKind::HostStream(stream),
     }
@@ -631,7 +635,7 @@ fn stream_kind(k: &Kernel, stream: u8) -> FileKind {
 /// Opens the host's standard streams as descriptors 0, 1 and 2 of a fresh table.
 pub(crate) fn open_stdio(k: &mut Kernel, p: &mut Ports<'_>, table: file::FdTableId) {
     for stream in 0..3u8 {
-        let path = anon::path(k, anon::stream_ino(stream));
+        let path = crate::vfs::object::path(k, anon::stream_ino(stream));
         let kind = stream_kind(k, stream);
         let file = File::new(kind, path, None, g::O_RDWR | O_LARGEFILE);
         match file::add(k, file) {

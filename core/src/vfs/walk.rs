@@ -12,14 +12,16 @@ use super::perm::{self, MAY_EXEC, Who};
 use crate::Kernel;
 use crate::abi::raw::general::{AT_FDCWD, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH};
 use crate::abi::{Errno, NAME_MAX, PATH_MAX};
+use crate::args::DirFd;
+use crate::env::settings;
 use crate::file::fdtable;
 use crate::fs::filesystem::{Attr, InodeRef};
 use crate::fs::inode::FsKind;
 use crate::fs::{anon, inode};
-use crate::kernel::{Cx, settings};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::port::Ports;
-use crate::syscall::args::DirFd;
+use crate::vfs::{Vfs, node};
 use crate::views::proc;
 
 /// So long a directory of the host on the way of a path is taken to be what it was: nanoseconds.
@@ -94,10 +96,10 @@ pub(crate) struct Place {
 }
 
 /// A walk: what stays the same over all its components.
-pub(crate) struct Walker<'a, 'k, 'p> {
+pub(crate) struct Walker<'k, 'p> {
     pub k: &'k mut Kernel,
     pub p: &'k mut Ports<'p>,
-    pub who: Who<'a>,
+    pub who: Who,
     pub root: PathRef,
     pub flags: Flags,
     links: u32,
@@ -130,22 +132,22 @@ struct Checkpoint {
 
 impl Paused {
     /// The places that are held, for invariant checks.
-    pub(super) fn held(&self) -> impl Iterator<Item = PathRef> + '_ {
+    pub(crate) fn held(&self) -> impl Iterator<Item = PathRef> + '_ {
         self.0.values().map(|checkpoint| checkpoint.at)
     }
 }
 
 /// A call ends, or has done all its walks: how far they had come is of no use any more.
-pub(crate) fn forget(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
+pub(crate) fn forget(k: &mut Vfs, p: &mut Ports<'_>, thread: ThreadId) {
     while let Some((&key, checkpoint)) = {
-        let mut own = k.vfs.walks.0.range((thread, 0)..=(thread, u32::MAX));
+        let mut own = k.walks.0.range((thread, 0)..=(thread, u32::MAX));
         own.next()
     } {
         let at = checkpoint.at;
-        k.vfs.walks.0.remove(&key);
+        k.walks.0.remove(&key);
         put_path(k, p, at);
     }
-    if let Some(way) = k.vfs.ways_up.0.remove(&thread) {
+    if let Some(way) = k.ways_up.0.remove(&thread) {
         put_path(k, p, way.at);
     }
 }
@@ -157,7 +159,7 @@ enum End {
 
 /// Root and working directory of a task.
 fn context(cx: &Cx<'_, '_>) -> (PathRef, PathRef) {
-    let context = cx.k.vfs.fs_context(cx.task().fs);
+    let context = cx.k.files.fs_context(cx.task().fs);
     (context.root, context.cwd)
 }
 
@@ -167,7 +169,7 @@ fn start(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], flags: Flags) -> Result<Pa
         return Ok(context(cx).1);
     }
     let file = fdtable::get_any(cx, at.0)?;
-    cx.k.vfs
+    cx.k.files
         .file(file)
         .map(|file| file.path)
         .ok_or(Errno::EBADF)
@@ -180,22 +182,22 @@ impl<'p> Cx<'_, 'p> {
         at: DirFd,
         path: &[u8],
         flags: Flags,
-    ) -> Result<(Walker<'static, 'k, 'p>, PathRef), Errno> {
+    ) -> Result<(Walker<'k, 'p>, PathRef), Errno> {
         if path.is_empty() && !flags.contains(Flags::EMPTY_PATH) {
             return Err(Errno::ENOENT);
         }
-        let who = Who::Task(self.thread);
+        let who = self.who();
         self.walker_as(who, at, path, flags)
     }
 
     /// The same with other credentials.
-    pub(crate) fn walker_as<'a, 'k>(
+    pub(crate) fn walker_as<'k>(
         &'k mut self,
-        who: Who<'a>,
+        who: Who,
         at: DirFd,
         path: &[u8],
         flags: Flags,
-    ) -> Result<(Walker<'a, 'k, 'p>, PathRef), Errno> {
+    ) -> Result<(Walker<'k, 'p>, PathRef), Errno> {
         let start = start(self, at, path, flags)?;
         let root = context(self).0;
         if !flags.contains(Flags::KEEP) {
@@ -225,15 +227,15 @@ pub(crate) fn resolve(
     walker.resolve(start, path)
 }
 
-impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
+impl<'k, 'p> Walker<'k, 'p> {
     pub(crate) fn new(
         k: &'k mut Kernel,
         p: &'k mut Ports<'p>,
-        who: Who<'a>,
+        who: Who,
         root: PathRef,
         start: PathRef,
         flags: Flags,
-    ) -> Walker<'a, 'k, 'p> {
+    ) -> Walker<'k, 'p> {
         let root = if flags.scoped() { start } else { root };
         Walker {
             k,
@@ -294,17 +296,17 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
             cur = self.cross_some(cur)?;
         }
         let mut goes_up = core::mem::take(&mut self.climbing);
-        let begun = self.k.steps.spent();
+        let begun = self.k.env.steps.spent();
         loop {
             if let Some(key) = own
                 && (self.crossing
                     || self.climbing
-                    || self.k.steps.left() == 0 && self.k.steps.spent() - begun >= LEAST)
+                    || self.k.env.steps.left() == 0 && self.k.env.steps.spent() - begun >= LEAST)
             {
                 self.leave_off(key, start, path, cur, &text[at..]);
                 return Err(Errno::LATER);
             }
-            self.k.steps.spend(1);
+            self.k.env.steps.spend(1);
             while text.get(at) == Some(&b'/') {
                 at += 1;
             }
@@ -455,18 +457,18 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         }
         if let Some(ino) = dentry.ino {
             let inode = InodeRef { fs: dentry.fs, ino };
-            inode::check_enter(self.k, self.who, inode)?;
+            node::check_enter(self.k, &self.who, inode)?;
         }
         if dentry.mode & 0o111 == 0o111 && dentry.acl.is_none() {
             return Ok(());
         }
         let attr = dir_attr(self.k, self.p, dir.dentry)?;
-        perm::permission(self.k, self.who, &attr, MAY_EXEC)
+        perm::permission(self.k, &self.who, &attr, MAY_EXEC)
     }
 
     /// Goes up one directory, over mounts; or a part of the way if the walk can be left off.
     fn dot_dot(&mut self, mut cur: PathRef) -> Result<PathRef, Errno> {
-        let begun = self.k.steps.spent();
+        let begun = self.k.env.steps.spent();
         loop {
             if cur == self.root {
                 return match self.flags.contains(Flags::BENEATH) {
@@ -483,7 +485,7 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
                 Some(on) => cur = on,
                 None => return Ok(cur),
             }
-            self.k.steps.spend(1);
+            self.k.env.steps.spend(1);
             if self.is_used_up(begun) {
                 self.climbing = true;
                 return Ok(cur);
@@ -494,7 +496,7 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         // Somebody may have moved the directory out of what a bind mount shows.
         if dentries.at(top).parent != top {
             let (is_below, levels) = dentries.levels_below(cur.dentry, top);
-            self.k.steps.spend(levels / 8);
+            self.k.env.steps.spend(levels / 8);
             if !is_below {
                 return Err(Errno::ENOENT);
             }
@@ -515,7 +517,7 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
 
     /// The same, or a part of the way if the walk can be left off.
     fn cross_some(&mut self, mut path: PathRef) -> Result<PathRef, Errno> {
-        let begun = self.k.steps.spent();
+        let begun = self.k.env.steps.spent();
         while self.k.vfs.dentries.at(path.dentry).mounts > 0 {
             let Some(mount) = self.k.vfs.mounts.mounted_on(path) else {
                 break;
@@ -527,7 +529,7 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
                 mount,
                 dentry: self.k.vfs.mounts.at(mount).root,
             };
-            self.k.steps.spend(1);
+            self.k.env.steps.spend(1);
             if self.is_used_up(begun) {
                 self.crossing = true;
                 break;
@@ -539,7 +541,9 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
     /// Whether the walk can be left off, and the steps of the input are used up since it began with
     /// something.
     fn is_used_up(&self, begun: u64) -> bool {
-        self.call.is_some() && self.k.steps.left() == 0 && self.k.steps.spent() - begun >= LEAST
+        self.call.is_some()
+            && self.k.env.steps.left() == 0
+            && self.k.env.steps.spent() - begun >= LEAST
     }
 
     /// Goes down to an existing name, the `last` of the path or one on the way.
@@ -572,8 +576,8 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         if cached.is_none() && self.flags.contains(Flags::CACHED) {
             return Err(Errno::EAGAIN);
         }
-        self.k.steps.spend(SLOW);
-        lookup_slow(self.k, self.p, self.who, dir, name, cached)
+        self.k.env.steps.spend(SLOW);
+        lookup_slow(self.k, self.p, &self.who, dir, name, cached)
     }
 
     /// Whether a cached name is as the file system has it. Directories of the host change without telling:
@@ -583,14 +587,14 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
         if dentry.fs == anon::FS || inode::kind(self.k, dentry.fs) != FsKind::Union {
             return false;
         }
-        let known_for = self.k.system.now.mono.saturating_sub(dentry.checked);
+        let known_for = self.k.env.now.mono.saturating_sub(dentry.checked);
         !inode::changes_by_itself(self.k, dentry.fs) || !last && known_for < HOST_NAMES_VALID
     }
 
     /// Where a symbolic link in `dir` leads.
     fn follow(&mut self, dir: PathRef, link: PathRef, last: bool) -> Result<Link, Errno> {
         self.links += 1;
-        self.k.steps.spend(SLOW);
+        self.k.env.steps.spend(SLOW);
         let flags = self.k.vfs.mounts.at(link.mount).flags;
         if self.links > MAX_LINKS
             || self.flags.contains(Flags::NO_SYMLINKS)
@@ -608,7 +612,7 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
             self.may_follow(dir, inode)?;
         }
         if inode::kind(self.k, inode.fs) == FsKind::Proc
-            && let Some(path) = proc::jump(self.k, self.who, inode.ino)?
+            && let Some(path) = proc::jump(self.k, &self.who, inode.ino)?
         {
             if self.flags.contains(Flags::NO_MAGICLINKS) {
                 return Err(Errno::ELOOP);
@@ -620,7 +624,7 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
             }
             return Ok(Link::Jump(path));
         }
-        let target = inode::read_link(self.k, self.p, self.who, inode)?;
+        let target = node::read_link(self.k, self.p, &self.who, inode)?;
         match target.len() {
             0 => Err(Errno::ENOENT),
             PATH_MAX.. => Err(Errno::ENAMETOOLONG),
@@ -633,15 +637,12 @@ impl<'a, 'k, 'p> Walker<'a, 'k, 'p> {
     fn may_follow(&mut self, dir: PathRef, link: InodeRef) -> Result<(), Errno> {
         let dentry = self.k.vfs.dentries.at(dir.dentry);
         let is_open = dentry.mode & (S_ISVTX | S_IWOTH) == S_ISVTX | S_IWOTH;
-        if !is_open || !self.k.system.settings.is_on(settings::PROTECTED_SYMLINKS) {
+        if !is_open || !self.k.env.settings.is_on(settings::PROTECTED_SYMLINKS) {
             return Ok(());
         }
         let owner = dentry.uid;
-        let attr = inode::attr(self.k, self.p, link)?;
-        let own = self
-            .who
-            .creds(self.k)
-            .is_none_or(|creds| creds.fsuid == attr.uid);
+        let attr = node::attr(self.k, self.p, link)?;
+        let own = self.who.creds().is_none_or(|creds| creds.fsuid == attr.uid);
         match own || owner == attr.uid {
             true => Ok(()),
             false => Err(Errno::EACCES),
@@ -684,7 +685,7 @@ pub(crate) fn dir_attr(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) -> Resu
     let dentry = k.vfs.dentries.at(dir);
     if inode::kind(k, dentry.fs) == FsKind::Proc {
         let inode = k.vfs.dentries.inode(dir).ok_or(Errno::ENOENT)?;
-        return inode::attr(k, p, inode);
+        return node::attr(k, p, inode);
     }
     Ok(Attr {
         mode: dentry.mode,
@@ -701,7 +702,7 @@ pub(crate) fn dir_attr(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) -> Resu
 fn lookup_slow(
     k: &mut Kernel,
     p: &mut Ports<'_>,
-    who: Who<'_>,
+    who: &Who,
     dir: DentryId,
     name: &[u8],
     cached: Option<DentryId>,
@@ -710,8 +711,8 @@ fn lookup_slow(
     if k.vfs.dentries.is_deleted(dir) {
         return Err(Errno::ENOENT);
     }
-    let found = inode::lookup(k, p, who, dir_inode, name);
-    let now = k.system.now.mono;
+    let found = node::lookup(k, p, who, dir_inode, name);
+    let now = k.env.now.mono;
     if let Some(id) = cached {
         let fs = dir_inode.fs;
         let union = inode::kind(k, fs) == FsKind::Union;
@@ -727,7 +728,7 @@ fn lookup_slow(
                 // The cached name has a reference already.
                 inode::forget(k, p, InodeRef { fs, ino });
                 if same && k.vfs.dentries.at(id).kind() == S_IFDIR {
-                    let attr = inode::attr(k, p, InodeRef { fs, ino })?;
+                    let attr = node::attr(k, p, InodeRef { fs, ino })?;
                     k.vfs.dentries.set_perm(id, &attr);
                 }
             }
@@ -748,7 +749,7 @@ fn lookup_slow(
                 fs: dir_inode.fs,
                 ino,
             };
-            match inode::attr(k, p, inode) {
+            match node::attr(k, p, inode) {
                 Ok(attr) => {
                     let id = k.vfs.dentries.insert(dir, name, Some((ino, &attr)));
                     k.vfs.dentries.set_checked(id, now);
@@ -779,8 +780,8 @@ struct Names {
 
 impl Names {
     /// A step up over a name. `ENAMETOOLONG`.
-    fn step(&mut self, k: &Kernel, name: DentryId) -> Result<(), Errno> {
-        let name = &k.vfs.dentries.at(name).name;
+    fn step(&mut self, k: &Vfs, name: DentryId) -> Result<(), Errno> {
+        let name = &k.dentries.at(name).name;
         self.text.extend(name.iter().rev());
         self.text.push(b'/');
         self.count += 1;
@@ -819,9 +820,9 @@ pub(crate) struct NamesUp {
 }
 
 /// The names from the root of the mount, or from `root` if that is met first, to a place. `ENAMETOOLONG`.
-pub(crate) fn names_up(k: &Kernel, root: PathRef, place: PathRef) -> Result<NamesUp, Errno> {
-    let dentries = &k.vfs.dentries;
-    let top = k.vfs.mounts.at(place.mount).root;
+pub(crate) fn names_up(k: &Vfs, root: PathRef, place: PathRef) -> Result<NamesUp, Errno> {
+    let dentries = &k.dentries;
+    let top = k.mounts.at(place.mount).root;
     let mut names = Names::default();
     let mut at = place;
     let end = loop {
@@ -846,8 +847,8 @@ pub(crate) fn names_up(k: &Kernel, root: PathRef, place: PathRef) -> Result<Name
 
 /// The path of a dentry in its file system, as `/proc/PID/mountinfo` shows the root of a mount.
 /// `ENAMETOOLONG`.
-pub(crate) fn path_in_filesystem(k: &Kernel, dentry: DentryId) -> Result<Vec<u8>, Errno> {
-    let dentries = &k.vfs.dentries;
+pub(crate) fn path_in_filesystem(k: &Vfs, dentry: DentryId) -> Result<Vec<u8>, Errno> {
+    let dentries = &k.dentries;
     if dentries.at(dentry).fs == anon::FS {
         let ino = dentries.at(dentry).ino.unwrap_or(anon::ROOT);
         return Ok(anon::name(k, ino));
@@ -886,14 +887,14 @@ struct WayUp {
 }
 
 impl WayUp {
-    fn new(k: &Kernel, root: PathRef, from: PathRef) -> WayUp {
+    fn new(k: &Vfs, root: PathRef, from: PathRef) -> WayUp {
         WayUp {
             from,
             root,
             at: from,
             names: Names::default(),
             mounts: 0,
-            changes: k.vfs.mounts.changes_of_all(),
+            changes: k.mounts.changes_of_all(),
             begun_anew: 0,
         }
     }
@@ -947,14 +948,14 @@ pub(crate) struct WaysUp(BTreeMap<ThreadId, WayUp>);
 
 impl WaysUp {
     /// The places that are held, for invariant checks.
-    pub(super) fn held(&self) -> impl Iterator<Item = PathRef> + '_ {
+    pub(crate) fn held(&self) -> impl Iterator<Item = PathRef> + '_ {
         self.0.values().map(|way| way.at)
     }
 }
 
 /// The name of what has none in a tree: a pipe, a socket.
-fn name_of_its_own(k: &Kernel, path: PathRef) -> Option<Vec<u8>> {
-    let ino = k.vfs.dentries.at(path.dentry).ino.unwrap_or(anon::ROOT);
+fn name_of_its_own(k: &Vfs, path: PathRef) -> Option<Vec<u8>> {
+    let ino = k.dentries.at(path.dentry).ino.unwrap_or(anon::ROOT);
     (path.mount == anon::MOUNT).then(|| anon::name(k, ino))
 }
 
@@ -982,9 +983,9 @@ pub(crate) fn path_of(
         }
     }
     let before = way.mounts;
-    let most = k.steps.left().max(1) * MOUNTS;
+    let most = k.env.steps.left().max(1) * MOUNTS;
     let found = way.step(k, most);
-    k.steps.spend((way.mounts - before) / MOUNTS);
+    k.env.steps.spend((way.mounts - before) / MOUNTS);
     if let Ok(None) = found {
         get_path(k, way.at);
         k.vfs.ways_up.0.insert(thread, way);

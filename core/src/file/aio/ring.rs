@@ -4,10 +4,10 @@
 
 use super::Event;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::file::{FileId, rw};
+use crate::file;
+use crate::file::{FileId, Files, rw};
 use crate::fs::inode;
 use crate::port::Ports;
-use crate::{Kernel, file};
 
 /// Bytes of `struct io_event` and of what a ring begins with.
 pub(super) const EVENT_SIZE: u64 = 32;
@@ -65,7 +65,7 @@ impl Ring {
     }
 
     /// Writes what a ring begins with.
-    pub(super) fn begin(&self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
+    pub(super) fn begin(&self, k: &mut Files, p: &mut Ports<'_>) -> Result<(), Errno> {
         let words = [
             self.number,
             self.places,
@@ -84,7 +84,7 @@ impl Ring {
     }
 
     /// Bytes that lie in one page.
-    fn write(&self, k: &mut Kernel, p: &mut Ports<'_>, at: u64, bytes: &[u8]) -> Result<(), Errno> {
+    fn write(&self, k: &mut Files, p: &mut Ports<'_>, at: u64, bytes: &[u8]) -> Result<(), Errno> {
         let inode = file::inode_of(k, self.file)?;
         let frame = inode::page_for_write(k, p, inode, at / PAGE_SIZE)?;
         p.memory.write(frame.offset() + at % PAGE_SIZE, bytes);
@@ -93,7 +93,7 @@ impl Ring {
 
     fn read(
         &self,
-        k: &mut Kernel,
+        k: &mut Files,
         p: &mut Ports<'_>,
         at: u64,
         bytes: &mut [u8],
@@ -106,14 +106,14 @@ impl Ring {
         HEADER_SIZE + u64::from(at) * EVENT_SIZE
     }
 
-    fn head(&self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<u32, Errno> {
+    fn head(&self, k: &mut Files, p: &mut Ports<'_>) -> Result<u32, Errno> {
         let mut word = [0; 4];
         self.read(k, p, HEAD_AT, &mut word)?;
         Ok(u32::from_le_bytes(word) % self.places)
     }
 
     /// Number of events in it.
-    pub(super) fn len(&self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<u64, Errno> {
+    pub(super) fn len(&self, k: &mut Files, p: &mut Ports<'_>) -> Result<u64, Errno> {
         let head = self.head(k, p)?;
         let len = match head <= self.tail {
             true => self.tail - head,
@@ -123,7 +123,7 @@ impl Ring {
     }
 
     /// Finds out what the program has taken (`refill_reqs_available()`).
-    pub(super) fn look(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
+    pub(super) fn look(&mut self, k: &mut Files, p: &mut Ports<'_>) -> Result<(), Errno> {
         let len = self.len(k, p)?;
         self.held = self.held.min(len as u32);
         Ok(())
@@ -133,7 +133,7 @@ impl Ring {
     /// memory for it.
     pub(super) fn push(
         &mut self,
-        k: &mut Kernel,
+        k: &mut Files,
         p: &mut Ports<'_>,
         event: Event,
     ) -> Result<(), Errno> {
@@ -149,7 +149,7 @@ impl Ring {
     }
 
     /// Shows the program the events that were put in.
-    pub(super) fn publish(&self, k: &mut Kernel, p: &mut Ports<'_>) {
+    pub(super) fn publish(&self, k: &mut Files, p: &mut Ports<'_>) {
         // The first page is there since the ring is.
         let _ = self.write(k, p, TAIL_AT, &self.tail.to_le_bytes());
     }
@@ -157,7 +157,7 @@ impl Ring {
     /// The event at the head.
     pub(super) fn first(
         &self,
-        k: &mut Kernel,
+        k: &mut Files,
         p: &mut Ports<'_>,
     ) -> Result<Option<[u64; 4]>, Errno> {
         let head = self.head(k, p)?;
@@ -176,7 +176,7 @@ impl Ring {
     }
 
     /// Takes the event at the head out.
-    pub(super) fn pop(&self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
+    pub(super) fn pop(&self, k: &mut Files, p: &mut Ports<'_>) -> Result<(), Errno> {
         let head = (self.head(k, p)? + 1) % self.places;
         self.write(k, p, HEAD_AT, &head.to_le_bytes())
     }

@@ -17,12 +17,13 @@ use work::{Work, Works};
 pub(crate) use work::{clear_way, go_on, is_done, make_room};
 
 use crate::abi::Errno;
+use crate::cred::ns::{NsId, pid};
+use crate::env::notice::Notice;
+use crate::env::wait::WaitKey;
 use crate::file::fdtable::FdTableId;
-use crate::file::{FileId, lease};
+use crate::file::{FileId, Files, lease};
 use crate::fs::filesystem::{FsId, Ino, InodeRef};
-use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
-use crate::ns::{NsId, pid};
 use crate::{Kernel, file};
 
 /// Last byte of all files: a lock that reaches it ends nowhere.
@@ -61,7 +62,8 @@ impl FileLocks {
 #[derive(Clone, Copy, Debug, Hash)]
 enum Wanted {
     Record(Record),
-    Whole(FileId, bool),
+    /// For which process.
+    Whole(FileId, bool, u32),
 }
 
 #[derive(Clone, Copy, Debug, Hash)]
@@ -144,7 +146,7 @@ impl Locks {
                     .insert((record.owner, inode, record.wanted(), thread));
                 locks.waiters.add(&record, place, thread);
             }
-            Wanted::Whole(file, exclusive) => locks.whole.wait(file, exclusive, place, thread),
+            Wanted::Whole(file, exclusive, _) => locks.whole.wait(file, exclusive, place, thread),
         }
     }
 
@@ -158,7 +160,7 @@ impl Locks {
         }
         self.work(waiting.inode, |locks| match waiting.wanted {
             Wanted::Record(record) => locks.waiters.remove(&record, place, thread),
-            Wanted::Whole(file, exclusive) => locks.whole.leave(file, exclusive, place),
+            Wanted::Whole(file, exclusive, _) => locks.whole.leave(file, exclusive, place),
         });
         Some(waiting)
     }
@@ -188,7 +190,7 @@ impl Locks {
                     Ok((Some(record), rest))
                 }
             },
-            Wanted::Whole(file, exclusive) => match locks.whole.take(file, exclusive) {
+            Wanted::Whole(file, exclusive, _) => match locks.whole.take(file, exclusive) {
                 true => Ok((None, None)),
                 false => Err(None),
             },
@@ -224,51 +226,50 @@ impl Locks {
 }
 
 /// A task does not wait any longer for a lock, if it did.
-pub(crate) fn leave(k: &mut Kernel, thread: ThreadId) {
-    if !k.vfs.locks.waiting.is_empty() {
-        k.vfs.locks.leave(thread);
+pub(crate) fn leave(k: &mut Files, thread: ThreadId) {
+    if !k.locks.waiting.is_empty() {
+        k.locks.leave(thread);
     }
 }
 
 /// A call ends without looking whether it has got a lock: the lock stays, as its owner's.
-pub(crate) fn abandoned(k: &mut Kernel, thread: ThreadId) {
-    k.vfs.locks.granted.remove(&thread);
+pub(crate) fn abandoned(k: &mut Files, thread: ThreadId) {
+    k.locks.granted.remove(&thread);
 }
 
 /// Whether a task that waited for a lock has got it: on which file, and which, if it is a record lock.
-pub(crate) fn granted(k: &mut Kernel, thread: ThreadId) -> Option<(InodeRef, Option<Record>)> {
-    match k.vfs.locks.granted.is_empty() {
+pub(crate) fn granted(k: &mut Files, thread: ThreadId) -> Option<(InodeRef, Option<Record>)> {
+    match k.locks.granted.is_empty() {
         true => None,
-        false => k.vfs.locks.granted.remove(&thread),
+        false => k.locks.granted.remove(&thread),
     }
 }
 
 /// Gives the lock of a whole file to those that can have it now: some at once, many by and by.
-fn settle_whole(k: &mut Kernel, inode: InodeRef) {
+fn settle_whole(k: &mut Files, inode: InodeRef) {
     if settle_some_whole(k, inode) {
         work::add(k, inode, Work::Whole);
     }
 }
 
 /// Gives it to some of them; whether there may be more.
-fn settle_some_whole(k: &mut Kernel, inode: InodeRef) -> bool {
+fn settle_some_whole(k: &mut Files, inode: InodeRef) -> bool {
     const AT_ONCE: usize = 32;
     for _ in 0..AT_ONCE {
-        let next = k.vfs.locks.files.get(&inode);
+        let next = k.locks.files.get(&inode);
         let Some(thread) = next.and_then(|locks| locks.whole.next()) else {
             return false;
         };
-        let waiting = k.vfs.locks.waiting.get(&thread);
+        let waiting = k.locks.waiting.get(&thread);
         let wanted = waiting.map(|waiting| waiting.wanted);
-        if k.vfs.locks.grant(thread).is_err() {
+        if k.locks.grant(thread).is_err() {
             return false;
         }
-        let tgid = k.tasks.get(thread).map(|task| task.tgid);
-        if let (Some(Wanted::Whole(file, _)), Some(tgid)) = (wanted, tgid) {
+        if let Some(Wanted::Whole(file, _, tgid)) = wanted {
             file::at_mut(k, file).locker = tgid;
         }
-        k.steps.spend(8);
-        k.make_ready(thread);
+        k.env.steps.spend(8);
+        k.env.leave(Notice::Ready(thread));
     }
     true
 }
@@ -276,12 +277,12 @@ fn settle_some_whole(k: &mut Kernel, inode: InodeRef) -> bool {
 /// flock(2): takes, converts (`Some(exclusive)`) or gives back (`None`) the lock of an open file.
 /// `EWOULDBLOCK` if another one is in the way.
 pub(crate) fn flock(
-    k: &mut Kernel,
+    k: &mut Files,
     inode: InodeRef,
     file: FileId,
     exclusive: Option<bool>,
 ) -> Result<(), Errno> {
-    let locks = &mut k.vfs.locks;
+    let locks = &mut k.locks;
     if exclusive.is_some() && locks.count >= LOCKS_MAX {
         return Err(Errno::ENOLCK);
     }
@@ -308,25 +309,26 @@ pub(crate) fn flock(
 
 /// A task is about to wait for the lock of a whole file.
 pub(crate) fn wait_whole(
-    k: &mut Kernel,
+    k: &mut Files,
     thread: ThreadId,
     inode: InodeRef,
     file: FileId,
     exclusive: bool,
+    tgid: u32,
 ) {
-    let wanted = Wanted::Whole(file, exclusive);
-    k.vfs.locks.begin(thread, inode, wanted);
+    let wanted = Wanted::Whole(file, exclusive, tgid);
+    k.locks.begin(thread, inode, wanted);
 }
 
 /// The first lock that is in the way of a record lock (`F_GETLK`).
-pub(crate) fn conflict(k: &Kernel, inode: InodeRef, wanted: &Record) -> Option<Record> {
-    let locks = k.vfs.locks.files.get(&inode)?;
+pub(crate) fn conflict(k: &Files, inode: InodeRef, wanted: &Record) -> Option<Record> {
+    let locks = k.locks.files.get(&inode)?;
     locks.records.first_conflict(wanted).copied()
 }
 
 /// Sets a record lock. `EAGAIN` if another one is in the way.
-pub(crate) fn set(k: &mut Kernel, inode: InodeRef, wanted: Record) -> Result<(), Errno> {
-    let locks = &mut k.vfs.locks;
+pub(crate) fn set(k: &mut Files, inode: InodeRef, wanted: Record) -> Result<(), Errno> {
+    let locks = &mut k.locks;
     let known = locks.files.get(&inode);
     if known.is_some_and(|locks| locks.records.blocker(&wanted).is_some()) {
         return Err(Errno::EAGAIN);
@@ -339,16 +341,16 @@ pub(crate) fn set(k: &mut Kernel, inode: InodeRef, wanted: Record) -> Result<(),
 }
 
 /// Takes the locks of an owner off a range of bytes.
-pub(crate) fn clear(k: &mut Kernel, inode: InodeRef, range: &Record) {
-    if k.vfs.locks.files.contains_key(&inode) {
+pub(crate) fn clear(k: &mut Files, inode: InodeRef, range: &Record) {
+    if k.locks.files.contains_key(&inode) {
         change(k, inode, range, false);
     }
 }
 
 /// Changes the locks of an owner: at once, if there are not many, else by and by, before anybody looks at
 /// them.
-fn change(k: &mut Kernel, inode: InodeRef, range: &Record, add: bool) {
-    let locks = &mut k.vfs.locks;
+fn change(k: &mut Files, inode: InodeRef, range: &Record, add: bool) {
+    let locks = &mut k.locks;
     let is_small = |locks: &FileLocks| work::is_small(locks, range);
     if locks.works.contains_key(&inode) || locks.files.get(&inode).is_some_and(|of| !is_small(of)) {
         let work = Work::Change {
@@ -374,19 +376,19 @@ const CHAIN_MAX: u32 = 11;
 /// Notes that a task is about to wait for a record lock. `EDEADLK` if its owner waits, over a few others, for
 /// this one.
 pub(crate) fn wait(
-    k: &mut Kernel,
+    k: &mut Files,
     thread: ThreadId,
     inode: InodeRef,
     wanted: &Record,
 ) -> Result<(), Errno> {
     let blocker = |inode: InodeRef, wanted: &Record| {
-        let locks = k.vfs.locks.files.get(&inode)?;
+        let locks = k.locks.files.get(&inode)?;
         locks.records.blocker(wanted)
     };
     // Whom somebody waits for whose lock is waited for.
     let behind = |owner: Owner| {
-        let thread = k.vfs.locks.thread_of(owner)?;
-        let waiting = k.vfs.locks.waiting.get(&thread)?;
+        let thread = k.locks.thread_of(owner)?;
+        let waiting = k.locks.waiting.get(&thread)?;
         match &waiting.wanted {
             Wanted::Record(record) => blocker(waiting.inode, record),
             Wanted::Whole(..) => None,
@@ -402,32 +404,32 @@ pub(crate) fn wait(
         }
     }
     let wanted = Wanted::Record(*wanted);
-    k.vfs.locks.begin(thread, inode, wanted);
+    k.locks.begin(thread, inode, wanted);
     Ok(())
 }
 
 /// A descriptor of a process was closed: its record locks on that file go (fcntl(2)).
-pub(crate) fn closed(k: &mut Kernel, file: FileId, table: FdTableId) {
-    if !k.vfs.locks.is_empty() {
+pub(crate) fn closed(k: &mut Files, file: FileId, table: FdTableId) {
+    if !k.locks.is_empty() {
         release(k, file, Owner::Process(table));
     }
 }
 
 /// An open file was closed for good.
-pub(crate) fn released(k: &mut Kernel, file: FileId) {
-    if !k.vfs.locks.is_empty() {
+pub(crate) fn released(k: &mut Files, file: FileId) {
+    if !k.locks.is_empty() {
         release(k, file, Owner::File(file));
     }
 }
 
-fn release(k: &mut Kernel, file: FileId, owner: Owner) {
+fn release(k: &mut Files, file: FileId, owner: Owner) {
     let Ok(inode) = file::inode_of(k, file) else {
         return;
     };
-    if !k.vfs.locks.files.contains_key(&inode) {
+    if !k.locks.files.contains_key(&inode) {
         return;
     }
-    let whole = k.vfs.locks.work(inode, |locks| {
+    let whole = k.locks.work(inode, |locks| {
         owner == Owner::File(file) && locks.whole.release(file)
     });
     if let Some(range) = work::all_of(k, inode, owner) {
@@ -445,7 +447,7 @@ fn release(k: &mut Kernel, file: FileId, owner: Owner) {
 
 /// Whether the indexes agree with the locks, and nobody waits for what could be had; for invariant checks.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
-    let locks = &k.vfs.locks;
+    let locks = &k.files.locks;
     let (mut count, mut waiting) = (0, 0);
     for (inode, file) in &locks.files {
         count += file.len();
@@ -500,13 +502,13 @@ impl Position {
 
 /// The lock behind a place, as a line of `/proc/locks` without its number (proc(5)), and its place. Locks of
 /// processes that a PID namespace does not see are not shown there.
-pub(crate) fn next_line(k: &Kernel, ns: NsId, at: Position) -> Option<(Position, Option<String>)> {
+pub(crate) fn next_line(k: &Files, ns: NsId, at: Position) -> Option<(Position, Option<String>)> {
     let (inode, behind) = match at.0 {
         Some((inode, behind)) => (Some(inode), Some(behind)),
         None => (None, None),
     };
     let from = inode.map_or(Unbounded, Included);
-    for (found, locks) in k.vfs.locks.files.range((from, Unbounded)) {
+    for (found, locks) in k.locks.files.range((from, Unbounded)) {
         let behind = behind.filter(|_| Some(*found) == inode);
         let held = match behind {
             None => locks.whole.behind(None),
@@ -549,13 +551,13 @@ impl OfFile {
 
 /// The lock of an open file behind a place, as its `fdinfo` shows it, and its place.
 pub(crate) fn next_of_file(
-    k: &Kernel,
+    k: &Files,
     file: FileId,
     ns: NsId,
     at: OfFile,
 ) -> Option<(OfFile, Option<String>)> {
     let inode = file::inode_of(k, file).ok()?;
-    let locks = k.vfs.locks.files.get(&inode);
+    let locks = k.locks.files.get(&inode);
     let last = match at {
         OfFile::Begin => {
             let whole = locks.and_then(|locks| locks.whole.held_by(file));
@@ -590,18 +592,18 @@ fn mode(exclusive: bool) -> &'static str {
 }
 
 fn flock_line(
-    k: &Kernel,
+    k: &Files,
     ns: NsId,
     inode: &InodeRef,
     (file, exclusive): (FileId, bool),
 ) -> Option<String> {
-    let pid = k.vfs.file(file).map_or(0, |file| file.locker);
+    let pid = k.file(file).map_or(0, |file| file.locker);
     let pid = pid::show(k, ns, pid);
     let (mode, place) = (mode(exclusive), place(inode));
     (pid != 0).then(|| format!("FLOCK  ADVISORY  {mode} {pid} {place} 0 EOF"))
 }
 
-fn record_line(k: &Kernel, ns: NsId, inode: &InodeRef, record: &Record) -> Option<String> {
+fn record_line(k: &Files, ns: NsId, inode: &InodeRef, record: &Record) -> Option<String> {
     let (kind, pid) = match record.owner {
         Owner::Process(_) => ("POSIX ", pid::show(k, ns, record.pid as u32) as i32),
         Owner::File(_) => ("OFDLCK", record.pid),

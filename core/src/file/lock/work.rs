@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 
 use super::record::{self, Record};
 use super::{FileLocks, LOCKS_MAX, Owner, Place, settle_some_whole};
-use crate::Kernel;
+use crate::env::notice::Notice;
+use crate::file::Files;
 use crate::fs::InodeRef;
 use crate::machine::ThreadId;
 
@@ -54,17 +55,17 @@ pub(super) enum Work {
 pub(super) type Works = VecDeque<Work>;
 
 /// Adds work on the locks of a file, and begins with it.
-pub(super) fn add(k: &mut Kernel, inode: InodeRef, work: Work) {
-    k.vfs.locks.works.entry(inode).or_default().push_back(work);
-    let end = k.steps.spent() + k.steps.left().max(SMALL);
-    while k.steps.spent() < end && step(k, inode) {}
+pub(super) fn add(k: &mut Files, inode: InodeRef, work: Work) {
+    k.locks.works.entry(inode).or_default().push_back(work);
+    let end = k.env.steps.spent() + k.env.steps.left().max(SMALL);
+    while k.env.steps.spent() < end && step(k, inode) {}
 }
 
 /// Gets the work on the record locks of a file out of the way, and where there are too many locks all
 /// of it; `false` if that goes on later.
-pub(crate) fn clear_way(k: &mut Kernel, inode: InodeRef) -> bool {
-    while k.vfs.locks.works.contains_key(&inode) {
-        if k.steps.left() == 0 {
+pub(crate) fn clear_way(k: &mut Files, inode: InodeRef) -> bool {
+    while k.locks.works.contains_key(&inode) {
+        if k.env.steps.left() == 0 {
             return false;
         }
         step(k, inode);
@@ -73,9 +74,9 @@ pub(crate) fn clear_way(k: &mut Kernel, inode: InodeRef) -> bool {
 }
 
 /// The same for what holds too many locks on any file.
-pub(crate) fn make_room(k: &mut Kernel) -> bool {
-    while k.vfs.locks.count >= LOCKS_MAX && !is_done(k) {
-        if k.steps.left() == 0 {
+pub(crate) fn make_room(k: &mut Files) -> bool {
+    while k.locks.count >= LOCKS_MAX && !is_done(k) {
+        if k.env.steps.left() == 0 {
             return false;
         }
         go_on(k);
@@ -84,8 +85,8 @@ pub(crate) fn make_room(k: &mut Kernel) -> bool {
 }
 
 /// A part of the work; `false` if there is none.
-pub(crate) fn go_on(k: &mut Kernel) -> bool {
-    let first = k.vfs.locks.works.first_key_value();
+pub(crate) fn go_on(k: &mut Files) -> bool {
+    let first = k.locks.works.first_key_value();
     let Some((&inode, _)) = first else {
         return false;
     };
@@ -93,21 +94,21 @@ pub(crate) fn go_on(k: &mut Kernel) -> bool {
 }
 
 /// Whether [`go_on`] has nothing to do.
-pub(crate) fn is_done(k: &Kernel) -> bool {
-    k.vfs.locks.works.is_empty()
+pub(crate) fn is_done(k: &Files) -> bool {
+    k.locks.works.is_empty()
 }
 
 /// Whether an owner has given the file up: its locks are about to go.
-pub(super) fn is_gone(k: &Kernel, inode: InodeRef, owner: Owner) -> bool {
-    let mut works = k.vfs.locks.works.get(&inode).into_iter().flatten();
+pub(super) fn is_gone(k: &Files, inode: InodeRef, owner: Owner) -> bool {
+    let mut works = k.locks.works.get(&inode).into_iter().flatten();
     works.any(|work| matches!(work, Work::Change { range, gone: true, .. } if range.owner == owner))
 }
 
 /// A part of the work on a file; `false` if there is none.
-fn step(k: &mut Kernel, inode: InodeRef) -> bool {
-    let works = k.vfs.locks.works.get_mut(&inode);
+fn step(k: &mut Files, inode: InodeRef) -> bool {
+    let works = k.locks.works.get_mut(&inode);
     let Some(work) = works.and_then(VecDeque::pop_front) else {
-        k.vfs.locks.works.remove(&inode);
+        k.locks.works.remove(&inode);
         return false;
     };
     let rest = match work {
@@ -127,7 +128,7 @@ fn step(k: &mut Kernel, inode: InodeRef) -> bool {
         } => pass(k, inode, (first, last), behind),
         Work::Whole => settle_some_whole(k, inode).then_some(Work::Whole),
     };
-    if let Some(works) = k.vfs.locks.works.get_mut(&inode) {
+    if let Some(works) = k.locks.works.get_mut(&inode) {
         if let Some(rest) = rest {
             let settles = !matches!(rest, Work::Change { .. });
             let changes = works.iter();
@@ -135,18 +136,18 @@ fn step(k: &mut Kernel, inode: InodeRef) -> bool {
             let at = changes.count();
             works.insert(at, rest);
         } else if works.is_empty() {
-            k.vfs.locks.works.remove(&inode);
+            k.locks.works.remove(&inode);
         }
     }
     true
 }
 
 /// A part of a change; `true` after the last.
-fn change(k: &mut Kernel, inode: InodeRef, range: &Record, add: bool) -> bool {
-    if !k.vfs.locks.files.contains_key(&inode) {
+fn change(k: &mut Files, inode: InodeRef, range: &Record, add: bool) -> bool {
+    if !k.locks.files.contains_key(&inode) {
         return true;
     }
-    let (count, done) = k.vfs.locks.work(inode, |locks| {
+    let (count, done) = k.locks.work(inode, |locks| {
         let records = &mut locks.records;
         let (count, last) = records.count_in(range, LOCKS_AT_ONCE);
         if count < LOCKS_AT_ONCE {
@@ -157,7 +158,7 @@ fn change(k: &mut Kernel, inode: InodeRef, range: &Record, add: bool) -> bool {
         records.change(&Record { last, ..*range }, false);
         (count, false)
     });
-    k.steps.spend(LOCK_STEPS * (1 + count as u64));
+    k.env.steps.spend(LOCK_STEPS * (1 + count as u64));
     done
 }
 
@@ -167,8 +168,8 @@ pub(super) fn is_small(locks: &FileLocks, range: &Record) -> bool {
 }
 
 /// All that an owner has on a file, as one range.
-pub(super) fn all_of(k: &Kernel, inode: InodeRef, owner: Owner) -> Option<Record> {
-    let records = &k.vfs.locks.files.get(&inode)?.records;
+pub(super) fn all_of(k: &Files, inode: InodeRef, owner: Owner) -> Option<Record> {
+    let records = &k.locks.files.get(&inode)?.records;
     let (first, last) = records.ends_of(owner)?;
     Some(Record {
         owner,
@@ -180,8 +181,8 @@ pub(super) fn all_of(k: &Kernel, inode: InodeRef, owner: Owner) -> Option<Record
 }
 
 /// Looks who wants something in a range.
-fn begin(k: &mut Kernel, inode: InodeRef, first: u64, last: u64) -> Option<Work> {
-    let waiters = &k.vfs.locks.files.get(&inode)?.waiters;
+fn begin(k: &mut Files, inode: InodeRef, first: u64, last: u64) -> Option<Work> {
+    let waiters = &k.locks.files.get(&inode)?.waiters;
     if waiters.is_empty() {
         return None;
     }
@@ -194,12 +195,12 @@ fn begin(k: &mut Kernel, inode: InodeRef, first: u64, last: u64) -> Option<Work>
             behind: None,
         },
     };
-    k.steps.spend(LOOK_STEPS);
+    k.env.steps.spend(LOOK_STEPS);
     Some(work)
 }
 
 /// Gives locks to those who want the next of these; what is left.
-fn grant(k: &mut Kernel, inode: InodeRef, mut wanted: Vec<record::Wanted>) -> Option<Work> {
+fn grant(k: &mut Files, inode: InodeRef, mut wanted: Vec<record::Wanted>) -> Option<Work> {
     let next = *wanted.last()?;
     for _ in 0..WAITERS_AT_ONCE {
         if !grant_first(k, inode, next) {
@@ -215,15 +216,15 @@ fn grant(k: &mut Kernel, inode: InodeRef, mut wanted: Vec<record::Wanted>) -> Op
 
 /// Gives locks to some of those who wait; where to go on.
 fn pass(
-    k: &mut Kernel,
+    k: &mut Files,
     inode: InodeRef,
     (first, last): (u64, u64),
     mut behind: Option<Place>,
 ) -> Option<Work> {
     for _ in 0..WAITERS_AT_ONCE {
-        let waiters = &k.vfs.locks.files.get(&inode)?.waiters;
+        let waiters = &k.locks.files.get(&inode)?.waiters;
         let (place, wanted, is_first) = waiters.behind(behind)?;
-        k.steps.spend(PASS_STEPS);
+        k.env.steps.spend(PASS_STEPS);
         // When the first of those who want the same cannot have it, the others need not be asked.
         let concerns = is_first && wanted.0 <= last && first <= wanted.1;
         match concerns && grant_first(k, inode, wanted) {
@@ -240,16 +241,16 @@ fn pass(
 }
 
 /// Whether a change has to be through before anybody gets anything.
-fn changes_first(k: &Kernel, inode: InodeRef) -> bool {
-    let works = k.vfs.locks.works.get(&inode);
+fn changes_first(k: &Files, inode: InodeRef) -> bool {
+    let works = k.locks.works.get(&inode);
     let next = works.and_then(VecDeque::front);
     matches!(next, Some(Work::Change { .. }))
 }
 
 /// Gives a lock to the first of those who want it; if that one cannot have it, to one of the threads of who
 /// is in its way. Whether anybody got it.
-fn grant_first(k: &mut Kernel, inode: InodeRef, wanted: record::Wanted) -> bool {
-    let waiters = k.vfs.locks.files.get(&inode).map(|locks| &locks.waiters);
+fn grant_first(k: &mut Files, inode: InodeRef, wanted: record::Wanted) -> bool {
+    let waiters = k.locks.files.get(&inode).map(|locks| &locks.waiters);
     let Some(thread) = waiters.and_then(|waiters| waiters.first(wanted)) else {
         return false;
     };
@@ -258,19 +259,19 @@ fn grant_first(k: &mut Kernel, inode: InodeRef, wanted: record::Wanted) -> bool 
         Err(None) => false,
         // Another thread of who has it may wait, too.
         Err(Some(holder)) => {
-            let thread = k.vfs.locks.thread_for(holder, inode, wanted);
+            let thread = k.locks.thread_for(holder, inode, wanted);
             thread.is_some_and(|thread| try_grant(k, inode, thread).is_ok())
         }
     }
 }
 
 /// Gives one who waits what it wants; or says who is in the way.
-fn try_grant(k: &mut Kernel, inode: InodeRef, thread: ThreadId) -> Result<(), Option<Owner>> {
-    k.steps.spend(LOOK_STEPS);
-    let rest = k.vfs.locks.grant(thread)?;
-    k.steps.spend(LOCK_STEPS);
-    k.make_ready(thread);
-    let works = k.vfs.locks.works.entry(inode).or_default();
+fn try_grant(k: &mut Files, inode: InodeRef, thread: ThreadId) -> Result<(), Option<Owner>> {
+    k.env.steps.spend(LOOK_STEPS);
+    let rest = k.locks.grant(thread)?;
+    k.env.steps.spend(LOCK_STEPS);
+    k.env.leave(Notice::Ready(thread));
+    let works = k.locks.works.entry(inode).or_default();
     match rest {
         // Before anybody else gets anything.
         Some(work @ Work::Change { .. }) => works.push_front(work),

@@ -7,8 +7,8 @@ use super::{UnionFs, page_at, pages_of};
 use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG};
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
 use crate::fs::filesystem::{Extent, FsCx, Ino, Page, PageRun, Sought, Source};
+use crate::fs::frames::Place;
 use crate::machine::FrameNo;
-use crate::mm::frames::Place;
 use crate::port::{Block, Ports};
 
 /// Largest file (`s_maxbytes`).

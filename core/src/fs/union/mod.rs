@@ -26,20 +26,18 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use node::{Body, Node, Pages};
-
 use varve_imgfs::Layers;
 
 use crate::abi::raw::general::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
 use crate::boot::{BootError, Tree};
-use crate::fs::acl;
+use crate::env::steps::Steps;
 use crate::fs::filesystem::{
     Attr, Entry, Extent, FsCx, Ino, InodeOps, NewNode, PageRun, RenameFlags, SetAttr, Sought,
     StatFs, Time,
 };
-use crate::kernel::steps::Steps;
+use crate::fs::{Frames, acl};
 use crate::machine::FrameNo;
-use crate::mm::Frames;
 use crate::port::Ports;
 use crate::vfs::mount::options::{Limit, Tmpfs};
 

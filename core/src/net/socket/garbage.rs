@@ -13,8 +13,7 @@ use core::ops::Bound::{Excluded, Unbounded};
 
 use super::rights::{self, is_socket, socket_of};
 use super::{SocketId, unix};
-use crate::Kernel;
-use crate::file::FileId;
+use crate::file::{FileId, Files};
 
 /// Files in flight that are looked at in one piece.
 const AT_ONCE: usize = 64;
@@ -103,8 +102,8 @@ impl Search {
     }
 
     /// Goes on with it; at the end, the files that are to be closed.
-    pub(super) fn step(mut self, k: &mut Kernel) -> Result<Search, Vec<FileId>> {
-        k.steps.spend(1);
+    pub(super) fn step(mut self, k: &mut Files) -> Result<Search, Vec<FileId>> {
+        k.env.steps.spend(1);
         let next = match self.phase {
             Phase::Find(after) => self.find(k, after),
             Phase::Count(after, place) => self.count(k, after, place),
@@ -121,19 +120,19 @@ impl Search {
         }
     }
 
-    fn find(&mut self, k: &mut Kernel, after: Option<FileId>) -> Option<Phase> {
+    fn find(&mut self, k: &mut Files, after: Option<FileId>) -> Option<Phase> {
         let from = after.map_or(Unbounded, Excluded);
-        let files = k.vfs.sockets.in_flight.files.range((from, Unbounded));
+        let files = k.sockets.in_flight.files.range((from, Unbounded));
         let (mut seen, mut last) = (0, after);
         for (&id, &count) in files.take(AT_ONCE) {
             seen += 1;
             last = Some(id);
-            let file = k.vfs.file(id);
+            let file = k.file(id);
             if is_socket(k, id) && file.is_some_and(|file| file.refs() == count) {
                 self.candidates.insert(id, count);
             }
         }
-        k.steps.spend(seen);
+        k.env.steps.spend(seen);
         Some(match seen {
             0 => Phase::Count(None, None),
             _ => Phase::Find(last),
@@ -142,7 +141,7 @@ impl Search {
 
     fn count(
         &mut self,
-        k: &mut Kernel,
+        k: &mut Files,
         after: Option<FileId>,
         place: Option<Place>,
     ) -> Option<Phase> {
@@ -161,11 +160,11 @@ impl Search {
             }
         }
         let files = rights.files.len() as u64;
-        k.steps.spend(files);
+        k.env.steps.spend(files);
         Some(Phase::Count(after, Some(place)))
     }
 
-    fn roots(&mut self, k: &mut Kernel, after: Option<FileId>) -> Option<Phase> {
+    fn roots(&mut self, k: &mut Files, after: Option<FileId>) -> Option<Phase> {
         let Some((id, count)) = self.behind(after) else {
             return Some(Phase::Reach(None));
         };
@@ -177,7 +176,7 @@ impl Search {
         Some(Phase::Roots(Some(id)))
     }
 
-    fn spread(&mut self, k: &mut Kernel, place: Option<Place>) -> Option<Phase> {
+    fn spread(&mut self, k: &mut Files, place: Option<Place>) -> Option<Phase> {
         let Some(place) = place else {
             return Some(match self.reached.pop() {
                 Some(socket) => Phase::Reach(Some(Place::first(socket))),
@@ -188,7 +187,7 @@ impl Search {
             return Some(Phase::Reach(None));
         };
         let files = rights.files.clone();
-        k.steps.spend(files.len() as u64);
+        k.env.steps.spend(files.len() as u64);
         for file in files {
             if let Some(socket) = socket_of(k, file) {
                 self.reach(file, socket);
@@ -197,7 +196,7 @@ impl Search {
         Some(Phase::Reach(Some(place)))
     }
 
-    fn take(&mut self, k: &mut Kernel, place: Option<Place>) -> Option<Phase> {
+    fn take(&mut self, k: &mut Files, place: Option<Place>) -> Option<Phase> {
         let Some(place) = place else {
             let (id, _) = self.candidates.pop_first()?;
             return Some(Phase::Take(socket_of(k, id).map(Place::first)));
@@ -206,7 +205,7 @@ impl Search {
             return Some(Phase::Take(None));
         };
         let files = rights::receive(k, rights);
-        k.steps.spend(2 * files.len() as u64);
+        k.env.steps.spend(2 * files.len() as u64);
         self.taken.extend(files);
         Some(Phase::Take(Some(place)))
     }

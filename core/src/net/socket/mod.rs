@@ -25,18 +25,20 @@ use unix::Unix;
 
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
+use crate::cred::landlock::Domain;
+use crate::cred::ns::{NsId, user};
+pub(crate) use crate::env::ids::SocketId;
+use crate::env::wait::{Restart, Stop, Wait, WaitKey};
+use crate::file;
 use crate::file::ready::{ERR, HUP, IN};
 use crate::file::rw::Iov;
-use crate::file::{File, FileId, FileKind, ready};
+use crate::file::{File, FileId, FileKind, Files, ready};
 use crate::fs::anon;
 use crate::fs::filesystem::Time;
-use crate::kernel::{Cx, Restart, Stop, Wait, WaitKey};
-use crate::ns::{NsId, user};
+use crate::kernel::Cx;
 use crate::port::Ports;
-use crate::task::landlock::Domain;
 use crate::task::signal;
 use crate::vfs::mount::{PathRef, put_path};
-use crate::{Kernel, file};
 
 /// Most sockets there can be, those included that wait to be accepted.
 const SOCKETS_MAX: usize = 1 << 16;
@@ -54,10 +56,6 @@ const WRITABLE: u16 = ready::OUT | n_poll(g::POLLWRBAND);
 const fn n_poll(bits: u32) -> u16 {
     bits as u16
 }
-
-/// A socket. Not used again for another one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct SocketId(pub u64);
 
 /// What a socket's type means (socket(2)).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -103,8 +101,7 @@ pub(crate) struct Socket {
     pub unreceived: usize,
     /// It belongs to an open file: it does not wait to be accepted.
     pub has_file: bool,
-    /// Permission bits and owner of its inode (`sockfs`).
-    pub mode: u32,
+    /// Whose its inode is at first (`sockfs`).
     pub uid: u32,
     pub gid: u32,
     /// The network namespace that it was made in: names that are no files' are that one's.
@@ -179,13 +176,13 @@ impl Sockets {
 }
 
 /// A socket that a handler has found.
-pub(crate) fn at(k: &Kernel, id: SocketId) -> &Socket {
-    k.vfs.sockets.get(id).expect("an open socket is there") // INVARIANT: a socket outlives its file
+pub(crate) fn at(k: &Files, id: SocketId) -> &Socket {
+    k.sockets.get(id).expect("an open socket is there") // INVARIANT: a socket outlives its file
 }
 
 /// A socket that a handler has found.
-pub(crate) fn at_mut(k: &mut Kernel, id: SocketId) -> &mut Socket {
-    k.vfs.sockets.get_mut(id).expect("an open socket is there") // INVARIANT: a socket outlives its file
+pub(crate) fn at_mut(k: &mut Files, id: SocketId) -> &mut Socket {
+    k.sockets.get_mut(id).expect("an open socket is there") // INVARIANT: a socket outlives its file
 }
 
 /// A new socket that belongs to no file yet.
@@ -194,8 +191,8 @@ fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, E
     let (uid, gid, domain) = (creds.fsuid, creds.fsgid, creds.landlock.clone());
     let net = cx.task().ns.net;
     let made = Time::from_nanos(cx.now().real);
-    let options = Options::new(&cx.k.system.settings);
-    cx.k.vfs.sockets.add(Socket {
+    let options = Options::new(&cx.k.env.settings);
+    cx.k.files.sockets.add(Socket {
         family,
         kind,
         options,
@@ -203,7 +200,6 @@ fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, E
         shutdown: 0,
         unreceived: 0,
         has_file: false,
-        mode: 0o777,
         uid,
         gid,
         net,
@@ -214,7 +210,13 @@ fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, E
 
 /// Makes the open file of a socket. If that fails the socket is gone.
 pub(crate) fn open(cx: &mut Cx<'_, '_>, id: SocketId, flags: u32) -> Result<FileId, Errno> {
-    let path = anon::path(cx.k, anon::socket_ino(id));
+    let (owner, made) = {
+        let socket = at(cx.k, id);
+        ((socket.uid, socket.gid), socket.made)
+    };
+    let ino = anon::socket_ino(id);
+    cx.k.objects.add(ino, g::S_IFSOCK | 0o777, owner, made);
+    let path = crate::vfs::object::path(cx.k, ino);
     let file = File::new(FileKind::Socket(id), path, None, g::O_RDWR | flags);
     match file::add(cx.k, file) {
         Ok(file) => {
@@ -230,7 +232,7 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, id: SocketId, flags: u32) -> Result<File
 }
 
 /// The socket's file was closed, or never made.
-pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SocketId) {
+pub(crate) fn release(k: &mut Files, p: &mut Ports<'_>, id: SocketId) {
     unix::release(k, p, id);
     rights::socket_closed(k, p);
 }
@@ -241,8 +243,8 @@ pub(crate) fn has_input(socket: &Socket) -> bool {
 }
 
 /// What a socket is ready for.
-pub(crate) fn ready(k: &Kernel, id: SocketId) -> u16 {
-    let Some(socket) = k.vfs.sockets.get(id) else {
+pub(crate) fn ready(k: &Files, id: SocketId) -> u16 {
+    let Some(socket) = k.sockets.get(id) else {
         return ready::NVAL;
     };
     let mut ready = 0;
@@ -265,7 +267,7 @@ pub(crate) fn ready(k: &Kernel, id: SocketId) -> u16 {
 }
 
 /// Tells who watches or waits that bytes can be written.
-fn announce_room(k: &mut Kernel, id: SocketId) {
+fn announce_room(k: &mut Files, id: SocketId) {
     k.notify(WaitKey::Socket(id), WRITABLE);
 }
 
@@ -469,16 +471,16 @@ fn wait_flag(no_wait: bool) -> u32 {
 }
 
 /// Places that sockets hold by themselves; for invariant checks.
-pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = PathRef> + '_ {
-    let sockets = k.vfs.sockets.sockets.values();
+pub(crate) fn held(k: &Files) -> impl Iterator<Item = PathRef> + '_ {
+    let sockets = k.sockets.sockets.values();
     sockets.filter_map(|socket| socket.unix().place())
 }
 
 /// Whether sockets, files, queues and names agree; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> Result<(), String> {
-    let sockets = &k.vfs.sockets;
+pub(crate) fn check(k: &Files) -> Result<(), String> {
+    let sockets = &k.sockets;
     let mut open = 0;
-    for (_, file) in k.vfs.files.iter() {
+    for (_, file) in k.open.iter() {
         let FileKind::Socket(id) = file.kind else {
             continue;
         };

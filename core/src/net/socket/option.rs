@@ -1,13 +1,9 @@
 //! What programs set on every socket, whatever its family (`SOL_SOCKET` of socket(7)).
 
-use crate::kernel::settings::{self, Settings};
+pub(crate) use crate::env::bounds::{RECEIVE_BUFFER_MIN, SEND_BUFFER_MIN};
+use crate::env::settings;
+use crate::env::settings::Settings;
 
-/// Size of buffers at first and at most, in bytes, unless others were set
-/// (`/proc/sys/net/core/{w,r}mem_{default,max}`).
-pub(crate) const BUFFER_DEFAULT: u32 = 212_992;
-/// Smallest buffers (`SOCK_MIN_SNDBUF`, `SOCK_MIN_RCVBUF`).
-pub(crate) const SEND_BUFFER_MIN: u32 = 4608;
-pub(crate) const RECEIVE_BUFFER_MIN: u32 = 2304;
 /// Longest queue of connections to be accepted (`/proc/sys/net/core/somaxconn`).
 pub(crate) const BACKLOG_MAX: u32 = 4096;
 /// Most bytes of control messages that one call sends (`/proc/sys/net/core/optmem_max`).

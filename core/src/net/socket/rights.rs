@@ -15,7 +15,7 @@ use super::SocketId;
 use super::garbage::Search;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::file::{FileId, FileKind};
+use crate::file::{FileId, FileKind, Files};
 use crate::kernel::Cx;
 use crate::port::Ports;
 use crate::{Kernel, file};
@@ -75,7 +75,7 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Right
     let privileged = creds.capable(g::CAP_SYS_RESOURCE) || creds.capable(g::CAP_SYS_ADMIN);
     let limit = cx.rlimit(g::RLIMIT_NOFILE);
     let has_too_many = |k: &Kernel| {
-        let in_flight = &k.vfs.sockets.in_flight;
+        let in_flight = &k.files.sockets.in_flight;
         let count = in_flight.users.get(&uid).copied().unwrap_or(0);
         u64::from(count) > limit && !privileged
             || in_flight.references + files.len() as u64 > IN_FLIGHT_MAX
@@ -83,7 +83,7 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Right
     if has_too_many(cx.k) {
         collect(cx.k, cx.p);
         let entered = cx.call().entered.mono;
-        let search = &cx.k.vfs.sockets.in_flight.search;
+        let search = &cx.k.files.sockets.in_flight.search;
         let goes_on = search
             .as_ref()
             .is_some_and(|search| search.begun <= entered);
@@ -102,7 +102,7 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Right
     for &id in files {
         rights.files.push(file::get(cx.k, id));
         let socket = is_socket(cx.k, id);
-        let in_flight = &mut cx.k.vfs.sockets.in_flight;
+        let in_flight = &mut cx.k.files.sockets.in_flight;
         let count = in_flight.files.entry(id).or_default();
         *count += 1;
         in_flight.references += 1;
@@ -113,13 +113,13 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Right
 }
 
 /// Takes files out of flight. The references are the caller's.
-pub(super) fn receive(k: &mut Kernel, rights: Rights) -> Vec<FileId> {
+pub(super) fn receive(k: &mut Files, rights: Rights) -> Vec<FileId> {
     for &id in &rights.files {
         let socket = is_socket(k, id);
         if socket {
             referenced(k, id);
         }
-        let in_flight = &mut k.vfs.sockets.in_flight;
+        let in_flight = &mut k.sockets.in_flight;
         if let Some(count) = in_flight.files.get_mut(&id) {
             *count -= 1;
             in_flight.references -= 1;
@@ -139,25 +139,25 @@ pub(super) fn receive(k: &mut Kernel, rights: Rights) -> Vec<FileId> {
 }
 
 /// The files of a message that stays (`MSG_PEEK`), with references.
-pub(super) fn peek(k: &mut Kernel, rights: &Rights) -> Vec<FileId> {
+pub(super) fn peek(k: &mut Files, rights: &Rights) -> Vec<FileId> {
     rights.files.iter().map(|&id| file::get(k, id)).collect()
 }
 
 /// Gives references on files back, many of them by and by. What that closes may hold files itself; they are
 /// closed one after the other, not inside each other.
-pub(crate) fn drop_files(k: &mut Kernel, p: &mut Ports<'_>, files: Vec<FileId>) {
+pub(crate) fn drop_files(k: &mut Files, p: &mut Ports<'_>, files: Vec<FileId>) {
     if files.is_empty() {
         return;
     }
-    k.vfs.sockets.in_flight.closing.extend(files);
-    while k.steps.left() > 0 && close_some(k, p) {}
+    k.sockets.in_flight.closing.extend(files);
+    while k.env.steps.left() > 0 && close_some(k, p) {}
 }
 
 /// Gives some of those references back, then goes on with a search; `false` if there is nothing to do, or
 /// somebody is at it.
-pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+pub(crate) fn close_some(k: &mut Files, p: &mut Ports<'_>) -> bool {
     const AT_ONCE: usize = 16;
-    let in_flight = &mut k.vfs.sockets.in_flight;
+    let in_flight = &mut k.sockets.in_flight;
     if in_flight.working {
         return false;
     }
@@ -166,9 +166,9 @@ pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
             return false;
         };
         match search.step(k) {
-            Ok(search) => k.vfs.sockets.in_flight.search = Some(search),
+            Ok(search) => k.sockets.in_flight.search = Some(search),
             Err(garbage) => {
-                k.vfs.sockets.in_flight.closing = garbage;
+                k.sockets.in_flight.closing = garbage;
                 begin_if_due(k);
             }
         }
@@ -176,14 +176,14 @@ pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     }
     in_flight.working = true;
     for _ in 0..AT_ONCE {
-        let Some(id) = k.vfs.sockets.in_flight.closing.pop() else {
+        let Some(id) = k.sockets.in_flight.closing.pop() else {
             break;
         };
-        k.steps.spend(4);
+        k.env.steps.spend(4);
         file::put(k, p, id);
     }
-    k.vfs.sockets.in_flight.working = false;
-    let closing = &mut k.vfs.sockets.in_flight.closing;
+    k.sockets.in_flight.working = false;
+    let closing = &mut k.sockets.in_flight.closing;
     if closing.is_empty() {
         *closing = Vec::new();
         // What was closed may have been the way to others.
@@ -193,14 +193,14 @@ pub(crate) fn close_some(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
 }
 
 /// Whether [`close_some`] has nothing to do.
-pub(crate) fn is_closed(k: &Kernel) -> bool {
-    let in_flight = &k.vfs.sockets.in_flight;
+pub(crate) fn is_closed(k: &Files) -> bool {
+    let in_flight = &k.sockets.in_flight;
     in_flight.closing.is_empty() && in_flight.search.is_none()
 }
 
 /// A socket was closed: what was in flight through it may be garbage now.
-pub(super) fn socket_closed(k: &mut Kernel, p: &mut Ports<'_>) {
-    let in_flight = &mut k.vfs.sockets.in_flight;
+pub(super) fn socket_closed(k: &mut Files, p: &mut Ports<'_>) {
+    let in_flight = &mut k.sockets.in_flight;
     if in_flight.sockets == 0 {
         return;
     }
@@ -211,10 +211,10 @@ pub(super) fn socket_closed(k: &mut Kernel, p: &mut Ports<'_>) {
 }
 
 /// Begins a search if there were closes enough to pay for it.
-fn begin_if_due(k: &mut Kernel) {
-    let now = k.system.now.mono;
-    let pending = k.vfs.sockets.unix.pending;
-    let in_flight = &mut k.vfs.sockets.in_flight;
+fn begin_if_due(k: &mut Files) {
+    let now = k.env.now.mono;
+    let pending = k.sockets.unix.pending;
+    let in_flight = &mut k.sockets.in_flight;
     let work = in_flight.references + pending;
     let is_due = in_flight.closes > 0 && in_flight.closes.saturating_mul(SHARE) >= work;
     if is_due && in_flight.search.is_none() {
@@ -224,40 +224,40 @@ fn begin_if_due(k: &mut Kernel) {
 }
 
 /// A file gets one more reference, or is received: whatever can be reached from it is no garbage.
-pub(crate) fn referenced(k: &mut Kernel, id: FileId) {
-    if k.vfs.sockets.in_flight.search.is_some()
+pub(crate) fn referenced(k: &mut Files, id: FileId) {
+    if k.sockets.in_flight.search.is_some()
         && let Some(socket) = socket_of(k, id)
-        && let Some(search) = &mut k.vfs.sockets.in_flight.search
+        && let Some(search) = &mut k.sockets.in_flight.search
     {
         search.reach(id, socket);
     }
 }
 
 /// A socket that waited to be accepted belongs to a file from now on.
-pub(super) fn accepted(k: &mut Kernel, socket: SocketId) {
-    if let Some(search) = &mut k.vfs.sockets.in_flight.search {
+pub(super) fn accepted(k: &mut Files, socket: SocketId) {
+    if let Some(search) = &mut k.sockets.in_flight.search {
         search.look_into(socket);
     }
 }
 
 /// A reference on a file was given back, and others stay: a socket may have become garbage.
-pub(crate) fn reference_dropped(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
-    let in_flight = &k.vfs.sockets.in_flight;
+pub(crate) fn reference_dropped(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
+    let in_flight = &k.sockets.in_flight;
     if in_flight.sockets > 0
         && let Some(&count) = in_flight.files.get(&id)
-        && k.vfs.file(id).is_some_and(|file| file.refs() == count)
+        && k.file(id).is_some_and(|file| file.refs() == count)
         && is_socket(k, id)
     {
         socket_closed(k, p);
     }
 }
 
-pub(super) fn is_socket(k: &Kernel, id: FileId) -> bool {
+pub(super) fn is_socket(k: &Files, id: FileId) -> bool {
     socket_of(k, id).is_some()
 }
 
-pub(super) fn socket_of(k: &Kernel, id: FileId) -> Option<SocketId> {
-    match k.vfs.file(id)?.kind {
+pub(super) fn socket_of(k: &Files, id: FileId) -> Option<SocketId> {
+    match k.file(id)?.kind {
         FileKind::Socket(socket) => Some(socket),
         _ => None,
     }
@@ -265,25 +265,25 @@ pub(super) fn socket_of(k: &Kernel, id: FileId) -> Option<SocketId> {
 
 /// Looks for files that only each other's queues lead to, if it is time for that, and closes them: now, as
 /// far as steps are left, else by and by.
-fn collect(k: &mut Kernel, p: &mut Ports<'_>) {
+fn collect(k: &mut Files, p: &mut Ports<'_>) {
     begin_if_due(k);
-    while k.steps.left() > 0 && close_some(k, p) {}
+    while k.env.steps.left() > 0 && close_some(k, p) {}
 }
 
 /// References that messages hold, and those that are to be given back, by file; for invariant checks.
-pub(crate) fn held(k: &Kernel) -> impl Iterator<Item = (FileId, u32)> + '_ {
-    let in_flight = &k.vfs.sockets.in_flight;
+pub(crate) fn held(k: &Files) -> impl Iterator<Item = (FileId, u32)> + '_ {
+    let in_flight = &k.sockets.in_flight;
     let files = in_flight.files.iter().map(|(&id, &count)| (id, count));
     let taken = in_flight.search.iter().flat_map(|search| &search.taken);
     files.chain(in_flight.closing.iter().chain(taken).map(|&id| (id, 1)))
 }
 
 /// Whether what is counted is what is in the queues; for invariant checks.
-pub(super) fn check(k: &Kernel) -> Result<(), String> {
-    let in_flight = &k.vfs.sockets.in_flight;
+pub(super) fn check(k: &Files) -> Result<(), String> {
+    let in_flight = &k.sockets.in_flight;
     let mut files: BTreeMap<FileId, u32> = BTreeMap::new();
     let mut users: BTreeMap<u32, u32> = BTreeMap::new();
-    for &id in k.vfs.sockets.sockets.keys() {
+    for &id in k.sockets.sockets.keys() {
         for rights in super::unix::own_rights(k, id) {
             for &file in &rights.files {
                 *files.entry(file).or_default() += 1;

@@ -1,19 +1,20 @@
 //! Advice on memory (madvise(2)). What concerns swapping, huge and merged pages is kept for `/proc/PID/smaps`
 //! and changes nothing else.
 
-use super::super::args::*;
-use super::super::futex::may_look;
 use super::super::pidfd::process_of;
 use super::pieces::{self, Part, Unit};
 use super::{present_range, touch};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::*;
+use crate::env::wait::{Stop, SysResult};
 use crate::file::rw::Iov;
 use crate::fs::inode;
-use crate::kernel::{Cx, Stop, SysResult};
+use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId};
 use crate::mm::map::{self as mapping, Holes};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
+use crate::task::look::may_look;
 
 pub(in super::super) fn madvise(
     cx: &mut Cx<'_, '_>,
@@ -242,9 +243,9 @@ fn remove(
     if !vma.shared || !vma.max.contains(Prot::WRITE) {
         return Err(Errno::EACCES);
     }
-    let inode = cx.k.vfs.file(file).and_then(|file| file.inode);
+    let inode = cx.k.files.file(file).and_then(|file| file.inode);
     let inode = inode.ok_or(Errno::EINVAL)?;
-    cx.k.vfs.seals.check_punch(inode)?;
+    cx.k.fs.seals.check_punch(inode)?;
     inode::punch_hole(cx.k, cx.p, inode, offset + (from - first), to - from)
 }
 

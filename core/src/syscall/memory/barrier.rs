@@ -4,14 +4,14 @@
 //! decoded instructions. So the call interrupts the threads that run and returns once each of them has come
 //! by, for whatever reason.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::super::args::*;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general::membarrier_cmd as c;
-use crate::kernel::{Cx, SysResult, Wait, WaitKey};
+use crate::args::*;
+use crate::env::wait::{SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
 use crate::machine::{SpaceId, ThreadId};
 use crate::task::{Task, signal};
 
@@ -31,41 +31,6 @@ const COMMANDS: u32 = GLOBAL
     | SYNC_CORE
     | REGISTER_SYNC_CORE
     | GET_REGISTRATIONS;
-
-/// Barriers under way: who waits for which threads, that ran when it called and have not come by, and how
-/// many these are.
-#[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct Barriers {
-    awaited: BTreeSet<(ThreadId, ThreadId)>,
-    left: BTreeMap<ThreadId, usize>,
-}
-
-/// Notes that a thread came into the kernel or ended. Costs nothing while there are no barriers.
-pub(crate) fn passed(k: &mut Kernel, thread: ThreadId) {
-    if k.barriers.left.is_empty() {
-        return;
-    }
-    let of_thread = (thread, ThreadId(0))..=(thread, ThreadId(u32::MAX));
-    let callers = k.barriers.awaited.range(of_thread);
-    let callers: Vec<ThreadId> = callers.map(|&(_, caller)| caller).collect();
-    for caller in callers {
-        k.barriers.awaited.remove(&(thread, caller));
-        // One that has ended is not there any more.
-        if let Some(left) = k.barriers.left.get_mut(&caller) {
-            *left -= 1;
-            if *left == 0 {
-                k.barriers.left.remove(&caller);
-                k.wake(WaitKey::Barrier(caller));
-            }
-        }
-    }
-}
-
-/// Forgets the barrier of a thread that ended.
-pub(crate) fn ended(k: &mut Kernel, thread: ThreadId) {
-    k.barriers.left.remove(&thread);
-    passed(k, thread);
-}
 
 pub(in super::super) fn membarrier(
     cx: &mut Cx<'_, '_>,

@@ -1,11 +1,12 @@
 //! Locked memory (mlock(2)). Nothing is ever swapped, so a lock is a flag of areas, a sum with a limit, and
 //! pages that are made at once.
 
-use super::super::args::*;
 use super::pieces::{self, Part, Unit, populate};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
-use crate::kernel::{Cx, Stop, SysResult};
+use crate::args::*;
+use crate::env::wait::{Stop, SysResult};
+use crate::kernel::Cx;
 use crate::mm::map::{self as mapping, Holes};
 use crate::mm::vma::{LOCKED_MASK, VmFlags};
 

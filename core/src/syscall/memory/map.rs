@@ -1,22 +1,24 @@
 //! New mappings: mmap(2) and the heap.
 
-use super::super::args::*;
 use super::lock::{fits_limit, may_lock};
 use super::pieces::{self, Part, populate};
 use super::{may_expand, unmap};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
+use crate::args::*;
+use crate::env::wait::{Stop, SysResult};
 use crate::file;
 use crate::file::{FileId, FileKind, fdtable};
-use crate::fs::{flags, inode};
-use crate::kernel::{Cx, Stop, SysResult};
+use crate::fs::flags;
+use crate::kernel::Cx;
 use crate::machine::Prot;
 use crate::mm::map::{self as mapping, overcommits, page_up};
 use crate::mm::shared::shared_memory;
 use crate::mm::space::{areas_most, may_use};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
-use crate::syscall::system::implied_rights;
+use crate::task::personality::implied_rights;
 use crate::vfs::mount::MountFlags;
+use crate::vfs::node;
 
 /// The sizes of huge pages that can be asked for: base-2 logarithms above this bit.
 const HUGE_SHIFT: u32 = 26;
@@ -220,7 +222,7 @@ fn mappable(
     shared: bool,
     max: &mut Prot,
 ) -> Result<Option<FileId>, Errno> {
-    let open = cx.k.vfs.file(id).ok_or(Errno::EBADF)?;
+    let open = cx.k.files.file(id).ok_or(Errno::EBADF)?;
     let kind = open.kind.clone();
     if !open.readable() {
         return Err(Errno::EACCES);
@@ -234,10 +236,10 @@ fn mappable(
     let (mount, writes) = (open.path.mount, open.writable());
     if shared && let Some(inode) = open.inode {
         if writes && kind == FileKind::Regular {
-            let attr = inode::attr(cx.k, cx.p, inode)?;
+            let attr = node::attr(cx.k, cx.p, inode)?;
             flags::check_append(&attr).map_err(|_| Errno::EACCES)?;
         }
-        *max = cx.k.vfs.seals.check_map(inode, prot, *max)?;
+        *max = cx.k.fs.seals.check_map(inode, prot, *max)?;
     }
     if cx.k.vfs.mounts.at(mount).flags.contains(MountFlags::NOEXEC) {
         if prot.contains(Prot::EXEC) {

@@ -12,7 +12,6 @@ mod unsupported;
 
 pub(super) use advise::{madvise, process_madvise};
 pub(super) use barrier::membarrier;
-pub(crate) use barrier::{Barriers, ended, passed};
 pub(super) use lock::{mlock, mlock2, mlockall, munlock, munlockall};
 pub(super) use map::{brk, mmap, place};
 use pieces::{Part, Unit};
@@ -25,19 +24,21 @@ pub(super) use unsupported::{
     map_shadow_stack, memfd_secret, pkey_alloc, pkey_free, pkey_mprotect, userfaultfd,
 };
 
-use super::args::*;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE, TASK_SIZE};
+use crate::args::*;
+use crate::env::wait::{Stop, SysResult};
 use crate::file;
 use crate::file::{FileKind, fdtable};
 use crate::fs::inode;
-use crate::kernel::{Cx, Stop, SysResult};
+use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId};
 use crate::mm::fault;
 use crate::mm::map::{self as mapping, Holes, page_up};
 use crate::mm::vma::{VmFlags, Vma};
-use crate::syscall::system::implied_rights;
-use crate::vfs::perm::{MAY_WRITE, Who, permission};
+use crate::task::personality::implied_rights;
+use crate::vfs::node;
+use crate::vfs::perm::{MAY_WRITE, permission};
 
 /// Whether the current space may get so many more bytes (`RLIMIT_AS`, `RLIMIT_DATA`). `replaced` is what goes
 /// for it.
@@ -309,7 +310,7 @@ fn is_resident(cx: &mut Cx<'_, '_>, id: SpaceId, page: u64) -> bool {
     let Behind::File { file, offset } = vma.behind else {
         return false;
     };
-    let Some(inode) = cx.k.vfs.file(file).and_then(|file| file.inode) else {
+    let Some(inode) = cx.k.files.file(file).and_then(|file| file.inode) else {
         return false;
     };
     let at = offset + (page * PAGE_SIZE - start);
@@ -334,10 +335,10 @@ pub(super) fn cachestat(
     if let Some(inode) = inode
         && !writable
     {
-        let attr = inode::attr(cx.k, cx.p, inode)?;
+        let attr = node::attr(cx.k, cx.p, inode)?;
         let creds = cx.creds();
         let owner = creds.fsuid == attr.uid || creds.capable(g::CAP_FOWNER);
-        let who = Who::Task(cx.thread);
+        let who = &cx.who();
         let may_write = || permission(cx.k, who, &attr, MAY_WRITE).is_ok();
         if !owner && !may_write() {
             return Err(Errno::EPERM.into());

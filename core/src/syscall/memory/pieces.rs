@@ -5,7 +5,8 @@
 
 use super::touch;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::kernel::{Cx, Stop};
+use crate::env::wait::Stop;
+use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId};
 use crate::mm::fork;
 use crate::mm::vma::VmFlags;

@@ -1,16 +1,17 @@
 //! Where memory comes from (set_mempolicy(2) and its relatives), on a machine with one node: what is asked
 //! for is checked and kept, and every page is where it should be.
 
-use super::super::args::*;
-use super::super::futex::may_look;
 use super::pieces::{self, Part, Unit};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::kernel::{Cx, SysResult};
+use crate::args::*;
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
 use crate::machine::SpaceId;
 use crate::mm::fault;
 use crate::mm::map::{self as mapping, Holes, page_up};
 use crate::mm::vma::{Policy, Vma};
+use crate::task::look::may_look;
 
 /// The only node, as a set.
 const ALL_NODES: u64 = 1;

@@ -1,14 +1,15 @@
 //! Mappings that move, grow and shrink (mremap(2)), or get other pages of their file (remap_file_pages(2)).
 
-use super::super::args::*;
 use super::lock::fits_limit;
 use super::map::{Wanted, place};
 use super::pieces::{self, Part, Unit, populate};
 use super::{may_expand, unmap};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE};
+use crate::args::*;
+use crate::env::wait::SysResult;
 use crate::file::aio;
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::Cx;
 use crate::mm::map::{self as mapping, overcommits, page_up};
 use crate::mm::space::{areas_most, may_use};
 use crate::mm::vma::{Behind, LOCKED_MASK, VmFlags, Vma};

@@ -1,12 +1,13 @@
 //! The memory of other processes: process_vm_readv(2) and process_vm_writev(2).
 
-use super::super::args::*;
-use super::super::futex::may_look;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::*;
+use crate::env::wait::SysResult;
 use crate::file::rw::{IOV_MAX, Iov, MAX_RW, PIECE};
-use crate::kernel::{Cx, SysResult};
+use crate::kernel::Cx;
 use crate::machine::SpaceId;
 use crate::mm::user;
+use crate::task::look::may_look;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {

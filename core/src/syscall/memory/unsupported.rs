@@ -1,10 +1,11 @@
 //! Calls that Linux has only on some processors or where the administrator allows them: they answer as on a
 //! machine without.
 
-use super::super::args::*;
 use super::protect;
 use crate::abi::Errno;
-use crate::kernel::{Cx, SysResult};
+use crate::args::*;
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
 
 /// There are no protection keys: `EINVAL`, as on a processor without them.
 pub(in super::super) fn pkey_alloc(_: &mut Cx<'_, '_>, _: Ulong, _: Hex) -> SysResult {

@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use super::line::{pointer, quote};
 use super::show::{LIST_MAX, Scene, Way};
-use super::tape::Found;
 use super::values::number;
 use crate::abi::PAGE_SIZE;
 use crate::fs::filesystem::Source;
+use crate::mm::tape::Found;
 
 /// Longest path.
 const PATH_MAX: usize = 4096;
@@ -45,7 +45,7 @@ impl Scene<'_, '_, '_> {
 
     pub(super) fn source(&mut self, source: Source, len: u64, way: Way) -> Option<Vec<u8>> {
         let mut buf = alloc::vec![0; len.min(PAGE_SIZE) as usize];
-        let there = super::tape::glance(self.cx.p, source, &mut buf, way == Way::Out);
+        let there = crate::mm::tape::glance(self.cx.p, source, &mut buf, way == Way::Out);
         there.then_some(buf).filter(|buf| !buf.is_empty())
     }
 

@@ -10,7 +10,6 @@ mod sets;
 mod shapes;
 mod show;
 mod special;
-pub(crate) mod tape;
 mod values;
 
 use alloc::boxed::Box;
@@ -22,14 +21,14 @@ use core::fmt::Write;
 pub(crate) use line::quote;
 pub use sets::{CLASSES, CallSet};
 use show::Scene;
-use tape::Tape;
 
-use super::args::ArgKind;
 use super::{Entry, table};
 use crate::Kernel;
+use crate::args::ArgKind;
 use crate::event::{Output, TracedCall};
 use crate::kernel::{Call, Cx};
 use crate::machine::ThreadId;
+use crate::mm::tape::Tape;
 use crate::task::signal::SigInfo;
 
 /// Names of flags or numbers.
@@ -226,7 +225,7 @@ pub(crate) fn enter(cx: &mut Cx<'_, '_>, number: u64, args: &[u64; 6]) -> Option
 /// What a descriptor names, in angle brackets.
 fn file_text(cx: &Cx<'_, '_>, fd: i32) -> Option<String> {
     let task = cx.k.tasks.get(cx.thread)?;
-    let file = cx.k.vfs.fd_table(task.files).get(fd)?.file;
+    let file = cx.k.files.fd_table(task.files).get(fd)?.file;
     let path = crate::views::proc::file_text(cx.k, cx.thread, file).ok()?;
     Some(format!("<{}>", line::path(&path)))
 }
@@ -316,7 +315,7 @@ fn ended(cx: &mut Cx<'_, '_>, call: &Call, trace: Trace, ending: Ending) {
             Ending::Returned(value) => scene.result(&mut text, table::find(call.number), value),
         }
     }
-    cx.k.emit(Output::Strace {
+    cx.k.env.emit(Output::Strace {
         tid,
         call: Some(traced),
         line: text,
@@ -330,7 +329,7 @@ fn shown_tid(k: &Kernel, thread: ThreadId) -> u32 {
 fn emit(k: &mut Kernel, thread: ThreadId, line: String) {
     let tid = shown_tid(k, thread);
     let call = None;
-    k.emit(Output::Strace { tid, call, line });
+    k.env.emit(Output::Strace { tid, call, line });
 }
 
 /// Emits the line of the first program, which no program has called for.
@@ -376,7 +375,7 @@ pub(crate) fn first(cx: &mut Cx<'_, '_>, name: &[u8], args: &[Vec<u8>], env: &[V
         entered: now,
         errno: None,
     });
-    cx.k.emit(Output::Strace { tid, call, line });
+    cx.k.env.emit(Output::Strace { tid, call, line });
 }
 
 /// Emits the line of a signal that a thread gets.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::super::{Entry, TABLE};
 use super::Outcome;
-use crate::syscall::args::ArgKind;
+use crate::args::ArgKind;
 
 /// Which system calls are traced.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,13 +4,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use super::line::pointer;
-use super::tape::Tape;
 use super::values::{clone_flags, mode_bits, open_flags};
 use super::{Entry, Form, names, signal_name};
 use crate::abi::raw::general as g;
+use crate::args::ArgKind;
 use crate::boot::Strace;
 use crate::kernel::Cx;
-use crate::syscall::args::ArgKind;
+use crate::mm::tape::Tape;
 
 /// Most elements of a list that are shown.
 pub(super) const LIST_MAX: u64 = 32;

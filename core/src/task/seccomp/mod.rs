@@ -6,16 +6,17 @@
 pub(crate) mod bpf;
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Tasks;
-use super::ending;
+use bpf::{Data, Program};
+
 use super::signal::{self, SIGKILL, SigInfo};
+use super::{Tasks, ending};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::kernel::Cx;
 use crate::machine::ThreadId;
-use bpf::{Data, Program};
 
 /// Most instructions of a chain, each filter but the newest counted with [`PENALTY`] more
 /// (`MAX_INSNS_PER_PATH`).
@@ -301,7 +302,9 @@ pub(crate) fn add_filter(cx: &mut Cx<'_, '_>, program: Program, sync: bool) -> R
             continue;
         };
         let old = core::mem::replace(&mut task.seccomp, new);
-        task.creds.no_new_privs |= no_new_privs;
+        if no_new_privs && !task.creds.no_new_privs {
+            Arc::make_mut(&mut task.creds).no_new_privs = true;
+        }
         cx.k.tasks.filters.release(old);
     }
     Ok(0)

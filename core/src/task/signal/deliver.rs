@@ -7,9 +7,9 @@ use super::{
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Restart};
+use crate::env::wait::Restart;
+use crate::kernel::Cx;
 use crate::machine::{Exception, ThreadId};
-use crate::ns::pid;
 use crate::task::{Task, Tasks, ending, orphans, posix_timer};
 
 /// Sets the signal mask of a thread; SIGKILL and SIGSTOP stay out of it.
@@ -123,7 +123,7 @@ fn deadly(k: &Kernel, task: &Task) -> u64 {
     }
     let actions = k.tasks.actions(task.tgid);
     let unhandled = actions.map_or(0, |actions| actions.unhandled(open));
-    if unhandled == 0 || !pid::is_init(k, task.tgid) {
+    if unhandled == 0 || !crate::ns::pids::is_init(k, task.tgid) {
         return unhandled;
     }
     // Only what comes from outside ends the first process.
@@ -193,7 +193,7 @@ pub(crate) fn deliver(cx: &mut Cx<'_, '_>) -> bool {
     match action.handler {
         SIG_IGN => {}
         SIG_DFL if IGNORE_SET & bit(signal) != 0 => {}
-        SIG_DFL if pid::is_init(cx.k, tgid) && !info.outside => {
+        SIG_DFL if crate::ns::pids::is_init(cx.k, tgid) && !info.outside => {
             send::tell_ignored(cx.k, tgid, signal);
         }
         SIG_DFL if STOP_SET & bit(signal) != 0 => {

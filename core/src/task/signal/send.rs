@@ -9,13 +9,12 @@ use super::{
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::landlock::Scopes;
+use crate::env::wait::WaitKey;
 use crate::event::{Level, Output};
 use crate::file::ready;
-use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
-use crate::ns::pid;
 use crate::syscall::strace::signal_name;
-use crate::task::landlock::Scopes;
 use crate::task::{INIT, Task, Tasks, posix_timer};
 
 const CAP_KILL: u32 = g::CAP_KILL;
@@ -123,7 +122,7 @@ pub(crate) fn may_signal(k: &Kernel, from: ThreadId, target: &Task, signal: u8) 
     let scoped =
         domain.is_some_and(|domain| domain.is_scoped(other.landlock.as_deref(), Scopes::SIGNAL));
     let allowed = same_user
-        || crate::ns::user::capable(k, own, other.user_ns, CAP_KILL)
+        || crate::cred::ns::user::capable(k, own, other.user_ns, CAP_KILL)
         || (signal == SIGCONT && session(sender.tgid) == session(target.tgid));
     allowed && !scoped
 }
@@ -157,7 +156,7 @@ pub(crate) fn wake(k: &mut Kernel, thread: ThreadId) {
     if !task.running {
         k.make_ready(thread);
     } else if !core::mem::replace(&mut task.interrupting, true) {
-        k.emit(Output::Interrupt(thread));
+        k.env.emit(Output::Interrupt(thread));
     }
 }
 
@@ -186,7 +185,8 @@ fn prepare(k: &mut Kernel, tgid: u32, thread: ThreadId, info: SigInfo) -> bool {
     {
         let ignored = actions.ignores(info.signo);
         let unhandled = actions.get(info.signo).handler == SIG_DFL;
-        let passed_over = !ignored && unhandled && pid::is_init(k, tgid) && !info.outside;
+        let passed_over =
+            !ignored && unhandled && crate::ns::pids::is_init(k, tgid) && !info.outside;
         if passed_over {
             tell_ignored(k, tgid, info.signo);
         }
@@ -213,7 +213,7 @@ pub(super) fn tell_ignored(k: &mut Kernel, tgid: u32, signal: u8) {
         "the first process ignores {name}: it has no handler for it, and nothing else acts on a first process \
          (pid_namespaces(7)); an init process in front of it, as --init gives one, lets the signal act"
     );
-    k.log(Level::Warn, line);
+    k.env.log(Level::Warn, line);
 }
 
 /// Forgets pending signals of a process and all of its threads.

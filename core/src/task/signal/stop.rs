@@ -9,7 +9,7 @@ use super::send::{remove_pending, wake};
 use super::{SIGCHLD, SIGCONT, STOP_SET, SigInfo};
 use crate::Kernel;
 use crate::abi::raw::general as g;
-use crate::kernel::WaitKey;
+use crate::env::wait::WaitKey;
 use crate::machine::ThreadId;
 use crate::task::process::Report;
 

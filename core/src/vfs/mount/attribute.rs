@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use super::propagation::{self, Type};
 use super::tree::Walk;
 use super::{MountFlags, MountId};
-use crate::Kernel;
 use crate::abi::Errno;
+use crate::vfs::Vfs;
 
 /// What is to be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
@@ -59,8 +59,8 @@ impl Setting {
     }
 
     /// The next mount that is meant, or a step on the way to it; `None` after the last.
-    fn next(&mut self, k: &Kernel) -> Option<Option<MountId>> {
-        let found = self.walk.step(&k.vfs.mounts)?;
+    fn next(&mut self, k: &Vfs) -> Option<Option<MountId>> {
+        let found = self.walk.step(&k.mounts)?;
         match found {
             Some(id) if id != self.root && !self.recurse => None,
             found => Some(found),
@@ -68,8 +68,8 @@ impl Setting {
     }
 
     /// A step on the way; the result at its end. `EPERM`, `EINVAL`, `EBUSY`.
-    pub(super) fn step(&mut self, k: &mut Kernel) -> Option<Result<(), Errno>> {
-        k.steps.spend(2);
+    pub(super) fn step(&mut self, k: &mut Vfs) -> Option<Result<(), Errno>> {
+        k.env.steps.spend(2);
         match self.phase {
             Phase::Check => match self.next(k) {
                 Some(Some(id)) => {
@@ -85,9 +85,9 @@ impl Setting {
             },
             Phase::Commit => match self.next(k) {
                 Some(Some(id)) => {
-                    let mount = k.vfs.mounts.at_mut(id);
+                    let mount = k.mounts.at_mut(id);
                     mount.flags = self.change.flags(mount.flags);
-                    k.vfs.mounts.touch(id);
+                    k.mounts.touch(id);
                     if let Some(to) = self.change.to {
                         self.phase = Phase::Type(id, to);
                     }
@@ -101,15 +101,15 @@ impl Setting {
                 }
             }
             Phase::Undo(errno) => match self.held.pop() {
-                Some(id) => k.vfs.mounts.at_mut(id).flags -= MountFlags::READ_ONLY,
+                Some(id) => k.mounts.at_mut(id).flags -= MountFlags::READ_ONLY,
                 None => return Some(Err(errno)),
             },
         }
         None
     }
 
-    fn check(&mut self, k: &mut Kernel, id: MountId) -> Result<(), Errno> {
-        let mount = k.vfs.mounts.at(id);
+    fn check(&mut self, k: &mut Vfs, id: MountId) -> Result<(), Errno> {
+        let mount = k.mounts.at(id);
         let new = self.change.flags(mount.flags);
         if !mount.flags.keep_locked(new, mount.locked_flags) {
             return Err(Errno::EPERM);
@@ -120,10 +120,10 @@ impl Setting {
         let locks_out = self.change.set.contains(MountFlags::READ_ONLY)
             && !mount.flags.contains(MountFlags::READ_ONLY);
         if locks_out {
-            if k.vfs.writers_through(id) > 0 {
+            if k.writers_through(id) > 0 {
                 return Err(Errno::EBUSY);
             }
-            k.vfs.mounts.at_mut(id).flags |= MountFlags::READ_ONLY;
+            k.mounts.at_mut(id).flags |= MountFlags::READ_ONLY;
             self.held.push(id);
         }
         Ok(())

@@ -1,21 +1,19 @@
 //! Configurations of file systems that are about to be made or changed (fsopen(2), fspick(2)): what they have
 //! been told so far, how far they have come, and what they have to say about it.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::leave_filesystem;
 use super::options::{self, Cgroup2, Given, Refused, Tmpfs, Value};
 use crate::abi::Errno;
-use crate::file::{FileId, FileKind};
+use crate::cred::ns::NsId;
+use crate::fs::FileSystems;
 use crate::fs::filesystem::{Filesystem, FsId};
-use crate::ns::NsId;
+use crate::fs::view::SysFs;
 use crate::port::Ports;
+use crate::vfs::Vfs;
 use crate::vfs::dentry::DentryId;
-use crate::views::proc;
-use crate::views::sysfs::SysFs;
-use crate::{Kernel, file};
 
 /// Most messages that wait to be read; older ones are lost.
 const MESSAGES: usize = 8;
@@ -28,7 +26,7 @@ const MESSAGE_COST: u64 = 48;
 pub(crate) enum Asked {
     Tmpfs(Tmpfs),
     /// The second is the PID namespace that it tells of.
-    Proc(proc::Options, NsId),
+    Proc(crate::fs::view::Options, NsId),
     Sysfs,
     Cgroup2(Cgroup2),
     /// One without parameters of its own, that programs cannot make.
@@ -39,7 +37,7 @@ impl Asked {
     /// Takes a parameter that only such file systems have, with users and groups of a user namespace.
     pub(crate) fn set(
         &mut self,
-        k: &Kernel,
+        k: &FileSystems,
         ns: NsId,
         key: &[u8],
         value: Value<'_>,
@@ -63,8 +61,8 @@ impl Asked {
     }
 
     /// What a mounted file system can be asked, with nothing asked yet.
-    fn of_mounted(k: &Kernel, fs: FsId, fs_type: &str) -> Asked {
-        match k.vfs.filesystem(fs) {
+    fn of_mounted(k: &Vfs, fs: FsId, fs_type: &str) -> Asked {
+        match k.fs.filesystem(fs) {
             Filesystem::Union(union) if fs_type == "tmpfs" => Asked::Tmpfs(union.options()),
             Filesystem::Proc(proc) => Asked::Proc(proc.options, proc.pids),
             Filesystem::Sys(SysFs::Devices) => Asked::Sysfs,
@@ -126,18 +124,22 @@ impl Config {
 
     /// That of one which is there; takes references on it.
     pub(crate) fn of_mounted(
-        k: &mut Kernel,
+        k: &mut Vfs,
         fs: FsId,
         root: DentryId,
         fs_type: &'static str,
     ) -> Config {
-        k.vfs.dentries.get(root);
-        k.vfs.filesystem_mounted(fs, 1);
+        k.dentries.get(root);
+        k.fs.filesystem_mounted(fs, 1);
         Config {
             phase: Phase::Changing,
             owner: None,
             place: Some((fs, root)),
-            ..Config::new(fs_type, Asked::of_mounted(k, fs, fs_type), crate::ns::USER)
+            ..Config::new(
+                fs_type,
+                Asked::of_mounted(k, fs, fs_type),
+                crate::cred::ns::USER,
+            )
         }
     }
 
@@ -155,7 +157,7 @@ impl Config {
     }
 
     /// It begins anew after it was done.
-    pub(crate) fn renew(&mut self, k: &Kernel) {
+    pub(crate) fn renew(&mut self, k: &Vfs) {
         if let (Phase::Done, Some((fs, _))) = (self.phase, self.place) {
             self.finish();
             self.asked = Asked::of_mounted(k, fs, self.fs_type);
@@ -166,7 +168,7 @@ impl Config {
     /// Takes a parameter, or tells why not (`vfs_parse_fs_param()`).
     pub(crate) fn set(
         &mut self,
-        k: &Kernel,
+        k: &FileSystems,
         ns: NsId,
         key: &[u8],
         value: Value<'_>,
@@ -280,10 +282,10 @@ impl Configs {
 }
 
 /// Stops counting one that is about to change or go.
-fn discount(k: &mut Kernel, config: &Config) {
-    let configs = &mut k.vfs.configs;
-    configs.bytes -= config.bytes();
+pub(crate) fn discount(k: &mut Vfs, config: &Config) {
+    k.configs.bytes -= config.bytes();
     for ns in config.namespaces() {
+        let configs = &mut k.configs;
         if let Some(count) = configs.namespaces.get_mut(&ns) {
             *count -= 1;
             if *count == 0 {
@@ -294,32 +296,8 @@ fn discount(k: &mut Kernel, config: &Config) {
     }
 }
 
-/// The configuration that is an open file. `EINVAL` for others.
-pub(crate) fn at(k: &Kernel, id: FileId) -> Result<&Config, Errno> {
-    match &file::at(k, id).kind {
-        FileKind::Config(config) => Ok(config),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// Changes the configuration that is an open file. `EINVAL` for others.
-pub(crate) fn change<T>(
-    k: &mut Kernel,
-    id: FileId,
-    change: impl FnOnce(&mut Config, &Kernel) -> T,
-) -> Result<T, Errno> {
-    let old = Box::new(at(k, id)?.clone());
-    let mut new = old.clone();
-    let done = change(&mut new, k);
-    // What it keeps now is counted first, so that nothing goes in between.
-    k.vfs.configs.count(&new);
-    discount(k, &old);
-    file::at_mut(k, id).kind = FileKind::Config(new);
-    Ok(done)
-}
-
 /// The file of a configuration has been closed.
-pub(crate) fn closed(k: &mut Kernel, p: &mut Ports<'_>, config: &Config) {
+pub(crate) fn closed(k: &mut Vfs, p: &mut Ports<'_>, config: &Config) {
     discount(k, config);
     if let Some((fs, root)) = config.place {
         leave_filesystem(k, p, fs, root);

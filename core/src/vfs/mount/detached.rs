@@ -10,11 +10,12 @@ use super::unmount::TakingOff;
 use super::{MOUNT_STEPS, MountId, PathRef, put_path};
 use crate::abi::Errno;
 use crate::abi::raw::general::O_PATH;
+use crate::cred::ns::NsId;
+use crate::file;
 use crate::file::{File, FileKind, fdtable};
 use crate::kernel::Cx;
-use crate::ns::NsId;
 use crate::port::Ports;
-use crate::{Kernel, file};
+use crate::vfs::Vfs;
 
 /// A mount namespace without a name.
 #[derive(Clone, Copy, Debug, Hash)]
@@ -31,38 +32,38 @@ pub(crate) fn number(root: MountId) -> NsId {
 }
 
 /// Whether a mount is the root of an anonymous namespace.
-pub(crate) fn is_root(k: &Kernel, id: MountId) -> bool {
+pub(crate) fn is_root(k: &Vfs, id: MountId) -> bool {
     let own = number(id);
-    k.vfs.mounts.at(id).ns == Some(own) && k.vfs.mounts.anonymous(own).is_some()
+    k.mounts.at(id).ns == Some(own) && k.mounts.anonymous(own).is_some()
 }
 
 /// Whether who is in a mount namespace may use a mount of an anonymous one (`check_anonymous_mnt()`).
-pub(crate) fn may_use(k: &Kernel, id: MountId, own: NsId) -> bool {
-    let ns = k.vfs.mounts.at(id).ns;
-    let anonymous = ns.and_then(|ns| k.vfs.mounts.anonymous(ns));
+pub(crate) fn may_use(k: &Vfs, id: MountId, own: NsId) -> bool {
+    let ns = k.mounts.at(id).ns;
+    let anonymous = ns.and_then(|ns| k.mounts.anonymous(ns));
     anonymous.is_some_and(|ns| ns.origin.is_none_or(|origin| origin == own))
 }
 
 /// The mount namespace that copies of a mount come from.
-pub(crate) fn origin(k: &Kernel, id: MountId) -> Option<NsId> {
-    let ns = k.vfs.mounts.at(id).ns?;
-    match k.vfs.mounts.anonymous(ns) {
+pub(crate) fn origin(k: &Vfs, id: MountId) -> Option<NsId> {
+    let ns = k.mounts.at(id).ns?;
+    match k.mounts.anonymous(ns) {
         Some(anonymous) => anonymous.origin,
         None => Some(ns),
     }
 }
 
 /// The user namespace that a mount namespace belongs to; `None` if it is about to go.
-pub(crate) fn owner(k: &Kernel, ns: NsId) -> Option<NsId> {
-    match k.vfs.mounts.anonymous(ns) {
+pub(crate) fn owner(k: &Vfs, ns: NsId) -> Option<NsId> {
+    match k.mounts.anonymous(ns) {
         Some(anonymous) => Some(anonymous.owner),
         None => k.ns.exists(ns).then(|| k.ns.owner(ns)),
     }
 }
 
 /// A mount that is or was the root of an anonymous namespace has left it: that is gone.
-pub(super) fn left(k: &mut Kernel, id: MountId) {
-    if let Some(owner) = k.vfs.mounts.remove_anonymous(number(id)) {
+pub(super) fn left(k: &mut Vfs, id: MountId) {
+    if let Some(owner) = k.mounts.remove_anonymous(number(id)) {
         k.ns.let_go(owner);
     }
 }
@@ -100,15 +101,15 @@ impl Detaching {
     }
 
     /// The mount at its top, at the end.
-    pub(super) fn step(&mut self, k: &mut Kernel) -> Option<MountId> {
+    pub(super) fn step(&mut self, k: &mut Vfs) -> Option<MountId> {
         let ns = number(self.top);
-        match self.walk.step(&k.vfs.mounts) {
+        match self.walk.step(&k.mounts) {
             Some(Some(id)) => {
-                k.steps.spend(MOUNT_STEPS / 2);
+                k.env.steps.spend(MOUNT_STEPS / 2);
                 if id == self.top {
-                    k.vfs.mounts.add_anonymous(ns, self.of);
+                    k.mounts.add_anonymous(ns, self.of);
                 }
-                k.vfs.mounts.set_ns(id, Some(ns));
+                k.mounts.set_ns(id, Some(ns));
                 None
             }
             Some(None) => None,
@@ -143,7 +144,7 @@ pub(crate) fn path_file(
 
 /// The file that stands for a detached tree is closed: the tree is taken apart unless it was moved away
 /// (`dissolve_on_fput()`). Takes the reference on the place over.
-pub(crate) fn dissolve(k: &mut Kernel, p: &mut Ports<'_>, path: PathRef) {
+pub(crate) fn dissolve(k: &mut Vfs, p: &mut Ports<'_>, path: PathRef) {
     match is_root(k, path.mount) || !job::is_idle(k) {
         true => job::begin_at(k, p, Job::Dissolve(path.mount), smallvec![path]),
         false => put_path(k, p, path),
@@ -151,14 +152,14 @@ pub(crate) fn dissolve(k: &mut Kernel, p: &mut Ports<'_>, path: PathRef) {
 }
 
 /// The same for a tree that no file stands for yet.
-pub(crate) fn abandon(k: &mut Kernel, p: &mut Ports<'_>, top: MountId) {
-    let dentry = k.vfs.mounts.at(top).root;
+pub(crate) fn abandon(k: &mut Vfs, p: &mut Ports<'_>, top: MountId) {
+    let dentry = k.mounts.at(top).root;
     let path = PathRef { mount: top, dentry };
     super::get_path(k, path);
     dissolve(k, p, path);
 }
 
 /// What takes a tree apart, if it is still detached.
-pub(super) fn taking_off(k: &Kernel, id: MountId) -> Option<TakingOff> {
+pub(super) fn taking_off(k: &Vfs, id: MountId) -> Option<TakingOff> {
     is_root(k, id).then(|| TakingOff::detached(id))
 }

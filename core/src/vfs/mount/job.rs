@@ -15,15 +15,16 @@ use super::place::{Own, Placing, Revealing};
 use super::propagation::{self, Type};
 use super::tree::{self, Copying, Dropping, Walk};
 use super::unmount::{TakingOff, Uncovering, Unmounting};
-use super::{MOUNT_STEPS, MountId, PathRef, clear, is_clear, put_path};
-use crate::Kernel;
+use super::{MOUNT_STEPS, MountId, PathRef, is_clear, put_path};
 use crate::abi::Errno;
+use crate::cred::ns::NsId;
+use crate::env::wait::{Restart, Stop, Wait, WaitKey};
 use crate::fs::filesystem::FsId;
-use crate::kernel::{Cx, Restart, Stop, Wait, WaitKey};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
-use crate::ns::NsId;
 use crate::ns::enter::Made;
 use crate::port::Ports;
+use crate::vfs::Vfs;
 
 /// A change.
 #[derive(Clone, Debug, Hash)]
@@ -77,8 +78,8 @@ impl Locked {
     }
 
     /// Looks at one more mount; `false` after the last. `EINVAL`.
-    fn step(&mut self, k: &Kernel) -> Result<bool, Errno> {
-        let mounts = &k.vfs.mounts;
+    fn step(&mut self, k: &Vfs) -> Result<bool, Errno> {
+        let mounts = &k.mounts;
         let child = match self.after {
             Some(after) => mounts.next_child(self.below.mount, after),
             None => mounts.children(self.below.mount).next(),
@@ -87,7 +88,7 @@ impl Locked {
         let Some(child) = child.map(|child| mounts.at(child)) else {
             return Ok(false);
         };
-        let is_below = |on: PathRef| k.vfs.dentries.is_below(on.dentry, self.below.dentry);
+        let is_below = |on: PathRef| k.dentries.is_below(on.dentry, self.below.dentry);
         match child.locked && child.on.is_some_and(is_below) {
             true => Err(Errno::EINVAL),
             false => Ok(true),
@@ -104,8 +105,8 @@ pub(crate) struct Grouping {
 }
 
 impl Grouping {
-    pub(crate) fn new(k: &Kernel, from: MountId, to: MountId) -> Grouping {
-        let dentry = k.vfs.mounts.at(to).root;
+    pub(crate) fn new(k: &Vfs, from: MountId, to: MountId) -> Grouping {
+        let dentry = k.mounts.at(to).root;
         let below = PathRef {
             mount: from,
             dentry,
@@ -114,14 +115,14 @@ impl Grouping {
         Grouping { from, to, locked }
     }
 
-    fn step(&mut self, k: &mut Kernel) -> Next {
+    fn step(&mut self, k: &mut Vfs) -> Next {
         match self.locked.step(k) {
             Ok(true) => return Next::More,
             Ok(false) => {}
             Err(errno) => return Next::End(Err(errno)),
         }
         let shared = |id| {
-            let mount = k.vfs.mounts.at(id);
+            let mount = k.mounts.at(id);
             mount.peers.is_some() || mount.master.is_some()
         };
         if shared(self.to) || !shared(self.from) {
@@ -174,7 +175,7 @@ impl Binding {
         }
     }
 
-    fn step(&mut self, k: &mut Kernel) -> Next {
+    fn step(&mut self, k: &mut Vfs) -> Next {
         if let Some(locked) = &mut self.check {
             match locked.step(k) {
                 Ok(true) => {}
@@ -196,7 +197,7 @@ impl Binding {
         match copying.step(k) {
             Ok(true) => Next::More,
             Ok(false) => {
-                k.vfs.mounts.at_mut(copying.top).locked = false;
+                k.mounts.at_mut(copying.top).locked = false;
                 match self.target {
                     Target::Place(target, own) => {
                         let placing = Placing::graft(copying.top, target, own);
@@ -231,8 +232,8 @@ impl Typing {
         }
     }
 
-    fn step(&mut self, k: &mut Kernel) -> Next {
-        k.steps.spend(2);
+    fn step(&mut self, k: &mut Vfs) -> Next {
+        k.env.steps.spend(2);
         if let Some(id) = self.one {
             if propagation::set(k, id, self.to) {
                 self.one = None;
@@ -242,7 +243,7 @@ impl Typing {
             }
             return Next::More;
         }
-        match self.walk.step(&k.vfs.mounts) {
+        match self.walk.step(&k.mounts) {
             Some(found) => {
                 self.one = found;
                 Next::More
@@ -276,13 +277,13 @@ impl Founding {
         }
     }
 
-    fn step(&mut self, k: &mut Kernel) -> Next {
+    fn step(&mut self, k: &mut Vfs) -> Next {
         let Some(copying) = &mut self.copying else {
             let how = match self.less {
                 true => tree::Copy::Less,
                 false => tree::Copy::Peer,
             };
-            let dentry = k.vfs.mounts.at(self.from).root;
+            let dentry = k.mounts.at(self.from).root;
             return match Copying::new(k, (self.from, dentry), true, true, how) {
                 Ok(copying) => {
                     self.copying = Some(copying);
@@ -304,14 +305,14 @@ impl Founding {
                 Err(errno) => Next::Then(Job::Drop(Dropping::new(top), errno)),
             };
         };
-        match walk.step(&k.vfs.mounts) {
+        match walk.step(&k.mounts) {
             Some(found) => {
                 if let Some(id) = found {
-                    k.steps.spend(MOUNT_STEPS / 2);
+                    k.env.steps.spend(MOUNT_STEPS / 2);
                     if self.less {
                         tree::lock(k, id, id == top);
                     }
-                    k.vfs.mounts.set_ns(id, Some(ns));
+                    k.mounts.set_ns(id, Some(ns));
                 }
                 Next::More
             }
@@ -333,9 +334,9 @@ pub(crate) struct Showing {
 }
 
 impl Showing {
-    fn step(&mut self, k: &mut Kernel) -> Next {
+    fn step(&mut self, k: &mut Vfs) -> Next {
         const MOST: usize = 64;
-        let mounts = &mut k.vfs.mounts;
+        let mounts = &mut k.mounts;
         let next = mounts.of_filesystem(self.fs, self.from, MOST);
         let all: SmallVec<[MountId; MOST]> = next.collect();
         let Some(last) = all.last() else {
@@ -346,7 +347,7 @@ impl Showing {
             mounts.set_options(id, self.options.to_vec());
             mounts.touch(id);
         }
-        k.steps.spend(all.len() as u64);
+        k.env.steps.spend(all.len() as u64);
         Next::More
     }
 }
@@ -406,26 +407,21 @@ impl Jobs {
 }
 
 /// Begins a change that nobody waits for.
-pub(super) fn begin(k: &mut Kernel, p: &mut Ports<'_>, job: Job) {
+pub(super) fn begin(k: &mut Vfs, p: &mut Ports<'_>, job: Job) {
     begin_at(k, p, job, SmallVec::new());
 }
 
 /// The same for one that holds places.
-pub(super) fn begin_at(
-    k: &mut Kernel,
-    p: &mut Ports<'_>,
-    job: Job,
-    places: SmallVec<[PathRef; 2]>,
-) {
+pub(super) fn begin_at(k: &mut Vfs, p: &mut Ports<'_>, job: Job, places: SmallVec<[PathRef; 2]>) {
     let by = None;
     let entry = Entry { job, by, places };
-    k.vfs.mounts.jobs.queue.push_back(entry);
-    while k.steps.left() > 0 && step(k, p) {}
+    k.mounts.jobs.queue.push_back(entry);
+    while k.env.steps.left() > 0 && step(k, p) {}
 }
 
 /// Whether no change is under way.
-pub(super) fn is_idle(k: &Kernel) -> bool {
-    k.vfs.mounts.jobs.is_idle()
+pub(super) fn is_idle(k: &Vfs) -> bool {
+    k.mounts.jobs.is_idle()
 }
 
 /// Waits until no change is under way; for those who make one at once.
@@ -492,37 +488,32 @@ pub(crate) fn take(cx: &mut Cx<'_, '_>) -> Result<Done, Errno> {
 }
 
 /// Nobody takes what a change has made.
-fn discard(k: &mut Kernel, p: &mut Ports<'_>, end: Result<Done, Errno>) {
+fn discard(k: &mut Vfs, p: &mut Ports<'_>, end: Result<Done, Errno>) {
     match end {
-        Ok(Done::Namespaces(_)) => crate::ns::sweep_all(k, p),
+        Ok(Done::Namespaces(_)) => k.ns.let_go_idle(),
         Ok(Done::Tree(top)) => detached::abandon(k, p, top),
         Ok(Done::Nothing) | Err(_) => {}
     }
 }
 
 /// A thread does not wait any more for what it has begun, which goes on.
-pub(crate) fn abandon(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
-    let jobs = &mut k.vfs.mounts.jobs;
+pub(crate) fn abandon(k: &mut Vfs, p: &mut Ports<'_>, thread: ThreadId) {
+    let jobs = &mut k.mounts.jobs;
     jobs.waiting.remove(&thread);
     if let Some(end) = jobs.ended.remove(&thread) {
         discard(k, p, end);
     }
 }
 
-/// Whether [`go_on`] has nothing to do.
-pub(crate) fn is_done(k: &Kernel) -> bool {
-    k.vfs.mounts.jobs.queue.is_empty() && is_clear(k)
-}
-
-/// Goes on with changes, and with what they have left over, until so many steps of the input have been taken.
-pub(crate) fn go_on(k: &mut Kernel, p: &mut Ports<'_>, most: u64) {
-    while k.steps.spent() < most && k.steps.may_begin() && (step(k, p) | clear(k, p)) {}
+/// Whether [`step`] and [`clear`] have nothing to do.
+pub(crate) fn is_done(k: &Vfs) -> bool {
+    k.mounts.jobs.queue.is_empty() && is_clear(k)
 }
 
 /// A part of the first change; `false` if there is none.
-fn step(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+pub(crate) fn step(k: &mut Vfs, p: &mut Ports<'_>) -> bool {
     const AT_ONCE: usize = 16;
-    let jobs = &mut k.vfs.mounts.jobs;
+    let jobs = &mut k.mounts.jobs;
     if jobs.working {
         return false;
     }
@@ -541,15 +532,15 @@ fn step(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
             }
         }
     }
-    k.vfs.mounts.jobs.working = false;
+    k.mounts.jobs.working = false;
     let Some(end) = end else {
-        k.vfs.mounts.jobs.queue.push_front(entry);
+        k.mounts.jobs.queue.push_front(entry);
         return true;
     };
     for place in entry.places {
         put_path(k, p, place);
     }
-    let jobs = &mut k.vfs.mounts.jobs;
+    let jobs = &mut k.mounts.jobs;
     let waiting = entry.by.filter(|by| jobs.waiting.remove(by));
     match waiting {
         Some(by) => {
@@ -557,12 +548,12 @@ fn step(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
         }
         None => discard(k, p, end),
     }
-    k.wake_threads(WaitKey::Mounting);
+    k.env.wake(WaitKey::Mounting);
     true
 }
 
-fn advance(k: &mut Kernel, p: &mut Ports<'_>, job: &mut Job) -> Next {
-    k.steps.spend(1);
+fn advance(k: &mut Vfs, p: &mut Ports<'_>, job: &mut Job) -> Next {
+    k.env.steps.spend(1);
     let goes_on = |more: bool| match more {
         true => Next::More,
         false => Next::End(Ok(Done::Nothing)),

@@ -12,6 +12,7 @@ pub(crate) mod detached;
 pub(crate) mod job;
 pub(crate) mod options;
 pub(crate) mod place;
+mod proc_options;
 pub(crate) mod propagation;
 pub(crate) mod tree;
 pub(crate) mod unmount;
@@ -26,29 +27,16 @@ pub(crate) use unmount::drop_namespace;
 use super::dentry::{self, DentryId};
 use crate::Kernel;
 use crate::abi::Errno;
-use crate::file::{inotify, ready};
+use crate::cred::ns::NsId;
+pub(crate) use crate::env::ids::MountId;
 use crate::fs::filesystem::{FsId, InodeRef};
 use crate::fs::inode;
-use crate::kernel::WaitKey;
-use crate::ns::NsId;
 use crate::port::Ports;
 use crate::slab::Slab;
+use crate::vfs::{Vfs, node};
 
-/// Most mounts of a namespace (`/proc/sys/fs/mount-max`).
-pub(crate) const MOUNT_MAX: usize = 100_000;
 /// Most mounts of all namespaces together, which Linux leaves to memory.
 pub(crate) const ALL_MAX: usize = 1 << 20;
-
-/// A mount.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct MountId(pub u32);
-
-impl MountId {
-    /// The number programs see (`stx_mnt_id`, `/proc/self/mountinfo`).
-    pub(crate) fn number(self) -> u32 {
-        self.0 + 20
-    }
-}
 
 /// A place in the tree: a dentry seen through a mount (the kernel's `struct path`).
 ///
@@ -123,7 +111,7 @@ pub(crate) struct Mount {
     kept: bool,
     refs: u32,
     /// Regular files that are open for writing through it.
-    pub(super) writers: u32,
+    pub writers: u32,
     /// It stays for ever, and references are not counted.
     internal: bool,
 }
@@ -155,9 +143,9 @@ pub(crate) struct Mounts {
     free_groups: BTreeSet<u64>,
     /// The number of the last change of the mounts of each namespace, and namespaces that have changed since
     /// that was announced.
-    changes: BTreeMap<NsId, u64>,
-    changed: BTreeSet<NsId>,
-    change: u64,
+    pub(crate) changes: BTreeMap<NsId, u64>,
+    pub(crate) changed: BTreeSet<NsId>,
+    pub(crate) change: u64,
     /// How often a mount was hung up, taken off or away.
     hangings: u64,
     /// Changes that are under way or wait.
@@ -165,7 +153,7 @@ pub(crate) struct Mounts {
     /// Mounts that nobody refers to any more; they go in pieces, and so do file systems without mounts, with
     /// the dentry at their top.
     gone: Vec<MountId>,
-    pub(super) ended: VecDeque<(FsId, DentryId)>,
+    pub(crate) ended: VecDeque<Ended>,
 }
 
 /// What a mount takes beside its texts, with its places in the indexes.
@@ -514,18 +502,14 @@ impl Mounts {
     }
 }
 
-/// Tells who waits for changes of mounts.
-pub(crate) fn announce(k: &mut Kernel) {
-    while let Some(ns) = k.vfs.mounts.changed.pop_first() {
-        let mounts = &mut k.vfs.mounts;
-        if !k.ns.exists(ns) {
-            mounts.changes.remove(&ns);
-            continue;
-        }
-        mounts.change += 1;
-        mounts.changes.insert(ns, mounts.change);
-        k.notify(WaitKey::Mounts(ns), ready::PRI | ready::ERR);
-    }
+/// A file system without mounts that is being taken away.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) struct Ended {
+    pub fs: FsId,
+    /// The top of its tree, with a reference.
+    pub top: DentryId,
+    /// Whoever watches files of it has been told.
+    pub told: bool,
 }
 
 fn next_of_group(
@@ -603,51 +587,47 @@ pub(crate) fn make(
 /// mount.
 pub(crate) fn take_root(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) -> Result<DentryId, Errno> {
     let ino = inode::root(k, fs)?;
-    let attr = inode::attr(k, p, InodeRef { fs, ino })?;
+    let attr = node::attr(k, p, InodeRef { fs, ino })?;
     let root = k.vfs.dentries.new_root(fs, ino, &attr);
-    k.vfs.filesystem_mounted(fs, 1);
+    k.fs.filesystem_mounted(fs, 1);
     Ok(root)
 }
 
 /// One more mount of a directory of a file system: it hangs nowhere, with one reference. `ENOSPC`.
 pub(crate) fn make_at(
-    k: &mut Kernel,
+    k: &mut Vfs,
     (fs, root): (FsId, DentryId),
     flags: MountFlags,
     source: &[u8],
     fs_type: &'static str,
 ) -> Result<MountId, Errno> {
-    if k.vfs.mounts.len() >= ALL_MAX {
+    if k.mounts.len() >= ALL_MAX {
         return Err(Errno::ENOSPC);
     }
-    k.vfs.dentries.get(root);
-    k.vfs.filesystem_mounted(fs, 1);
+    k.dentries.get(root);
+    k.fs.filesystem_mounted(fs, 1);
     let mut mount = Mount::new(fs, root, source, fs_type);
     mount.flags = flags;
-    Ok(k.vfs.mounts.insert(mount))
+    Ok(k.mounts.insert(mount))
 }
 
 /// A mount of one file of an internal file system; it hangs nowhere, with one reference.
-pub(crate) fn of_file(
-    k: &mut Kernel,
-    path: PathRef,
-    fs_type: &'static str,
-) -> Result<MountId, Errno> {
-    if k.vfs.mounts.len() >= ALL_MAX {
+pub(crate) fn of_file(k: &mut Vfs, path: PathRef, fs_type: &'static str) -> Result<MountId, Errno> {
+    if k.mounts.len() >= ALL_MAX {
         return Err(Errno::ENOSPC);
     }
-    let fs = k.vfs.dentries.at(path.dentry).fs;
-    k.vfs.dentries.get(path.dentry);
-    k.vfs.filesystem_mounted(fs, 1);
+    let fs = k.dentries.at(path.dentry).fs;
+    k.dentries.get(path.dentry);
+    k.fs.filesystem_mounted(fs, 1);
     let mut mount = Mount::new(fs, path.dentry, fs_type.as_bytes(), fs_type);
     // As the kernel's own mount of that file system.
     mount.flags = MountFlags::STRICTATIME;
-    Ok(k.vfs.mounts.insert(mount))
+    Ok(k.mounts.insert(mount))
 }
 
 /// One more reference on a mount alone.
-pub(crate) fn hold(k: &mut Kernel, id: MountId) {
-    let mount = k.vfs.mounts.at_mut(id);
+pub(crate) fn hold(k: &mut Vfs, id: MountId) {
+    let mount = k.mounts.at_mut(id);
     if !mount.internal {
         mount.refs += 1;
     }
@@ -655,8 +635,8 @@ pub(crate) fn hold(k: &mut Kernel, id: MountId) {
 
 /// Gives a reference on a mount back; the last one takes it away, and with the last mount of a file system
 /// that too.
-pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
-    let mount = k.vfs.mounts.at_mut(id);
+pub(crate) fn release(k: &mut Vfs, p: &mut Ports<'_>, id: MountId) {
+    let mount = k.mounts.at_mut(id);
     if mount.internal {
         return;
     }
@@ -665,103 +645,106 @@ pub(crate) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
     if mount.refs > 0 {
         return;
     }
-    k.vfs.mounts.gone.push(id);
-    while k.steps.left() > 0 && clear(k, p) {}
+    k.mounts.gone.push(id);
+    while k.env.steps.left() > 0 && clear(k, p) {}
 }
 
 /// The change that is under way gives its reference on a mount back.
-fn let_go(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
-    k.vfs.mounts.at_mut(id).kept = false;
+fn let_go(k: &mut Vfs, p: &mut Ports<'_>, id: MountId) {
+    k.mounts.at_mut(id).kept = false;
     release(k, p, id);
 }
 
 /// A part of taking mounts and file systems away that nobody refers to any more; `false` if there are none.
-pub(crate) fn clear(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    let Some(&id) = k.vfs.mounts.gone.last() else {
+pub(crate) fn clear(k: &mut Vfs, p: &mut Ports<'_>) -> bool {
+    let Some(&id) = k.mounts.gone.last() else {
         return clear_filesystem(k, p);
     };
-    k.steps.spend(MOUNT_STEPS);
+    k.env.steps.spend(MOUNT_STEPS);
     // Nothing hangs on it but what was taken off together with it.
-    let child = k.vfs.mounts.children(id).next();
+    let child = k.mounts.children(id).next();
     if let Some(child) = child {
         tree::detach(k, p, child);
-        let mount = k.vfs.mounts.at_mut(child);
+        let mount = k.mounts.at_mut(child);
         mount.refs -= 1;
         if mount.refs == 0 {
-            k.vfs.mounts.gone.push(child);
+            k.mounts.gone.push(child);
         }
     } else if propagation::leave(k, id) {
-        k.vfs.mounts.gone.pop();
+        k.mounts.gone.pop();
         remove(k, p, id);
     }
     true
 }
 
 /// Whether [`clear`] has anything to do.
-pub(crate) fn is_clear(k: &Kernel) -> bool {
-    k.vfs.mounts.gone.is_empty() && k.vfs.mounts.ended.is_empty()
+pub(crate) fn is_clear(k: &Vfs) -> bool {
+    k.mounts.gone.is_empty() && k.mounts.ended.is_empty()
 }
 
 /// Takes a mount without references away.
-fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
-    let Some(mount) = k.vfs.mounts.slab.remove(id.0) else {
+fn remove(k: &mut Vfs, p: &mut Ports<'_>, id: MountId) {
+    let Some(mount) = k.mounts.slab.remove(id.0) else {
         return;
     };
-    k.vfs.mounts.hangings += 1;
-    k.vfs.mounts.text -= mount.text();
-    k.vfs.mounts.of_fs.remove(&(mount.fs, id));
+    k.mounts.hangings += 1;
+    k.mounts.text -= mount.text();
+    k.mounts.of_fs.remove(&(mount.fs, id));
     leave_filesystem(k, p, mount.fs, mount.root);
 }
 
 /// Gives back a place in a file system that counted as a mount of it: the last one takes it away.
-pub(crate) fn leave_filesystem(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId, place: DentryId) {
-    if k.vfs.filesystem_mounted(fs, -1) == 0 {
-        let top = k.vfs.dentries.top(place);
-        k.vfs.dentries.get(top);
-        let owner = k.vfs.disown_filesystem(fs);
+pub(crate) fn leave_filesystem(k: &mut Vfs, p: &mut Ports<'_>, fs: FsId, place: DentryId) {
+    if k.fs.filesystem_mounted(fs, -1) == 0 {
+        let top = k.dentries.top(place);
+        k.dentries.get(top);
+        let owner = k.fs.disown_filesystem(fs);
         k.ns.let_go(owner);
-        k.vfs.mounts.ended.push_back((fs, top));
+        k.mounts.ended.push_back(Ended {
+            fs,
+            top,
+            told: false,
+        });
     }
     dentry::put(k, p, place);
 }
 
 /// A part of taking a file system away that has no mounts any more.
-fn clear_filesystem(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    let Some(&(fs, top)) = k.vfs.mounts.ended.front() else {
+fn clear_filesystem(k: &mut Vfs, p: &mut Ports<'_>) -> bool {
+    // Who watches it is told first, by whoever knows watchers.
+    let Some(&Ended { fs, top, .. }) = k.mounts.ended.front().filter(|ended| ended.told) else {
         return false;
     };
-    let more = inotify::unmounted(k, p, fs)
-        || dentry::drop_cached(k, p, top)
-        || k.vfs.release_some(fs, &mut k.mm.frames, &mut k.steps);
+    let more = dentry::drop_cached(k, p, top) || k.fs.release_some(fs);
     if !more {
-        k.vfs.mounts.ended.pop_front();
+        k.mounts.ended.pop_front();
         dentry::put(k, p, top);
-        k.vfs.remove_filesystem(fs);
+        k.fs.remove_filesystem(fs);
     }
     true
 }
 
 /// Takes one more reference.
-pub(crate) fn get_path(k: &mut Kernel, path: PathRef) -> PathRef {
-    k.vfs.dentries.get(path.dentry);
+pub(crate) fn get_path(k: &mut Vfs, path: PathRef) -> PathRef {
+    k.dentries.get(path.dentry);
     hold(k, path.mount);
     path
 }
 
 /// Gives a reference back.
-pub(crate) fn put_path(k: &mut Kernel, p: &mut Ports<'_>, path: PathRef) {
+pub(crate) fn put_path(k: &mut Vfs, p: &mut Ports<'_>, path: PathRef) {
     dentry::put(k, p, path.dentry);
     release(k, p, path.mount);
 }
 
 /// Whether changes through this mount are refused.
-pub(crate) fn read_only(k: &Kernel, mount: MountId) -> bool {
-    let mount = k.vfs.mounts.at(mount);
+pub(crate) fn read_only(k: &Vfs, mount: MountId) -> bool {
+    let mount = k.mounts.at(mount);
     mount.flags.contains(MountFlags::READ_ONLY) || inode::is_read_only(k, mount.fs)
 }
 
 /// `EROFS` if changes through this mount are refused.
-pub(crate) fn want_write(k: &Kernel, mount: MountId) -> Result<(), Errno> {
+pub(crate) fn want_write(k: &Vfs, mount: MountId) -> Result<(), Errno> {
     match read_only(k, mount) {
         true => Err(Errno::EROFS),
         false => Ok(()),

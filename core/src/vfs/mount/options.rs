@@ -5,10 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::MountFlags;
-use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
-use crate::ns::{NsId, user};
+use crate::cred::ns::{NsId, user};
+use crate::fs::FileSystems;
+use crate::vfs::Vfs;
 
 /// Flags of one mount among those of mount(2).
 pub(crate) fn flags(flags: u32) -> MountFlags {
@@ -312,7 +313,7 @@ impl Tmpfs {
     /// it passes over. `EINVAL`.
     pub(crate) fn parse(
         mut self,
-        k: &Kernel,
+        k: &FileSystems,
         ns: NsId,
         text: &[u8],
         remount: bool,
@@ -333,12 +334,12 @@ impl Tmpfs {
     /// Takes one option, with users and groups of a user namespace.
     pub(crate) fn set(
         &mut self,
-        k: &Kernel,
+        k: &FileSystems,
         ns: NsId,
         key: &[u8],
         value: Value<'_>,
     ) -> Result<(), Refused> {
-        let (_, total) = k.mm.frames.usage();
+        let (_, total) = k.frames.usage();
         let memory = u64::from(total) * PAGE_SIZE;
         let bad = |_| Refused::Bad;
         match key {
@@ -419,9 +420,9 @@ impl Tmpfs {
     }
 
     /// Bytes that files may take: half of the memory if nothing was said.
-    pub(crate) fn bytes(&self, k: &Kernel) -> Option<u64> {
+    pub(crate) fn bytes(&self, k: &Vfs) -> Option<u64> {
         match self.size {
-            Limit::Default => Some(u64::from(k.mm.frames.usage().1) * PAGE_SIZE / 2),
+            Limit::Default => Some(u64::from(k.frames.usage().1) * PAGE_SIZE / 2),
             Limit::None => None,
             Limit::Most(bytes) => Some(bytes),
         }

@@ -5,15 +5,14 @@ use alloc::vec::Vec;
 
 use super::propagation::{self, Reaching, Search};
 use super::tree::{self, Copying, Dropping, Walk};
-use super::{
-    ALL_MAX, MOUNT_MAX, MOUNT_STEPS, MountFlags, MountId, PathRef, detached, get_path, put_path,
-};
-use crate::Kernel;
+use super::{ALL_MAX, MOUNT_STEPS, MountFlags, MountId, PathRef, detached, get_path, put_path};
 use crate::abi::Errno;
+use crate::cred::ns::{Kind, NsId};
+use crate::env::bounds::MOUNT_MAX;
+use crate::env::settings;
 use crate::fs::inode;
-use crate::kernel::settings;
-use crate::ns::{Kind, NsId};
 use crate::port::Ports;
+use crate::vfs::Vfs;
 
 /// A tree on its way to its place. Nothing is changed on failure.
 #[derive(Clone, Debug, Hash)]
@@ -52,13 +51,13 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    pub(crate) fn new(k: &Kernel, ns: NsId) -> Own {
+    pub(crate) fn new(k: &Vfs, ns: NsId) -> Own {
         let owner = k.ns.owner(ns);
         Own { ns, owner }
     }
 
     /// Whether a mount namespace that is mounted in this one would never end (`mnt_ns_loop()`).
-    pub(crate) fn is_kept_by(self, k: &Kernel, ns: NsId) -> bool {
+    pub(crate) fn is_kept_by(self, k: &Vfs, ns: NsId) -> bool {
         k.ns.kind(ns) == Kind::Mount && self.ns >= ns
     }
 }
@@ -98,8 +97,8 @@ impl Revealing {
 
     /// `true` once one has been found: the mount that was `made` keeps what that one must. `EPERM` if there
     /// is none.
-    pub(super) fn step(&mut self, k: &mut Kernel, made: MountId) -> Result<bool, Errno> {
-        let mounts = &k.vfs.mounts;
+    pub(super) fn step(&mut self, k: &mut Vfs, made: MountId) -> Result<bool, Errno> {
+        let mounts = &k.mounts;
         let Some((shown, after)) = self.shown else {
             let (order, id) = mounts.next_of(self.ns, self.after).ok_or(Errno::EPERM)?;
             self.after = Some(order);
@@ -115,7 +114,7 @@ impl Revealing {
             Some(child) => Some((shown, Some(child))),
             None => {
                 let kept = kept_flags(k, shown);
-                k.vfs.mounts.at_mut(made).locked_flags |= kept;
+                k.mounts.at_mut(made).locked_flags |= kept;
                 return Ok(true);
             }
         };
@@ -194,13 +193,13 @@ impl Placing {
     /// Moves a mount of a namespace, or a detached tree, to another place; if `beneath`, which is the root
     /// directory of the caller, below what is mounted there. `EINVAL`, `ELOOP`, `ENOENT`, `ENOSPC`.
     pub(crate) fn move_to(
-        k: &Kernel,
+        k: &Vfs,
         root: MountId,
         on: PathRef,
         own: Own,
         beneath: Option<PathRef>,
     ) -> Result<Placing, Errno> {
-        let from = match k.vfs.mounts.at(root).ns {
+        let from = match k.mounts.at(root).ns {
             Some(ns) if ns == own.ns => From::Own,
             Some(ns) if detached::is_root(k, root) => From::Anonymous(ns),
             _ => return Err(Errno::EINVAL),
@@ -213,7 +212,7 @@ impl Placing {
     }
 
     /// Mounts a tree at once, however long it takes.
-    pub(crate) fn now(mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
+    pub(crate) fn now(mut self, k: &mut Vfs, p: &mut Ports<'_>) -> Result<(), Errno> {
         loop {
             if let Some(end) = self.step(k, p) {
                 return end;
@@ -222,8 +221,8 @@ impl Placing {
     }
 
     /// A step on the way; the result at its end.
-    pub(crate) fn step(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Option<Result<(), Errno>> {
-        k.steps.spend(1);
+    pub(crate) fn step(&mut self, k: &mut Vfs, p: &mut Ports<'_>) -> Option<Result<(), Errno>> {
+        k.env.steps.spend(1);
         match self.advance(k, p) {
             Ok(false) => None,
             Ok(true) => Some(Ok(())),
@@ -248,22 +247,22 @@ impl Placing {
     }
 
     /// `true` at the end.
-    fn advance(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<bool, Errno> {
+    fn advance(&mut self, k: &mut Vfs, p: &mut Ports<'_>) -> Result<bool, Errno> {
         match &mut self.phase {
             Phase::Visible(revealing) => {
                 if revealing.step(k, self.root)? {
                     self.phase = Phase::Top;
                 }
             }
-            Phase::Top => match k.vfs.mounts.mounted_on(self.on) {
+            Phase::Top => match k.mounts.mounted_on(self.on) {
                 Some(mount) => {
-                    let dentry = k.vfs.mounts.at(mount).root;
+                    let dentry = k.mounts.at(mount).root;
                     self.on = PathRef { mount, dentry };
                 }
                 None => {
                     if self.beneath.is_some() {
                         let over = self.on.mount;
-                        self.on = k.vfs.mounts.at(over).on.ok_or(Errno::EINVAL)?;
+                        self.on = k.mounts.at(over).on.ok_or(Errno::EINVAL)?;
                         self.over = Some(over);
                     }
                     match self.from {
@@ -275,7 +274,7 @@ impl Placing {
             &mut Phase::Over(over, at) => match at {
                 Some(id) if id == over => return Err(Errno::EINVAL),
                 Some(id) => {
-                    let on = k.vfs.mounts.at(id).on;
+                    let on = k.mounts.at(id).on;
                     self.phase = Phase::Over(over, on.map(|on| on.mount));
                 }
                 None => self.phase = Phase::Reach(self.overmounts(k, over)),
@@ -288,14 +287,14 @@ impl Placing {
                 },
                 None => self.phase = Phase::Bindable,
             },
-            Phase::Bindable => match self.walk.step(&k.vfs.mounts) {
+            Phase::Bindable => match self.walk.step(&k.mounts) {
                 Some(Some(id)) => {
-                    let mounts = &k.vfs.mounts;
+                    let mounts = &k.mounts;
                     let shared = mounts.at(self.on.mount).peers.is_some();
                     if shared && mounts.at(id).unbindable {
                         return Err(Errno::EINVAL);
                     }
-                    let held = crate::fs::anon::namespace_at(k, mounts.at(id).root);
+                    let held = crate::vfs::object::namespace_at(k, mounts.at(id).root);
                     self.loops |= held.is_some_and(|ns| self.own.is_kept_by(k, ns));
                 }
                 Some(None) => {}
@@ -304,17 +303,17 @@ impl Placing {
             },
             Phase::Loop(Some(id)) if *id == self.root => return Err(Errno::ELOOP),
             Phase::Loop(Some(id)) => {
-                *id = match k.vfs.mounts.at(*id).on {
+                *id = match k.mounts.at(*id).on {
                     Some(on) => on.mount,
                     None => return self.check_place(k).map(|()| false),
                 }
             }
             Phase::Loop(None) => self.check_place(k)?,
-            Phase::Count => match self.walk.step(&k.vfs.mounts) {
+            Phase::Count => match self.walk.step(&k.mounts) {
                 Some(found) => self.count += usize::from(found.is_some()),
                 None => {
-                    self.all = k.vfs.mounts.len();
-                    let ns = k.vfs.mounts.at(self.on.mount).ns;
+                    self.all = k.mounts.len();
+                    let ns = k.mounts.at(self.on.mount).ns;
                     if let Some(ns) = ns.filter(|_| self.from != From::Own) {
                         self.count_in(k, ns)?;
                     }
@@ -323,7 +322,7 @@ impl Placing {
                 }
             },
             Phase::Search => self.search(k)?,
-            Phase::Share => match self.walk.step(&k.vfs.mounts) {
+            Phase::Share => match self.walk.step(&k.mounts) {
                 Some(Some(id)) if propagation::share(k, id) => self.fresh.push(id),
                 Some(_) => {}
                 None => self.phase = Phase::Copy,
@@ -338,21 +337,21 @@ impl Placing {
                 }
                 detached::left(k, self.root);
             }
-            Phase::Join => match self.walk.step(&k.vfs.mounts) {
+            Phase::Join => match self.walk.step(&k.mounts) {
                 Some(found) => self.enter(k, found),
                 None => {
                     self.hang(k, p)?;
                     return Ok(self.begin_copies(k));
                 }
             },
-            Phase::Enter => match self.walk.step(&k.vfs.mounts) {
+            Phase::Enter => match self.walk.step(&k.mounts) {
                 Some(found) => self.enter(k, found),
                 None => {
-                    k.vfs.mounts.touch(self.root);
+                    k.mounts.touch(self.root);
                     return Ok(self.begin_copies(k));
                 }
             },
-            Phase::Lock => match self.walk.step(&k.vfs.mounts) {
+            Phase::Lock => match self.walk.step(&k.mounts) {
                 Some(found) => {
                     let top = self.made.last().map(|&(_, copy)| copy);
                     if let Some(id) = found {
@@ -390,17 +389,17 @@ impl Placing {
     }
 
     /// A mount of the tree becomes part of the namespace.
-    fn enter(&mut self, k: &mut Kernel, found: Option<MountId>) {
+    fn enter(&mut self, k: &mut Vfs, found: Option<MountId>) {
         if let Some(id) = found {
-            k.steps.spend(MOUNT_STEPS / 2);
-            let ns = k.vfs.mounts.at(self.on.mount).ns;
-            k.vfs.mounts.set_ns(id, ns);
+            k.env.steps.spend(MOUNT_STEPS / 2);
+            let ns = k.mounts.at(self.on.mount).ns;
+            k.mounts.set_ns(id, ns);
         }
     }
 
     /// Hangs the tree at its place. `ENOENT` if somebody has removed the directory meanwhile.
-    fn hang(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> Result<(), Errno> {
-        if k.vfs.dentries.is_deleted(self.on.dentry) {
+    fn hang(&mut self, k: &mut Vfs, p: &mut Ports<'_>) -> Result<(), Errno> {
+        if k.dentries.is_deleted(self.on.dentry) {
             return Err(Errno::ENOENT);
         }
         tree::detach(k, p, self.root);
@@ -412,7 +411,7 @@ impl Placing {
         let place = get_path(k, self.on);
         tree::detach(k, p, over);
         tree::attach(k, self.root, place);
-        let dentry = k.vfs.mounts.at(self.root).root;
+        let dentry = k.mounts.at(self.root).root;
         let mount = self.root;
         tree::attach(k, over, PathRef { mount, dentry });
         put_path(k, p, place);
@@ -420,14 +419,14 @@ impl Placing {
     }
 
     /// What comes last is taken first. `true` if there are no copies.
-    fn begin_copies(&mut self, k: &Kernel) -> bool {
+    fn begin_copies(&mut self, k: &Vfs) -> bool {
         self.made.reverse();
         self.next_copy(k);
         self.made.is_empty()
     }
 
-    fn check_move(&mut self, k: &Kernel) -> Result<(), Errno> {
-        let mounts = &k.vfs.mounts;
+    fn check_move(&mut self, k: &Vfs) -> Result<(), Errno> {
+        let mounts = &k.mounts;
         let moved = mounts.at(self.root);
         let target = mounts.at(self.on.mount).ns;
         let is_own = target == Some(self.own.ns);
@@ -457,8 +456,8 @@ impl Placing {
     }
 
     /// Whether the tree may go below a mount (`can_move_mount_beneath()`). `EINVAL`.
-    fn check_beneath(&self, k: &Kernel, over: MountId) -> Result<(), Errno> {
-        let mounts = &k.vfs.mounts;
+    fn check_beneath(&self, k: &Vfs, over: MountId) -> Result<(), Errno> {
+        let mounts = &k.mounts;
         let place = PathRef {
             mount: self.root,
             dentry: mounts.at(self.root).root,
@@ -471,22 +470,22 @@ impl Placing {
     }
 
     /// What a copy of the tree must not come to lie on: what it goes below, and itself.
-    fn overmounts(&self, k: &Kernel, over: MountId) -> Vec<Reaching> {
+    fn overmounts(&self, k: &Vfs, over: MountId) -> Vec<Reaching> {
         let own = (self.from == From::Own).then_some(self.root);
         let all = [Some(over), own].into_iter().flatten();
-        let there = all.filter(|&id| k.vfs.mounts.at(id).root == self.on.dentry);
+        let there = all.filter(|&id| k.mounts.at(id).root == self.on.dentry);
         there
             .map(|id| Reaching::new(k, self.on.mount, id))
             .collect()
     }
 
-    fn check_place(&mut self, k: &Kernel) -> Result<(), Errno> {
-        let dentries = &k.vfs.dentries;
+    fn check_place(&mut self, k: &Vfs) -> Result<(), Errno> {
+        let dentries = &k.dentries;
         let is_dir = |id| dentries.at(id).kind() == crate::abi::raw::general::S_IFDIR;
-        if dentries.is_deleted(self.on.dentry) || k.vfs.mounts.at(self.on.mount).ns.is_none() {
+        if dentries.is_deleted(self.on.dentry) || k.mounts.at(self.on.mount).ns.is_none() {
             return Err(Errno::ENOENT);
         }
-        if is_dir(self.on.dentry) != is_dir(k.vfs.mounts.at(self.root).root) {
+        if is_dir(self.on.dentry) != is_dir(k.mounts.at(self.root).root) {
             return Err(match self.from {
                 From::New => Errno::ENOTDIR,
                 _ => Errno::EINVAL,
@@ -498,32 +497,32 @@ impl Placing {
     }
 
     /// Whether a namespace may have as many more mounts as the tree has (`count_mounts()`). `ENOSPC`.
-    fn count_in(&mut self, k: &Kernel, ns: NsId) -> Result<(), Errno> {
-        let mounts = &k.vfs.mounts;
+    fn count_in(&mut self, k: &Vfs, ns: NsId) -> Result<(), Errno> {
+        let mounts = &k.mounts;
         let count = self.pending.entry(ns).or_insert_with(|| mounts.count(ns));
         *count = count.saturating_add(self.count);
         self.all = self.all.saturating_add(self.count);
-        let most = k.system.settings.at_most(settings::MOUNTS, MOUNT_MAX);
+        let most = k.env.settings.at_most(settings::MOUNTS, MOUNT_MAX);
         match *count > most || self.all > ALL_MAX {
             true => Err(Errno::ENOSPC),
             false => Ok(()),
         }
     }
 
-    fn search(&mut self, k: &Kernel) -> Result<(), Errno> {
+    fn search(&mut self, k: &Vfs) -> Result<(), Errno> {
         let Some(search) = &mut self.search else {
             return Ok(());
         };
         let known = search.found.len();
         if search.step(k) {
             let found = search.found.get(known).map(|found| found.mount);
-            if let Some(ns) = found.and_then(|id| k.vfs.mounts.at(id).ns) {
+            if let Some(ns) = found.and_then(|id| k.mounts.at(id).ns) {
                 self.count_in(k, ns)?;
             }
             return Ok(());
         }
         self.walk = Walk::new(self.root);
-        self.phase = match k.vfs.mounts.at(self.on.mount).peers {
+        self.phase = match k.mounts.at(self.on.mount).peers {
             Some(_) => Phase::Share,
             None => Phase::Copy,
         };
@@ -531,7 +530,7 @@ impl Placing {
     }
 
     /// Makes one more mount of a copy.
-    fn copy(&mut self, k: &mut Kernel) -> Result<(), Errno> {
+    fn copy(&mut self, k: &mut Vfs) -> Result<(), Errno> {
         let next = self.made.len();
         let receiver = self
             .search
@@ -544,8 +543,8 @@ impl Placing {
         };
         let Some(copying) = &mut self.copying else {
             let source = from.map_or(self.root, |at: usize| self.made[at].1);
-            let dentry = k.vfs.mounts.at(self.root).root;
-            k.steps.spend(MOUNT_STEPS);
+            let dentry = k.mounts.at(self.root).root;
+            k.env.steps.spend(MOUNT_STEPS);
             let copying = Copying::new(k, (source, dentry), true, true, how)?;
             self.copying = Some(copying);
             return Ok(());
@@ -558,11 +557,11 @@ impl Placing {
     }
 
     /// Begins with the last copy. In a namespace of another owner it is locked.
-    fn next_copy(&mut self, k: &Kernel) {
+    fn next_copy(&mut self, k: &Vfs) {
         let Some(&(on, copy)) = self.made.last() else {
             return;
         };
-        let ns = k.vfs.mounts.at(on.mount).ns;
+        let ns = k.mounts.at(on.mount).ns;
         self.walk = Walk::new(copy);
         self.phase = match ns.and_then(|ns| detached::owner(k, ns)) {
             Some(owner) if owner != self.own.owner => Phase::Lock,
@@ -579,28 +578,28 @@ impl Placing {
 
     /// Makes a mount of the last copy part of its namespace, in the end hangs it up; `true` after the last
     /// copy.
-    fn hang_copy(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    fn hang_copy(&mut self, k: &mut Vfs, p: &mut Ports<'_>) -> bool {
         let Some(&(on, copy)) = self.made.last() else {
             return true;
         };
-        if let Some(found) = self.walk.step(&k.vfs.mounts) {
+        if let Some(found) = self.walk.step(&k.mounts) {
             if let Some(id) = found {
-                k.steps.spend(MOUNT_STEPS / 2);
-                let ns = k.vfs.mounts.at(on.mount).ns;
-                k.vfs.mounts.set_ns(id, ns);
+                k.env.steps.spend(MOUNT_STEPS / 2);
+                let ns = k.mounts.at(on.mount).ns;
+                k.mounts.set_ns(id, ns);
             }
             return false;
         }
-        k.steps.spend(MOUNT_STEPS / 2);
-        k.vfs.mounts.at_mut(copy).locked = false;
+        k.env.steps.spend(MOUNT_STEPS / 2);
+        k.mounts.at_mut(copy).locked = false;
         // What hangs there already comes to hang on the new root, or on what lies on that.
-        let tucked = k.vfs.mounts.mounted_on(on);
+        let tucked = k.mounts.mounted_on(on);
         if let Some(old) = tucked {
             tree::detach(k, p, old);
         }
         tree::attach(k, copy, on);
         if let Some(old) = tucked {
-            let dentry = k.vfs.mounts.at(copy).root;
+            let dentry = k.mounts.at(copy).root;
             let mount = copy;
             // Something may hang there, too.
             let place = tree::topmost(k, PathRef { mount, dentry });
@@ -613,9 +612,9 @@ impl Placing {
 }
 
 /// Whether a mount shows a file system of a type, from its root on, and no less strictly than flags say.
-fn shows(k: &Kernel, id: MountId, (fs_type, flags): (&'static str, MountFlags)) -> bool {
-    let mount = k.vfs.mounts.at(id);
-    let whole = k.vfs.dentries.at(mount.root).parent == mount.root;
+fn shows(k: &Vfs, id: MountId, (fs_type, flags): (&'static str, MountFlags)) -> bool {
+    let mount = k.mounts.at(id);
+    let whole = k.dentries.at(mount.root).parent == mount.root;
     let kept = kept_flags(k, id);
     let writable = kept.contains(MountFlags::READ_ONLY) && !flags.contains(MountFlags::READ_ONLY);
     let other_times = (mount.flags ^ flags).intersects(kept & MountFlags::ATIME);
@@ -623,8 +622,8 @@ fn shows(k: &Kernel, id: MountId, (fs_type, flags): (&'static str, MountFlags)) 
 }
 
 /// What a mount, and whatever shows the same, must keep of how it is read and written.
-fn kept_flags(k: &Kernel, id: MountId) -> MountFlags {
-    let mount = k.vfs.mounts.at(id);
+fn kept_flags(k: &Vfs, id: MountId) -> MountFlags {
+    let mount = k.mounts.at(id);
     let hidden = match inode::is_read_only(k, mount.fs) {
         true => MountFlags::READ_ONLY,
         false => MountFlags::empty(),
@@ -633,7 +632,7 @@ fn kept_flags(k: &Kernel, id: MountId) -> MountFlags {
 }
 
 /// Whether what hangs on a mount hides a part of it: not on places that are made to be mounted on.
-fn hides(k: &Kernel, child: MountId) -> bool {
-    let child = k.vfs.mounts.at(child);
+fn hides(k: &Vfs, child: MountId) -> bool {
+    let child = k.mounts.at(child);
     child.locked && child.fs_type != "cgroup2"
 }

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 
 use super::{MountId, Mounts, PathRef, tree};
-use crate::Kernel;
-use crate::ns::NsId;
+use crate::cred::ns::NsId;
+use crate::vfs::Vfs;
 use crate::vfs::dentry::DentryId;
 
 /// How far events go.
@@ -22,13 +22,13 @@ pub(crate) enum Type {
 
 /// Changes the type of one mount (`change_mnt_propagation()`), or does a part of that; `true` once it is
 /// done.
-pub(super) fn set(k: &mut Kernel, id: MountId, to: Type) -> bool {
+pub(super) fn set(k: &mut Vfs, id: MountId, to: Type) -> bool {
     if to == Type::Shared {
         share(k, id);
-        k.vfs.mounts.at_mut(id).unbindable = false;
+        k.mounts.at_mut(id).unbindable = false;
         return true;
     }
-    let mounts = &mut k.vfs.mounts;
+    let mounts = &mut k.mounts;
     if let Some(group) = mounts.at(id).peers {
         let last = mounts.is_last(group);
         // Its slaves follow its own master then.
@@ -50,24 +50,24 @@ pub(super) fn set(k: &mut Kernel, id: MountId, to: Type) -> bool {
 }
 
 /// Makes a mount the first one of a peer group; `false` if it has one.
-pub(super) fn share(k: &mut Kernel, id: MountId) -> bool {
-    let fresh = k.vfs.mounts.at(id).peers.is_none();
+pub(super) fn share(k: &mut Vfs, id: MountId) -> bool {
+    let fresh = k.mounts.at(id).peers.is_none();
     if fresh {
-        let group = k.vfs.mounts.new_group();
-        k.vfs.mounts.set_peers(id, Some(group));
+        let group = k.mounts.new_group();
+        k.mounts.set_peers(id, Some(group));
     }
     fresh
 }
 
 /// Takes [`share`] back for a mount that it has given a group.
-pub(super) fn unshare(k: &mut Kernel, id: MountId) {
-    k.vfs.mounts.set_peers(id, None);
+pub(super) fn unshare(k: &mut Vfs, id: MountId) {
+    k.mounts.set_peers(id, None);
 }
 
 /// A mount goes away: nothing propagates to it or from it any more. Does a part of that; `true` once it is
 /// done.
-pub(super) fn leave(k: &mut Kernel, id: MountId) -> bool {
-    let mount = k.vfs.mounts.at(id);
+pub(super) fn leave(k: &mut Vfs, id: MountId) -> bool {
+    let mount = k.mounts.at(id);
     (mount.peers.is_none() && mount.master.is_none()) || set(k, id, Type::Private)
 }
 
@@ -108,9 +108,9 @@ struct Group {
 }
 
 impl Search {
-    pub(super) fn new(k: &Kernel, on: PathRef) -> Search {
-        let peers = k.vfs.mounts.at(on.mount).peers;
-        let above = peers.map(|_| k.vfs.dentries.ancestors(on.dentry));
+    pub(super) fn new(k: &Vfs, on: PathRef) -> Search {
+        let peers = k.mounts.at(on.mount).peers;
+        let above = peers.map(|_| k.dentries.ancestors(on.dentry));
         let seen: BTreeSet<u64> = peers.into_iter().collect();
         Search {
             found: Vec::new(),
@@ -136,8 +136,8 @@ impl Search {
     }
 
     /// Looks at one more mount; `false` after the last.
-    pub(super) fn step(&mut self, k: &Kernel) -> bool {
-        let mounts = &k.vfs.mounts;
+    pub(super) fn step(&mut self, k: &Vfs) -> bool {
+        let mounts = &k.mounts;
         if self.at.is_none() {
             let Some((group, from)) = self.next.pop() else {
                 return false;
@@ -235,8 +235,8 @@ impl Copies {
 
     /// Looks at one more mount, or a part of the way from it, which is given if it is one; `None` after the
     /// last.
-    pub(super) fn step(&mut self, k: &mut Kernel) -> Option<Option<MountId>> {
-        let mounts = &k.vfs.mounts;
+    pub(super) fn step(&mut self, k: &mut Vfs) -> Option<Option<MountId>> {
+        let mounts = &k.mounts;
         let (id, mut climbs) = match self.climbing.take() {
             Some(climbing) => climbing,
             None => {
@@ -265,8 +265,8 @@ pub(super) struct Reaching {
 }
 
 impl Reaching {
-    pub(super) fn new(k: &Kernel, from: MountId, to: MountId) -> Reaching {
-        let mounts = &k.vfs.mounts;
+    pub(super) fn new(k: &Vfs, from: MountId, to: MountId) -> Reaching {
+        let mounts = &k.mounts;
         Reaching {
             groups: mounts.at(from).peers.into_iter().collect(),
             known: BTreeMap::new(),
@@ -275,7 +275,7 @@ impl Reaching {
     }
 
     /// A part of it; the answer at the end.
-    pub(super) fn step(&mut self, k: &mut Kernel) -> Option<bool> {
+    pub(super) fn step(&mut self, k: &mut Vfs) -> Option<bool> {
         match self.groups.is_empty() {
             true => Some(false),
             false => climb_some(k, &mut self.climbs, &self.groups, &mut self.known),
@@ -294,15 +294,15 @@ fn climbs(mounts: &Mounts, id: MountId) -> Climbs {
 
 /// Goes on with ways up: whether one of them leads to a group of these; `None` if that is not known yet.
 fn climb_some(
-    k: &mut Kernel,
+    k: &mut Vfs,
     climbs: &mut Climbs,
     from: &BTreeSet<u64>,
     known: &mut BTreeMap<u64, bool>,
 ) -> Option<bool> {
     while let Some(climb) = climbs.last_mut() {
         let before = known.len();
-        let end = climb.step(&k.vfs.mounts, from, known);
-        k.steps.spend((known.len() - before) as u64);
+        let end = climb.step(&k.mounts, from, known);
+        k.env.steps.spend((known.len() - before) as u64);
         match end {
             None => return None,
             Some(true) => return Some(true),
@@ -368,9 +368,9 @@ impl Climb {
 }
 
 /// Gives a private mount the peer group and the master of another one.
-pub(super) fn join(k: &mut Kernel, id: MountId, as_this: MountId) {
-    let mount = k.vfs.mounts.at(as_this);
+pub(super) fn join(k: &mut Vfs, id: MountId, as_this: MountId) {
+    let mount = k.mounts.at(as_this);
     let (peers, master) = (mount.peers, mount.master);
-    k.vfs.mounts.set_master(id, master);
-    k.vfs.mounts.set_peers(id, peers);
+    k.mounts.set_master(id, master);
+    k.mounts.set_peers(id, peers);
 }

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::Kernel;
 use crate::abi::Errno;
-use crate::ns::NsId;
+use crate::cred::ns::NsId;
 use crate::port::Ports;
+use crate::vfs::Vfs;
 use crate::vfs::dentry::DentryId;
 use crate::vfs::perm::Who;
 
@@ -83,11 +84,11 @@ impl Walk {
 }
 
 /// A copy of one mount with another root, hanging nowhere, with one reference.
-fn copy_one(k: &mut Kernel, id: MountId, root: DentryId, how: Copy) -> Result<MountId, Errno> {
-    if k.vfs.mounts.len() >= ALL_MAX {
+fn copy_one(k: &mut Vfs, id: MountId, root: DentryId, how: Copy) -> Result<MountId, Errno> {
+    if k.mounts.len() >= ALL_MAX {
         return Err(Errno::ENOSPC);
     }
-    let old = k.vfs.mounts.at(id);
+    let old = k.mounts.at(id);
     let mut mount = Mount {
         root,
         on: None,
@@ -112,12 +113,12 @@ fn copy_one(k: &mut Kernel, id: MountId, root: DentryId, how: Copy) -> Result<Mo
         mount.peers = None;
     }
     if how == Copy::SharedSlave {
-        mount.peers = Some(k.vfs.mounts.new_group());
+        mount.peers = Some(k.mounts.new_group());
     }
     let fs = mount.fs;
-    k.vfs.dentries.get(root);
-    k.vfs.filesystem_mounted(fs, 1);
-    Ok(k.vfs.mounts.insert(mount))
+    k.dentries.get(root);
+    k.fs.filesystem_mounted(fs, 1);
+    Ok(k.mounts.insert(mount))
 }
 
 /// A copy under way of a mount from `root` on, with all that hangs below if `recurse`: what is unbindable is
@@ -137,7 +138,7 @@ pub(crate) struct Copying {
 impl Copying {
     /// Begins a copy with that of the mount itself. `ENOSPC`.
     pub(crate) fn new(
-        k: &mut Kernel,
+        k: &mut Vfs,
         (id, root): (MountId, DentryId),
         recurse: bool,
         whole: bool,
@@ -156,22 +157,22 @@ impl Copying {
     }
 
     /// Copies one more mount; `false` after the last. `ENOSPC`, `EPERM`.
-    pub(crate) fn step(&mut self, k: &mut Kernel) -> Result<bool, Errno> {
+    pub(crate) fn step(&mut self, k: &mut Vfs) -> Result<bool, Errno> {
         let walk = self.walk.as_mut();
-        let Some(found) = walk.and_then(|walk| walk.step(&k.vfs.mounts)) else {
+        let Some(found) = walk.and_then(|walk| walk.step(&k.mounts)) else {
             return Ok(false);
         };
         let Some(child) = found.filter(|&id| id != self.id) else {
-            k.steps.spend(1);
+            k.env.steps.spend(1);
             return Ok(true);
         };
-        let mount = k.vfs.mounts.at(child);
+        let mount = k.mounts.at(child);
         let Some(on) = mount.on else {
             return Ok(true);
         };
-        let below = on.mount != self.id || k.vfs.dentries.is_below(on.dentry, self.root);
+        let below = on.mount != self.id || k.dentries.is_below(on.dentry, self.root);
         let (Some(&parent), true) = (self.copies.get(&on.mount), below) else {
-            k.steps.spend(2);
+            k.env.steps.spend(2);
             return Ok(true);
         };
         let (root, left_out) = (mount.root, mount.unbindable && !self.whole);
@@ -182,7 +183,7 @@ impl Copying {
                 false => Ok(true),
             };
         }
-        k.steps.spend(MOUNT_STEPS);
+        k.env.steps.spend(MOUNT_STEPS);
         let made = copy_one(k, child, root, self.how)?;
         let mount = parent;
         attach(k, made, PathRef { mount, ..on });
@@ -204,18 +205,18 @@ impl Dropping {
     }
 
     /// `false` after the last.
-    pub(crate) fn step(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-        let child = k.vfs.mounts.children(self.at).next_back();
+    pub(crate) fn step(&mut self, k: &mut Vfs, p: &mut Ports<'_>) -> bool {
+        let child = k.mounts.children(self.at).next_back();
         if let Some(child) = child {
-            k.steps.spend(1);
+            k.env.steps.spend(1);
             self.at = child;
             return true;
         }
-        k.steps.spend(MOUNT_STEPS);
+        k.env.steps.spend(MOUNT_STEPS);
         let id = self.at;
-        let below = k.vfs.mounts.at(id).on.map(|on| on.mount);
+        let below = k.mounts.at(id).on.map(|on| on.mount);
         detach(k, p, id);
-        k.vfs.mounts.set_ns(id, None);
+        k.mounts.set_ns(id, None);
         detached::left(k, id);
         super::let_go(k, p, id);
         match below {
@@ -230,31 +231,31 @@ impl Dropping {
 
 /// In a less privileged namespace mounts cannot be taken apart, and keep what they forbid
 /// (mount_namespaces(7)).
-pub(super) fn lock(k: &mut Kernel, id: MountId, is_root: bool) {
+pub(super) fn lock(k: &mut Vfs, id: MountId, is_root: bool) {
     const LOCKED: MountFlags = MountFlags::READ_ONLY
         .union(MountFlags::NOSUID)
         .union(MountFlags::NODEV)
         .union(MountFlags::NOEXEC);
-    let mount = k.vfs.mounts.at_mut(id);
+    let mount = k.mounts.at_mut(id);
     mount.locked_flags |= mount.flags & LOCKED;
     mount.locked_flags |= MountFlags::ATIME;
     mount.locked = !is_root || mount.locked;
 }
 
 /// Hangs a mount at a place where nothing hangs; takes a reference on the place.
-pub(super) fn attach(k: &mut Kernel, id: MountId, on: PathRef) {
+pub(super) fn attach(k: &mut Vfs, id: MountId, on: PathRef) {
     get_path(k, on);
-    k.vfs.dentries.change_mounts(on.dentry, 1);
-    k.vfs.mounts.hang(id, on);
-    k.vfs.mounts.touch(id);
+    k.dentries.change_mounts(on.dentry, 1);
+    k.mounts.hang(id, on);
+    k.mounts.touch(id);
 }
 
 /// Takes a mount off its place.
-pub(super) fn detach(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
-    let mount = k.vfs.mounts.at_mut(id);
+pub(super) fn detach(k: &mut Vfs, p: &mut Ports<'_>, id: MountId) {
+    let mount = k.mounts.at_mut(id);
     let connected = core::mem::take(&mut mount.connected);
-    if let Some(on) = k.vfs.mounts.unhang(id) {
-        k.vfs.dentries.change_mounts(on.dentry, -1);
+    if let Some(on) = k.mounts.unhang(id) {
+        k.dentries.change_mounts(on.dentry, -1);
         match connected {
             true => crate::vfs::dentry::put(k, p, on.dentry),
             false => put_path(k, p, on),
@@ -263,23 +264,23 @@ pub(super) fn detach(k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
 }
 
 /// Makes a mount with nothing on it the root of a namespace.
-pub(crate) fn become_root(k: &mut Kernel, root: MountId, ns: NsId) {
-    k.vfs.mounts.set_ns(root, Some(ns));
+pub(crate) fn become_root(k: &mut Vfs, root: MountId, ns: NsId) {
+    k.mounts.set_ns(root, Some(ns));
     k.ns.set_root(ns, Some(root));
 }
 
 /// The topmost place over one.
-pub(crate) fn topmost(k: &Kernel, mut path: PathRef) -> PathRef {
-    while let Some(mount) = k.vfs.mounts.mounted_on(path) {
-        let dentry = k.vfs.mounts.at(mount).root;
+pub(crate) fn topmost(k: &Vfs, mut path: PathRef) -> PathRef {
+    while let Some(mount) = k.mounts.mounted_on(path) {
+        let dentry = k.mounts.at(mount).root;
         path = PathRef { mount, dentry };
     }
     path
 }
 
 /// A name is about to go: `EBUSY` if something is mounted there in the caller's namespace. What other
-/// namespaces have mounted there is no reason to keep the name: see [`super::unmount::uncover`].
-pub(crate) fn check_uncovered(k: &Kernel, who: Who<'_>, dentry: DentryId) -> Result<(), Errno> {
+/// namespaces have mounted there is no reason to keep the name: see [`uncover`].
+pub(crate) fn check_uncovered(k: &Kernel, who: &Who, dentry: DentryId) -> Result<(), Errno> {
     if k.vfs.dentries.at(dentry).mounts == 0 {
         return Ok(());
     }
@@ -295,22 +296,22 @@ pub(crate) fn check_uncovered(k: &Kernel, who: Who<'_>, dentry: DentryId) -> Res
 
 /// Makes `new` the root of its namespace and hangs the old root at `put_old` (pivot_root(2)).
 pub(crate) fn exchange_root(
-    k: &mut Kernel,
+    k: &mut Vfs,
     p: &mut Ports<'_>,
     ns: NsId,
     old: MountId,
     new: MountId,
     put_old: PathRef,
 ) {
-    let place = k.vfs.mounts.at(old).on;
+    let place = k.mounts.at(old).on;
     if let Some(place) = place {
         get_path(k, place);
     }
     detach(k, p, new);
     detach(k, p, old);
-    let (old_locked, new_locked) = (k.vfs.mounts.at(old).locked, false);
-    k.vfs.mounts.at_mut(new).locked = old_locked;
-    k.vfs.mounts.at_mut(old).locked = new_locked;
+    let (old_locked, new_locked) = (k.mounts.at(old).locked, false);
+    k.mounts.at_mut(new).locked = old_locked;
+    k.mounts.at_mut(old).locked = new_locked;
     match place {
         Some(place) => {
             attach(k, new, place);

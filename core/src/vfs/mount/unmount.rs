@@ -7,11 +7,11 @@ use super::job::{self, Job};
 use super::propagation::{self, Copies};
 use super::tree::{self, Walk};
 use super::{MOUNT_STEPS, MountId, detached, leave_filesystem, let_go, release};
-use crate::Kernel;
 use crate::abi::Errno;
+use crate::cred::ns::NsId;
 use crate::fs::filesystem::FsId;
-use crate::ns::NsId;
 use crate::port::Ports;
+use crate::vfs::Vfs;
 use crate::vfs::dentry::DentryId;
 
 /// Which mounts still hang where they hung when they are taken off a namespace together with the mount below
@@ -80,25 +80,25 @@ impl TakingOff {
     }
 
     /// `false` at the end.
-    pub(super) fn step(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-        k.steps.spend(1);
+    pub(super) fn step(&mut self, k: &mut Vfs, p: &mut Ports<'_>) -> bool {
+        k.env.steps.spend(1);
         match &mut self.phase {
-            Off::Collect(walk) => match walk.step(&k.vfs.mounts) {
+            Off::Collect(walk) => match walk.step(&k.mounts) {
                 Some(found) => self.goes.extend(found),
                 None => self.phase = Off::Order,
             },
             Off::Order => match self.next() {
                 Some(id) => {
-                    self.order.insert((k.vfs.mounts.at(id).peers, id));
+                    self.order.insert((k.mounts.at(id).peers, id));
                 }
                 None => self.phase = Off::Leave,
             },
             Off::Leave => match self.order.first() {
                 Some(&(_, id)) => {
-                    k.steps.spend(MOUNT_STEPS / 2);
+                    k.env.steps.spend(MOUNT_STEPS / 2);
                     if propagation::leave(k, id) {
-                        k.vfs.mounts.touch(id);
-                        k.vfs.mounts.set_ns(id, None);
+                        k.mounts.touch(id);
+                        k.mounts.set_ns(id, None);
                         detached::left(k, id);
                         self.order.pop_first();
                     }
@@ -111,7 +111,7 @@ impl TakingOff {
             },
             Off::Rest => match self.rest.pop() {
                 Some(id) => {
-                    k.steps.spend(MOUNT_STEPS / 2);
+                    k.env.steps.spend(MOUNT_STEPS / 2);
                     tree::detach(k, p, id);
                     let_go(k, p, id);
                 }
@@ -121,12 +121,12 @@ impl TakingOff {
         true
     }
 
-    fn connect(&mut self, k: &mut Kernel, p: &mut Ports<'_>, id: MountId) {
-        let mount = k.vfs.mounts.at(id);
+    fn connect(&mut self, k: &mut Vfs, p: &mut Ports<'_>, id: MountId) {
+        let mount = k.mounts.at(id);
         let stays = self.connected == Connected::All || mount.locked;
         match mount.on.filter(|on| stays && self.goes.contains(&on.mount)) {
             Some(on) => {
-                let mount = k.vfs.mounts.at_mut(id);
+                let mount = k.mounts.at_mut(id);
                 mount.connected = true;
                 mount.kept = false;
                 // Its namespace's reference is left to each of them.
@@ -138,8 +138,8 @@ impl TakingOff {
 }
 
 /// The last task has left a mount namespace: its mounts go, but for those that somebody still uses.
-pub(crate) fn drop_namespace(k: &mut Kernel, p: &mut Ports<'_>, ns: NsId, root: MountId) {
-    debug_assert!(k.vfs.mounts.at(root).ns == Some(ns));
+pub(crate) fn drop_namespace(k: &mut Vfs, p: &mut Ports<'_>, ns: NsId, root: MountId) {
+    debug_assert!(k.mounts.at(root).ns == Some(ns));
     let goes = TakingOff::tree(root, Connected::Locked);
     job::begin(k, p, Job::TakeOff(goes.into()));
 }
@@ -192,16 +192,16 @@ impl Unmounting {
     }
 
     /// What is to be taken off, once that is known. `EBUSY`, `EAGAIN`.
-    pub(super) fn step(&mut self, k: &mut Kernel) -> Result<Option<TakingOff>, Errno> {
-        k.steps.spend(1);
+    pub(super) fn step(&mut self, k: &mut Vfs) -> Result<Option<TakingOff>, Errno> {
+        k.env.steps.spend(1);
         let next = match &mut self.phase {
             Phase::Busy(copies) => match copies {
                 None => {
-                    if k.vfs.mounts.is_used(self.root) {
+                    if k.mounts.is_used(self.root) {
                         return Err(Errno::EBUSY);
                     }
-                    let on = k.vfs.mounts.at(self.root).on;
-                    let group = on.and_then(|on| k.vfs.mounts.at(on.mount).peers);
+                    let on = k.mounts.at(self.root).on;
+                    let group = on.and_then(|on| k.mounts.at(on.mount).peers);
                     match on.zip(group) {
                         Some((on, group)) => {
                             let groups = BTreeSet::from([group]);
@@ -212,7 +212,7 @@ impl Unmounting {
                 }
                 Some(copies) => match copies.step(k) {
                     Some(found) => {
-                        let mounts = &k.vfs.mounts;
+                        let mounts = &k.mounts;
                         let carries = |id| mounts.children(id).next().is_some();
                         let used = |id| id != self.root && !carries(id) && mounts.is_used(id);
                         if found.is_some_and(used) {
@@ -223,7 +223,7 @@ impl Unmounting {
                     None => self.idle(k)?,
                 },
             },
-            Phase::Tree(walk) => match walk.step(&k.vfs.mounts) {
+            Phase::Tree(walk) => match walk.step(&k.mounts) {
                 Some(found) => {
                     self.enter(k, found);
                     return Ok(None);
@@ -247,7 +247,7 @@ impl Unmounting {
             Phase::Open => match self.open.pop() {
                 Some(id) if self.tree.contains(&id) || !self.goes.contains(&id) => Phase::Open,
                 Some(id) => {
-                    let mount = k.vfs.mounts.at(id);
+                    let mount = k.mounts.at(id);
                     let below = mount.on.map(|on| on.mount);
                     match mount.locked && below.is_none_or(|below| !self.goes.contains(&below)) {
                         true => self.keep(k, id),
@@ -274,20 +274,20 @@ impl Unmounting {
     }
 
     /// Nobody uses it. `EAGAIN` if it is only marked now.
-    fn idle(&self, k: &mut Kernel) -> Result<Phase, Errno> {
+    fn idle(&self, k: &mut Vfs) -> Result<Phase, Errno> {
         if self.expire == Some(false) {
-            k.vfs.mounts.at_mut(self.root).expiring = true;
+            k.mounts.at_mut(self.root).expiring = true;
             return Err(Errno::EAGAIN);
         }
         Ok(Phase::Tree(Walk::new(self.root)))
     }
 
     /// A mount of the tree goes.
-    fn enter(&mut self, k: &Kernel, found: Option<MountId>) {
+    fn enter(&mut self, k: &Vfs, found: Option<MountId>) {
         let Some(id) = found else { return };
         self.tree.insert(id);
         self.goes.insert(id);
-        let mounts = &k.vfs.mounts;
+        let mounts = &k.mounts;
         if let Some(on) = mounts.at(id).on
             && let Some(group) = mounts.at(on.mount).peers
         {
@@ -296,31 +296,31 @@ impl Unmounting {
     }
 
     /// A copy stays, and with it perhaps what it hangs on, and what hangs on it.
-    fn keep(&mut self, k: &Kernel, id: MountId) -> Phase {
+    fn keep(&mut self, k: &Vfs, id: MountId) -> Phase {
         self.goes.remove(&id);
-        self.open.extend(k.vfs.mounts.at(id).on.map(|on| on.mount));
+        self.open.extend(k.mounts.at(id).on.map(|on| on.mount));
         Phase::Spread(id, None)
     }
 }
 
 /// What hangs on a mount behind another one.
-fn next_child(k: &Kernel, id: MountId, after: Option<MountId>) -> Option<MountId> {
+fn next_child(k: &Vfs, id: MountId, after: Option<MountId>) -> Option<MountId> {
     match after {
-        Some(after) => k.vfs.mounts.next_child(id, after),
-        None => k.vfs.mounts.children(id).next(),
+        Some(after) => k.mounts.next_child(id, after),
+        None => k.mounts.children(id).next(),
     }
 }
 
 /// A name has gone: whatever is mounted there is taken off (`detach_mounts()`).
-pub(crate) fn uncover(k: &mut Kernel, p: &mut Ports<'_>, dentry: DentryId) {
-    let place = k.vfs.dentries.at(dentry);
+pub(crate) fn uncover(k: &mut Vfs, p: &mut Ports<'_>, dentry: DentryId) {
+    let place = k.dentries.at(dentry);
     if place.mounts == 0 {
         return;
     }
     let fs = place.fs;
     // The dentry must outlive the mounts on it.
-    k.vfs.dentries.get(dentry);
-    k.vfs.filesystem_mounted(fs, 1);
+    k.dentries.get(dentry);
+    k.fs.filesystem_mounted(fs, 1);
     let uncovering = Uncovering {
         fs,
         dentry,
@@ -339,20 +339,20 @@ pub(crate) struct Uncovering {
 
 impl Uncovering {
     /// `false` at the end.
-    pub(super) fn step(&mut self, k: &mut Kernel, p: &mut Ports<'_>) -> bool {
+    pub(super) fn step(&mut self, k: &mut Vfs, p: &mut Ports<'_>) -> bool {
         if let Some(taking) = &mut self.taking {
             if !taking.step(k, p) {
                 self.taking = None;
             }
             return true;
         }
-        k.steps.spend(MOUNT_STEPS);
+        k.env.steps.spend(MOUNT_STEPS);
         // One of them may hang in the tree of another one, and go with it.
-        let Some((_, id)) = k.vfs.mounts.next_on(self.dentry, None) else {
+        let Some((_, id)) = k.mounts.next_on(self.dentry, None) else {
             leave_filesystem(k, p, self.fs, self.dentry);
             return false;
         };
-        if k.vfs.mounts.at(id).connected {
+        if k.mounts.at(id).connected {
             tree::detach(k, p, id);
             release(k, p, id);
         } else {

@@ -5,9 +5,9 @@ use super::process::FILES;
 use super::system::{Kind, PATHS};
 use super::{Node, View};
 use crate::Kernel;
+use crate::env::wait::WaitKey;
 use crate::file::ready::{ERR, IN, OUT, PRI};
 use crate::fs::filesystem::Ino;
-use crate::kernel::WaitKey;
 use crate::machine::ThreadId;
 
 /// Where changes of a file are announced, and the number of the last one.

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use super::process::View;
 use crate::Kernel;
 use crate::abi::Errno;
+use crate::cred::ns::{NsId, pid};
 use crate::file::epoll::ItemKey;
 use crate::file::{File, FileId, FileKind, epoll, inotify, lock};
-use crate::ns::{NsId, pid};
 
 /// What has been made of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -48,7 +48,7 @@ impl Cursor {
     /// Makes a line or a few; `false` after the last, or when the descriptor names something else.
     pub(super) fn step(&mut self, k: &Kernel, lines: &mut u64, text: &mut Vec<u8>) -> bool {
         let found = self.view.file(k, self.fd).filter(|&file| file == self.file);
-        let Some(open) = found.and_then(|file| k.vfs.file(file)) else {
+        let Some(open) = found.and_then(|file| k.files.file(file)) else {
             return false;
         };
         let next = match self.stage {
@@ -104,7 +104,7 @@ fn head(k: &Kernel, view: View, fd: u32, open: &File) -> String {
 fn cloexec(k: &Kernel, view: View, fd: u32) -> u32 {
     let slot = view.task(k).filter(|task| !task.exited).and_then(|task| {
         let fd = i32::try_from(fd).ok()?;
-        k.vfs.fd_table(task.files).get(fd)
+        k.files.fd_table(task.files).get(fd)
     });
     match slot.is_some_and(|slot| slot.cloexec) {
         true => crate::abi::raw::general::O_CLOEXEC,
@@ -123,7 +123,7 @@ fn event_info(k: &Kernel, kind: &FileKind, ns: NsId) -> String {
         ),
         FileKind::TimerFd(timer) => {
             let left = match timer.at {
-                Some(at) if !timer.expired => at.saturating_sub(k.system.now.mono),
+                Some(at) if !timer.expired => at.saturating_sub(k.env.now.mono),
                 _ => 0,
             };
             format!(

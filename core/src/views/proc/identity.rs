@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use super::process::View;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::ns::user::Numbers;
+use crate::cred::ns::{NsId, user};
 use crate::file::FileId;
 use crate::kernel::Cx;
 use crate::machine::ThreadId;
-use crate::ns::NsId;
-use crate::ns::user::{self, Numbers};
 use crate::port::Ports;
 use crate::{Kernel, file};
 
@@ -37,7 +37,7 @@ pub(super) fn namespace(k: &Kernel, view: View) -> Result<NsId, Errno> {
 
 fn map(k: &Kernel, thread: ThreadId, view: View, of: Numbers) -> Result<Vec<u8>, Errno> {
     let ns = namespace(k, view)?;
-    Ok(user::show_map(k, thread, ns, of).into_bytes())
+    Ok(crate::ns::users::show_map(k, thread, ns, of).into_bytes())
 }
 
 pub(super) fn uid_map(
@@ -71,7 +71,9 @@ pub(super) fn projid_map(
 pub(crate) fn opened(k: &Kernel, thread: ThreadId, id: FileId, place: usize) -> Option<Vec<u8>> {
     let of = numbers(super::process::FILES[place].0)?;
     let ns = file::at(k, id).opened_by.as_ref()?.of;
-    let text = k.ns.exists(ns).then(|| user::show_map(k, thread, ns, of))?;
+    let text =
+        k.ns.exists(ns)
+            .then(|| crate::ns::users::show_map(k, thread, ns, of))?;
     Some(text.into_bytes())
 }
 
@@ -95,7 +97,7 @@ pub(super) fn set_map(
 ) -> Result<(), Errno> {
     let of = numbers(name).ok_or(Errno::EINVAL)?;
     let opener = file::at(cx.k, id).opened_by.clone().ok_or(Errno::EINVAL)?;
-    user::set_map(cx, &opener, of, at, super::state::before_nul(data))?;
+    crate::ns::users::set_map(cx, &opener, of, at, super::state::before_nul(data))?;
     file::at_mut(cx.k, id).offset = data.len() as u64;
     Ok(())
 }

@@ -72,7 +72,7 @@ impl Cursor {
         thread: ThreadId,
         text: &mut Vec<u8>,
     ) -> bool {
-        k.steps.spend(LINE_STEPS);
+        k.env.steps.spend(LINE_STEPS);
         match &mut self.table {
             Table::Ipc(kind, last) => {
                 if core::mem::replace(&mut self.lines, 1) == 0 {

@@ -100,7 +100,7 @@ fn peek(cx: &mut Cx<'_, '_>, id: SpaceId, at: u64, bytes: &mut [u8]) -> Result<(
         }
         (None, Behind::Anonymous(_)) => bytes.fill(0),
         (None, Behind::File { file, offset }) => {
-            let inode = cx.k.vfs.file(file).and_then(|file| file.inode);
+            let inode = cx.k.files.file(file).and_then(|file| file.inode);
             let inode = inode.ok_or(Errno::EIO)?;
             let from = offset + (at - start);
             let len = read_inode(cx.k, cx.p, inode, from, bytes).map_err(|_| Errno::EIO)?;
@@ -141,7 +141,7 @@ pub(crate) fn read_pagemap(
     }
     let count = (iov.left().min(PAGEMAP_PIECE) / ENTRY).min(end - first);
     let mut bytes = vec![0; (count * ENTRY) as usize];
-    let frames = &cx.k.mm.frames;
+    let frames = &cx.k.frames;
     let pages = &cx.k.mm.space(id).pages;
     pages.each(first, first + count, |page, pte| {
         let entry = match pte.frame() {

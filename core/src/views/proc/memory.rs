@@ -97,7 +97,7 @@ fn line(k: &mut Kernel, thread: ThreadId, vma: &VmaInfo) -> Vec<u8> {
     let share = if vma.shared { 's' } else { 'p' };
     let open = vma
         .file
-        .and_then(|id| k.vfs.file(id).map(|open| (open.path, open.inode)));
+        .and_then(|id| k.files.file(id).map(|open| (open.path, open.inode)));
     let (minor, ino) = match open {
         Some((_, Some(at))) => (at.fs.0 + 1, at.ino.0),
         _ => (0, 0),
@@ -116,7 +116,7 @@ fn line(k: &mut Kernel, thread: ThreadId, vma: &VmaInfo) -> Vec<u8> {
         Some((path, _)) => {
             let mut mounts = 0;
             let text = path_and_mounts(k, thread, path, &mut mounts);
-            k.steps.spend(mounts / 4);
+            k.env.steps.spend(mounts / 4);
             text.unwrap_or_else(|_| TOO_LONG.to_vec())
         }
         None => vma.name.as_bytes().to_vec(),
@@ -167,7 +167,7 @@ impl Pages {
                         return;
                     };
                     self.anonymous += PAGE_SIZE;
-                    let users = u64::from(k.mm.frames.count(frame).max(1));
+                    let users = u64::from(k.frames.count(frame).max(1));
                     self.pss += PAGE_SIZE / users;
                     self.pss_anon += PAGE_SIZE / users;
                     match users {
@@ -320,7 +320,7 @@ impl Cursor {
             }
             return false;
         };
-        k.steps.spend(8);
+        k.env.steps.spend(8);
         if self.form == Form::Maps {
             text.extend(line(k, thread, &vma));
             self.next = vma.end;
@@ -334,11 +334,11 @@ impl Cursor {
         self.page = self.pages.add(k, self.space, &vma, first);
         if self.page.is_some() {
             // As many entries take as long as a call on few things.
-            k.steps.spend(LEAVES as u64 * 32);
+            k.env.steps.spend(LEAVES as u64 * 32);
             return true;
         }
         self.next = vma.end;
-        k.steps.spend(32);
+        k.env.steps.spend(32);
         if self.form == Form::Smaps {
             let pages = core::mem::take(&mut self.pages);
             text.extend(line(k, thread, &vma));

@@ -26,8 +26,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
-use hide::Hide;
-pub(crate) use hide::{Options, check_attr, check_enter};
+pub(crate) use hide::{check_attr, check_enter};
 use process::View;
 pub(crate) use process::{file_text, path_text};
 pub(crate) use shown::Shown;
@@ -36,29 +35,23 @@ use system::{Kind, PATHS};
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::Creds;
 use crate::cred::groups::Groups;
+use crate::cred::ns::user::Opener;
+use crate::cred::ns::{NsId, PID, pid};
 use crate::file::{FileId, FileKind};
 use crate::fs::filesystem::{Attr, Entry, Filesystem, FsId, Ino, InodeRef, StatFs, Time};
+use crate::fs::view::{Hide, Options};
 use crate::kernel::Cx;
 use crate::machine::{SpaceId, ThreadId};
-use crate::ns::user::Opener;
-use crate::ns::{NsId, PID, pid};
 use crate::port::Ports;
-use crate::task::Creds;
 use crate::vfs::mount::PathRef;
 use crate::vfs::perm::Who;
 use crate::{Kernel, file};
 
-/// An instance of `proc`, which shows the processes of a PID namespace under their numbers there.
-#[derive(Clone, Debug, Hash)]
-pub(crate) struct ProcFs {
-    pub pids: NsId,
-    pub options: Options,
-}
-
 /// The options of an instance.
 fn settings(k: &Kernel, fs: FsId) -> Options {
-    match k.vfs.filesystem(fs) {
+    match k.fs.filesystem(fs) {
         Filesystem::Proc(proc) => proc.options,
         _ => Options::DEFAULT,
     }
@@ -66,7 +59,7 @@ fn settings(k: &Kernel, fs: FsId) -> Options {
 
 /// The PID namespace of an instance.
 fn pids(k: &Kernel, fs: FsId) -> NsId {
-    match k.vfs.filesystem(fs) {
+    match k.fs.filesystem(fs) {
         Filesystem::Proc(proc) => proc.pids,
         _ => PID,
     }
@@ -86,7 +79,7 @@ pub(crate) fn process_of(ino: Ino) -> Option<u32> {
 /// Whether an inode is the directory of a process that is there.
 pub(crate) fn exists(k: &Kernel, inode: InodeRef) -> bool {
     let id =
-        process_of(inode.ino).filter(|_| matches!(k.vfs.filesystem(inode.fs), Filesystem::Proc(_)));
+        process_of(inode.ino).filter(|_| matches!(k.fs.filesystem(inode.fs), Filesystem::Proc(_)));
     id.is_some_and(|id| k.tasks.group_exists(id))
 }
 
@@ -247,7 +240,7 @@ fn decimal(name: &[u8]) -> Option<u32> {
 pub(crate) fn lookup(
     k: &mut Kernel,
     _p: &mut Ports<'_>,
-    who: Who<'_>,
+    who: &Who,
     dir: InodeRef,
     name: &[u8],
 ) -> Result<Ino, Errno> {
@@ -319,7 +312,7 @@ pub(crate) fn attr(k: &mut Kernel, _p: &mut Ports<'_>, ino: Ino) -> Result<Attr,
         | Node::Fd(view, _)
         | Node::FdInfo(view, _) => view.owner_of_files(k),
     };
-    let now = Time::from_nanos(k.system.now.real);
+    let now = Time::from_nanos(k.env.now.real);
     Ok(Attr {
         mode,
         uid,
@@ -369,7 +362,7 @@ pub(crate) fn read_link(
         Node::Fd(view, fd) => {
             process::check_access(k, thread, view)?;
             let file = view.file(k, fd).ok_or(Errno::ENOENT)?;
-            let path = k.vfs.file(file).ok_or(Errno::ENOENT)?.path;
+            let path = k.files.file(file).ok_or(Errno::ENOENT)?.path;
             process::target_text(k, p, thread, path)
         }
         _ => Err(Errno::EINVAL),
@@ -378,7 +371,7 @@ pub(crate) fn read_link(
 
 /// Where a magic link (`exe`, `cwd`, `root`, `fd/N`) leads, without a reference; `None` for a link that is
 /// followed by its text.
-pub(crate) fn jump(k: &mut Kernel, who: Who<'_>, ino: Ino) -> Result<Option<PathRef>, Errno> {
+pub(crate) fn jump(k: &mut Kernel, who: &Who, ino: Ino) -> Result<Option<PathRef>, Errno> {
     let node = Node::of(k, ino)?;
     if let Node::File(view, _) | Node::Fd(view, _) = node {
         process::check_access_by(k, who, view)?;
@@ -398,7 +391,7 @@ pub(crate) fn jump(k: &mut Kernel, who: Who<'_>, ino: Ino) -> Result<Option<Path
         },
         Node::Fd(view, fd) => view
             .file(k, fd)
-            .and_then(|id| k.vfs.file(id))
+            .and_then(|id| k.files.file(id))
             .map(|open| open.path),
         _ => return Ok(None),
     };
@@ -479,7 +472,7 @@ pub(crate) fn has_space(k: &Kernel, ino: Ino, space: SpaceId) -> Result<bool, Er
 
 /// What an open file shows that does not depend on its process any more; `None` if it is made from the inode.
 pub(crate) fn opened(k: &Kernel, thread: ThreadId, id: FileId, inode: InodeRef) -> Option<Vec<u8>> {
-    if !matches!(k.vfs.filesystem(inode.fs), Filesystem::Proc(_)) {
+    if !matches!(k.fs.filesystem(inode.fs), Filesystem::Proc(_)) {
         return None;
     }
     match Node::parse(inode.ino)? {
@@ -511,7 +504,7 @@ pub(crate) fn kind_of(k: &Kernel, thread: ThreadId, ino: Ino) -> Result<FileKind
 pub(crate) fn opener(cx: &Cx<'_, '_>, id: FileId) -> Option<Box<Opener>> {
     let file = file::at(cx.k, id);
     let inode = file.inode?;
-    let Filesystem::Proc(_) = cx.k.vfs.filesystem(inode.fs) else {
+    let Filesystem::Proc(_) = cx.k.fs.filesystem(inode.fs) else {
         return None;
     };
     let Some(Node::File(view, place)) = Node::parse(inode.ino) else {
@@ -563,7 +556,7 @@ fn has_memory(k: &Kernel, view: View, place: usize) -> Result<(), Errno> {
 
 /// To whom a setting belongs as somebody is told: that of a namespace to its root. `None`: to whom its
 /// attributes say.
-pub(crate) fn owner(k: &Kernel, who: Who<'_>, ino: Ino) -> Option<(u32, u32)> {
+pub(crate) fn owner(k: &Kernel, who: &Who, ino: Ino) -> Option<(u32, u32)> {
     match Node::parse(ino)? {
         Node::System(place) => sysctl::owner(k, who, place),
         _ => None,
@@ -572,18 +565,13 @@ pub(crate) fn owner(k: &Kernel, who: Who<'_>, ino: Ino) -> Option<(u32, u32)> {
 
 /// Whether a file shows numbers of settings.
 pub(crate) fn is_numbers(k: &Kernel, inode: InodeRef) -> bool {
-    matches!(k.vfs.filesystem(inode.fs), Filesystem::Proc(_))
+    matches!(k.fs.filesystem(inode.fs), Filesystem::Proc(_))
         && matches!(Node::parse(inode.ino), Some(Node::System(place)) if sysctl::is_shown(PATHS[place].1))
 }
 
 /// What reading and writing of settings need (`proc_sys_permission()`); `None` for other files, which go by
 /// their permission bits.
-pub(crate) fn permission(
-    k: &Kernel,
-    who: Who<'_>,
-    ino: Ino,
-    mask: u32,
-) -> Option<Result<(), Errno>> {
+pub(crate) fn permission(k: &Kernel, who: &Who, ino: Ino, mask: u32) -> Option<Result<(), Errno>> {
     match Node::parse(ino)? {
         Node::System(place) => sysctl::permission(k, who, place, mask),
         _ => None,
@@ -627,7 +615,7 @@ pub(crate) fn may_open(k: &Kernel, thread: ThreadId, ino: Ino, writes: bool) -> 
 pub(crate) fn read_dir(
     k: &mut Kernel,
     _p: &mut Ports<'_>,
-    who: Who<'_>,
+    who: &Who,
     dir: InodeRef,
     cookie: u64,
     each: &mut dyn FnMut(Entry<'_>) -> bool,
@@ -650,7 +638,7 @@ pub(crate) fn read_dir(
                     hide::sees(k, &options, who, view, Hide::Directory)
                 };
                 let node = |(number, id)| (number, Node::Dir(View { id, thread: false }));
-                let all = pid::processes(k, ns, first);
+                let all = crate::ns::pids::processes(k, ns, first);
                 numbered = Box::new(all.filter(seen).map(node));
             }
             if !options.only_processes {
@@ -673,7 +661,7 @@ pub(crate) fn read_dir(
         Node::TaskDir(view) => {
             let tgid = view.task(k).map_or(0, |task| task.tgid);
             let node = |(number, id)| (number, Node::Dir(View { id, thread: true }));
-            numbered = Box::new(pid::threads(k, ns, tgid, first).map(node));
+            numbered = Box::new(crate::ns::pids::threads(k, ns, tgid, first).map(node));
         }
         Node::FdDir(view) => {
             numbered = Box::new(

@@ -11,9 +11,9 @@ use super::process::View;
 use super::shown::Rest;
 use crate::Kernel;
 use crate::abi::{Errno, PATH_MAX};
+use crate::cred::ns::NsId;
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode;
-use crate::ns::NsId;
 use crate::vfs::mount::{Mount, MountFlags};
 use crate::vfs::walk::{self, NamesUp, UpTo};
 use crate::vfs::{MountId, PathRef};
@@ -71,7 +71,7 @@ fn super_options(k: &Kernel, mount: &Mount) -> Vec<u8> {
 
 /// Options that only file systems of this type have.
 fn own_options(k: &Kernel, mount: &Mount) -> Vec<u8> {
-    match k.vfs.filesystem(mount.fs) {
+    match k.fs.filesystem(mount.fs) {
         Filesystem::Proc(proc) => proc.options.show(k),
         _ => mount.options.to_vec(),
     }
@@ -164,7 +164,7 @@ impl Cursor {
         let Some(root) = self.view.context(k).map(|context| context.root) else {
             return false;
         };
-        k.steps.spend(1);
+        k.env.steps.spend(1);
         // They have changed on the way, perhaps.
         let change = k.vfs.mounts.changes_of_all();
         if core::mem::replace(&mut self.change, change) != change {
@@ -192,7 +192,7 @@ impl Cursor {
             Form::Info => mountinfo_line(k, id, mount, &at),
             Form::Stats => mountstats_line(mount, &at),
         };
-        k.steps.spend(8 + line.len() as u64 / 32);
+        k.env.steps.spend(8 + line.len() as u64 / 32);
         text.extend(line);
         true
     }
@@ -233,7 +233,7 @@ impl Cursor {
             }
             self.known.insert(id, at);
         }
-        k.steps.spend(levels / 2);
+        k.env.steps.spend(levels / 2);
         levels > 0
     }
 }

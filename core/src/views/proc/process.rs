@@ -10,10 +10,11 @@ use super::{identity, listed, memory, mounts, net, state};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::cred::ns;
+use crate::cred::ns::{NsId, USER, pid, user};
 use crate::file::{FdTable, FileId, FsContext};
 use crate::machine::ThreadId;
 use crate::mm::space;
-use crate::ns::{self, NsId, USER, pid, user};
 use crate::port::Ports;
 use crate::task::{Task, usage};
 use crate::vfs::perm::Who;
@@ -53,7 +54,7 @@ impl View {
     /// Root, working directory and umask, while the task lives.
     pub(super) fn context<'k>(&self, k: &'k Kernel) -> Option<&'k FsContext> {
         let task = self.task(k).filter(|task| !task.exited)?;
-        Some(k.vfs.fs_context(task.fs))
+        Some(k.files.fs_context(task.fs))
     }
 
     pub(super) fn live<'k>(&self, k: &'k Kernel) -> Result<&'k Task, Errno> {
@@ -98,7 +99,7 @@ impl View {
     pub(super) fn file(&self, k: &Kernel, fd: u32) -> Option<FileId> {
         let task = self.task(k).filter(|task| !task.exited)?;
         Some(
-            k.vfs
+            k.files
                 .fd_table(task.files)
                 .get(i32::try_from(fd).ok()?)?
                 .file,
@@ -108,7 +109,7 @@ impl View {
     /// The table of its descriptors.
     fn table<'k>(&self, k: &'k Kernel) -> Option<&'k FdTable> {
         let task = self.task(k).filter(|task| !task.exited)?;
-        Some(k.vfs.fd_table(task.files))
+        Some(k.files.fd_table(task.files))
     }
 
     /// How many descriptors it has.
@@ -339,13 +340,14 @@ fn parent(path: &str) -> &str {
 
 /// `EACCES` unless the thread may look into the process as a debugger does.
 pub(super) fn check_access(k: &Kernel, thread: ThreadId, view: View) -> Result<(), Errno> {
-    check_access_by(k, Who::Task(thread), view)
+    let task = k.tasks.get(thread).ok_or(Errno::ESRCH)?;
+    check_access_by(k, &Who::Creds(task.creds.clone(), Some(thread)), view)
 }
 
 /// The same in other names than a thread's own.
-pub(super) fn check_access_by(k: &Kernel, who: Who<'_>, view: View) -> Result<(), Errno> {
+pub(super) fn check_access_by(k: &Kernel, who: &Who, view: View) -> Result<(), Errno> {
     let target = view.live(k)?.id;
-    match crate::syscall::futex::may_look_by_files(k, who, target) {
+    match crate::task::look::may_look_by_files(k, who, target) {
         true => Ok(()),
         false => Err(Errno::EACCES),
     }
@@ -389,7 +391,7 @@ fn children(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>
 
 fn exe(k: &Kernel, view: View) -> Option<PathRef> {
     let task = view.task(k).filter(|task| !task.exited)?;
-    Some(k.vfs.file(k.tasks.group(task.tgid)?.exe?)?.path)
+    Some(k.files.file(k.tasks.group(task.tgid)?.exe?)?.path)
 }
 
 /// A place as a link shows it to a thread that reads it. `LATER` if there are too many mounts on the way for
@@ -401,7 +403,7 @@ pub(super) fn target_text(
     path: PathRef,
 ) -> Result<Vec<u8>, Errno> {
     let task = k.tasks.get(thread).ok_or(Errno::ENOENT)?;
-    let root = k.vfs.fs_context(task.fs).root;
+    let root = k.files.fs_context(task.fs).root;
     let text = walk::path_of(k, p, thread, root, path)?;
     Ok(without_mark(text))
 }
@@ -426,7 +428,7 @@ pub(super) fn path_and_mounts(
 ) -> Result<Vec<u8>, Errno> {
     match k.tasks.get(thread) {
         Some(task) => {
-            let root = k.vfs.fs_context(task.fs).root;
+            let root = k.files.fs_context(task.fs).root;
             walk::path_and_mounts(k, root, path, mounts).map(without_mark)
         }
         None => Ok(Vec::new()),
@@ -435,7 +437,7 @@ pub(super) fn path_and_mounts(
 
 /// An open file as its link in `fd` shows it: a path, or `pipe:[7]`.
 pub(crate) fn file_text(k: &Kernel, thread: ThreadId, id: FileId) -> Result<Vec<u8>, Errno> {
-    match k.vfs.file(id) {
+    match k.files.file(id) {
         Some(open) => path_text(k, thread, open.path),
         None => Ok(Vec::new()),
     }
@@ -443,7 +445,7 @@ pub(crate) fn file_text(k: &Kernel, thread: ThreadId, id: FileId) -> Result<Vec<
 
 /// Permissions of a descriptor's link: what the file was opened for.
 pub(super) fn fd_mode(k: &Kernel, view: View, fd: u32) -> u32 {
-    let Some(open) = view.file(k, fd).and_then(|id| k.vfs.file(id)) else {
+    let Some(open) = view.file(k, fd).and_then(|id| k.files.file(id)) else {
         return 0;
     };
     let read = if open.readable() { 0o500 } else { 0 };
@@ -594,7 +596,7 @@ fn stat(k: &mut Kernel, view: View, reader: ThreadId, ns: NsId) -> Result<Vec<u8
         children.cpu.system,
     ]
     .map(|nanos| nanos / TICK);
-    let started = group.started.mono.saturating_sub(k.system.booted.mono) / TICK;
+    let started = group.started.mono.saturating_sub(k.env.booted.mono) / TICK;
     let (usage, layout) = match task.exited {
         true => Default::default(),
         false => (space::usage(k, task.space), space::layout(k, task.space)),

@@ -114,7 +114,7 @@ impl Shown {
             let Some(rest) = self.rest.as_deref_mut() else {
                 return true;
             };
-            if bounded && k.steps.left() == 0 {
+            if bounded && k.env.steps.left() == 0 {
                 return end > at;
             }
             let read = at.min(end) - self.start;

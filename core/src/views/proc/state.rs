@@ -9,9 +9,9 @@ use super::process::{View, check_access, name_of};
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::cred::ns::user;
 use crate::machine::ThreadId;
 use crate::mm::space;
-use crate::ns::user;
 use crate::port::Ports;
 use crate::task::process::Process;
 use crate::task::{Task, cputime};
@@ -119,7 +119,7 @@ pub(super) fn oom_score(
 ) -> Result<Vec<u8>, Errno> {
     let task = view.live(k)?;
     let adj = i64::from(group(k, view)?.oom_score_adj);
-    let (_, total) = k.mm.frames.usage();
+    let (_, total) = k.frames.usage();
     let total = i64::from(total).max(1);
     if adj == -OOM_SCORE_ADJ_MAX || task.exited {
         return Ok(b"0\n".to_vec());
@@ -290,13 +290,13 @@ pub(super) fn sched(
     let mut text = name_of(task).to_vec();
     let millis = |nanos: u64| format!("{}.{:06}", nanos / 1_000_000, nanos % 1_000_000);
     let reader = k.tasks.get(thread).ok_or(Errno::ESRCH)?;
-    let tid = crate::ns::pid::show(k, reader.ns.pid, task.tid);
+    let tid = crate::cred::ns::pid::show(k, reader.ns.pid, task.tid);
     let head = format!(" ({tid}, #threads: {threads})\n{:-<67}\n", "");
     text.extend_from_slice(head.as_bytes());
     let priority = 120 + i64::from(task.nice);
     let ran = cputime::of_thread(k, task.id).total();
     for (name, value) in [
-        ("se.exec_start", millis(k.system.now.mono)),
+        ("se.exec_start", millis(k.env.now.mono)),
         ("se.vruntime", millis(ran)),
         ("se.sum_exec_runtime", millis(ran)),
         ("se.nr_migrations", format!("{}", 0)),

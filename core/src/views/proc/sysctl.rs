@@ -9,15 +9,16 @@ use alloc::vec::Vec;
 use super::system::{Kind, PATHS};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::Creds;
+use crate::cred::ns::{NsId, Set, USER, pid, user};
+use crate::env::settings;
+use crate::env::settings::Form;
 use crate::event::Level;
 use crate::file::FileId;
 use crate::ipc::{limits, shm};
 use crate::kernel::Cx;
-use crate::kernel::settings::{self, Form};
 use crate::machine::ThreadId;
-use crate::ns::{NsId, Set, USER, pid, user};
-use crate::syscall::system::set_uts;
-use crate::task::Creds;
+use crate::ns::set_uts;
 use crate::vfs::perm::{MAY_WRITE, Who};
 use crate::{Kernel, file};
 
@@ -43,9 +44,9 @@ pub(super) fn is_shown(kind: Kind) -> bool {
 pub(super) fn show(k: &Kernel, thread: ThreadId, kind: Kind) -> Result<Vec<u8>, Errno> {
     let task = k.tasks.get(thread).ok_or(Errno::ESRCH)?;
     let one: i128 = match kind {
-        Kind::Number(setting) => k.system.settings.get(setting),
+        Kind::Number(setting) => k.env.settings.get(setting),
         Kind::Limit(setting) => {
-            let values = k.ns.ipc(task.ns.ipc).limits.values(setting);
+            let values = k.ipc.objects_of(task.ns.ipc).limits.values(setting);
             let words: Vec<String> = values.iter().map(|value| format!("{value}")).collect();
             return Ok(format!("{}\n", words.join("\t")).into_bytes());
         }
@@ -65,7 +66,7 @@ pub(super) fn show(k: &Kernel, thread: ThreadId, kind: Kind) -> Result<Vec<u8>, 
 /// namespace that the setting is of. `None` if it is no setting.
 pub(super) fn permission(
     k: &Kernel,
-    who: Who<'_>,
+    who: &Who,
     place: usize,
     mask: u32,
 ) -> Option<Result<(), Errno>> {
@@ -73,7 +74,7 @@ pub(super) fn permission(
     if !path.starts_with("sys/") || matches!(kind, Kind::Dir) {
         return None;
     }
-    let creds = who.creds(k)?;
+    let creds = who.creds()?;
     let task = who.viewer().and_then(|thread| k.tasks.get(thread));
     let set = task.map_or(Set::FIRST, |task| task.ns);
     let bits = bits(k, creds, &set, kind);
@@ -118,7 +119,7 @@ fn bits(k: &Kernel, creds: &Creds, set: &Set, kind: Kind) -> u32 {
 
 /// To whom a setting belongs for somebody: to root of the namespace that it is of (`set_ownership` of
 /// `struct ctl_table_root`), as far as that is anybody.
-pub(super) fn owner(k: &Kernel, who: Who<'_>, place: usize) -> Option<(u32, u32)> {
+pub(super) fn owner(k: &Kernel, who: &Who, place: usize) -> Option<(u32, u32)> {
     let (path, kind) = PATHS[place];
     let set = k.tasks.get(who.viewer()?)?.ns;
     let ns = match kind {
@@ -135,7 +136,7 @@ pub(super) fn owner(k: &Kernel, who: Who<'_>, place: usize) -> Option<(u32, u32)
 /// Whether a setting is as in a container whose `/proc/sys` is read-only. Who has a namespace for themselves
 /// could have mounted their own.
 fn is_read_only(k: &Kernel, creds: &Creds, set: &Set, kind: Kind) -> bool {
-    if k.system.privileged {
+    if k.env.privileged {
         return false;
     }
     let over = |ns: NsId, cap| user::capable(k, creds, k.ns.owner(ns), cap);
@@ -158,8 +159,9 @@ pub(super) fn write(
     asked: Option<u64>,
     data: &[u8],
 ) -> Result<u64, Errno> {
+    let who = &cx.who();
     let kind = PATHS[place].1;
-    let allowed = permission(cx.k, Who::Task(cx.thread), place, MAY_WRITE);
+    let allowed = permission(cx.k, who, place, MAY_WRITE);
     if allowed.is_some_and(|allowed| allowed.is_err()) {
         return Err(Errno::EPERM);
     }
@@ -234,7 +236,7 @@ fn set_numbers(cx: &mut Cx<'_, '_>, kind: Kind, data: &[u8]) -> Result<usize, Er
     let (values, taken) = numbers(data, count, !is_long);
     match kind {
         Kind::Limit(setting) => {
-            let limits = &mut cx.k.ns.ipc_mut(ns.ipc).limits;
+            let limits = &mut cx.k.ipc.objects_mut(ns.ipc).limits;
             setting.set(limits, &values)?;
             if setting == limits::SEGMENTS_GO && limits.get(setting) != 0 {
                 shm::destroy_orphans(cx, ns.ipc)?;
@@ -249,7 +251,7 @@ fn set_numbers(cx: &mut Cx<'_, '_>, kind: Kind, data: &[u8]) -> Result<usize, Er
     };
     match kind {
         Kind::Number(setting) => {
-            cx.k.system.settings.set(setting, value)?;
+            cx.k.env.settings.set(setting, value)?;
             if setting == settings::TASKS {
                 cx.k.tasks.set_most(value as usize);
             }

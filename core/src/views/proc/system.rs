@@ -10,15 +10,15 @@ use super::shown::Rest;
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::cred::ns::count::Counted;
+use crate::cred::{CAP_LAST, ns};
+use crate::env::settings;
+use crate::env::settings::Setting;
+use crate::env::uts::{MACHINE, RELEASE, SYSNAME, VERSION};
 use crate::file::FILE_MAX;
 use crate::ipc::limits;
-use crate::kernel::settings::{self, Setting};
 use crate::machine::ThreadId;
-use crate::ns::count::Counted;
-use crate::ns::{self};
-use crate::syscall::system::{MACHINE, RELEASE, SYSNAME, VERSION};
 use crate::task::cputime;
-use crate::task::creds::CAP_LAST;
 use crate::task::process::TICK;
 
 /// What a path of the table is.
@@ -402,7 +402,7 @@ fn processors(k: &Kernel, width: usize) -> Vec<u8> {
         20.. => format!("{:20}", ""),
         width => format!("{:width$}", ""),
     };
-    for cpu in 0..k.system.cpus {
+    for cpu in 0..k.env.cpus {
         let _ = write!(text, "CPU{cpu:<8}");
     }
     text.push('\n');
@@ -420,7 +420,7 @@ fn cgroups(_: &mut Kernel) -> Vec<u8> {
 
 /// Open files, unused ones, most.
 fn file_nr(k: &mut Kernel) -> Vec<u8> {
-    format!("{}\t0\t{FILE_MAX}\n", k.vfs.open_files()).into_bytes()
+    format!("{}\t0\t{FILE_MAX}\n", k.files.open_files()).into_bytes()
 }
 
 /// Inodes that are known, unused ones.
@@ -434,7 +434,7 @@ fn inode_state(k: &mut Kernel) -> Vec<u8> {
 
 /// Pages by what they are used for.
 fn vmstat(k: &mut Kernel) -> Vec<u8> {
-    let (used, total) = k.mm.frames.usage();
+    let (used, total) = k.frames.usage();
     let mut text = String::new();
     for (name, value) in [
         ("nr_free_pages", total.saturating_sub(used)),
@@ -465,15 +465,15 @@ fn line(text: &[u8]) -> Vec<u8> {
 
 fn cpuinfo(k: &mut Kernel) -> Vec<u8> {
     let mut text = Vec::new();
-    for cpu in 0..k.system.cpus {
+    for cpu in 0..k.env.cpus {
         text.extend_from_slice(format!("processor\t: {cpu}\n").as_bytes());
-        for line in k.system.cpuinfo.split_inclusive(|&byte| byte == b'\n') {
-            match placed(line, cpu, k.system.cpus) {
+        for line in k.env.cpuinfo.split_inclusive(|&byte| byte == b'\n') {
+            match placed(line, cpu, k.env.cpus) {
                 Some(line) => text.extend_from_slice(line.as_bytes()),
                 None => text.extend_from_slice(line),
             }
         }
-        if !k.system.cpuinfo.ends_with(b"\n\n") {
+        if !k.env.cpuinfo.ends_with(b"\n\n") {
             text.push(b'\n');
         }
     }
@@ -508,7 +508,7 @@ fn loadavg(k: &mut Kernel) -> Vec<u8> {
 }
 
 fn meminfo(k: &mut Kernel) -> Vec<u8> {
-    let (used, total) = k.mm.frames.usage();
+    let (used, total) = k.frames.usage();
     let kib = |frames: u32| u64::from(frames) * PAGE_SIZE / 1024;
     let (free, total) = (kib(total.saturating_sub(used)), kib(total));
     let mut text = String::new();
@@ -543,31 +543,31 @@ fn meminfo(k: &mut Kernel) -> Vec<u8> {
 
 /// Nanoseconds since the boot.
 fn up(k: &Kernel) -> u64 {
-    k.system.now.mono.saturating_sub(k.system.booted.mono)
+    k.env.now.mono.saturating_sub(k.env.booted.mono)
 }
 
 fn uptime(k: &mut Kernel) -> Vec<u8> {
     let hundredths = up(k) / 10_000_000;
     let (sec, rest) = (hundredths / 100, hundredths % 100);
     let used = cputime::of_all(k).total();
-    let idle = (up(k) * u64::from(k.system.cpus)).saturating_sub(used) / 10_000_000;
+    let idle = (up(k) * u64::from(k.env.cpus)).saturating_sub(used) / 10_000_000;
     format!("{sec}.{rest:02} {}.{:02}\n", idle / 100, idle % 100).into_bytes()
 }
 
 fn stat(k: &mut Kernel) -> Vec<u8> {
     let time = cputime::of_all(k);
     let (user, system) = (time.user / TICK, time.system / TICK);
-    let all = up(k) / TICK * u64::from(k.system.cpus);
+    let all = up(k) / TICK * u64::from(k.env.cpus);
     let idle = all.saturating_sub(user + system);
     let mut text = format!("cpu  {user} 0 {system} {idle} 0 0 0 0 0 0\n");
-    let cpus = u64::from(k.system.cpus);
+    let cpus = u64::from(k.env.cpus);
     for cpu in 0..cpus {
         let (user, system, idle) = (user / cpus, system / cpus, idle / cpus);
         let _ = writeln!(text, "cpu{cpu} {user} 0 {system} {idle} 0 0 0 0 0 0");
     }
     let (running, ..) = load(k);
     let (switches, forks) = (k.system.switches, k.system.forks);
-    let booted = k.system.booted.real / 1_000_000_000;
+    let booted = k.env.booted.real / 1_000_000_000;
     let _ = writeln!(
         text,
         "intr 0\nctxt {switches}\nbtime {booted}\nprocesses {forks}\nprocs_running {running}\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0"
@@ -592,12 +592,12 @@ fn format_uuid(mut bytes: [u8; 16]) -> Vec<u8> {
 
 fn uuid(k: &mut Kernel) -> Vec<u8> {
     let mut bytes = [0; 16];
-    k.system.rng.fill(&mut bytes);
+    k.env.rng.fill(&mut bytes);
     format_uuid(bytes)
 }
 
 fn boot_id(k: &mut Kernel) -> Vec<u8> {
-    format_uuid(k.system.boot_id)
+    format_uuid(k.env.boot_id)
 }
 
 #[cfg(test)]

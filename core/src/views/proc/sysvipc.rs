@@ -6,9 +6,9 @@ use alloc::string::String;
 
 use crate::Kernel;
 use crate::abi::PAGE_SIZE;
+use crate::cred::ns::{NsId, pid, user};
 use crate::ipc::{Objects, Perm, shm};
 use crate::machine::ThreadId;
-use crate::ns::{NsId, pid, user};
 use crate::port::Ports;
 
 /// Who reads.
@@ -26,7 +26,7 @@ impl<'k> Reader<'k> {
             k,
             pids: task.ns.pid,
             users: task.creds.user_ns,
-            objects: k.ns.ipc(task.ns.ipc),
+            objects: k.ipc.objects_of(task.ns.ipc),
         })
     }
 
@@ -83,7 +83,7 @@ pub(super) fn line(
     let pages = match kind {
         Kind::Segments => {
             let ns = k.tasks.get(thread)?.ns.ipc;
-            let (_, _, segment) = k.ns.ipc(ns).segments.behind(last)?;
+            let (_, _, segment) = k.ipc.objects_of(ns).segments.behind(last)?;
             let file = segment.file;
             shm::resident(k, p, file)
         }

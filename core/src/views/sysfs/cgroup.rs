@@ -76,7 +76,7 @@ fn threads(k: &Kernel, _: u32) -> String {
 }
 
 fn cpus(k: &Kernel, _: u32) -> String {
-    match k.system.cpus {
+    match k.env.cpus {
         0 | 1 => "0\n".into(),
         cpus => format!("0-{}\n", cpus - 1),
     }
@@ -92,12 +92,12 @@ fn cpu_stat(k: &Kernel, _: u32) -> String {
 }
 
 fn memory_current(k: &Kernel, _: u32) -> String {
-    let (used, _) = k.mm.frames.usage();
+    let (used, _) = k.frames.usage();
     format!("{}\n", u64::from(used) * PAGE_SIZE)
 }
 
 fn memory_stat(k: &Kernel, _: u32) -> String {
-    let (used, _) = k.mm.frames.usage();
+    let (used, _) = k.frames.usage();
     let used = u64::from(used) * PAGE_SIZE;
     let mut text = String::new();
     for (name, value) in [

@@ -171,7 +171,7 @@ pub(super) static PATHS: &[(&str, Kind)] = &[
 
 /// Number of the last processor.
 fn last(k: &Kernel) -> u32 {
-    k.system.cpus.saturating_sub(1)
+    k.env.cpus.saturating_sub(1)
 }
 
 /// All processors as a list.
@@ -198,7 +198,7 @@ fn mask(from: u32, to: u32) -> String {
 }
 
 fn node_meminfo(k: &Kernel, _: u32) -> String {
-    let (used, total) = k.mm.frames.usage();
+    let (used, total) = k.frames.usage();
     let kib = |frames: u32| u64::from(frames) * PAGE_SIZE / 1024;
     let mut text = String::new();
     for (name, value) in [

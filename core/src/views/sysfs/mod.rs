@@ -15,19 +15,11 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::fs::filesystem::{Attr, Entry, Ino, StatFs, Time};
+use crate::fs::view::SysFs;
 
 /// `f_type` of statfs(2).
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
-
-/// A tree of the kernel's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub(crate) enum SysFs {
-    /// `/sys`
-    Devices,
-    /// `/sys/fs/cgroup`
-    Cgroup,
-}
 
 /// The root directory.
 pub(crate) const ROOT: Ino = Ino(1);
@@ -72,7 +64,7 @@ impl Node {
             .ok_or(Errno::ENOENT)?;
         let cpu = (ino.0 >> 32) as u32;
         let &(_, kind) = table(fs).get(place).ok_or(Errno::ENOENT)?;
-        match cpu < k.system.cpus {
+        match cpu < k.env.cpus {
             true => Ok((Node { place, cpu }, kind)),
             false => Err(Errno::ENOENT),
         }
@@ -102,7 +94,7 @@ fn children(k: &Kernel, fs: SysFs, dir: Node) -> Vec<(String, Node)> {
     for (place, name) in entries(table(fs), dir.place) {
         match name.contains('#') {
             true => found.extend(
-                (0..k.system.cpus)
+                (0..k.env.cpus)
                     .map(|cpu| (name.replace('#', &format!("{cpu}")), Node { place, cpu })),
             ),
             false => found.push((
@@ -133,7 +125,7 @@ pub(crate) fn lookup(k: &Kernel, fs: SysFs, dir: Ino, name: &[u8]) -> Result<Ino
 /// Attributes: everything is root's and as old as the boot.
 pub(crate) fn attr(k: &Kernel, fs: SysFs, ino: Ino) -> Result<Attr, Errno> {
     let (_, kind) = Node::parse(k, fs, ino)?;
-    let at = Time::from_nanos(k.system.booted.real);
+    let at = Time::from_nanos(k.env.booted.real);
     // sysfs shows a page for each file, cgroup2 nothing.
     let size = match (fs, kind) {
         (SysFs::Devices, Kind::File(..) | Kind::Text(..)) => 4096,

@@ -6,16 +6,15 @@ use alloc::sync::Arc;
 use super::super::option::Switches;
 use super::super::{self as socket, SocketId};
 use super::{Name, PATH_LEN, State};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
-use crate::fs::inode;
+use crate::args::DirFd;
+use crate::file::Files;
 use crate::kernel::Cx;
-use crate::syscall::args::DirFd;
 use crate::vfs::mount::get_path;
-use crate::vfs::names;
-use crate::vfs::perm::{self, MAY_WRITE, Who};
+use crate::vfs::perm::{self, MAY_WRITE};
 use crate::vfs::walk::Flags;
+use crate::vfs::{names, node};
 
 /// Bytes of the family before a name.
 const FAMILY_LEN: usize = 2;
@@ -54,7 +53,7 @@ pub(crate) fn bind(cx: &mut Cx<'_, '_>, id: SocketId, address: &[u8]) -> Result<
     }
 }
 
-fn is_bound(k: &Kernel, id: SocketId) -> bool {
+fn is_bound(k: &Files, id: SocketId) -> bool {
     socket::at(k, id).unix().name.is_some()
 }
 
@@ -75,7 +74,7 @@ fn bind_path(cx: &mut Cx<'_, '_>, id: SocketId, path: &[u8]) -> Result<(), Errno
     let unix = socket::at_mut(cx.k, id).unix_mut();
     unix.name = Some(Name(Arc::from(name)));
     unix.place = Some((place, inode));
-    cx.k.vfs.sockets.unix.inodes.insert(inode, id);
+    cx.k.files.sockets.unix.inodes.insert(inode, id);
     Ok(())
 }
 
@@ -86,7 +85,7 @@ fn bind_abstract(cx: &mut Cx<'_, '_>, id: SocketId, name: &[u8]) -> Result<(), E
     let socket = socket::at(cx.k, id);
     let (net, kind) = (socket.net, socket.kind);
     let name = Name(Arc::from(name));
-    let names = &mut cx.k.vfs.sockets.unix.names;
+    let names = &mut cx.k.files.sockets.unix.names;
     let key = (net, kind, name.clone());
     if names.contains_key(&key) {
         return Err(Errno::EADDRINUSE);
@@ -102,7 +101,7 @@ fn bind_automatic(cx: &mut Cx<'_, '_>, id: SocketId) -> Result<(), Errno> {
         return Ok(());
     }
     for _ in 0..AUTOMATIC {
-        let next = &mut cx.k.vfs.sockets.unix.next;
+        let next = &mut cx.k.files.sockets.unix.next;
         let name = format!("\0{next:05x}");
         *next = (*next + 1) % AUTOMATIC;
         match bind_abstract(cx, id, name.as_bytes()) {
@@ -125,24 +124,25 @@ pub(super) fn bind_if_asked(cx: &mut Cx<'_, '_>, id: SocketId) -> Result<(), Err
 /// The socket that an address means to a socket of the same type. `ECONNREFUSED`, `EPROTOTYPE`, errors of the
 /// walk.
 pub(super) fn find(cx: &mut Cx<'_, '_>, from: SocketId, address: &[u8]) -> Result<SocketId, Errno> {
+    let who = &cx.who();
     let name = parse(address)?;
     let socket = socket::at(cx.k, from);
     let (net, kind) = (socket.net, socket.kind);
     if name[0] == 0 {
         let key = (net, kind, Name(Arc::from(name)));
-        let found = cx.k.vfs.sockets.unix.names.get(&key);
+        let found = cx.k.files.sockets.unix.names.get(&key);
         return found.copied().ok_or(Errno::ECONNREFUSED);
     }
     let path = path(name);
     let (mut walker, start) = cx.walker(CWD, path, Flags::FOLLOW)?;
     let at = walker.resolve_bare(start, path)?;
     let inode = cx.k.vfs.dentries.inode(at.dentry).ok_or(Errno::ENOENT)?;
-    let attr = inode::attr(cx.k, cx.p, inode)?;
-    perm::permission(cx.k, Who::Task(cx.thread), &attr, MAY_WRITE)?;
+    let attr = node::attr(cx.k, cx.p, inode)?;
+    perm::permission(cx.k, who, &attr, MAY_WRITE)?;
     if attr.mode & g::S_IFMT != g::S_IFSOCK {
         return Err(Errno::ECONNREFUSED);
     }
-    let found = cx.k.vfs.sockets.unix.inodes.get(&inode);
+    let found = cx.k.files.sockets.unix.inodes.get(&inode);
     let found = found.copied().ok_or(Errno::ECONNREFUSED)?;
     match socket::at(cx.k, found).kind == kind {
         true => Ok(found),
@@ -164,6 +164,6 @@ pub(crate) fn listen(cx: &mut Cx<'_, '_>, id: SocketId, backlog: u32) -> Result<
     unix.backlog = backlog;
     unix.state = State::Listening;
     unix.peer_cred = Some(cred);
-    cx.k.wake_threads(crate::kernel::WaitKey::Socket(id));
+    cx.k.env.wake(crate::env::wait::WaitKey::Socket(id));
     Ok(())
 }

@@ -3,12 +3,12 @@
 use super::super::option::Switches;
 use super::super::{self as socket, Family, Kind, NO_RECEIVE, Patience, Progress, SocketId, wait};
 use super::{State, Unix, announce_queue_room, announce_room, bind, discard, own_cred, rights};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
-use crate::file::ready;
-use crate::kernel::{Cx, Stop, Turn, WaitKey};
-use crate::task::landlock::Scopes;
+use crate::cred::landlock::Scopes;
+use crate::env::wait::{Stop, Turn, WaitKey};
+use crate::file::{Files, ready};
+use crate::kernel::Cx;
 
 /// Connects two new sockets with each other (socketpair(2)).
 pub(crate) fn pair(cx: &mut Cx<'_, '_>, ids: [SocketId; 2]) {
@@ -86,13 +86,13 @@ fn connect_stream(
     unix.peer_cred = listener_cred;
     let unix = socket::at_mut(cx.k, other).unix_mut();
     unix.pending.push_back(accepted);
-    cx.k.vfs.sockets.unix.pending += 1;
-    cx.k.notify(WaitKey::Socket(other), ready::IN);
+    cx.k.files.sockets.unix.pending += 1;
+    cx.k.files.notify(WaitKey::Socket(other), ready::IN);
     Ok(())
 }
 
 /// Whether a datagram socket may send to another: to one that is connected to nobody else.
-pub(super) fn may_send(k: &Kernel, from: SocketId, to: SocketId) -> bool {
+pub(super) fn may_send(k: &Files, from: SocketId, to: SocketId) -> bool {
     let peer = socket::at(k, to).unix().peer;
     peer.is_none_or(|peer| peer == from)
 }
@@ -134,7 +134,7 @@ fn connect_datagram(cx: &mut Cx<'_, '_>, id: SocketId, address: &[u8]) -> Result
     };
     unix.peer_name = None;
     if let Some(old) = old
-        && let Some(socket) = cx.k.vfs.sockets.get_mut(old)
+        && let Some(socket) = cx.k.files.sockets.get_mut(old)
     {
         socket.unix_mut().followers.remove(&id);
     }
@@ -161,14 +161,14 @@ pub(super) fn disconnected(cx: &mut Cx<'_, '_>, id: SocketId, old: SocketId) {
         let files = discard(cx.k, queue);
         rights::drop_files(cx.k, cx.p, files);
         announce_queue_room(cx.k, id, was_full);
-        if let Some(socket) = cx.k.vfs.sockets.get_mut(old)
+        if let Some(socket) = cx.k.files.sockets.get_mut(old)
             && socket.unix().peer == Some(id)
         {
             socket.error = Some(Errno::ECONNRESET);
-            cx.k.wake(WaitKey::Socket(old));
+            cx.k.files.wake(WaitKey::Socket(old));
         }
     }
-    if let Some(socket) = cx.k.vfs.sockets.get_mut(old)
+    if let Some(socket) = cx.k.files.sockets.get_mut(old)
         && socket.unix().peer.is_none()
     {
         socket.unix_mut().state = State::Closed;
@@ -198,11 +198,11 @@ pub(crate) fn accept(cx: &mut Cx<'_, '_>, id: SocketId, no_wait: bool) -> Result
 }
 
 /// The first socket that waits is accepted: it belongs to a file from now on.
-pub(crate) fn accepted(k: &mut Kernel, id: SocketId) {
+pub(crate) fn accepted(k: &mut Files, id: SocketId) {
     let first = socket::at_mut(k, id).unix_mut().pending.pop_front();
     if let Some(first) = first {
-        k.vfs.sockets.unix.pending -= 1;
+        k.sockets.unix.pending -= 1;
         rights::accepted(k, first);
     }
-    k.wake_threads(WaitKey::Socket(id));
+    k.env.wake(WaitKey::Socket(id));
 }

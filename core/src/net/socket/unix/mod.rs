@@ -23,12 +23,13 @@ use queue::Queue;
 use super::garbage::Place;
 use super::rights::{self, Rights};
 use super::{Address, Cred, Family, Kind, NEITHER, Socket, SocketId, announce_room};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
+use crate::cred::ns::NsId;
+use crate::env::wait::WaitKey;
+use crate::file::Files;
 use crate::fs::InodeRef;
-use crate::kernel::{Cx, WaitKey};
-use crate::ns::NsId;
+use crate::kernel::Cx;
 use crate::port::Ports;
 use crate::vfs::mount::{PathRef, put_path};
 
@@ -85,7 +86,7 @@ impl Unix {
     }
 
     /// One of a network namespace.
-    fn new(k: &Kernel, net: NsId) -> Unix {
+    fn new(k: &Files, net: NsId) -> Unix {
         Unix {
             state: State::Closed,
             name: None,
@@ -141,11 +142,11 @@ pub(crate) const HEAD: &str = "Num       RefCount Protocol Flags    Type St Inod
 
 /// The line of the socket behind one in `/proc/net/unix`: which that is. Where a socket lies in memory is
 /// shown to nobody.
-pub(crate) fn line(k: &Kernel, last: Option<SocketId>, text: &mut Vec<u8>) -> Option<SocketId> {
+pub(crate) fn line(k: &Files, last: Option<SocketId>, text: &mut Vec<u8>) -> Option<SocketId> {
     /// `__SO_ACCEPTCON`
     const LISTENS: u32 = 0x10000;
     let from = last.map_or(Unbounded, Excluded);
-    let (&id, socket) = k.vfs.sockets.sockets.range((from, Unbounded)).next()?;
+    let (&id, socket) = k.sockets.sockets.range((from, Unbounded)).next()?;
     let unix = socket.unix();
     let flags = match unix.state {
         State::Listening => LISTENS,
@@ -211,16 +212,16 @@ fn own_cred(cx: &Cx<'_, '_>) -> Cred {
 }
 
 /// Whether bytes can be written without waiting.
-pub(super) fn is_writable(k: &Kernel, id: SocketId, socket: &Socket) -> bool {
+pub(super) fn is_writable(k: &Files, id: SocketId, socket: &Socket) -> bool {
     let unix = socket.unix();
-    let to = unix.peer.and_then(|peer| k.vfs.sockets.get(peer));
+    let to = unix.peer.and_then(|peer| k.sockets.get(peer));
     let waits_for_peer = socket.kind != Kind::Stream
         && to.is_some_and(|to| to.unix().peer != Some(id) && to.unix().is_full());
     unix.state != State::Listening && socket.has_room() && !waits_for_peer
 }
 
 /// Bytes that can be read at once (`SIOCINQ`). `EINVAL` for a socket that listens.
-pub(crate) fn input(k: &Kernel, id: SocketId) -> Result<usize, Errno> {
+pub(crate) fn input(k: &Files, id: SocketId) -> Result<usize, Errno> {
     let socket = super::at(k, id);
     let unix = socket.unix();
     match socket.kind {
@@ -231,7 +232,7 @@ pub(crate) fn input(k: &Kernel, id: SocketId) -> Result<usize, Errno> {
 }
 
 /// The address of a socket.
-pub(crate) fn own_address(k: &Kernel, id: SocketId) -> Address {
+pub(crate) fn own_address(k: &Files, id: SocketId) -> Address {
     match &super::at(k, id).unix().name {
         Some(name) => name.address(),
         None => unnamed(),
@@ -239,10 +240,10 @@ pub(crate) fn own_address(k: &Kernel, id: SocketId) -> Address {
 }
 
 /// The address of the socket at the other side. `ENOTCONN`.
-pub(crate) fn peer_address(k: &Kernel, id: SocketId) -> Result<Address, Errno> {
+pub(crate) fn peer_address(k: &Files, id: SocketId) -> Result<Address, Errno> {
     let unix = super::at(k, id).unix();
     let peer = unix.peer.ok_or(Errno::ENOTCONN)?;
-    let name = match k.vfs.sockets.get(peer) {
+    let name = match k.sockets.get(peer) {
         Some(peer) => peer.unix().name.as_ref(),
         None => unix.peer_name.as_ref(),
     };
@@ -254,7 +255,7 @@ fn unnamed() -> Address {
 }
 
 /// Shuts directions down (shutdown(2)), for a connected pair on both sides.
-pub(crate) fn shutdown(k: &mut Kernel, id: SocketId, how: u8) {
+pub(crate) fn shutdown(k: &mut Files, id: SocketId, how: u8) {
     let socket = super::at_mut(k, id);
     socket.shutdown |= how;
     let kind = socket.kind;
@@ -263,7 +264,7 @@ pub(crate) fn shutdown(k: &mut Kernel, id: SocketId, how: u8) {
     let other = how >> 1 & 1 | how << 1 & 2;
     if kind.has_connections()
         && let Some(peer) = peer
-        && let Some(socket) = k.vfs.sockets.get_mut(peer)
+        && let Some(socket) = k.sockets.get_mut(peer)
     {
         socket.shutdown |= other;
         k.wake(WaitKey::Socket(peer));
@@ -271,25 +272,25 @@ pub(crate) fn shutdown(k: &mut Kernel, id: SocketId, how: u8) {
 }
 
 /// A socket is closed, with those that wait to be accepted at it.
-pub(super) fn release(k: &mut Kernel, p: &mut Ports<'_>, id: SocketId) {
+pub(super) fn release(k: &mut Files, p: &mut Ports<'_>, id: SocketId) {
     for pending in release_one(k, p, id, false) {
-        k.vfs.sockets.unix.pending -= 1;
+        k.sockets.unix.pending -= 1;
         release_one(k, p, pending, true);
     }
 }
 
 /// Gives the sockets that waited to be accepted.
 fn release_one(
-    k: &mut Kernel,
+    k: &mut Files,
     p: &mut Ports<'_>,
     id: SocketId,
     never_accepted: bool,
 ) -> VecDeque<SocketId> {
-    let Some(socket) = k.vfs.sockets.sockets.remove(&id) else {
+    let Some(socket) = k.sockets.sockets.remove(&id) else {
         return VecDeque::new();
     };
     let Family::Unix(unix) = socket.family;
-    let names = &mut k.vfs.sockets.unix;
+    let names = &mut k.sockets.unix;
     if let Some(name) = &unix.name {
         let key = (socket.net, socket.kind, name.clone());
         if names.names.get(&key) == Some(&id) {
@@ -301,7 +302,7 @@ fn release_one(
         put_path(k, p, path);
     }
     if let Some(peer) = unix.peer
-        && let Some(other) = k.vfs.sockets.get_mut(peer)
+        && let Some(other) = k.sockets.get_mut(peer)
     {
         if socket.kind.has_connections() {
             other.shutdown = NEITHER;
@@ -315,7 +316,7 @@ fn release_one(
         }
     }
     for &follower in &unix.followers {
-        if let Some(other) = k.vfs.sockets.get_mut(follower) {
+        if let Some(other) = k.sockets.get_mut(follower) {
             other.unix_mut().peer_name = unix.name.clone();
             // Only those can be waiting who saw it full.
             if unix.is_full() && unix.peer != Some(follower) {
@@ -331,7 +332,7 @@ fn release_one(
 }
 
 /// Frees the messages of a queue: the files in them.
-fn discard(k: &mut Kernel, queue: Queue) -> Vec<crate::file::FileId> {
+fn discard(k: &mut Files, queue: Queue) -> Vec<crate::file::FileId> {
     let mut files = Vec::new();
     let (pieces, rights) = queue.into_parts();
     for piece in pieces {
@@ -344,16 +345,16 @@ fn discard(k: &mut Kernel, queue: Queue) -> Vec<crate::file::FileId> {
 }
 
 /// All queues hold `new` instead of `old` bytes, with what is beside them.
-fn charge(k: &mut Kernel, old: usize, new: usize) {
-    let queued = &mut k.vfs.sockets.queued;
+fn charge(k: &mut Files, old: usize, new: usize) {
+    let queued = &mut k.sockets.queued;
     *queued = *queued + new - old;
-    k.mm.frames.charge(old as u64, new as u64);
+    k.frames.charge(old as u64, new as u64);
 }
 
 /// A message is gone: its sender may send more.
-fn repay(k: &mut Kernel, sender: SocketId, paid: usize) {
+fn repay(k: &mut Files, sender: SocketId, paid: usize) {
     charge(k, paid, 0);
-    if let Some(socket) = k.vfs.sockets.get_mut(sender) {
+    if let Some(socket) = k.sockets.get_mut(sender) {
         socket.unreceived -= paid.min(socket.unreceived);
         if socket.has_room() {
             announce_room(k, sender);
@@ -363,23 +364,23 @@ fn repay(k: &mut Kernel, sender: SocketId, paid: usize) {
 
 /// A queue from which something was taken has room again for those who are not connected to it both ways, if
 /// it had none before.
-fn announce_queue_room(k: &mut Kernel, id: SocketId, was_full: bool) {
-    let Some(socket) = k.vfs.sockets.get(id) else {
+fn announce_queue_room(k: &mut Files, id: SocketId, was_full: bool) {
+    let Some(socket) = k.sockets.get(id) else {
         return;
     };
     if !was_full || socket.unix().is_full() {
         return;
     }
     let followers: Vec<SocketId> = socket.unix().followers.iter().copied().collect();
-    k.wake_threads(WaitKey::Socket(id));
+    k.env.wake(WaitKey::Socket(id));
     for follower in followers {
         announce_room(k, follower);
     }
 }
 
 /// The files in the queue of one socket.
-pub(super) fn own_rights(k: &Kernel, id: SocketId) -> impl Iterator<Item = &Rights> {
-    let socket = k.vfs.sockets.get(id);
+pub(super) fn own_rights(k: &Files, id: SocketId) -> impl Iterator<Item = &Rights> {
+    let socket = k.sockets.get(id);
     socket
         .into_iter()
         .flat_map(|socket| socket.unix().queue.rights())
@@ -387,9 +388,9 @@ pub(super) fn own_rights(k: &Kernel, id: SocketId) -> impl Iterator<Item = &Righ
 
 /// The first message with files from a place on, of those that a socket leads to: in its own queue, then in
 /// those of sockets that wait to be accepted at it. With the place behind it.
-pub(super) fn rights_from(k: &mut Kernel, mut place: Place) -> Option<(Place, &Rights)> {
+pub(super) fn rights_from(k: &mut Files, mut place: Place) -> Option<(Place, &Rights)> {
     let message = loop {
-        let socket = k.vfs.sockets.get(place.at);
+        let socket = k.sockets.get(place.at);
         let found = socket.and_then(|socket| socket.unix().queue.next_rights(place.message));
         match found {
             Some(message) => break message,
@@ -397,14 +398,14 @@ pub(super) fn rights_from(k: &mut Kernel, mut place: Place) -> Option<(Place, &R
         }
     };
     place.message = message + 1;
-    let queue = &k.vfs.sockets.get(place.at)?.unix().queue;
+    let queue = &k.sockets.get(place.at)?.unix().queue;
     Some((place, queue.rights_of(message)?))
 }
 
 /// The place at which the next of these queues begins.
-fn next_queue(k: &mut Kernel, place: Place) -> Option<Place> {
-    k.steps.spend(1);
-    let pending = &k.vfs.sockets.get(place.top)?.unix().pending;
+fn next_queue(k: &mut Files, place: Place) -> Option<Place> {
+    k.env.steps.spend(1);
+    let pending = &k.sockets.get(place.top)?.unix().pending;
     // They are older than the ones behind them, and younger than where they wait.
     let next = pending.partition_point(|&id| id <= place.at);
     let at = *pending.get(next)?;
@@ -416,9 +417,9 @@ fn next_queue(k: &mut Kernel, place: Place) -> Option<Place> {
 }
 
 /// Takes the files of the first such message out; the message stays.
-pub(super) fn take_rights(k: &mut Kernel, mut place: Place) -> Option<(Place, Rights)> {
+pub(super) fn take_rights(k: &mut Files, mut place: Place) -> Option<(Place, Rights)> {
     loop {
-        let socket = k.vfs.sockets.get_mut(place.at);
+        let socket = k.sockets.get_mut(place.at);
         let taken = socket.and_then(|socket| socket.unix_mut().queue.take_rights());
         match taken {
             Some(rights) => return Some((place, rights)),
@@ -428,8 +429,8 @@ pub(super) fn take_rights(k: &mut Kernel, mut place: Place) -> Option<(Place, Ri
 }
 
 /// Whether names, queues and connections agree; for invariant checks.
-pub(super) fn check(k: &Kernel) -> Result<(), String> {
-    let sockets = &k.vfs.sockets;
+pub(super) fn check(k: &Files) -> Result<(), String> {
+    let sockets = &k.sockets;
     let mut charged: BTreeMap<SocketId, usize> = BTreeMap::new();
     let mut pending = 0;
     let mut bytes = 0;

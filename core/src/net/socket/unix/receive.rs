@@ -10,10 +10,11 @@ use super::super::{
 };
 use super::queue::Piece;
 use super::{Name, State, announce_queue_room, repay};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
-use crate::kernel::{Cx, Stop, Turn, WaitKey};
+use crate::env::wait::{Stop, Turn, WaitKey};
+use crate::file::Files;
+use crate::kernel::Cx;
 
 /// What Linux shows where a message has no credentials: no process, and `overflowuid`.
 const NOBODY: Cred = Cred {
@@ -45,26 +46,26 @@ pub(crate) fn receive(
     }
 }
 
-fn patience(k: &Kernel, id: SocketId, flags: u32) -> Patience {
+fn patience(k: &Files, id: SocketId, flags: u32) -> Patience {
     let timeout = socket::at(k, id).options.receive_timeout;
     Patience::new(timeout, flags & n::MSG_DONTWAIT != 0)
 }
 
-fn wants_credentials(k: &Kernel, id: SocketId) -> bool {
+fn wants_credentials(k: &Files, id: SocketId) -> bool {
     let switches = socket::at(k, id).options.switches;
     switches.contains(Switches::PASS_CREDENTIALS)
 }
 
 /// The name of a piece's sender: its own now, or what it was.
-fn sender(k: &Kernel, piece: &Piece) -> Option<Address> {
-    let name: Option<&Name> = match k.vfs.sockets.get(piece.sender) {
+fn sender(k: &Files, piece: &Piece) -> Option<Address> {
+    let name: Option<&Name> = match k.sockets.get(piece.sender) {
         Some(socket) => socket.unix().name.as_ref(),
         None => piece.name.as_ref(),
     };
     name.map(Name::address)
 }
 
-fn piece(k: &Kernel, id: SocketId, index: usize) -> Option<&Piece> {
+fn piece(k: &Files, id: SocketId, index: usize) -> Option<&Piece> {
     socket::at(k, id).unix().queue.piece(index)
 }
 
@@ -76,7 +77,7 @@ fn copy(
     (at, len): (usize, u64),
 ) -> Result<(), Errno> {
     data.drain(cx, at, len, |k| {
-        let socket = k.vfs.sockets.get(id)?;
+        let socket = k.files.sockets.get(id)?;
         Some(socket.unix().queue.ring())
     })
 }
@@ -91,7 +92,7 @@ fn finish(cx: &mut Cx<'_, '_>, id: SocketId) -> Vec<crate::file::FileId> {
 }
 
 /// The files of the first piece, which has them no more.
-fn take_files(k: &mut Kernel, id: SocketId) -> Vec<crate::file::FileId> {
+fn take_files(k: &mut Files, id: SocketId) -> Vec<crate::file::FileId> {
     match socket::at_mut(k, id).unix_mut().queue.take_first_rights() {
         Some(rights) => rights::receive(k, rights),
         None => Vec::new(),
@@ -99,7 +100,7 @@ fn take_files(k: &mut Kernel, id: SocketId) -> Vec<crate::file::FileId> {
 }
 
 /// Files of a piece that stays in the queue.
-fn peek_files(k: &mut Kernel, id: SocketId, index: usize) -> Vec<crate::file::FileId> {
+fn peek_files(k: &mut Files, id: SocketId, index: usize) -> Vec<crate::file::FileId> {
     let rights = socket::at(k, id).unix().queue.rights_at(index);
     match rights.cloned() {
         Some(rights) => rights::peek(k, &rights),

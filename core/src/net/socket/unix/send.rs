@@ -8,12 +8,11 @@ use super::super::{
 };
 use super::queue::{self, Piece};
 use super::{State, announce_room, bind, connect};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
-use crate::file::ready;
-use crate::kernel::{Cx, Stop, WaitKey};
-use crate::vfs::caller;
+use crate::env::wait::{Stop, WaitKey};
+use crate::file::{Files, ready};
+use crate::kernel::{Cx, caller};
 
 /// Most bytes in all queues together, as senders are charged for them.
 const QUEUED_MAX: usize = 1 << 28;
@@ -46,7 +45,7 @@ pub(crate) fn send(
     }
 }
 
-fn patience(k: &Kernel, id: SocketId, message: &Outgoing) -> Patience {
+fn patience(k: &Files, id: SocketId, message: &Outgoing) -> Patience {
     let timeout = socket::at(k, id).options.send_timeout;
     Patience::new(timeout, message.flags & n::MSG_DONTWAIT != 0)
 }
@@ -68,7 +67,7 @@ fn room(
         let patience = patience(cx.k, id, message);
         return wait(cx, WaitKey::Socket(id), patience, done);
     }
-    match cx.k.vfs.sockets.queued + charge > QUEUED_MAX {
+    match cx.k.files.sockets.queued + charge > QUEUED_MAX {
         true => Err(Errno::ENOBUFS.into()),
         false => Ok(()),
     }
@@ -105,11 +104,11 @@ fn enqueue(
         false => None,
     };
     let filled = data.fill(cx, len as u64, |k| {
-        let socket = k.vfs.sockets.get_mut(to)?;
+        let socket = k.files.sockets.get_mut(to)?;
         Some(socket.unix_mut().queue.ring_mut())
     });
     if let Err(errno) = filled {
-        if let Some(socket) = cx.k.vfs.sockets.get_mut(to) {
+        if let Some(socket) = cx.k.files.sockets.get_mut(to) {
             socket.unix_mut().queue.shrink();
         }
         if let Some(rights) = rights {
@@ -127,12 +126,12 @@ fn enqueue(
         name,
         cred,
     };
-    if let Some(socket) = cx.k.vfs.sockets.get_mut(to) {
+    if let Some(socket) = cx.k.files.sockets.get_mut(to) {
         socket.unix_mut().queue.push(piece, rights);
     }
     socket::at_mut(cx.k, id).unreceived += charge;
     super::charge(cx.k, 0, charge);
-    cx.k.notify(WaitKey::Socket(to), ready::IN);
+    cx.k.files.notify(WaitKey::Socket(to), ready::IN);
     Ok(())
 }
 
@@ -163,7 +162,7 @@ fn send_stream(
         let len = data.left().min(piece as u64) as usize;
         let sizes = (len, queue::charge_stream(len));
         result = room(cx, id, sizes.1, message, done).and_then(|()| {
-            let open = cx.k.vfs.sockets.get(to);
+            let open = cx.k.files.sockets.get(to);
             if open.is_none_or(|to| to.shutdown & NO_RECEIVE != 0) {
                 broken = true;
                 return Err(Errno::EPIPE.into());
@@ -227,7 +226,7 @@ fn send_message(
         Some(address) => bind::find(cx, id, address)?,
         None => socket::at(cx.k, id).unix().peer.ok_or(Errno::ENOTCONN)?,
     };
-    let Some(other) = cx.k.vfs.sockets.get(to) else {
+    let Some(other) = cx.k.files.sockets.get(to) else {
         if kind == Kind::Seqpacket {
             return Err(Errno::EPIPE.into());
         }

@@ -10,35 +10,24 @@ mod many;
 mod pi;
 mod robust;
 
-pub(super) use many::{futex_requeue, futex_wait, futex_waitv, futex_wake};
-pub(crate) use robust::{clear_tid, leave, may_look, may_look_by_files};
-pub(super) use robust::{get_robust_list, set_robust_list};
+pub(crate) use many::{futex_requeue, futex_wait, futex_waitv, futex_wake};
+pub(crate) use robust::{clear_tid, get_robust_list, leave, set_robust_list};
 
-use super::args::*;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::layout::Timespec;
 use crate::abi::raw::general as g;
-use crate::fs::InodeRef;
-use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
-use crate::machine::{Prot, SpaceId, ThreadId};
+use crate::args::*;
+pub(crate) use crate::env::ids::FutexKey;
+use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
+use crate::machine::{Prot, ThreadId};
 use crate::mm::user::{Place, WordAddr};
 use crate::port::WordOffset;
 
 /// How often a word that the guest changes at the same time is tried again before the call gives up with
 /// `EAGAIN`.
 const RETRIES_MAX: u32 = 1 << 12;
-
-/// What a futex word is known by.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum FutexKey {
-    /// `FUTEX_PRIVATE_FLAG`: an address of a space.
-    Private(SpaceId, u64),
-    /// A word in memory of a space's own, used without that flag.
-    Anonymous(SpaceId, u64),
-    /// A word of a file that is mapped: its inode and the position in it.
-    File(InodeRef, u64),
-}
 
 /// What a task in a futex call sleeps for, as its `Call::progress` keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,7 +84,7 @@ impl Word {
 
 const CMD_MASK: u32 = !(g::FUTEX_PRIVATE_FLAG | g::FUTEX_CLOCK_REALTIME);
 
-pub(super) fn futex(
+pub(crate) fn futex(
     cx: &mut Cx<'_, '_>,
     uaddr: Addr,
     op: Hex,
@@ -315,13 +304,13 @@ fn wake_next(
     mut place: u64,
     bits: u32,
 ) -> Result<Option<u64>, Errno> {
-    while let Some((at, thread)) = k.waiter_after(WaitKey::Futex(key), place) {
+    while let Some((at, thread)) = k.env.queues.waiter_after(WaitKey::Futex(key), place) {
         place = at;
-        k.steps.spend(1);
+        k.env.steps.spend(1);
         match sleep_of(k, thread) {
             Sleep::Owner(_) | Sleep::Requeue => return Err(Errno::EINVAL),
             Sleep::Bits(wanted) if wanted & bits != 0 => {
-                k.steps.spend(SLEEPER_STEPS - 1);
+                k.env.steps.spend(SLEEPER_STEPS - 1);
                 rouse(k, thread, key);
                 return Ok(Some(at));
             }
@@ -436,7 +425,10 @@ fn requeue(
     }
     let most = (u64::from(wake) + u64::from(moved)).min(Woken::MOST);
     while done.count < most
-        && let Some((at, thread)) = cx.k.waiter_after(WaitKey::Futex(from), done.place)
+        && let Some((at, thread)) =
+            cx.k.env
+                .queues
+                .waiter_after(WaitKey::Futex(from), done.place)
     {
         done.place = at;
         cx.spend(SLEEPER_STEPS);

@@ -6,8 +6,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::{Sleep, Word, absolute, expired, key, load, requeue, sleep, wait_bits, wake};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Restart, Stop, SysResult, Wait, WaitKey};
-use crate::syscall::args::*;
+use crate::args::*;
+use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
 
 /// Most words of one call (`FUTEX_WAITV_MAX`).
 const WORDS_MAX: u32 = 128;
@@ -59,7 +60,7 @@ fn end(cx: &mut Cx<'_, '_>, timeout: Addr, clock: Clock) -> Result<Option<u64>, 
     }
 }
 
-pub(in crate::syscall) fn futex_waitv(
+pub(crate) fn futex_waitv(
     cx: &mut Cx<'_, '_>,
     waiters: Addr,
     nr_futexes: Uint,
@@ -102,7 +103,7 @@ fn fits(value: u64) -> Result<u32, Errno> {
     u32::try_from(value).map_err(|_| Errno::EINVAL)
 }
 
-pub(in crate::syscall) fn futex_wake(
+pub(crate) fn futex_wake(
     cx: &mut Cx<'_, '_>,
     uaddr: Addr,
     mask: Hex,
@@ -124,7 +125,7 @@ pub(in crate::syscall) fn futex_wake(
     }
 }
 
-pub(in crate::syscall) fn futex_wait(
+pub(crate) fn futex_wait(
     cx: &mut Cx<'_, '_>,
     uaddr: Addr,
     val: Ulong,
@@ -143,7 +144,7 @@ pub(in crate::syscall) fn futex_wait(
     wait_bits(cx, word, value, end, bits, Restart::IfAsked)
 }
 
-pub(in crate::syscall) fn futex_requeue(
+pub(crate) fn futex_requeue(
     cx: &mut Cx<'_, '_>,
     waiters: Addr,
     flags: Hex,

@@ -5,22 +5,21 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::mount::place::{Own, Placing};
-use super::mount::{self, MountFlags, PathRef, get_path, put_path};
-use super::perm::Who;
-use super::walk::{Flags, Walker};
 use crate::Kernel;
 use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFLNK};
 use crate::abi::{Errno, NAME_MAX};
 use crate::boot::{BootConfig, BootError, Layer, Tree};
+use crate::cred::ns::Set;
 use crate::fs::filesystem::{Filesystem, FsId, InodeRef, NewNode, Time};
 use crate::fs::inode;
 use crate::fs::union::UnionFs;
-use crate::ns::Set;
+use crate::fs::view::{ProcFs, SysFs};
 use crate::port::Ports;
-use crate::views::proc;
-use crate::views::proc::ProcFs;
-use crate::views::sysfs::SysFs;
+use crate::vfs::mount::place::{Own, Placing};
+use crate::vfs::mount::{self, MountFlags, PathRef, get_path, put_path};
+use crate::vfs::perm::Who;
+use crate::vfs::walk::{Flags, Walker};
+use crate::vfs::{Vfs, node};
 
 /// Character devices in `/dev`: name, major and minor number, permissions.
 const DEVICES: [(&[u8], u32, u32, u32); 7] = [
@@ -57,8 +56,8 @@ pub(crate) fn mount_all(
     };
     boot.mount_tree(b"/", b"overlay", &config.root, 0o755)?;
 
-    let fs = boot.k.vfs.add_filesystem(Filesystem::Proc(ProcFs {
-        options: proc::Options::DEFAULT,
+    let fs = boot.k.fs.add_filesystem(Filesystem::Proc(ProcFs {
+        options: crate::fs::view::Options::DEFAULT,
         pids: Set::FIRST.pid,
     }));
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -74,9 +73,9 @@ pub(crate) fn mount_all(
     boot.mount(b"/dev/shm", shm, flags, b"shm", "tmpfs")?;
 
     let flags = flags | MountFlags::READ_ONLY;
-    let sys = boot.k.vfs.add_filesystem(Filesystem::Sys(SysFs::Devices));
+    let sys = boot.k.fs.add_filesystem(Filesystem::Sys(SysFs::Devices));
     boot.mount(b"/sys", sys, flags, b"sysfs", "sysfs")?;
-    let groups = boot.k.vfs.add_filesystem(Filesystem::Sys(SysFs::Cgroup));
+    let groups = boot.k.fs.add_filesystem(Filesystem::Sys(SysFs::Cgroup));
     boot.mount(b"/sys/fs/cgroup", groups, flags, b"cgroup", "cgroup2")?;
 
     for mount in &config.mounts {
@@ -92,9 +91,9 @@ pub(crate) fn mount_all(
 }
 
 /// The root of all, without a reference.
-pub(crate) fn root(k: &Kernel) -> Option<PathRef> {
+pub(crate) fn root(k: &Vfs) -> Option<PathRef> {
     let mount = k.ns.root(Set::FIRST.mount)?;
-    let dentry = k.vfs.mounts.at(mount).root;
+    let dentry = k.mounts.at(mount).root;
     Some(PathRef { mount, dentry })
 }
 
@@ -108,9 +107,9 @@ struct Boot<'k, 'p> {
 
 impl Boot<'_, '_> {
     fn union(&mut self, tree: &Tree, mode: u32) -> Result<FsId, BootError> {
-        let now = Time::from_nanos(self.k.system.now.real);
+        let now = Time::from_nanos(self.k.env.now.real);
         let fs = UnionFs::new(self.p, tree, mode, now)?;
-        Ok(self.k.vfs.add_filesystem(Filesystem::Union(fs)))
+        Ok(self.k.fs.add_filesystem(Filesystem::Union(fs)))
     }
 
     fn tmpfs(&mut self, mode: u32) -> Result<FsId, BootError> {
@@ -227,7 +226,7 @@ impl Boot<'_, '_> {
         }
         // Looked up below the dentries first: there, a missing name would be remembered as missing.
         let dir = self.k.vfs.dentries.inode(at.dentry).ok_or(Errno::ENOENT)?;
-        let ino = match inode::lookup(self.k, self.p, Who::Kernel, dir, name) {
+        let ino = match node::lookup(self.k, self.p, &Who::Kernel, dir, name) {
             Err(Errno::ENOENT) => {
                 let node = new(S_IFDIR | 0o755, 0, b"");
                 inode::create(self.k, self.p, dir, name, &node)?
@@ -259,7 +258,7 @@ impl Boot<'_, '_> {
 
     fn seal(&mut self) {
         for &fs in &self.sealed {
-            if let Filesystem::Union(union) = self.k.vfs.filesystem_mut(fs) {
+            if let Filesystem::Union(union) = self.k.fs.filesystem_mut(fs) {
                 union.seal();
             }
         }

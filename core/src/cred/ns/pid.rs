@@ -7,11 +7,10 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Body, NsId, PID};
-use crate::Kernel;
 use crate::abi::Errno;
-use crate::kernel::Cx;
-use crate::task::{INIT, PID_MAX};
+use crate::cred::Base;
+use crate::cred::ns::{Body, NsId, PID};
+use crate::env::bounds::{INIT, PID_MAX};
 
 /// Deepest nesting (`MAX_PID_NS_LEVEL`).
 const LEVEL_MAX: u32 = 32;
@@ -21,22 +20,22 @@ const RESERVED: u32 = 300;
 /// A PID namespace below the first one.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct PidNs {
-    level: u32,
+    pub level: u32,
     /// The namespace above; `None` of the first one, whose numbers are the kernel's own.
-    pub(super) parent: Option<NsId>,
+    pub(crate) parent: Option<NsId>,
     /// The first process in it: orphans become its children, and its end is everybody's.
-    init: Option<u32>,
+    pub init: Option<u32>,
     /// It has had its first process, and that has ended or is about to.
-    closed: bool,
+    pub closed: bool,
     /// Numbers in the first namespace by those here, and back.
-    inner: BTreeMap<u32, u32>,
-    outer: BTreeMap<u32, u32>,
-    last: u32,
+    pub inner: BTreeMap<u32, u32>,
+    pub outer: BTreeMap<u32, u32>,
+    pub last: u32,
     /// One past the highest number (`/proc/sys/kernel/pid_max`).
-    end: u32,
+    pub end: u32,
     /// What memory files may be (`/proc/sys/vm/memfd_noexec`): 1, they cannot be executed unless somebody
     /// asks for that; 2, not even then.
-    noexec: u8,
+    pub noexec: u8,
 }
 
 impl Default for PidNs {
@@ -56,8 +55,8 @@ impl Default for PidNs {
 }
 
 /// A child of a PID namespace, that belongs to a user namespace and counts for a user. `ENOSPC`.
-pub(super) fn create(
-    k: &mut Kernel,
+pub(crate) fn create(
+    k: &mut Base,
     (owner, maker): (NsId, u32),
     parent: NsId,
 ) -> Result<NsId, Errno> {
@@ -83,19 +82,19 @@ impl PidNs {
     }
 
     /// How many numbers it has given.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.outer.len() as u64
     }
 }
 
-fn at(k: &Kernel, id: NsId) -> Option<&PidNs> {
+pub(crate) fn at(k: &Base, id: NsId) -> Option<&PidNs> {
     match &k.ns.all.get(&id)?.body {
         Body::Pid(ns) => Some(ns),
         _ => None,
     }
 }
 
-fn at_mut(k: &mut Kernel, id: NsId) -> Option<&mut PidNs> {
+pub(crate) fn at_mut(k: &mut Base, id: NsId) -> Option<&mut PidNs> {
     match &mut k.ns.all.get_mut(&id)?.body {
         Body::Pid(ns) => Some(ns),
         _ => None,
@@ -103,14 +102,14 @@ fn at_mut(k: &mut Kernel, id: NsId) -> Option<&mut PidNs> {
 }
 
 /// What memory files may be in a namespace: no more than in those above.
-pub(crate) fn noexec(k: &Kernel, id: NsId) -> u8 {
+pub(crate) fn noexec(k: &Base, id: NsId) -> u8 {
     let line = line(k, id).into_iter().chain([PID]);
     let all = line.filter_map(|id| at(k, id));
     all.map(|ns| ns.noexec).max().unwrap_or(0)
 }
 
 /// Sets [`noexec`]. `EINVAL` for more than the namespaces above let.
-pub(crate) fn set_noexec(k: &mut Kernel, id: NsId, value: i128) -> Result<(), Errno> {
+pub(crate) fn set_noexec(k: &mut Base, id: NsId, value: i128) -> Result<(), Errno> {
     const MOST: u8 = 2;
     let parent = at(k, id).and_then(|ns| ns.parent);
     let least = parent.map_or(0, |parent| noexec(k, parent));
@@ -124,12 +123,12 @@ pub(crate) fn set_noexec(k: &mut Kernel, id: NsId, value: i128) -> Result<(), Er
 }
 
 /// One past the highest number that a namespace gives.
-pub(crate) fn end(k: &Kernel, id: NsId) -> u32 {
+pub(crate) fn end(k: &Base, id: NsId) -> u32 {
     at(k, id).map_or(PID_MAX, |ns| ns.end)
 }
 
 /// Sets [`end`]: numbers beyond it stay. `EINVAL` out of range.
-pub(crate) fn set_end(k: &mut Kernel, id: NsId, end: i128) -> Result<(), Errno> {
+pub(crate) fn set_end(k: &mut Base, id: NsId, end: i128) -> Result<(), Errno> {
     let range = i128::from(RESERVED) + 1..=i128::from(PID_MAX);
     if !range.contains(&end) {
         return Err(Errno::EINVAL);
@@ -141,7 +140,7 @@ pub(crate) fn set_end(k: &mut Kernel, id: NsId, end: i128) -> Result<(), Errno> 
 }
 
 /// A PID namespace and those above it but the first one.
-fn line(k: &Kernel, id: NsId) -> Vec<NsId> {
+fn line(k: &Base, id: NsId) -> Vec<NsId> {
     let mut found = Vec::new();
     let mut next = Some(id);
     while let Some(id) = next.filter(|&id| id != PID) {
@@ -152,18 +151,18 @@ fn line(k: &Kernel, id: NsId) -> Vec<NsId> {
 }
 
 /// Whether a namespace is another one or lies below it.
-pub(crate) fn is_within(k: &Kernel, id: NsId, above: NsId) -> bool {
+pub(crate) fn is_within(k: &Base, id: NsId, above: NsId) -> bool {
     above == PID || line(k, id).contains(&above)
 }
 
 /// The namespace above, if that is `own` or below it.
-pub(crate) fn parent(k: &Kernel, own: NsId, id: NsId) -> Option<NsId> {
+pub(crate) fn parent(k: &Base, own: NsId, id: NsId) -> Option<NsId> {
     let parent = at(k, id)?.parent?;
     is_within(k, parent, own).then_some(parent)
 }
 
 /// A process, thread, group or session as a namespace sees it: 0 if it cannot.
-pub(crate) fn show(k: &Kernel, ns: NsId, number: u32) -> u32 {
+pub(crate) fn show(k: &Base, ns: NsId, number: u32) -> u32 {
     match ns {
         PID => number,
         ns => at(k, ns)
@@ -174,7 +173,7 @@ pub(crate) fn show(k: &Kernel, ns: NsId, number: u32) -> u32 {
 }
 
 /// What a namespace means by a number.
-pub(crate) fn find(k: &Kernel, ns: NsId, number: u32) -> Option<u32> {
+pub(crate) fn find(k: &Base, ns: NsId, number: u32) -> Option<u32> {
     match ns {
         PID => Some(number),
         ns => at(k, ns)?.inner.get(&number).copied(),
@@ -183,7 +182,7 @@ pub(crate) fn find(k: &Kernel, ns: NsId, number: u32) -> Option<u32> {
 
 /// The numbers of a task from a namespace down to the innermost in which it has one (`NSpid` in
 /// `/proc/PID/status`).
-pub(crate) fn numbers(k: &Kernel, from: NsId, own: NsId, number: u32) -> Vec<u32> {
+pub(crate) fn numbers(k: &Base, from: NsId, own: NsId, number: u32) -> Vec<u32> {
     let mut all: Vec<NsId> = line(k, own);
     all.push(PID);
     all.reverse();
@@ -191,22 +190,14 @@ pub(crate) fn numbers(k: &Kernel, from: NsId, own: NsId, number: u32) -> Vec<u32
     all[below..].iter().map(|&id| show(k, id, number)).collect()
 }
 
-/// Whether a process is the first one of its PID namespace.
-pub(crate) fn is_init(k: &Kernel, tgid: u32) -> bool {
-    tgid == INIT
-        || k.tasks
-            .leader(tgid)
-            .is_some_and(|task| init(k, task.ns.pid) == tgid)
-}
-
 /// The first process of a PID namespace.
-pub(crate) fn init(k: &Kernel, ns: NsId) -> u32 {
+pub(crate) fn init(k: &Base, ns: NsId) -> u32 {
     at(k, ns).and_then(|ns| ns.init).unwrap_or(INIT)
 }
 
 /// Whether processes can be made in a namespace: not after its first one has ended (`ENOMEM`; a number is
 /// lost all the same, as in Linux), and only while there are numbers (`EAGAIN`).
-pub(crate) fn check_open(k: &mut Kernel, ns: NsId) -> Result<(), Errno> {
+pub(crate) fn check_open(k: &mut Base, ns: NsId) -> Result<(), Errno> {
     let line = line(k, ns);
     let full = |&id: &NsId| at(k, id).is_some_and(PidNs::is_full);
     if line.iter().any(full) {
@@ -224,12 +215,12 @@ pub(crate) fn check_open(k: &mut Kernel, ns: NsId) -> Result<(), Errno> {
 }
 
 /// Whether a namespace has had its first process.
-pub(crate) fn has_init(k: &Kernel, ns: NsId) -> bool {
+pub(crate) fn has_init(k: &Base, ns: NsId) -> bool {
     ns == PID || at(k, ns).is_some_and(|ns| ns.init.is_some() || ns.closed)
 }
 
 /// Gives a new task a number in its PID namespace and in those above; the first process becomes `init`.
-pub(crate) fn add(k: &mut Kernel, ns: NsId, number: u32) {
+pub(crate) fn add(k: &mut Base, ns: NsId, number: u32) {
     let line = line(k, ns);
     if !line.is_empty() {
         k.ns.nested.insert(number, line.clone());
@@ -258,92 +249,5 @@ pub(crate) fn add(k: &mut Kernel, ns: NsId, number: u32) {
             ns.init = Some(number);
         }
         k.ns.numbers += 1;
-    }
-}
-
-/// Tasks have ended, or processes left their groups or sessions: those of their numbers that now name nothing
-/// go from all namespaces below the first one, where the numbers are the kernel's own.
-pub(crate) fn remove(k: &mut Kernel, numbers: &[u32]) {
-    for &number in numbers {
-        let used = k.tasks.by_tid(number).is_some() || k.tasks.names_group(number);
-        if used || k.ns.nested.is_empty() {
-            continue;
-        }
-        for id in k.ns.nested.remove(&number).unwrap_or_default() {
-            if let Some(ns) = at_mut(k, id)
-                && let Some(own) = ns.outer.remove(&number)
-            {
-                ns.inner.remove(&own);
-                k.ns.numbers -= 1;
-            }
-        }
-    }
-}
-
-/// The first process of a namespace ends: nothing can be made there any more. `false` if it is not the first
-/// process of one below the first.
-pub(crate) fn close(k: &mut Kernel, tgid: u32) -> bool {
-    let ns = k.tasks.leader(tgid).map(|task| task.ns.pid);
-    let ns = ns.and_then(|id| at_mut(k, id));
-    let Some(ns) = ns.filter(|ns| ns.init == Some(tgid)) else {
-        return false;
-    };
-    ns.closed = true;
-    true
-}
-
-/// The next number, from one on, that the PID namespace of a process sees: of a task, group or session.
-pub(crate) fn number_from(k: &Kernel, tgid: u32, first: u32) -> Option<u32> {
-    let ns = at(k, k.tasks.leader(tgid)?.ns.pid)?;
-    ns.outer.range(first..).next().map(|(&number, _)| number)
-}
-
-/// The processes that a namespace sees from one of its numbers on, ascending: their numbers there and in the
-/// first one.
-pub(crate) fn processes(k: &Kernel, ns: NsId, first: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
-    let all = (ns == PID).then(|| k.tasks.groups_from(first).map(|tgid| (tgid, tgid)));
-    let nested = at(k, ns).filter(|_| ns != PID);
-    let nested = nested
-        .into_iter()
-        .flat_map(move |ns| ns.inner.range(first..));
-    let nested = nested.map(|(&own, &number)| (own, number));
-    let nested = nested.filter(|&(_, number)| k.tasks.group_exists(number));
-    all.into_iter().flatten().chain(nested)
-}
-
-/// The same for the threads of a process.
-pub(crate) fn threads(
-    k: &Kernel,
-    ns: NsId,
-    tgid: u32,
-    first: u32,
-) -> impl Iterator<Item = (u32, u32)> + '_ {
-    let group = k.tasks.group(tgid);
-    let all = group.filter(|_| ns == PID).into_iter();
-    let all = all.flat_map(move |group| group.threads.range(first..));
-    let all = all.map(|(&tid, _)| (tid, tid));
-    let mut nested: Vec<(u32, u32)> = Vec::new();
-    if ns != PID {
-        let shown = k.tasks.threads(tgid).map(|tid| (show(k, ns, tid), tid));
-        nested.extend(shown.filter(|&(own, _)| own > 0 && own >= first));
-        nested.sort_unstable();
-    }
-    all.chain(nested)
-}
-
-impl Cx<'_, '_> {
-    /// A process, thread, group or session as the caller sees it: 0 if it cannot.
-    pub(crate) fn shown_pid(&self, number: u32) -> u32 {
-        show(self.k, self.task().ns.pid, number)
-    }
-
-    /// What the caller means by a number; `None` if it sees no such task.
-    pub(crate) fn meant_pid(&self, number: u32) -> Option<u32> {
-        find(self.k, self.task().ns.pid, number)
-    }
-
-    /// The thread that the caller means by a number.
-    pub(crate) fn meant_thread(&self, number: u32) -> Option<crate::machine::ThreadId> {
-        self.k.tasks.by_tid(self.meant_pid(number)?)
     }
 }

@@ -5,15 +5,13 @@ use super::{FutexKey, RETRIES_MAX, Word, key, load, offset, pi, wake_key};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, SysResult};
-use crate::machine::{SpaceId, ThreadId};
-use crate::mm::space;
+use crate::args::*;
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
+use crate::machine::SpaceId;
 use crate::mm::user::WordAddr;
-use crate::ns::user;
 use crate::port::Ports;
-use crate::syscall::args::*;
-use crate::task::Creds;
-use crate::vfs::perm::Who;
+use crate::task::look::may_look;
 
 /// Bytes of `struct robust_list_head`.
 const HEAD_SIZE: u64 = 24;
@@ -44,7 +42,7 @@ fn walk_list(cx: &mut Cx<'_, '_>) {
         if address(entry) == head {
             break;
         }
-        cx.k.steps.spend(2);
+        cx.k.env.steps.spend(2);
         // The next entry is read first: another thread may free this one as soon as it is woken.
         let next = cx.read_obj::<u64>(address(entry));
         if address(entry) != address(pending) {
@@ -118,7 +116,7 @@ pub(crate) fn clear_tid(k: &mut Kernel, p: &mut Ports<'_>, space: SpaceId, addr:
     }
 }
 
-pub(in crate::syscall) fn set_robust_list(cx: &mut Cx<'_, '_>, head: Addr, len: Size) -> SysResult {
+pub(crate) fn set_robust_list(cx: &mut Cx<'_, '_>, head: Addr, len: Size) -> SysResult {
     if len.0 != HEAD_SIZE {
         return Err(Errno::EINVAL.into());
     }
@@ -126,12 +124,7 @@ pub(in crate::syscall) fn set_robust_list(cx: &mut Cx<'_, '_>, head: Addr, len: 
     Ok(0)
 }
 
-pub(in crate::syscall) fn get_robust_list(
-    cx: &mut Cx<'_, '_>,
-    pid: Pid,
-    head: Addr,
-    len: Addr,
-) -> SysResult {
+pub(crate) fn get_robust_list(cx: &mut Cx<'_, '_>, pid: Pid, head: Addr, len: Addr) -> SysResult {
     let thread = match pid.0 {
         0 => cx.thread,
         pid => cx.meant_thread(pid as u32).ok_or(Errno::ESRCH)?,
@@ -143,53 +136,4 @@ pub(in crate::syscall) fn get_robust_list(
     cx.write_obj(len.0, &HEAD_SIZE)?;
     cx.write_obj(head.0, &list)?;
     Ok(0)
-}
-
-/// Whether a thread may look into another one as a debugger does (ptrace(2), "Ptrace access mode checking",
-/// `PTRACE_MODE_REALCREDS`).
-pub(crate) fn may_look(k: &Kernel, from: ThreadId, at: ThreadId) -> bool {
-    let who = Who::Task(from);
-    is_open_to(k, who, at, |creds| {
-        (creds.uid, creds.gid, creds.cap_permitted)
-    })
-}
-
-/// The same for what is done through files of `/proc` (`PTRACE_MODE_FSCREDS`).
-pub(crate) fn may_look_by_files(k: &Kernel, who: Who<'_>, at: ThreadId) -> bool {
-    is_open_to(k, who, at, |creds| {
-        (creds.fsuid, creds.fsgid, creds.cap_effective)
-    })
-}
-
-/// `__ptrace_may_access()` with this user, group and these capabilities of the one who looks.
-fn is_open_to(
-    k: &Kernel,
-    who: Who<'_>,
-    at: ThreadId,
-    by: impl Fn(&Creds) -> (u32, u32, u64),
-) -> bool {
-    let Some(other) = k.tasks.get(at) else {
-        return false;
-    };
-    let own = who.viewer().and_then(|from| k.tasks.get(from));
-    let Some(mine) = who
-        .creds(k)
-        .filter(|_| own.is_none_or(|own| own.tgid != other.tgid))
-    else {
-        // The kernel itself, or the same process.
-        return true;
-    };
-    let theirs = &other.creds;
-    let (uid, gid, caps) = by(mine);
-    let same = [theirs.euid, theirs.suid, theirs.uid] == [uid; 3]
-        && [theirs.egid, theirs.sgid, theirs.gid] == [gid; 3];
-    let capable = |ns| user::capable(k, mine, ns, g::CAP_SYS_PTRACE);
-    let over_user = capable(theirs.user_ns);
-    let weaker = mine.user_ns == theirs.user_ns && theirs.cap_permitted & !caps == 0;
-    // Its memory may hold more than its present credentials could read.
-    let access = space::access(k, other.space).filter(|_| !other.exited);
-    let open = access.is_none_or(|access| access.is_open() || capable(access.ns));
-    let domain = mine.landlock.as_ref();
-    let within = domain.is_none_or(|domain| domain.contains(theirs.landlock.as_deref()));
-    (same || over_user) && open && (weaker || over_user) && within
 }

@@ -29,7 +29,7 @@ pub(crate) fn mask_for_call(cx: &mut Cx<'_, '_>, mask: u64) {
 /// Foreground process group of the terminal: the first process's until a program sets another one.
 pub(crate) fn foreground(cx: &Cx<'_, '_>) -> i32 {
     let first = || cx.k.tasks.group(1).map_or(1, |group| group.pgid);
-    cx.k.vfs.foreground.unwrap_or_else(first) as i32
+    cx.k.files.foreground.unwrap_or_else(first) as i32
 }
 
 /// Makes a process group the foreground one of the terminal. `ESRCH` if there is none such, `EPERM` if it is
@@ -46,7 +46,7 @@ pub(crate) fn set_foreground(cx: &mut Cx<'_, '_>, group: i32) -> Result<(), Errn
     if member.sid != session {
         return Err(Errno::EPERM);
     }
-    cx.k.vfs.foreground = Some(pgid);
+    cx.k.files.foreground = Some(pgid);
     Ok(())
 }
 

@@ -3,18 +3,13 @@
 //! Credentials, inodes and everything else in the kernel have the numbers of the first user namespace; system
 //! calls translate where programs see or say them.
 
-use alloc::string::String;
-
-use super::count::{Account, Counted, Limits};
-use super::map::Map;
-use super::{Body, Kind, NsId, USER};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, settings};
-use crate::machine::ThreadId;
-use crate::task::Creds;
-use crate::task::creds::CAP_LAST;
+use crate::cred::ns::count::{Account, Counted, Limits};
+use crate::cred::ns::map::Map;
+use crate::cred::ns::{Body, Kind, NsId, USER};
+use crate::cred::{Base, CAP_LAST, Creds};
+use crate::env::settings;
 
 /// Deepest nesting below the first one.
 const LEVEL_MAX: u32 = 32;
@@ -24,24 +19,24 @@ pub(crate) const ALL_CAPS: u64 = (1 << (CAP_LAST + 1)) - 1;
 /// A user namespace.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct UserNs {
-    level: u32,
+    pub level: u32,
     /// User and group that made it.
     pub owner: u32,
-    group: u32,
-    uids: Map,
-    gids: Map,
-    projects: Map,
+    pub group: u32,
+    pub uids: Map,
+    pub gids: Map,
+    pub projects: Map,
     /// setgroups(2) is allowed.
     pub setgroups: bool,
     /// Who made it had `CAP_SETFCAP` in the parent.
-    could_setfcap: bool,
+    pub could_setfcap: bool,
     /// How much each user in it may have.
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 impl UserNs {
     /// The first one.
-    pub(super) fn first() -> UserNs {
+    pub(crate) fn first() -> UserNs {
         UserNs {
             level: 0,
             owner: 0,
@@ -66,7 +61,7 @@ pub(crate) enum Numbers {
 
 impl UserNs {
     /// Lines of its maps.
-    pub(super) fn extents(&self) -> u64 {
+    pub(crate) fn extents(&self) -> u64 {
         let maps = [&self.uids, &self.gids, &self.projects];
         maps.iter().map(|map| map.len() as u64).sum()
     }
@@ -82,47 +77,47 @@ impl UserNs {
 
 /// A user as a namespace sees it; those without a number there are all the same
 /// (`/proc/sys/kernel/overflowuid`).
-pub(crate) fn show_uid(k: &Kernel, ns: NsId, uid: u32) -> u32 {
+pub(crate) fn show_uid(k: &Base, ns: NsId, uid: u32) -> u32 {
     show(k, ns, Numbers::Users, uid)
 }
 
 /// A group as a namespace sees it.
-pub(crate) fn show_gid(k: &Kernel, ns: NsId, gid: u32) -> u32 {
+pub(crate) fn show_gid(k: &Base, ns: NsId, gid: u32) -> u32 {
     show(k, ns, Numbers::Groups, gid)
 }
 
-fn show(k: &Kernel, ns: NsId, of: Numbers, id: u32) -> u32 {
+fn show(k: &Base, ns: NsId, of: Numbers, id: u32) -> u32 {
     match ns {
         USER => id,
         ns => k.ns.user(ns).map(of).inward(id).unwrap_or(overflow(k, of)),
     }
 }
 
-fn overflow(k: &Kernel, of: Numbers) -> u32 {
+fn overflow(k: &Base, of: Numbers) -> u32 {
     let setting = match of {
         Numbers::Groups => settings::OVERFLOW_GROUP,
         _ => settings::OVERFLOW_USER,
     };
-    k.system.settings.get(setting) as u32
+    k.env.settings.get(setting) as u32
 }
 
 /// What a group without a number in a namespace looks like.
-pub(crate) fn overflow_gid(k: &Kernel) -> u32 {
+pub(crate) fn overflow_gid(k: &Base) -> u32 {
     overflow(k, Numbers::Groups)
 }
 
 /// The user that a namespace means by a number. `u32::MAX` is none (and stays: it stands for "leave it").
 /// `EINVAL`.
-pub(crate) fn take_uid(k: &Kernel, ns: NsId, uid: u32) -> Result<u32, Errno> {
+pub(crate) fn take_uid(k: &Base, ns: NsId, uid: u32) -> Result<u32, Errno> {
     take(k, ns, Numbers::Users, uid)
 }
 
 /// The group that a namespace means by a number.
-pub(crate) fn take_gid(k: &Kernel, ns: NsId, gid: u32) -> Result<u32, Errno> {
+pub(crate) fn take_gid(k: &Base, ns: NsId, gid: u32) -> Result<u32, Errno> {
     take(k, ns, Numbers::Groups, gid)
 }
 
-fn take(k: &Kernel, ns: NsId, of: Numbers, id: u32) -> Result<u32, Errno> {
+fn take(k: &Base, ns: NsId, of: Numbers, id: u32) -> Result<u32, Errno> {
     match (ns, id) {
         (USER, id) | (_, id @ u32::MAX) => Ok(id),
         (ns, id) => k.ns.user(ns).map(of).outward(id).ok_or(Errno::EINVAL),
@@ -130,7 +125,7 @@ fn take(k: &Kernel, ns: NsId, of: Numbers, id: u32) -> Result<u32, Errno> {
 }
 
 /// Whether a user and a group have numbers in a namespace.
-pub(crate) fn is_mapped(k: &Kernel, ns: NsId, uid: u32, gid: u32) -> bool {
+pub(crate) fn is_mapped(k: &Base, ns: NsId, uid: u32, gid: u32) -> bool {
     if ns == USER {
         return true;
     }
@@ -139,7 +134,7 @@ pub(crate) fn is_mapped(k: &Kernel, ns: NsId, uid: u32, gid: u32) -> bool {
 }
 
 /// Whether credentials have a capability over what belongs to a user namespace (`cap_capable()`).
-pub(crate) fn capable(k: &Kernel, creds: &Creds, target: NsId, cap: u32) -> bool {
+pub(crate) fn capable(k: &Base, creds: &Creds, target: NsId, cap: u32) -> bool {
     // What may be asked for is kept by whoever has it; in what has gone nobody can do anything.
     if !k.ns.exists(target) {
         return false;
@@ -163,21 +158,9 @@ pub(crate) fn capable(k: &Kernel, creds: &Creds, target: NsId, cap: u32) -> bool
     }
 }
 
-impl Cx<'_, '_> {
-    /// Whether the caller has a capability over what belongs to a user namespace.
-    pub(crate) fn capable_in(&self, ns: NsId, cap: u32) -> bool {
-        capable(self.k, self.creds(), ns, cap)
-    }
-
-    /// Whether the caller has a capability over a namespace: over the user namespace that it belongs to.
-    pub(crate) fn capable_over(&self, ns: NsId, cap: u32) -> bool {
-        self.capable_in(self.k.ns.owner(ns), cap)
-    }
-}
-
 /// Whether there is room for a child of the user namespace of `creds`, which is looked at before the right to
 /// make it. `ENOSPC`.
-pub(super) fn check_room(k: &Kernel, creds: &Creds) -> Result<(), Errno> {
+pub(crate) fn check_room(k: &Base, creds: &Creds) -> Result<(), Errno> {
     let (ns, uid) = (creds.user_ns, creds.euid);
     let room =
         k.ns.has_room(Account { ns, uid }, Counted::Namespaces(Kind::User));
@@ -189,7 +172,7 @@ pub(super) fn check_room(k: &Kernel, creds: &Creds) -> Result<(), Errno> {
 
 /// Makes a child of the user namespace of `creds` and puts them into it, with all capabilities
 /// (`create_user_ns()`). The caller counts the task.
-pub(crate) fn create(k: &mut Kernel, creds: &mut Creds) -> Result<NsId, Errno> {
+pub(crate) fn create(k: &mut Base, creds: &mut Creds) -> Result<NsId, Errno> {
     check_room(k, creds)?;
     let parent = creds.user_ns;
     let user = k.ns.user(parent);
@@ -213,7 +196,7 @@ pub(crate) fn create(k: &mut Kernel, creds: &mut Creds) -> Result<NsId, Errno> {
 }
 
 /// What entering a user namespace does to credentials (`set_cred_user_ns()`).
-pub(super) fn enter(creds: &mut Creds, ns: NsId) {
+pub(crate) fn enter(creds: &mut Creds, ns: NsId) {
     creds.user_ns = ns;
     creds.cap_permitted = ALL_CAPS;
     creds.cap_effective = ALL_CAPS;
@@ -225,7 +208,7 @@ pub(super) fn enter(creds: &mut Creds, ns: NsId) {
 
 /// Whether a user namespace, or one above it, was made by the user of these credentials in their own one:
 /// entering it gives them nothing that they did not have (`cred_cap_issubset()`).
-pub(super) fn is_owned_by(k: &Kernel, ns: NsId, creds: &Creds) -> bool {
+pub(crate) fn is_owned_by(k: &Base, ns: NsId, creds: &Creds) -> bool {
     let mut at = ns;
     while at != USER {
         let parent = k.ns.owner(at);
@@ -237,17 +220,6 @@ pub(super) fn is_owned_by(k: &Kernel, ns: NsId, creds: &Creds) -> bool {
     false
 }
 
-/// A map as a thread sees it (`/proc/PID/uid_map`). A namespace's own members see it from the parent.
-pub(crate) fn show_map(k: &Kernel, reader: ThreadId, ns: NsId, of: Numbers) -> String {
-    let own = k.tasks.get(reader).map_or(USER, |task| task.creds.user_ns);
-    let from = if own == ns { k.ns.owner(ns) } else { own };
-    let map = k.ns.user(ns).map(of);
-    match ns {
-        USER => map.show(&Map::identical()),
-        _ => map.show(k.ns.user(from).map(of)),
-    }
-}
-
 /// Who opened the file of a map: writes need the rights of both (a program with more rights may have been
 /// given the file as its output).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -257,54 +229,10 @@ pub(crate) struct Opener {
     pub of: NsId,
 }
 
-/// Sets a map once (`map_write()`). `EPERM`, `EINVAL`.
-pub(crate) fn set_map(
-    cx: &mut Cx<'_, '_>,
-    opener: &Opener,
-    of: Numbers,
-    at: u64,
-    text: &[u8],
-) -> Result<(), Errno> {
-    const LENGTH_MAX: usize = 4095;
-    let (creds, ns) = (&opener.creds, opener.of);
-    // Nobody is in one that has gone.
-    if ns == USER || !cx.k.ns.exists(ns) {
-        return Err(Errno::EPERM);
-    }
-    let parent = cx.k.ns.owner(ns);
-    if ![ns, parent].contains(&creds.user_ns) {
-        return Err(Errno::EPERM);
-    }
-    if at != 0 || text.len() > LENGTH_MAX {
-        return Err(Errno::EINVAL);
-    }
-    if !cx.k.ns.user(ns).map(of).is_empty() {
-        return Err(Errno::EPERM);
-    }
-    if of != Numbers::Projects && !capable(cx.k, creds, ns, g::CAP_SYS_ADMIN) {
-        return Err(Errno::EPERM);
-    }
-    let new = Map::parse(text)?;
-    if !is_permitted(cx.k, creds, cx.creds(), ns, of, &new) {
-        return Err(Errno::EPERM);
-    }
-    let new = new.through(cx.k.ns.user(parent).map(of));
-    let new = new.ok_or(Errno::EPERM)?;
-    // It had none before.
-    cx.k.ns.extents += new.len() as u64;
-    let user = cx.k.ns.user_mut(ns);
-    match of {
-        Numbers::Users => user.uids = new,
-        Numbers::Groups => user.gids = new,
-        Numbers::Projects => user.projects = new,
-    }
-    Ok(())
-}
-
 /// Whether this map may be set (`new_idmap_permitted()`): one's own number alone, or any if opener and writer
 /// have `CAP_SETUID` or `CAP_SETGID` in the parent.
-fn is_permitted(
-    k: &Kernel,
+pub(crate) fn is_permitted(
+    k: &Base,
     creds: &Creds,
     writer: &Creds,
     ns: NsId,
@@ -345,7 +273,7 @@ fn is_permitted(
 }
 
 /// Writes `/proc/PID/setgroups`: `deny` before groups are mapped, `allow` while it is allowed.
-pub(crate) fn set_setgroups(k: &mut Kernel, ns: NsId, text: &[u8]) -> Result<(), Errno> {
+pub(crate) fn set_setgroups(k: &mut Base, ns: NsId, text: &[u8]) -> Result<(), Errno> {
     let word = text.trim_ascii_end();
     let user = k.ns.user_mut(ns);
     match word {
@@ -360,14 +288,14 @@ pub(crate) fn set_setgroups(k: &mut Kernel, ns: NsId, text: &[u8]) -> Result<(),
 }
 
 /// Whether setgroups(2) may be used at all in a namespace.
-pub(crate) fn allows_setgroups(k: &Kernel, ns: NsId) -> bool {
+pub(crate) fn allows_setgroups(k: &Base, ns: NsId) -> bool {
     let user = k.ns.user(ns);
     user.setgroups && !user.gids.is_empty()
 }
 
 /// The parent of a user namespace, or what another one belongs to, if it is `own` or below it
 /// (`NS_GET_PARENT`, `NS_GET_USERNS`). `EPERM`.
-pub(crate) fn above(k: &Kernel, own: NsId, ns: NsId) -> Result<NsId, Errno> {
+pub(crate) fn above(k: &Base, own: NsId, ns: NsId) -> Result<NsId, Errno> {
     let above = k.ns.owner(ns);
     if k.ns.kind(ns) == Kind::User && ns == USER {
         return Err(Errno::EPERM);

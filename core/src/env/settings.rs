@@ -3,12 +3,8 @@
 //!
 //! What is set is shown; where the kernel has a bound of its own (docs/limits.md), the smaller one counts.
 
+use super::bounds::*;
 use crate::abi::Errno;
-use crate::file::fdtable::NR_OPEN;
-use crate::file::{aio, epoll, inotify, pipe};
-use crate::net::socket::option as socket;
-use crate::vfs::mount::MOUNT_MAX;
-use crate::{mm, task};
 
 const INT_MIN: i128 = i32::MIN as i128;
 const INT_MAX: i128 = i32::MAX as i128;
@@ -60,9 +56,9 @@ const fn long(place: usize, first: i128, most: i128) -> Setting {
     }
 }
 
-pub(crate) const AIO_EVENTS: Setting = long(0, aio::REQUESTS_MAX as i128, ULONG_MAX);
-pub(crate) const EPOLL_WATCHES: Setting = long(1, epoll::WATCHES_MAX as i128, LONG_MAX);
-pub(crate) const INOTIFY_EVENTS: Setting = int(2, inotify::QUEUE_MAX as i128, 0, INT_MAX);
+pub(crate) const AIO_EVENTS: Setting = long(0, AIO_REQUESTS_MAX as i128, ULONG_MAX);
+pub(crate) const EPOLL_WATCHES: Setting = long(1, EPOLL_WATCHES_MAX as i128, LONG_MAX);
+pub(crate) const INOTIFY_EVENTS: Setting = int(2, INOTIFY_QUEUE_MAX as i128, 0, INT_MAX);
 /// Seconds.
 pub(crate) const LEASE_TIME: Setting = int(3, 45, INT_MIN, INT_MAX);
 pub(crate) const LEASES: Setting = int(4, 1, INT_MIN, INT_MAX);
@@ -71,7 +67,7 @@ pub(crate) const MOUNTS: Setting = int(6, MOUNT_MAX as i128, 1, INT_MAX);
 /// One past the highest descriptor (`sysctl_nr_open_min`, `sysctl_nr_open_max`).
 pub(crate) const DESCRIPTORS: Setting = unsigned(7, NR_OPEN as i128, 64, INT_MAX - 63);
 /// Bytes, of which Linux makes a power of two.
-pub(crate) const PIPE_SIZE: Setting = unsigned(8, pipe::PIPE_MAX as i128, 0, 1 << 31);
+pub(crate) const PIPE_SIZE: Setting = unsigned(8, PIPE_MAX as i128, 0, 1 << 31);
 /// Pages of a user's pipes: from then on new ones are small; then there are no new ones. 0 is no limit.
 pub(crate) const PIPE_PAGES_SOFT: Setting = long(9, 16384, ULONG_MAX);
 pub(crate) const PIPE_PAGES_HARD: Setting = long(10, 0, ULONG_MAX);
@@ -84,17 +80,17 @@ pub(crate) const OVERFLOW_USER: Setting = int(15, 65534, 0, 65535);
 pub(crate) const OVERFLOW_GROUP: Setting = int(16, 65534, 0, 65535);
 /// 1: stack, mappings and programs are placed at random; 2: the heap, too.
 pub(crate) const RANDOMIZE: Setting = int(17, 2, INT_MIN, INT_MAX);
-pub(crate) const TASKS: Setting = int(18, task::THREADS_MAX as i128, 1, (1 << 30) - 1);
-const SEND_MIN: i128 = socket::SEND_BUFFER_MIN as i128;
-const RECEIVE_MIN: i128 = socket::RECEIVE_BUFFER_MIN as i128;
-const BUFFER: i128 = socket::BUFFER_DEFAULT as i128;
+pub(crate) const TASKS: Setting = int(18, THREADS_MAX as i128, 1, (1 << 30) - 1);
+const SEND_MIN: i128 = SEND_BUFFER_MIN as i128;
+const RECEIVE_MIN: i128 = RECEIVE_BUFFER_MIN as i128;
+const BUFFER: i128 = SOCKET_BUFFER_DEFAULT as i128;
 pub(crate) const RECEIVE_DEFAULT: Setting = int(19, BUFFER, RECEIVE_MIN, INT_MAX);
 pub(crate) const RECEIVE_MOST: Setting = int(20, BUFFER, RECEIVE_MIN, INT_MAX);
 pub(crate) const SEND_DEFAULT: Setting = int(21, BUFFER, SEND_MIN, INT_MAX);
 pub(crate) const SEND_MOST: Setting = int(22, BUFFER, SEND_MIN, INT_MAX);
 /// Mappings are placed from below.
 pub(crate) const LEGACY_LAYOUT: Setting = int(23, 0, 0, INT_MAX);
-pub(crate) const AREAS: Setting = int(24, mm::space::MAP_COUNT_MAX as i128, 0, INT_MAX);
+pub(crate) const AREAS: Setting = int(24, MAP_COUNT_MAX as i128, 0, INT_MAX);
 /// 0: more memory at once than there is is refused; 1: nothing is. There is no strict count (2).
 pub(crate) const OVERCOMMIT: Setting = int(25, 0, 0, 1);
 /// Who may look into programs with other rights than their user: 1, the user.
@@ -170,7 +166,7 @@ impl Settings {
             return Err(Errno::EINVAL);
         }
         self.0[setting.place] = match setting {
-            PIPE_SIZE => pipe::rounded(value as u64).ok_or(Errno::EINVAL)?.into(),
+            PIPE_SIZE => rounded_pipe_size(value as u64).ok_or(Errno::EINVAL)?.into(),
             _ => value,
         };
         Ok(())

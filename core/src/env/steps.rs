@@ -2,13 +2,14 @@
 //!
 //! A step is some 100 ns of work on one of many things that a program made: an entry of poll(2), a component
 //! of a path, a line of `/proc/PID/maps`. Whatever loops over such things says how many it has dealt with
-//! ([`Cx::spend`](super::Cx::spend)), and when the steps of an input are used up it leaves off and goes on at
-//! a later one, its progress kept. So no input keeps the kernel for longer than about a millisecond.
+//! ([`Cx::spend`](crate::kernel::Cx::spend)), and when the steps of an input are used up it leaves off and
+//! goes on at a later one, its progress kept. So no input keeps the kernel for longer than about a
+//! millisecond.
 
 /// Steps of one input.
 pub(crate) const STEPS: u64 = 4096;
 /// Steps after which a thread that made a call is not kept any longer by others that became ready.
-pub(super) const OTHERS: u64 = 1024;
+pub(crate) const OTHERS: u64 = 1024;
 /// What one system call takes at least, with what its result brings with it.
 pub(crate) const CALL: u64 = 8;
 

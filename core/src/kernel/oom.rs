@@ -5,13 +5,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{pages_moved, reap, space};
+use super::rest;
 use crate::Kernel;
 use crate::abi::PAGE_SIZE;
 use crate::event::Level;
 use crate::fs::filesystem::Filesystem;
-use crate::fs::{FsId, InodeRef};
+use crate::fs::{Displaced, FsId, InodeRef};
 use crate::machine::SpaceId;
+use crate::mm::{self, Mm, space};
 use crate::port::Ports;
 use crate::task::{INIT, ending, signal};
 
@@ -24,31 +25,36 @@ const ENOUGH: usize = 64;
 
 /// Makes room in memory; `false` if there is nobody left who could be killed.
 pub(crate) fn make_room(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    if ending::make_room(k, p) || reap::make_room(k, p) {
+    if ending::make_room(k, p) || rest::make_room(k, p) {
         return true;
     }
-    let dropped = drop_cached(k, p);
+    let dropped = drop_cached(k);
     dropped >= ENOUGH || kill(k, p) || dropped > 0
 }
 
 /// Drops frames that hold what files of lower layers have; they are read again. Only images that cannot be
 /// mapped have any, and the ends of files that are no whole page. Gives how many.
-fn drop_cached(k: &mut Kernel, p: &mut Ports<'_>) -> usize {
+fn drop_cached(k: &mut Mm) -> usize {
     let mut dropped = 0;
-    for index in 0..k.vfs.filesystems.len() {
-        let Filesystem::Union(union) = &mut k.vfs.filesystems[index].fs else {
+    for index in 0..k.fs.filesystems.len() {
+        let Filesystem::Union(union) = &mut k.fs.filesystems[index].fs else {
             continue;
         };
         let cached = union.take_cached();
         for (ino, pages) in cached {
             let fs = FsId(index as u32);
-            pages_moved(k, p, InodeRef { fs, ino }, 0, u64::MAX);
+            k.displaced.push(Displaced {
+                inode: InodeRef { fs, ino },
+                first: 0,
+                count: Some(u64::MAX),
+            });
             dropped += pages.len();
             for frame in pages.into_values() {
-                k.mm.frames.put(frame);
+                k.frames.put(frame);
             }
         }
     }
+    mm::follow_files(k);
     dropped
 }
 
@@ -66,7 +72,7 @@ fn kill(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     };
     let id = task.space;
     let line = epitaph(k, victim, id);
-    k.log(Level::Killed, line);
+    k.env.log(Level::Killed, line);
     let sharing: Vec<u32> = k
         .tasks
         .groups()
@@ -88,7 +94,7 @@ fn space_of(k: &Kernel, tgid: u32) -> Option<SpaceId> {
 /// The process to kill: what it uses in pages, moved by `oom_score_adj` in thousandths of all there is. The
 /// youngest of equals.
 fn victim(k: &Kernel) -> Option<u32> {
-    let (_, total) = k.mm.frames.usage();
+    let (_, total) = k.frames.usage();
     let badness = |tgid: u32| {
         let group = k.tasks.group(tgid)?;
         let id = space_of(k, tgid)?;

@@ -1,20 +1,30 @@
-//! Invariants of the whole VFS, for tests.
+//! Invariants of names, mounts and open files, for tests: references are counted across all floors.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
-use super::{DentryId, MountId};
 use crate::Kernel;
 use crate::file::{FileId, FileKind};
+use crate::vfs::{DentryId, MountId};
 
 /// Whether all reference counts add up. Valid between two inputs. The text says what does not.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+    let left = [
+        ("notices", k.env.notices.len()),
+        ("pages that moved", k.displaced.len()),
+        ("pipes that are gone", k.objects.gone.len()),
+        ("news for owners of files", k.asyncs.news.len()),
+        ("news for requests", k.aio.news()),
+    ];
+    if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
+        return Err(format!("{count} {what} have not been dealt with"));
+    }
     crate::file::writers::check(k)?;
     crate::file::lock::check(k)?;
-    let vfs = &k.vfs;
+    let (vfs, all) = (&k.vfs, &k.files);
     let mut files: BTreeMap<FileId, u32> = BTreeMap::new();
-    for (_, table) in vfs.tables.iter() {
+    for (_, table) in all.tables.iter() {
         if !table.is_consistent() {
             return Err("free descriptors are not known rightly".into());
         }
@@ -47,7 +57,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let mut dentries: BTreeMap<DentryId, u32> = BTreeMap::new();
     let mut hold = |id: DentryId| *dentries.entry(id).or_default() += 1;
     let mut ends: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
-    for (id, file) in vfs.files.iter() {
+    for (id, file) in all.open.iter() {
         let id = FileId(id);
         hold(file.path.dentry);
         let expected = files.get(&id).copied().unwrap_or(0);
@@ -70,7 +80,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             ends.1 += u32::from(file.writable());
         }
     }
-    if let Some(id) = files.keys().find(|id| vfs.file(**id).is_none()) {
+    if let Some(id) = files.keys().find(|id| all.file(**id).is_none()) {
         return Err(format!("{id:?} is used but not open"));
     }
     crate::net::socket::held(k).for_each(|place| hold(place.dentry));
@@ -81,14 +91,14 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         .places()
         .for_each(|place| hold(place.dentry));
     vfs.mounts.jobs.names().for_each(&mut hold);
-    vfs.mounts.ended.iter().for_each(|&(_, top)| hold(top));
-    for (_, context) in vfs.contexts.iter() {
+    vfs.mounts.ended.iter().for_each(|ended| hold(ended.top));
+    for (_, context) in all.contexts.iter() {
         hold(context.root.dentry);
         hold(context.cwd.dentry);
     }
     let mut mounts: BTreeMap<MountId, u32> = BTreeMap::new();
     let mut through = |id: MountId| *mounts.entry(id).or_default() += 1;
-    vfs.files
+    all.open
         .iter()
         .for_each(|(_, file)| through(file.path.mount));
     crate::net::socket::held(k).for_each(|place| through(place.mount));
@@ -97,7 +107,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         .jobs
         .places()
         .for_each(|place| through(place.mount));
-    for (_, context) in vfs.contexts.iter() {
+    for (_, context) in all.contexts.iter() {
         through(context.root.mount);
         through(context.cwd.mount);
     }
@@ -127,7 +137,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         }
     }
     let mut writers: BTreeMap<MountId, u32> = BTreeMap::new();
-    for (_, file) in vfs.files.iter().filter(|(_, file)| file.is_written_to()) {
+    for (_, file) in all.open.iter().filter(|(_, file)| file.is_written_to()) {
         *writers.entry(file.path.mount).or_default() += 1;
     }
     for (id, mount) in vfs.mounts.iter() {
@@ -135,7 +145,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             return Err(format!("{id:?} counts {} open files", mount.writers));
         }
     }
-    k.ns.check(k.tasks.iter())?;
+    crate::ns::check(k)?;
     for (id, dentry) in vfs.dentries.iter() {
         if dentry.parent != id {
             hold(dentry.parent);
@@ -163,11 +173,11 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     crate::file::aio::check(k)?;
     crate::ipc::mqueue::check(k)?;
     for inode in crate::fs::seal::inodes(k) {
-        if !vfs.files.iter().any(|(_, file)| file.inode == Some(inode)) {
+        if !all.open.iter().any(|(_, file)| file.inode == Some(inode)) {
             return Err(format!("{inode:?} has seals, but is not open"));
         }
     }
-    for (id, pipe) in vfs.pipes.iter() {
+    for (id, pipe) in all.pipes.iter() {
         let expected = ends.get(&id.0).copied().unwrap_or((0, 0));
         if !pipe.is_consistent() {
             return Err(format!("{id:?}: its pieces are not its data"));

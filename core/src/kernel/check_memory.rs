@@ -4,18 +4,18 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
-use super::shared;
-use super::space::Space;
 use crate::Kernel;
 use crate::abi::{PAGE_SIZE, TASK_SIZE};
 use crate::fs::filesystem::Filesystem;
 use crate::machine::{FrameNo, Prot};
+use crate::mm::space::Space;
+use crate::mm::{Mm, shared};
 
 /// Whether frames have as many references as page tables and files hold, and whether areas and page tables
 /// agree. Valid between two inputs. The text says what does not.
 pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let mut held: BTreeMap<FrameNo, u32> = BTreeMap::new();
-    for fs in &k.vfs.filesystems {
+    for fs in &k.fs.filesystems {
         if let Filesystem::Union(union) = &fs.fs {
             for frame in union.frames() {
                 *held.entry(frame).or_default() += 1;
@@ -35,22 +35,22 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     for frame in k.mm.ended.iter().flat_map(|remains| remains.frames()) {
         *held.entry(frame).or_default() += 1;
     }
-    for frame in k.mm.frames.left_for_later() {
+    for frame in k.frames.left_for_later() {
         *held.entry(frame).or_default() += 1;
     }
     for (frame, &count) in &held {
-        let kept = k.mm.frames.count(*frame);
+        let kept = k.frames.count(*frame);
         if kept != count {
             return Err(format!("{frame:?} has {kept} references, {count} are held"));
         }
     }
-    let used = k.mm.frames.used();
+    let used = k.frames.used();
     if used as usize != held.len() {
         return Err(format!("{used} frames are in use, {} are held", held.len()));
     }
-    k.mm.frames.check()?;
-    let held = k.mm.table_bytes() + crate::ipc::charged(k) + k.mm.objects;
-    let charged = k.mm.frames.charged();
+    k.frames.check()?;
+    let held = k.mm.table_bytes() + crate::ipc::charged(k) + k.mm.charged;
+    let charged = k.frames.charged();
     let counted: u64 = k.mm.spaces.values().map(|space| space.counted()).sum();
     let counted = counted
         + k.mm
@@ -58,13 +58,13 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             .iter()
             .map(|remains| remains.counted)
             .sum::<u64>();
-    if counted != k.mm.areas || !k.vfs.is_counted() {
+    if counted != k.mm.areas || !k.files.is_counted() {
         return Err("areas or inodes are not counted rightly".into());
     }
-    if held != charged || !k.vfs.pipes.is_charged() {
+    if held != charged || !k.files.pipes.is_charged() {
         return Err(format!("{charged} bytes are charged, {held} are held"));
     }
-    if !super::mapped::is_right(k) {
+    if !crate::mm::mapped::is_right(k) {
         return Err("areas of files are not known rightly".into());
     }
     for (id, space) in &k.mm.spaces {
@@ -114,15 +114,15 @@ fn areas(space: &Space) -> Result<(), String> {
     }
 }
 
-fn pages(k: &Kernel, space: &Space) -> Result<(), String> {
+fn pages(k: &Mm, space: &Space) -> Result<(), String> {
     for (page, pte) in space.pages.iter() {
         let Some((_, vma)) = space.find(page * PAGE_SIZE) else {
             return Err(format!("page {page:#x} lies in no area: {pte:?}"));
         };
         // Pages follow a change of protection in pieces.
-        let changing = k.mm.changing.values();
+        let changing = k.changing.values();
         let follows = changing
-            .filter_map(|id| k.mm.spaces.get(id))
+            .filter_map(|id| k.spaces.get(id))
             .any(|other| core::ptr::eq(other, space));
         if pte.writable() && !vma.prot.contains(Prot::WRITE) && !follows {
             return Err(format!("page {page:#x} is writable in a read-only area"));
@@ -136,7 +136,7 @@ fn pages(k: &Kernel, space: &Space) -> Result<(), String> {
         }
         if let Some(frame) = pte.frame()
             && pte.writable()
-            && k.mm.frames.count(frame) != 1
+            && k.frames.count(frame) != 1
         {
             return Err(format!("page {page:#x} is writable and shared: {pte:?}"));
         }

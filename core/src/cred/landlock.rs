@@ -9,9 +9,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::creds::Creds;
 use crate::abi::Errno;
 use crate::abi::raw::landlock as l;
+use crate::cred::Creds;
 use crate::fs::filesystem::Ino;
 
 bitflags::bitflags! {
@@ -290,7 +290,7 @@ impl Landlock {
     }
 
     /// One task more has these credentials.
-    pub(super) fn add(&mut self, creds: &Creds) {
+    pub(crate) fn add(&mut self, creds: &Creds) {
         let Some(domain) = &creds.landlock else {
             return;
         };
@@ -307,7 +307,7 @@ impl Landlock {
     }
 
     /// One task less has them.
-    pub(super) fn remove(&mut self, creds: &Creds) {
+    pub(crate) fn remove(&mut self, creds: &Creds) {
         let Some(domain) = &creds.landlock else {
             return;
         };
@@ -338,7 +338,7 @@ impl Landlock {
 
     /// Whether users and rules are counted right, given the credentials of all tasks and the rulesets of all
     /// descriptors.
-    pub(super) fn is_consistent<'a>(
+    pub(crate) fn is_consistent<'a>(
         &self,
         tasks: impl Iterator<Item = &'a Creds>,
         files: impl Iterator<Item = RulesetId>,

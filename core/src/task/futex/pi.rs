@@ -10,10 +10,11 @@ use super::{
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::{Cx, Restart, SysResult, Wait, WaitKey};
+use crate::cred::ns::{PID, pid};
+use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
+use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::mm::user::WordAddr;
-use crate::ns::{PID, pid};
 use crate::port::Ports;
 
 /// Longest chain of owners that wait for each other which is followed (`max_lock_depth`).
@@ -88,7 +89,9 @@ fn check_chain(k: &Kernel, thread: ThreadId, owner: u32) -> Result<(), Errno> {
 
 /// The first sleeper on a word.
 fn first(k: &Kernel, key: FutexKey) -> Option<(ThreadId, Sleep)> {
-    k.waiters(WaitKey::Futex(key))
+    k.env
+        .queues
+        .waiters(WaitKey::Futex(key))
         .map(|thread| (thread, sleep_of(k, thread)))
         .find(|(_, sleep)| !matches!(sleep, Sleep::No | Sleep::Woken(_)))
 }
@@ -186,7 +189,7 @@ fn hand_over(k: &mut Kernel, key: FutexKey, heir: ThreadId) {
     let owner = task.tid;
     rouse(k, heir, key);
     let mut place = 0;
-    while let Some((at, thread)) = k.waiter_after(WaitKey::Futex(key), place) {
+    while let Some((at, thread)) = k.env.queues.waiter_after(WaitKey::Futex(key), place) {
         place = at;
         if let Sleep::Owner(_) = sleep_of(k, thread)
             && let Some(call) = k.tasks.get_mut(thread).and_then(|task| task.call.as_mut())
@@ -207,7 +210,7 @@ pub(super) fn give_up(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
     let tid = task.tid;
     let mut after = None;
     // Each step goes on behind the key of the last: there are as many as words that are slept on.
-    while let Some(key) = k.next_futex(after) {
+    while let Some(key) = k.env.queues.next_futex(after) {
         after = Some(key);
         let Some((heir, Sleep::Owner(owner))) = first(k, key) else {
             continue;
@@ -323,9 +326,10 @@ pub(super) fn requeue(
         }
     }
     let mut place = 0;
-    while let (Some((at, thread)), Some(owner)) =
-        (cx.k.waiter_after(WaitKey::Futex(from), place), owner)
-    {
+    while let (Some((at, thread)), Some(owner)) = (
+        cx.k.env.queues.waiter_after(WaitKey::Futex(from), place),
+        owner,
+    ) {
         if done > i64::from(moved) {
             break;
         }

@@ -5,8 +5,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{DYNAMIC_FIRST, Kind, MAX_OF_KIND, Namespaces, NsId, USER, UserNs};
-use crate::file::inotify;
+use crate::cred::ns::{DYNAMIC_FIRST, Kind, MAX_OF_KIND, Namespaces, NsId, USER, UserNs};
+use crate::env::bounds::{INOTIFY_INSTANCES_MAX, INOTIFY_WATCHES_MAX};
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,14 +36,14 @@ impl Counted {
 
 /// How much each user of a user namespace may have.
 #[derive(Clone, Debug, Hash)]
-pub(super) struct Limits([u32; COUNTED]);
+pub(crate) struct Limits([u32; COUNTED]);
 
 impl Limits {
     /// Those of the first namespace.
-    pub(super) fn first() -> Limits {
+    pub(crate) fn first() -> Limits {
         let mut limits = Limits([MAX_OF_KIND as u32; COUNTED]);
-        limits.0[Counted::InotifyInstances.place()] = inotify::INSTANCES_MAX;
-        limits.0[Counted::InotifyWatches.place()] = inotify::WATCHES_MAX as u32;
+        limits.0[Counted::InotifyInstances.place()] = INOTIFY_INSTANCES_MAX;
+        limits.0[Counted::InotifyWatches.place()] = INOTIFY_WATCHES_MAX as u32;
         limits
     }
 }
@@ -71,7 +71,7 @@ struct Entry {
 
 /// What everybody has.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Hash)]
-pub(super) struct Counts(BTreeMap<Account, Entry>);
+pub(crate) struct Counts(BTreeMap<Account, Entry>);
 
 impl Namespaces {
     /// How much each user of a user namespace may have.
@@ -86,7 +86,7 @@ impl Namespaces {
 
     fn user_of(&self, ns: NsId) -> Option<&UserNs> {
         match &self.all.get(&ns)?.body {
-            super::Body::User(user) => Some(user),
+            crate::cred::ns::Body::User(user) => Some(user),
             _ => None,
         }
     }
@@ -110,7 +110,7 @@ impl Namespaces {
     }
 
     /// Whether somebody, and for whom else it counts, may have one thing more.
-    pub(super) fn has_room(&self, who: Account, what: Counted) -> bool {
+    pub(crate) fn has_room(&self, who: Account, what: Counted) -> bool {
         let place = what.place();
         self.chain(who).all(|who| {
             let has = self.users.0.get(&who).map_or(0, |entry| entry.of[place]);
@@ -146,7 +146,7 @@ impl Namespaces {
     }
 
     /// Whether namespaces and these others are all that is counted; for invariant checks.
-    pub(super) fn is_counted(&self, others: impl Iterator<Item = (Account, Counted)>) -> bool {
+    pub(crate) fn is_counted(&self, others: impl Iterator<Item = (Account, Counted)>) -> bool {
         let made = self.all.iter().filter(|(id, _)| id.0 >= DYNAMIC_FIRST);
         let made = made.map(|(_, ns)| (ns.account(), Counted::Namespaces(ns.body.kind())));
         let mut counted = Counts::default();

@@ -56,6 +56,12 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
+    /// Of a memory file with so many frames, of which so many bytes may be used.
+    pub(crate) fn limited(frames: u32, limit: Option<u64>) -> Frames {
+        let limit = limit.map(|bytes| u32::try_from(bytes / PAGE_SIZE).unwrap_or(u32::MAX));
+        Frames::new(frames, limit)
+    }
+
     /// `total`: how many the memory file holds. `limit`: how many may be used, if that is less.
     pub(crate) fn new(total: u32, limit: Option<u32>) -> Frames {
         Frames {

@@ -33,7 +33,7 @@ enum Data {
 }
 
 /// Where bytes are found.
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     Bytes(&'a [u8]),
     At(Source, u64),
 }
@@ -51,7 +51,7 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
-    pub(super) fn new(space: SpaceId) -> Tape {
+    pub(crate) fn new(space: SpaceId) -> Tape {
         Tape {
             space,
             reads: Vec::new(),
@@ -118,7 +118,7 @@ impl Tape {
     }
 
     /// How many bytes from an address on were not written, at most `max`.
-    pub(super) fn unwritten(&self, addr: u64, max: u64) -> u64 {
+    pub(crate) fn unwritten(&self, addr: u64, max: u64) -> u64 {
         let later = self
             .writes
             .iter()
@@ -131,7 +131,7 @@ impl Tape {
     }
 
     /// The bytes from an address on that were read first, or written last.
-    pub(super) fn find(&self, addr: u64, written: bool) -> Option<Found<'_>> {
+    pub(crate) fn find(&self, addr: u64, written: bool) -> Option<Found<'_>> {
         let hit = |piece: &&Piece| {
             let len = match &piece.data {
                 Data::Bytes(bytes) => bytes.len() as u64,
@@ -152,7 +152,7 @@ impl Tape {
 }
 
 /// Bytes as they are now, if anybody knows.
-pub(super) fn glance(p: &Ports<'_>, source: Source, buf: &mut [u8], written: bool) -> bool {
+pub(crate) fn glance(p: &Ports<'_>, source: Source, buf: &mut [u8], written: bool) -> bool {
     match source {
         Source::Memory(offset) => p.memory.glance(offset, buf, written),
         Source::Image { image, offset } => match p.images.image(image) {

@@ -1,0 +1,82 @@
+//! What every floor is handed: the time, randomness, the steps of the input, settings, and the way out.
+//!
+//! It knows nothing of tasks, files or memory. Numbers of things ([`ids`]), bounds ([`bounds`]) and what a
+//! task waits for ([`wait`]) are data that any floor may name.
+
+pub(crate) mod bounds;
+pub(crate) mod ids;
+pub(crate) mod notice;
+pub(crate) mod rng;
+pub(crate) mod settings;
+pub(crate) mod steps;
+pub(crate) mod timers;
+pub(crate) mod uts;
+pub(crate) mod wait;
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use notice::Notice;
+use rng::Rng;
+use settings::Settings;
+use steps::Steps;
+use timers::Timers;
+use wait::{Queues, WaitKey};
+
+use crate::boot::Stdio;
+use crate::event::{Level, Now, Output};
+
+/// The surroundings of the kernel while it handles an input.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Env {
+    /// Number of processors the program sees.
+    pub cpus: u32,
+    /// `/proc/cpuinfo` of one processor.
+    pub cpuinfo: Vec<u8>,
+    /// What the three standard streams are.
+    pub stdio: [Stdio; 3],
+    /// Time of the boot and of the input being handled.
+    pub booted: Now,
+    pub now: Now,
+    pub rng: Rng,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: [u8; 16],
+    /// The first process has every capability: settings of the system can be changed.
+    pub privileged: bool,
+    pub settings: Settings,
+    /// The lowest address that the host can map.
+    pub lowest_address: u64,
+    /// Work that the input has taken and may take.
+    pub steps: Steps,
+    /// Who waits for what.
+    pub queues: Queues,
+    /// Timers that are armed.
+    pub timers: Timers,
+    /// What floors have left for those above them, in order.
+    pub notices: VecDeque<Notice>,
+    /// What the host is to do, in order.
+    pub outputs: VecDeque<Output>,
+}
+
+impl Env {
+    /// Asks the host for something.
+    pub(crate) fn emit(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    /// Leaves something for a floor above: the kernel deals with it before it does anything else.
+    pub(crate) fn leave(&mut self, notice: Notice) {
+        self.notices.push_back(notice);
+    }
+
+    /// Tasks that wait for this key are to be run again; watchers of files are not told.
+    pub(crate) fn wake(&mut self, key: WaitKey) {
+        self.leave(Notice::Woken(key));
+    }
+
+    /// Tells people something.
+    pub(crate) fn log(&mut self, level: Level, line: String) {
+        self.emit(Output::Log(level, line));
+    }
+}
