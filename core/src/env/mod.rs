@@ -60,6 +60,33 @@ pub(crate) struct Env {
 }
 
 impl Env {
+    /// For tests of a floor without a kernel round it.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Env {
+        let now = Now {
+            mono: 1,
+            real: 1,
+            spent: 0,
+        };
+        Env {
+            cpus: 1,
+            cpuinfo: Vec::new(),
+            stdio: [Stdio::Null; 3],
+            booted: now,
+            now,
+            rng: Rng::new([0; 32]),
+            boot_id: [0; 16],
+            privileged: false,
+            settings: Settings::new(bounds::THREADS_MAX),
+            lowest_address: 0,
+            steps: Steps::new(),
+            queues: Queues::default(),
+            timers: Timers::default(),
+            notices: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
     /// Asks the host for something.
     pub(crate) fn emit(&mut self, output: Output) {
         self.outputs.push_back(output);

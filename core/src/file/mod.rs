@@ -18,6 +18,8 @@ pub(crate) mod pipe;
 pub(crate) mod ready;
 pub(crate) mod rw;
 pub(crate) mod signalfd;
+#[cfg(test)]
+mod tests;
 pub(crate) mod timerfd;
 pub(crate) mod writers;
 

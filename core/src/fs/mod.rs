@@ -108,6 +108,17 @@ impl FileSystems {
         }
     }
 
+    /// For tests of a floor without a kernel round it: so many frames, at the start of time.
+    #[cfg(test)]
+    pub(crate) fn alone(frames: u32) -> FileSystems {
+        let base = Base {
+            env: crate::env::Env::alone(),
+            ns: crate::cred::ns::Namespaces::new(b"alone".to_vec()),
+            landlock: crate::cred::landlock::Landlock::default(),
+        };
+        FileSystems::new(base, Frames::new(frames, None))
+    }
+
     /// What the kernel holds for file systems, by kind, in bytes.
     #[inline]
     pub(crate) fn held(&self) -> [(&'static str, u64); 2] {

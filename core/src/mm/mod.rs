@@ -19,6 +19,8 @@ pub(crate) mod user;
 pub(crate) mod vma;
 
 #[cfg(test)]
+mod alone;
+#[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;

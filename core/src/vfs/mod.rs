@@ -12,6 +12,8 @@ pub(crate) mod node;
 pub(crate) mod object;
 pub(crate) mod open;
 pub(crate) mod perm;
+#[cfg(test)]
+mod tests;
 pub(crate) mod walk;
 
 use core::ops::{Deref, DerefMut};
