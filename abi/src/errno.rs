@@ -4,6 +4,11 @@ use core::fmt;
 
 /// A Linux error number, as a system call returns it (negated) to the program (errno(3)).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(into = "u16", try_from = "u16")
+)]
 pub struct Errno(u16);
 
 macro_rules! errnos {
@@ -188,6 +193,23 @@ impl Errno {
     /// The value a system call leaves in the result register.
     pub fn as_result(self) -> u64 {
         -i64::from(self.0) as u64
+    }
+}
+
+impl From<Errno> for u16 {
+    fn from(errno: Errno) -> u16 {
+        errno.number()
+    }
+}
+
+impl TryFrom<u16> for Errno {
+    type Error = &'static str;
+
+    fn try_from(number: u16) -> Result<Errno, &'static str> {
+        match number {
+            1..=4095 => Ok(Errno::from_number(number.into())),
+            _ => Err("error numbers are 1 to 4095"),
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 
 pub use varve_imgfs::{Layer, MAX_LAYERS, MergedIndex};
 
+use serde::{Deserialize, Serialize};
+
 use crate::machine::ImageId;
 use crate::syscall::CallSet;
 
@@ -13,7 +15,7 @@ use crate::syscall::CallSet;
 pub const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 
 /// Everything a run starts from. Together with the list of inputs it determines the run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BootConfig {
     /// What `/` is made of.
     pub root: Tree,
@@ -49,6 +51,7 @@ pub struct BootConfig {
     /// What file descriptors 0, 1 and 2 are on the host.
     pub stdio: [Stdio; 3],
     /// Emit an [`Output::Strace`](crate::event::Output::Strace) for system calls. Changes nothing of the run.
+    #[serde(skip)]
     pub strace: Option<Strace>,
     /// The text of `/proc/cpuinfo` for one processor, as the host shows it, without the `processor` line.
     pub cpuinfo: Vec<u8>,
@@ -59,7 +62,7 @@ pub struct BootConfig {
 }
 
 /// A tree of files: read-only layers, lowest first, with or without a writable in-memory upper layer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tree {
     /// The layers, lowest first, at most [`MAX_LAYERS`]. None at all is an empty tmpfs.
     pub layers: Vec<Layer>,
@@ -72,7 +75,7 @@ pub struct Tree {
 }
 
 /// A mount made at boot. The mount point is made if it is missing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mount {
     /// Absolute path of the mount point.
     pub target: Vec<u8>,
@@ -118,7 +121,7 @@ impl Default for Strace {
 }
 
 /// The first program.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Init {
     /// Execute this program, found through `PATH` if it holds no slash.
     Exec {
@@ -142,7 +145,7 @@ pub enum Init {
 }
 
 /// User and groups of the first program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum User {
     /// By number.
     Ids {
@@ -159,7 +162,7 @@ pub enum User {
 }
 
 /// What a standard stream is on the host.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Stdio {
     /// A pipe, socket or anything else that is read and written as a stream.
     Stream,

@@ -3,11 +3,15 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::abi::Errno;
 use crate::machine::{Backing, Prot, Regs, SpaceId, ThreadId, Trap};
 
 /// The time of an input, read by the host just before it hands the input over.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Now {
     /// `CLOCK_MONOTONIC` in nanoseconds since the run's boot. Never goes back between inputs.
     pub mono: u64,
@@ -19,7 +23,7 @@ pub struct Now {
 }
 
 /// One operation of the host that was asked for by [`Output::Host`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct OpId(pub u64);
 
 /// Something that happened outside the kernel.
@@ -63,7 +67,7 @@ pub enum Input {
 
 /// The time as a function of the time stamp counter: `CLOCK_MONOTONIC` is
 /// `mono + ((counter - tsc) * mult >> shift)` nanoseconds, `CLOCK_REALTIME` is `real_offset` more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClockParameters {
     /// The counter at `mono`.
     pub tsc: u64,
@@ -92,10 +96,10 @@ impl ClockParameters {
 }
 
 /// What a host operation gave.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum HostResult {
     /// Bytes that were read; none at the end of the file.
-    Data(Vec<u8>),
+    Data(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Number of bytes written, or the position after a seek.
     Count(u64),
     /// Readiness, as `poll` reports it (`POLLIN`, ...).

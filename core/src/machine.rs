@@ -1,9 +1,10 @@
 //! The guest's machine as the core sees it: identities, registers, traps.
 
+use serde::{Deserialize, Serialize};
 pub use varve_imgfs::ImageId;
 
 /// A guest thread. Given out by the core from a counter, never used twice in a run.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ThreadId(pub u32);
 
 /// An address space. Given out by the core from a counter, never used twice in a run.
@@ -66,7 +67,7 @@ impl Regs {
 }
 
 /// What a guest thread wanted from memory when it faulted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Access {
     /// A load.
     Read,
@@ -77,7 +78,7 @@ pub enum Access {
 }
 
 /// Why a guest thread stopped running.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Trap {
     /// A 64-bit system call; number in `orig_rax`, `rip` behind the instruction.
     Syscall,
@@ -101,7 +102,7 @@ pub enum Trap {
 }
 
 /// A processor exception as Linux reports it to a program: signal, `si_code` and `si_addr` (sigaction(2)).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Exception {
     /// Signal number (SIGILL, SIGFPE, SIGTRAP, SIGBUS, SIGSEGV).
     pub signal: u8,

@@ -8,6 +8,7 @@ use varve_abi::Errno;
 /// A file of the host whose bytes can be read and mapped: an image layer, or a file opened through
 /// [`HostTree`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ImageId(pub u32);
 
 /// The bytes of one image file.
@@ -42,11 +43,13 @@ pub trait Images {
 /// A file or directory of a host directory tree. Given out by the port; a number until the run ends, also of
 /// a file that is gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeId(pub u64);
 
 /// Attributes of a node of a host directory tree.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[expect(missing_docs, reason = "the names are those of stat(2)")]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeAttr {
     /// `st_mode`: file type and permissions.
     pub mode: u32,
@@ -68,6 +71,7 @@ pub struct NodeAttr {
 
 /// An entry of a directory of a host tree.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeEntry {
     /// The name, without `.` and `..`.
     pub name: Vec<u8>,

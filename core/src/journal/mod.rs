@@ -18,8 +18,8 @@
 //! [`CHUNK_MAX`]), a check sum (`u64`) over the number of the chunk and its payload, the payload. The
 //! payloads together are one stream of records: a [`Header`], then for the boot and each input a tag with the
 //! input, the answers of ports, the outputs, and a mark with digests; an end record is the last thing. A
-//! stream that stops before it was cut off. Numbers are LEB128, signed ones in zigzag form; registers are
-//! differences to the last ones of the same thread.
+//! stream that stops before it was cut off. Values are in the encoding of `postcard`, as `serde` derives it
+//! from the types; registers and times are differences to the last ones of the same thread and of the run.
 //!
 //! A journal is not trusted by its reader: whatever is in it, reading ends in a value or a [`LogError`], and
 //! what is kept in memory is bounded by what was really read.
@@ -49,6 +49,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use crate::boot::BootConfig;
 use crate::digest::Digest;
 use crate::event::{Now, Output};
@@ -56,12 +58,12 @@ use crate::event::{Now, Output};
 /// The first bytes of a journal.
 pub const MAGIC: [u8; 8] = *b"varvelog";
 /// The version of the format that is written and the only one that is read.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 /// Most bytes of payload that one chunk holds.
 pub const CHUNK_MAX: usize = 64 << 10;
 
 /// What a run started from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Header {
     /// Version of varve that recorded it: digests of another one may differ.
     pub varve: String,
@@ -82,7 +84,7 @@ pub struct Header {
 }
 
 /// What identifies an image file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageNote {
     /// What the run called it, as a rule its path.
     pub name: Vec<u8>,

@@ -8,9 +8,11 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
 
+use serde::de::DeserializeOwned;
+
 use super::ports::{Blocks, Calls, Seen};
 use super::stream::{LogError, Reader, Source};
-use super::wire::{Inputs, Wire};
+use super::wire::Inputs;
 use super::{Header, ImageNote, kind, kind_name, output_digest, tag};
 use crate::Kernel;
 use crate::abi::Errno;
@@ -175,7 +177,7 @@ impl<R: Source> Tape<R> {
         }
     }
 
-    fn value<T: Wire>(&mut self, tag: u8) -> Option<T> {
+    fn value<T: DeserializeOwned>(&mut self, tag: u8) -> Option<T> {
         self.answer(tag, |reader| Ok(reader.value()?))
     }
 
@@ -224,7 +226,7 @@ impl<R: Source> Tape<R> {
 
 /// Reads bytes that must be as many as there is room for.
 fn exactly<R: Source>(reader: &mut Reader<R>, tag: u8, buf: &mut [u8]) -> Result<(), Failure> {
-    let len = reader.number()?;
+    let len: u64 = reader.value()?;
     if len != buf.len() as u64 {
         return Err(Failure::Different(format!(
             "{} of {} bytes, the log has {len}",
@@ -703,7 +705,7 @@ struct PlayedTree<'a, R> {
 }
 
 impl<R: Source> PlayedTree<'_, R> {
-    fn ask<T: Wire>(&mut self, tag: u8, number: u64, name: &[u8]) -> Result<T, Errno> {
+    fn ask<T: DeserializeOwned>(&mut self, tag: u8, number: u64, name: &[u8]) -> Result<T, Errno> {
         let tape = &mut *self.tape.borrow_mut();
         tape.calls.call_with(tag, &[number], name);
         tape.value(tag).unwrap_or(Err(Errno::EIO))

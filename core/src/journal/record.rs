@@ -3,9 +3,11 @@
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
+use serde::Serialize;
+
 use super::ports::{Blocks, Calls, Seen};
 use super::stream::{Sink, Writer};
-use super::wire::{Inputs, Wire};
+use super::wire::Inputs;
 use super::{Header, kind, output_digest, tag};
 use crate::Kernel;
 use crate::abi::Errno;
@@ -44,7 +46,7 @@ struct Tape<S> {
 
 impl<S: Sink> Tape<S> {
     /// Notes an answer.
-    fn answer(&mut self, tag: u8, value: &impl Wire) {
+    fn answer(&mut self, tag: u8, value: &impl Serialize) {
         self.writer.byte(tag);
         self.writer.value(value);
     }
@@ -372,7 +374,7 @@ struct RecordedTree<'a, S> {
 }
 
 impl<S: Sink> RecordedTree<'_, S> {
-    fn note<T: Wire>(
+    fn note<T: Serialize>(
         &mut self,
         tag: u8,
         number: u64,

@@ -321,7 +321,7 @@ fn lengths_that_lie_cost_nothing() {
         (u64::MAX, LogErrorKind::Value("a length beyond all bounds")),
     ] {
         let mut writer = Writer::new(Vec::new());
-        writer.number(len);
+        writer.value(&len);
         writer.raw(b"few bytes");
         let error = Replay::open(&writer.finish()[..]).err().unwrap();
         assert_eq!(error.kind, kind);
@@ -340,6 +340,40 @@ fn lengths_that_lie_cost_nothing() {
     log[8] = 9;
     let error = Replay::open(&log[..]).err().unwrap();
     assert_eq!(error.kind, LogErrorKind::Version(9));
+}
+
+#[test]
+fn values_that_cannot_be_say_what_is_wrong() {
+    fn wrong<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> LogErrorKind {
+        let log = sealed(bytes);
+        let mut reader = Reader::new(&log[..]).unwrap();
+        reader.value::<T>().err().unwrap().kind
+    }
+    use LogErrorKind::{Truncated, Value};
+    let unknown = Value("an unknown kind of value, or a number out of bounds");
+    assert_eq!(wrong::<bool>(&[2]), Value("neither yes nor no"));
+    assert_eq!(
+        wrong::<Option<u8>>(&[7]),
+        Value("neither there nor missing")
+    );
+    let text = wrong::<String>(&[1, 0xff]);
+    assert_eq!(text, Value("a text that is not UTF-8"));
+    let bits = Value("a number of too many bits");
+    assert_eq!(wrong::<u32>(&[0xff, 0xff, 0xff, 0xff, 0x1f]), bits);
+    assert_eq!(wrong::<u64>(&[0xff; 12]), bits);
+    for number in [&[0][..], &[0x80, 0x20]] {
+        assert_eq!(wrong::<Errno>(number), unknown, "{number:?}");
+    }
+    assert_eq!(wrong::<Trap>(&[6]), unknown);
+    assert_eq!(wrong::<HostResult>(&[3]), unknown);
+    assert_eq!(wrong::<Result<u8, Errno>>(&[2, 0]), unknown);
+    // Lists and bytes of any length, with nothing in them.
+    let many = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    assert_eq!(wrong::<Vec<u64>>(&many), Truncated);
+    assert_eq!(wrong::<Vec<Vec<u8>>>(&many), Truncated);
+    let data = [&[0][..], &many].concat();
+    let beyond = Value("a length beyond all bounds");
+    assert_eq!(wrong::<HostResult>(&data), beyond);
 }
 
 /// The digest is part of the format: logs outlive builds.

@@ -32,6 +32,7 @@ pub const MAX_LAYERS: usize = 500;
 
 /// One read-only layer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Layer {
     /// An EROFS image.
     Image(ImageId),
@@ -42,6 +43,7 @@ pub enum Layer {
 /// A merged index: an EROFS image of the whole tree that some layers make together, whose device table names
 /// these layers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MergedIndex {
     /// The image.
     pub image: ImageId,
