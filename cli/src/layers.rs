@@ -117,7 +117,7 @@ impl State {
     }
 
     fn name(&self) -> String {
-        format!("{}.img", text::hex(&self.digest))
+        format!("{}.img", hex::encode(self.digest))
     }
 }
 

@@ -111,16 +111,8 @@ fn escaped_json(text: &str) -> String {
 pub(crate) fn put(object: &mut Value, key: &str, bytes: &[u8]) {
     object[key] = String::from_utf8_lossy(bytes).into();
     if std::str::from_utf8(bytes).is_err() {
-        object[format!("{key}_hex")] = hex(bytes).into();
+        object[format!("{key}_hex")] = hex::encode(bytes).into();
     }
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -393,9 +393,7 @@ fn device_table(devices: &[Device]) -> Vec<u8> {
     let mut table = Vec::with_capacity(devices.len() * DEVICE_SLOT);
     for device in devices {
         let start = table.len();
-        for byte in device.digest {
-            table.extend_from_slice(format!("{byte:02x}").as_bytes());
-        }
+        table.extend_from_slice(hex::encode(device.digest).as_bytes());
         table.extend_from_slice(&device.blocks.to_le_bytes());
         table.resize(start + DEVICE_SLOT, 0);
     }

@@ -26,10 +26,6 @@ fn image(at: &Path, bytes: usize) -> ContainerImage {
     convert(&source, &layout, &options, &()).unwrap().image
 }
 
-fn hex(root: &[u8; 32]) -> String {
-    root.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[test]
 fn trees_are_those_of_dm_verity() {
     let temp = tempfile::tempdir().unwrap();
@@ -49,7 +45,7 @@ fn trees_are_those_of_dm_verity() {
         for layer in image.layers.iter().chain([&index]) {
             let verity = layer.verity.unwrap();
             let offset = format!("--hash-offset={}", verity.hash_offset);
-            let root = hex(&verity.root);
+            let root = hex::encode(verity.root);
             let args = [
                 "verify".as_ref(),
                 layer.path.as_os_str(),

@@ -14,12 +14,7 @@ fn images(bytes: Vec<u8>, mapped: bool) -> MemImages {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let digit = |d: u8| (d as char).to_digit(16).unwrap() as u8;
-    let pairs = digits.chunks(2);
-    pairs
-        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
-        .collect()
+    hex::decode(text.replace(' ', "")).unwrap()
 }
 
 /// An image of two blocks: `a` ("hello\n", 1000:1000) and `ln` -> `a`. The kernel mounts it.

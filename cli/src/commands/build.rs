@@ -160,11 +160,7 @@ fn read_order(file: &Path) -> Result<Vec<Vec<u8>>> {
 
 fn json(output: &Path, report: &BuildReport) -> serde_json::Value {
     let image = String::from_utf8_lossy(&output.as_os_str().to_owned().into_vec()).into_owned();
-    let uuid: String = report
-        .uuid
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let uuid = hex::encode(report.uuid);
     json!({
         "image": image,
         "files": report.files,

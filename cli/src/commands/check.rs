@@ -155,7 +155,7 @@ fn digest(file: &mut std::fs::File, expected: [u8; 32]) -> Result<(), String> {
     if actual == expected {
         return Ok(());
     }
-    let hex: String = actual.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(actual);
     Err(format!(
         "its content has the digest sha256:{hex}: it is damaged or was tampered with; `varve convert --again SRC NAME` makes it again"
     ))

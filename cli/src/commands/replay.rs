@@ -359,11 +359,7 @@ fn find(note: &ImageNote, given: &[([u8; 32], &PathBuf)], dirs: &[PathBuf]) -> R
         .filter(|(digest, _)| *digest == note.sha256)
         .map(|(_, path)| (*path).clone())
         .collect();
-    let hex: String = note
-        .sha256
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = hex::encode(note.sha256);
     for dir in dirs {
         candidates.push(dir.join("blobs/sha256").join(&hex));
         let entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;

@@ -66,8 +66,7 @@ pub(super) fn wasteful(place: &Place) {
     let put = |entry: &mut serde_json::Value, value: &serde_json::Value| {
         use sha2::Digest;
         let bytes = value.to_string();
-        let hash = sha2::Sha256::digest(&bytes);
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(sha2::Sha256::digest(&bytes));
         fs::write(blobs.join(&hex), &bytes).unwrap();
         entry["digest"] = format!("sha256:{hex}").into();
         entry["size"] = bytes.len().into();

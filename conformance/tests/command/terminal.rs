@@ -62,10 +62,7 @@ fn is_harmless(seen: &[u8]) -> bool {
 /// Puts JSON into an OCI layout and gives its digest.
 fn blob(place: &Place, layout: &str, value: &serde_json::Value) -> (String, usize) {
     let bytes = value.to_string();
-    let hex: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = hex::encode(Sha256::digest(&bytes));
     fs::write(place.at(layout).join("blobs/sha256").join(&hex), &bytes).unwrap();
     (format!("sha256:{hex}"), bytes.len())
 }

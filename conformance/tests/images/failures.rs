@@ -347,10 +347,7 @@ fn a_killed_conversion_leaves_nothing_half_written() {
         // What has a name is whole, and is taken away by the next one that looks.
         for entry in fs::read_dir(out.join("blobs/sha256")).unwrap() {
             let path = entry.unwrap().path();
-            let digest: String = Sha256::digest(fs::read(&path).unwrap())
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let digest = hex::encode(Sha256::digest(fs::read(&path).unwrap()));
             assert_eq!(path.file_name().unwrap().to_str().unwrap(), digest);
         }
         fixture.ok(&[&"prune", &"--store", &out]);

@@ -606,9 +606,7 @@ pub(crate) fn info(k: &Files, id: FileId, last: Option<i32>) -> Option<(i32, Str
     );
     // As file handles of tmpfs are: a generation, and the number of the inode.
     let handle = (u128::from(ino) << 32).to_le_bytes();
-    for byte in &handle[..12] {
-        text += &format!("{byte:02x}");
-    }
+    text += &hex::encode(&handle[..12]);
     text.push('\n');
     Some((wd, text))
 }

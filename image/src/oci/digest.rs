@@ -23,7 +23,7 @@ impl Sha256Digest {
 
     /// The 64 digits.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(self.0)
     }
 
     /// The digest of a whole file of this length.
@@ -63,18 +63,11 @@ impl FromStr for Sha256Digest {
         if digits.len() != 64 {
             return Err(bad("a SHA-256 digest has 64 hexadecimal digits"));
         }
-        for (byte, pair) in digest.iter_mut().zip(digits.as_chunks::<2>().0) {
-            let value = |digit: u8| match digit {
-                b'0'..=b'9' => Some(digit - b'0'),
-                b'a'..=b'f' => Some(digit - b'a' + 10),
-                _ => None,
-            };
-            let (Some(high), Some(low)) = (value(pair[0]), value(pair[1])) else {
-                return Err(bad("a SHA-256 digest has 64 lower-case hexadecimal digits"));
-            };
-            *byte = high << 4 | low;
+        let lower = !digits.iter().any(u8::is_ascii_uppercase);
+        match hex::decode_to_slice(digits, &mut digest) {
+            Ok(()) if lower => Ok(Self(digest)),
+            _ => Err(bad("a SHA-256 digest has 64 lower-case hexadecimal digits")),
         }
-        Ok(Self(digest))
     }
 }
 

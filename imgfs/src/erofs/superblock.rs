@@ -217,15 +217,8 @@ pub(super) fn open(
 /// A SHA-256 digest in lower-case hexadecimal.
 fn digest(tag: &[u8; 64]) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(tag.as_chunks::<2>().0) {
-        let value = |digit: u8| match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            _ => None,
-        };
-        *byte = value(pair[0])? << 4 | value(pair[1])?;
-    }
-    Some(digest)
+    hex::decode_to_slice(tag, &mut digest).ok()?;
+    (!tag.iter().any(u8::is_ascii_uppercase)).then_some(digest)
 }
 
 /// CRC-32C over the rest of the superblock's block, the checksum field as zero, without the final inversion.

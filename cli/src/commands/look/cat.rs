@@ -74,7 +74,7 @@ fn object(
         return Ok(());
     }
     let copied = runs(stack, images, inode, &mut |_, run| match run {
-        Ok(bytes) => out.write_all(text::hex(bytes).as_bytes()),
+        Ok(bytes) => out.write_all(hex::encode(bytes).as_bytes()),
         Err(count) => (0..count).try_for_each(|_| out.write_all(b"00")),
     });
     // The list stays one, whatever happened in the middle of it.

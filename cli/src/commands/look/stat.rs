@@ -120,7 +120,7 @@ pub(crate) fn stat(arguments: &Arguments) -> Result<u8> {
                         value["xattrs"] = xattrs
                             .iter()
                             .map(|(name, value)| {
-                                let mut object = json!({ "value_hex": text::hex(value) });
+                                let mut object = json!({ "value_hex": hex::encode(value) });
                                 text::put(&mut object, "name", name);
                                 object
                             })

@@ -579,12 +579,9 @@ fn stat(k: &mut Kernel) -> Vec<u8> {
 fn format_uuid(mut bytes: [u8; 16]) -> Vec<u8> {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::new();
-    for (index, byte) in bytes.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        let _ = write!(text, "{byte:02x}");
+    let mut text = hex::encode(bytes);
+    for at in [8, 13, 18, 23] {
+        text.insert(at, '-');
     }
     text.push('\n');
     text.into_bytes()
