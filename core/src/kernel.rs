@@ -237,8 +237,10 @@ impl Kernel {
             lowest_address: config.lowest_address,
             steps: Steps::new(),
             queues: Queues::default(),
+            changes: 0,
             timers: Timers::default(),
             notices: VecDeque::with_capacity(16),
+            left: false,
             outputs: VecDeque::with_capacity(64),
         };
         let base = Base {
@@ -557,7 +559,6 @@ impl Kernel {
                 self.make_ready(thread);
                 self.env.steps.spend(1);
             }
-            self.take_notices();
             crate::task::timer::expire(self);
             self.take_notices();
             crate::file::ready::announce_mounts(self);

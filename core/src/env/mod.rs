@@ -51,10 +51,15 @@ pub(crate) struct Env {
     pub steps: Steps,
     /// Who waits for what.
     pub queues: Queues,
+    /// How often something has changed that somebody could wait for.
+    pub changes: u64,
     /// Timers that are armed.
     pub timers: Timers,
     /// What floors have left for those above them, in order.
     pub notices: VecDeque<Notice>,
+    /// Something was left since the last time that was looked at: here, or in a list of a floor's own. Whoever
+    /// adds to one says so; each input asks several times.
+    pub left: bool,
     /// What the host is to do, in order.
     pub outputs: VecDeque<Output>,
 }
@@ -81,8 +86,10 @@ impl Env {
             lowest_address: 0,
             steps: Steps::new(),
             queues: Queues::default(),
+            changes: 0,
             timers: Timers::default(),
             notices: VecDeque::new(),
+            left: false,
             outputs: VecDeque::new(),
         }
     }
@@ -95,11 +102,15 @@ impl Env {
     /// Leaves something for a floor above: the kernel deals with it before it does anything else.
     pub(crate) fn leave(&mut self, notice: Notice) {
         self.notices.push_back(notice);
+        self.left = true;
     }
 
     /// Tasks that wait for this key are to be run again; watchers of files are not told.
     pub(crate) fn wake(&mut self, key: WaitKey) {
-        self.leave(Notice::Woken(key));
+        self.changes += 1;
+        if !self.queues.places.is_empty() {
+            self.leave(Notice::Woken(key));
+        }
     }
 
     /// Tells people something.

@@ -381,6 +381,7 @@ fn forget(k: &mut Files, id: ContextId, number: u64, poll: &Poll) {
 pub(crate) fn announce(k: &mut Files, key: WaitKey, events: u16) {
     if !k.aio.waiting.is_empty() {
         k.aio.news.push((key, events));
+        k.env.left = true;
     }
 }
 

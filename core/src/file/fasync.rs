@@ -155,6 +155,7 @@ pub(crate) fn announce(k: &mut Files, key: WaitKey, events: u16) {
         Some(News::Came(last, all)) if *last == key => *all |= events,
         _ => asyncs.news.push(News::Came(key, events)),
     }
+    k.env.left = true;
 }
 
 /// Whether [`sigio::go_on`](crate::task::sigio::go_on) has nothing to do.
@@ -165,6 +166,7 @@ pub(crate) fn is_done(k: &Files) -> bool {
 /// Something happened to a file: its owner is told, all members of the group that is.
 pub(crate) fn tell_all(k: &mut Files, id: FileId, fd: i32, reason: (u32, u32)) {
     k.asyncs.news.push(News::Happened(id, fd, reason));
+    k.env.left = true;
 }
 
 /// Whether the index holds open files that have `O_ASYNC`, each once; for invariant checks. One that open(2)

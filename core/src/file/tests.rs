@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::*;
 use crate::env::notice::Notice;
 use crate::fs::FileSystems;
+use crate::machine::ThreadId;
 use crate::memhost::MemHost;
 
 fn woken(k: &mut Files) -> Vec<WaitKey> {
@@ -17,7 +18,7 @@ fn woken(k: &mut Files) -> Vec<WaitKey> {
         .collect()
 }
 
-/// Bytes in a pipe are a notice for whoever waits; what the last end leaves is gone with its place.
+/// Bytes in a pipe are a notice if somebody waits; what the last end leaves is gone with its place.
 #[test]
 fn a_pipe_leaves_notices_and_goes_with_its_ends() {
     let mut host = MemHost::new(16, Vec::new());
@@ -40,8 +41,15 @@ fn a_pipe_leaves_notices_and_goes_with_its_ends() {
         add(&mut files, file).unwrap()
     });
     put_path(&mut files, &mut ports, path);
-    woken(&mut files);
 
+    let changes = files.env.changes;
+    pipe::append(&mut files, id, b"some ", 0);
+    assert_eq!(
+        (files.env.changes, woken(&mut files)),
+        (changes + 1, Vec::new())
+    );
+    let waits = (WaitKey::Pipe(id.0), files.env.queues.take_place());
+    files.env.queues.places.insert(waits, ThreadId(1));
     pipe::append(&mut files, id, b"bytes", 0);
     assert_eq!(woken(&mut files), [WaitKey::Pipe(id.0)]);
     assert!(!files.pipes.get(id).unwrap().ring.is_empty());

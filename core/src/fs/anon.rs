@@ -230,6 +230,7 @@ pub(crate) fn forget(k: &mut FileSystems, ino: Ino) {
         Object::Pipe(id) => {
             k.objects.kept.remove(&ino);
             k.objects.gone.push(id);
+            k.env.left = true;
         }
         Object::Socket(_) => {
             k.objects.kept.remove(&ino);

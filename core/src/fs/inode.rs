@@ -94,6 +94,7 @@ fn change<R>(
     };
     let cut = union.take_cut();
     let moved = union.take_moved();
+    k.env.left |= !cut.is_empty() || !moved.is_empty();
     for (ino, first, count) in moved {
         k.displaced.push(Displaced {
             inode: InodeRef { fs, ino },

@@ -22,8 +22,6 @@ pub(crate) struct Waits {
     turn: Option<(WaitKey, u64)>,
     /// Keys whose wakes go on by and by.
     wakes: BTreeMap<WaitKey, Wakes>,
-    /// How often something has changed that somebody could wait for.
-    pub(crate) changes: u64,
 }
 
 /// Waiters looked at for one wake at once, and in between by those that go on.
@@ -71,7 +69,14 @@ impl Kernel {
 
     /// Deals with what the floors below have left for those above, in the order in which they did. This is
     /// the one place where something goes up: after each handler, and before whatever looks at what waits.
+    #[inline]
     pub(crate) fn take_notices(&mut self) {
+        if core::mem::take(&mut self.env.left) {
+            self.take_what_is_left();
+        }
+    }
+
+    fn take_what_is_left(&mut self) {
         crate::mm::follow_files(self);
         crate::file::remove_gone(self);
         loop {
@@ -91,7 +96,6 @@ impl Kernel {
     }
 
     fn wake_waiting(&mut self, key: WaitKey) {
-        self.waits.changes += 1;
         self.wake_queue(key);
         for turn in key.turns().into_iter().flatten() {
             self.wake_queue(turn);

@@ -86,7 +86,7 @@ impl Scan {
     fn again(&mut self, cx: &Cx<'_, '_>, host: Option<(u8, u16)>) {
         *self = Scan {
             host,
-            changes: cx.k.waits.changes,
+            changes: cx.k.env.changes,
             ..Scan::default()
         };
     }
@@ -150,7 +150,7 @@ fn wait_ready(
         if scan.too_many {
             keys.push(WaitKey::Anything);
         }
-        if scan.in_pieces && scan.changes != cx.k.waits.changes {
+        if scan.in_pieces && scan.changes != cx.k.env.changes {
             // It may have been a file that was looked at before.
             let again = cx.now().mono.saturating_add(AGAIN);
             deadline = Some(deadline.map_or(again, |deadline| deadline.min(again)));
