@@ -2,9 +2,9 @@
 //! ([`Kernel::poll_output`]).
 //!
 //! A system call that has to wait returns `Stop::Block` and parks its task on `WaitKey`s. Whoever changes
-//! what a key stands for calls `Kernel::wake`; the handler then runs again from its start with the same
-//! arguments and the `Call` it kept. Handlers therefore do nothing that cannot be repeated before they know
-//! that they will not block.
+//! what a key stands for leaves a wake (`Env::wake`), which is dealt with when the handler has returned; the
+//! waiting handler then runs again from its start with the same arguments and the `Call` it kept. Handlers
+//! therefore do nothing that cannot be repeated before they know that they will not block.
 
 pub(crate) mod boot;
 pub(crate) mod caller;

@@ -1,5 +1,5 @@
 //! File systems: the contract of one, operations on inodes, trees of layers with memory on top, and the files
-//! without a name.
+//! without a name; and the frames of the memory file, in which their pages are.
 
 pub(crate) mod acl;
 pub(crate) mod anon;

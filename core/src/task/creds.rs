@@ -1,4 +1,5 @@
-//! Credentials and what changes them: set*id calls and programs (credentials(7), capabilities(7)).
+//! What an executable file gives the program that is started from it: set-ID bits and capabilities
+//! (capabilities(7)).
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;

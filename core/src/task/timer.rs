@@ -1,4 +1,5 @@
-//! Timers: the queue of all that are armed, and the interval timers of processes (`alarm`, `setitimer`).
+//! Interval timers of processes (`alarm`, `setitimer`), and what happens when a timer of the queue
+//! ([`timers`](crate::env::timers)) expires.
 
 use super::cputime::{self, CpuTimer};
 use super::posix_timer;
