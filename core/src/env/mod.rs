@@ -57,8 +57,8 @@ pub(crate) struct Env {
     pub timers: Timers,
     /// What floors have left for those above them, in order.
     pub notices: VecDeque<Notice>,
-    /// Something was left since the last time that was looked at: here, or in a list of a floor's own. Whoever
-    /// adds to one says so; each input asks several times.
+    /// Something was left since the last time that was looked at: here, or in a list of a floor's own.
+    /// Whoever adds to one says so; each input asks several times.
     pub left: bool,
     /// What the host is to do, in order.
     pub outputs: VecDeque<Output>,
