@@ -1,5 +1,5 @@
-//! Memory: address spaces with their VMAs and pages, faults as verdicts, and the way to user memory. Frames of
-//! the memory file are on the floor of file systems ([`fs`](crate::fs)), whose files are made of them.
+//! Memory: address spaces with their VMAs and pages, faults as verdicts, and the way to user memory. Frames
+//! of the memory file are on the floor of file systems ([`fs`](crate::fs)), whose files are made of them.
 //!
 //! The core's page tables are the truth; what the host has mapped is a cache of it, noted in each entry.
 //! Everything that changes what a page is emits the `Map`, `Unmap` or `Protect` that keeps the host in step.
