@@ -19,8 +19,6 @@ pub(crate) mod user;
 pub(crate) mod vma;
 
 #[cfg(test)]
-mod alone;
-#[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;

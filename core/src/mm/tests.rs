@@ -5,6 +5,8 @@
 
 extern crate std;
 
+mod alone;
+
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;

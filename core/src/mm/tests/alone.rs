@@ -2,14 +2,16 @@
 
 use alloc::vec::Vec;
 
-use super::fault::{Bad, Growth, Touch, Verdict, touch};
-use super::vma::{Behind, Name, Vma};
-use super::*;
 use crate::abi::PAGE_SIZE;
 use crate::event::Output;
+use crate::file::Files;
 use crate::fs::FileSystems;
+use crate::machine::ThreadId;
 use crate::machine::{Access, Prot};
 use crate::memhost::MemHost;
+use crate::mm::fault::{Bad, Growth, Touch, Verdict, touch};
+use crate::mm::vma::{Behind, Name, Vma};
+use crate::mm::{Mm, map, reap, space, user};
 use crate::vfs::Vfs;
 
 const AT: u64 = 0x40_0000;
