@@ -144,7 +144,7 @@ pub(crate) fn closed(k: &mut Files, id: FileId) {
     }
 }
 
-/// Something came (poll events, [`ready::ANY`] if it is not known what): owners of files are told, some of
+/// Something came (poll events, [`ANY`](crate::file::ready::ANY) if it is not known what): owners of files are told, some of
 /// many later.
 pub(crate) fn announce(k: &mut Files, key: WaitKey, events: u16) {
     let asyncs = &mut k.asyncs;

@@ -88,7 +88,7 @@ impl<'p> Cx<'_, 'p> {
         Stop::Block(wait)
     }
 
-    /// Counts work on many things: see [`steps`](crate::env::steps).
+    /// Counts work on many things: see [`steps`].
     pub(crate) fn spend(&mut self, steps: u64) {
         self.k.env.steps.spend(steps);
     }

@@ -66,7 +66,7 @@ pub(crate) struct UserRun {
     pub len: u64,
 }
 
-/// The run of a space's memory at `addr`; see [`Cx::user_run`].
+/// The run of a space's memory at `addr`; see `Cx::user_run`.
 pub(crate) fn run(
     k: &mut Mm,
     p: &mut Ports<'_>,

@@ -5,7 +5,7 @@
 //! layers make together are kept from the first [`Layers::lookup`] on until [`Layers::release`], by whoever
 //! counts references.
 //!
-//! [`attr`]: numbers and attributes; [`layer`]: one layer; [`listing`]: reading directories.
+//! `attr`: numbers and attributes; `layer`: one layer; `listing`: reading directories.
 
 mod attr;
 mod layer;

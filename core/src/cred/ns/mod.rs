@@ -228,7 +228,7 @@ impl Namespaces {
         }
     }
 
-    /// Somebody does not need a namespace any longer: [`sweep`] looks whether anybody does.
+    /// Somebody does not need a namespace any longer: `sweep` looks whether anybody does.
     pub(crate) fn let_go(&mut self, id: NsId) {
         self.let_go.insert(id);
     }

@@ -505,7 +505,7 @@ pub(crate) fn abandon(k: &mut Vfs, p: &mut Ports<'_>, thread: ThreadId) {
     }
 }
 
-/// Whether [`step`] and [`clear`] have nothing to do.
+/// Whether [`step`] and [`clear`](super::clear) have nothing to do.
 pub(crate) fn is_done(k: &Vfs) -> bool {
     k.mounts.jobs.queue.is_empty() && is_clear(k)
 }

@@ -279,7 +279,7 @@ pub(crate) fn topmost(k: &Vfs, mut path: PathRef) -> PathRef {
 }
 
 /// A name is about to go: `EBUSY` if something is mounted there in the caller's namespace. What other
-/// namespaces have mounted there is no reason to keep the name: see [`uncover`].
+/// namespaces have mounted there is no reason to keep the name: see `uncover`.
 pub(crate) fn check_uncovered(k: &Kernel, who: &Who, dentry: DentryId) -> Result<(), Errno> {
     if k.vfs.dentries.at(dentry).mounts == 0 {
         return Ok(());
