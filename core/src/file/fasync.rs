@@ -144,8 +144,8 @@ pub(crate) fn closed(k: &mut Files, id: FileId) {
     }
 }
 
-/// Something came (poll events, [`ANY`](crate::file::ready::ANY) if it is not known what): owners of files are told, some of
-/// many later.
+/// Something came (poll events, [`ANY`](crate::file::ready::ANY) if it is not known what): owners of files
+/// are told, some of many later.
 pub(crate) fn announce(k: &mut Files, key: WaitKey, events: u16) {
     let asyncs = &mut k.asyncs;
     if asyncs.files.is_empty() {

@@ -139,7 +139,8 @@ impl FileSystems {
         unions.sum::<u64>() == self.heap
     }
 
-    /// Adds a file system that belongs to the first user namespace; it is mounted with [`make`](crate::vfs::mount::make).
+    /// Adds a file system that belongs to the first user namespace; it is mounted with
+    /// [`make`](crate::vfs::mount::make).
     pub(crate) fn add_filesystem(&mut self, fs: Filesystem) -> FsId {
         self.add_filesystem_of(fs, USER)
     }
