@@ -4,6 +4,7 @@
 //! task waits for ([`wait`]) are data that any floor may name.
 
 pub(crate) mod bounds;
+pub(crate) mod cx;
 pub(crate) mod ids;
 pub(crate) mod notice;
 pub(crate) mod rng;

@@ -5,13 +5,9 @@ use crate::env::steps::STEPS;
 use crate::vfs::perm::Who;
 
 /// What a system call handler works with: the kernel, the ports, and who is calling.
-pub(crate) struct Cx<'a, 'p> {
-    pub k: &'a mut Kernel,
-    pub p: &'a mut Ports<'p>,
-    pub thread: ThreadId,
-}
+pub(crate) type Cx<'a, 'p> = crate::env::cx::Cx<'a, 'p, Kernel>;
 
-impl<'p> Cx<'_, 'p> {
+impl Cx<'_, '_> {
     /// The calling task. A handler runs only for a task that exists.
     pub(crate) fn task(&self) -> &Task {
         self.k
