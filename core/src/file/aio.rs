@@ -8,6 +8,7 @@
 
 mod ring;
 
+use crate::file::ops;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -68,7 +69,7 @@ impl Poll {
             events,
             tell,
             thread,
-            key: ready::key(k, thread, file),
+            key: ops::key(k, thread, file),
         }
     }
 }
@@ -347,7 +348,7 @@ fn look(k: &mut Kernel, id: ContextId, number: u64) {
     let Some(poll) = poll.and_then(|context| context.polls.get(&number)) else {
         return;
     };
-    match ready::of(k, poll.thread, poll.file, 0) & poll.events {
+    match ops::ready(k, poll.thread, poll.file, 0) & poll.events {
         0 => {}
         ready => end(k, id, number, i64::from(ready)),
     }

@@ -1,5 +1,10 @@
 //! Configurations of file systems as open files (fsopen(2)).
 
+use super::File;
+use super::ops::{FileOps, OpenFile};
+use super::rw::{How, Iov};
+use crate::env::wait::SysResult;
+use crate::kernel::Cx;
 use alloc::boxed::Box;
 
 use crate::abi::Errno;
@@ -28,4 +33,28 @@ pub(crate) fn change<T>(
     discount(k, &old);
     file::at_mut(k, id).kind = FileKind::Config(new);
     Ok(done)
+}
+
+/// A file system that is being configured.
+pub(super) struct Ops;
+
+impl OpenFile for Ops {}
+
+impl FileOps for Ops {
+    /// Takes the next message of what went wrong.
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, _how: How) -> SysResult {
+        let room = iov.left();
+        let line = change(cx.k, id, |config, _| config.take_message(room))??;
+        // As in Linux, what cannot be stored is lost.
+        iov.put_all(cx, &line)?;
+        Ok(line.len() as u64)
+    }
+
+    fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
+        Err(Errno::ESPIPE.into())
+    }
+
+    fn can_wait(_k: &Files, _file: &File) -> bool {
+        false
+    }
 }

@@ -1,5 +1,17 @@
 //! Character devices (null(4), full(4), random(4), tty(4)).
 
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::ops::{FileOps, OpenFile};
+use super::rw::{Ends, How, Iov, Piece};
+use super::{File, FileId, FileKind, Files};
+use crate::abi::Errno;
+use crate::env::wait::SysResult;
+use crate::file;
+use crate::fs::filesystem::Source;
+use crate::kernel::Cx;
+
 /// A character device that the kernel knows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Device {
@@ -36,4 +48,112 @@ pub(crate) fn find(rdev: u32) -> Option<Target> {
             _ => return None,
         },
     )
+}
+
+/// A character device.
+pub(super) struct Ops;
+
+impl OpenFile for Ops {
+    const POSITION: bool = true;
+
+    fn map(file: &File, _id: FileId) -> Result<Option<FileId>, Errno> {
+        match file.kind {
+            FileKind::Device(Device::Zero) => Ok(None),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+}
+
+/// The device that an open file is. `EBADF` for others.
+fn device_of(k: &Files, id: FileId) -> Result<Device, Errno> {
+    match file::at(k, id).kind {
+        FileKind::Device(device) => Ok(device),
+        _ => Err(Errno::EBADF),
+    }
+}
+
+/// Takes so many bytes, or has no room for any.
+fn swallow(device: Device, len: u64) -> SysResult {
+    match device {
+        Device::Full if len > 0 => Err(Errno::ENOSPC.into()),
+        _ => Ok(len),
+    }
+}
+
+/// Asks for the bits of entropy (random(4)), and what Linux answers once its generator is ready.
+const RNDGETENTCNT: u32 = 0x8004_5200;
+
+const ENTROPY: i32 = 256;
+
+impl FileOps for Ops {
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let device = device_of(cx.k, id)?;
+        let piece = Piece::next(cx, iov, how);
+        let moved = read_device(cx, device, iov);
+        piece.end(cx, moved, Ends::AtSignals)
+    }
+
+    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, _how: How) -> SysResult {
+        swallow(device_of(cx.k, id)?, iov.left())
+    }
+
+    fn splice_read(cx: &mut Cx<'_, '_>, id: FileId, _at: u64, len: u64) -> Result<Vec<u8>, Errno> {
+        let device = device_of(cx.k, id)?;
+        // It can only be read by programs.
+        if device == Device::Null {
+            return Err(Errno::EINVAL);
+        }
+        let mut buf = vec![0; len as usize];
+        if matches!(device, Device::Random | Device::Urandom) {
+            cx.k.env.rng.fill(&mut buf);
+        }
+        Ok(buf)
+    }
+
+    fn splice_write(cx: &mut Cx<'_, '_>, id: FileId, data: Vec<u8>, _how: How) -> SysResult {
+        swallow(device_of(cx.k, id)?, data.len() as u64)
+    }
+
+    fn can_wait(_k: &Files, file: &File) -> bool {
+        file.kind == FileKind::Device(Device::Random)
+    }
+
+    fn ioctl(cx: &mut Cx<'_, '_>, id: FileId, request: u32, arg: u64) -> Option<SysResult> {
+        let device = device_of(cx.k, id).ok()?;
+        if request != RNDGETENTCNT || !matches!(device, Device::Random | Device::Urandom) {
+            return None;
+        }
+        // How much there is of what /dev/random gives: it is always full.
+        Some(cx.write_obj(arg, &ENTROPY).map(|()| 0).map_err(Into::into))
+    }
+}
+
+fn read_device(cx: &mut Cx<'_, '_>, device: Device, iov: &mut Iov) -> Result<u64, Errno> {
+    let mut done = 0;
+    if device == Device::Null {
+        return Ok(0);
+    }
+    let mut buf = [0; 256];
+    while iov.left() > 0 {
+        let (to, len) = match iov.run(cx, u64::MAX, true) {
+            Ok(Some((Source::Memory(to), len))) => (to, len),
+            Ok(_) => break,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        };
+        if matches!(device, Device::Random | Device::Urandom) {
+            let mut at = 0;
+            while at < len {
+                let part = &mut buf[..(len - at).min(256) as usize];
+                cx.k.env.rng.fill(part);
+                cx.p.memory.write(to + at, part);
+                at += part.len() as u64;
+            }
+        } else {
+            cx.p.memory.zero(to, len);
+        }
+        iov.advance(len);
+        done += len;
+    }
+    Ok(done)
 }

@@ -5,6 +5,9 @@
 //! listed items are looked at, so that waiting costs what is ready and not what is watched. A level-triggered
 //! item that was ready goes back to the end of the list.
 
+use super::ops::{Closing, FileOps, OpenFile};
+use crate::file::ops;
+use crate::port::Ports;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -154,9 +157,9 @@ pub(crate) fn add(
     if cx.k.files.watches.by_file.len() >= most {
         return Err(Errno::ENOSPC);
     }
-    let key = ready::key(cx.k, cx.thread, item.file);
+    let key = ops::key(cx.k, cx.thread, item.file);
     let watched = file::at(cx.k, item.file);
-    let concerns = ready::concerns(watched);
+    let concerns = ops::concerns(watched);
     let stream = matches!(watched.kind, FileKind::HostStream(_));
     let Some(instance) = instance_mut(cx.k, epoll) else {
         return Err(Errno::EINVAL);
@@ -389,7 +392,7 @@ fn tell(k: &mut Files, key: WaitKey, mut now: Spreading, left: &mut u32) {
 /// What an item's file is ready for: nothing, if it is closed.
 fn ready_of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
     match k.files.file(id).is_some_and(|file| file.refs() > 0) {
-        true => ready::of(k, thread, id, depth),
+        true => ops::ready(k, thread, id, depth),
         false => 0,
     }
 }
@@ -443,7 +446,7 @@ pub(crate) fn next(k: &mut Kernel, thread: ThreadId, id: FileId) -> Option<Event
     }
     let now = ready_of(k, thread, item.file, 0);
     if now & ready::PRI != 0 {
-        ready::told(k, thread, item.file);
+        ops::told(k, thread, item.file);
     }
     let entry = item_mut(k, id, item)?;
     match u32::from(now) & entry.events & !PRIVATE {
@@ -606,5 +609,38 @@ pub(crate) fn check(k: &Files) -> Result<(), String> {
             "{items} items, but {} watches",
             watches.by_file.len()
         )),
+    }
+}
+
+/// An instance.
+pub(super) struct Ops;
+
+impl OpenFile for Ops {
+    // It has requests of its own, and this answer to others (`ep_eventpoll_ioctl()`).
+    const NO_REQUEST: Errno = Errno::EINVAL;
+    const HOLDS: bool = true;
+
+    fn closing(k: &mut Files, id: FileId) -> Closing {
+        match instance(k, id).is_some_and(is_large) {
+            true => Closing::InPieces,
+            false => Closing::AtOnce,
+        }
+    }
+
+    fn empty(k: &mut Files, _p: &mut Ports<'_>, id: FileId) -> bool {
+        empty(k, id)
+    }
+}
+
+impl FileOps for Ops {
+    fn ready(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
+        match any_ready(k, thread, id, depth) {
+            true => ready::IN,
+            false => 0,
+        }
+    }
+
+    fn key(_k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+        Some(WaitKey::File(id))
     }
 }

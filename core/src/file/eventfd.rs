@@ -1,12 +1,22 @@
 //! Event counters (eventfd(2)).
 
+use alloc::format;
+use alloc::string::String;
+
+use super::File;
+use super::ops::{FileOps, OpenFile};
+use super::rw::How;
+use crate::Kernel;
 use crate::abi::Errno;
+use crate::cred::ns::NsId;
+use crate::env::wait::SysResult;
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file;
 use crate::file::ready::{ERR, PLAIN_IN, PLAIN_OUT};
 use crate::file::rw::Iov;
 use crate::file::{FileId, FileKind, Files};
 use crate::kernel::Cx;
+use crate::machine::ThreadId;
 
 /// Bytes of a counter.
 const SIZE: usize = 8;
@@ -95,4 +105,41 @@ pub(crate) fn write(
     }
     cx.k.files.notify(WaitKey::File(id), PLAIN_IN);
     Ok(SIZE as u64)
+}
+
+/// An event counter.
+pub(super) struct Ops;
+
+impl OpenFile for Ops {}
+
+impl FileOps for Ops {
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        read(cx, id, iov, how.no_wait)
+    }
+
+    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        write(cx, id, iov, how.no_wait)
+    }
+
+    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        match &file::at(k, id).kind {
+            FileKind::EventFd(event) => ready(event),
+            _ => 0,
+        }
+    }
+
+    fn key(_k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+        Some(WaitKey::File(id))
+    }
+
+    fn fdinfo(_k: &Kernel, file: &File, _ns: NsId) -> String {
+        let FileKind::EventFd(event) = &file.kind else {
+            return String::new();
+        };
+        format!(
+            "eventfd-count: {:16x}\neventfd-id: 0\neventfd-semaphore: {}\n",
+            event.count,
+            u8::from(event.semaphore)
+        )
+    }
 }

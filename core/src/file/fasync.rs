@@ -1,6 +1,7 @@
 //! Signals of open files that can be read or written (`O_ASYNC`, `F_SETOWN`, `F_SETSIG` of fcntl(2);
 //! `kill_fasync` of Linux).
 
+use crate::file::ops;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -12,7 +13,7 @@ use crate::cred::landlock::Domain;
 use crate::env::wait::WaitKey;
 use crate::file;
 use crate::file::pidfd::PidFd;
-use crate::file::{FileId, FileKind, Files};
+use crate::file::{FileId, Files};
 use crate::kernel::Cx;
 
 /// Who gets the signals.
@@ -105,24 +106,14 @@ impl Telling {
     }
 }
 
-/// The key of a file that can send signals; `None` for those of kinds without `fasync` in Linux.
-pub(crate) fn key(k: &Files, id: FileId) -> Option<WaitKey> {
-    match file::at(k, id).kind {
-        FileKind::Pipe(pipe) => Some(WaitKey::Pipe(pipe.0)),
-        FileKind::Socket(socket) => Some(WaitKey::Socket(socket)),
-        FileKind::Inotify(_) => Some(WaitKey::File(id)),
-        _ => None,
-    }
-}
-
 /// Whether a file can send signals.
 pub(crate) fn is_able(k: &Files, id: FileId) -> bool {
-    key(k, id).is_some()
+    ops::signal_key(k, id).is_some()
 }
 
 /// Sets or clears `O_ASYNC` of a file that is able to; others stay as they are.
 pub(crate) fn set(k: &mut Files, id: FileId, fd: i32, on: bool) {
-    let Some(key) = key(k, id) else {
+    let Some(key) = ops::signal_key(k, id) else {
         return;
     };
     let file = file::at_mut(k, id);
@@ -179,7 +170,7 @@ pub(crate) fn check(k: &Files) -> Result<(), String> {
     for &(at, id) in k.asyncs.files.keys() {
         let file = k.file(id);
         let told = file.is_some_and(|file| file.flags & g::FASYNC != 0);
-        if !told || key(k, id) != Some(at) || !seen.insert(id) {
+        if !told || ops::signal_key(k, id) != Some(at) || !seen.insert(id) {
             return Err(format!("{id:?} is told of changes, but wants none"));
         }
     }

@@ -3,6 +3,12 @@
 //! A watch holds its place in the tree, so that its inode stays. Operations on paths and open files say what
 //! they did ([`happened`], [`named`]); nothing is done where nobody watches.
 
+use super::File;
+use super::ops::{Closing, FileOps, OpenFile};
+use super::rw::How;
+use crate::Kernel;
+use crate::env::wait::SysResult;
+use crate::machine::ThreadId;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -635,5 +641,62 @@ pub(crate) fn check(k: &Files) -> Result<(), String> {
     match known == count {
         true => Ok(()),
         false => Err(format!("{count} inotify watches, but {known} are known")),
+    }
+}
+
+/// An instance.
+pub(super) struct Ops;
+
+impl OpenFile for Ops {
+    const HOLDS: bool = true;
+
+    fn signal_key(_file: &File, id: FileId) -> Option<WaitKey> {
+        Some(WaitKey::File(id))
+    }
+
+    fn closing(k: &mut Files, id: FileId) -> Closing {
+        let Some(kind) = instance(k, id) else {
+            return Closing::AtOnce;
+        };
+        let (large, account) = (is_large(kind), kind.account());
+        k.ns.uncount(account, Counted::InotifyInstances);
+        match large {
+            true => Closing::InPieces,
+            false => Closing::AtOnce,
+        }
+    }
+
+    fn empty(k: &mut Files, p: &mut Ports<'_>, id: FileId) -> bool {
+        empty(k, p, id)
+    }
+
+    fn release(k: &mut Files, _p: &mut Ports<'_>, _id: FileId, kind: FileKind) {
+        if let FileKind::Inotify(kind) = kind {
+            release(k, &kind);
+        }
+    }
+}
+
+impl FileOps for Ops {
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        read(cx, id, iov, how.no_wait)
+    }
+
+    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        match &file::at(k, id).kind {
+            FileKind::Inotify(instance) if has_events(instance) => IN,
+            _ => 0,
+        }
+    }
+
+    fn key(_k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+        Some(WaitKey::File(id))
+    }
+
+    fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i64, Stop> {
+        match &file::at(cx.k, id).kind {
+            FileKind::Inotify(instance) => Ok(available(instance) as i64),
+            _ => Err(Errno::ENOTTY.into()),
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Open file descriptions and descriptor tables, what can be read and written through them, and what tells of
 //! changes: pipes, event files, epoll, inotify, asynchronous requests, locks and leases.
 
+pub(crate) mod above;
 pub(crate) mod aio;
 pub(crate) mod config;
 pub(crate) mod device;
+mod directory;
 pub(crate) mod dnotify;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
@@ -13,11 +15,14 @@ pub(crate) mod inotify;
 pub(crate) mod iov;
 pub(crate) mod lease;
 pub(crate) mod lock;
+pub(crate) mod ops;
 pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod ready;
+mod reference;
+pub(crate) mod regular;
 pub(crate) mod rw;
-pub(crate) mod signalfd;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timerfd;
@@ -33,6 +38,7 @@ use eventfd::EventFd;
 use fasync::Recipient;
 pub(crate) use fdtable::{FdTable, FdTableId, FsContext, FsContextId};
 use inotify::Inotify;
+use ops::Closing;
 use pidfd::PidFd;
 use pipe::PipeId;
 use timerfd::TimerFd;
@@ -40,7 +46,6 @@ use timerfd::TimerFd;
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 use crate::cred::landlock::{FsAccess, RulesetId};
-use crate::cred::ns::count::Counted;
 use crate::cred::ns::user::Opener;
 pub(crate) use crate::env::ids::FileId;
 use crate::env::timers::TimerKey;
@@ -445,23 +450,12 @@ pub(crate) fn put(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
     if !place_only {
         inotify::file_event(k, p, id, event);
     }
-    let (mut large, mut user) = (false, None);
-    match &at(k, id).kind {
-        FileKind::Epoll(epoll) => large = epoll::is_large(epoll),
-        FileKind::Inotify(instance) => {
-            large = inotify::is_large(instance);
-            user = Some(instance.account());
-        }
-        _ => {}
-    }
-    if let Some(account) = user {
-        k.ns.uncount(account, Counted::InotifyInstances);
-    }
+    let at_once = ops::closing(k, id) == Closing::AtOnce;
     let forgotten = epoll::forget_watchers(k, id);
-    if !large {
-        let_go(k, p, id);
+    if at_once {
+        ops::release(k, p, id);
     }
-    match forgotten && !large {
+    match forgotten && at_once {
         true => remove(k, p, id),
         // Its number stays taken.
         false => k.closing.push_back(id),
@@ -474,14 +468,10 @@ pub(crate) fn close_some(k: &mut Files, p: &mut Ports<'_>) -> bool {
         return false;
     };
     k.env.steps.spend(1);
-    let is_empty = match at(k, id).kind {
-        FileKind::Epoll(_) => epoll::empty(k, id),
-        FileKind::Inotify(_) => inotify::empty(k, p, id),
-        _ => true,
-    };
+    let is_empty = ops::empty(k, p, id);
     if is_empty && epoll::forget_watchers(k, id) {
         k.closing.pop_front();
-        let_go(k, p, id);
+        ops::release(k, p, id);
         remove(k, p, id);
     }
     true
@@ -490,36 +480,6 @@ pub(crate) fn close_some(k: &mut Files, p: &mut Ports<'_>) -> bool {
 /// Whether [`close_some`] has nothing to do.
 pub(crate) fn is_closed(k: &Files) -> bool {
     k.closing.is_empty()
-}
-
-/// What a closed file stands for loses it.
-fn let_go(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
-    match at(k, id).kind {
-        FileKind::Epoll(_) => {
-            epoll::empty(k, id);
-        }
-        FileKind::Inotify(_) => {
-            inotify::empty(k, p, id);
-        }
-        FileKind::Pipe(_)
-        | FileKind::Socket(_)
-        | FileKind::MessageQueue(_)
-        | FileKind::TimerFd(_)
-        | FileKind::Landlock(_) => {}
-        _ => return,
-    }
-    let file = at_mut(k, id);
-    let (readable, writable) = (file.readable(), file.writable());
-    // Nothing but the place is left.
-    match core::mem::replace(&mut file.kind, FileKind::Path) {
-        FileKind::Pipe(pipe) => pipe::close_end(k, pipe, readable, writable),
-        FileKind::Socket(socket) => socket::release(k, p, socket),
-        FileKind::MessageQueue(queue) => mqueue::close(k, queue),
-        FileKind::TimerFd(timer) => timerfd::release(k, id, &timer),
-        FileKind::Landlock(ruleset) => k.landlock.release(ruleset),
-        FileKind::Inotify(instance) => inotify::release(k, &instance),
-        _ => {}
-    }
 }
 
 fn remove(k: &mut Files, p: &mut Ports<'_>, id: FileId) {

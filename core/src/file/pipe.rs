@@ -5,6 +5,14 @@
 
 mod ring;
 
+use super::ops::{FileOps, OpenFile};
+use super::ready::{ERR, HUP, IN, NVAL, OUT};
+use super::rw::How;
+use super::{File, FileId, FileKind};
+use crate::env::wait::SysResult;
+use crate::machine::ThreadId;
+use crate::port::Ports;
+use crate::{Kernel, file};
 use alloc::collections::BTreeMap;
 
 pub(crate) use ring::{Kind, Ring};
@@ -16,9 +24,8 @@ pub(crate) use crate::env::ids::PipeId;
 use crate::env::settings;
 use crate::env::settings::Setting;
 use crate::env::wait::{Stop, Turn, Wait, WaitKey};
-use crate::file::ready::OUT;
 use crate::file::rw::{Iov, append as append_source, block_after};
-use crate::file::{Files, fasync, ready};
+use crate::file::{Files, fasync};
 use crate::fs::anon;
 use crate::fs::filesystem::{InodeRef, Source, Time};
 use crate::kernel::{Cx, caller};
@@ -313,7 +320,7 @@ pub(crate) fn append(k: &mut Files, id: PipeId, bytes: &[u8], start: u64) {
     if let Some(pipe) = k.pipes.get_mut(id) {
         pipe.ring.append(bytes, start, Kind::Lent);
     }
-    k.notify(WaitKey::Pipe(id.0), ready::IN);
+    k.notify(WaitKey::Pipe(id.0), IN);
 }
 
 /// Takes bytes out that went elsewhere.
@@ -343,7 +350,7 @@ pub(crate) fn pass(k: &mut Files, from: PipeId, to: PipeId, len: u64, leave: boo
         if let Some(target) = pipes.get_mut(to) {
             target.ring.adopt(front, &bytes);
         }
-        k.notify(WaitKey::Pipe(to.0), ready::IN);
+        k.notify(WaitKey::Pipe(to.0), IN);
         if leave {
             consume(k, from, sum as u64);
         }
@@ -476,7 +483,7 @@ pub(crate) fn write(
                 pipe.ring.merged(len as usize);
             }
             done += len;
-            cx.k.files.notify(key, ready::IN);
+            cx.k.files.notify(key, IN);
             if iov.left() == 0 {
                 return Ok(done);
             }
@@ -490,7 +497,7 @@ pub(crate) fn write(
             }
             done += len;
             if len > 0 {
-                cx.k.files.notify(key, ready::IN);
+                cx.k.files.notify(key, IN);
             }
             match result {
                 Err(errno) if done == 0 => return Err(errno.into()),
@@ -540,7 +547,7 @@ pub(crate) fn lend(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov) -> Result<u64
         done += len;
     }
     if done > 0 {
-        cx.k.files.notify(WaitKey::Pipe(id.0), ready::IN);
+        cx.k.files.notify(WaitKey::Pipe(id.0), IN);
     }
     Ok(done)
 }
@@ -584,4 +591,84 @@ fn fill(
         queue.truncate(queue.len() - (done - whole) as usize);
     }
     (whole, result)
+}
+
+/// An end of a pipe, or both.
+pub(super) struct Ops;
+
+/// The pipe that an open file is an end of. `EBADF` for others.
+fn pipe_of(k: &Files, id: FileId) -> Result<PipeId, Errno> {
+    match file::at(k, id).kind {
+        FileKind::Pipe(pipe) => Ok(pipe),
+        _ => Err(Errno::EBADF),
+    }
+}
+
+impl OpenFile for Ops {
+    const HOLDS: bool = true;
+
+    fn signal_key(file: &File, _id: FileId) -> Option<WaitKey> {
+        match file.kind {
+            FileKind::Pipe(pipe) => Some(WaitKey::Pipe(pipe.0)),
+            _ => None,
+        }
+    }
+
+    fn concerns(file: &File) -> u16 {
+        (if file.readable() { IN } else { 0 }) | (if file.writable() { OUT } else { 0 })
+    }
+
+    fn release(k: &mut Files, _p: &mut Ports<'_>, id: FileId, kind: FileKind) {
+        if let FileKind::Pipe(pipe) = kind {
+            let file = file::at(k, id);
+            let (readable, writable) = (file.readable(), file.writable());
+            close_end(k, pipe, readable, writable);
+        }
+    }
+}
+
+impl FileOps for Ops {
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let pipe = pipe_of(cx.k, id)?;
+        read(cx, pipe, iov, how.no_wait)
+    }
+
+    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let pipe = pipe_of(cx.k, id)?;
+        let packets = file::at(cx.k, id).flags & g::O_DIRECT != 0;
+        write(cx, pipe, iov, how.no_wait, packets)
+    }
+
+    fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
+        Err(Errno::ESPIPE.into())
+    }
+
+    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        let file = file::at(k, id);
+        let pipe = pipe_of(k, id).ok().and_then(|id| k.files.pipes.get(id));
+        let Some(pipe) = pipe else {
+            return NVAL;
+        };
+        let mut ready = 0;
+        if file.readable() {
+            ready |= if pipe.ring.is_empty() { 0 } else { IN };
+            let ended = pipe.writers == 0 && pipe.had_writer;
+            ready |= if ended { HUP } else { 0 };
+        }
+        if file.writable() {
+            ready |= if pipe.ring.is_full() { 0 } else { OUT };
+            ready |= if pipe.readers == 0 { ERR } else { 0 };
+        }
+        ready
+    }
+
+    fn key(k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+        Self::signal_key(file::at(k, id), id)
+    }
+
+    fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i64, Stop> {
+        let pipe = pipe_of(cx.k, id)?;
+        let pipe = cx.k.files.pipes.get(pipe).ok_or(Errno::EBADF)?;
+        Ok(pipe.ring.len() as i64)
+    }
 }

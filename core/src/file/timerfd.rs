@@ -3,14 +3,25 @@
 //! As in Linux an interval timer that has expired is not armed again before somebody looks at it: then what
 //! it missed is counted.
 
+use alloc::format;
+use alloc::string::String;
+
+use super::File;
+use super::ops::{FileOps, OpenFile};
+use super::rw::How;
+use crate::Kernel;
 use crate::abi::Errno;
+use crate::cred::ns::NsId;
 use crate::env::timers::TimerKey;
+use crate::env::wait::SysResult;
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file;
 use crate::file::ready::PLAIN_IN;
 use crate::file::rw::Iov;
 use crate::file::{FileId, FileKind, Files};
 use crate::kernel::Cx;
+use crate::machine::ThreadId;
+use crate::port::Ports;
 
 /// Bytes of a count of expiries.
 const SIZE: usize = 8;
@@ -141,4 +152,53 @@ pub(crate) fn read(
     }
     iov.put_all(cx, &ticks.to_le_bytes())?;
     Ok(SIZE as u64)
+}
+
+/// A timer.
+pub(super) struct Ops;
+
+impl OpenFile for Ops {
+    const HOLDS: bool = true;
+
+    fn release(k: &mut Files, _p: &mut Ports<'_>, id: FileId, kind: FileKind) {
+        if let FileKind::TimerFd(timer) = kind {
+            release(k, id, &timer);
+        }
+    }
+}
+
+impl FileOps for Ops {
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        read(cx, id, iov, how.no_wait)
+    }
+
+    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        match &file::at(k, id).kind {
+            FileKind::TimerFd(timer) if timer.ticks > 0 => PLAIN_IN,
+            _ => 0,
+        }
+    }
+
+    fn key(_k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+        Some(WaitKey::File(id))
+    }
+
+    fn fdinfo(k: &Kernel, file: &File, _ns: NsId) -> String {
+        let FileKind::TimerFd(timer) = &file.kind else {
+            return String::new();
+        };
+        let span = |nanos: u64| format!("({}, {})", nanos / 1_000_000_000, nanos % 1_000_000_000);
+        let left = match timer.at {
+            Some(at) if !timer.expired => at.saturating_sub(k.env.now.mono),
+            _ => 0,
+        };
+        format!(
+            "clockid: {}\nticks: {}\nsettime flags: 0{:o}\nit_value: {}\nit_interval: {}\n",
+            timer.clock,
+            timer.ticks,
+            timer.flags,
+            span(left),
+            span(timer.interval)
+        )
+    }
 }

@@ -1,5 +1,11 @@
 //! POSIX message queues (mq_overview(7)): names, messages by priority, and who is told of the first one.
 
+use crate::Kernel;
+use crate::env::wait::SysResult;
+use crate::file::ops::{FileOps, OpenFile};
+use crate::file::rw::{self, Iov};
+use crate::machine::ThreadId;
+use crate::port::Ports;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -378,7 +384,7 @@ pub(crate) fn attr(k: &Files, id: QueueId) -> Attr {
 }
 
 /// What the file of a queue reads as.
-pub(crate) fn text(cx: &Cx<'_, '_>, id: QueueId) -> String {
+fn text(cx: &Cx<'_, '_>, id: QueueId) -> String {
     let Some(queue) = cx.k.files.mqueues.get(id) else {
         return String::new();
     };
@@ -393,7 +399,7 @@ pub(crate) fn text(cx: &Cx<'_, '_>, id: QueueId) -> String {
     )
 }
 
-pub(crate) fn ready(k: &Files, id: QueueId) -> u16 {
+fn ready(k: &Files, id: QueueId) -> u16 {
     let Some(queue) = k.mqueues.get(id) else {
         return 0;
     };
@@ -471,5 +477,50 @@ pub(crate) fn check(k: &Files) -> Result<(), String> {
     match charges == queues.charges.values().sum::<u64>() && all == queues.charged {
         true => Ok(()),
         false => Err(format!("{charges} bytes of message queues are charged")),
+    }
+}
+
+/// A queue as an open file.
+pub(crate) struct Ops;
+
+/// The queue that an open file is. `EBADF` for others.
+fn queue_of(k: &Files, id: FileId) -> Result<QueueId, Errno> {
+    match file::at(k, id).kind {
+        FileKind::MessageQueue(queue) => Ok(queue),
+        _ => Err(Errno::EBADF),
+    }
+}
+
+impl OpenFile for Ops {
+    const POSITION: bool = true;
+    const HOLDS: bool = true;
+
+    fn release(k: &mut Files, _p: &mut Ports<'_>, _id: FileId, kind: FileKind) {
+        if let FileKind::MessageQueue(queue) = kind {
+            close(k, queue);
+        }
+    }
+}
+
+impl FileOps for Ops {
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: rw::How) -> SysResult {
+        let queue = queue_of(cx.k, id)?;
+        let at = how.at.unwrap_or(file::at(cx.k, id).offset);
+        let text = text(cx, queue);
+        let rest = text.as_bytes().get(at as usize..);
+        let done = iov.put(cx, rest.unwrap_or_default())?;
+        rw::was_read(cx.k, cx.p, id, (how, at), done)
+    }
+
+    fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> SysResult {
+        rw::seek_within(cx.k, id, (offset, whence), None)
+    }
+
+    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        queue_of(k, id).map_or(0, |queue| ready(k, queue))
+    }
+
+    fn key(k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+        queue_of(k, id).ok().map(WaitKey::MessageQueue)
     }
 }

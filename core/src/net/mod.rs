@@ -1,3 +1,4 @@
 //! Sockets and the networks between them.
 
+mod device;
 pub(crate) mod socket;

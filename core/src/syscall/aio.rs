@@ -237,7 +237,7 @@ fn transfer(cx: &mut Cx<'_, '_>, id: FileId, iocb: &Iocb) -> Result<i64, Stop> {
         return Err(Errno::EBADF.into());
     }
     // Files without a position pass over the one that is given.
-    if rw::has_position(&file.kind) {
+    if file.kind.has_position() {
         how.at = Some(u64::try_from(iocb.offset).map_err(|_| Errno::EINVAL)?);
     }
     if matches!(

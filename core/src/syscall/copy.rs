@@ -1,6 +1,7 @@
 //! Moving data between files inside the kernel.
 
-use alloc::vec;
+use crate::file::ops;
+use crate::file::regular;
 use alloc::vec::Vec;
 
 use crate::abi::raw::general as g;
@@ -9,7 +10,6 @@ use crate::args::*;
 use crate::env::wait::{Stop, SysResult, Turn, Wait, WaitKey};
 use crate::event::{HostCall, HostResult};
 use crate::file;
-use crate::file::device::Device;
 use crate::file::pipe::PipeId;
 use crate::file::{FileId, FileKind, fdtable, inotify, pipe, rw};
 use crate::fs::InodeRef;
@@ -42,25 +42,7 @@ fn check_length(len: u64) -> Result<(), Errno> {
 
 /// Bytes of a file with positions, at most a chunk; empty at its end.
 fn read_chunk(cx: &mut Cx<'_, '_>, id: FileId, at: u64, len: u64) -> Result<Vec<u8>, Errno> {
-    let file = file::at(cx.k, id);
-    let len = len.min(CHUNK);
-    let buf = match (&file.kind, file.inode) {
-        (FileKind::Regular, Some(inode)) => rw::read_bytes(cx.k, cx.p, inode, at, len)?,
-        (FileKind::Proc(_), Some(inode)) => {
-            rw::with_shown(cx, id, inode, (at, len), false, |_, bytes| {
-                Ok(bytes.to_vec())
-            })?
-        }
-        // It can only be read by programs.
-        (FileKind::Device(Device::Null), _) => return Err(Errno::EINVAL),
-        (FileKind::Device(Device::Random | Device::Urandom), _) => {
-            let mut buf = vec![0; len as usize];
-            cx.k.env.rng.fill(&mut buf);
-            buf
-        }
-        (FileKind::Device(_), _) => vec![0; len as usize],
-        _ => return Err(Errno::EINVAL),
-    };
+    let buf = ops::splice_read(cx, id, at, len.min(CHUNK))?;
     if !buf.is_empty() {
         inotify::file_event(cx.k, cx.p, id, inotify::ACCESS);
     }
@@ -75,39 +57,13 @@ fn write_chunk(
     at: Option<u64>,
     data: Vec<u8>,
     no_wait: bool,
-) -> Result<u64, Stop> {
-    let file = file::at(cx.k, id);
-    let no_wait = no_wait || file.flags & g::O_NONBLOCK != 0;
-    match (&file.kind, file.inode) {
-        (FileKind::Regular, Some(inode)) => {
-            let start = match at {
-                Some(at) => at,
-                None if file.flags & g::O_APPEND != 0 => node::attr(cx.k, cx.p, inode)?.size,
-                None => file.offset,
-            };
-            let done = rw::write_inode(cx, inode, start, &data)?;
-            if done > 0 {
-                inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
-            }
-            if at.is_none() {
-                file::at_mut(cx.k, id).offset = start + done;
-            }
-            Ok(done)
-        }
-        (&FileKind::Socket(socket), _) => socket::write_bytes(cx, socket, &data, no_wait),
-        (&FileKind::HostStream(stream), _) => match cx.host(HostCall::Write { stream, data }) {
-            Ok(HostResult::Count(count)) => Ok(count),
-            Ok(_) => Err(Errno::EIO.into()),
-            Err(Stop::Errno(Errno::EPIPE)) => {
-                caller::raise(cx, g::SIGPIPE);
-                Err(Errno::EPIPE.into())
-            }
-            Err(stop) => Err(stop),
-        },
-        (FileKind::Device(Device::Full), _) => Err(Errno::ENOSPC.into()),
-        (FileKind::Device(_), _) => Ok(data.len() as u64),
-        _ => Err(Errno::EINVAL.into()),
-    }
+) -> SysResult {
+    let how = rw::How {
+        at,
+        no_wait: no_wait || file::at(cx.k, id).flags & g::O_NONBLOCK != 0,
+        ..rw::How::default()
+    };
+    ops::splice_write(cx, id, data, how)
 }
 
 /// Waits until a pipe that is written to has a free slot: bytes that fit in its free slots.
@@ -540,7 +496,7 @@ pub(super) fn copy_file_range(
             break;
         }
         let copied = read_chunk(cx, input, start_in + done, len - done)
-            .and_then(|chunk| rw::write_inode(cx, to, start_out + done, &chunk));
+            .and_then(|chunk| regular::write_inode(cx, to, start_out + done, &chunk));
         match copied {
             Ok(0) => break,
             Ok(copied) => done += copied,

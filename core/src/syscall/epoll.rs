@@ -1,5 +1,7 @@
 //! Waiting for many files (epoll(7)).
 
+use crate::file::ops;
+use crate::file::stream;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::poll::{read_span, take_mask};
@@ -10,7 +12,7 @@ use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
 use crate::event::{HostCall, HostResult};
 use crate::file;
 use crate::file::epoll::ItemKey;
-use crate::file::{FileId, FileKind, epoll, fdtable, ready, rw};
+use crate::file::{FileId, FileKind, epoll, fdtable, ready};
 use crate::fs::anon::Anon;
 use crate::kernel::Cx;
 
@@ -62,7 +64,7 @@ pub(super) fn epoll_ctl(cx: &mut Cx<'_, '_>, epfd: Fd, op: Int, fd: Fd, event: A
     let (mut events, data) = (event.events, event.data);
     let outer = fdtable::get(cx, epfd.0)?;
     let inner = fdtable::get(cx, fd.0)?;
-    if !ready::can_wait(cx.k, file::at(cx.k, inner)) {
+    if !ops::can_wait(cx.k, file::at(cx.k, inner)) {
         return Err(Errno::EPERM.into());
     }
     if outer == inner || !is_epoll(cx, outer) {
@@ -122,7 +124,7 @@ fn wait(cx: &mut Cx<'_, '_>, epfd: Fd, at: u64, max: i32, timeout: Option<u64>) 
     let mut timeout = timeout;
     if let Some((stream, event)) = epoll::stream(cx.k, id) {
         // The host needs a moment to tell.
-        timeout = timeout.map(|timeout| timeout.max(rw::STREAM_GRACE));
+        timeout = timeout.map(|timeout| timeout.max(stream::STREAM_GRACE));
         let events = g::POLLIN as u16;
         match cx.host(HostCall::Poll { stream, events }) {
             Ok(HostResult::Ready(now)) => {

@@ -3,20 +3,16 @@
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::args::*;
-use crate::boot::Stdio;
 use crate::cred::landlock::FsAccess;
 use crate::env::wait::{Stop, SysResult, Wait, WaitKey};
 use crate::file;
-use crate::file::device::Device;
 use crate::file::fasync::{Owner, Recipient};
 use crate::file::lock::Record;
+use crate::file::ops;
 use crate::file::pidfd::PidFd;
-use crate::file::{
-    File, FileId, FileKind, dnotify, fasync, fdtable, inotify, lease, lock, pipe, rw,
-};
+use crate::file::{File, FileId, FileKind, dnotify, fasync, fdtable, lease, lock, pipe};
 use crate::fs::InodeRef;
-use crate::kernel::{Cx, caller};
-use crate::net::socket;
+use crate::kernel::Cx;
 use crate::vfs::mount::{get_path, put_path};
 use crate::vfs::node;
 
@@ -501,20 +497,15 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
     }
 }
 
-/// Asks for the bits of entropy (random(4)), and what Linux answers once its generator is ready.
-const RNDGETENTCNT: u32 = 0x8004_5200;
-const ENTROPY: i32 = 256;
-
 pub(super) fn ioctl(cx: &mut Cx<'_, '_>, fd: Fd, request: Hex, arg: Addr) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
     let done = ioctl_of(cx, (fd, id), request, arg);
     let general = matches!(request.0 as u32, i::FIOQSIZE | i::FIOASYNC);
-    match &file::at(cx.k, id).kind {
-        // It has requests of its own, and this answer to others (`ep_eventpoll_ioctl()`).
-        FileKind::Epoll(_) if !general && matches!(done, Err(Stop::Errno(Errno::ENOTTY))) => {
-            Err(Errno::EINVAL.into())
+    match done {
+        Err(Stop::Errno(Errno::ENOTTY)) if !general => {
+            Err(file::at(cx.k, id).kind.no_request().into())
         }
-        _ => done,
+        done => done,
     }
 }
 
@@ -577,137 +568,15 @@ fn ioctl_of(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), request: Hex, arg: Addr
             Ok(0)
         }
         i::FIONREAD => {
-            let bytes = available(cx, id)?;
+            let bytes = ops::available(cx, id)? as i32;
             cx.write_obj(arg.0, &bytes)?;
             Ok(0)
         }
-        i::TIOCOUTQ if let FileKind::Socket(socket) = file::at(cx.k, id).kind => {
-            let bytes = socket::at(cx.k, socket).unreceived as i32;
-            cx.write_obj(arg.0, &bytes)?;
-            Ok(0)
-        }
-        request if let FileKind::Socket(_) = file::at(cx.k, id).kind => {
-            if let Some(done) = super::fileattr::ioctl(cx, id, request, arg) {
-                return done;
+        request => match ops::ioctl(cx, id, request, arg.0) {
+            Some(done) => done,
+            None => {
+                super::fileattr::ioctl(cx, id, request, arg).unwrap_or(Err(Errno::ENOTTY.into()))
             }
-            let answer = super::socket_device::ioctl(cx, request, arg);
-            answer.unwrap_or(Err(Errno::ENOTTY.into()))
-        }
-        // How much there is of what /dev/random gives: it is always full.
-        RNDGETENTCNT
-            if matches!(
-                file::at(cx.k, id).kind,
-                FileKind::Device(Device::Random | Device::Urandom)
-            ) =>
-        {
-            cx.write_obj(arg.0, &ENTROPY)?;
-            Ok(0)
-        }
-        request if let Some(done) = super::fileattr::ioctl(cx, id, request, arg) => done,
-        request => match terminal_of(cx, id) {
-            Some((rows, cols)) => terminal_ioctl(cx, request, arg, rows, cols),
-            None => Err(Errno::ENOTTY.into()),
         },
     }
-}
-
-/// Bytes that can be read at once (`FIONREAD`).
-fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i32, Stop> {
-    let file = file::at(cx.k, id);
-    let bytes = match (&file.kind, file.inode) {
-        (FileKind::Pipe(pipe), _) => {
-            let pipe = cx.k.files.pipes.get(*pipe).ok_or(Errno::EBADF)?;
-            pipe.ring.len() as i64
-        }
-        (FileKind::Inotify(instance), _) => inotify::available(instance) as i64,
-        (&FileKind::Socket(socket), _) => socket::unix::input(cx.k, socket)? as i64,
-        (FileKind::Regular, Some(inode)) => {
-            let offset = file.offset;
-            let size = node::attr(cx.k, cx.p, inode)?.size;
-            size as i64 - offset as i64
-        }
-        (&FileKind::HostStream(stream), _) => {
-            // The host tells only whether there is something.
-            let ready = rw::stream_ready(cx, stream, g::POLLIN as u16, rw::STREAM_GRACE)?;
-            i64::from(ready.is_some_and(|ready| ready & g::POLLIN as u16 != 0))
-        }
-        _ => return Err(Errno::ENOTTY.into()),
-    };
-    Ok(bytes as i32)
-}
-
-/// Rows and columns, if a file is a terminal.
-fn terminal_of(cx: &Cx<'_, '_>, id: FileId) -> Option<(u16, u16)> {
-    let FileKind::HostStream(stream) = file::at(cx.k, id).kind else {
-        return None;
-    };
-    match cx.k.env.stdio.get(usize::from(stream))? {
-        &Stdio::Terminal { rows, cols } => Some((rows, cols)),
-        _ => None,
-    }
-}
-
-/// `struct termios` of the kernel: c_iflag, c_oflag, c_cflag, c_lflag, c_line and 19 control characters of a
-/// terminal in its usual state.
-const TERMIOS: [u8; 36] = {
-    let mut bytes = [0; 36];
-    let words: [u32; 4] = [0x4500, 0x5, 0xbf, 0x8a3b];
-    let mut index = 0;
-    while index < 4 {
-        let word = words[index].to_le_bytes();
-        let mut byte = 0;
-        while byte < 4 {
-            bytes[index * 4 + byte] = word[byte];
-            byte += 1;
-        }
-        index += 1;
-    }
-    let chars = [
-        3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0,
-    ];
-    index = 0;
-    while index < 19 {
-        bytes[17 + index] = chars[index];
-        index += 1;
-    }
-    bytes
-};
-
-fn terminal_ioctl(cx: &mut Cx<'_, '_>, request: u32, arg: Addr, rows: u16, cols: u16) -> SysResult {
-    match request {
-        i::TCGETS => {
-            let termios = cx.k.files.termios.unwrap_or(TERMIOS);
-            cx.write_user(arg.0, &termios)?;
-        }
-        i::TCSETS | i::TCSETSW | i::TCSETSF => {
-            // Kept for the program to read; the host's terminal stays as it is.
-            let mut termios = [0; 36];
-            cx.read_user(arg.0, &mut termios)?;
-            cx.k.files.termios = Some(termios);
-        }
-        i::TIOCGWINSZ => cx.write_obj(arg.0, &[rows, cols, 0, 0])?,
-        i::TIOCSWINSZ => {
-            let [rows, cols, _, _]: [u16; 4] = cx.read_obj(arg.0)?;
-            for stdio in &mut cx.k.env.stdio {
-                if let Stdio::Terminal { .. } = stdio {
-                    *stdio = Stdio::Terminal { rows, cols };
-                }
-            }
-        }
-        i::TIOCGPGRP => {
-            let group = caller::foreground(cx);
-            cx.write_obj(arg.0, &group)?;
-        }
-        i::TIOCSPGRP => {
-            let group: i32 = cx.read_obj(arg.0)?;
-            caller::set_foreground(cx, group)?;
-        }
-        i::TIOCGSID => {
-            let session = caller::session(cx);
-            cx.write_obj(arg.0, &session)?;
-        }
-        i::TIOCSCTTY | i::TIOCNOTTY | i::TCFLSH | i::TCSBRK | i::TCXONC => {}
-        _ => return Err(Errno::ENOTTY.into()),
-    }
-    Ok(0)
 }

@@ -6,6 +6,7 @@ use crate::args::*;
 use crate::cred::landlock::FsAccess;
 use crate::env::wait::SysResult;
 use crate::file;
+use crate::file::regular;
 use crate::file::rw::Iov;
 use crate::file::{FileId, FileKind, fdtable, inotify, lease, rw};
 use crate::fs::filesystem::SetAttr;
@@ -85,7 +86,7 @@ fn at_position(at: u64) -> rw::How {
 /// A file with a position: no pipe, no stream (`ESPIPE`).
 fn positioned(cx: &mut Cx<'_, '_>, fd: Fd) -> Result<FileId, Errno> {
     let id = fdtable::get(cx, fd.0)?;
-    match rw::has_position(&file::at(cx.k, id).kind) {
+    match file::at(cx.k, id).kind.has_position() {
         true => Ok(id),
         false => Err(Errno::ESPIPE),
     }
@@ -392,7 +393,7 @@ fn set_size(
     attr: &crate::fs::filesystem::Attr,
     size: u64,
 ) -> SysResult {
-    rw::check_size(cx, attr, size)?;
+    regular::check_size(cx, attr, size)?;
     cx.k.fs.seals.check_size(inode, attr, size)?;
     open::truncate(cx, inode, attr, size)?;
     inotify::happened(cx.k, cx.p, dentry, inotify::MODIFY);
@@ -449,7 +450,7 @@ pub(super) fn fallocate(
         return Err(Errno::EFBIG.into());
     }
     if !keep && end > attr.size {
-        rw::check_size(cx, &attr, end)?;
+        regular::check_size(cx, &attr, end)?;
         cx.k.fs.seals.check_size(inode, &attr, end)?;
     }
     if what != 0 {

@@ -36,7 +36,6 @@ mod shm;
 mod signal;
 mod socket;
 mod socket_address;
-mod socket_device;
 mod socket_message;
 mod socket_option;
 mod stat;

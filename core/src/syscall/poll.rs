@@ -1,5 +1,7 @@
 //! Waiting for file descriptors.
 
+use crate::file::ops;
+use crate::file::stream;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -12,7 +14,7 @@ use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
 use crate::event::{HostCall, HostResult};
 use crate::file;
 use crate::file::ready::{ERR, HUP, IN, NVAL, OUT};
-use crate::file::{FileId, FileKind, fdtable, ready, rw};
+use crate::file::{FileId, FileKind, fdtable};
 use crate::kernel::{Cx, caller};
 use crate::task::personality::STICKY_TIMEOUTS;
 
@@ -56,7 +58,7 @@ pub(crate) struct Scan {
 impl Scan {
     /// What a file is ready for, of what is asked.
     fn look(&mut self, cx: &Cx<'_, '_>, id: FileId, events: u16) -> u16 {
-        let mut now = ready::of(cx.k, cx.thread, id, 0);
+        let mut now = ops::ready(cx.k, cx.thread, id, 0);
         if let FileKind::HostStream(stream) = file::at(cx.k, id).kind {
             match self.host {
                 Some((of, host)) if of == stream => now |= host,
@@ -65,7 +67,7 @@ impl Scan {
             }
         }
         if self.ready == 0 && !self.too_many {
-            self.keys.extend(ready::key(cx.k, cx.thread, id));
+            self.keys.extend(ops::key(cx.k, cx.thread, id));
             if self.keys.len() > 2 * KEYS_MAX {
                 self.sort_keys();
             }
@@ -129,7 +131,7 @@ fn wait_ready(
         let mut keys = core::mem::take(&mut scan.keys);
         if let Some(stream) = scan.stream {
             // The host needs a moment to tell.
-            timeout = timeout.map(|timeout| timeout.max(rw::STREAM_GRACE));
+            timeout = timeout.map(|timeout| timeout.max(stream::STREAM_GRACE));
             let events = g::POLLIN as u16;
             match cx.host(HostCall::Poll { stream, events }) {
                 Ok(HostResult::Ready(ready)) => {
@@ -185,7 +187,7 @@ fn poll_entries(
                 Ok(file) => {
                     let found = scan.look(cx, file, events);
                     if found & ERR != 0 {
-                        ready::told(cx.k, cx.thread, file);
+                        ops::told(cx.k, cx.thread, file);
                     }
                     found
                 }
@@ -308,7 +310,7 @@ fn select_chunk(
         let file = fdtable::get(cx, fd as i32)?;
         let found = scan.look(cx, file, events);
         if found & ERR != 0 {
-            ready::told(cx.k, cx.thread, file);
+            ops::told(cx.k, cx.thread, file);
         }
         for (index, asked) in ASKED.into_iter().enumerate() {
             if sets[index][byte] & bit != 0 && found & asked != 0 {

@@ -7,6 +7,7 @@ use crate::abi::raw::general as g;
 use crate::cred::landlock::Scopes;
 use crate::env::wait::WaitKey;
 use crate::file::fasync::{News, Owed, Owner, Recipient, Telling};
+use crate::file::ops;
 use crate::file::{self, FileId, ready};
 use crate::machine::ThreadId;
 use crate::task::signal::{self, SigInfo};
@@ -96,10 +97,10 @@ fn tell_some(k: &mut Kernel, key: WaitKey, mut now: Telling) {
 
 /// What the owner of a file is told of events, if anything: code and band.
 fn reason(k: &Kernel, id: FileId, events: u16) -> Option<(u32, u32)> {
-    let concerns = ready::concerns(k.files.file(id)?);
+    let concerns = ops::concerns(k.files.file(id)?);
     // What is not known is looked at: then only what can be read counts.
     let now = match events {
-        ready::ANY => ready::of(k, ThreadId(0), id, 0) & !ready::OUT,
+        ready::ANY => ops::ready(k, ThreadId(0), id, 0) & !ready::OUT,
         events => events & concerns,
     };
     if now & ready::IN != 0 {

@@ -12,8 +12,9 @@ use crate::cred::landlock::FsAccess;
 use crate::env::settings;
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file::device::Target;
+use crate::file::ops;
 use crate::file::pipe::PipeId;
-use crate::file::{File, FileId, FileKind, device, inotify, lease, pipe, ready};
+use crate::file::{File, FileId, FileKind, device, inotify, lease, pipe};
 use crate::fs::anon::Object;
 use crate::fs::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
 use crate::fs::inode::FsKind;
@@ -166,7 +167,7 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Res
     if let Ok(id) = result {
         file::at_mut(cx.k, id).opener = cx.task().committed;
         file::at_mut(cx.k, id).opened_by = proc::opener(cx, id);
-        ready::told(cx.k, cx.thread, id);
+        ops::told(cx.k, cx.thread, id);
         if flags & g::O_PATH == 0 {
             inotify::file_event(cx.k, cx.p, id, inotify::OPEN);
             let regular = file::at(cx.k, id).kind == FileKind::Regular;

@@ -7,6 +7,7 @@
 
 pub(crate) mod data;
 mod garbage;
+pub(crate) mod ops;
 pub(crate) mod option;
 pub(crate) mod rights;
 pub(crate) mod unix;

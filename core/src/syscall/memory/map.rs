@@ -8,6 +8,7 @@ use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
 use crate::args::*;
 use crate::env::wait::{Stop, SysResult};
 use crate::file;
+use crate::file::ops;
 use crate::file::{FileId, FileKind, fdtable};
 use crate::fs::flags;
 use crate::kernel::Cx;
@@ -223,7 +224,7 @@ fn mappable(
     max: &mut Prot,
 ) -> Result<Option<FileId>, Errno> {
     let open = cx.k.files.file(id).ok_or(Errno::EBADF)?;
-    let kind = open.kind.clone();
+    let is_regular = open.kind == FileKind::Regular;
     if !open.readable() {
         return Err(Errno::EACCES);
     }
@@ -235,7 +236,7 @@ fn mappable(
     }
     let (mount, writes) = (open.path.mount, open.writable());
     if shared && let Some(inode) = open.inode {
-        if writes && kind == FileKind::Regular {
+        if writes && is_regular {
             let attr = node::attr(cx.k, cx.p, inode)?;
             flags::check_append(&attr).map_err(|_| Errno::EACCES)?;
         }
@@ -247,11 +248,7 @@ fn mappable(
         }
         *max -= Prot::EXEC;
     }
-    match kind {
-        FileKind::Regular => Ok(Some(id)),
-        FileKind::Device(file::device::Device::Zero) => Ok(None),
-        _ => Err(Errno::ENODEV),
-    }
+    ops::map(cx.k, id)
 }
 
 /// Where a mapping goes.

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use super::process::View;
 use crate::Kernel;
 use crate::abi::Errno;
-use crate::cred::ns::{NsId, pid};
+use crate::cred::ns::NsId;
 use crate::file::epoll::ItemKey;
-use crate::file::{File, FileId, FileKind, epoll, inotify, lock};
+use crate::file::{File, FileId, FileKind, epoll, inotify, lock, ops};
 
 /// What has been made of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -71,7 +71,7 @@ impl Cursor {
                 }),
             },
             Stage::Event => {
-                text.extend_from_slice(event_info(k, &open.kind, self.ns).as_bytes());
+                text.extend_from_slice(ops::fdinfo(k, open, self.ns).as_bytes());
                 None
             }
             Stage::Items(last) => epoll::info(k, self.file, last).map(|(item, line)| {
@@ -109,44 +109,5 @@ fn cloexec(k: &Kernel, view: View, fd: u32) -> u32 {
     match slot.is_some_and(|slot| slot.cloexec) {
         true => crate::abi::raw::general::O_CLOEXEC,
         false => 0,
-    }
-}
-
-/// The lines that files which are events add (proc(5), "/proc/pid/fdinfo").
-fn event_info(k: &Kernel, kind: &FileKind, ns: NsId) -> String {
-    let span = |nanos: u64| format!("({}, {})", nanos / 1_000_000_000, nanos % 1_000_000_000);
-    match kind {
-        FileKind::EventFd(event) => format!(
-            "eventfd-count: {:16x}\neventfd-id: 0\neventfd-semaphore: {}\n",
-            event.count,
-            u8::from(event.semaphore)
-        ),
-        FileKind::TimerFd(timer) => {
-            let left = match timer.at {
-                Some(at) if !timer.expired => at.saturating_sub(k.env.now.mono),
-                _ => 0,
-            };
-            format!(
-                "clockid: {}\nticks: {}\nsettime flags: 0{:o}\nit_value: {}\nit_interval: {}\n",
-                timer.clock,
-                timer.ticks,
-                timer.flags,
-                span(left),
-                span(timer.interval)
-            )
-        }
-        FileKind::SignalFd(mask) => format!("sigmask:\t{mask:016x}\n"),
-        FileKind::PidFd(pid) => {
-            let Some(tgid) = pid.process(k) else {
-                return "Pid:\t-1\nNSpid:\t-1\n".into();
-            };
-            let number = pid.thread.unwrap_or(tgid);
-            let own = k.tasks.leader(tgid).map_or(ns, |task| task.ns.pid);
-            let shown = pid::show(k, ns, number);
-            let inner = pid::numbers(k, ns, own, number).into_iter();
-            let inner: String = inner.map(|number| format!("\t{number}")).collect();
-            format!("Pid:\t{shown}\nNSpid:{inner}\n")
-        }
-        _ => String::new(),
     }
 }

@@ -5,8 +5,13 @@ use alloc::vec;
 
 use super::process::{self, View};
 use crate::Kernel;
+use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
-use crate::file::rw::{Iov, read_inode};
+use crate::env::wait::SysResult;
+use crate::file::above::{Memory, PageMap};
+use crate::file::ops::FileOps;
+use crate::file::rw::{self, Ends, How, Iov, Piece, read_inode};
+use crate::file::{self, File, FileId, FileKind, Files};
 use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId, ThreadId};
 use crate::mm::vma::Behind;
@@ -31,7 +36,7 @@ pub(super) fn open(k: &Kernel, thread: ThreadId, view: View) -> Result<SpaceId, 
 }
 
 /// Reads memory from an address on. `EIO` where nothing is mapped; nothing of a space that has gone.
-pub(crate) fn read(cx: &mut Cx<'_, '_>, id: SpaceId, iov: &mut Iov, at: u64) -> Result<u64, Errno> {
+fn read(cx: &mut Cx<'_, '_>, id: SpaceId, iov: &mut Iov, at: u64) -> Result<u64, Errno> {
     let mut page = [0; PAGE_SIZE as usize];
     let mut done = 0;
     while iov.left() > 0 && cx.k.mm.has_space(id) {
@@ -55,12 +60,7 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: SpaceId, iov: &mut Iov, at: u64) -> 
 
 /// Writes memory from an address on, also where the process itself may not write: it gets a page of its own.
 /// `EIO`.
-pub(crate) fn write(
-    cx: &mut Cx<'_, '_>,
-    id: SpaceId,
-    iov: &mut Iov,
-    at: u64,
-) -> Result<u64, Errno> {
+fn write(cx: &mut Cx<'_, '_>, id: SpaceId, iov: &mut Iov, at: u64) -> Result<u64, Errno> {
     let mut page = [0; PAGE_SIZE as usize];
     let mut done = 0;
     while iov.left() > 0 && cx.k.mm.has_space(id) {
@@ -124,12 +124,7 @@ fn poke(cx: &mut Cx<'_, '_>, id: SpaceId, at: u64, bytes: &[u8]) -> Result<(), E
 }
 
 /// Reads entries of `pagemap`. `EINVAL` unless position and length are of whole entries.
-pub(crate) fn read_pagemap(
-    cx: &mut Cx<'_, '_>,
-    id: SpaceId,
-    iov: &mut Iov,
-    at: u64,
-) -> Result<u64, Errno> {
+fn read_pagemap(cx: &mut Cx<'_, '_>, id: SpaceId, iov: &mut Iov, at: u64) -> Result<u64, Errno> {
     const ENTRY: u64 = 8;
     if !at.is_multiple_of(ENTRY) || !iov.left().is_multiple_of(ENTRY) {
         return Err(Errno::EINVAL);
@@ -153,4 +148,80 @@ pub(crate) fn read_pagemap(
         bytes[slot..slot + ENTRY as usize].copy_from_slice(&u64::to_le_bytes(entry));
     });
     iov.put(cx, &bytes)
+}
+
+/// The memory that an open file is of. `EBADF` for others.
+fn space_of(k: &Files, id: FileId) -> Result<SpaceId, Errno> {
+    match file::at(k, id).kind {
+        FileKind::Memory(space) | FileKind::PageMap(space) => Ok(space),
+        _ => Err(Errno::EBADF),
+    }
+}
+
+/// Moves the position: addresses may lie in the upper half (`mem_lseek()`).
+fn seek(k: &mut Files, id: FileId, offset: i64, whence: u32) -> SysResult {
+    let base = match whence {
+        g::SEEK_SET => 0,
+        g::SEEK_CUR => file::at(k, id).offset,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let at = base.wrapping_add_signed(offset);
+    file::at_mut(k, id).offset = at;
+    Ok(at)
+}
+
+/// Reads or writes a piece of memory at the position, which follows what was moved.
+fn piece(
+    cx: &mut Cx<'_, '_>,
+    id: FileId,
+    iov: &mut Iov,
+    how: How,
+    moves: impl FnOnce(&mut Cx<'_, '_>, SpaceId, &mut Iov, u64) -> Result<u64, Errno>,
+) -> SysResult {
+    let space = space_of(cx.k, id)?;
+    let piece = Piece::next(cx, iov, how);
+    let at = match how.at {
+        Some(at) => at.wrapping_add(piece.earlier),
+        None => file::at(cx.k, id).offset,
+    };
+    let moved = moves(cx, space, iov, at);
+    if let (Ok(moved), None) = (moved, how.at) {
+        file::at_mut(cx.k, id).offset = at.wrapping_add(moved);
+    }
+    piece.end(cx, moved, Ends::WhenDone)
+}
+
+impl FileOps for Memory {
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        piece(cx, id, iov, how, read)
+    }
+
+    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        piece(cx, id, iov, how, write)
+    }
+
+    fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> SysResult {
+        seek(cx.k, id, offset, whence)
+    }
+
+    fn can_wait(_k: &Files, _file: &File) -> bool {
+        false
+    }
+}
+
+impl FileOps for PageMap {
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let space = space_of(cx.k, id)?;
+        let at = how.at.unwrap_or(file::at(cx.k, id).offset);
+        let done = read_pagemap(cx, space, iov, at)?;
+        rw::was_read(cx.k, cx.p, id, (how, at), done)
+    }
+
+    fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> SysResult {
+        seek(cx.k, id, offset, whence)
+    }
+
+    fn can_wait(_k: &Files, _file: &File) -> bool {
+        false
+    }
 }

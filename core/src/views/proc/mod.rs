@@ -15,6 +15,7 @@ pub(crate) mod mem;
 mod memory;
 mod mounts;
 mod net;
+mod opened;
 mod process;
 mod shown;
 mod state;

@@ -3,7 +3,6 @@
 
 use crate::abi::Errno;
 use crate::abi::raw::ioctl as i;
-use crate::args::*;
 use crate::env::wait::SysResult;
 use crate::kernel::Cx;
 
@@ -20,7 +19,7 @@ const FLAGS: i32 = 0x49;
 const ARPHRD_LOOPBACK: i32 = 772;
 
 /// Answers a question; `None` for requests that are none. `EFAULT`, `ENODEV`.
-pub(super) fn ioctl(cx: &mut Cx<'_, '_>, request: u32, arg: Addr) -> Option<SysResult> {
+pub(super) fn ioctl(cx: &mut Cx<'_, '_>, request: u32, arg: u64) -> Option<SysResult> {
     match request {
         i::SIOCGIFCONF => Some(list(cx, arg)),
         i::SIOCGIFNAME => Some(name(cx, arg)),
@@ -36,28 +35,28 @@ pub(super) fn ioctl(cx: &mut Cx<'_, '_>, request: u32, arg: Addr) -> Option<SysR
 }
 
 /// Devices with addresses: there are none. The length of the room becomes that of the list.
-fn list(cx: &mut Cx<'_, '_>, arg: Addr) -> SysResult {
-    let [_, _]: [u64; 2] = cx.read_obj(arg.0)?;
-    cx.write_obj(arg.0, &0i32)?;
+fn list(cx: &mut Cx<'_, '_>, arg: u64) -> SysResult {
+    let [_, _]: [u64; 2] = cx.read_obj(arg)?;
+    cx.write_obj(arg, &0i32)?;
     Ok(0)
 }
 
 /// The name of a device, by its index.
-fn name(cx: &mut Cx<'_, '_>, arg: Addr) -> SysResult {
-    let mut record: [u8; SIZE] = cx.read_obj(arg.0)?;
+fn name(cx: &mut Cx<'_, '_>, arg: u64) -> SysResult {
+    let mut record: [u8; SIZE] = cx.read_obj(arg)?;
     let index = i32::from_le_bytes([record[16], record[17], record[18], record[19]]);
     if index != INDEX {
         return Err(Errno::ENODEV.into());
     }
     record[..NAME_SIZE].fill(0);
     record[..NAME.len()].copy_from_slice(NAME);
-    cx.write_obj(arg.0, &record)?;
+    cx.write_obj(arg, &record)?;
     Ok(0)
 }
 
 /// A number of the device whose name is given; names of addresses (`lo:1`) are those of their device.
-fn number(cx: &mut Cx<'_, '_>, arg: Addr, value: i32) -> SysResult {
-    let mut record: [u8; SIZE] = cx.read_obj(arg.0)?;
+fn number(cx: &mut Cx<'_, '_>, arg: u64, value: i32) -> SysResult {
+    let mut record: [u8; SIZE] = cx.read_obj(arg)?;
     let given = &record[..NAME_SIZE - 1];
     let len = given.iter().position(|byte| matches!(byte, 0 | b':'));
     if &given[..len.unwrap_or(given.len())] != NAME {
@@ -65,6 +64,6 @@ fn number(cx: &mut Cx<'_, '_>, arg: Addr, value: i32) -> SysResult {
     }
     record[NAME_SIZE..].fill(0);
     record[NAME_SIZE..NAME_SIZE + 4].copy_from_slice(&value.to_le_bytes());
-    cx.write_obj(arg.0, &record)?;
+    cx.write_obj(arg, &record)?;
     Ok(0)
 }

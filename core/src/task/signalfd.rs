@@ -1,11 +1,20 @@
 //! Signals that are read (signalfd(2)): those of the thread that reads and of its process.
 
+use alloc::format;
+use alloc::string::String;
+
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::cred::ns::NsId;
+use crate::env::wait::SysResult;
 use crate::env::wait::{Stop, Wait, WaitKey};
+use crate::file::above::Signals;
+use crate::file::ops::FileOps;
 use crate::file::ready::PLAIN_IN;
+use crate::file::rw::How;
 use crate::file::rw::Iov;
+use crate::file::{self, File, FileId, FileKind, Files};
 use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::task::signal::{self, SigInfo};
@@ -13,7 +22,7 @@ use crate::task::signal::{self, SigInfo};
 /// Bytes of `struct signalfd_siginfo`.
 const SIZE: usize = 128;
 
-pub(crate) fn ready(k: &Kernel, thread: ThreadId, mask: u64) -> u16 {
+fn ready(k: &Kernel, thread: ThreadId, mask: u64) -> u16 {
     let [own, shared, ..] = signal::sets(k, thread);
     match (own | shared) & mask {
         0 => 0,
@@ -21,12 +30,7 @@ pub(crate) fn ready(k: &Kernel, thread: ThreadId, mask: u64) -> u16 {
     }
 }
 
-pub(crate) fn read(
-    cx: &mut Cx<'_, '_>,
-    mask: u64,
-    iov: &mut Iov,
-    no_wait: bool,
-) -> Result<u64, Stop> {
+fn read(cx: &mut Cx<'_, '_>, mask: u64, iov: &mut Iov, no_wait: bool) -> Result<u64, Stop> {
     if iov.left() < SIZE as u64 {
         return Err(Errno::EINVAL.into());
     }
@@ -101,4 +105,34 @@ fn bytes(info: SigInfo) -> [u8; SIZE] {
         }
     }
     bytes
+}
+
+/// The signals that an open file reads. `EBADF` for others.
+fn mask_of(k: &Files, id: FileId) -> Result<u64, Errno> {
+    match file::at(k, id).kind {
+        FileKind::SignalFd(mask) => Ok(mask),
+        _ => Err(Errno::EBADF),
+    }
+}
+
+impl FileOps for Signals {
+    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let mask = mask_of(cx.k, id)?;
+        read(cx, mask, iov, how.no_wait)
+    }
+
+    fn ready(k: &Kernel, thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        mask_of(k, id).map_or(0, |mask| ready(k, thread, mask))
+    }
+
+    fn key(k: &Kernel, thread: ThreadId, _id: FileId) -> Option<WaitKey> {
+        Some(WaitKey::Signals(k.tasks.get(thread)?.tgid))
+    }
+
+    fn fdinfo(_k: &Kernel, file: &File, _ns: NsId) -> String {
+        match file.kind {
+            FileKind::SignalFd(mask) => format!("sigmask:\t{mask:016x}\n"),
+            _ => String::new(),
+        }
+    }
 }
