@@ -66,6 +66,8 @@ pub struct Kernel {
     pub(crate) waits: Waits,
     pub(crate) ops: Ops,
     pub(crate) barriers: crate::task::barrier::Barriers,
+    /// What open files of `proc` and `sysfs` show.
+    pub(crate) contents: crate::views::proc::Contents,
     deadline_sent: Option<u64>,
 }
 
@@ -267,6 +269,7 @@ impl Kernel {
             waits: Waits::default(),
             ops: Ops::default(),
             barriers: crate::task::barrier::Barriers::default(),
+            contents: crate::views::proc::Contents::default(),
             deadline_sent: None,
         };
         if config.vdso {
@@ -357,7 +360,7 @@ impl Kernel {
         crate::task::check::check(self)?;
         crate::ns::check_needed(self)?;
         check_memory::check(self)?;
-        crate::ipc::check(self)?;
+        crate::ipc::check(self, |tgid| self.tasks.group_exists(tgid))?;
         check::check(self)
     }
 

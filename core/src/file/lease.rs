@@ -13,6 +13,7 @@ use crate::abi::raw::general as g;
 use crate::cred::ns::{NsId, pid};
 use crate::env::settings;
 use crate::env::wait::{Stop, Wait, WaitKey};
+use crate::file;
 use crate::file::fasync::{Owner, Recipient};
 use crate::file::pidfd::PidFd;
 use crate::file::{File, FileId, FileKind, Files, fasync, lock};
@@ -20,7 +21,6 @@ use crate::fs::filesystem::InodeRef;
 use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::vfs::node;
-use crate::{Kernel, file};
 
 /// Most leases of a file: an open looks at all of them.
 const OF_A_FILE: usize = 1024;
@@ -277,9 +277,15 @@ pub(crate) struct Line {
 }
 
 /// The lease behind a place, or the next that waits for it, and its place. What a PID namespace does not see
-/// is not shown there. Who waits hangs on the first lease of a file, as in Linux.
-pub(crate) fn next_line(k: &Kernel, ns: NsId, at: Position) -> Option<(Position, Option<Line>)> {
-    let all = &k.files.leases.of;
+/// is not shown there. Who waits hangs on the first lease of a file, as in Linux. `process` gives the process
+/// of a thread.
+pub(crate) fn next_line(
+    k: &Files,
+    ns: NsId,
+    at: Position,
+    process: impl Fn(ThreadId) -> Option<u32>,
+) -> Option<(Position, Option<Line>)> {
+    let all = &k.leases.of;
     let mut next = None;
     if let Some((inode, behind)) = at.0 {
         let leases = all.get(&inode).map_or(&[][..], |all| all);
@@ -290,7 +296,7 @@ pub(crate) fn next_line(k: &Kernel, ns: NsId, at: Position) -> Option<(Position,
         let of_first = leases.first().is_some_and(|lease| lease.file == file);
         if of_first && let Some((writes, place, thread)) = waiter(k, inode, waiting) {
             let mode = if writes { "WRITE" } else { "READ" };
-            let pid = k.tasks.get(thread).map_or(0, |task| task.tgid);
+            let pid = process(thread).unwrap_or(0);
             // Linux does not know of which file.
             let text = line(k, ns, "BREAKER  ", mode, pid, "<none>:0");
             let text = text.map(|text| Line {

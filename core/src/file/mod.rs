@@ -32,6 +32,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::ops::{Deref, DerefMut};
 
+use above::Made;
 use device::Device;
 use epoll::Epoll;
 use eventfd::EventFd;
@@ -62,7 +63,6 @@ use crate::vfs::Vfs;
 use crate::vfs::mount::config::Config;
 use crate::vfs::mount::{self, PathRef, detached, put_path};
 pub(crate) use crate::vfs::open::{close_exec, get_exec, open_exec};
-use crate::views::proc::Shown;
 
 /// Most open file descriptions (`/proc/sys/fs/file-max`).
 pub(crate) const FILE_MAX: usize = 1 << 22;
@@ -80,9 +80,8 @@ pub(crate) enum FileKind {
     /// A POSIX message queue.
     MessageQueue(QueueId),
     Device(Device),
-    /// A file that the kernel makes (`proc`, `sysfs`): its content as of the last read at offset 0, as far as
-    /// it was needed.
-    Proc(Box<Shown>),
+    /// A file that the kernel makes (`proc`, `sysfs`).
+    Made(Made),
     /// The memory of a process, and what its pages are (`/proc/PID/mem`, `pagemap`).
     Memory(SpaceId),
     PageMap(SpaceId),
@@ -174,14 +173,6 @@ impl File {
     pub(crate) fn refs(&self) -> u32 {
         self.refs
     }
-
-    /// Bytes of the content that it keeps.
-    pub(crate) fn content_bytes(&self) -> u64 {
-        match &self.kind {
-            FileKind::Proc(shown) => shown.bytes(),
-            _ => 0,
-        }
-    }
 }
 
 /// Open files and all that they can stand for, above the names.
@@ -209,8 +200,8 @@ pub struct Files {
     pub(crate) partial: fdtable::Partial,
     /// Chunks of all descriptor tables.
     pub(crate) fd_chunks: u64,
-    /// Bytes of the contents that open files of `proc` and `sysfs` keep.
-    pub(crate) contents: u64,
+    /// Files that the kernel makes, as they are opened and as they are gone.
+    pub(crate) made: above::MadeFiles,
     pub(crate) contexts: Slab<FsContext>,
     /// `struct termios` of the terminal, once a program has set it.
     pub(crate) termios: Option<[u8; 36]>,
@@ -254,7 +245,7 @@ impl Files {
             tables: Slab::new(),
             partial: fdtable::Partial::default(),
             fd_chunks: 0,
-            contents: 0,
+            made: above::MadeFiles::default(),
             contexts: Slab::new(),
             termios: None,
             foreground: None,
@@ -282,7 +273,7 @@ impl Files {
 
     /// What the kernel holds for open files, by kind, in bytes.
     #[inline]
-    pub(crate) fn held(&self) -> [(&'static str, u64); 12] {
+    pub(crate) fn held(&self) -> [(&'static str, u64); 11] {
         const FILE_COST: u64 = 512;
         const TABLE_COST: u64 = 64;
         const CONTEXT_COST: u64 = 64;
@@ -300,7 +291,6 @@ impl Files {
                 "roots and working directories",
                 times(self.contexts.len(), CONTEXT_COST),
             ),
-            ("contents of files of proc and sysfs", self.contents),
             ("epoll items", self.watches.held()),
             (
                 "inotify watches and events",
@@ -318,14 +308,12 @@ impl Files {
     /// Whether what is counted for [`held`](Self::held) is what is there; for invariant checks.
     pub(crate) fn is_counted(&self) -> bool {
         let chunks = self.tables.iter().map(|(_, table)| table.chunks());
-        let contents = self.open.iter().map(|(_, file)| file.content_bytes());
         let configs = self.open.iter().map(|(_, file)| match &file.kind {
             FileKind::Config(config) => config.bytes(),
             _ => 0,
         });
         self.fs.is_counted()
             && chunks.sum::<u64>() == self.fd_chunks
-            && contents.sum::<u64>() == self.contents
             && self.mounts.is_counted()
             && configs.sum::<u64>() == self.configs.held()
             && inotify::is_counted(self)
@@ -489,7 +477,6 @@ fn remove(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
     if let Some(inode) = file.inode.filter(|_| file.counted) {
         k.writers.written(inode);
     }
-    k.contents -= file.content_bytes();
     k.count_writer(&file, -1);
     k.leases.closed(&file);
     if file.dissolves {

@@ -158,7 +158,7 @@ macro_rules! of_kind {
             FileKind::Socket(_) => of_kind!(@ socket::ops::Ops, $ops => $run),
             FileKind::MessageQueue(_) => of_kind!(@ mqueue::Ops, $ops => $run),
             FileKind::Device(_) => of_kind!(@ device::Ops, $ops => $run),
-            FileKind::Proc(_) => of_kind!(@ above::Made, $ops => $run),
+            FileKind::Made(_) => of_kind!(@ above::Made, $ops => $run),
             FileKind::Memory(_) => of_kind!(@ above::Memory, $ops => $run),
             FileKind::PageMap(_) => of_kind!(@ above::PageMap, $ops => $run),
             FileKind::HostStream(_) => of_kind!(@ stream::Ops, $ops => $run),

@@ -1,11 +1,12 @@
 //! Files that are open to be written, and files that run as programs: none is both at a time (`i_writecount`
 //! of Linux, `ETXTBSY`).
 
+use crate::file::FileId;
+use crate::file::Files;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::fs::filesystem::InodeRef;
 
@@ -76,26 +77,25 @@ impl Writers {
     }
 }
 
-/// Whether what is open and what runs is counted rightly; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+/// Whether what is open and what runs is counted rightly; for invariant checks. `programs` are the files that
+/// processes run.
+pub(crate) fn check(k: &Files, programs: impl Iterator<Item = FileId>) -> Result<(), String> {
     let mut counted = Writers::default();
-    for (_, file) in k.files.open.iter() {
+    for (_, file) in k.open.iter() {
         if let Some(inode) = file.inode.filter(|_| file.counted) {
             counted.add(inode, 1);
         }
     }
-    for tgid in k.tasks.groups() {
-        let exe = k.tasks.group(tgid).and_then(|group| group.exe);
-        let inode = exe.and_then(|id| k.files.file(id)?.inode);
-        if let Some(inode) = inode {
+    for program in programs {
+        if let Some(inode) = k.file(program).and_then(|file| file.inode) {
             counted.add(inode, -1);
         }
     }
-    match counted.0 == k.files.writers.0 {
+    match counted.0 == k.writers.0 {
         true => Ok(()),
         false => Err(format!(
             "{:?} are written or run, not {:?}",
-            counted.0, k.files.writers.0
+            counted.0, k.writers.0
         )),
     }
 }

@@ -14,7 +14,6 @@ use core::ops::Bound::{Excluded, Unbounded};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::cred::Creds;
@@ -445,8 +444,8 @@ pub(crate) fn charged(k: &Files) -> u64 {
     files.pipes.charged() + files.sockets.charged() + files.mqueues.held() + message::charged(k)
 }
 
-/// Whether counts are sums of what is there; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> Result<(), String> {
+/// Whether counts are sums of what is there; for invariant checks. `exists` says whether there is a process.
+pub(crate) fn check(k: &Files, exists: impl Fn(u32) -> bool) -> Result<(), String> {
     let (mut semaphores, mut messages, mut bytes) = (0, 0, 0);
     for (ns, objects) in k.ipc.namespaces() {
         let sets = objects.sets.iter();
@@ -474,5 +473,5 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         return Err(format!("{} objects are counted wrong", k.ipc.objects));
     }
     k.ipc.undo.check()?;
-    shm::check(k)
+    shm::check(k, exists)
 }

@@ -14,7 +14,7 @@ use core::cmp::Reverse;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::cred::ns::{NsId, pid, user};
+use crate::cred::ns::{NsId, user};
 pub(crate) use crate::env::ids::QueueId;
 use crate::env::wait::{Turn, WaitKey};
 use crate::file;
@@ -24,7 +24,6 @@ use crate::fs::anon;
 use crate::fs::filesystem::{Attr, Time};
 use crate::ipc::limits;
 use crate::kernel::Cx;
-use crate::task::signal::{self, SigInfo};
 use crate::vfs::mount::put_path;
 use crate::vfs::perm::{MAY_READ, MAY_WRITE};
 use crate::vfs::{landlock, perm};
@@ -47,8 +46,6 @@ const QUEUE_COST: u64 = 1024;
 const CHARGE_MAX: u64 = 256 << 20;
 /// Longest name.
 const NAME_MAX: usize = 255;
-/// `si_code` of the signal (`SI_MESGQ`).
-const SI_MESGQ: i32 = -3;
 
 /// Who is told when a message comes to the empty queue (mq_notify(3)).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -407,16 +404,13 @@ fn ready(k: &Files, id: QueueId) -> u16 {
     input | if queue.is_full() { 0 } else { OUT }
 }
 
-/// Adds a message to a queue that has room, and tells who asked for it if nobody waits for one.
-pub(crate) fn push(cx: &mut Cx<'_, '_>, id: QueueId, priority: u32, message: Vec<u8>) {
+/// Adds a message to a queue that has room. Gives who asked to be told of it, if nobody waits for one.
+pub(crate) fn push(k: &mut Files, id: QueueId, priority: u32, message: Vec<u8>) -> Option<Notify> {
     let key = WaitKey::MessageQueue(id);
-    let (tgid, uid) = (cx.task().tgid, cx.creds().uid);
     // A receiver waits only while there is no message.
     let turn = WaitKey::Turn(Turn::Message(id));
-    let received = cx.k.env.queues.waiters(turn).next().is_some();
-    let Some(queue) = cx.k.files.mqueues.get_mut(id) else {
-        return;
-    };
+    let received = k.env.queues.waiters(turn).next().is_some();
+    let queue = k.mqueues.get_mut(id)?;
     let first = queue.messages.is_empty() && !received;
     let len = message.len() as u64;
     queue.bytes += len;
@@ -424,19 +418,9 @@ pub(crate) fn push(cx: &mut Cx<'_, '_>, id: QueueId, priority: u32, message: Vec
     queue.next += 1;
     queue.messages.insert((Reverse(priority), number), message);
     let told = if first { queue.notify.take() } else { None };
-    hold(cx.k, 0, len + MESSAGE_COST);
-    if let Some(notify) = told
-        && notify.signal != 0
-        && let Some(leader) = cx.k.tasks.leader(notify.tgid)
-    {
-        let pid = pid::show(cx.k, leader.ns.pid, tgid);
-        let uid = user::show_uid(cx.k, leader.creds.user_ns, uid);
-        let mut info = SigInfo::user(notify.signal, SI_MESGQ, pid, uid);
-        info.fields[1] = notify.value;
-        // One that has too many signals queued is not told, as in Linux.
-        let _ = signal::queue_process(cx.k, notify.tgid, info);
-    }
-    cx.k.files.notify(key, IN);
+    hold(k, 0, len + MESSAGE_COST);
+    k.notify(key, IN);
+    told
 }
 
 /// The message that comes first, and its priority.

@@ -8,13 +8,12 @@ use alloc::vec::Vec;
 
 use super::{Object, ObjectId, Objects, Perm, limits};
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::file;
 use crate::file::{FileId, Files};
 use crate::fs::inode;
 use crate::kernel::Cx;
-use crate::machine::SpaceId;
-use crate::mm::{shared, space};
+use crate::mm::shared;
 use crate::port::Ports;
-use crate::{Kernel, file};
 
 /// Limits (`/proc/sys/kernel/shmmax`, `shmall` in pages, `shmmni`).
 pub(crate) const SIZE_MAX: u64 = u64::MAX - (1 << 24);
@@ -234,21 +233,9 @@ pub(crate) fn reference_dropped(k: &mut Files, p: &mut Ports<'_>, file: FileId) 
     }
 }
 
-/// A process is about to leave a space: if nobody else uses it, the process was the last to detach what is
-/// attached there.
-pub(crate) fn leaving(k: &mut Kernel, space: SpaceId, tgid: u32) {
-    if k.ipc.files.is_empty() || space::users(k, space) > 1 {
-        return;
-    }
-    let areas = k.mm.mapped.memory(space);
-    let vmas = &k.mm.space(space).vmas;
-    let segments = areas.filter_map(|start| of_file(k, vmas.get(&start)?.file()?));
-    let segments: Vec<ObjectId> = segments.collect();
-    for id in segments {
-        if let Ok(segment) = k.ipc.objects_mut(id.ns).segments.get_mut(id.id) {
-            segment.last = tgid;
-        }
-    }
+/// Whether there is no segment anywhere.
+pub(crate) fn is_unused(k: &Files) -> bool {
+    k.ipc.files.is_empty()
 }
 
 /// Whether a segment of these is attached, which keeps their namespace.
@@ -262,7 +249,7 @@ pub(crate) fn held(k: &Files) -> impl Iterator<Item = FileId> + '_ {
     k.ipc.files.keys().copied()
 }
 
-pub(super) fn check(k: &Kernel) -> Result<(), String> {
+pub(super) fn check(k: &Files, exists: impl Fn(u32) -> bool) -> Result<(), String> {
     let mut count = 0;
     for (ns, objects) in k.ipc.namespaces() {
         for (id, segment) in objects.segments.numbered() {
@@ -272,9 +259,7 @@ pub(super) fn check(k: &Kernel) -> Result<(), String> {
             }
         }
     }
-    let alive = |&(tgid, file): &(u32, FileId)| {
-        k.tasks.group_exists(tgid) && k.ipc.files.contains_key(&file)
-    };
+    let alive = |&(tgid, file): &(u32, FileId)| exists(tgid) && k.ipc.files.contains_key(&file);
     if !k.ipc.made.iter().all(alive) {
         return Err("segments have makers that are not there".into());
     }

@@ -1,6 +1,6 @@
 //! Invariants of names, mounts and open files, for tests: references are counted across all floors.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 
@@ -14,14 +14,20 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         ("notices", k.env.notices.len()),
         ("pages that moved", k.displaced.len()),
         ("pipes that are gone", k.objects.gone.len()),
+        ("files of proc that are gone", k.files.made.gone()),
         ("news for owners of files", k.asyncs.news.len()),
         ("news for requests", k.aio.news()),
     ];
     if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
         return Err(format!("{count} {what} have not been dealt with"));
     }
-    crate::file::writers::check(k)?;
-    crate::file::lock::check(k)?;
+    let groups = k.tasks.groups().filter_map(|tgid| k.tasks.group(tgid));
+    crate::file::writers::check(k, groups.filter_map(|group| group.exe))?;
+    crate::file::lock::check(k, |thread, key| {
+        let call = k.tasks.get(thread).and_then(|task| task.call.as_ref());
+        let wait = call.and_then(|call| call.wait.as_ref());
+        wait.is_some_and(|wait| wait.keys.contains(&key))
+    })?;
     let (vfs, all) = (&k.vfs, &k.files);
     let mut files: BTreeMap<FileId, u32> = BTreeMap::new();
     for (_, table) in all.tables.iter() {
@@ -57,6 +63,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let mut dentries: BTreeMap<DentryId, u32> = BTreeMap::new();
     let mut hold = |id: DentryId| *dentries.entry(id).or_default() += 1;
     let mut ends: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+    let mut made = BTreeSet::new();
     for (id, file) in all.open.iter() {
         let id = FileId(id);
         hold(file.path.dentry);
@@ -74,11 +81,17 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
         if let FileKind::Config(config) = &file.kind {
             config.place.iter().for_each(|&(_, root)| hold(root));
         }
+        if let FileKind::Made(file) = file.kind {
+            made.insert(file.number);
+        }
         if let FileKind::Pipe(pipe) = file.kind {
             let ends = ends.entry(pipe.0).or_default();
             ends.0 += u32::from(file.readable());
             ends.1 += u32::from(file.writable());
         }
+    }
+    if !k.contents.is_counted(|number| made.contains(&number)) {
+        return Err("contents of files of proc are not counted rightly".into());
     }
     if let Some(id) = files.keys().find(|id| all.file(**id).is_none()) {
         return Err(format!("{id:?} is used but not open"));

@@ -15,12 +15,13 @@ const MAPPED_COST: u64 = 128;
 
 /// What is counted here, of parts that have no list of their own.
 #[inline]
-fn own(k: &Kernel) -> [(&'static str, u64); 5] {
+fn own(k: &Kernel) -> [(&'static str, u64); 6] {
     [
         (
             "areas of address spaces",
             k.mm.areas * AREA_COST + k.mm.mapped.len() * MAPPED_COST,
         ),
+        ("contents of files of proc and sysfs", k.contents.held()),
         ("operations of the host", k.ops.held()),
         ("places in queues", k.env.queues.len() * WAIT_COST),
         ("namespaces", k.ns.held()),

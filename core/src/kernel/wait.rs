@@ -79,6 +79,9 @@ impl Kernel {
     fn take_what_is_left(&mut self) {
         crate::mm::follow_files(self);
         crate::file::remove_gone(self);
+        while let Some(number) = self.files.made.take_gone() {
+            self.contents.forget(number);
+        }
         loop {
             while let Some(notice) = self.env.notices.pop_front() {
                 match notice {

@@ -12,6 +12,7 @@ pub(crate) mod map;
 pub(crate) mod mapped;
 pub(crate) mod pages;
 pub(crate) mod reap;
+pub(crate) mod segment;
 pub(crate) mod shared;
 pub(crate) mod space;
 pub(crate) mod tape;

@@ -111,7 +111,7 @@ fn fill_pipe(
     let room = pipe_room(cx, to, no_wait)?;
     let file = file::at(cx.k, input);
     let regular = matches!(file.kind, FileKind::Regular);
-    let at_once = matches!(file.kind, FileKind::Proc(_));
+    let at_once = matches!(file.kind, FileKind::Made(_));
     let start = match regular && file.flags & g::O_DIRECT == 0 {
         true => at % PAGE_SIZE,
         false => 0,

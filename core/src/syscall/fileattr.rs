@@ -144,7 +144,7 @@ fn block_size(cx: &mut Cx<'_, '_>, id: FileId, arg: Addr) -> SysResult {
 fn bytes(cx: &mut Cx<'_, '_>, id: FileId, arg: Addr) -> SysResult {
     let file = file::at(cx.k, id);
     let inode = match (&file.kind, file.inode) {
-        (FileKind::Regular | FileKind::Directory | FileKind::Proc(_), Some(inode)) => inode,
+        (FileKind::Regular | FileKind::Directory | FileKind::Made(_), Some(inode)) => inode,
         _ => return Err(Errno::ENOTTY.into()),
     };
     let bytes = node::attr(cx.k, cx.p, inode)?.blocks * 512;

@@ -1,5 +1,7 @@
 //! POSIX message queues (mq_overview(7)).
 
+use crate::cred::ns::{pid, user};
+use crate::task::signal::{self, SigInfo};
 use alloc::vec;
 
 use super::poll::read_span;
@@ -113,7 +115,9 @@ pub(super) fn mq_timedsend(
     if full {
         return wait(cx, file, Turn::MessageRoom(id), until);
     }
-    mqueue::push(cx, id, prio.0, message);
+    if let Some(notify) = mqueue::push(cx.k, id, prio.0, message) {
+        tell(cx, notify);
+    }
     Ok(0)
 }
 
@@ -209,4 +213,25 @@ pub(super) fn mq_getsetattr(cx: &mut Cx<'_, '_>, mqdes: Fd, new: Addr, old: Addr
         cx.write_obj(old.0, &words).map_err(Stop::Errno)?;
     }
     Ok(0)
+}
+
+/// `si_code` of the signal (`SI_MESGQ`).
+const SI_MESGQ: i32 = -3;
+
+/// Tells who asked for it that a message has come to an empty queue (mq_notify(3)).
+fn tell(cx: &mut Cx<'_, '_>, notify: Notify) {
+    let Some(leader) =
+        cx.k.tasks
+            .leader(notify.tgid)
+            .filter(|_| notify.signal != 0)
+    else {
+        return;
+    };
+    let (tgid, uid) = (cx.task().tgid, cx.creds().uid);
+    let pid = pid::show(cx.k, leader.ns.pid, tgid);
+    let uid = user::show_uid(cx.k, leader.creds.user_ns, uid);
+    let mut info = SigInfo::user(notify.signal, SI_MESGQ, pid, uid);
+    info.fields[1] = notify.value;
+    // One that has too many signals queued is not told, as in Linux.
+    let _ = signal::queue_process(cx.k, notify.tgid, info);
 }

@@ -416,7 +416,7 @@ fn leave(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, status: u32) {
         k.env.emit(Output::EndThread(thread));
     }
     super::barrier::ended(k, thread);
-    crate::ipc::shm::leaving(k, space, tgid);
+    crate::mm::segment::leaving(k, space, tgid);
     usage::leaves_space(k, thread);
     crate::mm::space::release(k, p, space);
     crate::file::fdtable::release_table(k, p, files, tgid);

@@ -297,7 +297,7 @@ pub(crate) fn finish_exec(
     if clear != 0 && crate::mm::space::users(cx.k, old) > 1 {
         crate::task::futex::clear_tid(cx.k, cx.p, old, clear);
     }
-    crate::ipc::shm::leaving(cx.k, old, tgid);
+    crate::mm::segment::leaving(cx.k, old, tgid);
     crate::mm::space::release(cx.k, cx.p, old);
     if let Some(parent) = vfork_parent {
         cx.k.wake(WaitKey::Vfork(parent));

@@ -315,7 +315,7 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
         _ if inode.fs == anon::FS => return open_anon(cx, path, inode, flags),
         g::S_IFREG => match inode::kind(cx.k, inode.fs) {
             FsKind::Proc => proc::kind_of(cx.k, cx.thread, inode.ino)?,
-            FsKind::Sys => FileKind::Proc(Default::default()),
+            FsKind::Sys => cx.k.files.made.open(None),
             _ => FileKind::Regular,
         },
         g::S_IFDIR => FileKind::Directory,

@@ -20,11 +20,11 @@ use crate::abi::Errno;
 use crate::cred::ns::{NsId, pid};
 use crate::env::notice::Notice;
 use crate::env::wait::WaitKey;
+use crate::file;
 use crate::file::fdtable::FdTableId;
 use crate::file::{FileId, Files, lease};
 use crate::fs::filesystem::{FsId, Ino, InodeRef};
 use crate::machine::ThreadId;
-use crate::{Kernel, file};
 
 /// Last byte of all files: a lock that reaches it ends nowhere.
 const END: u64 = u64::MAX >> 1;
@@ -446,8 +446,9 @@ fn release(k: &mut Files, file: FileId, owner: Owner) {
 }
 
 /// Whether the indexes agree with the locks, and nobody waits for what could be had; for invariant checks.
-pub(crate) fn check(k: &Kernel) -> Result<(), String> {
-    let locks = &k.files.locks;
+/// `waits` says whether a thread waits for a key.
+pub(crate) fn check(k: &Files, waits: impl Fn(ThreadId, WaitKey) -> bool) -> Result<(), String> {
+    let locks = &k.locks;
     let (mut count, mut waiting) = (0, 0);
     for (inode, file) in &locks.files {
         count += file.len();
@@ -472,10 +473,7 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
             let goes_on = locks.works.contains_key(&of.inode);
             !goes_on && file.is_none_or(|file| file.records.blocker(record).is_none())
         };
-        let call = k.tasks.get(thread).and_then(|task| task.call.as_ref());
-        let key = WaitKey::FileLock(of.inode);
-        let parked = call.and_then(|call| call.wait.as_ref());
-        let parked = parked.is_some_and(|wait| wait.keys.contains(&key));
+        let parked = waits(thread, WaitKey::FileLock(of.inode));
         if !parked || matches!(&of.wanted, Wanted::Record(record) if free(record)) {
             return Err(format!("{thread:?} waits for a lock in vain: {of:?}"));
         }

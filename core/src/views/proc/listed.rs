@@ -110,7 +110,9 @@ impl Cursor {
             }
             Table::Leases(at) => {
                 let ns = k.tasks.get(thread).map(|task| task.ns.pid);
-                let Some((next, line)) = ns.and_then(|ns| lease::next_line(k, ns, *at)) else {
+                let process = |thread| k.tasks.get(thread).map(|task| task.tgid);
+                let next = ns.and_then(|ns| lease::next_line(k, ns, *at, process));
+                let Some((next, line)) = next else {
                     return false;
                 };
                 *at = next;

@@ -30,7 +30,7 @@ use alloc::vec::Vec;
 pub(crate) use hide::{check_attr, check_enter};
 use process::View;
 pub(crate) use process::{file_text, path_text};
-pub(crate) use shown::Shown;
+pub(crate) use shown::{Contents, Shown};
 pub(crate) use state::COREDUMP_FILTER;
 use system::{Kind, PATHS};
 
@@ -483,20 +483,23 @@ pub(crate) fn opened(k: &Kernel, thread: ThreadId, id: FileId, inode: InodeRef) 
 }
 
 /// What an open file of this inode is.
-pub(crate) fn kind_of(k: &Kernel, thread: ThreadId, ino: Ino) -> Result<FileKind, Errno> {
+pub(crate) fn kind_of(k: &mut Kernel, thread: ThreadId, ino: Ino) -> Result<FileKind, Errno> {
     Ok(match Node::of(k, ino)? {
         Node::File(view, place) => match process::FILES[place].0 {
             "mem" => FileKind::Memory(mem::open(k, thread, view)?),
             "pagemap" => FileKind::PageMap(mem::open(k, thread, view)?),
             // What tells of memory goes on to tell of the memory that was there when it was opened.
-            _ => FileKind::Proc(match process::FILES[place].1 {
-                process::Kind::Memory(..) | process::Kind::MemoryRecords(..) => {
-                    Box::new(Shown::of_space(view.live(k)?.space))
-                }
-                _ => Default::default(),
-            }),
+            _ => {
+                let space = match process::FILES[place].1 {
+                    process::Kind::Memory(..) | process::Kind::MemoryRecords(..) => {
+                        Some(view.live(k)?.space)
+                    }
+                    _ => None,
+                };
+                k.files.made.open(space)
+            }
         },
-        _ => FileKind::Proc(Default::default()),
+        _ => k.files.made.open(None),
     })
 }
 

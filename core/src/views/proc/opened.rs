@@ -146,13 +146,11 @@ fn with_shown<R>(
 ) -> Result<R, Errno> {
     let who = &cx.who();
     let going_on = core::mem::take(&mut cx.call().goes_on);
-    let old = file::at(cx.k, id).content_bytes();
-    let FileKind::Proc(shown) = &mut file::at_mut(cx.k, id).kind else {
+    let FileKind::Made(Made { number, space }) = file::at(cx.k, id).kind else {
         return Err(Errno::EIO);
     };
-    let mut shown = core::mem::take(shown);
+    let mut shown = cx.k.contents.take(number);
     if shown.is_past(at) && !going_on {
-        let space = shown.space;
         let there = space.map_or(Ok(true), |space| proc::has_space(cx.k, inode.ino, space));
         let made = match (there, proc::opened(cx.k, cx.thread, id, inode)) {
             (Err(errno), _) => Err(errno),
@@ -161,9 +159,9 @@ fn with_shown<R>(
             (Ok(true), None) => node::content(cx.k, cx.p, who, inode),
         };
         match made {
-            Ok(made) => *shown = made.about(space),
+            Ok(made) => *shown = made,
             Err(errno) => {
-                file::at_mut(cx.k, id).kind = FileKind::Proc(shown);
+                cx.k.contents.keep(number, shown);
                 return Err(errno);
             }
         }
@@ -179,9 +177,7 @@ fn with_shown<R>(
             Err(Errno::LATER)
         }
     };
-    let new = shown.bytes();
     was_read(cx.k, id);
-    file::at_mut(cx.k, id).kind = FileKind::Proc(shown);
-    cx.k.files.contents = cx.k.files.contents + new - old;
+    cx.k.contents.keep(number, shown);
     result
 }

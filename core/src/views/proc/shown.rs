@@ -5,11 +5,12 @@
 //! input are used up, and each record is as things are then.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{listed, memory, mounts};
 use crate::Kernel;
-use crate::machine::{SpaceId, ThreadId};
+use crate::machine::ThreadId;
 use crate::port::Ports;
 
 /// Most bytes that one read makes.
@@ -22,8 +23,6 @@ pub(crate) struct Shown {
     /// Position of the first byte that is still there.
     start: u64,
     rest: Option<Box<Rest>>,
-    /// The memory that it is about.
-    pub space: Option<SpaceId>,
 }
 
 /// What makes the records that are not there yet.
@@ -42,19 +41,6 @@ impl Shown {
             text,
             ..Shown::default()
         }
-    }
-
-    /// Nothing yet of what tells of a space.
-    pub(super) fn of_space(space: SpaceId) -> Shown {
-        Shown {
-            space: Some(space),
-            ..Shown::default()
-        }
-    }
-
-    /// The same, about a space.
-    pub(crate) fn about(self, space: Option<SpaceId>) -> Shown {
-        Shown { space, ..self }
     }
 
     pub(super) fn records(rest: Rest) -> Shown {
@@ -138,5 +124,43 @@ impl Shown {
         let at = at.checked_sub(self.start);
         let rest = at.and_then(|at| self.text.get(at as usize..));
         rest.unwrap_or_default()
+    }
+}
+
+/// What has been made of open files, as of their last reads from the beginning, by their numbers.
+#[derive(Clone, Default, Debug, Hash)]
+pub(crate) struct Contents {
+    of: BTreeMap<u64, Box<Shown>>,
+    bytes: u64,
+}
+
+impl Contents {
+    /// Takes what there is of a file out, to go on with it.
+    pub(super) fn take(&mut self, number: u64) -> Box<Shown> {
+        let shown = self.of.remove(&number).unwrap_or_default();
+        self.bytes -= shown.bytes();
+        shown
+    }
+
+    /// Keeps what there is of a file.
+    pub(super) fn keep(&mut self, number: u64, shown: Box<Shown>) {
+        self.bytes += shown.bytes();
+        self.of.insert(number, shown);
+    }
+
+    /// A file is closed.
+    pub(crate) fn forget(&mut self, number: u64) {
+        self.take(number);
+    }
+
+    /// Bytes of all of them.
+    pub(crate) fn held(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether the bytes are counted as they are, and all are of files that are open; for invariant checks.
+    pub(crate) fn is_counted(&self, mut open: impl FnMut(u64) -> bool) -> bool {
+        let bytes = self.of.values().map(|shown| shown.bytes()).sum::<u64>();
+        bytes == self.bytes && self.of.keys().all(|&number| open(number))
     }
 }
