@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 pub use varve_imgfs::{Layer, MAX_LAYERS, MergedIndex};
@@ -9,7 +10,6 @@ pub use varve_imgfs::{Layer, MAX_LAYERS, MergedIndex};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::ImageId;
-use crate::syscall::CallSet;
 
 /// Capabilities of root in a container, as Docker sets them.
 pub const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
@@ -86,6 +86,58 @@ pub struct Mount {
     /// Mode of the root directory of a tree without layers.
     pub mode: u32,
 }
+
+/// Which system calls are traced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallSet {
+    /// A bit for each number of the table.
+    pub(crate) words: Vec<u64>,
+    /// Numbers beyond the table.
+    pub(crate) others: bool,
+}
+
+impl CallSet {
+    /// All calls.
+    pub fn all() -> CallSet {
+        CallSet {
+            words: vec![u64::MAX; WORDS],
+            others: true,
+        }
+    }
+
+    /// None.
+    pub fn none() -> CallSet {
+        CallSet {
+            words: vec![0; WORDS],
+            others: false,
+        }
+    }
+
+    /// Whether a call is in it.
+    pub fn contains(&self, number: u64) -> bool {
+        match self.words.get((number / 64) as usize) {
+            Some(word) => word >> (number % 64) & 1 != 0,
+            None => self.others,
+        }
+    }
+
+    /// Takes the calls of another set too.
+    pub fn add(&mut self, other: &CallSet) {
+        for (word, more) in self.words.iter_mut().zip(&other.words) {
+            *word |= more;
+        }
+        self.others |= other.others;
+    }
+
+    pub(crate) fn insert(&mut self, number: u64) {
+        if let Some(word) = self.words.get_mut((number / 64) as usize) {
+            *word |= 1 << (number % 64);
+        }
+    }
+}
+
+/// Words of bits for all numbers of system calls.
+const WORDS: usize = 8;
 
 /// What is traced, and how it is shown: the options of strace(1).
 #[derive(Clone, PartialEq, Eq, Debug)]

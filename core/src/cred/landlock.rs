@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use crate::abi::Errno;
 use crate::abi::raw::landlock as l;
 use crate::cred::Creds;
-use crate::fs::filesystem::Ino;
+use crate::env::ids::Ino;
 
 bitflags::bitflags! {
     /// What may be done with files (`LANDLOCK_ACCESS_FS_*`).

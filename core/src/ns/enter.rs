@@ -15,6 +15,7 @@ use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::vfs::MountId;
+pub(crate) use crate::vfs::mount::job::Made;
 use crate::vfs::mount::job::{self, Done, Founding, Job};
 use crate::vfs::mount::{PathRef, get_path, put_path, tree};
 
@@ -26,15 +27,6 @@ pub(crate) const FLAGS: u32 = g::CLONE_NEWNS
     | g::CLONE_NEWUSER
     | g::CLONE_NEWPID
     | g::CLONE_NEWNET;
-
-/// What was made: the namespaces, the credentials to use from now on, and the copies of mounts by what they
-/// are copies of.
-#[derive(Clone, Debug, Hash)]
-pub(crate) struct Made {
-    pub set: Set,
-    pub creds: Creds,
-    pub mounts: BTreeMap<MountId, MountId>,
-}
 
 /// Begins to make the namespaces that `flags` ask for: the user namespace, and the mount namespace with
 /// copies of all mounts of the caller's, which may take several inputs. [`make`] makes the others. `EPERM`,

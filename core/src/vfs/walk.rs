@@ -914,7 +914,7 @@ impl WayUp {
                 match mount.on {
                     Some(on) => self.at = on,
                     None => {
-                        reachable = crate::mm::shared::is_mount(k, self.at.mount);
+                        reachable = mount.is_internal();
                         break;
                     }
                 }

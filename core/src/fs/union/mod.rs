@@ -17,6 +17,7 @@ mod data;
 mod dir;
 mod listing;
 mod node;
+pub(crate) mod options;
 #[cfg(test)]
 pub(crate) mod tests;
 mod xattr;
@@ -26,6 +27,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use node::{Body, Node, Pages};
+use options::{Limit, Tmpfs};
 use varve_imgfs::Layers;
 
 use crate::abi::raw::general::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
@@ -39,7 +41,6 @@ use crate::fs::filesystem::{
 use crate::fs::{Frames, acl};
 use crate::machine::FrameNo;
 use crate::port::Ports;
-use crate::vfs::mount::options::{Limit, Tmpfs};
 
 /// Most inodes the upper layer may hold.
 const MAX_NODES: u64 = 1 << 20;

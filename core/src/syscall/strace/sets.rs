@@ -1,61 +1,13 @@
 //! Sets of system calls, as `-e trace=` of strace(1) writes them.
 
 use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
 
 use super::super::{Entry, TABLE};
 use super::Outcome;
 use crate::args::ArgKind;
-
-/// Which system calls are traced.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CallSet {
-    /// A bit for each number of the table.
-    pub(crate) words: Vec<u64>,
-    /// Numbers beyond the table.
-    pub(crate) others: bool,
-}
+pub use crate::boot::CallSet;
 
 impl CallSet {
-    /// All calls.
-    pub fn all() -> CallSet {
-        CallSet {
-            words: vec![u64::MAX; WORDS],
-            others: true,
-        }
-    }
-
-    /// None.
-    pub fn none() -> CallSet {
-        CallSet {
-            words: vec![0; WORDS],
-            others: false,
-        }
-    }
-
-    /// Whether a call is in it.
-    pub fn contains(&self, number: u64) -> bool {
-        match self.words.get((number / 64) as usize) {
-            Some(word) => word >> (number % 64) & 1 != 0,
-            None => self.others,
-        }
-    }
-
-    /// Takes the calls of another set too.
-    pub fn add(&mut self, other: &CallSet) {
-        for (word, more) in self.words.iter_mut().zip(&other.words) {
-            *word |= more;
-        }
-        self.others |= other.others;
-    }
-
-    fn insert(&mut self, number: u64) {
-        if let Some(word) = self.words.get_mut((number / 64) as usize) {
-            *word |= 1 << (number % 64);
-        }
-    }
-
     /// The set that a text means: names, numbers, `%file` and its relatives, with commas between them; a name
     /// with `?` before it need not exist; `!` before all of it means all others.
     ///
@@ -107,9 +59,6 @@ impl CallSet {
         found
     }
 }
-
-/// Words of bits for all numbers.
-const WORDS: usize = 8;
 
 fn has(entry: &Entry, kinds: &[ArgKind]) -> bool {
     let mut params = entry.params.iter();
@@ -180,7 +129,7 @@ pub const CLASSES: &str = "%file, %desc, %process, %network, %signal, %ipc, %mem
 mod tests {
     use super::*;
 
-    fn names(text: &str) -> Vec<&'static str> {
+    fn names(text: &str) -> alloc::vec::Vec<&'static str> {
         let set = CallSet::parse(text).unwrap_or_else(|part| panic!("{text}: {part}"));
         let hits = TABLE.iter().filter(|entry| set.contains(entry.number));
         hits.map(|entry| entry.name).collect()
@@ -215,7 +164,11 @@ mod tests {
         for name in lists.iter().flat_map(|list| list.split(' ')) {
             assert!(TABLE.iter().any(|entry| entry.name == name), "{name}");
         }
-        assert!(TABLE.iter().all(|entry| entry.number < 64 * WORDS as u64));
+        assert!(
+            TABLE
+                .iter()
+                .all(|entry| entry.number < 64 * CallSet::all().words.len() as u64)
+        );
         for class in CLASSES.split(", ") {
             assert!(!names(class).is_empty(), "{class}");
         }

@@ -17,12 +17,12 @@ use super::tree::{self, Copying, Dropping, Walk};
 use super::unmount::{TakingOff, Uncovering, Unmounting};
 use super::{MOUNT_STEPS, MountId, PathRef, is_clear, put_path};
 use crate::abi::Errno;
-use crate::cred::ns::NsId;
+use crate::cred::Creds;
+use crate::cred::ns::{NsId, Set};
 use crate::env::wait::{Restart, Stop, Wait, WaitKey};
 use crate::fs::filesystem::FsId;
 use crate::kernel::Cx;
 use crate::machine::ThreadId;
-use crate::ns::enter::Made;
 use crate::port::Ports;
 use crate::vfs::Vfs;
 
@@ -47,6 +47,15 @@ pub(crate) enum Job {
     /// The same for a detached tree that was just made.
     SetDetached(Box<Setting>, MountId),
     Group(Grouping),
+}
+
+/// Namespaces that were made for a task: these, the credentials to use from now on, and the copies of mounts by what they
+/// are copies of.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Made {
+    pub set: Set,
+    pub creds: Creds,
+    pub mounts: BTreeMap<MountId, MountId>,
 }
 
 /// What a change has made.
