@@ -278,7 +278,7 @@ impl Kernel {
         }
         boot::mount_all(&mut kernel, ports, &config)?;
         crate::task::boot::start_init(&mut kernel, ports, &config)?;
-        kernel.settle_all(ports);
+        kernel.finish_input(ports);
         Ok(kernel)
     }
 
@@ -325,7 +325,7 @@ impl Kernel {
                 signal::from_outside(self, crate::abi::raw::general::SIGWINCH as u8);
             }
         }
-        self.settle_all(ports);
+        self.finish_input(ports);
     }
 
     /// The next thing to do, or `None` when the input has been dealt with.
@@ -417,7 +417,7 @@ impl Kernel {
         task.interrupting = false;
         cputime::trapped(self, thread, matches!(trap, Trap::Syscall));
         crate::task::barrier::passed(self, thread);
-        if ending::is_doomed(self, thread) {
+        if ending::is_dying(self, thread) {
             return;
         }
         let mut cx = Cx {
@@ -461,7 +461,7 @@ impl Kernel {
                 ending::end_group(cx.k, cx.p, tgid, u32::from(signal::SIGKILL));
             }
         }
-        self.settle(ports, thread);
+        self.exit_to_user(ports, thread);
     }
 
     fn completed(&mut self, op: OpId, result: Result<HostResult, Errno>) {
@@ -474,7 +474,7 @@ impl Kernel {
     }
 
     /// Delivers signals to a stopped task that is not in a call and lets it run.
-    fn settle(&mut self, ports: &mut Ports<'_>, thread: ThreadId) {
+    fn exit_to_user(&mut self, ports: &mut Ports<'_>, thread: ThreadId) {
         let mut cx = Cx {
             k: self,
             p: ports,
@@ -488,7 +488,7 @@ impl Kernel {
             if task.running || task.call.is_some() || task.stopped || task.exited {
                 return;
             }
-            if ending::is_doomed(cx.k, thread) {
+            if ending::is_dying(cx.k, thread) {
                 return;
             }
             // Delivery can end the task, stop it, or run the interrupted call again.
@@ -551,7 +551,7 @@ impl Kernel {
 
     /// Runs what became ready, until nothing is left to do before the next input or the steps of this one are
     /// used up.
-    fn settle_all(&mut self, ports: &mut Ports<'_>) {
+    fn finish_input(&mut self, ports: &mut Ports<'_>) {
         loop {
             let mono = self.env.now.mono;
             while let Some(&(at, thread)) = self.waits.deadlines.first()
@@ -566,7 +566,7 @@ impl Kernel {
             self.take_notices();
             crate::file::ready::announce_mounts(self);
             crate::ns::sweep(self, ports);
-            aio::settle(self, ports);
+            aio::complete_ended(self, ports);
             self.wake_more();
             let next = match self.env.steps.may_begin() {
                 true => self.waits.ready.pop_front(),
@@ -596,14 +596,14 @@ impl Kernel {
             task.ready = false;
             let called = task.call.is_some();
             let idle = task.running || task.exited || task.stopped;
-            if idle || ending::is_doomed(self, thread) {
+            if idle || ending::is_dying(self, thread) {
                 self.pass_turn(thread);
                 continue;
             }
             if called {
                 self.run_parked(ports, thread);
             }
-            self.settle(ports, thread);
+            self.exit_to_user(ports, thread);
         }
         if self.system.over {
             return;

@@ -27,9 +27,9 @@ pub use varve_imgfs::{MemBlock, MemImages, NoTree};
 pub struct MemMemory {
     frames: Vec<Option<Box<[u8; PAGE_SIZE as usize]>>>,
     limit: u32,
-    /// What [`Memory::settled`] answers; nothing: guests see at once what outputs have done. Otherwise
+    /// What [`Memory::flushed`] answers; nothing: guests see at once what outputs have done. Otherwise
     /// whoever uses a frame anew that a guest may still reach is found out.
-    pub settled: Option<u64>,
+    pub flushed: Option<u64>,
     /// Frames that were taken away from guests, each with the number of the last batch that did.
     taken: BTreeMap<u32, u64>,
 }
@@ -53,10 +53,10 @@ impl MemMemory {
     /// If a guest may still reach it.
     fn used_anew(&self, index: usize) {
         let batch = self.taken.get(&(index as u32));
-        if let (Some(settled), Some(&batch)) = (self.settled, batch) {
+        if let (Some(flushed), Some(&batch)) = (self.flushed, batch) {
             assert!(
-                batch < settled,
-                "frame {index} is used anew, but was taken from a guest in batch {batch}, and {settled} are in force"
+                batch < flushed,
+                "frame {index} is used anew, but was taken from a guest in batch {batch}, and {flushed} are in force"
             );
         }
     }
@@ -149,8 +149,8 @@ impl Memory for MemMemory {
         found
     }
 
-    fn settled(&self) -> u64 {
-        self.settled.unwrap_or(u64::MAX)
+    fn flushed(&self) -> u64 {
+        self.flushed.unwrap_or(u64::MAX)
     }
 }
 
@@ -212,7 +212,7 @@ impl<T: HostTree> MemHost<T> {
             memory: MemMemory {
                 frames: Vec::new(),
                 limit: frames,
-                settled: None,
+                flushed: None,
                 taken: BTreeMap::new(),
             },
             images: MemImages(
@@ -551,7 +551,7 @@ impl<T: HostTree> Machine<T> {
             self.execute(output);
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.settled(&self.kernel);
+            recorder.drained(&self.kernel);
         }
     }
 

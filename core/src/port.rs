@@ -67,7 +67,7 @@ pub trait Memory {
     /// batch took away (by unmapping or replacing, with its space, because it was ended) has been seen
     /// stopped since, as for all batches before. Frames that became free later are not used yet. The answer
     /// never gets less. A host whose guests see at once what outputs have done need not say anything.
-    fn settled(&self) -> u64 {
+    fn flushed(&self) -> u64 {
         u64::MAX
     }
     /// Copies bytes at `offset` into `buf` for people to look at, which is no part of the run: what the call

@@ -61,7 +61,7 @@ fn end_of_namespace(count: usize) -> u64 {
         }
     }
     let last = fork_unchecked(&mut m, first);
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(call(&mut m, init, KILL, &[pid as u64, SIGKILL]), 0);
     assert!(m.kernel.steps() < MOST);
@@ -70,7 +70,7 @@ fn end_of_namespace(count: usize) -> u64 {
     assert_eq!(m.call(last, FORK, &[]), Some(-12));
     assert_eq!(call(&mut m, other, GETPID, &[]), 2, "others get on");
     assert_eq!(m.call(init, WAIT4, &[pid as u64, DATA, 0, 0]), None);
-    let ends = settle_all(&mut m);
+    let ends = measure_until_idle(&mut m);
     ends.in_pieces(count / 100);
     m.kernel.check().unwrap();
     assert_eq!(m.result(init), Some(pid));
@@ -118,7 +118,7 @@ fn the_end_of_a_process_with_many_threads() {
         assert_eq!(call(&mut m, other, GETPID, &[]), 2, "others get on");
         // Who asks for its memory waits until that is there.
         assert_eq!(m.call(other, PROCESS_MRELEASE, &[fd, 0]), None);
-        settle_all(&mut m).in_pieces(10);
+        measure_until_idle(&mut m).in_pieces(10);
         m.kernel.check().unwrap();
         assert_eq!(m.result(other), Some(0));
         assert_eq!(released(&mut m), -3, "it has ended");
@@ -153,12 +153,12 @@ fn end_of_a_parent(count: usize) -> u64 {
         m.call(child, PAUSE, &[]);
     }
     m.call(parent, KILL, &[group, SIGSTOP]);
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
     m.call(parent, EXIT_GROUP, &[0]);
     assert!(m.kernel.steps() < MOST);
     m.kernel.check().unwrap();
-    let ends = settle_all(&mut m);
+    let ends = measure_until_idle(&mut m);
     ends.in_pieces(count / 100);
     m.kernel.check().unwrap();
     // The group has nobody who controls it and holds a stopped process: it is hung up.
@@ -190,7 +190,7 @@ fn the_end_of_a_thread_with_many_children() {
     m.call(thread, EXIT, &[0]);
     assert!(m.kernel.steps() < MOST);
     m.kernel.check().unwrap();
-    settle_all(&mut m).in_pieces(2);
+    measure_until_idle(&mut m).in_pieces(2);
     m.kernel.check().unwrap();
     assert!(!m.threads.contains_key(&thread));
     assert!(!m.threads.contains_key(&children[7]));
@@ -216,13 +216,13 @@ fn end_of_timers(count: u64) -> u64 {
         m.poke(child, DATA, &value).unwrap();
         assert_eq!(m.call(child, TIMER_SETTIME, &[id, 0, DATA, 0]), Some(0));
     }
-    settle(&mut m);
+    until_idle(&mut m);
     m.advance(NEVER_LONG);
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
     m.call(child, EXIT_GROUP, &[0]);
     assert!(m.kernel.steps() < MOST);
-    let ends = settle_all(&mut m);
+    let ends = measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     ends.total
 }
@@ -249,7 +249,7 @@ fn threads_that_wait_when_their_process_ends() {
     m.call(main, EXIT_GROUP, &[0]);
     // Bytes that come meanwhile are not taken by those that are about to end.
     assert_eq!(call(&mut m, init, 1, &[u64::from(write), DATA, 1]), 1);
-    settle_all(&mut m).in_pieces(10);
+    measure_until_idle(&mut m).in_pieces(10);
     m.kernel.check().unwrap();
     assert_eq!(call(&mut m, init, READ, &[u64::from(read), DATA, 1]), 1);
 }
@@ -306,7 +306,7 @@ fn a_program_is_executed_by_one_of_many_threads() {
     let (thread, pid) = executing(&mut m, init);
     m.poke(other, DATA, b"/program\0").unwrap();
     assert_eq!(call(&mut m, other, UNLINK, &[DATA]), 0);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     assert!(!m.threads.contains_key(&thread));
     assert_eq!(call(&mut m, init, WAIT4, &[pid as u64, DATA, 0, 0]), pid);
@@ -349,11 +349,11 @@ fn threads_with_long_robust_lists_end_one_after_the_other() {
     }
     m.call(process, EXIT_GROUP, &[0]);
     m.kernel.check().unwrap();
-    let mut settled = settle_all(&mut m);
+    let mut measured = measure_until_idle(&mut m);
     // One list is looked at in one piece.
-    assert!(settled.most < MOST + 2 * ENTRIES, "{settled:?}");
-    settled.most = 0;
-    settled.in_pieces(THREADS / 2);
+    assert!(measured.most < MOST + 2 * ENTRIES, "{measured:?}");
+    measured.most = 0;
+    measured.in_pieces(THREADS / 2);
     assert!(!m.threads.contains_key(&process));
 }
 

@@ -659,7 +659,7 @@ fn thousands_sleep_on_one_word() {
         let done = steps::finish(&mut m, t);
         assert_eq!(done.result, most as i64);
         assert!(done.most < steps::MOST, "{}", done.most);
-        steps::settle_all(&mut m);
+        steps::measure_until_idle(&mut m);
         assert_eq!(woken(&m, &all), most as usize);
         assert_eq!(m.result(all[most as usize]), None);
         for &thread in &all[..most as usize] {
@@ -677,12 +677,12 @@ fn thousands_sleep_on_one_word() {
         let done = steps::finish(&mut m, t);
         assert_eq!(done.result, (rest.len() - usize::from(moved)) as i64);
         assert!(done.most < steps::MOST);
-        steps::settle_all(&mut m);
+        steps::measure_until_idle(&mut m);
         assert_eq!(woken(&m, rest), rest.len());
         for &thread in rest {
             m.call(thread, EXIT, &[0]);
         }
-        steps::settle_all(&mut m);
+        steps::measure_until_idle(&mut m);
         m.kernel.check().unwrap();
     }
 }

@@ -108,7 +108,7 @@ fn garbage_is_found_in_pieces() {
     }
     let kept = in_messages(&m);
     m.call(t, CLOSE_RANGE, &[fds[0], fds[fds.len() - 1], 0]);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(in_messages(&m), kept, "nobody has looked yet");
 
@@ -145,14 +145,14 @@ fn what_is_received_in_the_middle_of_a_search_stays() {
         send(&mut m, t, to_end, &[fds[1]]);
         let kept = in_messages(&m);
         m.call(t, CLOSE_RANGE, &[fds[0], fds[fds.len() - 1], 0]);
-        settle_all(&mut m);
+        measure_until_idle(&mut m);
         close_others(&mut m, t, |m| m.deadline.is_some());
         for _ in 0..2 * when {
             let at = m.deadline.expect("the search goes on");
             m.advance(at.saturating_sub(m.now.mono));
         }
         let received = receive(&mut m, t, end);
-        settle_all(&mut m);
+        measure_until_idle(&mut m);
         m.kernel.check().unwrap();
         assert_eq!(in_messages(&m), kept - 32, "{when}");
         // Then it becomes garbage after all.
@@ -162,7 +162,7 @@ fn what_is_received_in_the_middle_of_a_search_stays() {
             for fd in pair(&mut m, t) {
                 m.call(t, CLOSE, &[fd]);
             }
-            settle_all(&mut m);
+            measure_until_idle(&mut m);
             closes += 1;
             assert!(closes < PAIRS * MESSAGES * EACH, "{when}");
         }

@@ -6,7 +6,7 @@ mod counting;
 mod guest;
 
 use counting::live;
-use guest::steps::settle;
+use guest::steps::until_idle;
 use guest::{CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS, DATA, EXIT_GROUP, FORK, boot, long, word};
 use varve_core::machine::ThreadId;
 use varve_core::memhost::{BARE_ADDR, Machine};
@@ -493,9 +493,9 @@ fn what_a_guest_makes_again_and_again_is_charged_and_given_back() {
             maker.m.log.clear();
         }
         maker.m.call(first, 62, &[u64::MAX, 9]);
-        settle(&mut maker.m);
+        until_idle(&mut maker.m);
         while maker.m.call(first, 61, &[u64::MAX, 0, 1, 0]) > Some(0) {}
-        settle(&mut maker.m);
+        until_idle(&mut maker.m);
         maker.m.kernel.check().unwrap();
         for ((what, old), (_, new)) in before.iter().zip(maker.m.kernel.held()) {
             let stays = STAYS.contains(what) || kind.stays.contains(what);

@@ -101,7 +101,7 @@ fn given_back(give_back: impl Fn(&mut Guests, ThreadId, u64), command: u64) {
     let got = call_in_pieces(&mut m, asks, FCNTL, &[third, SETLK, FLOCK]);
     assert!(got.result == 0 && got.most < MOST, "{}", got.result);
     m.kernel.check().unwrap();
-    settle_all(&mut m).in_pieces(1);
+    measure_until_idle(&mut m).in_pieces(1);
     m.kernel.check().unwrap();
     assert_eq!(m.result(waits), Some(0));
     assert_eq!(shown(&mut m, init), 2);
@@ -166,13 +166,13 @@ fn one_lock_instead_of_many() {
     let done = call_in_pieces(&mut m, t, FCNTL, &[fd, SETLK, FLOCK]);
     assert!(done.result == 0 && done.most < MOST);
     // One byte is locked exclusively still.
-    assert!(settle_all(&mut m).most < MOST);
+    assert!(measure_until_idle(&mut m).most < MOST);
     m.kernel.check().unwrap();
     assert_eq!(m.result(other), None);
     assert_eq!(shown(&mut m, init), 2);
     describe(&mut m, t, SHARED, 0, 0);
     assert_eq!(call(&mut m, t, FCNTL, &[fd, SETLK, FLOCK]), 0);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(m.result(other), Some(0));
     // Nobody else can write, and it is said who is in the way.
@@ -202,7 +202,7 @@ fn a_lock_that_is_waited_for_instead_of_many() {
     parks(&mut m, reader, FCNTL, &[third, SETLKW, FLOCK]);
     assert_eq!(call(&mut m, holder, CLOSE, &[held]), 0);
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(2);
+    measure_until_idle(&mut m).in_pieces(2);
     m.kernel.check().unwrap();
     assert_eq!((m.result(t), m.result(reader)), (Some(0), Some(0)));
     assert_eq!(shown(&mut m, init), 2);
@@ -230,7 +230,7 @@ fn many_who_wait_for_different_ranges() {
     m.kernel.check().unwrap();
     assert_eq!(call(&mut m, holder, CLOSE, &[held]), 0);
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(2);
+    measure_until_idle(&mut m).in_pieces(2);
     m.kernel.check().unwrap();
     // The first for each range has it.
     for (n, &waiter) in waiters.iter().enumerate() {
@@ -258,6 +258,6 @@ fn room_for_locks_comes_with_those_that_go() {
     assert_eq!(call(&mut m, init, 73, &[other, 2]), ENOLCK);
     assert_eq!(call(&mut m, t, CLOSE, &[fd]), 0);
     assert_eq!(call(&mut m, init, FCNTL, &[other, SETLK, FLOCK]), 0);
-    settle_all(&mut m).in_pieces(20);
+    measure_until_idle(&mut m).in_pieces(20);
     m.kernel.check().unwrap();
 }

@@ -3,7 +3,7 @@
 
 mod guest;
 
-use guest::steps::{MOST, call_in_pieces, finish, machine, settle, settle_all};
+use guest::steps::{MOST, call_in_pieces, finish, machine, measure_until_idle, until_idle};
 use guest::{
     CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, DATA, EXIT_GROUP, FORK, Guests, KILL, Rng, WAIT4,
     boot, call, fork, gone,
@@ -243,7 +243,7 @@ fn a_file_system_is_configured_made_and_mounted() {
     assert_eq!(config(&mut m, t, fd, CMD_CREATE, "", ""), 0);
     assert!(held(&m, "file systems") > before);
     close(&mut m, t, fd);
-    settle(&mut m);
+    until_idle(&mut m);
     assert_eq!(held(&m, "file systems"), before);
 }
 
@@ -282,7 +282,7 @@ fn a_detached_tree_outlives_who_made_it() {
     let fd = detached(&mut m, child);
     let other = path(&mut m, child, FSOPEN, "tmpfs", 0);
     gone(&mut m, child, EXIT_GROUP, &[0]);
-    settle(&mut m);
+    until_idle(&mut m);
     assert!(call(&mut m, t, WAIT4, &[u64::MAX, 0, 0, 0]) > 0);
     assert_eq!(at(&mut m, t, MKDIRAT, fd, "d", 0o755), 0);
     assert_eq!(config(&mut m, t, other, CMD_CREATE, "", ""), 0);
@@ -291,12 +291,12 @@ fn a_detached_tree_outlives_who_made_it() {
     assert!(path(&mut m, t, OPEN, "/a/d", 0) >= 0);
     let before = held(&m, "namespaces");
     close(&mut m, t, other);
-    settle(&mut m);
+    until_idle(&mut m);
     // The file system that is mounted belongs to it.
     assert_eq!(held(&m, "namespaces"), before);
     close(&mut m, t, fd);
     assert_eq!(path(&mut m, t, UMOUNT2, "/a", MNT_DETACH), 0);
-    settle(&mut m);
+    until_idle(&mut m);
 }
 
 /// A tmpfs at `/t` with a shared mount that is mounted on itself: twice as many mounts each time.
@@ -332,7 +332,7 @@ fn many_mounts_are_changed_in_pieces_all_or_none() {
         let _ = done(&mut m, t, CLOSE, &[fd as u64]);
     }
     gone(&mut m, other, EXIT_GROUP, &[0]);
-    settle(&mut m);
+    until_idle(&mut m);
     let [name] = texts(&mut m, t, ["/t"]);
     let words: Vec<u8> = [RDONLY, 0, MS_PRIVATE, 0]
         .iter()
@@ -361,7 +361,7 @@ fn large_trees_are_copied_moved_and_dissolved_in_pieces() {
     m.kernel.check().unwrap();
     assert!(held(&m, "mounts") > 2 * mounts - mounts / 8);
     call(&mut m, t, CLOSE, &[copied.result as u64]);
-    settle_all(&mut m).in_pieces(2);
+    measure_until_idle(&mut m).in_pieces(2);
     m.kernel.check().unwrap();
     assert_eq!(held(&m, "mounts"), mounts);
     // One that is hung up meanwhile stays.
@@ -378,7 +378,7 @@ fn large_trees_are_copied_moved_and_dissolved_in_pieces() {
     assert!(moved.result == 0 && moved.most < MOST);
     m.kernel.check().unwrap();
     call(&mut m, t, CLOSE, &[fd as u64]);
-    settle(&mut m);
+    until_idle(&mut m);
     assert!(path(&mut m, t, OPEN, "/s/d", 0) >= 0);
     assert!(held(&m, "mounts") > 2 * mounts - mounts / 8);
     // Who is killed while it waits leaves nothing behind.
@@ -392,7 +392,7 @@ fn large_trees_are_copied_moved_and_dissolved_in_pieces() {
     assert_eq!(m.result(other), None, "it gives way");
     let pid = 2;
     assert_eq!(call(&mut m, t, KILL, &[pid, 9]), 0);
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(held(&m, "mounts"), before);
 }
@@ -418,7 +418,7 @@ fn a_copy_is_made_with_other_attributes_or_not_at_all() {
     close(&mut m, t, fd);
     // MOUNT_ATTR_IDMAP: no file system here allows it.
     assert_eq!(tree_attr(&mut m, 0, 1 << 20), EINVAL);
-    settle(&mut m);
+    until_idle(&mut m);
     assert_eq!(held(&m, "mounts"), before);
     // What is locked stays.
     assert_eq!(set_attributes(&mut m, t, "/a", 0, [RDONLY, 0, 0]), 0);
@@ -549,7 +549,7 @@ fn references_add_up_whatever_is_done() {
                 }
                 16 if count > 1 && t != m.first() => {
                     m.call(t, EXIT_GROUP, &[0]);
-                    settle(&mut m);
+                    until_idle(&mut m);
                     m.kernel.check().unwrap();
                 }
                 17 => {
@@ -581,12 +581,12 @@ fn what_lies_on_the_working_directory_is_found_in_pieces() {
         close(&mut m, t, copy);
     }
     close(&mut m, t, first);
-    settle(&mut m);
+    until_idle(&mut m);
     let [here] = texts(&mut m, t, ["."]);
     let changed = call_in_pieces(&mut m, t, UMOUNT2, &[here, 0]);
     assert_eq!(changed.result, 0);
     assert!(changed.inputs > 1 && changed.most < MOST);
-    settle(&mut m);
+    until_idle(&mut m);
     let [here, slash] = texts(&mut m, t, [".", "/"]);
     let refused = call_in_pieces(&mut m, t, PIVOT_ROOT, &[slash, here]);
     assert_eq!(refused.result, EBUSY);
@@ -627,7 +627,7 @@ fn what_must_stay_stays_in_what_is_mounted_anew() {
     assert_eq!(hang(&mut m, t, tree, "/a"), 0);
     assert_eq!(set_attributes(&mut m, t, "/a", 0, [0, RDONLY, 0]), EPERM);
     assert_eq!(set_attributes(&mut m, t, "/a", 0, [0, ATIMES, 0]), 0);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
 }
 
@@ -677,6 +677,6 @@ fn long_chains_of_masters_are_followed_in_pieces() {
     let taken = call_in_pieces(&mut m, t, UMOUNT2, &[name, 0]);
     assert_eq!(taken.result, 0);
     assert!(taken.most < MOST);
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
 }

@@ -181,7 +181,7 @@ fn trees_are_mounted_and_copied_and_taken_off() {
     assert_eq!(call(&mut m, init, KILL, &[3, SIGKILL]), 0);
     assert!(!m.threads.contains_key(&child), "it ends at once");
     m.kernel.check().unwrap();
-    assert!(settle(&mut m) < MOST);
+    assert!(until_idle(&mut m) < MOST);
     m.kernel.check().unwrap();
     let (text, _) = read_all(&mut m, init, "/proc/self/mountinfo");
     assert!(!String::from_utf8(text).unwrap().contains(" /m"));
@@ -217,9 +217,9 @@ fn namespaces_of_many_mounts_come_and_go() {
         assert_eq!(call(&mut m, init, KILL, &[pid, SIGKILL]), 0);
         assert!(m.kernel.steps() < MOST && m.deadline.is_some());
         m.kernel.check().unwrap();
-        assert!(settle(&mut m) < MOST);
+        assert!(until_idle(&mut m) < MOST);
         assert!(call(&mut m, init, WAIT4, &[pid, 0, 0, 0]) > 0);
-        settle(&mut m);
+        until_idle(&mut m);
         m.kernel.check().unwrap();
         assert_eq!(held(&m), before);
 
@@ -230,9 +230,9 @@ fn namespaces_of_many_mounts_come_and_go() {
         gives_way(&mut m, child, other);
         assert_eq!(call(&mut m, init, KILL, &[pid, SIGKILL]), 0);
         assert!(!m.threads.contains_key(&child), "it ends at once");
-        assert!(settle(&mut m) < MOST);
+        assert!(until_idle(&mut m) < MOST);
         assert!(call(&mut m, init, WAIT4, &[pid, 0, 0, 0]) > 0);
-        settle(&mut m);
+        until_idle(&mut m);
         m.kernel.check().unwrap();
         assert_eq!(held(&m), before);
     }
@@ -266,12 +266,12 @@ fn a_name_goes_that_another_namespace_has_mounted_on() {
     assert_eq!(path_call(&mut m, other, CHDIR, "/t/d", &[]), 0);
     assert_eq!(path_call(&mut m, child, RMDIR, "/t", &[]), 0);
     m.kernel.check().unwrap();
-    assert!(settle(&mut m) < MOST);
+    assert!(until_idle(&mut m) < MOST);
     m.kernel.check().unwrap();
     assert_eq!(seen(&mut m, init), 0);
     // What hung together does so until the last one has left.
     assert_eq!(path_call(&mut m, other, CHDIR, "/", &[]), 0);
-    assert!(settle(&mut m) < MOST);
+    assert!(until_idle(&mut m) < MOST);
     m.kernel.check().unwrap();
 }
 
@@ -300,7 +300,7 @@ fn file_systems_with_many_inodes_go_by_and_by() {
         m.kernel.check().unwrap();
         assert_eq!(finish(&mut m, init).result, 0);
         assert_eq!(call(&mut m, other, GETPID, &[]), 2);
-        assert!(settle(&mut m) < MOST);
+        assert!(until_idle(&mut m) < MOST);
         m.kernel.check().unwrap();
         let held = m.kernel.held();
         assert_eq!(*before.get_or_insert(held.clone()), held);
@@ -342,7 +342,7 @@ fn large_files_are_cut_and_go_by_and_by() {
         assert_eq!(call(&mut m, init, CLOSE, &[fd]), 0);
         assert!(m.kernel.steps() < MOST && m.deadline.is_some());
         m.kernel.check().unwrap();
-        assert!(settle(&mut m) < MOST);
+        assert!(until_idle(&mut m) < MOST);
         m.kernel.check().unwrap();
         let left = free.abs_diff(free_now(&mut m));
         assert!(left < 64 * PAGE, "{way}: {left} bytes are missing");
@@ -409,7 +409,7 @@ fn paths_of_places_below_many_mounts() {
         let done = call_in_pieces(&mut m, init, MOUNT, &[here, top, 0, flags, 0]);
         assert!(done.result == 0 && done.most < MOST, "{}", done.result);
     }
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
     let fd = call_in_pieces(&mut m, init, OPEN, &[top, 0]).result;
     assert_eq!(call_in_pieces(&mut m, init, CHDIR, &[top]).result, 0);
@@ -434,11 +434,11 @@ fn paths_of_places_below_many_mounts() {
     m.call(init, GETCWD, &[DATA + 256, 100]);
     m.poke(other, DATA, b"/t\0").unwrap();
     m.call(other, UMOUNT2, &[DATA, MNT_DETACH]);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     assert!(m.result(init) >= Some(5), "it has returned");
     m.call(init, GETCWD, &[DATA + 256, 100]);
     m.call(other, KILL, &[1, SIGKILL]);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
 }

@@ -90,7 +90,7 @@ fn poll_of_many_entries() {
 
     // It sleeps, and is woken.
     m.call(init, POLL, &[list, count, NEVER]);
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
     ring(&mut m, other, fds[3]);
     assert_eq!(finish(&mut m, init).result, 25_000);
@@ -116,7 +116,7 @@ fn waiting_for_more_files_than_can_be_listed() {
     let other = fork(&mut m, init);
     let (list, count) = entries(&mut m, init, fds.iter().copied());
     m.call(init, POLL, &[list, count, NEVER]);
-    settle(&mut m);
+    until_idle(&mut m);
     assert_eq!(m.result(init), None);
     m.kernel.check().unwrap();
     ring(&mut m, other, fds[FILES - 1]);
@@ -134,7 +134,7 @@ fn waiting_for_more_files_than_can_be_listed() {
         .for_each(|&fd| bits[fd as usize / 8] |= 1 << (fd % 8));
     m.poke(init, set, &bits).unwrap();
     m.call(init, SELECT, &[last as u64 + 1, set, 0, 0, 0]);
-    settle(&mut m);
+    until_idle(&mut m);
     assert_eq!(m.result(init), None);
     assert_eq!(m.peek(init, set, bits.len()).unwrap(), bits);
     ring(&mut m, other, first as i32);
@@ -282,7 +282,7 @@ fn fork_and_exit_with_many_areas() {
     assert!(!m.threads.contains_key(&child));
     m.kernel.check().unwrap();
     assert!(m.deadline.is_some(), "it is taken apart in pieces");
-    assert!(settle(&mut m) < MOST);
+    assert!(until_idle(&mut m) < MOST);
     m.kernel.check().unwrap();
 }
 
@@ -314,7 +314,7 @@ fn many_timers_that_are_due_at_once() {
         assert_eq!(m.call(init, TIMER_SETTIME, &[id, 1, DATA, 0]), Some(0));
     }
     m.log.clear();
-    assert!(settle(&mut m) < MOST);
+    assert!(until_idle(&mut m) < MOST);
     assert!(m.log.len() > 3 && m.now.mono >= at, "{}", m.log.len());
     m.kernel.check().unwrap();
     assert_eq!(call(&mut m, init, TIMER_GETTIME, &[TIMERS - 1, DATA]), 0);
@@ -341,7 +341,7 @@ fn signals_for_many_processes() {
     assert_eq!(call(&mut m, other, SETPGID, &[0, 0]), 0);
     let done = call_in_pieces(&mut m, other, KILL, &[u64::MAX, SIGKILL]);
     assert!(done.result == 0 && done.most < 2 * MOST, "{}", done.most);
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(
         m.threads.len(),
@@ -437,7 +437,7 @@ fn changes_of_many_areas() {
     m.call(other, MUNMAP, &[FAR, len]);
     assert_eq!(m.result(other), None);
     assert_eq!(call(&mut m, init, KILL, &[2, SIGKILL]), 0);
-    assert!(settle(&mut m) < MOST);
+    assert!(until_idle(&mut m) < MOST);
     m.kernel.check().unwrap();
 }
 
@@ -515,7 +515,7 @@ fn tables_of_many_descriptors() {
     assert!(m.kernel.steps() < MOST && m.deadline.is_some());
     m.kernel.check().unwrap();
     assert_eq!(call(&mut m, init, WAIT4, &[u64::MAX, 0, 0, 0]), done.result);
-    assert!(settle(&mut m) < MOST);
+    assert!(until_idle(&mut m) < MOST);
     m.kernel.check().unwrap();
     // Killed on the way.
     let pid = call_in_pieces(&mut m, init, FORK, &[]).result as u64;
@@ -524,7 +524,7 @@ fn tables_of_many_descriptors() {
     assert_eq!(m.result(child), None);
     assert_eq!(call(&mut m, init, KILL, &[pid, SIGKILL]), 0);
     m.kernel.check().unwrap();
-    assert!(settle(&mut m) < MOST);
+    assert!(until_idle(&mut m) < MOST);
     m.kernel.check().unwrap();
 }
 
@@ -602,7 +602,7 @@ fn handlers_inside_each_other() {
     assert_eq!(m.result(init), None, "it gives way");
     m.kernel.check().unwrap();
     assert_eq!(call(&mut m, other, GETPID, &[]), 2, "others get on");
-    settle_all(&mut m).in_pieces(10);
+    measure_until_idle(&mut m).in_pieces(10);
     m.kernel.check().unwrap();
     assert_eq!(call(&mut m, init, SIGPENDING, &[DATA, 8]), 0);
     assert_eq!(long(&mut m, init, DATA), 0);

@@ -242,7 +242,7 @@ fn a_run_whose_host_lags_behind_is_made_again() {
     let images = layers();
     let mut machine = boot(&images).expect("the layers are whole");
     let first = machine.first();
-    machine.host.memory.settled = Some(1);
+    machine.host.memory.flushed = Some(1);
     for round in 0..60 {
         let len = PAGES * PAGE_SIZE;
         let mapped = machine.call(first, MMAP, &[0, len, 3, 0x22, u64::MAX, 0]);
@@ -261,7 +261,7 @@ fn a_run_whose_host_lags_behind_is_made_again() {
         machine.kernel.check().unwrap();
         if round % 7 == 3 {
             // All but the last two inputs' outputs are in force; what they freed is used again.
-            machine.host.memory.settled = Some(machine.batch() - 1);
+            machine.host.memory.flushed = Some(machine.batch() - 1);
         }
     }
     let journal = machine.finish().expect("it was recorded");

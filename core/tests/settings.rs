@@ -795,7 +795,7 @@ fn many_segments_go_in_pieces() {
     }
     m.tick = 0;
     m.call(child, EXIT_GROUP, &[0]);
-    assert!(steps::settle(&mut m) < steps::MOST);
+    assert!(steps::until_idle(&mut m) < steps::MOST);
     let name = path(
         &mut m,
         t,

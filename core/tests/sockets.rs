@@ -3,7 +3,7 @@
 
 mod guest;
 
-use guest::steps::{call_in_pieces, settle_all};
+use guest::steps::{call_in_pieces, measure_until_idle};
 use guest::*;
 use varve_core::machine::ThreadId;
 use varve_core::memhost::{Machine, MemHost, bare, empty_root};
@@ -328,7 +328,7 @@ fn polls_that_tell_what_they_wait_for() {
     assert_eq!(more, -EAGAIN);
     m.poke(t, TEXT, &1u64.to_le_bytes()).unwrap();
     assert_eq!(now(&mut m, t, "write", &[counter, TEXT, 8]), 8);
-    let ends = settle_all(&mut m);
+    let ends = measure_until_idle(&mut m);
     ends.in_pieces(50);
     assert_eq!(now(&mut m, t, "read", &[counter, TEXT, 8]), 8);
     assert_eq!(long(&mut m, t, TEXT), POLLS + 1);

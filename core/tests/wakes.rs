@@ -76,14 +76,14 @@ fn readers_of_a_pipe() {
         COUNT as i64 / 2
     );
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(4);
+    measure_until_idle(&mut m).in_pieces(4);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &readers, 1), COUNT / 2 + 10);
     assert_eq!(m.result(readers[COUNT / 2 + 9]), Some(1));
     // Those that are left see the end.
     assert_eq!(call(&mut m, t, CLOSE, &[write]), 0);
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(4);
+    measure_until_idle(&mut m).in_pieces(4);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &readers, 0), COUNT / 2 - 10);
 }
@@ -102,7 +102,7 @@ fn readers_that_leave_while_others_are_woken() {
     for n in (1..COUNT as u64).step_by(3) {
         assert_eq!(m.call(t, TKILL, &[2 + n, 10]), Some(0));
     }
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     // Who has one and is in the handler then shows another result.
     assert!(with(&m, &readers, 1) > 300);
@@ -124,17 +124,17 @@ fn readers_that_are_stopped() {
     }
     let [last, other] = [(); 2].map(|()| reader(&mut m, read));
     assert_eq!(call(&mut m, t, WRITE, &[write, DATA, 1]), 1);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!((m.result(last), m.result(other)), (Some(1), None));
     // What nobody takes is there for who goes on first.
     assert_eq!(call(&mut m, t, WRITE, &[write, DATA, 3]), 3);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(m.result(other), Some(1));
     for n in [200, 7] {
         assert_eq!(m.call(t, KILL, &[2 + n, SIGCONT]), Some(0));
-        settle_all(&mut m);
+        measure_until_idle(&mut m);
         m.kernel.check().unwrap();
         assert_eq!(m.result(stopped[n as usize]), Some(1));
     }
@@ -143,7 +143,7 @@ fn readers_that_are_stopped() {
     assert_eq!(m.call(t, KILL, &[3, SIGCONT]), Some(0));
     assert_eq!(m.call(t, KILL, &[2, 9]), Some(0));
     assert_eq!(call(&mut m, t, WRITE, &[write, DATA, 1]), 1);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(m.result(stopped[1]), Some(1));
 }
@@ -168,14 +168,14 @@ fn a_turn_of_one_that_is_stopped() {
     assert_eq!(call(&mut m, t, WRITE, &[write, DATA, 290]), 290);
     assert!(with(&m, &threads, 1) < 150, "it goes on");
     assert_eq!(call(&mut m, t, KILL, &[2, 19]), 0);
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &others, 1), 100);
     assert_eq!(call(&mut m, t, IOCTL, &[read, FIONREAD, DATA]), 0);
     let left = word(&mut m, t, DATA);
     assert!(left > 50 && left < 190, "{left}");
     assert_eq!(call(&mut m, t, KILL, &[2, 18]), 0);
-    settle(&mut m);
+    until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &threads, 1), 190);
 }
@@ -209,7 +209,7 @@ fn writers_to_a_full_pipe() {
         let got = call(&mut m, t, READ, &[read, buffer, 1 << 16]);
         assert_eq!(got % 4096, 0);
         left -= got as usize / 4096;
-        settle_all(&mut m);
+        measure_until_idle(&mut m);
     }
     assert_eq!(with(&m, &writers, 4096), COUNT);
 }
@@ -240,7 +240,7 @@ fn those_who_accept_and_receive() {
         assert!(m.result(thread) > Some(0));
     }
     assert_eq!(call(&mut m, t, SHUTDOWN, &[listener, 0]), 0);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &all, EINVAL), COUNT - 10);
 
@@ -255,7 +255,7 @@ fn those_who_accept_and_receive() {
             assert_eq!(m.result(thread), Some(1));
         }
         assert_eq!(call(&mut m, t, SHUTDOWN, &[here, 0]), 0);
-        settle_all(&mut m);
+        measure_until_idle(&mut m);
         m.kernel.check().unwrap();
         assert_eq!(with(&m, &all, 0), COUNT - 10);
     }
@@ -333,11 +333,11 @@ fn nobody_waits_for_what_is_there() {
                         assert!(m.call(t, WRITE, &[write, buffer, 1 + below(100)]) > Some(0));
                     }
                 }
-                _ => assert!(settle(&mut m) < MOST),
+                _ => assert!(until_idle(&mut m) < MOST),
             }
             m.kernel.check().unwrap();
         }
-        settle(&mut m);
+        until_idle(&mut m);
         m.kernel.check().unwrap();
     }
 }
@@ -353,12 +353,12 @@ fn semaphores_and_messages() {
     let takers = waiters(&mut m, COUNT, SEMOP, &[set, DATA + 64, 1]);
     assert_eq!(call(&mut m, t, SEMCTL, &[set, 0, SETVAL, 1200]), 0);
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(4);
+    measure_until_idle(&mut m).in_pieces(4);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &takers, 0), 1200);
     assert_eq!(m.result(takers[1199]), Some(0), "first come, first served");
     assert_eq!(call(&mut m, t, SEMCTL, &[set, 0, IPC_RMID, 0]), 0);
-    settle_all(&mut m).in_pieces(2);
+    measure_until_idle(&mut m).in_pieces(2);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &takers, EIDRM), COUNT - 1200);
 
@@ -369,7 +369,7 @@ fn semaphores_and_messages() {
         assert_eq!(m.call(t, MSGSND, &[queue, DATA + 128, 8, 0]), Some(0));
         assert!(m.kernel.steps() < MOST);
     }
-    settle_all(&mut m).in_pieces(4);
+    measure_until_idle(&mut m).in_pieces(4);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &receivers, 8), 300);
 }
@@ -385,7 +385,7 @@ fn those_who_wait_for_the_lock_of_a_file() {
     let shared = waiters(&mut m, COUNT, FLOCK, &[other, 1]);
     assert_eq!(call(&mut m, t, FLOCK, &[own, 8]), 0);
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(4);
+    measure_until_idle(&mut m).in_pieces(4);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &shared, 0), COUNT);
 }
@@ -410,11 +410,11 @@ fn those_who_wait_for_anything() {
     m.poke(t, table, &entries).unwrap();
     assert!(call(&mut m, t, DUP, &[read]) > 0);
     let pollers = waiters(&mut m, COUNT, POLL, &[table, FILES, u64::MAX]);
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     assert_eq!(with(&m, &pollers, 1), 0);
     assert_eq!(call(&mut m, t, WRITE, &[write, DATA, 1]), 1);
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(COUNT);
+    measure_until_idle(&mut m).in_pieces(COUNT);
     m.kernel.check().unwrap();
     assert_eq!(with(&m, &pollers, 1), COUNT);
 }

@@ -82,7 +82,7 @@ fn a_counter_that_many_watch() {
     assert_eq!(call(&mut m, t, WRITE, &[counter, DATA, 8]), 8);
     assert!(m.kernel.steps() < MOST);
     assert_eq!(call(&mut m, other, GETPID, &[]), 2, "others get on");
-    settle_all(&mut m).in_pieces(3);
+    measure_until_idle(&mut m).in_pieces(3);
     m.kernel.check().unwrap();
     assert_eq!(m.result(waiter), Some(1));
     assert!(instances.iter().all(|&epoll| events(&mut m, t, epoll) == 1));
@@ -97,7 +97,7 @@ fn a_counter_that_many_watch() {
     for _ in 0..3 {
         assert_eq!(call(&mut m, t, WRITE, &[counter, DATA, 8]), 8);
     }
-    settle(&mut m);
+    until_idle(&mut m);
     assert!(instances.iter().all(|&epoll| events(&mut m, t, epoll) == 1));
 
     // It is closed: at once nobody has any of it.
@@ -108,7 +108,7 @@ fn a_counter_that_many_watch() {
     // The other process has it still.
     gone(&mut m, other, EXIT_GROUP, &[0]);
     assert!(instances.iter().all(|&epoll| events(&mut m, t, epoll) == 0));
-    settle_all(&mut m);
+    measure_until_idle(&mut m);
     m.kernel.check().unwrap();
     assert!(instances.iter().all(|&epoll| events(&mut m, t, epoll) == 0));
 }
@@ -139,7 +139,7 @@ fn an_epoll_instance_of_many() {
     assert_eq!(call(&mut m, t, WRITE, &[counter, DATA, 8]), 8);
     let again = made(&mut m, t, EPOLL_CREATE1, &[0]);
     watch(&mut m, t, again, counter, EPOLLIN);
-    settle_all(&mut m).in_pieces(4);
+    measure_until_idle(&mut m).in_pieces(4);
     m.kernel.check().unwrap();
     assert_eq!(events(&mut m, t, again), 1);
 }
@@ -159,7 +159,7 @@ fn an_inotify_instance_of_many() {
     assert_eq!(text.iter().filter(|&&byte| byte == b'\n').count(), 5004);
     call(&mut m, t, CLOSE, &[inotify]);
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(4);
+    measure_until_idle(&mut m).in_pieces(4);
     m.kernel.check().unwrap();
 }
 
@@ -191,7 +191,7 @@ fn asynchronous_requests_that_end_together() {
     m.poke(t, DATA, &longs(&[1])).unwrap();
     assert_eq!(call(&mut m, t, WRITE, &[counter, DATA, 8]), 8);
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(4);
+    measure_until_idle(&mut m).in_pieces(4);
     m.kernel.check().unwrap();
     // The ring's head and tail.
     let ring = [word(&mut m, t, context + 8), word(&mut m, t, context + 12)];
@@ -204,7 +204,7 @@ fn asynchronous_requests_that_end_together() {
     let done = call_in_pieces(&mut m, t, IO_DESTROY, &[context]);
     assert!(done.result == 0 && done.most < MOST);
     m.kernel.check().unwrap();
-    settle_all(&mut m).in_pieces(2);
+    measure_until_idle(&mut m).in_pieces(2);
     m.kernel.check().unwrap();
     assert_eq!(call(&mut m, t, IO_DESTROY, &[context]), EINVAL);
     let child = fork(&mut m, t);
@@ -212,7 +212,7 @@ fn asynchronous_requests_that_end_together() {
     m.call(child, EXIT_GROUP, &[0]);
     assert!(m.kernel.steps() < MOST);
     m.kernel.check().unwrap();
-    settle_all(&mut m).in_pieces(2);
+    measure_until_idle(&mut m).in_pieces(2);
     m.kernel.check().unwrap();
 }
 
@@ -239,7 +239,7 @@ fn signals_of_many_files_for_many_processes() {
     m.log.clear();
     assert_eq!(call(&mut m, t, WRITE, &[fd, DATA, 1]), 1);
     assert!(m.kernel.steps() < MOST);
-    settle_all(&mut m).in_pieces(20);
+    measure_until_idle(&mut m).in_pieces(20);
     m.kernel.check().unwrap();
     assert!(others.iter().all(|&other| m.result(other).is_some()));
 }
@@ -292,7 +292,7 @@ fn signals_of_directories_for_many_processes() {
             m.call(t, CLOSE_RANGE, &[fds[0], fds[1024], 0]);
             m.kernel.check().unwrap();
         }
-        let ended = settle_all(&mut m);
+        let ended = measure_until_idle(&mut m);
         if !close {
             ended.in_pieces(200);
             assert!(others.iter().all(|&other| m.result(other).is_some()));
@@ -332,7 +332,7 @@ fn files_in_messages() {
     let (first, last) = (u64::from(pairs[0]), u64::from(pairs[pairs.len() - 1]));
     m.call(t, CLOSE_RANGE, &[first, last, 0]);
     m.kernel.check().unwrap();
-    settle_all(&mut m).in_pieces(20);
+    measure_until_idle(&mut m).in_pieces(20);
     m.kernel.check().unwrap();
     let held = m.kernel.held().into_iter();
     let mut held = held.filter(|(name, _)| *name == "files in messages");

@@ -17,7 +17,7 @@ pub struct MemoryFile {
     fd: OwnedFd,
     base: NonNull<u8>,
     frames: u32,
-    /// What [`Memory::settled`] answers.
+    /// What [`Memory::flushed`] answers.
     flushed: u64,
 }
 
@@ -161,7 +161,7 @@ impl Memory for MemoryFile {
         result.unwrap_or_else(|found| found)
     }
 
-    fn settled(&self) -> u64 {
+    fn flushed(&self) -> u64 {
         self.flushed
     }
 }

@@ -556,7 +556,7 @@ impl<P: Platform> Shared<P> {
             }
         }
         if let Some(recorder) = &mut state.recorder {
-            recorder.settled(&state.kernel);
+            recorder.drained(&state.kernel);
         }
         self.flush(state, &mut changed);
     }

@@ -103,8 +103,8 @@ pub(crate) struct Aio {
     fresh: Vec<ContextId>,
     /// Requests that wait, by what they wait for.
     waiting: BTreeSet<(WaitKey, ContextId, u64)>,
-    /// What ended requests leave to be done. It is done one by one ([`settle`]), not inside each other: a
-    /// counter that is told may end requests that tell the next one.
+    /// What ended requests leave to be done. It is done one by one ([`complete_ended`]), not inside each
+    /// other: a counter that is told may end requests that tell the next one.
     ended: VecDeque<Ended>,
     /// Announcements that have not come to all who wait for a key, with the last one.
     announced: BTreeMap<WaitKey, (ContextId, u64)>,
@@ -306,7 +306,7 @@ pub(crate) fn consume(k: &mut Files, p: &mut Ports<'_>, id: ContextId) -> Result
     ring.pop(k, p)
 }
 
-/// A request has ended. The counter, a reference on which goes over, is told when requests are settled.
+/// A request has ended. The counter, a reference on which goes over, is told by [`complete_ended`].
 pub(crate) fn complete(k: &mut Files, id: ContextId, event: Event, tell: Option<FileId>) {
     if let Some(context) = k.aio.contexts.get_mut(&id) {
         context.events.push_back(event);
@@ -339,7 +339,7 @@ pub(crate) fn add_poll(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId, poll: P
         k.files.aio.waiting.insert((key, id, number));
     }
     look(k, id, number);
-    settle(k, p);
+    complete_ended(k, p);
 }
 
 /// Ends a request whose file is ready.
@@ -478,7 +478,7 @@ pub(crate) fn go_on(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     true
 }
 
-/// Whether [`go_on`] and [`settle`] have nothing to do.
+/// Whether [`go_on`] and [`complete_ended`] have nothing to do.
 pub(crate) fn is_done(k: &Files) -> bool {
     let aio = &k.aio;
     let quiet = aio.announced.is_empty() && aio.left.is_empty() && aio.gone.is_empty();
@@ -487,7 +487,7 @@ pub(crate) fn is_done(k: &Files) -> bool {
 
 /// Puts events of requests that have ended meanwhile into their rings, tells counters of them, and gives back
 /// the files of those, as long as steps are left.
-pub(crate) fn settle(k: &mut Kernel, p: &mut Ports<'_>) {
+pub(crate) fn complete_ended(k: &mut Kernel, p: &mut Ports<'_>) {
     while k.env.steps.left() > 0 {
         if let Some(id) = k.aio.fresh.pop() {
             if fill(k, p, id) {
@@ -523,7 +523,7 @@ pub(crate) fn cancel(
     let found = polls.iter().find(|(_, poll)| poll.request == request);
     let (&number, _) = found.ok_or(Errno::EINVAL)?;
     end(k, id, number, 0);
-    settle(k, p);
+    complete_ended(k, p);
     Ok(())
 }
 
@@ -538,7 +538,7 @@ pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result
         k.files.aio.left.push_back((id, context.polls));
     }
     while !k.files.aio.left.is_empty() && k.env.steps.left() > 0 && go_on(k, p) {}
-    settle(k, p);
+    complete_ended(k, p);
     k.env.wake(WaitKey::Aio(id));
     Ok(())
 }

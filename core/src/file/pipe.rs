@@ -522,7 +522,7 @@ pub(crate) fn write(
 
 /// Puts pages of user memory into a pipe (vmsplice(2)), each in a slot of its own, until it is full: how
 /// many bytes.
-pub(crate) fn lend(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov) -> Result<u64, Errno> {
+pub(crate) fn add_user_pages(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov) -> Result<u64, Errno> {
     let mut done = 0;
     while let Some((addr, len)) = iov.front()
         && iov.left() > 0

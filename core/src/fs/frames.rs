@@ -399,13 +399,13 @@ impl Frames {
         if self.freed.is_empty() && self.quarantine.is_empty() {
             return;
         }
-        let settled = memory.settled();
-        if settled <= batch || !self.quarantine.is_empty() {
+        let flushed = memory.flushed();
+        if flushed <= batch || !self.quarantine.is_empty() {
             let freed = self.freed.drain(..).map(|frame| (batch, frame));
             self.quarantine.extend(freed);
             let reached = self
                 .quarantine
-                .partition_point(|&(batch, _)| batch < settled);
+                .partition_point(|&(batch, _)| batch < flushed);
             let frames = self.quarantine.drain(..reached).map(|(_, frame)| frame);
             self.freed.extend(frames);
         }
@@ -651,7 +651,7 @@ mod tests {
     #[test]
     fn freed_frames_wait_until_their_batch_is_in_force() {
         let memory = &mut MemHost::new(64, Vec::new()).memory;
-        memory.settled = Some(0);
+        memory.flushed = Some(0);
         let mut frames = Frames::new(64, None);
         frames.alloc_run(memory, 60).unwrap();
         for batch in 0..3 {
@@ -662,12 +662,12 @@ mod tests {
         assert!(frames.is_waiting());
         assert_eq!(frames.alloc_run(memory, 64).unwrap(), (FrameNo(60), 4));
         assert_eq!(frames.alloc(memory), Err(Errno::ENOMEM));
-        memory.settled = Some(2);
+        memory.flushed = Some(2);
         frames.clean(memory);
         frames.check().unwrap();
         assert_eq!(frames.alloc_run(memory, 64).unwrap(), (FrameNo(0), 2));
         assert_eq!(frames.alloc(memory), Err(Errno::ENOMEM));
-        memory.settled = Some(3);
+        memory.flushed = Some(3);
         frames.clean(memory);
         assert!(!frames.is_waiting());
         assert_eq!(frames.alloc(memory).unwrap(), FrameNo(2));

@@ -117,7 +117,7 @@ mod tag {
     pub const EXCHANGE: u8 = 34;
     pub const IMAGE_FAILED: u8 = 35;
     pub const FILE_READ: u8 = 36;
-    pub const SETTLED: u8 = 37;
+    pub const FLUSHED: u8 = 37;
     pub const ROOT: u8 = 40;
     pub const LOOKUP: u8 = 41;
     pub const ATTR: u8 = 42;
@@ -148,7 +148,7 @@ mod tag {
             EXCHANGE => "an exchange of a futex word",
             IMAGE_FAILED => "a failed read of an image",
             FILE_READ => "a read of a host file",
-            SETTLED => "how many batches of outputs are in force",
+            FLUSHED => "how many batches of outputs are in force",
             ROOT => "the root of a host tree",
             LOOKUP => "a look-up in a host directory",
             ATTR => "attributes of a host file",

@@ -594,10 +594,10 @@ impl<R: Source> Memory for PlayedMemory<'_, R> {
         tape.value(tag::EXCHANGE).unwrap_or(old)
     }
 
-    fn settled(&self) -> u64 {
+    fn flushed(&self) -> u64 {
         let tape = &mut *self.tape.borrow_mut();
-        tape.calls.call(tag::SETTLED, &[]);
-        tape.value(tag::SETTLED).unwrap_or(0)
+        tape.calls.call(tag::FLUSHED, &[]);
+        tape.value(tag::FLUSHED).unwrap_or(0)
     }
 
     fn glance(&self, offset: u64, buf: &mut [u8], written: bool) -> bool {

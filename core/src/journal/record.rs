@@ -22,7 +22,7 @@ use crate::port::{
 ///
 /// A host calls [`boot`](Self::boot) instead of [`Kernel::boot`] and [`handle`](Self::handle) instead of
 /// [`Kernel::handle`], shows every output that it drains to [`output`](Self::output), and says when it has
-/// drained them all ([`settled`](Self::settled)).
+/// drained them all ([`drained`](Self::drained)).
 #[derive(Clone, Debug)]
 pub struct Recorder<S> {
     tape: RefCell<Tape<S>>,
@@ -146,7 +146,7 @@ impl<S: Sink> Recorder<S> {
     }
 
     /// All outputs of the boot or the input have been drained.
-    pub fn settled(&mut self, kernel: &Kernel) {
+    pub fn drained(&mut self, kernel: &Kernel) {
         let due = self.number.is_multiple_of(self.digest_every);
         let tape = self.tape.get_mut();
         let calls = tape.calls.take();
@@ -274,11 +274,11 @@ impl<S: Sink> Memory for RecordedMemory<'_, S> {
         found
     }
 
-    fn settled(&self) -> u64 {
-        let batch = self.inner.settled();
+    fn flushed(&self) -> u64 {
+        let batch = self.inner.flushed();
         let mut tape = self.tape.borrow_mut();
-        tape.calls.call(tag::SETTLED, &[]);
-        tape.answer(tag::SETTLED, &batch);
+        tape.calls.call(tag::FLUSHED, &[]);
+        tape.answer(tag::FLUSHED, &batch);
         batch
     }
 

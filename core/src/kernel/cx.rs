@@ -230,7 +230,7 @@ impl Cx<'_, '_> {
             crate::file::lock::leave(self.k, thread);
             let task = self.task_mut();
             task.interrupted = task.call.take().map(|call| (call, wait.restart));
-            // settle() delivers the signal and decides between EINTR and restart.
+            // exit_to_user() delivers the signal and decides between EINTR and restart.
         } else {
             self.k.park(thread, wait);
         }

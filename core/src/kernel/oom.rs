@@ -71,7 +71,7 @@ fn kill(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
         return false;
     };
     let id = task.space;
-    let line = epitaph(k, victim, id);
+    let line = oom_kill_line(k, victim, id);
     k.env.log(Level::Killed, line);
     let sharing: Vec<u32> = k
         .tasks
@@ -111,7 +111,7 @@ fn victim(k: &Kernel) -> Option<u32> {
 }
 
 /// What the log says, in the words of Linux.
-fn epitaph(k: &Kernel, tgid: u32, id: SpaceId) -> String {
+fn oom_kill_line(k: &Kernel, tgid: u32, id: SpaceId) -> String {
     let usage = space::usage(k, id);
     let leader = k.tasks.leader(tgid);
     let comm = leader.map_or(&[][..], |task| &task.comm[..]);

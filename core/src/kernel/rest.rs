@@ -25,7 +25,7 @@ fn close(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
 /// A part of what watchers are to be told, and of what those leave that are gone.
 fn tell(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
     let more = epoll::go_on(k) | sigio::go_on(k) | (!aio::is_done(k) && aio::go_on(k, p));
-    aio::settle(k, p);
+    aio::complete_ended(k, p);
     more
 }
 

@@ -138,7 +138,7 @@ impl Kernel {
     }
 
     /// Lets a parked task run again once others had the kernel.
-    fn hasten(&mut self, thread: ThreadId) {
+    fn requeue(&mut self, thread: ThreadId) {
         let later = self.env.now.mono.saturating_add(1);
         let Some(wait) = self
             .tasks
@@ -160,7 +160,7 @@ impl Kernel {
     /// Whether a task can take a turn.
     fn can_run(&self, thread: ThreadId) -> bool {
         let task = self.tasks.get(thread);
-        task.is_some_and(|task| !task.exited && !task.stopped) && !ending::is_doomed(self, thread)
+        task.is_some_and(|task| !task.exited && !task.stopped) && !ending::is_dying(self, thread)
     }
 
     /// Wakes all that wait for a key now, or the first whose turn it can be. Who begins to wait later has
@@ -214,7 +214,7 @@ impl Kernel {
             wakes.after = at;
             self.env.steps.spend(1);
             match key {
-                WaitKey::Anything => self.hasten(thread),
+                WaitKey::Anything => self.requeue(thread),
                 WaitKey::Turn(_) => {
                     if self.can_run(thread) {
                         self.make_ready(thread);

@@ -50,7 +50,7 @@ pub struct Mm {
     /// Spaces whose areas calls of these threads change in pieces.
     pub(crate) changing: BTreeMap<ThreadId, SpaceId>,
     /// Spaces that have ended and are not taken apart yet.
-    pub(crate) ended: VecDeque<reap::Remains>,
+    pub(crate) ended: VecDeque<reap::EndedSpace>,
     /// Areas of all spaces, as far as they were counted ([`space::count_areas`]).
     pub(crate) areas: u64,
     /// What is charged for the kernel's other objects.

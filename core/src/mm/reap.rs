@@ -20,7 +20,7 @@ const AREAS: usize = 32;
 
 /// What is left of a space.
 #[derive(Clone, Debug, Hash)]
-pub(crate) struct Remains {
+pub(crate) struct EndedSpace {
     id: SpaceId,
     pages: Pages,
     areas: BTreeMap<u64, Vma>,
@@ -28,14 +28,14 @@ pub(crate) struct Remains {
     pub counted: u64,
 }
 
-impl Remains {
+impl EndedSpace {
     pub(super) fn new(
         id: SpaceId,
         pages: Pages,
         areas: BTreeMap<u64, Vma>,
         counted: u64,
-    ) -> Remains {
-        Remains {
+    ) -> EndedSpace {
+        EndedSpace {
             id,
             pages,
             areas,
@@ -66,17 +66,17 @@ impl Remains {
 
 /// The files that areas of ended spaces still hold, for invariant checks.
 pub(crate) fn files(k: &Mm) -> impl Iterator<Item = FileId> + '_ {
-    let areas = k.ended.iter().flat_map(|remains| remains.areas.values());
+    let areas = k.ended.iter().flat_map(|ended| ended.areas.values());
     areas.filter_map(Vma::file)
 }
 
 /// Takes a space apart that has ended: now, if it is small or memory is wanted, else by and by.
-pub(super) fn bury(k: &mut Mm, p: &mut Ports<'_>, mut remains: Remains) {
-    if remains.is_small() || k.frames.is_tight() {
-        while take_apart(k, p, &mut remains) {}
+pub(super) fn exit_mmap(k: &mut Mm, p: &mut Ports<'_>, mut ended: EndedSpace) {
+    if ended.is_small() || k.frames.is_tight() {
+        while take_apart(k, p, &mut ended) {}
         return;
     }
-    k.ended.push_back(remains);
+    k.ended.push_back(ended);
 }
 
 /// Gives a part of the frames back that files let go of.
@@ -88,43 +88,43 @@ pub(crate) fn put_frames(k: &mut Mm) -> bool {
 
 /// A part of the work; `false` if there is none.
 pub(crate) fn step(k: &mut Mm, p: &mut Ports<'_>) -> bool {
-    let Some(mut remains) = k.ended.pop_front() else {
+    let Some(mut ended) = k.ended.pop_front() else {
         return false;
     };
-    if take_apart(k, p, &mut remains) {
-        k.ended.push_front(remains);
+    if take_apart(k, p, &mut ended) {
+        k.ended.push_front(ended);
     }
     true
 }
 
 /// A part of the work on a space; `false` if nothing is left of it.
-fn take_apart(k: &mut Mm, p: &mut Ports<'_>, remains: &mut Remains) -> bool {
-    let before = remains.pages.table_bytes();
-    if let Some(leaf) = remains.pages.take_leaf() {
+fn take_apart(k: &mut Mm, p: &mut Ports<'_>, ended: &mut EndedSpace) -> bool {
+    let before = ended.pages.table_bytes();
+    if let Some(leaf) = ended.pages.take_leaf() {
         let mut count = 0;
         for frame in leaf {
             k.frames.put(frame);
             count += 1;
         }
-        k.frames.charge(before, remains.pages.table_bytes());
+        k.frames.charge(before, ended.pages.table_bytes());
         k.env.steps.spend(8 + count / 4);
         return true;
     }
     let mut any = false;
     for _ in 0..AREAS {
-        let Some((start, vma)) = remains.areas.pop_first() else {
+        let Some((start, vma)) = ended.areas.pop_first() else {
             break;
         };
         any = true;
         k.env.steps.spend(1);
         if let Some(id) = vma.file() {
             k.env.steps.spend(4);
-            mapped::forget(k, remains.id, start, &vma);
+            mapped::forget(k, ended.id, start, &vma);
             file::put(k, p, id);
         }
     }
     if !any {
-        k.areas -= remains.counted;
+        k.areas -= ended.counted;
     }
     any
 }

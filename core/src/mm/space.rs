@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::areas::Areas;
 use super::pages::Pages;
-use super::reap::{self, Remains};
+use super::reap::{self, EndedSpace};
 use super::vma::{Behind, Name, VmFlags, Vma};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
@@ -305,8 +305,8 @@ pub(crate) fn release(k: &mut Mm, p: &mut Ports<'_>, id: SpaceId) {
     let Some(space) = k.spaces.remove(&id) else {
         return;
     };
-    let remains = Remains::new(id, space.pages, space.vmas.into_map(), space.counted);
-    reap::bury(k, p, remains);
+    let ended = EndedSpace::new(id, space.pages, space.vmas.into_map(), space.counted);
+    reap::exit_mmap(k, p, ended);
 }
 
 /// Runs of consecutive numbers in an ascending list.

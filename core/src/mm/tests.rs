@@ -99,7 +99,7 @@ impl Test {
         });
         let mut machine = Machine::boot(config, tree.host(8192)).unwrap();
         let first = machine.first();
-        machine.host.memory.settled = Some(1);
+        machine.host.memory.flushed = Some(1);
         let mut test = Test {
             machine,
             random: Random(seed),
@@ -667,8 +667,8 @@ impl Test {
         if self.random.chance(20) {
             let batches = self.machine.batch() + 1;
             let late = self.random.below(10);
-            let settled = &mut self.machine.host.memory.settled;
-            *settled = (*settled).max(Some(batches.saturating_sub(late)));
+            let flushed = &mut self.machine.host.memory.flushed;
+            *flushed = (*flushed).max(Some(batches.saturating_sub(late)));
         }
         if self.random.chance(3) {
             self.crowd(process);

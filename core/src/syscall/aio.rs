@@ -210,7 +210,7 @@ fn submit(cx: &mut Cx<'_, '_>, id: ContextId, request: u64) -> Result<u64, Stop>
         get(cx.k, counter);
     }
     aio::complete(cx.k, id, event, tell);
-    aio::settle(cx.k, cx.p);
+    aio::complete_ended(cx.k, cx.p);
     let vector = match iocb.opcode {
         PREADV | PWRITEV => iocb.bytes.saturating_mul(IOVEC_SIZE),
         _ => 0,

@@ -540,7 +540,7 @@ pub(super) fn vmsplice(
     // The pages are copied, so that it does not matter whether the program gives them away.
     if writes {
         pipe_room(cx, pipe, no_wait)?;
-        return Ok(pipe::lend(cx, pipe, &mut iov)?);
+        return Ok(pipe::add_user_pages(cx, pipe, &mut iov)?);
     }
     pipe_filled(cx, pipe, no_wait)?;
     let how = rw::How {

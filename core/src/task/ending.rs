@@ -2,7 +2,7 @@
 //! first process of a PID namespace ends all others in it.
 //!
 //! What has begun to end is on a stack; what ends with something else comes above it, so it ends first.
-//! Meanwhile its threads run no further: they are *doomed*.
+//! Meanwhile its threads run no further: they are *dying*.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 
 use super::cputime::{self};
-use super::orphans::{bequeath, give_away, hang_up, look_at, tell_parent};
+use super::orphans::{give_away, hang_up, look_at, reparent_some, tell_parent};
 use super::process::reap;
 use super::{INIT, posix_timer, signal, usage};
 use crate::Kernel;
@@ -97,7 +97,7 @@ impl Ending {
 }
 
 /// Whether a thread is about to end: it does nothing more.
-pub(crate) fn is_doomed(k: &Kernel, thread: ThreadId) -> bool {
+pub(crate) fn is_dying(k: &Kernel, thread: ThreadId) -> bool {
     if k.tasks.endings.stack.is_empty() {
         return false;
     }
@@ -119,12 +119,12 @@ pub(crate) fn ends(k: &Kernel, tgid: u32) -> bool {
 /// Ends all threads of a process with this status: now, as far as steps are left, else by and by.
 pub(crate) fn end_group(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, status: u32) {
     let depth = k.tasks.endings.stack.len();
-    condemn(k, tgid, status);
+    begin_end_group(k, tgid, status);
     go_on_above(k, p, depth);
 }
 
 /// The same, when something else gets on with it.
-fn condemn(k: &mut Kernel, tgid: u32, status: u32) {
+fn begin_end_group(k: &mut Kernel, tgid: u32, status: u32) {
     // What has ended keeps its status.
     if let Some(group) = k.tasks.group_mut(tgid).filter(|group| !group.zombie) {
         group.group_status.get_or_insert(status);
@@ -238,9 +238,9 @@ fn thread_step(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) -> bool {
         return true;
     }
     let others = || k.tasks.thread_ids(tgid).filter(|&other| other != thread);
-    let heir = others().find(|&other| !is_doomed(k, other));
+    let heir = others().find(|&other| !is_dying(k, other));
     let heir = heir.or_else(|| others().next());
-    if bequeath(k, tgid, thread, heir) {
+    if reparent_some(k, tgid, thread, heir) {
         return true;
     }
     leave(k, p, thread, status);
@@ -327,7 +327,7 @@ fn end_inside(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, from: u32) -> Option
             continue;
         };
         if !group.zombie {
-            condemn(k, number, u32::from(signal::SIGKILL));
+            begin_end_group(k, number, u32::from(signal::SIGKILL));
             break;
         }
         // What had ended before waits for nobody any more; others come to be its children.
@@ -363,7 +363,7 @@ fn end_some(k: &mut Kernel, p: &mut Ports<'_>, tgid: u32, keep: Option<ThreadId>
     let others = threads.filter(|&thread| Some(thread) != keep);
     let others: SmallVec<[ThreadId; AT_ONCE]> = others.take(rest.min(AT_ONCE)).collect();
     for &thread in &others {
-        if bequeath(k, tgid, thread, keep) {
+        if reparent_some(k, tgid, thread, keep) {
             return true;
         }
         leave(k, p, thread, u32::from(signal::SIGKILL));

@@ -127,7 +127,7 @@ pub(super) fn hang_up(k: &mut Kernel, pgid: u32, from: u32) -> Stage {
 
 /// Some of the children that a thread made get its death signal and another thread of the process as parent.
 /// `false` if there are none.
-pub(super) fn bequeath(
+pub(super) fn reparent_some(
     k: &mut Kernel,
     tgid: u32,
     thread: ThreadId,

@@ -68,7 +68,7 @@ pub fn call_in_pieces(m: &mut Guests, thread: ThreadId, number: u64, args: &[u64
 }
 
 /// Lets everything go on that goes on by itself.
-pub fn settle(m: &mut Guests) -> u64 {
+pub fn until_idle(m: &mut Guests) -> u64 {
     let mut most = m.kernel.steps();
     while let Some(at) = m.deadline {
         m.advance(at.saturating_sub(m.now.mono));
@@ -78,8 +78,8 @@ pub fn settle(m: &mut Guests) -> u64 {
 }
 
 /// The same, with all steps together and the number of inputs.
-pub fn settle_all(m: &mut Guests) -> Settled {
-    let mut all = Settled {
+pub fn measure_until_idle(m: &mut Guests) -> Measured {
+    let mut all = Measured {
         most: m.kernel.steps(),
         inputs: 1,
         total: m.kernel.steps(),
@@ -95,13 +95,13 @@ pub fn settle_all(m: &mut Guests) -> Settled {
 
 /// What went on by itself: most steps of an input, inputs, and steps of all of them.
 #[derive(Debug)]
-pub struct Settled {
+pub struct Measured {
     pub most: u64,
     pub inputs: usize,
     pub total: u64,
 }
 
-impl Settled {
+impl Measured {
     /// Whether it went in pieces: as many inputs at least, none of them long.
     #[track_caller]
     pub fn in_pieces(&self, inputs: usize) {

@@ -186,7 +186,7 @@ impl Locks {
                 None => {
                     let Record { first, last, .. } = record;
                     let changed = locks.records.change(&record, true);
-                    let rest = changed.then_some(Work::Settle { first, last });
+                    let rest = changed.then_some(Work::Grant { first, last });
                     Ok((Some(record), rest))
                 }
             },
@@ -246,14 +246,14 @@ pub(crate) fn granted(k: &mut Files, thread: ThreadId) -> Option<(InodeRef, Opti
 }
 
 /// Gives the lock of a whole file to those that can have it now: some at once, many by and by.
-fn settle_whole(k: &mut Files, inode: InodeRef) {
-    if settle_some_whole(k, inode) {
+fn grant_whole(k: &mut Files, inode: InodeRef) {
+    if grant_some_whole(k, inode) {
         work::add(k, inode, Work::Whole);
     }
 }
 
 /// Gives it to some of them; whether there may be more.
-fn settle_some_whole(k: &mut Files, inode: InodeRef) -> bool {
+fn grant_some_whole(k: &mut Files, inode: InodeRef) -> bool {
     const AT_ONCE: usize = 32;
     for _ in 0..AT_ONCE {
         let next = k.locks.files.get(&inode);
@@ -299,7 +299,7 @@ pub(crate) fn flock(
         exclusive.is_none_or(|exclusive| locks.whole.take(file, exclusive))
     });
     if held.is_some() {
-        settle_whole(k, inode);
+        grant_whole(k, inode);
     }
     match taken {
         true => Ok(()),
@@ -366,7 +366,7 @@ fn change(k: &mut Files, inode: InodeRef, range: &Record, add: bool) {
     });
     if changed {
         let (first, last) = (range.first, range.last);
-        work::add(k, inode, Work::Settle { first, last });
+        work::add(k, inode, Work::Grant { first, last });
     }
 }
 
@@ -441,7 +441,7 @@ fn release(k: &mut Files, file: FileId, owner: Owner) {
         work::add(k, inode, work);
     }
     if whole {
-        settle_whole(k, inode);
+        grant_whole(k, inode);
     }
 }
 

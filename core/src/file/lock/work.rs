@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::record::{self, Record};
-use super::{FileLocks, LOCKS_MAX, Owner, Place, settle_some_whole};
+use super::{FileLocks, LOCKS_MAX, Owner, Place, grant_some_whole};
 use crate::env::notice::Notice;
 use crate::file::Files;
 use crate::fs::InodeRef;
@@ -38,7 +38,7 @@ pub(super) enum Work {
         gone: bool,
     },
     /// Those who wait for something in a range get what they can have.
-    Settle { first: u64, last: u64 },
+    Grant { first: u64, last: u64 },
     /// The same for these wanted locks; the last comes first.
     Wanted(Vec<record::Wanted>),
     /// The same for all who wait behind a place, if what they wait for is in the range.
@@ -113,26 +113,26 @@ fn step(k: &mut Files, inode: InodeRef) -> bool {
     };
     let rest = match work {
         Work::Change { range, add, gone } => match change(k, inode, &range, add) {
-            true => Some(Work::Settle {
+            true => Some(Work::Grant {
                 first: range.first,
                 last: range.last,
             }),
             false => Some(Work::Change { range, add, gone }),
         },
-        Work::Settle { first, last } => begin(k, inode, first, last),
+        Work::Grant { first, last } => begin(k, inode, first, last),
         Work::Wanted(wanted) => grant(k, inode, wanted),
         Work::All {
             first,
             last,
             behind,
         } => pass(k, inode, (first, last), behind),
-        Work::Whole => settle_some_whole(k, inode).then_some(Work::Whole),
+        Work::Whole => grant_some_whole(k, inode).then_some(Work::Whole),
     };
     if let Some(works) = k.locks.works.get_mut(&inode) {
         if let Some(rest) = rest {
-            let settles = !matches!(rest, Work::Change { .. });
+            let grants = !matches!(rest, Work::Change { .. });
             let changes = works.iter();
-            let changes = changes.take_while(|work| settles && matches!(work, Work::Change { .. }));
+            let changes = changes.take_while(|work| grants && matches!(work, Work::Change { .. }));
             let at = changes.count();
             works.insert(at, rest);
         } else if works.is_empty() {

@@ -146,7 +146,7 @@ impl UnionFs {
         let ino = self.new_ino();
         self.insert_node(ino, node)?;
         self.change(dir, name, Some((ino, kind)), false, now);
-        self.grab(ino);
+        self.hold(ino);
         Ok(ino)
     }
 

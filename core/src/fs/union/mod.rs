@@ -320,7 +320,7 @@ impl UnionFs {
     }
 
     /// Takes a reference. The root needs none: it stays.
-    fn grab(&mut self, ino: Ino) {
+    fn hold(&mut self, ino: Ino) {
         let count = self.refs.entry(ino).or_default();
         *count = count.saturating_add(1);
     }
@@ -462,7 +462,7 @@ impl InodeOps for UnionFs {
 
     fn lookup(&mut self, cx: &mut FsCx<'_, '_>, dir: Ino, name: &[u8]) -> Result<Ino, Errno> {
         let (ino, _) = self.find(cx, dir, name)?.ok_or(Errno::ENOENT)?;
-        self.grab(ino);
+        self.hold(ino);
         Ok(ino)
     }
 
@@ -560,7 +560,7 @@ impl InodeOps for UnionFs {
         node.linkable = true;
         let ino = self.new_ino();
         self.insert_node(ino, node)?;
-        self.grab(ino);
+        self.hold(ino);
         Ok(ino)
     }
 

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::line::{pointer, quote};
-use super::show::{LIST_MAX, Scene, Way};
+use super::show::{EndedCall, LIST_MAX, Way};
 use super::values::number;
 use crate::abi::PAGE_SIZE;
 use crate::fs::filesystem::Source;
@@ -13,7 +13,7 @@ use crate::mm::tape::Found;
 /// Longest path.
 const PATH_MAX: usize = 4096;
 
-impl Scene<'_, '_, '_> {
+impl EndedCall<'_, '_, '_> {
     /// Some bytes from an address on: at least one, at most `max`.
     pub(super) fn chunk(&mut self, addr: u64, max: u64, way: Way) -> Option<Vec<u8>> {
         let tape = self.tape;

@@ -20,7 +20,7 @@ use core::fmt::Write;
 
 pub(crate) use line::quote;
 pub use sets::{CLASSES, CallSet};
-use show::Scene;
+use show::EndedCall;
 
 use super::{Entry, table};
 use crate::Kernel;
@@ -291,7 +291,7 @@ fn ended(cx: &mut Cx<'_, '_>, call: &Call, trace: Trace, ending: Ending) {
     if style.lines {
         let space = cx.space();
         let tape = tape.unwrap_or_else(|| Box::new(Tape::new(space)));
-        let mut scene = Scene {
+        let mut ended = EndedCall {
             cx,
             tape: &tape,
             style: &style,
@@ -300,7 +300,7 @@ fn ended(cx: &mut Cx<'_, '_>, call: &Call, trace: Trace, ending: Ending) {
             files: &trace.files,
         };
         text = match table::find(call.number) {
-            Some(entry) => scene.call(entry),
+            Some(entry) => ended.call(entry),
             None => {
                 let args: Vec<_> = call.args.iter().map(|arg| format!("{arg:#x}")).collect();
                 format!("syscall_{:#x}({})", call.number, args.join(", "))
@@ -312,7 +312,7 @@ fn ended(cx: &mut Cx<'_, '_>, call: &Call, trace: Trace, ending: Ending) {
             Ending::Again => {
                 text.push_str("? ERESTARTSYS (To be restarted if SA_RESTART is set)");
             }
-            Ending::Returned(value) => scene.result(&mut text, table::find(call.number), value),
+            Ending::Returned(value) => ended.result(&mut text, table::find(call.number), value),
         }
     }
     cx.k.env.emit(Output::Strace {

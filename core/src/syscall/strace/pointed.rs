@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use super::line::{pointer, quote};
-use super::show::{LIST_MAX, Scene, Way};
+use super::show::{EndedCall, LIST_MAX, Way};
 use super::values::{
     caps, control_modes, device, entries, fd_set, file_mode, limit, mode_bits, number, open_flags,
     seconds, signal_action, signal_info, signal_set, signed, wait_status,
@@ -18,7 +18,7 @@ use crate::task::signal::SigInfo;
 /// Most bytes that are looked at to count entries of a directory.
 const ENTRIES_MAX: u64 = 64 << 10;
 
-impl Scene<'_, '_, '_> {
+impl EndedCall<'_, '_, '_> {
     pub(super) fn count(&self, count: Count, index: usize) -> u64 {
         match count {
             Count::Of(number) => number,

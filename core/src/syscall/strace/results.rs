@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use super::line::{pointer, quote};
-use super::show::{Scene, Way};
+use super::show::{EndedCall, Way};
 use super::values::{fd_set, number, open_flags};
 use super::{Entry, Outcome, Scalar, names, shapes};
 use crate::abi::Errno;
@@ -18,7 +18,7 @@ const LIST_MAX: u64 = 16;
 const ADDRESS_MAX: u32 = 128;
 const CONTROL_MAX: u64 = 1024;
 
-impl Scene<'_, '_, '_> {
+impl EndedCall<'_, '_, '_> {
     /// What a call returned.
     pub(super) fn result(&mut self, text: &mut String, entry: Option<&Entry>, value: u64) {
         if self.failed() {

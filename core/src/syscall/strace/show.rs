@@ -26,7 +26,7 @@ pub(super) enum Way {
 }
 
 /// A call that is over, and all that its line is made from.
-pub(super) struct Scene<'a, 'b, 'p> {
+pub(super) struct EndedCall<'a, 'b, 'p> {
     pub cx: &'a mut Cx<'b, 'p>,
     pub tape: &'a Tape,
     pub style: &'a Strace,
@@ -36,7 +36,7 @@ pub(super) struct Scene<'a, 'b, 'p> {
     pub files: &'a [(usize, String)],
 }
 
-impl Scene<'_, '_, '_> {
+impl EndedCall<'_, '_, '_> {
     /// Name and arguments.
     pub(super) fn call(&mut self, entry: &'static Entry) -> String {
         let mut text = format!("{}(", entry.name);

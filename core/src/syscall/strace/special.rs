@@ -5,12 +5,12 @@ use alloc::string::{String, ToString};
 use core::fmt::Write;
 
 use super::line::pointer;
-use super::show::{Scene, Way};
+use super::show::{EndedCall, Way};
 use super::values::{clone_flags, file_mode, ioctl_request, open_flags, signed};
 use super::{Scalar, Shape, Special, What, names, shapes, signal_name};
 use crate::abi::raw::{general as g, ioctl, prctl};
 
-impl Scene<'_, '_, '_> {
+impl EndedCall<'_, '_, '_> {
     pub(super) fn special(&mut self, special: Special, index: usize) -> String {
         let value = self.args[index];
         match special {
@@ -177,9 +177,9 @@ impl Scene<'_, '_, '_> {
             true => Way::In,
             false => Way::Out,
         };
-        let shape = |scene: &mut Self, shape: &Shape, way| {
-            let data = scene.bytes(value, u64::from(shape.size), way);
-            data.map_or_else(|| pointer(value), |data| scene.shape(shape, &data))
+        let shape = |this: &mut Self, shape: &Shape, way| {
+            let data = this.bytes(value, u64::from(shape.size), way);
+            data.map_or_else(|| pointer(value), |data| this.shape(shape, &data))
         };
         match self.arg(1) as u32 {
             g::F_SETFD => names::FD.flags(value),
@@ -198,15 +198,15 @@ impl Scene<'_, '_, '_> {
     }
 
     pub(super) fn ioctl_arg(&mut self, value: u64) -> String {
-        let out = |scene: &mut Self, shape: &Shape| {
-            if scene.failed() {
+        let out = |this: &mut Self, shape: &Shape| {
+            if this.failed() {
                 return pointer(value);
             }
-            let data = scene.bytes(value, u64::from(shape.size), Way::Out);
-            data.map_or_else(|| pointer(value), |data| scene.shape(shape, &data))
+            let data = this.bytes(value, u64::from(shape.size), Way::Out);
+            data.map_or_else(|| pointer(value), |data| this.shape(shape, &data))
         };
-        let int = |scene: &mut Self, way| {
-            let data = scene.bytes(value, 4, way);
+        let int = |this: &mut Self, way| {
+            let data = this.bytes(value, 4, way);
             data.map_or_else(|| pointer(value), |data| format!("[{}]", signed(&data, 0)))
         };
         match self.arg(1) as u32 {

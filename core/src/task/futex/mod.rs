@@ -311,7 +311,7 @@ fn wake_next(
             Sleep::Owner(_) | Sleep::Requeue => return Err(Errno::EINVAL),
             Sleep::Bits(wanted) if wanted & bits != 0 => {
                 k.env.steps.spend(SLEEPER_STEPS - 1);
-                rouse(k, thread, key);
+                wake_waiter(k, thread, key);
                 return Ok(Some(at));
             }
             _ => {}
@@ -335,7 +335,7 @@ fn wake_key(k: &mut Kernel, key: FutexKey, count: i32, bits: u32) -> Result<u64,
 }
 
 /// Ends the sleep of a task on a word.
-fn rouse(k: &mut Kernel, thread: ThreadId, key: FutexKey) {
+fn wake_waiter(k: &mut Kernel, thread: ThreadId, key: FutexKey) {
     if let Some(call) = k.tasks.get_mut(thread).and_then(|task| task.call.as_mut()) {
         let keys = call.wait.as_ref().map_or(&[][..], |wait| &wait.keys);
         let index = keys.iter().position(|&other| other == WaitKey::Futex(key));
@@ -439,7 +439,7 @@ fn requeue(
         }
         done.count += 1;
         if done.count <= u64::from(wake) {
-            rouse(cx.k, thread, from);
+            wake_waiter(cx.k, thread, from);
         } else if from != to {
             cx.k.move_waiter(thread, WaitKey::Futex(from), WaitKey::Futex(to));
         }

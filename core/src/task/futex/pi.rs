@@ -5,7 +5,7 @@
 //! There are no priorities here to inherit: the order is that of the calls.
 
 use super::{
-    FutexKey, RETRIES_MAX, Sleep, Word, expired, key, load, offset, rouse, sleep, sleep_of,
+    FutexKey, RETRIES_MAX, Sleep, Word, expired, key, load, offset, sleep, sleep_of, wake_waiter,
 };
 use crate::Kernel;
 use crate::abi::Errno;
@@ -172,7 +172,7 @@ pub(super) fn unlock(cx: &mut Cx<'_, '_>, word: Word) -> SysResult {
         };
         if cx.p.memory.compare_exchange_u32(at, old, new) == old {
             if let Some(thread) = heir {
-                hand_over(cx.k, key, thread);
+                pass_ownership(cx.k, key, thread);
             }
             return Ok(0);
         }
@@ -181,13 +181,13 @@ pub(super) fn unlock(cx: &mut Cx<'_, '_>, word: Word) -> SysResult {
 }
 
 /// A sleeper becomes the owner of its word, whose value says so already.
-fn hand_over(k: &mut Kernel, key: FutexKey, heir: ThreadId) {
+fn pass_ownership(k: &mut Kernel, key: FutexKey, heir: ThreadId) {
     let Some(task) = k.tasks.get_mut(heir) else {
         return;
     };
     task.owns_futexes = true;
     let owner = task.tid;
-    rouse(k, heir, key);
+    wake_waiter(k, heir, key);
     let mut place = 0;
     while let Some((at, thread)) = k.env.queues.waiter_after(WaitKey::Futex(key), place) {
         place = at;
@@ -217,7 +217,7 @@ pub(super) fn give_up(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
         };
         if owner == tid {
             mark(k, p, heir);
-            hand_over(k, key, heir);
+            pass_ownership(k, key, heir);
         }
     }
 }
@@ -319,7 +319,7 @@ pub(super) fn requeue(
                     let (ns, tid) = (task.ns.pid, task.tid);
                     owner = Some(pid::show(cx.k, ns, tid));
                 }
-                rouse(cx.k, thread, from);
+                wake_waiter(cx.k, thread, from);
                 done += 1;
             }
             Some(other) => owner = Some(other),

@@ -29,7 +29,7 @@ pub(super) fn stop(k: &mut Kernel, tgid: u32, signal: u8) {
         match k.tasks.get(thread).is_some_and(|task| task.running) {
             true => wake(k, thread),
             false => {
-                halt(k, thread);
+                mark_stopped(k, thread);
             }
         }
     }
@@ -46,13 +46,13 @@ pub(crate) fn join_stop(k: &mut Kernel, thread: ThreadId) {
         .tasks
         .group(tgid)
         .is_some_and(|group| group.stop.is_some());
-    if stopping && !exited && halt(k, thread) {
+    if stopping && !exited && mark_stopped(k, thread) {
         check_stopped(k, tgid);
     }
 }
 
 /// Marks a thread as stopped; `false` if it was.
-fn halt(k: &mut Kernel, thread: ThreadId) -> bool {
+fn mark_stopped(k: &mut Kernel, thread: ThreadId) -> bool {
     let Some(task) = k.tasks.get_mut(thread) else {
         return false;
     };

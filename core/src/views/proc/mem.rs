@@ -1,4 +1,4 @@
-//! `/proc/PID/mem` and `pagemap` (proc(5)): the memory of a process as a file. Whose memory it is was settled
+//! `/proc/PID/mem` and `pagemap` (proc(5)): the memory of a process as a file. Whose memory it is was decided
 //! when the file was opened: a program that the process executes later is not seen.
 
 use alloc::vec;
