@@ -22,6 +22,14 @@ impl Rng {
     pub(crate) fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }
+
+    /// A seed for hash tables that guests fill, so that they cannot choose what collides. It is of a stream of
+    /// its own: no number that guests see depends on it, nor says anything of it.
+    pub(crate) fn table_seed(&self) -> u64 {
+        let mut other = self.0.clone();
+        other.set_stream(1);
+        other.next_u64()
+    }
 }
 
 impl Hash for Rng {

@@ -5,11 +5,12 @@
 //! list; others die at once and give the reference on their inode back. A dentry without an inode says that
 //! there is no such name ("negative").
 
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 use core::hash::{Hash, Hasher};
 
+use hashbrown::HashTable;
 use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::abi::raw::general::S_IFMT;
 pub(crate) use crate::env::ids::DentryId;
@@ -52,8 +53,6 @@ pub(crate) struct Dentry {
     refs: u32,
     /// Can be found by its name. Otherwise it is a root or its name was removed.
     hashed: bool,
-    hash: u32,
-    chain: DentryId,
     first_child: DentryId,
     next_sibling: DentryId,
     prev_sibling: DentryId,
@@ -77,13 +76,81 @@ fn outside(name: &SmallVec<[u8; 32]>) -> u64 {
     }
 }
 
+/// An entry of the index: the hash of the name in its directory, which is kept so that a table that grows
+/// looks at nothing else.
+#[derive(Clone, Debug)]
+struct Slot {
+    hash: u32,
+    id: DentryId,
+}
+
+impl Slot {
+    /// The hash for a table, which takes the place from its lower bits and a tag from the upper ones.
+    fn wide(hash: u32) -> u64 {
+        u64::from(hash) << 32 | u64::from(hash)
+    }
+}
+
+/// Tables of the index. A table moves all that is in it when it grows: one of a million names would take 20 ms
+/// for that. Each grows by itself, in a third of a millisecond where all together have as many.
+const PARTS: usize = 256;
+
+/// Dentries by directory and name: derived from them, never iterated. What stands where depends on a seed that
+/// guests do not know, so they cannot choose names that come to the same place.
+#[derive(Clone, Debug)]
+struct Index {
+    parts: Box<[HashTable<Slot>; PARTS]>,
+    len: usize,
+    seed: u64,
+}
+
+impl Index {
+    fn new(seed: u64) -> Index {
+        Index {
+            parts: Box::new([const { HashTable::new() }; PARTS]),
+            len: 0,
+            seed,
+        }
+    }
+
+    /// Hash of a name in a directory.
+    fn hash(&self, parent: DentryId, name: &[u8]) -> u32 {
+        let seed = self.seed ^ u64::from(parent.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        xxh3_64_with_seed(name, seed) as u32
+    }
+
+    /// The number of the table that a hash belongs to: bits that neither tags nor small tables use.
+    fn part(hash: u32) -> usize {
+        (hash >> 17) as usize % PARTS
+    }
+
+    fn find(&self, hash: u32, is_it: impl Fn(DentryId) -> bool) -> Option<DentryId> {
+        let same = |slot: &Slot| slot.hash == hash && is_it(slot.id);
+        let slot = self.parts[Index::part(hash)].find(Slot::wide(hash), same);
+        slot.map(|slot| slot.id)
+    }
+
+    fn insert(&mut self, hash: u32, id: DentryId) {
+        let part = &mut self.parts[Index::part(hash)];
+        let slot = Slot { hash, id };
+        part.insert_unique(Slot::wide(hash), slot, |slot| Slot::wide(slot.hash));
+        self.len += 1;
+    }
+
+    fn remove(&mut self, hash: u32, id: DentryId) {
+        let part = &mut self.parts[Index::part(hash)];
+        if let Ok(found) = part.find_entry(Slot::wide(hash), |slot| slot.id == id) {
+            found.remove();
+            self.len -= 1;
+        }
+    }
+}
+
 /// All dentries.
 #[derive(Clone, Debug)]
 pub(crate) struct Dentries {
     slab: Slab<Dentry>,
-    /// Heads of the hash chains: derived from the dentries, never iterated. A power of two of them.
-    buckets: Vec<DentryId>,
-    hashed: usize,
+    index: Index,
     /// Bytes of the names that do not fit into their dentries.
     name_bytes: u64,
     /// Unreferenced dentries, least recently used first.
@@ -99,28 +166,12 @@ impl Hash for Dentries {
     }
 }
 
-/// Hash of a name in a directory: a multiply-rotate over words, then mixed.
-fn name_hash(parent: DentryId, name: &[u8]) -> u32 {
-    const K: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = u64::from(parent.0) ^ (name.len() as u64) << 32;
-    let (words, rest) = name.as_chunks::<8>();
-    for &word in words {
-        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(K);
-    }
-    let mut last = 0;
-    for &byte in rest {
-        last = last << 8 | u64::from(byte);
-    }
-    hash = (hash.rotate_left(5) ^ last).wrapping_mul(K);
-    (hash ^ hash >> 32) as u32
-}
-
 impl Dentries {
-    pub(crate) fn new() -> Dentries {
+    /// None yet. Where names are found depends on the seed; nothing else does.
+    pub(crate) fn new(seed: u64) -> Dentries {
         Dentries {
             slab: Slab::new(),
-            buckets: vec![NIL; 256],
-            hashed: 0,
+            index: Index::new(seed),
             name_bytes: 0,
             lru_first: NIL,
             lru_last: NIL,
@@ -229,8 +280,6 @@ impl Dentries {
             nameless: false,
             refs: 1,
             hashed: false,
-            hash: 0,
-            chain: NIL,
             first_child: NIL,
             next_sibling: NIL,
             prev_sibling: NIL,
@@ -244,16 +293,10 @@ impl Dentries {
 
     /// The cached dentry of a name.
     pub(crate) fn find(&self, parent: DentryId, name: &[u8]) -> Option<DentryId> {
-        let hash = name_hash(parent, name);
-        let mut id = self.buckets[hash as usize & (self.buckets.len() - 1)];
-        while id != NIL {
+        self.index.find(self.index.hash(parent, name), |id| {
             let dentry = self.at(id);
-            if dentry.hash == hash && dentry.parent == parent && dentry.name[..] == *name {
-                return Some(id);
-            }
-            id = dentry.chain;
-        }
-        None
+            dentry.parent == parent && dentry.name[..] == *name
+        })
     }
 
     /// Caches a name that is not cached yet, without a reference. Takes over a reference on the inode.
@@ -298,27 +341,11 @@ impl Dentries {
 
     /// Takes a name out of the index: it is gone.
     pub(crate) fn unhash(&mut self, id: DentryId) {
-        let (hash, chain) = {
-            let dentry = self.at_mut(id);
-            if !core::mem::take(&mut dentry.hashed) {
-                return;
-            }
-            (dentry.hash, dentry.chain)
-        };
-        self.hashed -= 1;
-        let bucket = hash as usize & (self.buckets.len() - 1);
-        if self.buckets[bucket] == id {
-            self.buckets[bucket] = chain;
-            return;
-        }
-        let mut at = self.buckets[bucket];
-        while at != NIL {
-            let dentry = self.at_mut(at);
-            if dentry.chain == id {
-                dentry.chain = chain;
-                return;
-            }
-            at = dentry.chain;
+        let dentry = self.at_mut(id);
+        if core::mem::take(&mut dentry.hashed) {
+            let dentry = self.at(id);
+            let hash = self.index.hash(dentry.parent, &dentry.name);
+            self.index.remove(hash, id);
         }
     }
 
@@ -349,11 +376,8 @@ impl Dentries {
 
     /// Links a dentry into its parent, which gets a reference, and into the index.
     fn attach(&mut self, id: DentryId, parent: DentryId, name: &[u8]) {
-        let hash = name_hash(parent, name);
-        self.grow();
-        let bucket = hash as usize & (self.buckets.len() - 1);
-        let chain = core::mem::replace(&mut self.buckets[bucket], id);
-        self.hashed += 1;
+        let hash = self.index.hash(parent, name);
+        self.index.insert(hash, id);
         let dir = self.at_mut(parent);
         dir.refs += 1;
         let sibling = core::mem::replace(&mut dir.first_child, id);
@@ -367,9 +391,7 @@ impl Dentries {
         dentry.parent = parent;
         let old = core::mem::replace(&mut dentry.name, SmallVec::from_slice(name));
         let bytes = outside(&dentry.name);
-        dentry.hash = hash;
         dentry.hashed = true;
-        dentry.chain = chain;
         dentry.next_sibling = sibling;
         dentry.prev_sibling = NIL;
         self.name_bytes = self.name_bytes + bytes - outside(&old);
@@ -387,21 +409,6 @@ impl Dentries {
             self.at_mut(next).prev_sibling = prev;
         }
         parent
-    }
-
-    fn grow(&mut self) {
-        if self.hashed < self.buckets.len() {
-            return;
-        }
-        let len = self.buckets.len() * 2;
-        let old = core::mem::replace(&mut self.buckets, vec![NIL; len]);
-        for mut id in old {
-            while id != NIL {
-                let bucket = self.at(id).hash as usize & (len - 1);
-                let head = core::mem::replace(&mut self.buckets[bucket], id);
-                id = core::mem::replace(&mut self.at_mut(id).chain, head);
-            }
-        }
     }
 
     fn lru_push(&mut self, id: DentryId) {
@@ -610,11 +617,11 @@ impl Dentries {
             listed += 1;
             at = self.at(at).lru_next;
         }
-        if (unreferenced, unreferenced) != (self.lru_len, listed) || hashed != self.hashed {
+        if (unreferenced, unreferenced) != (self.lru_len, listed) || hashed != self.index.len {
             return Err(alloc::format!(
                 "{unreferenced} unreferenced, {listed} listed, {} counted; {hashed} hashed, {} counted",
                 self.lru_len,
-                self.hashed
+                self.index.len
             ));
         }
         Ok(())

@@ -53,8 +53,8 @@ impl Vfs {
     /// Only the mount of files without a name.
     pub(crate) fn new(fs: FileSystems) -> Vfs {
         let mut vfs = Vfs {
+            dentries: dentry::Dentries::new(fs.env.rng.table_seed()),
             fs,
-            dentries: dentry::Dentries::new(),
             mounts: mount::Mounts::new(),
             configs: mount::config::Configs::default(),
             walks: walk::Paused::default(),
