@@ -15,6 +15,7 @@ pub(crate) mod inotify;
 pub(crate) mod iov;
 pub(crate) mod lease;
 pub(crate) mod lock;
+pub(crate) mod open;
 pub(crate) mod ops;
 pub(crate) mod pidfd;
 pub(crate) mod pipe;
@@ -39,6 +40,7 @@ use eventfd::EventFd;
 use fasync::Recipient;
 pub(crate) use fdtable::{FdTable, FdTableId, FsContext, FsContextId};
 use inotify::Inotify;
+pub(crate) use open::{close_exec, get_exec, open_exec};
 use ops::Closing;
 use pidfd::PidFd;
 use pipe::PipeId;
@@ -62,7 +64,6 @@ use crate::slab::Slab;
 use crate::vfs::Vfs;
 use crate::vfs::mount::config::Config;
 use crate::vfs::mount::{self, PathRef, detached, put_path};
-pub(crate) use crate::vfs::open::{close_exec, get_exec, open_exec};
 
 /// Most open file descriptions (`/proc/sys/fs/file-max`).
 pub(crate) const FILE_MAX: usize = 1 << 22;

@@ -9,6 +9,7 @@ use crate::cred::ns::pid;
 use crate::env::wait::{SysResult, WaitKey};
 use crate::file;
 use crate::file::eventfd::EventFd;
+use crate::file::open::O_LARGEFILE;
 use crate::file::timerfd::TimerFd;
 use crate::file::{FileId, FileKind, fdtable, ready, timerfd};
 use crate::fs::anon::Anon;
@@ -16,7 +17,6 @@ use crate::fs::seal;
 use crate::kernel::Cx;
 use crate::mm::shared;
 use crate::task::signal::UNBLOCKABLE;
-use crate::vfs::open::O_LARGEFILE;
 
 pub(super) fn eventfd(cx: &mut Cx<'_, '_>, initval: Uint) -> SysResult {
     make_eventfd(cx, initval.0, 0)

@@ -17,7 +17,7 @@ use crate::args::*;
 use crate::cred::ns::Kind;
 use crate::env::wait::SysResult;
 use crate::file;
-use crate::file::{FileId, FileKind, fdtable, ready};
+use crate::file::{FileId, FileKind, fdtable, open, ready};
 use crate::fs::anon::Anon;
 use crate::fs::filesystem::{Filesystem, FsId};
 use crate::fs::inode;
@@ -432,7 +432,7 @@ pub(super) fn fsmount(cx: &mut Cx<'_, '_>, fs_fd: Fd, flags: Uint, attr_flags: U
 /// A descriptor of a detached tree that a change has made.
 fn open_done(cx: &mut Cx<'_, '_>, done: Done, cloexec: bool) -> SysResult {
     match done {
-        Done::Tree(top) => Ok(detached::open(cx, top, cloexec)? as u64),
+        Done::Tree(top) => Ok(open::open_detached(cx, top, cloexec)? as u64),
         // Nothing else is made for these calls.
         Done::Nothing | Done::Namespaces(_) => Err(Errno::EINVAL.into()),
     }
@@ -529,7 +529,7 @@ fn open_with(
 
 /// A descriptor of a place (`O_PATH`); takes the reference over.
 fn open_place(cx: &mut Cx<'_, '_>, place: PathRef, cloexec: bool) -> SysResult {
-    let opened = detached::path_file(cx, place, false);
+    let opened = open::place_file(cx, place, false);
     let id = opened.inspect_err(|_| put_path(cx.k, cx.p, place))?;
     Ok(fdtable::install(cx, id, cloexec)? as u64)
 }

@@ -14,15 +14,15 @@ use crate::args::DirFd;
 use crate::boot::{BootConfig, BootError, Init, User};
 use crate::cred::Creds;
 use crate::env::wait::Stop;
-use crate::file::{File, FileId, FileKind, fdtable};
+use crate::file::{File, FileId, FileKind, fdtable, open};
 use crate::kernel::Cx;
 use crate::machine::{Prot, Regs, SpaceId, ThreadId};
 use crate::mm::vma::{Behind, Name, Vma};
 use crate::port::Ports;
 use crate::task::PID_MAX;
 use crate::vfs::mount::put_path;
+use crate::vfs::node;
 use crate::vfs::walk::{self, Flags};
-use crate::vfs::{node, open};
 use crate::{Kernel, file};
 
 const CWD: DirFd = DirFd(g::AT_FDCWD);

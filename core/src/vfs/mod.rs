@@ -1,7 +1,7 @@
-//! The virtual file system: dentries, mounts, walking, names, opening and permission.
+//! The virtual file system: dentries, mounts, walking, names and permission.
 //!
 //! Layers of this module, each knowing only those below it:
-//! `open`, `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount`. Below it are file systems
+//! `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount`. Below it are file systems
 //! ([`fs`](crate::fs)), above it open files ([`file`](crate::file)).
 
 pub(crate) mod dentry;
@@ -10,7 +10,6 @@ pub(crate) mod mount;
 pub(crate) mod names;
 pub(crate) mod node;
 pub(crate) mod object;
-pub(crate) mod open;
 pub(crate) mod perm;
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,7 @@ use super::job::{self, Job};
 use super::tree::Walk;
 use super::unmount::TakingOff;
 use super::{MOUNT_STEPS, MountId, PathRef, put_path};
-use crate::abi::Errno;
-use crate::abi::raw::general::O_PATH;
 use crate::cred::ns::NsId;
-use crate::file;
-use crate::file::{File, FileKind, fdtable};
-use crate::kernel::Cx;
 use crate::port::Ports;
 use crate::vfs::Vfs;
 
@@ -116,30 +111,6 @@ impl Detaching {
             None => Some(self.top),
         }
     }
-}
-
-/// A descriptor of a place (`O_PATH`) for the root of an anonymous namespace, which goes with the file.
-/// `ENFILE`, `EMFILE`: it goes at once.
-pub(crate) fn open(cx: &mut Cx<'_, '_>, top: MountId, cloexec: bool) -> Result<i32, Errno> {
-    let dentry = cx.k.vfs.mounts.at(top).root;
-    let path = PathRef { mount: top, dentry };
-    super::get_path(cx.k, path);
-    let opened = path_file(cx, path, true);
-    let id = opened.inspect_err(|_| dissolve(cx.k, cx.p, path))?;
-    fdtable::install(cx, id, cloexec)
-}
-
-/// An open file of a place, whose reference is taken over unless it fails; `dissolves`: the anonymous
-/// namespace of which that is the root goes with it. `ENFILE`, `ENOENT`.
-pub(crate) fn path_file(
-    cx: &mut Cx<'_, '_>,
-    path: PathRef,
-    dissolves: bool,
-) -> Result<file::FileId, Errno> {
-    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
-    let mut file = File::new(FileKind::Path, path, Some(inode), O_PATH);
-    file.dissolves = dissolves;
-    file::add(cx.k, file)
 }
 
 /// The file that stands for a detached tree is closed: the tree is taken apart unless it was moved away

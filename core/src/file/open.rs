@@ -1,9 +1,5 @@
 //! Opening files (open(2), openat2(2)).
 
-use super::mount::{self, MountFlags, PathRef, get_path, put_path};
-use super::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE};
-use super::walk::{self, Flags, FollowedTo, Last};
-use super::{landlock, names};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::DirFd;
@@ -14,14 +10,17 @@ use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file::device::Target;
 use crate::file::ops;
 use crate::file::pipe::PipeId;
-use crate::file::{File, FileId, FileKind, device, inotify, lease, pipe};
+use crate::file::{File, FileId, FileKind, device, fdtable, inotify, lease, pipe};
 use crate::fs::anon::Object;
 use crate::fs::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
 use crate::fs::inode::FsKind;
 use crate::fs::{anon, flags, inode};
 use crate::kernel::Cx;
 use crate::port::Ports;
-use crate::vfs::{Vfs, node};
+use crate::vfs::mount::{self, MountFlags, MountId, PathRef, detached, get_path, put_path};
+use crate::vfs::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE};
+use crate::vfs::walk::{self, Flags, FollowedTo, Last};
+use crate::vfs::{Vfs, landlock, names, node};
 use crate::views::proc;
 use crate::{Kernel, file};
 
@@ -625,6 +624,34 @@ pub(crate) fn close_exec(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
     file::put(k, p, id);
 }
 
+/// A descriptor of a place (`O_PATH`) for the root of an anonymous namespace, which goes with the file.
+/// `ENFILE`, `EMFILE`: it goes at once.
+pub(crate) fn open_detached(
+    cx: &mut Cx<'_, '_>,
+    top: MountId,
+    cloexec: bool,
+) -> Result<i32, Errno> {
+    let dentry = cx.k.vfs.mounts.at(top).root;
+    let path = PathRef { mount: top, dentry };
+    get_path(cx.k, path);
+    let opened = place_file(cx, path, true);
+    let id = opened.inspect_err(|_| detached::dissolve(cx.k, cx.p, path))?;
+    fdtable::install(cx, id, cloexec)
+}
+
+/// An open file of a place, whose reference is taken over unless it fails; `dissolves`: the anonymous
+/// namespace of which that is the root goes with it. `ENFILE`, `ENOENT`.
+pub(crate) fn place_file(
+    cx: &mut Cx<'_, '_>,
+    path: PathRef,
+    dissolves: bool,
+) -> Result<FileId, Errno> {
+    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    let mut file = File::new(FileKind::Path, path, Some(inode), g::O_PATH);
+    file.dissolves = dissolves;
+    file::add(cx.k, file)
+}
+
 /// How a standard stream is read and written.
 fn stream_kind(k: &Vfs, stream: u8) -> FileKind {
     match k.env.stdio.get(usize::from(stream)) {
@@ -640,7 +667,7 @@ pub(crate) fn open_stdio(k: &mut Kernel, p: &mut Ports<'_>, table: file::FdTable
         let kind = stream_kind(k, stream);
         let file = File::new(kind, path, None, g::O_RDWR | O_LARGEFILE);
         match file::add(k, file) {
-            Ok(file) => file::fdtable::put_at(k, table, u32::from(stream), file),
+            Ok(file) => fdtable::put_at(k, table, u32::from(stream), file),
             Err(_) => put_path(k, p, path),
         }
     }
