@@ -255,7 +255,7 @@ fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Resu
 /// is not opened by who wants to make it, with 1 if all may write there, with 2 also if its group may.
 /// `EACCES`.
 fn may_create_in_sticky(
-    walker: &mut walk::Walker<'_, '_>,
+    walker: &mut walk::Walker<'_, '_, Kernel>,
     dir: PathRef,
     path: PathRef,
 ) -> Result<(), Errno> {

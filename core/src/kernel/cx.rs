@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::env::steps::STEPS;
-use crate::vfs::perm::Who;
 
 /// What a system call handler works with: the kernel, the ports, and who is calling.
 pub(crate) type Cx<'a, 'p> = crate::env::cx::Cx<'a, 'p, Kernel>;
@@ -31,18 +30,9 @@ impl Cx<'_, '_> {
             .expect("a handler runs inside a call") // INVARIANT: only run_call() runs handlers
     }
 
-    pub(crate) fn creds(&self) -> &Creds {
-        &self.task().creds
-    }
-
-    /// The same, to be changed in what no other task and no index goes by.
+    /// The credentials of the task, to be changed in what no other task and no index goes by.
     pub(crate) fn creds_mut(&mut self) -> &mut Creds {
         Arc::make_mut(&mut self.task_mut().creds)
-    }
-
-    /// The caller, for permission checks.
-    pub(crate) fn who(&self) -> Who {
-        Who::Creds(self.task().creds.clone(), Some(self.thread))
     }
 
     pub(crate) fn space(&self) -> SpaceId {

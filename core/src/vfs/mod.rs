@@ -4,6 +4,7 @@
 //! `names` (operations on paths) -> `walk` (paths) -> `dentry`, `mount`. Below it are file systems
 //! ([`fs`](crate::fs)), above it open files ([`file`](crate::file)).
 
+pub(crate) mod caller;
 pub(crate) mod dentry;
 pub(crate) mod landlock;
 pub(crate) mod mount;
@@ -13,6 +14,7 @@ pub(crate) mod object;
 pub(crate) mod perm;
 #[cfg(test)]
 mod tests;
+pub(crate) mod view;
 pub(crate) mod walk;
 
 use core::ops::{Deref, DerefMut};

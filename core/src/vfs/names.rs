@@ -18,6 +18,7 @@ use crate::fs::inode::FsKind;
 use crate::fs::{flags, inode};
 use crate::kernel::Cx;
 use crate::port::Ports;
+use crate::vfs::caller::Callers;
 use crate::vfs::{Vfs, node};
 
 /// A name that is about to be made: its directory and the name.
@@ -212,7 +213,7 @@ pub(crate) fn create_at(
 }
 
 fn umask(cx: &Cx<'_, '_>) -> u32 {
-    cx.k.files.fs_context(cx.task().fs).umask
+    cx.start().umask
 }
 
 pub(crate) fn mkdir(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], mode: u32) -> Result<(), Errno> {
@@ -325,8 +326,7 @@ fn may_link_open(cx: &mut Cx<'_, '_>, at: DirFd) -> Result<bool, Errno> {
     if cx.creds().capable(CAP_DAC_READ_SEARCH) || at.0 == g::AT_FDCWD {
         return Ok(true);
     }
-    let id = crate::file::fdtable::get_any(cx, at.0)?;
-    Ok(crate::file::at(cx.k, id).opener == cx.task().committed)
+    cx.k.has_opened(cx.p, cx.thread, at)
 }
 
 fn link_to(cx: &mut Cx<'_, '_>, source: PathRef, at: DirFd, path: &[u8]) -> Result<(), Errno> {
@@ -490,7 +490,7 @@ pub(crate) fn rename(
 }
 
 fn rename_sides(
-    walker: &mut Walker<'_, '_>,
+    walker: &mut Walker<'_, '_, Kernel>,
     who: &Who,
     from: &Side,
     to: &Side,

@@ -6,23 +6,22 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
+use super::caller::Callers;
 use super::dentry::{self, DentryId};
 use super::mount::{MountFlags, PathRef, get_path, put_path};
 use super::perm::{self, MAY_EXEC, Who};
-use crate::Kernel;
+use super::view::ViewOps;
 use crate::abi::raw::general::{AT_FDCWD, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH};
 use crate::abi::{Errno, NAME_MAX, PATH_MAX};
 use crate::args::DirFd;
+use crate::env::cx::Cx;
 use crate::env::settings;
-use crate::file::fdtable;
 use crate::fs::filesystem::{Attr, InodeRef};
 use crate::fs::inode::FsKind;
 use crate::fs::{anon, inode};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::vfs::{Vfs, node};
-use crate::views::proc;
 
 /// So long a directory of the host on the way of a path is taken to be what it was: nanoseconds.
 const HOST_NAMES_VALID: u64 = 100_000_000;
@@ -96,8 +95,8 @@ pub(crate) struct Place {
 }
 
 /// A walk: what stays the same over all its components.
-pub(crate) struct Walker<'k, 'p> {
-    pub k: &'k mut Kernel,
+pub(crate) struct Walker<'k, 'p, K> {
+    pub k: &'k mut K,
     pub p: &'k mut Ports<'p>,
     pub who: Who,
     pub root: PathRef,
@@ -157,32 +156,27 @@ enum End {
     Parent(Place),
 }
 
-/// Root and working directory of a task.
-fn context(cx: &Cx<'_, '_>) -> (PathRef, PathRef) {
-    let context = cx.k.files.fs_context(cx.task().fs);
-    (context.root, context.cwd)
-}
-
 /// Where a relative path starts.
-fn start(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], flags: Flags) -> Result<PathRef, Errno> {
+fn start<K: Callers>(
+    cx: &mut Cx<'_, '_, K>,
+    at: DirFd,
+    path: &[u8],
+    flags: Flags,
+) -> Result<PathRef, Errno> {
     if at.0 == AT_FDCWD || path.first() == Some(&b'/') && !flags.scoped() {
-        return Ok(context(cx).1);
+        return Ok(cx.start().cwd);
     }
-    let file = fdtable::get_any(cx, at.0)?;
-    cx.k.files
-        .file(file)
-        .map(|file| file.path)
-        .ok_or(Errno::EBADF)
+    cx.k.place_of(cx.p, cx.thread, at)
 }
 
-impl<'p> Cx<'_, 'p> {
+impl<'p, K: Callers> Cx<'_, 'p, K> {
     /// A walker for this task, and where its walk starts.
     pub(crate) fn walker<'k>(
         &'k mut self,
         at: DirFd,
         path: &[u8],
         flags: Flags,
-    ) -> Result<(Walker<'k, 'p>, PathRef), Errno> {
+    ) -> Result<(Walker<'k, 'p, K>, PathRef), Errno> {
         if path.is_empty() && !flags.contains(Flags::EMPTY_PATH) {
             return Err(Errno::ENOENT);
         }
@@ -197,28 +191,31 @@ impl<'p> Cx<'_, 'p> {
         at: DirFd,
         path: &[u8],
         flags: Flags,
-    ) -> Result<(Walker<'k, 'p>, PathRef), Errno> {
+    ) -> Result<(Walker<'k, 'p, K>, PathRef), Errno> {
         let start = start(self, at, path, flags)?;
-        let root = context(self).0;
+        let root = self.start().root;
         if !flags.contains(Flags::KEEP) {
-            dentry::trim(self.k, self.p);
+            dentry::trim(self.k.vfs_mut(), self.p);
         }
-        let call = self.task().call.is_some().then_some(self.thread);
+        let call = self.k.is_in_call(self.thread).then_some(self.thread);
         let walker = Walker::new(self.k, self.p, who, root, start, flags);
         Ok((Walker { call, ..walker }, start))
     }
 }
 
 /// What lies on top of a place, for the current task; without a reference.
-pub(crate) fn topmost(cx: &mut Cx<'_, '_>, place: PathRef) -> Result<PathRef, Errno> {
+pub(crate) fn topmost<K: Callers>(
+    cx: &mut Cx<'_, '_, K>,
+    place: PathRef,
+) -> Result<PathRef, Errno> {
     let flags = Flags::EMPTY_PATH | Flags::KEEP;
     let (mut walker, _) = cx.walker(DirFd(AT_FDCWD), b"", flags)?;
     walker.topmost(place)
 }
 
 /// Resolves a path for the current task; the result holds a reference.
-pub(crate) fn resolve(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn resolve<K: Callers>(
+    cx: &mut Cx<'_, '_, K>,
     at: DirFd,
     path: &[u8],
     flags: Flags,
@@ -227,15 +224,15 @@ pub(crate) fn resolve(
     walker.resolve(start, path)
 }
 
-impl<'k, 'p> Walker<'k, 'p> {
+impl<'k, 'p, K: Callers> Walker<'k, 'p, K> {
     pub(crate) fn new(
-        k: &'k mut Kernel,
+        k: &'k mut K,
         p: &'k mut Ports<'p>,
         who: Who,
         root: PathRef,
         start: PathRef,
         flags: Flags,
-    ) -> Walker<'k, 'p> {
+    ) -> Walker<'k, 'p, K> {
         let root = if flags.scoped() { start } else { root };
         Walker {
             k,
@@ -253,7 +250,7 @@ impl<'k, 'p> Walker<'k, 'p> {
     /// Resolves a whole path; the result holds a reference.
     pub(crate) fn resolve(&mut self, start: PathRef, path: &[u8]) -> Result<PathRef, Errno> {
         let path = self.resolve_bare(start, path)?;
-        Ok(get_path(self.k, path))
+        Ok(get_path(self.k.vfs_mut(), path))
     }
 
     /// The same without a reference: valid until something is put.
@@ -296,17 +293,18 @@ impl<'k, 'p> Walker<'k, 'p> {
             cur = self.cross_some(cur)?;
         }
         let mut goes_up = core::mem::take(&mut self.climbing);
-        let begun = self.k.env.steps.spent();
+        let begun = self.k.vfs().env.steps.spent();
         loop {
             if let Some(key) = own
                 && (self.crossing
                     || self.climbing
-                    || self.k.env.steps.left() == 0 && self.k.env.steps.spent() - begun >= LEAST)
+                    || self.k.vfs().env.steps.left() == 0
+                        && self.k.vfs().env.steps.spent() - begun >= LEAST)
             {
                 self.leave_off(key, start, path, cur, &text[at..]);
                 return Err(Errno::LATER);
             }
-            self.k.env.steps.spend(1);
+            self.k.vfs_mut().env.steps.spend(1);
             while text.get(at) == Some(&b'/') {
                 at += 1;
             }
@@ -356,7 +354,7 @@ impl<'k, 'p> Walker<'k, 'p> {
                         at += len;
                         continue;
                     }
-                    let kind = self.k.vfs.dentries.at(next.dentry).kind();
+                    let kind = self.k.vfs().dentries.at(next.dentry).kind();
                     if kind == S_IFLNK && (!last || slash || self.flags.contains(Flags::FOLLOW)) {
                         match self.follow(cur, next, last)? {
                             Link::Jump(path) => cur = path,
@@ -393,9 +391,7 @@ impl<'k, 'p> Walker<'k, 'p> {
     /// Which walk of its call this is.
     fn ordinal(&mut self) -> Option<(ThreadId, u32)> {
         let thread = self.call?;
-        let call = self.k.tasks.get_mut(thread)?.call.as_mut()?;
-        call.walks += 1;
-        Some((thread, call.walks))
+        Some((thread, self.k.count_walk(thread)?))
     }
 
     /// Where a walk that was left off goes on, and what is left of its path.
@@ -405,7 +401,7 @@ impl<'k, 'p> Walker<'k, 'p> {
         start: PathRef,
         path: &[u8],
     ) -> Option<(PathRef, Vec<u8>)> {
-        let found = self.k.vfs.walks.0.get(&key)?;
+        let found = self.k.vfs().walks.0.get(&key)?;
         if (found.start, &found.path[..]) != (start, path) {
             return None;
         }
@@ -425,19 +421,19 @@ impl<'k, 'p> Walker<'k, 'p> {
         let checkpoint = Checkpoint {
             start,
             path: path.to_vec(),
-            at: get_path(self.k, at),
+            at: get_path(self.k.vfs_mut(), at),
             rest: rest.to_vec(),
             links: self.links,
             crossing: core::mem::take(&mut self.crossing),
             climbing: core::mem::take(&mut self.climbing),
         };
-        if let Some(old) = self.k.vfs.walks.0.insert(key, checkpoint) {
-            put_path(self.k, self.p, old.at);
+        if let Some(old) = self.k.vfs_mut().walks.0.insert(key, checkpoint) {
+            put_path(self.k.vfs_mut(), self.p, old.at);
         }
     }
 
     fn is_dir(&self, path: PathRef) -> bool {
-        self.k.vfs.dentries.at(path.dentry).kind() == S_IFDIR
+        self.k.vfs().dentries.at(path.dentry).kind() == S_IFDIR
     }
 
     fn jump_to_root(&self, from: PathRef) -> Result<PathRef, Errno> {
@@ -451,7 +447,7 @@ impl<'k, 'p> Walker<'k, 'p> {
 
     /// The directory must be one and be searchable.
     fn may_search(&mut self, dir: PathRef) -> Result<(), Errno> {
-        let dentry = self.k.vfs.dentries.at(dir.dentry);
+        let dentry = self.k.vfs().dentries.at(dir.dentry);
         if dentry.kind() != S_IFDIR {
             return Err(Errno::ENOTDIR);
         }
@@ -463,12 +459,12 @@ impl<'k, 'p> Walker<'k, 'p> {
             return Ok(());
         }
         let attr = dir_attr(self.k, self.p, dir.dentry)?;
-        perm::permission(self.k, &self.who, &attr, MAY_EXEC)
+        perm::permission(self.k.vfs(), &self.who, &attr, MAY_EXEC)
     }
 
     /// Goes up one directory, over mounts; or a part of the way if the walk can be left off.
     fn dot_dot(&mut self, mut cur: PathRef) -> Result<PathRef, Errno> {
-        let begun = self.k.env.steps.spent();
+        let begun = self.k.vfs().env.steps.spent();
         loop {
             if cur == self.root {
                 return match self.flags.contains(Flags::BENEATH) {
@@ -476,7 +472,7 @@ impl<'k, 'p> Walker<'k, 'p> {
                     false => Ok(cur),
                 };
             }
-            let mount = self.k.vfs.mounts.at(cur.mount);
+            let mount = self.k.vfs().mounts.at(cur.mount);
             if cur.dentry != mount.root {
                 break;
             }
@@ -485,23 +481,23 @@ impl<'k, 'p> Walker<'k, 'p> {
                 Some(on) => cur = on,
                 None => return Ok(cur),
             }
-            self.k.env.steps.spend(1);
+            self.k.vfs_mut().env.steps.spend(1);
             if self.is_used_up(begun) {
                 self.climbing = true;
                 return Ok(cur);
             }
         }
-        let top = self.k.vfs.mounts.at(cur.mount).root;
-        let dentries = &self.k.vfs.dentries;
+        let top = self.k.vfs().mounts.at(cur.mount).root;
+        let dentries = &self.k.vfs().dentries;
         // Somebody may have moved the directory out of what a bind mount shows.
         if dentries.at(top).parent != top {
             let (is_below, levels) = dentries.levels_below(cur.dentry, top);
-            self.k.env.steps.spend(levels / 8);
+            self.k.vfs_mut().env.steps.spend(levels / 8);
             if !is_below {
                 return Err(Errno::ENOENT);
             }
         }
-        cur.dentry = self.k.vfs.dentries.at(cur.dentry).parent;
+        cur.dentry = self.k.vfs().dentries.at(cur.dentry).parent;
         self.cross_some(cur)
     }
 
@@ -517,9 +513,9 @@ impl<'k, 'p> Walker<'k, 'p> {
 
     /// The same, or a part of the way if the walk can be left off.
     fn cross_some(&mut self, mut path: PathRef) -> Result<PathRef, Errno> {
-        let begun = self.k.env.steps.spent();
-        while self.k.vfs.dentries.at(path.dentry).mounts > 0 {
-            let Some(mount) = self.k.vfs.mounts.mounted_on(path) else {
+        let begun = self.k.vfs().env.steps.spent();
+        while self.k.vfs().dentries.at(path.dentry).mounts > 0 {
+            let Some(mount) = self.k.vfs().mounts.mounted_on(path) else {
                 break;
             };
             if self.flags.contains(Flags::NO_XDEV) {
@@ -527,9 +523,9 @@ impl<'k, 'p> Walker<'k, 'p> {
             }
             path = PathRef {
                 mount,
-                dentry: self.k.vfs.mounts.at(mount).root,
+                dentry: self.k.vfs().mounts.at(mount).root,
             };
-            self.k.env.steps.spend(1);
+            self.k.vfs_mut().env.steps.spend(1);
             if self.is_used_up(begun) {
                 self.crossing = true;
                 break;
@@ -542,14 +538,14 @@ impl<'k, 'p> Walker<'k, 'p> {
     /// something.
     fn is_used_up(&self, begun: u64) -> bool {
         self.call.is_some()
-            && self.k.env.steps.left() == 0
-            && self.k.env.steps.spent() - begun >= LEAST
+            && self.k.vfs().env.steps.left() == 0
+            && self.k.vfs().env.steps.spent() - begun >= LEAST
     }
 
     /// Goes down to an existing name, the `last` of the path or one on the way.
     fn step(&mut self, dir: PathRef, name: &[u8], last: bool) -> Result<PathRef, Errno> {
         let dentry = self.look_up(dir.dentry, name, last)?;
-        if self.k.vfs.dentries.at(dentry).ino.is_none() {
+        if self.k.vfs().dentries.at(dentry).ino.is_none() {
             return Err(Errno::ENOENT);
         }
         self.cross_some(PathRef {
@@ -567,7 +563,7 @@ impl<'k, 'p> Walker<'k, 'p> {
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let cached = self.k.vfs.dentries.find(dir, name);
+        let cached = self.k.vfs().dentries.find(dir, name);
         if let Some(id) = cached
             && self.is_valid(id, last)
         {
@@ -576,26 +572,26 @@ impl<'k, 'p> Walker<'k, 'p> {
         if cached.is_none() && self.flags.contains(Flags::CACHED) {
             return Err(Errno::EAGAIN);
         }
-        self.k.env.steps.spend(SLOW);
+        self.k.vfs_mut().env.steps.spend(SLOW);
         lookup_slow(self.k, self.p, &self.who, dir, name, cached)
     }
 
     /// Whether a cached name is as the file system has it. Directories of the host change without telling:
     /// the last name of a path is asked for each time, those on the way now and then.
     fn is_valid(&self, id: DentryId, last: bool) -> bool {
-        let dentry = self.k.vfs.dentries.at(id);
-        if dentry.fs == anon::FS || inode::kind(self.k, dentry.fs) != FsKind::Union {
+        let dentry = self.k.vfs().dentries.at(id);
+        if dentry.fs == anon::FS || inode::kind(self.k.vfs(), dentry.fs) != FsKind::Union {
             return false;
         }
-        let known_for = self.k.env.now.mono.saturating_sub(dentry.checked);
-        !inode::changes_by_itself(self.k, dentry.fs) || !last && known_for < HOST_NAMES_VALID
+        let known_for = self.k.vfs().env.now.mono.saturating_sub(dentry.checked);
+        !inode::changes_by_itself(self.k.vfs(), dentry.fs) || !last && known_for < HOST_NAMES_VALID
     }
 
     /// Where a symbolic link in `dir` leads.
     fn follow(&mut self, dir: PathRef, link: PathRef, last: bool) -> Result<Link, Errno> {
         self.links += 1;
-        self.k.env.steps.spend(SLOW);
-        let flags = self.k.vfs.mounts.at(link.mount).flags;
+        self.k.vfs_mut().env.steps.spend(SLOW);
+        let flags = self.k.vfs().mounts.at(link.mount).flags;
         if self.links > MAX_LINKS
             || self.flags.contains(Flags::NO_SYMLINKS)
             || flags.contains(MountFlags::NOSYMFOLLOW)
@@ -604,15 +600,15 @@ impl<'k, 'p> Walker<'k, 'p> {
         }
         let inode = self
             .k
-            .vfs
+            .vfs()
             .dentries
             .inode(link.dentry)
             .ok_or(Errno::ENOENT)?;
         if last {
             self.may_follow(dir, inode)?;
         }
-        if inode::kind(self.k, inode.fs) == FsKind::Proc
-            && let Some(path) = proc::jump(self.k, &self.who, inode.ino)?
+        if inode::kind(self.k.vfs(), inode.fs) == FsKind::Proc
+            && let Some(path) = self.k.view_jump(&self.who, inode)?
         {
             if self.flags.contains(Flags::NO_MAGICLINKS) {
                 return Err(Errno::ELOOP);
@@ -635,9 +631,16 @@ impl<'k, 'p> Walker<'k, 'p> {
     /// `/proc/sys/fs/protected_symlinks`: links of others in sticky directories that all may write are not
     /// followed.
     fn may_follow(&mut self, dir: PathRef, link: InodeRef) -> Result<(), Errno> {
-        let dentry = self.k.vfs.dentries.at(dir.dentry);
+        let dentry = self.k.vfs().dentries.at(dir.dentry);
         let is_open = dentry.mode & (S_ISVTX | S_IWOTH) == S_ISVTX | S_IWOTH;
-        if !is_open || !self.k.env.settings.is_on(settings::PROTECTED_SYMLINKS) {
+        if !is_open
+            || !self
+                .k
+                .vfs()
+                .env
+                .settings
+                .is_on(settings::PROTECTED_SYMLINKS)
+        {
             return Ok(());
         }
         let owner = dentry.uid;
@@ -681,10 +684,14 @@ pub(crate) enum FollowedTo {
 }
 
 /// What permission checks on a directory need. Kept in its dentry except in `proc`.
-pub(crate) fn dir_attr(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) -> Result<Attr, Errno> {
-    let dentry = k.vfs.dentries.at(dir);
-    if inode::kind(k, dentry.fs) == FsKind::Proc {
-        let inode = k.vfs.dentries.inode(dir).ok_or(Errno::ENOENT)?;
+pub(crate) fn dir_attr<K: ViewOps>(
+    k: &mut K,
+    p: &mut Ports<'_>,
+    dir: DentryId,
+) -> Result<Attr, Errno> {
+    let dentry = k.vfs().dentries.at(dir);
+    if inode::kind(k.vfs(), dentry.fs) == FsKind::Proc {
+        let inode = k.vfs().dentries.inode(dir).ok_or(Errno::ENOENT)?;
         return node::attr(k, p, inode);
     }
     Ok(Attr {
@@ -699,49 +706,49 @@ pub(crate) fn dir_attr(k: &mut Kernel, p: &mut Ports<'_>, dir: DentryId) -> Resu
 
 /// Asks the file system for a name and caches the answer. `cached` is a dentry that may be stale (`proc`,
 /// directories of the host).
-fn lookup_slow(
-    k: &mut Kernel,
+fn lookup_slow<K: ViewOps>(
+    k: &mut K,
     p: &mut Ports<'_>,
     who: &Who,
     dir: DentryId,
     name: &[u8],
     cached: Option<DentryId>,
 ) -> Result<DentryId, Errno> {
-    let dir_inode = k.vfs.dentries.inode(dir).ok_or(Errno::ENOENT)?;
-    if k.vfs.dentries.is_deleted(dir) {
+    let dir_inode = k.vfs().dentries.inode(dir).ok_or(Errno::ENOENT)?;
+    if k.vfs().dentries.is_deleted(dir) {
         return Err(Errno::ENOENT);
     }
     let found = node::lookup(k, p, who, dir_inode, name);
-    let now = k.env.now.mono;
+    let now = k.vfs().env.now.mono;
     if let Some(id) = cached {
         let fs = dir_inode.fs;
-        let union = inode::kind(k, fs) == FsKind::Union;
-        let same = match (found, k.vfs.dentries.at(id).ino) {
+        let union = inode::kind(k.vfs(), fs) == FsKind::Union;
+        let same = match (found, k.vfs().dentries.at(id).ino) {
             (Ok(ino), Some(known)) => ino == known,
             (Err(Errno::ENOENT), None) => true,
             _ => false,
         };
         // What something is mounted on stays where it is.
-        let held = union && k.vfs.dentries.at(id).mounts > 0;
+        let held = union && k.vfs().dentries.at(id).mounts > 0;
         if same || held {
             if let (Ok(ino), true) = (found, union) {
                 // The cached name has a reference already.
-                inode::forget(k, p, InodeRef { fs, ino });
-                if same && k.vfs.dentries.at(id).kind() == S_IFDIR {
+                inode::forget(k.vfs_mut(), p, InodeRef { fs, ino });
+                if same && k.vfs().dentries.at(id).kind() == S_IFDIR {
                     let attr = node::attr(k, p, InodeRef { fs, ino })?;
-                    k.vfs.dentries.set_perm(id, &attr);
+                    k.vfs_mut().dentries.set_perm(id, &attr);
                 }
             }
-            k.vfs.dentries.set_checked(id, now);
+            k.vfs_mut().dentries.set_checked(id, now);
             return Ok(id);
         }
         // A process that is hidden is there all the same, and found once others have looked for it; its
         // directory lets nobody in.
-        let inode = k.vfs.dentries.inode(id);
-        if found.is_err() && inode.is_some_and(|inode| proc::exists(k, inode)) {
+        let inode = k.vfs().dentries.inode(id);
+        if found.is_err() && inode.is_some_and(|inode| k.view_exists(inode)) {
             return Ok(id);
         }
-        dentry::remove(k, p, id);
+        dentry::remove(k.vfs_mut(), p, id);
     }
     match found {
         Ok(ino) => {
@@ -751,19 +758,19 @@ fn lookup_slow(
             };
             match node::attr(k, p, inode) {
                 Ok(attr) => {
-                    let id = k.vfs.dentries.insert(dir, name, Some((ino, &attr)));
-                    k.vfs.dentries.set_checked(id, now);
+                    let id = k.vfs_mut().dentries.insert(dir, name, Some((ino, &attr)));
+                    k.vfs_mut().dentries.set_checked(id, now);
                     Ok(id)
                 }
                 Err(errno) => {
-                    inode::forget(k, p, inode);
+                    inode::forget(k.vfs_mut(), p, inode);
                     Err(errno)
                 }
             }
         }
         // Names that may come up at any time are not remembered as missing, and so cannot be made either.
-        Err(Errno::ENOENT) if inode::kind(k, dir_inode.fs) != FsKind::Proc => {
-            Ok(k.vfs.dentries.insert(dir, name, None))
+        Err(Errno::ENOENT) if inode::kind(k.vfs(), dir_inode.fs) != FsKind::Proc => {
+            Ok(k.vfs_mut().dentries.insert(dir, name, None))
         }
         Err(errno) => Err(errno),
     }
@@ -900,12 +907,12 @@ impl WayUp {
     }
 
     /// Goes on over so many mounts; the path at the end. `ENAMETOOLONG`.
-    fn step(&mut self, k: &Kernel, most: u64) -> Result<Option<Vec<u8>>, Errno> {
-        let dentries = &k.vfs.dentries;
+    fn step(&mut self, k: &Vfs, most: u64) -> Result<Option<Vec<u8>>, Errno> {
+        let dentries = &k.dentries;
         let end = self.mounts.saturating_add(most);
         let mut reachable = true;
         while self.at != self.root {
-            let mount = k.vfs.mounts.at(self.at.mount);
+            let mount = k.mounts.at(self.at.mount);
             if self.at.dentry == mount.root {
                 if self.mounts >= end {
                     return Ok(None);
@@ -963,7 +970,7 @@ fn name_of_its_own(k: &Vfs, path: PathRef) -> Option<Vec<u8>> {
 /// was removed, with `(unreachable)` before it if it is not below `root`. For a call of this thread; `LATER`
 /// if there are too many mounts on the way for one input. `ENAMETOOLONG`.
 pub(crate) fn path_of(
-    k: &mut Kernel,
+    k: &mut Vfs,
     p: &mut Ports<'_>,
     thread: ThreadId,
     root: PathRef,
@@ -973,7 +980,7 @@ pub(crate) fn path_of(
         return Ok(name);
     }
     let mut way = WayUp::new(k, root, path);
-    let left = k.vfs.ways_up.0.remove(&thread);
+    let left = k.ways_up.0.remove(&thread);
     let held = left.as_ref().map(|left| left.at);
     if let Some(left) = left.filter(|left| (left.root, left.from) == (root, path)) {
         // A way over mounts that are no longer the same is begun anew, but not for ever.
@@ -988,7 +995,7 @@ pub(crate) fn path_of(
     k.env.steps.spend((way.mounts - before) / MOUNTS);
     if let Ok(None) = found {
         get_path(k, way.at);
-        k.vfs.ways_up.0.insert(thread, way);
+        k.ways_up.0.insert(thread, way);
     }
     if let Some(held) = held {
         put_path(k, p, held);
@@ -998,7 +1005,7 @@ pub(crate) fn path_of(
 
 /// The same at once, however many mounts there are on the way, which are counted.
 pub(crate) fn path_and_mounts(
-    k: &Kernel,
+    k: &Vfs,
     root: PathRef,
     path: PathRef,
     mounts: &mut u64,

@@ -19,12 +19,13 @@ use super::{MOUNT_STEPS, MountId, PathRef, is_clear, put_path};
 use crate::abi::Errno;
 use crate::cred::Creds;
 use crate::cred::ns::{NsId, Set};
+use crate::env::cx::Cx;
 use crate::env::wait::{Restart, Stop, Wait, WaitKey};
 use crate::fs::filesystem::FsId;
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::vfs::Vfs;
+use crate::vfs::view::ViewOps;
 
 /// A change.
 #[derive(Clone, Debug, Hash)]
@@ -434,8 +435,8 @@ pub(super) fn is_idle(k: &Vfs) -> bool {
 }
 
 /// Waits until no change is under way; for those who make one at once.
-pub(crate) fn wait_for_others(cx: &mut Cx<'_, '_>) -> Result<(), Stop> {
-    match cx.k.vfs.mounts.jobs.is_idle() {
+pub(crate) fn wait_for_others<K: ViewOps>(cx: &mut Cx<'_, '_, K>) -> Result<(), Stop> {
+    match cx.k.vfs().mounts.jobs.is_idle() {
         true => Ok(()),
         false => wait(),
     }
@@ -449,9 +450,9 @@ fn wait<T>() -> Result<T, Stop> {
 
 /// Makes a change that the caller waits for: `make` gives it, with the places that it holds. Nothing but the
 /// change may follow in the call.
-pub(crate) fn run(
-    cx: &mut Cx<'_, '_>,
-    make: impl FnOnce(&mut Cx<'_, '_>, &mut SmallVec<[PathRef; 2]>) -> Result<Option<Job>, Errno>,
+pub(crate) fn run<K: ViewOps>(
+    cx: &mut Cx<'_, '_, K>,
+    make: impl FnOnce(&mut Cx<'_, '_, K>, &mut SmallVec<[PathRef; 2]>) -> Result<Option<Job>, Errno>,
 ) -> Result<(), Stop> {
     prepare(cx, make)?;
     take(cx)?;
@@ -459,12 +460,12 @@ pub(crate) fn run(
 }
 
 /// The same for a call that goes on afterwards: what became of it waits for [`take`].
-pub(crate) fn prepare(
-    cx: &mut Cx<'_, '_>,
-    make: impl FnOnce(&mut Cx<'_, '_>, &mut SmallVec<[PathRef; 2]>) -> Result<Option<Job>, Errno>,
+pub(crate) fn prepare<K: ViewOps>(
+    cx: &mut Cx<'_, '_, K>,
+    make: impl FnOnce(&mut Cx<'_, '_, K>, &mut SmallVec<[PathRef; 2]>) -> Result<Option<Job>, Errno>,
 ) -> Result<(), Stop> {
     let thread = cx.thread;
-    if cx.k.vfs.mounts.jobs.ended.contains_key(&thread) {
+    if cx.k.vfs().mounts.jobs.ended.contains_key(&thread) {
         return Ok(());
     }
     wait_for_others(cx)?;
@@ -473,17 +474,17 @@ pub(crate) fn prepare(
         Ok(Some(job)) => {
             let by = Some(thread);
             let entry = Entry { job, by, places };
-            cx.k.vfs.mounts.jobs.queue.push_back(entry);
-            cx.k.vfs.mounts.jobs.waiting.insert(thread);
-            while !cx.is_spent() && step(cx.k, cx.p) {}
-            match cx.k.vfs.mounts.jobs.ended.contains_key(&thread) {
+            cx.k.vfs_mut().mounts.jobs.queue.push_back(entry);
+            cx.k.vfs_mut().mounts.jobs.waiting.insert(thread);
+            while cx.k.vfs().env.steps.left() > 0 && step(cx.k.vfs_mut(), cx.p) {}
+            match cx.k.vfs().mounts.jobs.ended.contains_key(&thread) {
                 true => Ok(()),
                 false => wait(),
             }
         }
         other => {
             for place in places {
-                put_path(cx.k, cx.p, place);
+                put_path(cx.k.vfs_mut(), cx.p, place);
             }
             other.map(|_| ()).map_err(Stop::from)
         }
@@ -491,8 +492,8 @@ pub(crate) fn prepare(
 }
 
 /// What became of the change that the caller has waited for.
-pub(crate) fn take(cx: &mut Cx<'_, '_>) -> Result<Done, Errno> {
-    let ended = cx.k.vfs.mounts.jobs.ended.remove(&cx.thread);
+pub(crate) fn take<K: ViewOps>(cx: &mut Cx<'_, '_, K>) -> Result<Done, Errno> {
+    let ended = cx.k.vfs_mut().mounts.jobs.ended.remove(&cx.thread);
     ended.unwrap_or(Ok(Done::Nothing))
 }
 

@@ -25,7 +25,6 @@ use detached::Anonymous;
 pub(crate) use unmount::drop_namespace;
 
 use super::dentry::{self, DentryId};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::cred::ns::NsId;
 pub(crate) use crate::env::ids::MountId;
@@ -33,6 +32,7 @@ use crate::fs::filesystem::{FsId, InodeRef};
 use crate::fs::inode;
 use crate::port::Ports;
 use crate::slab::Slab;
+use crate::vfs::view::ViewOps;
 use crate::vfs::{Vfs, node};
 
 /// Most mounts of all namespaces together, which Linux leaves to memory.
@@ -566,30 +566,34 @@ impl Mount {
 
 /// A new mount of the root of a file system that nothing is mounted of yet: it hangs nowhere, with one
 /// reference.
-pub(crate) fn make(
-    k: &mut Kernel,
+pub(crate) fn make<K: ViewOps>(
+    k: &mut K,
     p: &mut Ports<'_>,
     fs: FsId,
     flags: MountFlags,
     source: &[u8],
     fs_type: &'static str,
 ) -> Result<MountId, Errno> {
-    if k.vfs.mounts.len() >= ALL_MAX {
+    if k.vfs().mounts.len() >= ALL_MAX {
         return Err(Errno::ENOSPC);
     }
     let root = take_root(k, p, fs)?;
     let mut mount = Mount::new(fs, root, source, fs_type);
     mount.flags = flags;
-    Ok(k.vfs.mounts.insert(mount))
+    Ok(k.vfs_mut().mounts.insert(mount))
 }
 
 /// The root directory of a file system that nothing is mounted of yet, with a reference; it counts as a
 /// mount.
-pub(crate) fn take_root(k: &mut Kernel, p: &mut Ports<'_>, fs: FsId) -> Result<DentryId, Errno> {
-    let ino = inode::root(k, fs)?;
+pub(crate) fn take_root<K: ViewOps>(
+    k: &mut K,
+    p: &mut Ports<'_>,
+    fs: FsId,
+) -> Result<DentryId, Errno> {
+    let ino = inode::root(k.vfs(), fs)?;
     let attr = node::attr(k, p, InodeRef { fs, ino })?;
-    let root = k.vfs.dentries.new_root(fs, ino, &attr);
-    k.fs.filesystem_mounted(fs, 1);
+    let root = k.vfs_mut().dentries.new_root(fs, ino, &attr);
+    k.vfs_mut().fs.filesystem_mounted(fs, 1);
     Ok(root)
 }
 

@@ -5,11 +5,11 @@ use alloc::collections::BTreeMap;
 use super::{
     ALL_MAX, MOUNT_STEPS, Mount, MountFlags, MountId, Mounts, PathRef, detached, get_path, put_path,
 };
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::cred::ns::NsId;
 use crate::port::Ports;
 use crate::vfs::Vfs;
+use crate::vfs::caller::Callers;
 use crate::vfs::dentry::DentryId;
 use crate::vfs::perm::Who;
 
@@ -280,15 +280,12 @@ pub(crate) fn topmost(k: &Vfs, mut path: PathRef) -> PathRef {
 
 /// A name is about to go: `EBUSY` if something is mounted there in the caller's namespace. What other
 /// namespaces have mounted there is no reason to keep the name: see `uncover`.
-pub(crate) fn check_uncovered(k: &Kernel, who: &Who, dentry: DentryId) -> Result<(), Errno> {
-    if k.vfs.dentries.at(dentry).mounts == 0 {
+pub(crate) fn check_uncovered<K: Callers>(k: &K, who: &Who, dentry: DentryId) -> Result<(), Errno> {
+    if k.vfs().dentries.at(dentry).mounts == 0 {
         return Ok(());
     }
-    let own = who
-        .viewer()
-        .and_then(|thread| k.tasks.get(thread))
-        .map(|task| task.ns.mount);
-    match own.is_some_and(|own| k.vfs.mounts.covers_in(dentry, own)) {
+    let own = who.viewer().and_then(|thread| k.mounts_of(thread));
+    match own.is_some_and(|own| k.vfs().mounts.covers_in(dentry, own)) {
         true => Err(Errno::EBUSY),
         false => Ok(()),
     }

@@ -16,7 +16,7 @@ use crate::fs::filesystem::{Filesystem, InodeRef};
 use crate::fs::inode;
 use crate::kernel::Cx;
 use crate::machine::ThreadId;
-use crate::vfs::node;
+use crate::views::ops;
 use crate::views::proc;
 
 /// How much of a content is made for one read.
@@ -156,7 +156,7 @@ fn with_shown<R>(
             (Err(errno), _) => Err(errno),
             (Ok(false), _) => Ok(proc::Shown::default()),
             (Ok(true), Some(text)) => Ok(proc::Shown::whole(text)),
-            (Ok(true), None) => node::content(cx.k, cx.p, who, inode),
+            (Ok(true), None) => ops::content(cx.k, cx.p, who, inode),
         };
         match made {
             Ok(made) => *shown = made,
