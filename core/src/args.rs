@@ -1,6 +1,10 @@
 //! Typed arguments: a raw register becomes one of these once, at the edge. The type also tells strace how to
 //! print it and the fuzzer how to make one.
 
+mod flags;
+
+pub(crate) use flags::*;
+
 /// How an argument is printed and generated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ArgKind {

@@ -13,6 +13,7 @@ pub use varve_imgfs::Time;
 pub(crate) use varve_imgfs::{Entry, Ino};
 
 use crate::abi::Errno;
+use crate::args::RenameFlags;
 pub(crate) use crate::env::ids::{FsId, InodeRef};
 use crate::event::Now;
 use crate::fs::Frames;
@@ -155,16 +156,6 @@ pub(crate) struct PageRun {
     pub first: Page,
     /// Pages, at least 1.
     pub count: u64,
-}
-
-bitflags::bitflags! {
-    /// `RENAME_` flags (renameat2(2)).
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub(crate) struct RenameFlags: u32 {
-        const NOREPLACE = 1;
-        const EXCHANGE = 2;
-        const WHITEOUT = 4;
-    }
 }
 
 /// Sizes of a file system (statfs(2)).

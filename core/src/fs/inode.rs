@@ -4,10 +4,11 @@
 use alloc::vec::Vec;
 
 use crate::abi::Errno;
+use crate::args::RenameFlags;
 use crate::event::Level;
 use crate::fs::filesystem::{
-    Attr, Extent, Filesystem, FsCx, FsId, Ino, InodeOps, InodeRef, NewNode, PageRun, RenameFlags,
-    SetAttr, Sought, StatFs, Time,
+    Attr, Extent, Filesystem, FsCx, FsId, Ino, InodeOps, InodeRef, NewNode, PageRun, SetAttr,
+    Sought, StatFs, Time,
 };
 use crate::fs::union::UnionFs;
 use crate::fs::view::SysFs;

@@ -227,7 +227,7 @@ fn is_interrupted(cx: &mut Cx<'_, '_>, wait: &Wait) -> bool {
 /// Reads or writes: the result of the request. Errors of the request itself are those of io_submit(2).
 fn transfer(cx: &mut Cx<'_, '_>, id: FileId, iocb: &Iocb) -> Result<i64, Stop> {
     let writes = matches!(iocb.opcode, PWRITE | PWRITEV);
-    let mut how = file::how_of(iocb.rw_flags)?;
+    let mut how = file::how_of(RwFlags::from_bits_retain(iocb.rw_flags))?;
     let file = at(cx.k, id);
     let allowed = match writes {
         true => file.writable(),

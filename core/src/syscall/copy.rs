@@ -1,5 +1,6 @@
 //! Moving data between files inside the kernel.
 
+use super::missing::known;
 use crate::file::ops;
 use crate::file::regular;
 use alloc::vec::Vec;
@@ -20,8 +21,6 @@ use crate::vfs::node;
 
 /// Most bytes moved in one step.
 const CHUNK: u64 = 65536;
-const SPLICE_F_NONBLOCK: u64 = 2;
-const SPLICE_F_ALL: u64 = 15;
 
 /// Reads a position that a call was given by address. `None` for a null address.
 fn read_offset(cx: &mut Cx<'_, '_>, addr: Addr) -> Result<Option<u64>, Errno> {
@@ -267,15 +266,13 @@ pub(super) fn splice(
     fd_out: Fd,
     off_out: Addr,
     len: Size,
-    flags: Hex,
+    flags: SpliceFlags,
 ) -> SysResult {
     if len.0 == 0 {
         return Ok(0);
     }
-    if flags.0 & 0xffff_ffff & !SPLICE_F_ALL != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    let no_wait = flags.0 & SPLICE_F_NONBLOCK != 0;
+    let flags = known(cx, flags)?;
+    let no_wait = flags.contains(SpliceFlags::NONBLOCK);
     let input = fdtable::get(cx, fd_in.0)?;
     let output = fdtable::get(cx, fd_out.0)?;
     if !file::at(cx.k, input).readable() || !file::at(cx.k, output).writable() {
@@ -414,10 +411,14 @@ fn pass(
     Ok(pipe::pass(cx.k, from, to, len.min(rw::PIECE), leave))
 }
 
-pub(super) fn tee(cx: &mut Cx<'_, '_>, fd_in: Fd, fd_out: Fd, len: Size, flags: Hex) -> SysResult {
-    if flags.0 & 0xffff_ffff & !SPLICE_F_ALL != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+pub(super) fn tee(
+    cx: &mut Cx<'_, '_>,
+    fd_in: Fd,
+    fd_out: Fd,
+    len: Size,
+    flags: SpliceFlags,
+) -> SysResult {
+    let flags = known(cx, flags)?;
     if len.0 == 0 {
         return Ok(0);
     }
@@ -429,7 +430,7 @@ pub(super) fn tee(cx: &mut Cx<'_, '_>, fd_in: Fd, fd_out: Fd, len: Size, flags: 
     }
     match (&from.kind, &to.kind) {
         (&FileKind::Pipe(from), &FileKind::Pipe(to)) if from != to => {
-            let no_wait = flags.0 & SPLICE_F_NONBLOCK != 0;
+            let no_wait = flags.contains(SpliceFlags::NONBLOCK);
             pass(cx, (input, from), (output, to), len.0, no_wait, false)
         }
         _ => Err(Errno::EINVAL.into()),
@@ -521,13 +522,11 @@ pub(super) fn vmsplice(
     fd: Fd,
     iov: Addr,
     nr_segs: Ulong,
-    flags: Hex,
+    flags: SpliceFlags,
 ) -> SysResult {
-    if flags.0 & 0xffff_ffff & !SPLICE_F_ALL != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = known(cx, flags)?;
     let id = fdtable::get(cx, fd.0)?;
-    let no_wait = flags.0 & SPLICE_F_NONBLOCK != 0;
+    let no_wait = flags.contains(SpliceFlags::NONBLOCK);
     let mut iov = rw::Iov::vector(cx, iov.0, nr_segs.0)?;
     let file = file::at(cx.k, id);
     let FileKind::Pipe(pipe) = file.kind else {

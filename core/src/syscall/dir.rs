@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::missing::known;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::*;
@@ -263,7 +264,7 @@ pub(super) fn chroot(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
 }
 
 pub(super) fn rename(cx: &mut Cx<'_, '_>, oldpath: Path, newpath: Path) -> SysResult {
-    renameat2(cx, CWD, oldpath, CWD, newpath, Hex(0))
+    renameat2(cx, CWD, oldpath, CWD, newpath, RenameFlags::empty())
 }
 
 pub(super) fn renameat(
@@ -273,7 +274,14 @@ pub(super) fn renameat(
     newdirfd: DirFd,
     newpath: Path,
 ) -> SysResult {
-    renameat2(cx, olddirfd, oldpath, newdirfd, newpath, Hex(0))
+    renameat2(
+        cx,
+        olddirfd,
+        oldpath,
+        newdirfd,
+        newpath,
+        RenameFlags::empty(),
+    )
 }
 
 pub(super) fn renameat2(
@@ -282,11 +290,11 @@ pub(super) fn renameat2(
     oldpath: Path,
     newdirfd: DirFd,
     newpath: Path,
-    flags: Hex,
+    flags: RenameFlags,
 ) -> SysResult {
     let old = cx.read_path(oldpath.0)?;
     let new = cx.read_path(newpath.0)?;
-    let flags = flags.0 as u32;
+    let flags = known(cx, flags)?;
     names::rename(cx, (olddirfd, &old), (newdirfd, &new), flags)?;
     Ok(0)
 }

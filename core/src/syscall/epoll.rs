@@ -4,6 +4,7 @@ use crate::file::ops;
 use crate::file::stream;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::missing::known;
 use super::poll::{read_span, take_mask};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, TASK_SIZE};
@@ -32,20 +33,18 @@ const NANOS_PER_MS: u64 = 1_000_000;
 pub(super) fn epoll_create(cx: &mut Cx<'_, '_>, size: Int) -> SysResult {
     match size.0 {
         ..=0 => Err(Errno::EINVAL.into()),
-        _ => create(cx, 0),
+        _ => create(cx, EpollFlags::empty()),
     }
 }
 
-pub(super) fn epoll_create1(cx: &mut Cx<'_, '_>, flags: Hex) -> SysResult {
-    create(cx, flags.0 as u32)
+pub(super) fn epoll_create1(cx: &mut Cx<'_, '_>, flags: EpollFlags) -> SysResult {
+    create(cx, flags)
 }
 
-fn create(cx: &mut Cx<'_, '_>, flags: u32) -> SysResult {
-    if flags & !g::EPOLL_CLOEXEC != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+fn create(cx: &mut Cx<'_, '_>, flags: EpollFlags) -> SysResult {
+    let cloexec = known(cx, flags)?.contains(EpollFlags::CLOEXEC);
     let kind = FileKind::Epoll(alloc::boxed::Box::default());
-    Ok(ready::install(cx, kind, Anon::Epoll, g::O_RDWR, flags != 0)? as u64)
+    Ok(ready::install(cx, kind, Anon::Epoll, g::O_RDWR, cloexec)? as u64)
 }
 
 fn is_epoll(cx: &Cx<'_, '_>, id: FileId) -> bool {

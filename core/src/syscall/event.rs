@@ -1,5 +1,6 @@
 //! Files that are events: counters, timers, signals (eventfd(2), timerfd_create(2), signalfd(2)).
 
+use super::missing::known;
 use super::time::read_clock;
 use crate::abi::Errno;
 use crate::abi::layout::{Itimerspec, Timespec};
@@ -19,44 +20,42 @@ use crate::mm::shared;
 use crate::task::signal::UNBLOCKABLE;
 
 pub(super) fn eventfd(cx: &mut Cx<'_, '_>, initval: Uint) -> SysResult {
-    make_eventfd(cx, initval.0, 0)
+    make_eventfd(cx, initval.0, EventFdFlags::empty())
 }
 
-pub(super) fn eventfd2(cx: &mut Cx<'_, '_>, initval: Uint, flags: Hex) -> SysResult {
-    make_eventfd(cx, initval.0, flags.0 as u32)
+pub(super) fn eventfd2(cx: &mut Cx<'_, '_>, initval: Uint, flags: EventFdFlags) -> SysResult {
+    make_eventfd(cx, initval.0, flags)
 }
 
-fn make_eventfd(cx: &mut Cx<'_, '_>, count: u32, flags: u32) -> SysResult {
-    if flags & !(g::EFD_SEMAPHORE | g::EFD_CLOEXEC | g::EFD_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+fn make_eventfd(cx: &mut Cx<'_, '_>, count: u32, flags: EventFdFlags) -> SysResult {
+    let flags = known(cx, flags)?;
     let event = EventFd {
         count: u64::from(count),
-        semaphore: flags & g::EFD_SEMAPHORE != 0,
+        semaphore: flags.contains(EventFdFlags::SEMAPHORE),
     };
-    let status = g::O_RDWR | flags & g::O_NONBLOCK;
-    let cloexec = flags & g::O_CLOEXEC != 0;
+    let status = g::O_RDWR | flags.bits() & g::O_NONBLOCK;
+    let cloexec = flags.contains(EventFdFlags::CLOEXEC);
     let kind = FileKind::EventFd(event);
     Ok(ready::install(cx, kind, Anon::EventFd, status, cloexec)? as u64)
 }
 
-pub(super) fn timerfd_create(cx: &mut Cx<'_, '_>, clockid: Clock, flags: Hex) -> SysResult {
-    let flags = flags.0 as u32;
+pub(super) fn timerfd_create(cx: &mut Cx<'_, '_>, clockid: Clock, flags: FileFlags) -> SysResult {
     let clock = clockid.0 as u32;
     let wakes = matches!(clock, g::CLOCK_REALTIME_ALARM | g::CLOCK_BOOTTIME_ALARM);
-    let known = matches!(
+    let plain = matches!(
         clock,
         g::CLOCK_REALTIME | g::CLOCK_MONOTONIC | g::CLOCK_BOOTTIME
     );
-    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 || !known && !wakes {
+    let flags = known(cx, flags)?;
+    if !plain && !wakes {
         return Err(Errno::EINVAL.into());
     }
     if wakes && !cx.creds().capable(g::CAP_WAKE_ALARM) {
         return Err(Errno::EPERM.into());
     }
     let kind = FileKind::TimerFd(TimerFd::new(clock));
-    let status = g::O_RDWR | flags & g::O_NONBLOCK;
-    let cloexec = flags & g::O_CLOEXEC != 0;
+    let status = g::O_RDWR | flags.bits() & g::O_NONBLOCK;
+    let cloexec = flags.contains(FileFlags::CLOEXEC);
     Ok(ready::install(cx, kind, Anon::TimerFd, status, cloexec)? as u64)
 }
 
@@ -102,22 +101,17 @@ pub(super) fn expiry(
 pub(super) fn timerfd_settime(
     cx: &mut Cx<'_, '_>,
     fd: Fd,
-    flags: Hex,
+    flags: TimerFdFlags,
     new: Addr,
     old: Addr,
 ) -> SysResult {
-    const ABSTIME: u32 = 1;
-    const CANCEL_ON_SET: u32 = 2;
     let (value, interval) = read_itimerspec(cx, new.0)?;
-    let flags = flags.0 as u32;
-    if flags & !(ABSTIME | CANCEL_ON_SET) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = known(cx, flags)?;
     let id = timer_of(cx, fd)?;
     let clock = timerfd::timer(cx.k, id)?.clock;
     // Nobody inside can set the clock, so that nothing is ever cancelled.
-    let at = expiry(cx, clock, value, flags & ABSTIME != 0)?;
-    let before = timerfd::set(cx.k, id, at, interval, flags)?;
+    let at = expiry(cx, clock, value, flags.contains(TimerFdFlags::ABSTIME))?;
+    let before = timerfd::set(cx.k, id, at, interval, flags.bits())?;
     if old.0 != 0 {
         cx.write_obj(old.0, &itimerspec(before))?;
     }
@@ -132,7 +126,7 @@ pub(super) fn timerfd_gettime(cx: &mut Cx<'_, '_>, fd: Fd, curr: Addr) -> SysRes
 }
 
 pub(super) fn signalfd(cx: &mut Cx<'_, '_>, fd: Fd, mask: Addr, sizemask: Size) -> SysResult {
-    make_signalfd(cx, fd, mask, sizemask, 0)
+    make_signalfd(cx, fd, mask, sizemask, FileFlags::empty())
 }
 
 pub(super) fn signalfd4(
@@ -140,23 +134,27 @@ pub(super) fn signalfd4(
     fd: Fd,
     mask: Addr,
     sizemask: Size,
-    flags: Hex,
+    flags: FileFlags,
 ) -> SysResult {
-    make_signalfd(cx, fd, mask, sizemask, flags.0 as u32)
+    make_signalfd(cx, fd, mask, sizemask, flags)
 }
 
-fn make_signalfd(cx: &mut Cx<'_, '_>, fd: Fd, mask: Addr, sizemask: Size, flags: u32) -> SysResult {
+fn make_signalfd(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    mask: Addr,
+    sizemask: Size,
+    flags: FileFlags,
+) -> SysResult {
     if sizemask.0 != size_of::<u64>() as u64 {
         return Err(Errno::EINVAL.into());
     }
     let mask: u64 = cx.read_obj(mask.0)?;
     let mask = mask & !UNBLOCKABLE;
-    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = known(cx, flags)?;
     if fd.0 == -1 {
-        let status = g::O_RDWR | flags & g::O_NONBLOCK;
-        let cloexec = flags & g::O_CLOEXEC != 0;
+        let status = g::O_RDWR | flags.bits() & g::O_NONBLOCK;
+        let cloexec = flags.contains(FileFlags::CLOEXEC);
         let kind = FileKind::SignalFd(mask);
         return Ok(ready::install(cx, kind, Anon::SignalFd, status, cloexec)? as u64);
     }
@@ -170,38 +168,29 @@ fn make_signalfd(cx: &mut Cx<'_, '_>, fd: Fd, mask: Addr, sizemask: Size, flags:
     Ok(fd.0 as u64)
 }
 
-pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: Hex) -> SysResult {
-    const CLOEXEC: u32 = 1;
-    const ALLOW_SEALING: u32 = 2;
-    const NOEXEC_SEAL: u32 = 8;
-    const EXEC: u32 = 0x10;
-    let mut flags = flags.0 as u32;
-    if flags & (EXEC | NOEXEC_SEAL) == EXEC | NOEXEC_SEAL
-        || flags & !(CLOEXEC | ALLOW_SEALING | NOEXEC_SEAL | EXEC) != 0
-    {
+pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: MemfdFlags) -> SysResult {
+    let either = MemfdFlags::EXEC | MemfdFlags::NOEXEC_SEAL;
+    let mut flags = known(cx, flags)?;
+    if flags.contains(either) {
         return Err(Errno::EINVAL.into());
     }
     // `check_sysctl_memfd_noexec()`
     let noexec = pid::noexec(cx.k, cx.task().ns.pid);
-    if flags & (EXEC | NOEXEC_SEAL) == 0 && noexec > 0 {
-        flags |= NOEXEC_SEAL;
+    if !flags.intersects(either) && noexec > 0 {
+        flags |= MemfdFlags::NOEXEC_SEAL;
     }
-    if flags & NOEXEC_SEAL == 0 && noexec > 1 {
+    let seals_mode = flags.contains(MemfdFlags::NOEXEC_SEAL);
+    if !seals_mode && noexec > 1 {
         return Err(Errno::EACCES.into());
     }
     let name = match cx.read_cstr(name.0, shared::NAME_MAX + 1) {
         Err(Errno::E2BIG) => return Err(Errno::EINVAL.into()),
         name => name?,
     };
-    let mode = if flags & NOEXEC_SEAL != 0 {
-        0o666
-    } else {
-        0o777
-    };
-    let seals = match flags & (ALLOW_SEALING | NOEXEC_SEAL) {
-        0 => g::F_SEAL_SEAL,
-        ALLOW_SEALING => 0,
-        _ => seal::EXEC,
+    let (mode, seals) = match seals_mode {
+        true => (0o666, seal::EXEC),
+        false if flags.contains(MemfdFlags::ALLOW_SEALING) => (0o777, 0),
+        false => (0o777, g::F_SEAL_SEAL),
     };
     let owner = (cx.creds().fsuid, cx.creds().fsgid);
     let name = [b"memfd:", name.as_slice()].concat();
@@ -211,7 +200,7 @@ pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: Hex) -> SysRes
     }
     file::at_mut(cx.k, id).opener = cx.task().committed;
     file::at_mut(cx.k, id).flags |= O_LARGEFILE;
-    Ok(fdtable::install(cx, id, flags & CLOEXEC != 0)? as u64)
+    Ok(fdtable::install(cx, id, flags.contains(MemfdFlags::CLOEXEC))? as u64)
 }
 
 /// No descriptor is a ring, as none can be made.

@@ -1,5 +1,6 @@
 //! File descriptors, pipes, fcntl, ioctl.
 
+use super::missing::known;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::args::*;
@@ -105,13 +106,17 @@ pub(super) fn dup3(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd, flags: OpenFlags) 
     dup_to(cx, oldfd, newfd, flags.0 & g::O_CLOEXEC != 0)
 }
 
-pub(super) fn close_range(cx: &mut Cx<'_, '_>, first: Uint, last: Uint, flags: Hex) -> SysResult {
-    const UNSHARE: u64 = 2;
-    const CLOEXEC: u64 = 4;
-    if flags.0 & 0xffff_ffff & !(UNSHARE | CLOEXEC) != 0 || first > last {
+pub(super) fn close_range(
+    cx: &mut Cx<'_, '_>,
+    first: Uint,
+    last: Uint,
+    flags: CloseRangeFlags,
+) -> SysResult {
+    let flags = known(cx, flags)?;
+    if first > last {
         return Err(Errno::EINVAL.into());
     }
-    if flags.0 & UNSHARE != 0 {
+    if flags.contains(CloseRangeFlags::UNSHARE) {
         fdtable::prepare_unshare(cx)?;
         fdtable::unshare(cx);
     }
@@ -128,7 +133,7 @@ pub(super) fn close_range(cx: &mut Cx<'_, '_>, first: Uint, last: Uint, flags: H
         };
         cx.spend(4 * fds.len() as u64);
         for fd in fds {
-            if flags.0 & CLOEXEC == 0 {
+            if !flags.contains(CloseRangeFlags::CLOEXEC) {
                 fdtable::close(cx, fd)?;
             } else if let Some(slot) = cx.fds().get_mut(fd) {
                 slot.cloexec = true;

@@ -1,5 +1,6 @@
 //! Opening, reading and writing files.
 
+use super::missing::known;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::args::*;
@@ -16,14 +17,7 @@ use crate::kernel::Cx;
 use crate::vfs::perm::{self, MAY_WRITE};
 use crate::vfs::walk::Flags;
 use crate::vfs::{landlock, mount, node};
-
-/// `RWF_` flags that have a meaning here; the others are `EOPNOTSUPP`.
-const RWF_HINTS: u32 = g::RWF_HIPRI | g::RWF_DSYNC | g::RWF_SYNC;
-const RWF_NOAPPEND: u32 = 0x20;
-/// `FALLOC_FL_` flags (fallocate(2)).
-const FALLOC_KEEP_SIZE: u64 = 1;
-const FALLOC_PUNCH_HOLE: u64 = 2;
-const FALLOC_ZERO_RANGE: u64 = 16;
+use bitflags::Flags as _;
 
 pub(super) fn read(cx: &mut Cx<'_, '_>, fd: Fd, buf: OutBuf, count: Size) -> SysResult {
     let file = fdtable::get(cx, fd.0)?;
@@ -98,7 +92,7 @@ fn vector(
     fd: Fd,
     (addr, count): (Addr, Ulong),
     offset: Option<i64>,
-    flags: u32,
+    flags: RwFlags,
     writes: bool,
 ) -> SysResult {
     let mut how = rw::How::default();
@@ -129,14 +123,17 @@ fn vector(
 }
 
 /// What `RWF_` flags say. `EOPNOTSUPP` for unknown ones.
-pub(super) fn how_of(flags: u32) -> Result<rw::How, Errno> {
-    if flags & !(RWF_HINTS | g::RWF_NOWAIT | g::RWF_APPEND | RWF_NOAPPEND) != 0 {
+pub(super) fn how_of(flags: RwFlags) -> Result<rw::How, Errno> {
+    if flags.contains_unknown_bits() {
         return Err(Errno::EOPNOTSUPP);
     }
     Ok(rw::How {
         at: None,
-        no_wait: flags & g::RWF_NOWAIT != 0,
-        append: match (flags & g::RWF_APPEND != 0, flags & RWF_NOAPPEND != 0) {
+        no_wait: flags.contains(RwFlags::NOWAIT),
+        append: match (
+            flags.contains(RwFlags::APPEND),
+            flags.contains(RwFlags::NOAPPEND),
+        ) {
             (true, true) => return Err(Errno::EINVAL),
             (true, false) => Some(true),
             (false, true) => Some(false),
@@ -147,11 +144,11 @@ pub(super) fn how_of(flags: u32) -> Result<rw::How, Errno> {
 }
 
 pub(super) fn readv(cx: &mut Cx<'_, '_>, fd: Fd, iov: Addr, iovcnt: Ulong) -> SysResult {
-    vector(cx, fd, (iov, iovcnt), None, 0, false)
+    vector(cx, fd, (iov, iovcnt), None, RwFlags::empty(), false)
 }
 
 pub(super) fn writev(cx: &mut Cx<'_, '_>, fd: Fd, iov: Addr, iovcnt: Ulong) -> SysResult {
-    vector(cx, fd, (iov, iovcnt), None, 0, true)
+    vector(cx, fd, (iov, iovcnt), None, RwFlags::empty(), true)
 }
 
 pub(super) fn preadv(
@@ -162,7 +159,14 @@ pub(super) fn preadv(
     offset: Offset,
     _pos_h: Ulong,
 ) -> SysResult {
-    vector(cx, fd, (iov, iovcnt), Some(offset.0), 0, false)
+    vector(
+        cx,
+        fd,
+        (iov, iovcnt),
+        Some(offset.0),
+        RwFlags::empty(),
+        false,
+    )
 }
 
 pub(super) fn pwritev(
@@ -173,7 +177,14 @@ pub(super) fn pwritev(
     offset: Offset,
     _pos_h: Ulong,
 ) -> SysResult {
-    vector(cx, fd, (iov, iovcnt), Some(offset.0), 0, true)
+    vector(
+        cx,
+        fd,
+        (iov, iovcnt),
+        Some(offset.0),
+        RwFlags::empty(),
+        true,
+    )
 }
 
 pub(super) fn preadv2(
@@ -183,10 +194,10 @@ pub(super) fn preadv2(
     iovcnt: Ulong,
     offset: Offset,
     _pos_h: Ulong,
-    flags: Hex,
+    flags: RwFlags,
 ) -> SysResult {
     let offset = (offset.0 != -1).then_some(offset.0);
-    vector(cx, fd, (iov, iovcnt), offset, flags.0 as u32, false)
+    vector(cx, fd, (iov, iovcnt), offset, flags, false)
 }
 
 pub(super) fn pwritev2(
@@ -196,10 +207,10 @@ pub(super) fn pwritev2(
     iovcnt: Ulong,
     offset: Offset,
     _pos_h: Ulong,
-    flags: Hex,
+    flags: RwFlags,
 ) -> SysResult {
     let offset = (offset.0 != -1).then_some(offset.0);
-    vector(cx, fd, (iov, iovcnt), offset, flags.0 as u32, true)
+    vector(cx, fd, (iov, iovcnt), offset, flags, true)
 }
 
 fn open_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, how: How) -> SysResult {
@@ -301,11 +312,12 @@ pub(super) fn sync_file_range(
     fd: Fd,
     offset: Offset,
     nbytes: Offset,
-    flags: Hex,
+    flags: SyncRangeFlags,
 ) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
     let end = offset.0.checked_add(nbytes.0);
-    if flags.0 & !7 != 0 || offset.0 < 0 || end.is_none_or(|end| end < offset.0) {
+    known(cx, flags)?;
+    if offset.0 < 0 || end.is_none_or(|end| end < offset.0) {
         return Err(Errno::EINVAL.into());
     }
     match file::at(cx.k, id).kind {
@@ -403,7 +415,7 @@ fn set_size(
 pub(super) fn fallocate(
     cx: &mut Cx<'_, '_>,
     fd: Fd,
-    mode: Hex,
+    mode: FallocFlags,
     offset: Offset,
     len: Offset,
 ) -> SysResult {
@@ -412,19 +424,18 @@ pub(super) fn fallocate(
     if offset.0 < 0 || len.0 <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    let mode = mode.0 & 0xffff_ffff;
-    let keep = mode & FALLOC_KEEP_SIZE != 0;
-    let what = mode & !FALLOC_KEEP_SIZE;
-    if !matches!(what, 0 | FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)
-        || what == FALLOC_PUNCH_HOLE && !keep
-    {
+    let mode = known(cx, mode).map_err(|_| Errno::EOPNOTSUPP)?;
+    let keep = mode.contains(FallocFlags::KEEP_SIZE);
+    let punches = mode.contains(FallocFlags::PUNCH_HOLE);
+    let zeroes = mode.contains(FallocFlags::ZERO_RANGE);
+    if punches && (zeroes || !keep) {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let file = file::at(cx.k, id);
     if !file.writable() {
         return Err(Errno::EBADF.into());
     }
-    if what == FALLOC_PUNCH_HOLE && file.flags & g::O_APPEND != 0 {
+    if punches && file.flags & g::O_APPEND != 0 {
         return Err(Errno::EPERM.into());
     }
     let inode = match (&file.kind, file.inode) {
@@ -434,14 +445,14 @@ pub(super) fn fallocate(
         _ => return Err(Errno::ENODEV.into()),
     };
     let attr = node::attr(cx.k, cx.p, inode)?;
-    if what != 0 {
+    if punches || zeroes {
         flags::check_append(&attr)?;
     }
     if attr.flags & flags::IMMUTABLE != 0 {
         return Err(Errno::EPERM.into());
     }
     // As in Linux tmpfs cannot do that, what lies under an overlay can.
-    if what == FALLOC_ZERO_RANGE && inode::is_tmpfs(cx.k, inode.fs) {
+    if zeroes && inode::is_tmpfs(cx.k, inode.fs) {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let (offset, len) = (offset.0 as u64, len.0 as u64);
@@ -453,13 +464,13 @@ pub(super) fn fallocate(
         regular::check_size(cx, &attr, end)?;
         cx.k.fs.seals.check_size(inode, &attr, end)?;
     }
-    if what != 0 {
+    if punches || zeroes {
         cx.k.fs.seals.check_punch(inode)?;
     }
-    if what != 0 && cx.call().progress == 0 {
+    if (punches || zeroes) && cx.call().progress == 0 {
         inode::punch_hole(cx.k, cx.p, inode, offset, len)?;
     }
-    if what != FALLOC_PUNCH_HOLE {
+    if !punches {
         /// Pages made before others have the kernel.
         const PIECE: u64 = 2048;
         let done = cx.call().progress;

@@ -1,5 +1,6 @@
 //! Watching files and directories (inotify(7)).
 
+use super::missing::known;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::*;
@@ -23,23 +24,21 @@ const MASK_ADD: u32 = 0x2000_0000;
 const ALWAYS: u32 = 0xe000;
 
 pub(super) fn inotify_init(cx: &mut Cx<'_, '_>) -> SysResult {
-    create(cx, 0)
+    create(cx, FileFlags::empty())
 }
 
-pub(super) fn inotify_init1(cx: &mut Cx<'_, '_>, flags: Hex) -> SysResult {
-    create(cx, flags.0 as u32)
+pub(super) fn inotify_init1(cx: &mut Cx<'_, '_>, flags: FileFlags) -> SysResult {
+    create(cx, flags)
 }
 
-fn create(cx: &mut Cx<'_, '_>, flags: u32) -> SysResult {
-    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+fn create(cx: &mut Cx<'_, '_>, flags: FileFlags) -> SysResult {
+    let flags = known(cx, flags)?;
     let account = Account {
         ns: cx.creds().user_ns,
         uid: cx.creds().euid,
     };
     let kind = inotify::create(cx.k, account)?;
-    let status = g::O_RDONLY | flags & g::O_NONBLOCK;
+    let status = g::O_RDONLY | flags.bits() & g::O_NONBLOCK;
     let opened = ready::open(cx, kind.clone(), Anon::Inotify, status);
     let id = match (opened, kind) {
         (Err(errno), FileKind::Inotify(instance)) => {
@@ -49,7 +48,7 @@ fn create(cx: &mut Cx<'_, '_>, flags: u32) -> SysResult {
         }
         (opened, _) => opened?,
     };
-    Ok(fdtable::install(cx, id, flags & g::O_CLOEXEC != 0)? as u64)
+    Ok(fdtable::install(cx, id, flags.contains(FileFlags::CLOEXEC))? as u64)
 }
 
 /// The instance behind a descriptor. `EINVAL` if it is another file.

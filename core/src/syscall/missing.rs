@@ -9,6 +9,19 @@ use crate::env::wait::SysResult;
 use crate::event::Level;
 use crate::kernel::Cx;
 
+/// The flags of a call, if all are there: `EINVAL` for others, with a line in the log for one that Linux has.
+pub(super) fn known<F: CallFlags>(cx: &mut Cx<'_, '_>, flags: F) -> Result<F, Errno> {
+    if !flags.contains_unknown_bits() {
+        return Ok(flags);
+    }
+    if let Some(flag) = flags.missing() {
+        let name = table::find(cx.call().number).map_or("unknown", |entry| entry.name);
+        let line = format!("system call {name}: {flag} is not supported");
+        cx.log(Level::Warn, line);
+    }
+    Err(Errno::EINVAL)
+}
+
 /// Calls of any arguments.
 macro_rules! not_there {
     ($($name:ident($($kind:ident),*);)*) => {$(

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
+use super::missing::known;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::args::*;
@@ -484,17 +485,13 @@ fn tmpfs(cx: &mut Cx<'_, '_>, options: Tmpfs) -> Result<UnionFs, Errno> {
     Ok(fs)
 }
 
-pub(super) fn umount2(cx: &mut Cx<'_, '_>, target: Path, flags: Hex) -> SysResult {
-    const KNOWN: u32 = g::MNT_FORCE | g::MNT_DETACH | g::MNT_EXPIRE | g::UMOUNT_NOFOLLOW;
-    let flags = flags.0 as u32;
-    if flags & !KNOWN != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+pub(super) fn umount2(cx: &mut Cx<'_, '_>, target: Path, flags: UmountFlags) -> SysResult {
+    let flags = known(cx, flags)?;
     job::run(cx, |cx, _| {
         let path = cx.read_path(target.0)?;
-        let follow = match flags & g::UMOUNT_NOFOLLOW {
-            0 => Flags::FOLLOW,
-            _ => Flags::empty(),
+        let follow = match flags.contains(UmountFlags::NOFOLLOW) {
+            false => Flags::FOLLOW,
+            true => Flags::empty(),
         };
         let found = walk::resolve(cx, CWD, &path, follow)?;
         // Also what hangs on the working directory.
@@ -506,15 +503,15 @@ pub(super) fn umount2(cx: &mut Cx<'_, '_>, target: Path, flags: Hex) -> SysResul
         // Holding the path is no use of the mount.
         put_path(cx.k, cx.p, found);
         let (path, marked) = checked?;
-        let lazy = flags & g::MNT_DETACH != 0;
-        let expire = (flags & g::MNT_EXPIRE != 0).then_some(marked);
+        let lazy = flags.contains(UmountFlags::DETACH);
+        let expire = flags.contains(UmountFlags::EXPIRE).then_some(marked);
         let unmounting = Unmounting::new(path.mount, lazy, expire);
         Ok(Some(Job::Unmount(unmounting.into())))
     })?;
     Ok(0)
 }
 
-fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(), Errno> {
+fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: UmountFlags) -> Result<(), Errno> {
     let who = &cx.who();
     may_mount(cx)?;
     own_root(cx, path)?;
@@ -522,20 +519,20 @@ fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: u32) -> Result<(), Errno>
     if mount.locked {
         return Err(Errno::EINVAL);
     }
-    if flags & g::MNT_FORCE != 0 && !cx.creds().capable(g::CAP_SYS_ADMIN) {
+    if flags.contains(UmountFlags::FORCE) && !cx.creds().capable(g::CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     landlock::check_mounts(cx.k, who)?;
     let root = cx.k.files.fs_context(cx.task().fs).root;
-    if flags & g::MNT_EXPIRE != 0
-        && (flags & (g::MNT_FORCE | g::MNT_DETACH) != 0 || path.mount == root.mount)
+    if flags.contains(UmountFlags::EXPIRE)
+        && (flags.intersects(UmountFlags::FORCE | UmountFlags::DETACH) || path.mount == root.mount)
     {
         return Err(Errno::EINVAL);
     }
     match mount.on {
         Some(_) => Ok(()),
         // The root of a namespace stays.
-        None if flags & g::MNT_DETACH != 0 => Err(Errno::EINVAL),
+        None if flags.contains(UmountFlags::DETACH) => Err(Errno::EINVAL),
         None => Err(Errno::EBUSY),
     }
 }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
+use super::missing::known;
 use super::mount::{
     NO_NAMESPACE, is_own, make_filesystem, may_change_type, may_copy, may_mount, move_to,
     named_pids, new_type, own, pids_at, reveals,
@@ -71,11 +72,9 @@ fn install(cx: &mut Cx<'_, '_>, config: Config, cloexec: bool) -> Result<u64, Er
     Ok(fdtable::install(cx, id, cloexec)? as u64)
 }
 
-pub(super) fn fsopen(cx: &mut Cx<'_, '_>, fsname: Str, flags: Uint) -> SysResult {
+pub(super) fn fsopen(cx: &mut Cx<'_, '_>, fsname: Str, flags: FsopenFlags) -> SysResult {
     may_mount(cx)?;
-    if flags.0 & !g::FSOPEN_CLOEXEC != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = known(cx, flags)?;
     let name = read_text(cx, fsname.0, PAGE_SIZE as usize)?;
     let (fs_type, asked, owner) = new_type(cx, &name)?;
     // Only who may have it looks at devices of a network at all.
@@ -83,22 +82,24 @@ pub(super) fn fsopen(cx: &mut Cx<'_, '_>, fsname: Str, flags: Uint) -> SysResult
         return Err(Errno::EPERM.into());
     }
     let config = Config::new(fs_type, asked, owner);
-    Ok(install(cx, config, flags.0 & g::FSOPEN_CLOEXEC != 0)?)
+    Ok(install(cx, config, flags.contains(FsopenFlags::CLOEXEC))?)
 }
 
-pub(super) fn fspick(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, flags: Uint) -> SysResult {
-    const KNOWN: u32 = g::FSPICK_CLOEXEC
-        | g::FSPICK_SYMLINK_NOFOLLOW
-        | g::FSPICK_NO_AUTOMOUNT
-        | g::FSPICK_EMPTY_PATH;
+pub(super) fn fspick(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    flags: FspickFlags,
+) -> SysResult {
     may_mount(cx)?;
-    if flags.0 & !KNOWN != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = known(cx, flags)?;
     let path = cx.read_path(path.0)?;
     let mut how = Flags::empty();
-    how.set(Flags::FOLLOW, flags.0 & g::FSPICK_SYMLINK_NOFOLLOW == 0);
-    how.set(Flags::EMPTY_PATH, flags.0 & g::FSPICK_EMPTY_PATH != 0);
+    how.set(
+        Flags::FOLLOW,
+        !flags.contains(FspickFlags::SYMLINK_NOFOLLOW),
+    );
+    how.set(Flags::EMPTY_PATH, flags.contains(FspickFlags::EMPTY_PATH));
     let target = walk::resolve(cx, dirfd, &path, how)?;
     let mount = cx.k.vfs.mounts.at(target.mount);
     let (fs, root, fs_type) = (mount.fs, mount.root, mount.fs_type);
@@ -108,7 +109,7 @@ pub(super) fn fspick(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, flags: Uint)
     }
     let config = Config::of_mounted(cx.k, fs, root, fs_type);
     put_path(cx.k, cx.p, target);
-    Ok(install(cx, config, flags.0 & g::FSPICK_CLOEXEC != 0)?)
+    Ok(install(cx, config, flags.contains(FspickFlags::CLOEXEC))?)
 }
 
 pub(super) fn fsconfig(
@@ -384,9 +385,15 @@ const ATTRIBUTES: u32 = g::MOUNT_ATTR_RDONLY
     | g::MOUNT_ATTR_NODIRATIME
     | g::MOUNT_ATTR_NOSYMFOLLOW;
 
-pub(super) fn fsmount(cx: &mut Cx<'_, '_>, fs_fd: Fd, flags: Uint, attr_flags: Uint) -> SysResult {
+pub(super) fn fsmount(
+    cx: &mut Cx<'_, '_>,
+    fs_fd: Fd,
+    flags: FsmountFlags,
+    attr_flags: Uint,
+) -> SysResult {
     may_mount(cx)?;
-    if flags.0 & !g::FSMOUNT_CLOEXEC != 0 || attr_flags.0 & !ATTRIBUTES != 0 {
+    let flags = known(cx, flags)?;
+    if attr_flags.0 & !ATTRIBUTES != 0 {
         return Err(Errno::EINVAL.into());
     }
     let attr = u64::from(attr_flags.0);
@@ -426,7 +433,7 @@ pub(super) fn fsmount(cx: &mut Cx<'_, '_>, fs_fd: Fd, flags: Uint, attr_flags: U
             config.tell(b"VFS: Mount too revealing".to_vec());
         }
     })?;
-    open_done(cx, done?, flags.0 & g::FSMOUNT_CLOEXEC != 0)
+    open_done(cx, done?, flags.contains(FsmountFlags::CLOEXEC))
 }
 
 /// A descriptor of a detached tree that a change has made.
@@ -557,30 +564,32 @@ pub(super) fn move_mount(
     from_path: Path,
     to_dirfd: DirFd,
     to_path: Path,
-    flags: Uint,
+    flags: MoveMountFlags,
 ) -> SysResult {
     let who = &cx.who();
-    const BOTH: u32 = g::MOVE_MOUNT_BENEATH | g::MOVE_MOUNT_SET_GROUP;
     may_mount(cx)?;
-    let flags = flags.0;
-    if flags & !g::MOVE_MOUNT__MASK != 0 || flags & BOTH == BOTH {
+    let flags = known(cx, flags)?;
+    if flags.contains(MoveMountFlags::BENEATH | MoveMountFlags::SET_GROUP) {
         return Err(Errno::EINVAL.into());
     }
     let how = |symlinks, empty| {
         let mut how = Flags::empty();
-        how.set(Flags::FOLLOW, flags & symlinks != 0);
-        how.set(Flags::EMPTY_PATH, flags & empty != 0);
+        how.set(Flags::FOLLOW, flags.contains(symlinks));
+        how.set(Flags::EMPTY_PATH, flags.contains(empty));
         how
     };
-    let to_how = how(g::MOVE_MOUNT_T_SYMLINKS, g::MOVE_MOUNT_T_EMPTY_PATH);
-    let from_how = how(g::MOVE_MOUNT_F_SYMLINKS, g::MOVE_MOUNT_F_EMPTY_PATH);
+    let to_how = how(MoveMountFlags::T_SYMLINKS, MoveMountFlags::T_EMPTY_PATH);
+    let from_how = how(MoveMountFlags::F_SYMLINKS, MoveMountFlags::F_EMPTY_PATH);
     job::run(cx, |cx, places| {
         let to = place(cx, places, to_dirfd, to_path.0, to_how)?;
         let from = place(cx, places, from_dirfd, from_path.0, from_how)?;
         landlock::check_mounts(cx.k, who)?;
-        match flags & g::MOVE_MOUNT_SET_GROUP {
-            0 => move_to(cx, from, to, flags & g::MOVE_MOUNT_BENEATH != 0).map(Some),
-            _ => set_group(cx, from, to).map(Some),
+        match flags.contains(MoveMountFlags::SET_GROUP) {
+            false => {
+                let beneath = flags.contains(MoveMountFlags::BENEATH);
+                move_to(cx, from, to, beneath).map(Some)
+            }
+            true => set_group(cx, from, to).map(Some),
         }
     })?;
     Ok(0)

@@ -1,5 +1,6 @@
 //! Descriptors of processes (pidfd_open(2) and its relatives).
 
+use super::missing::known;
 use super::signal::{number, own_info, read_info, signal_process, signal_thread};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -16,10 +17,6 @@ use crate::task::ending;
 use crate::task::look::may_look;
 use crate::task::signal::SigInfo;
 use crate::views::proc;
-
-/// `PIDFD_NONBLOCK` and `PIDFD_THREAD`.
-const NONBLOCK: u32 = g::O_NONBLOCK;
-const THREAD: u32 = g::O_EXCL;
 
 /// The process behind a descriptor. `EBADF` if it is another file.
 pub(super) fn process_of(cx: &mut Cx<'_, '_>, fd: i32) -> Result<(FileId, PidFd), Errno> {
@@ -48,23 +45,23 @@ fn target_of(cx: &mut Cx<'_, '_>, fd: i32) -> Result<PidFd, Errno> {
 const SELF_THREAD: i32 = -10000;
 const SELF_THREAD_GROUP: i32 = -10001;
 
-pub(super) fn pidfd_open(cx: &mut Cx<'_, '_>, pid: Pid, flags: Hex) -> SysResult {
-    let flags = flags.0 as u32;
-    if flags & !(NONBLOCK | THREAD) != 0 || pid.0 <= 0 {
+pub(super) fn pidfd_open(cx: &mut Cx<'_, '_>, pid: Pid, flags: PidFdFlags) -> SysResult {
+    let flags = known(cx, flags)?;
+    if pid.0 <= 0 {
         return Err(Errno::EINVAL.into());
     }
     let tid = pid.0 as u32;
     let tid = cx.meant_pid(tid).ok_or(Errno::ESRCH)?;
     let thread = cx.k.tasks.by_tid(tid).ok_or(Errno::ESRCH)?;
     let tgid = cx.k.tasks.get(thread).ok_or(Errno::ESRCH)?.tgid;
-    let pidfd = match flags & THREAD {
-        0 if tgid != tid => return Err(Errno::ENOENT.into()),
-        0 => PidFd::of_process(cx.k, tgid),
-        _ => PidFd::of_thread(cx.k, tid),
+    let pidfd = match flags.contains(PidFdFlags::THREAD) {
+        false if tgid != tid => return Err(Errno::ENOENT.into()),
+        false => PidFd::of_process(cx.k, tgid),
+        true => PidFd::of_thread(cx.k, tid),
     };
     let pidfd = pidfd.ok_or(Errno::ESRCH)?;
     let kind = FileKind::PidFd(pidfd);
-    let status = g::O_RDWR | flags;
+    let status = g::O_RDWR | flags.bits();
     Ok(ready::install(cx, kind, Anon::PidFd, status, true)? as u64)
 }
 
@@ -73,22 +70,20 @@ pub(super) fn pidfd_send_signal(
     pidfd: Fd,
     sig: Sig,
     info: Addr,
-    flags: Hex,
+    flags: PidFdSignalFlags,
 ) -> SysResult {
-    const TO_THREAD: u32 = 1;
-    const TO_PROCESS: u32 = 2;
-    const TO_GROUP: u32 = 4;
-    let flags = flags.0 as u32;
-    if !matches!(flags, 0 | TO_THREAD | TO_PROCESS | TO_GROUP) {
+    let flags = known(cx, flags)?;
+    if flags.iter().count() > 1 {
         return Err(Errno::EINVAL.into());
     }
+    let to_group = flags == PidFdSignalFlags::PROCESS_GROUP;
     let (tid, tgid) = (cx.task().tid, cx.task().tgid);
     let pid = match pidfd.0 {
         SELF_THREAD => PidFd::of_thread(cx.k, tid).ok_or(Errno::ESRCH)?,
         SELF_THREAD_GROUP => PidFd::of_process(cx.k, tgid).ok_or(Errno::ESRCH)?,
         fd => target_of(cx, fd)?,
     };
-    let to_thread = flags == TO_THREAD || flags == 0 && pid.thread.is_some();
+    let to_thread = flags == PidFdSignalFlags::THREAD || flags.is_empty() && pid.thread.is_some();
     let info = match info.0 {
         0 => {
             let code = if to_thread {
@@ -102,7 +97,7 @@ pub(super) fn pidfd_send_signal(
             let own = pid.task(cx.k) == Some(cx.thread);
             let signo: i32 = cx.read_obj(at)?;
             let signal = u8::try_from(sig.0).unwrap_or(u8::MAX);
-            let info: SigInfo = read_info(cx, signal, at, own && flags != TO_GROUP)?;
+            let info: SigInfo = read_info(cx, signal, at, own && !to_group)?;
             if signo != sig.0 {
                 return Err(Errno::EINVAL.into());
             }
@@ -114,7 +109,7 @@ pub(super) fn pidfd_send_signal(
         let thread = pid.task(cx.k).ok_or(Errno::ESRCH)?;
         return signal_thread(cx, thread, number(sig)?, info);
     }
-    if flags != TO_GROUP {
+    if !to_group {
         signal_process(cx, tgid, info)?;
         return Ok(0);
     }

@@ -1,5 +1,6 @@
 //! seccomp(2).
 
+use super::missing::known;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::*;
@@ -12,10 +13,6 @@ use crate::task::seccomp::{self, Seccomp};
 const SET_MODE_STRICT: u32 = 0;
 const SET_MODE_FILTER: u32 = 1;
 const GET_ACTION_AVAIL: u32 = 2;
-const FLAG_TSYNC: u32 = 1;
-const FLAG_LOG: u32 = 2;
-const FLAG_SPEC_ALLOW: u32 = 4;
-const FLAG_TSYNC_ESRCH: u32 = 16;
 
 /// `struct sock_fprog`: number of instructions, and where they are.
 #[derive(
@@ -33,14 +30,19 @@ struct Fprog {
     filter: u64,
 }
 
-pub(super) fn seccomp(cx: &mut Cx<'_, '_>, operation: Uint, flags: Uint, args: Addr) -> SysResult {
+pub(super) fn seccomp(
+    cx: &mut Cx<'_, '_>,
+    operation: Uint,
+    flags: SeccompFlags,
+    args: Addr,
+) -> SysResult {
     match operation.0 {
-        SET_MODE_STRICT if flags.0 == 0 && args.0 == 0 => {
+        SET_MODE_STRICT if flags.is_empty() && args.0 == 0 => {
             seccomp::set_strict(cx)?;
             Ok(0)
         }
-        SET_MODE_FILTER => set_filter(cx, flags.0, args.0),
-        GET_ACTION_AVAIL if flags.0 == 0 => {
+        SET_MODE_FILTER => set_filter(cx, flags, args.0),
+        GET_ACTION_AVAIL if flags.is_empty() => {
             let action: u32 = cx.read_obj(args.0)?;
             match action {
                 seccomp::KILL_PROCESS
@@ -65,16 +67,13 @@ pub(super) fn set_mode(cx: &mut Cx<'_, '_>, mode: u64, filter: u64) -> SysResult
             seccomp::set_strict(cx)?;
             Ok(0)
         }
-        2 => set_filter(cx, 0, filter),
+        2 => set_filter(cx, SeccompFlags::empty(), filter),
         _ => Err(Errno::EINVAL.into()),
     }
 }
 
-fn set_filter(cx: &mut Cx<'_, '_>, flags: u32, args: u64) -> SysResult {
-    const KNOWN: u32 = FLAG_TSYNC | FLAG_LOG | FLAG_SPEC_ALLOW | FLAG_TSYNC_ESRCH;
-    if flags & !KNOWN != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+fn set_filter(cx: &mut Cx<'_, '_>, flags: SeccompFlags, args: u64) -> SysResult {
+    let flags = known(cx, flags)?;
     let program: Fprog = cx.read_obj(args)?;
     let len = usize::from(program.len);
     if len == 0 || len > INSNS_MAX {
@@ -91,9 +90,9 @@ fn set_filter(cx: &mut Cx<'_, '_>, flags: u32, args: u64) -> SysResult {
         insns.push(cx.read_obj(at)?);
     }
     let program = Program::check(&insns)?;
-    match seccomp::add_filter(cx, program, flags & FLAG_TSYNC != 0)? {
+    match seccomp::add_filter(cx, program, flags.contains(SeccompFlags::TSYNC))? {
         0 => Ok(0),
-        _ if flags & FLAG_TSYNC_ESRCH != 0 => Err(Errno::ESRCH.into()),
+        _ if flags.contains(SeccompFlags::TSYNC_ESRCH) => Err(Errno::ESRCH.into()),
         tid => Ok(u64::from(tid)),
     }
 }

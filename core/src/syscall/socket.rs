@@ -15,6 +15,7 @@ use crate::kernel::Cx;
 use crate::net::socket;
 use crate::net::socket::option::BACKLOG_MAX;
 use crate::net::socket::{SocketId, unix};
+use bitflags::Flags as _;
 
 /// Bits of the socket type proper (`SOCK_TYPE_MASK`), one past the highest type (`SOCK_MAX`), number of
 /// families (`NPROTO`).
@@ -132,7 +133,7 @@ pub(super) fn connect(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Int) -> 
 }
 
 pub(super) fn accept(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr) -> SysResult {
-    accept_with(cx, fd, addr, addrlen, 0)
+    accept_with(cx, fd, addr, addrlen, FileFlags::empty())
 }
 
 pub(super) fn accept4(
@@ -140,16 +141,22 @@ pub(super) fn accept4(
     fd: Fd,
     addr: Addr,
     addrlen: Addr,
-    flags: Hex,
+    flags: FileFlags,
 ) -> SysResult {
-    accept_with(cx, fd, addr, addrlen, flags.0 as u32)
+    accept_with(cx, fd, addr, addrlen, flags)
 }
 
-fn accept_with(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr, flags: u32) -> SysResult {
+fn accept_with(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    addr: Addr,
+    addrlen: Addr,
+    flags: FileFlags,
+) -> SysResult {
     let (file, id) = match find(cx, fd) {
         // Linux looks at the descriptor first, and at what it is last.
         Err(Errno::EBADF) => return Err(Errno::EBADF.into()),
-        _ if flags & !FLAGS != 0 => return Err(Errno::EINVAL.into()),
+        _ if flags.contains_unknown_bits() => return Err(Errno::EINVAL.into()),
         found => found?,
     };
     if fdtable::is_full(cx) {
@@ -159,7 +166,7 @@ fn accept_with(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr, flags: u3
     let no_wait = never_waits(cx, file);
     let accepted = unix::connect::accept(cx, id, no_wait)?;
     unix::connect::accepted(cx.k, id);
-    let made = socket::open(cx, accepted, flags & g::O_NONBLOCK)?;
+    let made = socket::open(cx, accepted, flags.bits() & g::O_NONBLOCK)?;
     if addr.0 != 0 {
         // Linux drops the connection if the program gave no place for the address.
         let written = unix::peer_address(cx.k, accepted)
@@ -170,7 +177,7 @@ fn accept_with(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr, flags: u3
             return Err(errno.into());
         }
     }
-    Ok(fdtable::install(cx, made, flags & g::O_CLOEXEC != 0)? as u64)
+    Ok(fdtable::install(cx, made, flags.contains(FileFlags::CLOEXEC))? as u64)
 }
 
 pub(super) fn getsockname(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr) -> SysResult {

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::missing::known;
 use crate::abi::layout::{Rlimit, Sysinfo, Tms, Utsname};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
@@ -233,10 +234,14 @@ pub(super) fn personality(cx: &mut Cx<'_, '_>, persona: Hex) -> SysResult {
 /// Bytes that getrandom(2) makes in one go.
 const RANDOM_AT_ONCE: u64 = 1 << 20;
 
-pub(super) fn getrandom(cx: &mut Cx<'_, '_>, buf: OutBuf, count: Size, flags: Hex) -> SysResult {
-    const VALID: u64 = (g::GRND_NONBLOCK | g::GRND_RANDOM | g::GRND_INSECURE) as u64;
-    const BOTH: u64 = (g::GRND_RANDOM | g::GRND_INSECURE) as u64;
-    if flags.0 & !VALID != 0 || flags.0 & BOTH == BOTH {
+pub(super) fn getrandom(
+    cx: &mut Cx<'_, '_>,
+    buf: OutBuf,
+    count: Size,
+    flags: RandomFlags,
+) -> SysResult {
+    let flags = known(cx, flags)?;
+    if flags.contains(RandomFlags::RANDOM | RandomFlags::INSECURE) {
         return Err(Errno::EINVAL.into());
     }
     let count = count.0.min(i32::MAX as u64);

@@ -10,10 +10,11 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::DirFd;
+use crate::args::RenameFlags;
 use crate::cred::ns::user;
 use crate::env::settings;
 use crate::file::inotify;
-use crate::fs::filesystem::{Attr, FsId, InodeRef, NewNode, RenameFlags};
+use crate::fs::filesystem::{Attr, FsId, InodeRef, NewNode};
 use crate::fs::inode::FsKind;
 use crate::fs::{flags, inode};
 use crate::kernel::Cx;
@@ -464,9 +465,8 @@ pub(crate) fn rename(
     cx: &mut Cx<'_, '_>,
     (old_at, old): (DirFd, &[u8]),
     (new_at, new): (DirFd, &[u8]),
-    flags: u32,
+    flags: RenameFlags,
 ) -> Result<(), Errno> {
-    let flags = RenameFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
     let exchange = flags.contains(RenameFlags::EXCHANGE);
     if exchange && flags.intersects(RenameFlags::NOREPLACE | RenameFlags::WHITEOUT) {
         return Err(Errno::EINVAL);

@@ -6,7 +6,8 @@ use super::node::{self, Body, Node, Slot};
 use super::{MAX_LINKS, UnionFs};
 use crate::abi::Errno;
 use crate::abi::raw::general::{DT_DIR, S_IFCHR};
-use crate::fs::filesystem::{FsCx, Ino, NewNode, RenameFlags, Time};
+use crate::args::RenameFlags;
+use crate::fs::filesystem::{FsCx, Ino, NewNode, Time};
 
 /// Two names, a directory and a name each, and the inodes behind them with their types.
 struct Renamed<'a> {

@@ -32,11 +32,11 @@ use varve_imgfs::Layers;
 
 use crate::abi::raw::general::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
+use crate::args::RenameFlags;
 use crate::boot::{BootError, Tree};
 use crate::env::steps::Steps;
 use crate::fs::filesystem::{
-    Attr, Entry, Extent, FsCx, Ino, InodeOps, NewNode, PageRun, RenameFlags, SetAttr, Sought,
-    StatFs, Time,
+    Attr, Entry, Extent, FsCx, Ino, InodeOps, NewNode, PageRun, SetAttr, Sought, StatFs, Time,
 };
 use crate::fs::{Frames, acl};
 use crate::machine::FrameNo;

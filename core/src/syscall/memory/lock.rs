@@ -9,6 +9,7 @@ use crate::env::wait::{Stop, SysResult};
 use crate::kernel::Cx;
 use crate::mm::map::{self as mapping, Holes};
 use crate::mm::vma::{LOCKED_MASK, VmFlags};
+use crate::syscall::missing::known;
 
 /// Whether the caller may lock anything at all.
 pub(super) fn may_lock(cx: &Cx<'_, '_>) -> bool {
@@ -77,13 +78,13 @@ pub(in super::super) fn mlock2(
     cx: &mut Cx<'_, '_>,
     addr: Addr,
     len: Size,
-    flags: Hex,
+    flags: MlockFlags,
 ) -> SysResult {
-    match flags.0 as u32 {
-        0 => lock(cx, addr.0, len.0, VmFlags::LOCKED),
-        g::MLOCK_ONFAULT => lock(cx, addr.0, len.0, LOCKED_MASK),
-        _ => Err(Errno::EINVAL.into()),
-    }
+    let how = match known(cx, flags)?.contains(MlockFlags::ONFAULT) {
+        true => LOCKED_MASK,
+        false => VmFlags::LOCKED,
+    };
+    lock(cx, addr.0, len.0, how)
 }
 
 pub(in super::super) fn munlock(cx: &mut Cx<'_, '_>, addr: Addr, len: Size) -> SysResult {
@@ -98,10 +99,9 @@ pub(in super::super) fn munlock(cx: &mut Cx<'_, '_>, addr: Addr, len: Size) -> S
     Ok(0)
 }
 
-pub(in super::super) fn mlockall(cx: &mut Cx<'_, '_>, flags: Hex) -> SysResult {
-    let flags = flags.0 as u32;
-    let known = g::MCL_CURRENT | g::MCL_FUTURE | g::MCL_ONFAULT;
-    if flags == 0 || flags & !known != 0 || flags == g::MCL_ONFAULT {
+pub(in super::super) fn mlockall(cx: &mut Cx<'_, '_>, flags: MlockallFlags) -> SysResult {
+    let flags = known(cx, flags)?;
+    if flags.is_empty() || flags == MlockallFlags::ONFAULT {
         return Err(Errno::EINVAL.into());
     }
     if !may_lock(cx) {
@@ -109,18 +109,18 @@ pub(in super::super) fn mlockall(cx: &mut Cx<'_, '_>, flags: Hex) -> SysResult {
     }
     let id = cx.space();
     let total = cx.k.mm.space(id).total();
-    let current = flags & g::MCL_CURRENT != 0;
+    let current = flags.contains(MlockallFlags::CURRENT);
     let limit = cx.rlimit(g::RLIMIT_MEMLOCK);
     if current && total > limit && !cx.creds().capable(g::CAP_IPC_LOCK) {
         return Err(Errno::ENOMEM.into());
     }
-    let how = match flags & g::MCL_ONFAULT {
-        0 => VmFlags::LOCKED,
-        _ => LOCKED_MASK,
+    let how = match flags.contains(MlockallFlags::ONFAULT) {
+        false => VmFlags::LOCKED,
+        true => LOCKED_MASK,
     };
-    cx.k.mm.space_mut(id).lock_future = match flags & g::MCL_FUTURE {
-        0 => VmFlags::empty(),
-        _ => how,
+    cx.k.mm.space_mut(id).lock_future = match flags.contains(MlockallFlags::FUTURE) {
+        false => VmFlags::empty(),
+        true => how,
     };
     if current {
         set_all(cx, how)?;

@@ -36,6 +36,7 @@ use crate::machine::{Prot, SpaceId};
 use crate::mm::fault;
 use crate::mm::map::{self as mapping, Holes, page_up};
 use crate::mm::vma::{VmFlags, Vma};
+use crate::syscall::missing::known;
 use crate::task::personality::implied_rights;
 use crate::vfs::node;
 use crate::vfs::perm::{MAY_WRITE, permission};
@@ -232,13 +233,9 @@ pub(super) fn mseal(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, flags: Hex) -> S
     Ok(0)
 }
 
-pub(super) fn msync(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, flags: Hex) -> SysResult {
-    let flags = flags.0 as u32;
-    let both = g::MS_ASYNC | g::MS_SYNC;
-    if flags & !(both | g::MS_INVALIDATE) != 0
-        || flags & both == both
-        || !addr.0.is_multiple_of(PAGE_SIZE)
-    {
+pub(super) fn msync(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, flags: MsyncFlags) -> SysResult {
+    let flags = known(cx, flags)?;
+    if flags.contains(MsyncFlags::ASYNC | MsyncFlags::SYNC) || !addr.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
     // Linux lets the length wrap around to 0.
@@ -248,7 +245,7 @@ pub(super) fn msync(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, flags: Hex) -
     // something.
     let space = cx.k.mm.space(cx.space());
     let locked = |(_, vma): (u64, Vma)| vma.flags.contains(VmFlags::LOCKED);
-    if flags & g::MS_INVALIDATE != 0
+    if flags.contains(MsyncFlags::INVALIDATE)
         && space.vmas.sizes().locked > 0
         && space.overlapping(addr.0, end).any(locked)
     {
@@ -257,7 +254,7 @@ pub(super) fn msync(cx: &mut Cx<'_, '_>, addr: Addr, length: Size, flags: Hex) -
     let id = cx.space();
     let range = (addr.0, end.min(TASK_SIZE).max(addr.0));
     let hole = pieces::each(cx, id, Part(1), range, Unit::Pages, |cx, (from, to)| {
-        if flags & g::MS_SYNC != 0 {
+        if flags.contains(MsyncFlags::SYNC) {
             mapping::written_back(cx.k, id, from, to);
         }
         Ok(())

@@ -13,22 +13,22 @@ use crate::kernel::Cx;
 use crate::mm::map::{self as mapping, overcommits, page_up};
 use crate::mm::space::{areas_most, may_use};
 use crate::mm::vma::{Behind, LOCKED_MASK, VmFlags, Vma};
+use crate::syscall::missing::known;
 
 pub(in super::super) fn mremap(
     cx: &mut Cx<'_, '_>,
     old_address: Addr,
     old_size: Size,
     new_size: Size,
-    flags: Hex,
+    flags: MremapFlags,
     new_address: Addr,
 ) -> SysResult {
-    let flags = flags.0 as u32;
-    let known = g::MREMAP_MAYMOVE | g::MREMAP_FIXED | g::MREMAP_DONTUNMAP;
-    let may_move = flags & g::MREMAP_MAYMOVE != 0;
-    let keep = flags & g::MREMAP_DONTUNMAP != 0;
-    let fixed = flags & g::MREMAP_FIXED != 0;
+    let flags = known(cx, flags)?;
+    let may_move = flags.contains(MremapFlags::MAYMOVE);
+    let keep = flags.contains(MremapFlags::DONTUNMAP);
+    let fixed = flags.contains(MremapFlags::FIXED);
     let from = old_address.0;
-    if flags & !known != 0 || ((fixed || keep) && !may_move) || !from.is_multiple_of(PAGE_SIZE) {
+    if ((fixed || keep) && !may_move) || !from.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
     // Linux lets the lengths wrap around to 0.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::tree::MemTree;
 use crate::abi::Errno;
 use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFMT, S_IFREG};
-use crate::fs::filesystem::RenameFlags;
+use crate::args::RenameFlags;
 
 /// An inode.
 #[derive(Clone, Debug, PartialEq, Eq)]

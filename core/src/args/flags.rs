@@ -1,0 +1,190 @@
+//! Flags of calls, under the kernel's names. A register becomes one of these once. Bits that nobody knows stay
+//! in the value until the handler refuses them, because Linux looks at them where the handler does: before
+//! some things that may be wrong and after others.
+
+use super::{Arg, ArgKind};
+use crate::abi::raw::general as g;
+
+/// Flags that are an argument of a call.
+pub(crate) trait CallFlags: bitflags::Flags {
+    /// The first flag that Linux has and this kernel has not.
+    fn missing(&self) -> Option<&'static str>;
+}
+
+/// Makes types of flags: `Name(type of the parameter) = kind { FLAG = value } missing { NAME = value };`.
+macro_rules! flags {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident($bits:ty) = $kind:ident { $($flag:ident = $value:expr),* $(,)? }
+        $(missing { $($absent:ident = $absent_value:expr),* $(,)? })?;
+    )*) => {$(
+        bitflags::bitflags! {
+            $(#[$doc])*
+            #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+            pub(crate) struct $name: $bits {
+                $(const $flag = $value;)*
+            }
+        }
+
+        impl Arg for $name {
+            const KIND: ArgKind = ArgKind::$kind;
+            fn from_reg(reg: u64) -> Self {
+                $name::from_bits_retain(reg as $bits)
+            }
+        }
+
+        impl CallFlags for $name {
+            fn missing(&self) -> Option<&'static str> {
+                $($(
+                    if self.bits() & $absent_value != 0 {
+                        return Some(stringify!($absent));
+                    }
+                )*)?
+                None
+            }
+        }
+    )*};
+}
+
+flags! {
+    /// What a file begins with that a call makes: `TFD_`, `SFD_`, `IN_` and `SOCK_` flags.
+    FileFlags(u32) = Hex { CLOEXEC = g::O_CLOEXEC, NONBLOCK = g::O_NONBLOCK };
+
+    /// `EFD_` flags (eventfd(2)).
+    EventFdFlags(u32) = Hex {
+        SEMAPHORE = g::EFD_SEMAPHORE,
+        CLOEXEC = g::EFD_CLOEXEC,
+        NONBLOCK = g::EFD_NONBLOCK,
+    };
+
+    /// `TFD_TIMER_` flags (timerfd_settime(2)).
+    TimerFdFlags(u32) = Hex {
+        ABSTIME = g::TFD_TIMER_ABSTIME,
+        CANCEL_ON_SET = g::TFD_TIMER_CANCEL_ON_SET,
+    };
+
+    /// `EPOLL_` flags (epoll_create1(2)).
+    EpollFlags(u32) = Hex { CLOEXEC = g::EPOLL_CLOEXEC };
+
+    /// `MFD_` flags (memfd_create(2)).
+    MemfdFlags(u32) = Hex {
+        CLOEXEC = g::MFD_CLOEXEC,
+        ALLOW_SEALING = g::MFD_ALLOW_SEALING,
+        NOEXEC_SEAL = g::MFD_NOEXEC_SEAL,
+        EXEC = g::MFD_EXEC,
+    }
+    missing { MFD_HUGETLB = g::MFD_HUGETLB };
+
+    /// `PIDFD_` flags (pidfd_open(2)).
+    PidFdFlags(u32) = Hex { NONBLOCK = g::O_NONBLOCK, THREAD = g::O_EXCL };
+
+    /// `PIDFD_SIGNAL_` flags (pidfd_send_signal(2)): whom it reaches.
+    PidFdSignalFlags(u32) = Hex { THREAD = 1, THREAD_GROUP = 2, PROCESS_GROUP = 4 };
+
+    /// `CLOSE_RANGE_` flags (close_range(2)).
+    CloseRangeFlags(u32) = Hex { UNSHARE = 2, CLOEXEC = 4 };
+
+    /// `SPLICE_F_` flags (splice(2), tee(2), vmsplice(2)). Pages are copied, so the others change nothing.
+    SpliceFlags(u32) = Hex {
+        MOVE = g::SPLICE_F_MOVE,
+        NONBLOCK = g::SPLICE_F_NONBLOCK,
+        MORE = g::SPLICE_F_MORE,
+        GIFT = g::SPLICE_F_GIFT,
+    };
+
+    /// `SYNC_FILE_RANGE_` flags (sync_file_range(2)).
+    SyncRangeFlags(u32) = Hex { WAIT_BEFORE = 1, WRITE = 2, WAIT_AFTER = 4 };
+
+    /// `FALLOC_FL_` flags (fallocate(2)).
+    FallocFlags(u32) = Hex {
+        KEEP_SIZE = g::FALLOC_FL_KEEP_SIZE,
+        PUNCH_HOLE = g::FALLOC_FL_PUNCH_HOLE,
+        ZERO_RANGE = g::FALLOC_FL_ZERO_RANGE,
+    }
+    missing {
+        FALLOC_FL_COLLAPSE_RANGE = g::FALLOC_FL_COLLAPSE_RANGE,
+        FALLOC_FL_INSERT_RANGE = g::FALLOC_FL_INSERT_RANGE,
+    };
+
+    /// `RWF_` flags (preadv2(2)). Nothing is written late, so three of them change nothing.
+    RwFlags(u32) = Hex {
+        HIPRI = g::RWF_HIPRI,
+        DSYNC = g::RWF_DSYNC,
+        SYNC = g::RWF_SYNC,
+        NOWAIT = g::RWF_NOWAIT,
+        APPEND = g::RWF_APPEND,
+        NOAPPEND = 0x20,
+    };
+
+    /// `RENAME_` flags (renameat2(2)).
+    RenameFlags(u32) = Hex {
+        NOREPLACE = g::RENAME_NOREPLACE,
+        EXCHANGE = g::RENAME_EXCHANGE,
+        WHITEOUT = g::RENAME_WHITEOUT,
+    };
+
+    /// `GRND_` flags (getrandom(2)).
+    RandomFlags(u32) = Hex {
+        NONBLOCK = g::GRND_NONBLOCK,
+        RANDOM = g::GRND_RANDOM,
+        INSECURE = g::GRND_INSECURE,
+    };
+
+    /// `MREMAP_` flags (mremap(2)).
+    MremapFlags(u32) = Hex {
+        MAYMOVE = g::MREMAP_MAYMOVE,
+        FIXED = g::MREMAP_FIXED,
+        DONTUNMAP = g::MREMAP_DONTUNMAP,
+    };
+
+    /// `MS_` flags of msync(2).
+    MsyncFlags(u32) = Hex { ASYNC = g::MS_ASYNC, INVALIDATE = g::MS_INVALIDATE, SYNC = g::MS_SYNC };
+
+    /// `MLOCK_` flags (mlock2(2)).
+    MlockFlags(u32) = Hex { ONFAULT = g::MLOCK_ONFAULT };
+
+    /// `MCL_` flags (mlockall(2)).
+    MlockallFlags(u32) = Hex {
+        CURRENT = g::MCL_CURRENT,
+        FUTURE = g::MCL_FUTURE,
+        ONFAULT = g::MCL_ONFAULT,
+    };
+
+    /// `SECCOMP_FILTER_FLAG_` flags (seccomp(2)).
+    SeccompFlags(u32) = Uint { TSYNC = 1, LOG = 2, SPEC_ALLOW = 4, TSYNC_ESRCH = 16 }
+    missing { SECCOMP_FILTER_FLAG_NEW_LISTENER = 8, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 32 };
+
+    /// `MNT_` and `UMOUNT_` flags (umount2(2)).
+    UmountFlags(u32) = Hex {
+        FORCE = g::MNT_FORCE,
+        DETACH = g::MNT_DETACH,
+        EXPIRE = g::MNT_EXPIRE,
+        NOFOLLOW = g::UMOUNT_NOFOLLOW,
+    };
+
+    /// `FSOPEN_` flags (fsopen(2)).
+    FsopenFlags(u32) = Uint { CLOEXEC = g::FSOPEN_CLOEXEC };
+
+    /// `FSMOUNT_` flags (fsmount(2)).
+    FsmountFlags(u32) = Uint { CLOEXEC = g::FSMOUNT_CLOEXEC };
+
+    /// `FSPICK_` flags (fspick(2)). There are no automounts.
+    FspickFlags(u32) = Uint {
+        CLOEXEC = g::FSPICK_CLOEXEC,
+        SYMLINK_NOFOLLOW = g::FSPICK_SYMLINK_NOFOLLOW,
+        NO_AUTOMOUNT = g::FSPICK_NO_AUTOMOUNT,
+        EMPTY_PATH = g::FSPICK_EMPTY_PATH,
+    };
+
+    /// `MOVE_MOUNT_` flags (move_mount(2)). There are no automounts.
+    MoveMountFlags(u32) = Uint {
+        F_SYMLINKS = g::MOVE_MOUNT_F_SYMLINKS,
+        F_AUTOMOUNTS = g::MOVE_MOUNT_F_AUTOMOUNTS,
+        F_EMPTY_PATH = g::MOVE_MOUNT_F_EMPTY_PATH,
+        T_SYMLINKS = g::MOVE_MOUNT_T_SYMLINKS,
+        T_AUTOMOUNTS = g::MOVE_MOUNT_T_AUTOMOUNTS,
+        T_EMPTY_PATH = g::MOVE_MOUNT_T_EMPTY_PATH,
+        SET_GROUP = g::MOVE_MOUNT_SET_GROUP,
+        BENEATH = g::MOVE_MOUNT_BENEATH,
+    };
+}
