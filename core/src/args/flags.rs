@@ -1,6 +1,6 @@
-//! Flags of calls, under the kernel's names. A register becomes one of these once. Bits that nobody knows stay
-//! in the value until the handler refuses them, because Linux looks at them where the handler does: before
-//! some things that may be wrong and after others.
+//! Flags of calls, under the kernel's names. A register becomes one of these once. Bits that nobody knows
+//! stay in the value until the handler refuses them, because Linux looks at them where the handler does:
+//! before some things that may be wrong and after others.
 
 use super::{Arg, ArgKind};
 use crate::abi::raw::general as g;

@@ -79,19 +79,28 @@ pub(super) fn itimerspec((left, interval): (u64, u64)) -> Itimerspec {
     }
 }
 
+/// What the value of a timer counts from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CountsFrom {
+    /// From now.
+    Now,
+    /// From the beginning of its clock (`TIMER_ABSTIME`).
+    ClockStart,
+}
+
 /// When a timer with this value expires, in `CLOCK_MONOTONIC` nanoseconds; `None` for 0, which disarms.
 pub(super) fn expiry(
     cx: &Cx<'_, '_>,
     clock: u32,
     value: u64,
-    absolute: bool,
+    from: CountsFrom,
 ) -> Result<Option<u64>, Errno> {
     let mono = cx.now().mono;
-    Ok(match (value, absolute) {
+    Ok(match (value, from) {
         (0, _) => None,
-        (value, false) => Some(mono.saturating_add(value)),
+        (value, CountsFrom::Now) => Some(mono.saturating_add(value)),
         // The clocks run at one speed here; what has passed is due now.
-        (value, true) => {
+        (value, CountsFrom::ClockStart) => {
             let now = read_clock(cx, clock as i32)?;
             Some(mono.saturating_add(value.saturating_sub(now)))
         }
@@ -110,7 +119,11 @@ pub(super) fn timerfd_settime(
     let id = timer_of(cx, fd)?;
     let clock = timerfd::timer(cx.k, id)?.clock;
     // Nobody inside can set the clock, so that nothing is ever cancelled.
-    let at = expiry(cx, clock, value, flags.contains(TimerFdFlags::ABSTIME))?;
+    let from = match flags.contains(TimerFdFlags::ABSTIME) {
+        true => CountsFrom::ClockStart,
+        false => CountsFrom::Now,
+    };
+    let at = expiry(cx, clock, value, from)?;
     let before = timerfd::set(cx.k, id, at, interval, flags.bits())?;
     if old.0 != 0 {
         cx.write_obj(old.0, &itimerspec(before))?;

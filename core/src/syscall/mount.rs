@@ -109,7 +109,7 @@ pub(super) fn mount(
             _ if flags & PROPAGATION != 0 => set_propagation(cx, target, flags).map(Some),
             _ if flags & g::MS_MOVE != 0 => {
                 let source = find_source(cx, places, &source)?;
-                move_to(cx, source, target, false).map(Some)
+                move_to(cx, source, target, Position::OnTop).map(Some)
             }
             _ => new_mount(cx, target, &source, &name, flags, &data).map(Some),
         }
@@ -117,14 +117,24 @@ pub(super) fn mount(
     Ok(0)
 }
 
+/// Where a mount comes to stand at a place where others may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Position {
+    /// On what is mounted there.
+    OnTop,
+    /// Below the topmost of them (`MOVE_MOUNT_BENEATH`).
+    Beneath,
+}
+
 /// Moves what is mounted at a place elsewhere. `EINVAL` for what is no root of a mount.
 pub(super) fn move_to(
     cx: &mut Cx<'_, '_>,
     source: PathRef,
     target: PathRef,
-    beneath: bool,
+    position: Position,
 ) -> Result<Job, Errno> {
     let is_root = |path: PathRef| cx.k.vfs.mounts.at(path.mount).root == path.dentry;
+    let beneath = position == Position::Beneath;
     if !is_root(source) || beneath && !is_root(target) {
         return Err(Errno::EINVAL);
     }

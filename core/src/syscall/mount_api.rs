@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::missing::known;
 use super::mount::{
-    NO_NAMESPACE, is_own, make_filesystem, may_change_type, may_copy, may_mount, move_to,
+    NO_NAMESPACE, Position, is_own, make_filesystem, may_change_type, may_copy, may_mount, move_to,
     named_pids, new_type, own, pids_at, reveals,
 };
 use crate::abi::raw::general as g;
@@ -586,8 +586,11 @@ pub(super) fn move_mount(
         landlock::check_mounts(cx.k, who)?;
         match flags.contains(MoveMountFlags::SET_GROUP) {
             false => {
-                let beneath = flags.contains(MoveMountFlags::BENEATH);
-                move_to(cx, from, to, beneath).map(Some)
+                let position = match flags.contains(MoveMountFlags::BENEATH) {
+                    true => Position::Beneath,
+                    false => Position::OnTop,
+                };
+                move_to(cx, from, to, position).map(Some)
             }
             true => set_group(cx, from, to).map(Some),
         }

@@ -1,7 +1,7 @@
 //! Descriptors of processes (pidfd_open(2) and its relatives).
 
 use super::missing::known;
-use super::signal::{number, own_info, read_info, signal_process, signal_thread};
+use super::signal::{Target, number, own_info, read_info, signal_process, signal_thread};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::*;
@@ -94,10 +94,13 @@ pub(super) fn pidfd_send_signal(
             own_info(cx, number(sig)?, code)
         }
         at => {
-            let own = pid.task(cx.k) == Some(cx.thread);
+            let target = match pid.task(cx.k) == Some(cx.thread) && !to_group {
+                true => Target::Caller,
+                false => Target::Other,
+            };
             let signo: i32 = cx.read_obj(at)?;
             let signal = u8::try_from(sig.0).unwrap_or(u8::MAX);
-            let info: SigInfo = read_info(cx, signal, at, own && !to_group)?;
+            let info: SigInfo = read_info(cx, signal, at, target)?;
             if signo != sig.0 {
                 return Err(Errno::EINVAL.into());
             }

@@ -376,13 +376,21 @@ pub(super) fn tgkill(cx: &mut Cx<'_, '_>, tgid: Pid, tid: Pid, sig: Sig) -> SysR
     signal_thread(cx, thread, signal, info)
 }
 
+/// Whom a queued signal goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    /// The caller itself.
+    Caller,
+    Other,
+}
+
 /// Reads the `siginfo_t` of a queued signal. Only the kernel may say that a signal comes from the kernel or
 /// from kill(2), except to itself.
 pub(super) fn read_info(
     cx: &mut Cx<'_, '_>,
     signal: u8,
     at: u64,
-    own: bool,
+    target: Target,
 ) -> Result<SigInfo, Errno> {
     let mut bytes = [0; 48];
     cx.read_user(at, &mut bytes)?;
@@ -391,16 +399,19 @@ pub(super) fn read_info(
         // What the kernel knows its own timers by.
         info.fields[posix_timer::SENDER] = 0;
     }
-    match (info.code >= 0 || info.code == g::SI_TKILL) && !own {
+    match (info.code >= 0 || info.code == g::SI_TKILL) && target == Target::Other {
         true => Err(Errno::EPERM),
         false => Ok(info),
     }
 }
 
 pub(super) fn rt_sigqueueinfo(cx: &mut Cx<'_, '_>, pid: Pid, sig: Sig, info: Addr) -> SysResult {
-    let own = pid.0 as u32 == cx.task().tgid;
+    let target = match pid.0 as u32 == cx.task().tgid {
+        true => Target::Caller,
+        false => Target::Other,
+    };
     let signal = u8::try_from(sig.0).unwrap_or(u8::MAX);
-    let info = read_info(cx, signal, info.0, own)?;
+    let info = read_info(cx, signal, info.0, target)?;
     let tgid = process_of(cx, pid.0)?;
     let signal = number(sig)?;
     signal_process(cx, tgid, (signal != 0).then_some(info))?;
@@ -417,9 +428,12 @@ pub(super) fn rt_tgsigqueueinfo(
     if tgid.0 <= 0 || tid.0 <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    let own = tid.0 as u32 == cx.task().tid;
+    let target = match tid.0 as u32 == cx.task().tid {
+        true => Target::Caller,
+        false => Target::Other,
+    };
     let signal = u8::try_from(sig.0).unwrap_or(u8::MAX);
-    let info = read_info(cx, signal, info.0, own)?;
+    let info = read_info(cx, signal, info.0, target)?;
     let thread = thread_of(cx, Some(tgid), tid)?;
     let signal = number(sig)?;
     signal_thread(cx, thread, signal, (signal != 0).then_some(info))

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::event::{expiry, itimerspec, read_itimerspec};
+use super::event::{CountsFrom, expiry, itimerspec, read_itimerspec};
 use super::time::cpu_clock;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -99,11 +99,14 @@ pub(super) fn timer_settime(
     let (value, interval) = read_itimerspec(cx, new.0)?;
     let id = timerid.0 as u32;
     let timer = *cx.group().timers.get(&id).ok_or(Errno::EINVAL)?;
-    let absolute = flags.0 as u32 & g::TIMER_ABSTIME != 0;
+    let from = match flags.0 as u32 & g::TIMER_ABSTIME {
+        0 => CountsFrom::Now,
+        _ => CountsFrom::ClockStart,
+    };
     let at = match timer.cpu {
-        None => expiry(cx, timer.clock, value, absolute)?,
+        None => expiry(cx, timer.clock, value, from)?,
         Some(_) if value == 0 => None,
-        Some(_) if absolute => Some(value),
+        Some(_) if from == CountsFrom::ClockStart => Some(value),
         Some(clock) => Some(cputime::read(cx.k, clock).saturating_add(value)),
     };
     // The interval of a timer that is disarmed is forgotten.

@@ -91,12 +91,12 @@ impl Slot {
     }
 }
 
-/// Tables of the index. A table moves all that is in it when it grows: one of a million names would take 20 ms
-/// for that. Each grows by itself, in a third of a millisecond where all together have as many.
+/// Tables of the index. A table moves all that is in it when it grows: one of a million names would take
+/// 20 ms for that. Each grows by itself, in a third of a millisecond where all together have as many.
 const PARTS: usize = 256;
 
-/// Dentries by directory and name: derived from them, never iterated. What stands where depends on a seed that
-/// guests do not know, so they cannot choose names that come to the same place.
+/// Dentries by directory and name: derived from them, never iterated. What stands where depends on a seed
+/// that guests do not know, so they cannot choose names that come to the same place.
 #[derive(Clone, Debug)]
 struct Index {
     parts: Box<[HashTable<Slot>; PARTS]>,

@@ -265,7 +265,7 @@ fn populate(
     };
     while at < end {
         if cx.is_spent() && at > start {
-            return Err(pieces::leave(cx, None, part, at, false));
+            return Err(pieces::leave(cx, None, part, at, pieces::Mapped::Whole));
         }
         let (_, vma) = cx.k.mm.space(id).find(at).ok_or(Errno::ENOMEM)?;
         if !vma.prot.contains(needed) {

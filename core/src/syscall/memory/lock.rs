@@ -1,7 +1,7 @@
 //! Locked memory (mlock(2)). Nothing is ever swapped, so a lock is a flag of areas, a sum with a limit, and
 //! pages that are made at once.
 
-use super::pieces::{self, Part, Unit, populate};
+use super::pieces::{self, OnError, Part, Unit, populate};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::args::*;
@@ -48,7 +48,7 @@ fn lock(cx: &mut Cx<'_, '_>, addr: u64, len: u64, how: VmFlags) -> SysResult {
         })
     })?;
     // What cannot be read is not there, says POSIX; memory that is used up may come back.
-    match populate(cx, Part(2), (start, end), false) {
+    match populate(cx, Part(2), (start, end), OnError::Stop) {
         Ok(()) => Ok(0),
         Err(Stop::Errno(Errno::EFAULT)) => Err(Errno::ENOMEM.into()),
         Err(Stop::Errno(Errno::ENOMEM)) => Err(Errno::EAGAIN.into()),
@@ -125,7 +125,7 @@ pub(in super::super) fn mlockall(cx: &mut Cx<'_, '_>, flags: MlockallFlags) -> S
     if current {
         set_all(cx, how)?;
         // Errors are not told of.
-        populate(cx, Part(2), ALL, true)?;
+        populate(cx, Part(2), ALL, OnError::NextArea)?;
     }
     Ok(0)
 }

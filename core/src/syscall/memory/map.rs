@@ -1,7 +1,7 @@
 //! New mappings: mmap(2) and the heap.
 
 use super::lock::{fits_limit, may_lock};
-use super::pieces::{self, Part, populate};
+use super::pieces::{self, OnError, Part, populate};
 use super::{may_expand, unmap};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
@@ -299,7 +299,7 @@ pub(in crate::syscall) fn place(
 fn fill(cx: &mut Cx<'_, '_>, start: u64, len: u64) -> SysResult {
     // When the call goes on it finds the place where it was asked for.
     cx.call().args[0] = start;
-    match populate(cx, Part(2), (start, start + len), false) {
+    match populate(cx, Part(2), (start, start + len), OnError::Stop) {
         Err(stop @ Stop::Block(_)) => Err(stop),
         _ => Ok(start),
     }
@@ -348,7 +348,7 @@ pub(in super::super) fn brk(cx: &mut Cx<'_, '_>, addr: Addr) -> SysResult {
         mapping::insert(cx.k, cx.p, id, old_end, vma);
         if locked {
             // As in mmap(2), but not in pieces: what is left comes with the program's own access.
-            let _ = populate(cx, Part(2), (old_end, new_end), false);
+            let _ = populate(cx, Part(2), (old_end, new_end), OnError::Stop);
             cx.call().progress = 0;
         }
     }

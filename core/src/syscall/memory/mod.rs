@@ -154,7 +154,7 @@ fn protect_range(
     while at < end {
         if cx.is_spent() && at > start {
             let part = if inside { PAGES } else { AREA };
-            return Err(pieces::leave(cx, Some(id), part, at, false));
+            return Err(pieces::leave(cx, Some(id), part, at, pieces::Mapped::Whole));
         }
         let found = cx.k.mm.space(id).overlapping(at, end).next();
         let Some((first, vma)) = found.filter(|&(first, _)| first <= at) else {

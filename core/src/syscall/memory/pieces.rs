@@ -32,14 +32,33 @@ pub(super) enum Unit {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part(pub u64);
 
-/// Where a part goes on, if it has not been done, and whether there was a hole.
-pub(super) fn place(cx: &mut Cx<'_, '_>, part: Part, start: u64) -> Option<(u64, bool)> {
+/// What of a range was mapped, as far as a call has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mapped {
+    /// All of it.
+    Whole,
+    /// There was a hole.
+    InPart,
+}
+
+/// What an error does to a call on several areas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum OnError {
+    /// It ends the call.
+    Stop,
+    /// The call goes on with the next area.
+    NextArea,
+}
+
+/// Where a part goes on, if it has not been done, and what was mapped before.
+pub(super) fn place(cx: &mut Cx<'_, '_>, part: Part, start: u64) -> Option<(u64, Mapped)> {
     let progress = cx.call().progress;
     let (at, now) = (progress & !(PAGE_SIZE - 1), progress & (HOLE - 1));
     match now {
         now if now > part.0 => None,
-        now if now == part.0 => Some((at, progress & HOLE != 0)),
-        _ => Some((start, false)),
+        now if now == part.0 && progress & HOLE != 0 => Some((at, Mapped::InPart)),
+        now if now == part.0 => Some((at, Mapped::Whole)),
+        _ => Some((start, Mapped::Whole)),
     }
 }
 
@@ -50,12 +69,16 @@ pub(super) fn leave(
     held: Option<SpaceId>,
     part: Part,
     at: u64,
-    hole: bool,
+    mapped: Mapped,
 ) -> Stop {
     if let Some(space) = held {
         fork::hold(cx.k, cx.thread, space);
     }
-    cx.give_way(at | part.0 | if hole { HOLE } else { 0 })
+    let hole = match mapped {
+        Mapped::Whole => 0,
+        Mapped::InPart => HOLE,
+    };
+    cx.give_way(at | part.0 | hole)
 }
 
 /// The end of the piece of a range that begins at an address.
@@ -84,30 +107,32 @@ pub(super) fn each(
     unit: Unit,
     mut each: impl FnMut(&mut Cx<'_, '_>, (u64, u64)) -> Result<(), Errno>,
 ) -> Result<bool, Stop> {
-    let Some((mut at, mut hole)) = place(cx, part, start) else {
+    let Some((mut at, mut mapped)) = place(cx, part, start) else {
         return Ok(false);
     };
     while at < end {
         if cx.is_spent() && at > start {
-            return Err(leave(cx, Some(id), part, at, hole));
+            return Err(leave(cx, Some(id), part, at, mapped));
         }
         let stop = piece(cx, id, at, end, unit);
-        hole |= !cx.k.mm.space(id).covers(at, stop);
+        if !cx.k.mm.space(id).covers(at, stop) {
+            mapped = Mapped::InPart;
+        }
         cx.spend(16);
         each(cx, (at, stop))?;
         at = stop;
     }
-    Ok(hole)
+    Ok(mapped == Mapped::InPart)
 }
 
 /// Faults the pages of areas in, for writing where only their owner may write. Areas that are locked on fault
-/// are passed over. The first error ends it: `EFAULT` for what cannot be read, `ENOMEM`; or it goes on with
-/// the next area, if it is `lenient`.
+/// are passed over. The first error ends it: `EFAULT` for what cannot be read, `ENOMEM`, unless
+/// errors are passed over.
 pub(super) fn populate(
     cx: &mut Cx<'_, '_>,
     part: Part,
     (start, end): (u64, u64),
-    lenient: bool,
+    on_error: OnError,
 ) -> Result<(), Stop> {
     let id = cx.space();
     let Some((mut at, _)) = place(cx, part, start) else {
@@ -117,7 +142,7 @@ pub(super) fn populate(
     fork::let_go(cx.k, cx.thread);
     while at < end {
         if cx.is_spent() && at > start {
-            return Err(leave(cx, None, part, at, false));
+            return Err(leave(cx, None, part, at, Mapped::Whole));
         }
         let Some((first, vma)) = cx.k.mm.space(id).overlapping(at, end).next() else {
             return Ok(());
@@ -132,7 +157,7 @@ pub(super) fn populate(
         let write = vma.prot.contains(Prot::WRITE) && !vma.shared;
         at = match touch(cx, id, (from, stop), write) {
             Ok(()) => stop,
-            Err(_) if lenient => vma.end,
+            Err(_) if on_error == OnError::NextArea => vma.end,
             Err(errno) => return Err(errno.into()),
         };
     }

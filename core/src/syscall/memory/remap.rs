@@ -2,7 +2,7 @@
 
 use super::lock::fits_limit;
 use super::map::{Wanted, place};
-use super::pieces::{self, Part, Unit, populate};
+use super::pieces::{self, OnError, Part, Unit, populate};
 use super::{may_expand, unmap};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE};
@@ -133,7 +133,7 @@ fn move_all(
     if let Some((mut at, _)) = pieces::place(cx, MOVE, from) {
         while at < end {
             if cx.is_spent() && at > from {
-                return Err(pieces::leave(cx, Some(id), MOVE, at, false));
+                return Err(pieces::leave(cx, Some(id), MOVE, at, pieces::Mapped::Whole));
             }
             let stop = pieces::piece(cx, id, at, end, Unit::Pages);
             mapping::move_pages(cx.k, id, (at, stop), to + (at - from));
@@ -160,7 +160,7 @@ fn move_all(
 fn populate_if_locked(cx: &mut Cx<'_, '_>, flags: VmFlags, start: u64, end: u64) {
     if flags.contains(VmFlags::LOCKED) && start < end {
         // As in mmap(2): what cannot be faulted in, or not at once, is left to the program's own access.
-        let _ = populate(cx, Part(5), (start, end), false);
+        let _ = populate(cx, Part(5), (start, end), OnError::Stop);
     }
 }
 
