@@ -154,6 +154,18 @@ flags! {
     SeccompFlags(u32) = Uint { TSYNC = 1, LOG = 2, SPEC_ALLOW = 4, TSYNC_ESRCH = 16 }
     missing { SECCOMP_FILTER_FLAG_NEW_LISTENER = 8, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 32 };
 
+    /// Options of wait4(2) and waitid(2).
+    WaitOptions(u32) = Hex {
+        NOHANG = g::WNOHANG,
+        STOPPED = g::WSTOPPED,
+        EXITED = g::WEXITED,
+        CONTINUED = g::WCONTINUED,
+        NOWAIT = g::WNOWAIT,
+        NOTHREAD = g::__WNOTHREAD,
+        ALL = g::__WALL,
+        CLONE = g::__WCLONE,
+    };
+
     /// `MNT_` and `UMOUNT_` flags (umount2(2)).
     UmountFlags(u32) = Hex {
         FORCE = g::MNT_FORCE,

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::missing::known;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
 use crate::args::*;
@@ -306,13 +307,11 @@ pub(super) fn wait4(
     cx: &mut Cx<'_, '_>,
     pid: Pid,
     wstatus: Addr,
-    options: Hex,
+    options: WaitOptions,
     usage: Addr,
 ) -> SysResult {
-    const KNOWN: u32 =
-        g::WNOHANG | g::WUNTRACED | g::WCONTINUED | g::__WNOTHREAD | g::__WCLONE | g::__WALL;
-    let options = options.0 as u32;
-    if options & !KNOWN != 0 {
+    let options = known(cx, options)?;
+    if options.intersects(WaitOptions::EXITED | WaitOptions::NOWAIT) {
         return Err(Errno::EINVAL.into());
     }
     let which = match pid.0 {
@@ -322,7 +321,7 @@ pub(super) fn wait4(
         pid @ 1.. => Children::Process(cx.meant_pid(pid as u32).unwrap_or(0)),
         group => Children::Group(cx.meant_pid(group.unsigned_abs()).unwrap_or(0)),
     };
-    let Some(waited) = wait(cx, which, options | g::WEXITED)? else {
+    let Some(waited) = wait(cx, which, options | WaitOptions::EXITED)? else {
         return Ok(0);
     };
     if wstatus.0 != 0 {
@@ -339,13 +338,12 @@ pub(super) fn waitid(
     idtype: Int,
     id: Pid,
     infop: Addr,
-    options: Hex,
+    options: WaitOptions,
     usage: Addr,
 ) -> SysResult {
-    const CHANGES: u32 = g::WEXITED | g::WSTOPPED | g::WCONTINUED;
-    const KNOWN: u32 = CHANGES | g::WNOHANG | g::WNOWAIT | g::__WNOTHREAD | g::__WCLONE | g::__WALL;
-    let options = options.0 as u32;
-    if options & !KNOWN != 0 || options & CHANGES == 0 {
+    let changes = WaitOptions::EXITED | WaitOptions::STOPPED | WaitOptions::CONTINUED;
+    let options = known(cx, options)?;
+    if !options.intersects(changes) {
         return Err(Errno::EINVAL.into());
     }
     let mut no_wait = false;
@@ -363,9 +361,9 @@ pub(super) fn waitid(
     };
     let waited = match no_wait {
         false => wait(cx, which, options)?,
-        true => wait(cx, which, options | g::WNOHANG)?,
+        true => wait(cx, which, options | WaitOptions::NOHANG)?,
     };
-    if waited.is_none() && options & g::WNOHANG == 0 {
+    if waited.is_none() && !options.contains(WaitOptions::NOHANG) {
         return Err(Errno::EAGAIN.into());
     }
     if let Some(waited) = waited

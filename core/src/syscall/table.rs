@@ -104,7 +104,7 @@ entries! {
     58 vfork() => process::vfork, Full;
     59 execve(path: Path, argv: StrVec, envp: Addr as ENVIRONMENT) => process::execve, Full;
     60 exit(status: Int) => process::exit, Full;
-    61 wait4(pid: Pid, wstatus: Addr as OUT_STATUS, options: Hex as WAIT_OPTIONS, rusage: Addr as OUT_RUSAGE) => process::wait4, Full;
+    61 wait4(pid: Pid, wstatus: Addr as OUT_STATUS, options: WaitOptions as WAIT_OPTIONS, rusage: Addr as OUT_RUSAGE) => process::wait4, Full;
     62 kill(pid: Pid, sig: Sig) => signal::kill, Full;
     63 uname(buf: Addr as OUT_UTSNAME) => system::uname, Full;
     64 semget(key: Int as IPC_KEY, nsems: Int, semflg: Hex as IPC_GET) => semaphore::semget, Full;
@@ -290,7 +290,7 @@ entries! {
     244 mq_notify(mqdes: Fd, sevp: Addr as IN_SIGEVENT) => mqueue::mq_notify, Partial("SIGEV_THREAD, which needs netlink sockets: EBADF");
     245 mq_getsetattr(mqdes: Fd, new: Addr as IN_MQ_ATTR, old: Addr as OUT_MQ_ATTR) => mqueue::mq_getsetattr, Full;
     246 kexec_load(entry: Hex, nr_segments: Ulong, segments: Addr, flags: Hex) => refused::kexec_load, Refused(HOST_MACHINE);
-    247 waitid(idtype: Int as ID_TYPE, id: Pid, infop: Addr as OUT_SIGINFO, options: Hex as WAITID_OPTIONS, rusage: Addr as OUT_RUSAGE) => process::waitid, Full;
+    247 waitid(idtype: Int as ID_TYPE, id: Pid, infop: Addr as OUT_SIGINFO, options: WaitOptions as WAITID_OPTIONS, rusage: Addr as OUT_RUSAGE) => process::waitid, Full;
     248 add_key(kind: Str, description: Str, payload: Addr, len: Size, keyring: Int) => refused::add_key, Refused(NO_KEYRINGS);
     249 request_key(kind: Str, description: Str, callout: Str, keyring: Int) => refused::request_key, Refused(NO_KEYRINGS);
     250 keyctl(operation: Int, arg2: Hex, arg3: Hex, arg4: Hex, arg5: Hex) => refused::keyctl, Refused(NO_KEYRINGS);

@@ -5,6 +5,7 @@ use super::signal::SIGCHLD;
 use super::usage::{self, Usage};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::WaitOptions;
 use crate::cred::ns::user;
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::kernel::Cx;
@@ -42,13 +43,12 @@ impl Waited {
     }
 }
 
-/// Waits until a child changes its state as `options` (`WEXITED`, `WSTOPPED`, `WCONTINUED`, `WNOHANG`,
-/// `WNOWAIT`, `__WALL`, `__WCLONE`, `__WNOTHREAD`) ask. `None` with `WNOHANG`; `ECHILD` if there is no such
+/// Waits until a child changes its state as `options` ask. `None` with `NOHANG`; `ECHILD` if there is no such
 /// child.
 pub(crate) fn wait(
     cx: &mut Cx<'_, '_>,
     which: Children,
-    options: u32,
+    options: WaitOptions,
 ) -> Result<Option<Waited>, Stop> {
     let tgid = cx.task().tgid;
     let eligible = |child: u32| {
@@ -61,10 +61,12 @@ pub(crate) fn wait(
             Children::Group(pgid) => pgid == group.pgid,
         };
         let of_clone = group.exit_signal != SIGCHLD;
-        let kind = options & g::__WALL != 0 || of_clone == (options & g::__WCLONE != 0);
-        let own = options & g::__WNOTHREAD == 0 || group.parent_thread == Some(cx.thread);
+        let kind =
+            options.contains(WaitOptions::ALL) || of_clone == options.contains(WaitOptions::CLONE);
+        let own =
+            !options.contains(WaitOptions::NOTHREAD) || group.parent_thread == Some(cx.thread);
         // An ended child counts only for those who wait for ends (`wait_task_zombie` of Linux).
-        chosen && kind && own && (!group.zombie || options & g::WEXITED != 0)
+        chosen && kind && own && (!group.zombie || options.contains(WaitOptions::EXITED))
     };
     let children = &cx.group().children;
     let mut one = None;
@@ -91,7 +93,7 @@ pub(crate) fn wait(
         };
         return match some {
             false => Err(Errno::ECHILD.into()),
-            true if options & g::WNOHANG != 0 => Ok(None),
+            true if options.contains(WaitOptions::NOHANG) => Ok(None),
             true => Wait::on(WaitKey::Child(tgid)).into(),
         };
     };
@@ -101,7 +103,7 @@ pub(crate) fn wait(
     usage.add(&usage::of_children(cx.k, pid));
     let tasks = &mut cx.k.tasks;
     let uid = tasks.leader(pid).map_or(0, |task| task.creds.uid);
-    if options & g::WNOWAIT == 0 {
+    if !options.contains(WaitOptions::NOWAIT) {
         match code {
             g::CLD_STOPPED | g::CLD_CONTINUED => {
                 if let Some(group) = tasks.group_mut(pid) {
@@ -127,7 +129,7 @@ pub(crate) fn wait(
 }
 
 /// What there is to tell of a child to those who ask for this: the child, a `CLD_` code and the status.
-fn change(cx: &Cx<'_, '_>, child: u32, options: u32) -> Option<(u32, u32, u32)> {
+fn change(cx: &Cx<'_, '_>, child: u32, options: WaitOptions) -> Option<(u32, u32, u32)> {
     let group = cx.k.tasks.group(child)?;
     if group.zombie {
         let status = group.status();
@@ -138,10 +140,10 @@ fn change(cx: &Cx<'_, '_>, child: u32, options: u32) -> Option<(u32, u32, u32)> 
         return Some((child, code, status));
     }
     match group.report? {
-        Report::Stopped(signal) if options & g::WSTOPPED != 0 => {
+        Report::Stopped(signal) if options.contains(WaitOptions::STOPPED) => {
             Some((child, g::CLD_STOPPED, u32::from(signal) << 8 | 0x7f))
         }
-        Report::Continued if options & g::WCONTINUED != 0 => {
+        Report::Continued if options.contains(WaitOptions::CONTINUED) => {
             Some((child, g::CLD_CONTINUED, 0xffff))
         }
         _ => None,
