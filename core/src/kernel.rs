@@ -11,14 +11,14 @@ pub(crate) mod caller;
 pub(crate) mod check;
 pub(crate) mod check_memory;
 mod cx;
+mod fault;
 mod held;
 pub(crate) mod oom;
 pub(crate) mod rest;
-mod user;
 mod wait;
 
-use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::file::call::{CallFiles, CallState};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -26,8 +26,8 @@ use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use core::ops::{Deref, DerefMut};
 
-pub(crate) use cx::Cx;
-use smallvec::SmallVec;
+pub(crate) use crate::task::Cx;
+pub(crate) use crate::task::call::Call;
 pub(crate) use wait::Waits;
 
 use crate::abi::Errno;
@@ -41,9 +41,9 @@ use crate::env::Env;
 use crate::env::settings::Settings;
 use crate::env::steps::{self, Steps};
 use crate::env::timers::Timers;
-use crate::env::wait::{Queues, Restart, Stop, SysResult, Wait, WaitKey};
-use crate::event::{HostCall, HostResult, Input, Level, Now, OpId, Output};
-use crate::file::{FdTable, FileId, Files, FsContext, aio};
+use crate::env::wait::{Queues, Stop, Wait, WaitKey};
+use crate::event::{HostResult, Input, Level, Now, OpId, Output};
+use crate::file::{Files, aio};
 use crate::fs::{FileSystems, Frames};
 use crate::machine::{Regs, SpaceId, ThreadId, Trap};
 use crate::mm::Mm;
@@ -64,7 +64,6 @@ pub struct Kernel {
     pub(crate) system: System,
     pub(crate) tasks: Tasks,
     pub(crate) waits: Waits,
-    pub(crate) ops: Ops,
     pub(crate) barriers: crate::task::barrier::Barriers,
     /// What open files of `proc` and `sysfs` show.
     pub(crate) contents: crate::views::proc::Contents,
@@ -76,6 +75,8 @@ pub struct Kernel {
 pub(crate) struct System {
     /// What is traced.
     pub strace: Untold<Option<Arc<Strace>>>,
+    /// Who is told of what happens to tasks.
+    pub tracer: Untold<&'static dyn crate::task::trace::Tracer>,
     /// Signals that the first process has been found to pass over, bit `n - 1` for signal `n`.
     pub passed_over: u64,
     /// How often threads waited, and how many tasks there have been.
@@ -89,117 +90,6 @@ pub(crate) struct System {
     pub lost: bool,
     /// Set once the first process has ended: nothing runs any more.
     pub over: bool,
-}
-
-/// The system call a task is in. Kept while it is parked; gone when it returns to the program.
-#[derive(Clone, Debug, Hash)]
-pub(crate) struct Call {
-    pub number: u64,
-    pub args: [u64; 6],
-    /// When the program made the call: relative timeouts count from here.
-    pub entered: Now,
-    /// For the handler's own use between runs: bytes done so far, or another small state.
-    pub progress: u64,
-    /// A look at many files that is under way.
-    pub scan: Option<Box<syscall::poll::Scan>>,
-    /// It goes on making the content of a file of `proc` that it reads from the beginning.
-    pub goes_on: bool,
-    /// An execve(2) that has ended the other threads of its process, or is about to.
-    pub alone: bool,
-    /// How many paths this run of the handler has begun to walk.
-    pub walks: u32,
-    /// Host operation that this call started and has not yet seen the result of.
-    pub op: Option<OpId>,
-    /// The host was asked to give `op` up.
-    pub cancelled: bool,
-    /// Signal mask to come back to (ppoll, pselect, sigsuspend).
-    pub saved_mask: Option<u64>,
-    /// What the call waits for now.
-    pub wait: Option<Wait>,
-    /// The files that its descriptors named when it looked them up.
-    pub files: CallFiles,
-    /// What is known of it, if it is traced.
-    pub trace: Untold<Option<Box<syscall::strace::Trace>>>,
-}
-
-impl Call {
-    /// Whether nothing but its value is left of it when it ends.
-    fn is_plain(&self) -> bool {
-        self.op.is_none() && self.saved_mask.is_none() && self.trace.0.is_none() && !self.files.kept
-    }
-}
-
-/// The files of a call's descriptors. A call that waits keeps them: what another thread does to a descriptor
-/// meanwhile is of no account to it (`fdget` of Linux).
-#[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct CallFiles {
-    /// Descriptors and their files, in the order in which they were looked up; the first [`Self::MAX`].
-    found: SmallVec<[(i32, FileId); 4]>,
-    /// Whether the call has waited: there is a reference on each of the files.
-    kept: bool,
-}
-
-impl CallFiles {
-    /// Most files of one call that are kept; descriptors beyond are looked up anew when a call goes on.
-    const MAX: usize = 16;
-
-    /// The file that a descriptor named when the call first looked it up, once it has waited.
-    pub(crate) fn kept(&self, fd: i32) -> Option<FileId> {
-        if !self.kept {
-            return None;
-        }
-        let mut found = self.found.iter();
-        found.find(|(of, _)| *of == fd).map(|&(_, file)| file)
-    }
-
-    /// Notes what a descriptor names.
-    pub(crate) fn note(&mut self, fd: i32, file: FileId) {
-        if !self.kept && self.found.len() < Self::MAX {
-            self.found.push((fd, file));
-        }
-    }
-
-    /// The files on which the call holds a reference each.
-    pub(crate) fn held(&self) -> impl Iterator<Item = FileId> + '_ {
-        let held = if self.kept { &self.found[..] } else { &[] };
-        held.iter().map(|&(_, file)| file)
-    }
-}
-
-/// Host operations under way, and those that ended and were not yet looked at.
-#[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct Ops {
-    next: u64,
-    done: BTreeMap<OpId, Result<HostResult, Errno>>,
-    /// Operations whose caller has gone: their results are dropped.
-    orphans: BTreeSet<OpId>,
-    /// Bytes that go along with those under way.
-    under_way: BTreeMap<OpId, u64>,
-    bytes: u64,
-}
-
-impl Ops {
-    /// What goes along with an operation, beside itself.
-    const COST: u64 = 256;
-
-    /// The number of a new operation.
-    fn start(&mut self, call: &HostCall) -> OpId {
-        let op = OpId(self.next);
-        self.next += 1;
-        let data = match call {
-            HostCall::Write { data, .. } => data.len(),
-            _ => 0,
-        };
-        let bytes = data as u64 + Self::COST;
-        self.under_way.insert(op, bytes);
-        self.bytes += bytes;
-        op
-    }
-
-    /// Bytes that operations under way take.
-    fn held(&self) -> u64 {
-        self.bytes
-    }
 }
 
 impl Deref for Kernel {
@@ -256,6 +146,7 @@ impl Kernel {
             mm: Mm::new(files),
             system: System {
                 strace: Untold(config.strace.clone().map(Arc::new)),
+                tracer: Untold(&syscall::strace::Lines),
                 passed_over: 0,
                 switches: 0,
                 forks: 1,
@@ -267,7 +158,6 @@ impl Kernel {
             },
             tasks: Tasks::new(config.threads_max),
             waits: Waits::default(),
-            ops: Ops::default(),
             barriers: crate::task::barrier::Barriers::default(),
             contents: crate::views::proc::Contents::default(),
             deadline_sent: None,
@@ -432,23 +322,17 @@ impl Kernel {
                     // Linux takes the lower half as a signed number; so -1 is none of the table's.
                     number: u64::from(regs.orig_rax as u32),
                     args: regs.args(),
-                    entered: now,
-                    progress: 0,
+                    state: CallState::new(now),
                     scan: None,
-                    goes_on: false,
                     alone: false,
-                    walks: 0,
-                    op: None,
-                    cancelled: false,
                     saved_mask: None,
                     wait: None,
-                    files: CallFiles::default(),
                     trace: Untold(None),
                 };
                 cx.task_mut().call = Some(call);
                 cx.run_call();
             }
-            Trap::Fault { addr, access } => crate::task::fault::user_fault(&mut cx, addr, access),
+            Trap::Fault { addr, access } => fault::user_fault(&mut cx, addr, access),
             Trap::Exception(exception) => signal::force_exception(&mut cx, exception),
             Trap::Interrupted => {}
             Trap::Crowded => {
@@ -465,12 +349,9 @@ impl Kernel {
     }
 
     fn completed(&mut self, op: OpId, result: Result<HostResult, Errno>) {
-        self.ops.bytes -= self.ops.under_way.remove(&op).unwrap_or(0);
-        if self.ops.orphans.remove(&op) {
-            return;
+        if self.ops.end(op, result) {
+            self.wake(WaitKey::Op(op));
         }
-        self.ops.done.insert(op, result);
-        self.wake(WaitKey::Op(op));
     }
 
     /// Delivers signals to a stopped task that is not in a call and lets it run.
@@ -653,7 +534,7 @@ impl Kernel {
 
     /// Gives up a host operation: its result is dropped.
     pub(crate) fn abandon_op(&mut self, op: OpId) {
-        if self.ops.done.remove(&op).is_none() && self.ops.orphans.insert(op) {
+        if self.ops.abandon(op) {
             self.env.emit(Output::CancelHost(op));
         }
     }

@@ -23,8 +23,8 @@ impl Rng {
         self.0.next_u64()
     }
 
-    /// A seed for hash tables that guests fill, so that they cannot choose what collides. It is of a stream of
-    /// its own: no number that guests see depends on it, nor says anything of it.
+    /// A seed for hash tables that guests fill, so that they cannot choose what collides. It is of a stream
+    /// of its own: no number that guests see depends on it, nor says anything of it.
     pub(crate) fn table_seed(&self) -> u64 {
         let mut other = self.0.clone();
         other.set_stream(1);

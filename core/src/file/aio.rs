@@ -8,6 +8,7 @@
 
 mod ring;
 
+use crate::file::caller::FileCallers;
 use crate::file::ops;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -25,7 +26,7 @@ use crate::env::wait::WaitKey;
 use crate::file::{FileId, FileKind, Files, eventfd, ready};
 use crate::machine::{SpaceId, ThreadId};
 use crate::port::Ports;
-use crate::{Kernel, file, slab};
+use crate::{file, slab};
 
 /// Most polls that wait, of all contexts together: Linux lets a small context have more than it was made for.
 const POLLS_MAX: usize = 65536;
@@ -55,8 +56,8 @@ pub(crate) struct Poll {
 }
 
 impl Poll {
-    pub(crate) fn new(
-        k: &Kernel,
+    pub(crate) fn new<K: FileCallers>(
+        k: &K,
         (data, request): (u64, u64),
         (file, events): (FileId, u16),
         tell: Option<FileId>,
@@ -326,31 +327,31 @@ pub(crate) fn check_polls(k: &Files) -> Result<(), Errno> {
 }
 
 /// Adds a request that ends when its file is ready; one that is ready ends at once. References go over to it.
-pub(crate) fn add_poll(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId, poll: Poll) {
+pub(crate) fn add_poll<K: FileCallers>(k: &mut K, p: &mut Ports<'_>, id: ContextId, poll: Poll) {
     let key = poll.key;
-    let number = k.files.aio.next;
-    let Some(context) = k.files.aio.contexts.get_mut(&id) else {
+    let number = k.files().aio.next;
+    let Some(context) = k.files_mut().aio.contexts.get_mut(&id) else {
         return;
     };
     context.polls.insert(number, poll);
-    k.files.aio.next += 1;
-    k.files.aio.polls += 1;
+    k.files_mut().aio.next += 1;
+    k.files_mut().aio.polls += 1;
     if let Some(key) = key {
-        k.files.aio.waiting.insert((key, id, number));
+        k.files_mut().aio.waiting.insert((key, id, number));
     }
     look(k, id, number);
     complete_ended(k, p);
 }
 
 /// Ends a request whose file is ready.
-fn look(k: &mut Kernel, id: ContextId, number: u64) {
-    let poll = k.files.aio.contexts.get(&id);
+fn look<K: FileCallers>(k: &mut K, id: ContextId, number: u64) {
+    let poll = k.files().aio.contexts.get(&id);
     let Some(poll) = poll.and_then(|context| context.polls.get(&number)) else {
         return;
     };
     match ops::ready(k, poll.thread, poll.file, 0) & poll.events {
         0 => {}
-        ready => end(k, id, number, i64::from(ready)),
+        ready => end(k.files_mut(), id, number, i64::from(ready)),
     }
 }
 
@@ -387,16 +388,16 @@ pub(crate) fn announce(k: &mut Files, key: WaitKey, events: u16) {
 }
 
 /// Deals with what came since the last time ([`announce`]).
-pub(crate) fn take_news(k: &mut Kernel) {
-    if k.files.aio.news.is_empty() {
+pub(crate) fn take_news<K: FileCallers>(k: &mut K) {
+    if k.files().aio.news.is_empty() {
         return;
     }
-    for (key, events) in core::mem::take(&mut k.files.aio.news) {
+    for (key, events) in core::mem::take(&mut k.files_mut().aio.news) {
         came(k, key, events);
     }
 }
 
-fn came(k: &mut Kernel, key: WaitKey, events: u16) {
+fn came<K: FileCallers>(k: &mut K, key: WaitKey, events: u16) {
     let lowest = ContextId {
         space: SpaceId(0),
         addr: 0,
@@ -404,22 +405,22 @@ fn came(k: &mut Kernel, key: WaitKey, events: u16) {
     let mut seen = (key, lowest, 0);
     let mut left = AT_ONCE;
     // No context has the lowest place, so nothing is passed over.
-    while let Some(next) = next_waiting(k, seen) {
+    while let Some(next) = next_waiting(k.files(), seen) {
         if left == 0 {
             let (_, id, number) = seen;
-            k.files.aio.announced.insert(key, (id, number));
+            k.files_mut().aio.announced.insert(key, (id, number));
             return;
         }
         left -= 1;
-        k.env.steps.spend(2);
+        k.files_mut().env.steps.spend(2);
         seen = next;
         let (_, id, number) = next;
-        let poll = k.files.aio.contexts.get(&id);
+        let poll = k.files().aio.contexts.get(&id);
         let wanted = poll.and_then(|context| context.polls.get(&number));
         let wanted = wanted.map_or(0, |poll| poll.events);
         match events {
             ready::ANY => look(k, id, number),
-            events if events & wanted != 0 => end(k, id, number, i64::from(events)),
+            events if events & wanted != 0 => end(k.files_mut(), id, number, i64::from(events)),
             _ => {}
         }
     }
@@ -433,46 +434,46 @@ fn next_waiting(k: &Files, seen: (WaitKey, ContextId, u64)) -> Option<(WaitKey, 
 
 /// Goes on with announcements that have not come to all, and with contexts that have gone; `false` if there
 /// is nothing to do.
-pub(crate) fn go_on(k: &mut Kernel, p: &mut Ports<'_>) -> bool {
-    k.env.steps.spend(1);
-    if let Some((key, (id, number))) = k.files.aio.announced.pop_first() {
+pub(crate) fn go_on<K: FileCallers>(k: &mut K, p: &mut Ports<'_>) -> bool {
+    k.files_mut().env.steps.spend(1);
+    if let Some((key, (id, number))) = k.files_mut().aio.announced.pop_first() {
         let mut seen = (key, id, number);
         for _ in 0..AT_ONCE {
-            let Some(next) = next_waiting(k, seen) else {
+            let Some(next) = next_waiting(k.files(), seen) else {
                 return true;
             };
             seen = next;
-            k.env.steps.spend(4);
+            k.files_mut().env.steps.spend(4);
             look(k, next.1, next.2);
         }
-        k.files.aio.announced.insert(key, (seen.1, seen.2));
+        k.files_mut().aio.announced.insert(key, (seen.1, seen.2));
         return true;
     }
-    if let Some((id, mut polls)) = k.files.aio.left.pop_front() {
+    if let Some((id, mut polls)) = k.files_mut().aio.left.pop_front() {
         for _ in 0..AT_ONCE {
             let Some((number, poll)) = polls.pop_first() else {
                 return true;
             };
-            k.env.steps.spend(4);
-            forget(k, id, number, &poll);
+            k.files_mut().env.steps.spend(4);
+            forget(k.files_mut(), id, number, &poll);
             let files = [Some(poll.file), poll.tell].into_iter().flatten();
-            k.files.aio.ended.extend(files.map(Ended::Drop));
+            k.files_mut().aio.ended.extend(files.map(Ended::Drop));
         }
-        k.files.aio.left.push_front((id, polls));
+        k.files_mut().aio.left.push_front((id, polls));
         return true;
     }
-    let Some(&space) = k.files.aio.gone.front() else {
+    let Some(&space) = k.files().aio.gone.front() else {
         return false;
     };
     let first = ContextId { space, addr: 0 };
-    let next = k.files.aio.contexts.range(first..).next();
+    let next = k.files().aio.contexts.range(first..).next();
     match next.map(|(&id, _)| id).filter(|id| id.space == space) {
         Some(id) => {
-            k.env.steps.spend(16);
+            k.files_mut().env.steps.spend(16);
             let _ = remove(k, p, id); // it was there just now
         }
         None => {
-            k.files.aio.gone.pop_front();
+            k.files_mut().aio.gone.pop_front();
         }
     }
     true
@@ -487,59 +488,71 @@ pub(crate) fn is_done(k: &Files) -> bool {
 
 /// Puts events of requests that have ended meanwhile into their rings, tells counters of them, and gives back
 /// the files of those, as long as steps are left.
-pub(crate) fn complete_ended(k: &mut Kernel, p: &mut Ports<'_>) {
-    while k.env.steps.left() > 0 {
-        if let Some(id) = k.aio.fresh.pop() {
-            if fill(k, p, id) {
-                k.aio.fresh.push(id);
-                k.env.wake(WaitKey::Aio(id));
+pub(crate) fn complete_ended<K: FileCallers>(k: &mut K, p: &mut Ports<'_>) {
+    while k.files().env.steps.left() > 0 {
+        if let Some(id) = k.files_mut().aio.fresh.pop() {
+            if fill(k.files_mut(), p, id) {
+                k.files_mut().aio.fresh.push(id);
+                k.files_mut().env.wake(WaitKey::Aio(id));
             }
             continue;
         }
-        let Some(ended) = k.aio.ended.pop_front() else {
+        let Some(ended) = k.files_mut().aio.ended.pop_front() else {
             break;
         };
-        k.env.steps.spend(4);
+        k.files_mut().env.steps.spend(4);
         let id = match ended {
             Ended::Tell(counter) => {
-                eventfd::signal(k, counter);
+                eventfd::signal(k.files_mut(), counter);
                 take_news(k);
                 counter
             }
             Ended::Drop(file) => file,
         };
-        file::put(k, p, id);
+        file::put(k.files_mut(), p, id);
     }
 }
 
 /// Ends a request early (io_cancel(2)): it ends without an event of its file. `EINVAL` if there is none such.
-pub(crate) fn cancel(
-    k: &mut Kernel,
+pub(crate) fn cancel<K: FileCallers>(
+    k: &mut K,
     p: &mut Ports<'_>,
     id: ContextId,
     request: u64,
 ) -> Result<(), Errno> {
-    let polls = &get(k, id)?.polls;
+    let polls = &get(k.files(), id)?.polls;
     let found = polls.iter().find(|(_, poll)| poll.request == request);
     let (&number, _) = found.ok_or(Errno::EINVAL)?;
-    end(k, id, number, 0);
+    end(k.files_mut(), id, number, 0);
     complete_ended(k, p);
     Ok(())
 }
 
 /// Removes a context with its requests. `EINVAL`.
-pub(crate) fn remove(k: &mut Kernel, p: &mut Ports<'_>, id: ContextId) -> Result<(), Errno> {
-    let context = k.files.aio.contexts.remove(&id).ok_or(Errno::EINVAL)?;
-    k.files.aio.wanted -= context.wanted;
-    k.files.aio.events -= context.events.len();
-    k.files.aio.rings.remove(&context.ring.file);
-    k.files.aio.ended.push_back(Ended::Drop(context.ring.file));
+pub(crate) fn remove<K: FileCallers>(
+    k: &mut K,
+    p: &mut Ports<'_>,
+    id: ContextId,
+) -> Result<(), Errno> {
+    let context = k
+        .files_mut()
+        .aio
+        .contexts
+        .remove(&id)
+        .ok_or(Errno::EINVAL)?;
+    k.files_mut().aio.wanted -= context.wanted;
+    k.files_mut().aio.events -= context.events.len();
+    k.files_mut().aio.rings.remove(&context.ring.file);
+    k.files_mut()
+        .aio
+        .ended
+        .push_back(Ended::Drop(context.ring.file));
     if !context.polls.is_empty() {
-        k.files.aio.left.push_back((id, context.polls));
+        k.files_mut().aio.left.push_back((id, context.polls));
     }
-    while !k.files.aio.left.is_empty() && k.env.steps.left() > 0 && go_on(k, p) {}
+    while !k.files().aio.left.is_empty() && k.files().env.steps.left() > 0 && go_on(k, p) {}
     complete_ended(k, p);
-    k.env.wake(WaitKey::Aio(id));
+    k.files_mut().env.wake(WaitKey::Aio(id));
     Ok(())
 }
 

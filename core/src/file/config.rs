@@ -3,8 +3,9 @@
 use super::File;
 use super::ops::{FileOps, OpenFile};
 use super::rw::{How, Iov};
+use crate::env::cx::Cx;
 use crate::env::wait::SysResult;
-use crate::kernel::Cx;
+use crate::file::caller::FileCallers;
 use alloc::boxed::Box;
 
 use crate::abi::Errno;
@@ -40,21 +41,21 @@ pub(super) struct Ops;
 
 impl OpenFile for Ops {}
 
-impl FileOps for Ops {
+impl<K: FileCallers> FileOps<K> for Ops {
     /// Takes the next message of what went wrong.
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, _how: How) -> SysResult {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, _how: How) -> SysResult {
         let room = iov.left();
-        let line = change(cx.k, id, |config, _| config.take_message(room))??;
+        let line = change(cx.k.files_mut(), id, |config, _| config.take_message(room))??;
         // As in Linux, what cannot be stored is lost.
         iov.put_all(cx, &line)?;
         Ok(line.len() as u64)
     }
 
-    fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
+    fn seek(_cx: &mut Cx<'_, '_, K>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
         Err(Errno::ESPIPE.into())
     }
 
-    fn can_wait(_k: &Files, _file: &File) -> bool {
+    fn can_wait(_k: &K, _file: &File) -> bool {
         false
     }
 }

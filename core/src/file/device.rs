@@ -1,5 +1,6 @@
 //! Character devices (null(4), full(4), random(4), tty(4)).
 
+use crate::file::caller::FileCallers;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -7,10 +8,10 @@ use super::ops::{FileOps, OpenFile};
 use super::rw::{Ends, How, Iov, Piece};
 use super::{File, FileId, FileKind, Files};
 use crate::abi::Errno;
+use crate::env::cx::Cx;
 use crate::env::wait::SysResult;
 use crate::file;
 use crate::fs::filesystem::Source;
-use crate::kernel::Cx;
 
 /// A character device that the kernel knows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -85,41 +86,46 @@ const RNDGETENTCNT: u32 = 0x8004_5200;
 
 const ENTROPY: i32 = 256;
 
-impl FileOps for Ops {
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        let device = device_of(cx.k, id)?;
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let device = device_of(cx.k.files(), id)?;
         let piece = Piece::next(cx, iov, how);
         let moved = read_device(cx, device, iov);
         piece.end(cx, moved, Ends::AtSignals)
     }
 
-    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, _how: How) -> SysResult {
-        swallow(device_of(cx.k, id)?, iov.left())
+    fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, _how: How) -> SysResult {
+        swallow(device_of(cx.k.files(), id)?, iov.left())
     }
 
-    fn splice_read(cx: &mut Cx<'_, '_>, id: FileId, _at: u64, len: u64) -> Result<Vec<u8>, Errno> {
-        let device = device_of(cx.k, id)?;
+    fn splice_read(
+        cx: &mut Cx<'_, '_, K>,
+        id: FileId,
+        _at: u64,
+        len: u64,
+    ) -> Result<Vec<u8>, Errno> {
+        let device = device_of(cx.k.files(), id)?;
         // It can only be read by programs.
         if device == Device::Null {
             return Err(Errno::EINVAL);
         }
         let mut buf = vec![0; len as usize];
         if matches!(device, Device::Random | Device::Urandom) {
-            cx.k.env.rng.fill(&mut buf);
+            cx.k.files_mut().env.rng.fill(&mut buf);
         }
         Ok(buf)
     }
 
-    fn splice_write(cx: &mut Cx<'_, '_>, id: FileId, data: Vec<u8>, _how: How) -> SysResult {
-        swallow(device_of(cx.k, id)?, data.len() as u64)
+    fn splice_write(cx: &mut Cx<'_, '_, K>, id: FileId, data: Vec<u8>, _how: How) -> SysResult {
+        swallow(device_of(cx.k.files(), id)?, data.len() as u64)
     }
 
-    fn can_wait(_k: &Files, file: &File) -> bool {
+    fn can_wait(_k: &K, file: &File) -> bool {
         file.kind == FileKind::Device(Device::Random)
     }
 
-    fn ioctl(cx: &mut Cx<'_, '_>, id: FileId, request: u32, arg: u64) -> Option<SysResult> {
-        let device = device_of(cx.k, id).ok()?;
+    fn ioctl(cx: &mut Cx<'_, '_, K>, id: FileId, request: u32, arg: u64) -> Option<SysResult> {
+        let device = device_of(cx.k.files(), id).ok()?;
         if request != RNDGETENTCNT || !matches!(device, Device::Random | Device::Urandom) {
             return None;
         }
@@ -128,7 +134,11 @@ impl FileOps for Ops {
     }
 }
 
-fn read_device(cx: &mut Cx<'_, '_>, device: Device, iov: &mut Iov) -> Result<u64, Errno> {
+fn read_device<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    device: Device,
+    iov: &mut Iov,
+) -> Result<u64, Errno> {
     let mut done = 0;
     if device == Device::Null {
         return Ok(0);
@@ -145,7 +155,7 @@ fn read_device(cx: &mut Cx<'_, '_>, device: Device, iov: &mut Iov) -> Result<u64
             let mut at = 0;
             while at < len {
                 let part = &mut buf[..(len - at).min(256) as usize];
-                cx.k.env.rng.fill(part);
+                cx.k.files_mut().env.rng.fill(part);
                 cx.p.memory.write(to + at, part);
                 at += part.len() as u64;
             }

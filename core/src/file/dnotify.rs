@@ -1,18 +1,18 @@
 //! Signals for what happens in directories (`F_NOTIFY` of fcntl(2), dnotify of Linux). The older relative of
 //! inotify hears of the same events.
 
+use crate::file::caller::FileCallers;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::env::cx::Cx;
 use crate::env::settings;
 use crate::file;
 use crate::file::fasync::{Owner, Recipient};
-use crate::file::pidfd::PidFd;
 use crate::file::{FdTableId, FileId, FileKind, Files, fasync, inotify};
 use crate::fs::filesystem::InodeRef;
-use crate::kernel::Cx;
 
 /// Most entries of a directory: an event looks at all of them.
 const OF_A_DIRECTORY: usize = 1024;
@@ -63,34 +63,39 @@ impl Notices {
 
 /// `F_NOTIFY`: adds to what a descriptor is told of; nothing ends it. `ENOTDIR`, `ENOMEM`; `EINVAL` if
 /// that is switched off (`/proc/sys/fs/dir-notify-enable`).
-pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Result<(), Errno> {
-    if !cx.k.env.settings.is_on(settings::DIRECTORY_SIGNALS) {
+pub(crate) fn set<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    fd: i32,
+    asked: u32,
+) -> Result<(), Errno> {
+    if !cx.k.files().env.settings.is_on(settings::DIRECTORY_SIGNALS) {
         return Err(Errno::EINVAL);
     }
-    let table = cx.task().files;
+    let table = cx.caller().files;
     if asked & !g::DN_MULTISHOT == 0 {
-        closed(cx.k, id, table);
+        closed(cx.k.files_mut(), id, table);
         return Ok(());
     }
-    let file = file::at(cx.k, id);
+    let file = file::at(cx.k.files(), id);
     let inode = match (&file.kind, file.inode) {
         (FileKind::Directory, Some(inode)) => inode,
         _ => return Err(Errno::ENOTDIR),
     };
     let owned = file.owner.is_some();
-    let known = cx.k.files.notices.0.contains_key(&(inode, id, table));
-    if !known && cx.k.files.notices.of(inode).count() >= OF_A_DIRECTORY {
+    let known = cx.k.files().notices.0.contains_key(&(inode, id, table));
+    if !known && cx.k.files().notices.of(inode).count() >= OF_A_DIRECTORY {
         return Err(Errno::ENOMEM);
     }
     if !owned {
-        let process = PidFd::of_process(cx.k, cx.task().tgid);
+        let process = cx.k.process(cx.caller().tgid);
         let recipient = process.map(|task| Recipient::named_by(cx, Owner::Task(task)));
-        file::at_mut(cx.k, id).owner = recipient;
+        file::at_mut(cx.k.files_mut(), id).owner = recipient;
     }
     let bits = EVENTS.iter().filter(|(bit, _)| asked & bit != 0);
     let events = bits.fold(0, |all, (_, events)| all | events);
     let again = asked & g::DN_MULTISHOT != 0;
-    let notices = &mut cx.k.files.notices.0;
+    let notices = &mut cx.k.files_mut().notices.0;
     let notice = notices.entry((inode, id, table)).or_insert(Notice {
         fd,
         events: 0,

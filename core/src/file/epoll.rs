@@ -6,6 +6,7 @@
 //! item that was ready goes back to the end of the list.
 
 use super::ops::{Closing, FileOps, OpenFile};
+use crate::file::caller::FileCallers;
 use crate::file::ops;
 use crate::port::Ports;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,12 +16,12 @@ use alloc::string::String;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::env::bounds::EPOLL_WATCHES_MAX;
+use crate::env::cx::Cx;
 use crate::env::settings;
 use crate::env::wait::WaitKey;
 use crate::file::{FileId, FileKind, Files, ready};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
-use crate::{Kernel, file, slab};
+use crate::{file, slab};
 
 /// Deepest nesting of instances, minus one (`EP_MAX_NESTS`).
 pub(crate) const NESTS_MAX: u32 = 4;
@@ -143,25 +144,26 @@ pub(crate) fn events(k: &Files, epoll: FileId, item: ItemKey) -> Option<u32> {
 }
 
 /// Adds an item. `ELOOP` if instances would contain each other or be nested too deep, `ENOSPC`.
-pub(crate) fn add(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn add<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     epoll: FileId,
     item: ItemKey,
     events: u32,
     data: u64,
 ) -> Result<(), Errno> {
     let most =
-        cx.k.env
+        cx.k.files()
+            .env
             .settings
             .at_most(settings::EPOLL_WATCHES, EPOLL_WATCHES_MAX);
-    if cx.k.files.watches.by_file.len() >= most {
+    if cx.k.files().watches.by_file.len() >= most {
         return Err(Errno::ENOSPC);
     }
     let key = ops::key(cx.k, cx.thread, item.file);
-    let watched = file::at(cx.k, item.file);
+    let watched = file::at(cx.k.files(), item.file);
     let concerns = ops::concerns(watched);
     let stream = matches!(watched.kind, FileKind::HostStream(_));
-    let Some(instance) = instance_mut(cx.k, epoll) else {
+    let Some(instance) = instance_mut(cx.k.files_mut(), epoll) else {
         return Err(Errno::EINVAL);
     };
     if stream {
@@ -176,7 +178,7 @@ pub(crate) fn add(
         listed: 0,
     };
     instance.items.insert(item, entry);
-    let watches = &mut cx.k.files.watches;
+    let watches = &mut cx.k.files_mut().watches;
     watches.by_file.insert((item.file, epoll, item.fd));
     watches.added += 1;
     let order = watches.added;
@@ -186,7 +188,7 @@ pub(crate) fn add(
             .by_key
             .insert((key, exclusive, order), (epoll, item));
     }
-    if let Some(entry) = item_mut(cx.k, epoll, item) {
+    if let Some(entry) = item_mut(cx.k.files_mut(), epoll, item) {
         entry.order = order;
     }
     look(cx.k, cx.thread, epoll, item);
@@ -194,22 +196,28 @@ pub(crate) fn add(
 }
 
 /// Changes an item.
-pub(crate) fn modify(cx: &mut Cx<'_, '_>, epoll: FileId, item: ItemKey, events: u32, data: u64) {
-    if let Some(entry) = item_mut(cx.k, epoll, item) {
+pub(crate) fn modify<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    epoll: FileId,
+    item: ItemKey,
+    events: u32,
+    data: u64,
+) {
+    if let Some(entry) = item_mut(cx.k.files_mut(), epoll, item) {
         (entry.events, entry.data) = (events, data);
     }
     look(cx.k, cx.thread, epoll, item);
 }
 
 /// Lists an item that is ready now.
-fn look(k: &mut Kernel, thread: ThreadId, epoll: FileId, item: ItemKey) {
+fn look<K: FileCallers>(k: &mut K, thread: ThreadId, epoll: FileId, item: ItemKey) {
     let now = ready_of(k, thread, item.file, 0);
-    let Some(entry) = item_mut(k, epoll, item) else {
+    let Some(entry) = item_mut(k.files_mut(), epoll, item) else {
         return;
     };
     if u32::from(now) & entry.events & !PRIVATE != 0 {
-        list(k, epoll, item);
-        k.files.notify(WaitKey::File(epoll), ready::IN);
+        list(k.files_mut(), epoll, item);
+        k.files_mut().notify(WaitKey::File(epoll), ready::IN);
     }
 }
 
@@ -390,16 +398,16 @@ fn tell(k: &mut Files, key: WaitKey, mut now: Spreading, left: &mut u32) {
 }
 
 /// What an item's file is ready for: nothing, if it is closed.
-fn ready_of(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
-    match k.files.file(id).is_some_and(|file| file.refs() > 0) {
+fn ready_of<K: FileCallers>(k: &K, thread: ThreadId, id: FileId, depth: u32) -> u16 {
+    match k.files().file(id).is_some_and(|file| file.refs() > 0) {
         true => ops::ready(k, thread, id, depth),
         false => 0,
     }
 }
 
 /// Whether an instance has an item that is ready, or so many listed ones that it may.
-pub(crate) fn any_ready(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> bool {
-    let Some(instance) = instance(k, id) else {
+pub(crate) fn any_ready<K: FileCallers>(k: &K, thread: ThreadId, id: FileId, depth: u32) -> bool {
+    let Some(instance) = instance(k.files(), id) else {
         return false;
     };
     if depth > NESTS_MAX {
@@ -431,8 +439,8 @@ pub(crate) fn listed(k: &Files, id: FileId) -> usize {
 }
 
 /// Takes the next item from the ready list: what it is ready for, or `None` if it is not any more.
-pub(crate) fn next(k: &mut Kernel, thread: ThreadId, id: FileId) -> Option<Event> {
-    let instance = instance_mut(k, id)?;
+pub(crate) fn next<K: FileCallers>(k: &mut K, thread: ThreadId, id: FileId) -> Option<Event> {
+    let instance = instance_mut(k.files_mut(), id)?;
     let item = loop {
         let entry = instance.ready.pop_front()?;
         if instance.counts(entry) {
@@ -448,7 +456,7 @@ pub(crate) fn next(k: &mut Kernel, thread: ThreadId, id: FileId) -> Option<Event
     if now & ready::PRI != 0 {
         ops::told(k, thread, item.file);
     }
-    let entry = item_mut(k, id, item)?;
+    let entry = item_mut(k.files_mut(), id, item)?;
     match u32::from(now) & entry.events & !PRIVATE {
         0 => None,
         events => Some(Event {
@@ -632,15 +640,15 @@ impl OpenFile for Ops {
     }
 }
 
-impl FileOps for Ops {
-    fn ready(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn ready(k: &K, thread: ThreadId, id: FileId, depth: u32) -> u16 {
         match any_ready(k, thread, id, depth) {
             true => ready::IN,
             false => 0,
         }
     }
 
-    fn key(_k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+    fn key(_k: &K, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
         Some(WaitKey::File(id))
     }
 }

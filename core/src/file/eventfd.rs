@@ -1,21 +1,21 @@
 //! Event counters (eventfd(2)).
 
+use crate::file::caller::FileCallers;
 use alloc::format;
 use alloc::string::String;
 
 use super::File;
 use super::ops::{FileOps, OpenFile};
 use super::rw::How;
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::cred::ns::NsId;
+use crate::env::cx::Cx;
 use crate::env::wait::SysResult;
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file;
 use crate::file::ready::{ERR, PLAIN_IN, PLAIN_OUT};
 use crate::file::rw::Iov;
 use crate::file::{FileId, FileKind, Files};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 
 /// Bytes of a counter.
@@ -41,8 +41,11 @@ pub(crate) fn ready(event: &EventFd) -> u16 {
     ready
 }
 
-fn counter<'k>(cx: &'k mut Cx<'_, '_>, id: FileId) -> Result<&'k mut EventFd, Errno> {
-    match &mut file::at_mut(cx.k, id).kind {
+fn counter<'k, K: FileCallers>(
+    cx: &'k mut Cx<'_, '_, K>,
+    id: FileId,
+) -> Result<&'k mut EventFd, Errno> {
+    match &mut file::at_mut(cx.k.files_mut(), id).kind {
         FileKind::EventFd(event) => Ok(event),
         _ => Err(Errno::EBADF),
     }
@@ -56,8 +59,8 @@ pub(crate) fn signal(k: &mut Files, id: FileId) {
     }
 }
 
-pub(crate) fn read(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn read<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: FileId,
     iov: &mut Iov,
     no_wait: bool,
@@ -74,14 +77,14 @@ pub(crate) fn read(
     }
     let taken = if event.semaphore { 1 } else { event.count };
     counter(cx, id)?.count -= taken;
-    cx.k.files.notify(WaitKey::File(id), PLAIN_OUT);
+    cx.k.files_mut().notify(WaitKey::File(id), PLAIN_OUT);
     // As in Linux, what cannot be stored is lost.
     iov.put_all(cx, &taken.to_le_bytes())?;
     Ok(SIZE as u64)
 }
 
-pub(crate) fn write(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn write<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: FileId,
     iov: &mut Iov,
     no_wait: bool,
@@ -103,7 +106,7 @@ pub(crate) fn write(
         _ if no_wait => return Err(Errno::EAGAIN.into()),
         _ => return Wait::on(WaitKey::File(id)).into(),
     }
-    cx.k.files.notify(WaitKey::File(id), PLAIN_IN);
+    cx.k.files_mut().notify(WaitKey::File(id), PLAIN_IN);
     Ok(SIZE as u64)
 }
 
@@ -112,27 +115,27 @@ pub(super) struct Ops;
 
 impl OpenFile for Ops {}
 
-impl FileOps for Ops {
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         read(cx, id, iov, how.no_wait)
     }
 
-    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+    fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         write(cx, id, iov, how.no_wait)
     }
 
-    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
-        match &file::at(k, id).kind {
+    fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        match &file::at(k.files(), id).kind {
             FileKind::EventFd(event) => ready(event),
             _ => 0,
         }
     }
 
-    fn key(_k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+    fn key(_k: &K, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
         Some(WaitKey::File(id))
     }
 
-    fn fdinfo(_k: &Kernel, file: &File, _ns: NsId) -> String {
+    fn fdinfo(_k: &K, file: &File, _ns: NsId) -> String {
         let FileKind::EventFd(event) = &file.kind else {
             return String::new();
         };

@@ -1,6 +1,7 @@
 //! Signals of open files that can be read or written (`O_ASYNC`, `F_SETOWN`, `F_SETSIG` of fcntl(2);
 //! `kill_fasync` of Linux).
 
+use crate::file::caller::FileCallers;
 use crate::file::ops;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -10,11 +11,11 @@ use alloc::vec::Vec;
 
 use crate::abi::raw::general as g;
 use crate::cred::landlock::Domain;
+use crate::env::cx::Cx;
 use crate::env::wait::WaitKey;
 use crate::file;
 use crate::file::pidfd::PidFd;
 use crate::file::{FileId, Files};
-use crate::kernel::Cx;
 
 /// Who gets the signals.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -38,9 +39,9 @@ pub(crate) struct Recipient {
 
 impl Recipient {
     /// An owner that the calling task names.
-    pub(crate) fn named_by(cx: &Cx<'_, '_>, owner: Owner) -> Recipient {
+    pub(crate) fn named_by<K: FileCallers>(cx: &Cx<'_, '_, K>, owner: Owner) -> Recipient {
         let creds = cx.creds();
-        let own = matches!(owner, Owner::Task(task) if task.tgid == cx.task().tgid);
+        let own = matches!(owner, Owner::Task(task) if task.tgid == cx.caller().tgid);
         Recipient {
             owner,
             uid: creds.uid,

@@ -1,5 +1,6 @@
 //! File descriptor tables and what else tasks share about the file system.
 
+use crate::file::caller::FileCallers;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -9,11 +10,11 @@ use smallvec::SmallVec;
 use crate::abi::Errno;
 use crate::abi::raw::general::{O_PATH, RLIMIT_NOFILE};
 use crate::env::bounds::NR_OPEN;
+use crate::env::cx::Cx;
 use crate::env::settings;
 use crate::file;
 use crate::file::{FileId, Files, dnotify, lock};
 use crate::ipc::mqueue;
-use crate::kernel::{Cx, caller};
 use crate::machine::ThreadId;
 use crate::port::Ports;
 use crate::vfs::mount::{PathRef, get_path, put_path};
@@ -309,22 +310,22 @@ fn copy_some(k: &mut Files, id: FdTableId, copy: FdTableId) -> bool {
 
 /// Begins the copy of the caller's table that [`take_copy`] gives, if it is a large one. `LATER`: it goes on
 /// when the call runs again.
-pub(crate) fn prepare_copy(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
-    let (thread, id) = (cx.thread, cx.task().files);
-    if cx.k.files.fd_table(id).chunks.len() <= AT_ONCE {
+pub(crate) fn prepare_copy<K: FileCallers>(cx: &mut Cx<'_, '_, K>) -> Result<(), Errno> {
+    let (thread, id) = (cx.thread, cx.caller().files);
+    if cx.k.files().fd_table(id).chunks.len() <= AT_ONCE {
         return Ok(());
     }
-    let known = cx.k.files.partial.copies.get(&thread);
+    let known = cx.k.files().partial.copies.get(&thread);
     let copy = match known.filter(|(of, _)| *of == id) {
         Some(&(_, copy)) => copy,
         None => {
-            abandon_copy(cx.k, cx.p, thread);
-            let copy = new_table(cx.k);
-            cx.k.files.partial.copies.insert(thread, (id, copy));
+            abandon_copy(cx.k.files_mut(), cx.p, thread);
+            let copy = new_table(cx.k.files_mut());
+            cx.k.files_mut().partial.copies.insert(thread, (id, copy));
             copy
         }
     };
-    while copy_some(cx.k, id, copy) {
+    while copy_some(cx.k.files_mut(), id, copy) {
         if cx.is_spent() {
             return Err(Errno::LATER);
         }
@@ -334,20 +335,20 @@ pub(crate) fn prepare_copy(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
 
 /// Begins the copy of the caller's table that [`unshare`] makes, if others use it. `LATER`, as for
 /// [`prepare_copy`].
-pub(crate) fn prepare_unshare(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
-    let id = cx.task().files;
-    match cx.k.files.fd_table(id).users > 1 {
+pub(crate) fn prepare_unshare<K: FileCallers>(cx: &mut Cx<'_, '_, K>) -> Result<(), Errno> {
+    let id = cx.caller().files;
+    match cx.k.files().fd_table(id).users > 1 {
         true => prepare_copy(cx),
         false => Ok(()),
     }
 }
 
 /// The copy of the caller's table, with one user.
-pub(crate) fn take_copy(cx: &mut Cx<'_, '_>) -> FdTableId {
-    let (thread, id) = (cx.thread, cx.task().files);
-    match cx.k.files.partial.copies.remove(&thread) {
+pub(crate) fn take_copy<K: FileCallers>(cx: &mut Cx<'_, '_, K>) -> FdTableId {
+    let (thread, id) = (cx.thread, cx.caller().files);
+    match cx.k.files_mut().partial.copies.remove(&thread) {
         Some((_, copy)) => copy,
-        None => copy_table(cx.k, id),
+        None => copy_table(cx.k.files_mut(), id),
     }
 }
 
@@ -455,52 +456,59 @@ pub(crate) fn release_context(k: &mut Files, p: &mut Ports<'_>, id: FsContextId)
 
 /// The file of a descriptor, `O_PATH` ones too: for a call that has waited the file that it was when the call
 /// was made. No reference is taken.
-pub(crate) fn get_any(cx: &mut Cx<'_, '_>, fd: i32) -> Result<FileId, Errno> {
-    let call = cx.task().call.as_ref();
+pub(crate) fn get_any<K: FileCallers>(cx: &mut Cx<'_, '_, K>, fd: i32) -> Result<FileId, Errno> {
+    find(cx.k, cx.thread, fd)
+}
+
+/// The same for a thread.
+pub(crate) fn find<K: FileCallers>(k: &mut K, thread: ThreadId, fd: i32) -> Result<FileId, Errno> {
+    let call = k.call_of(thread);
     if let Some(file) = call.and_then(|call| call.files.kept(fd)) {
         return Ok(file);
     }
-    let file = cx.fds().get(fd).map(|slot| slot.file);
-    let file = file.ok_or(Errno::EBADF)?;
-    if let Some(call) = cx.task_mut().call.as_mut() {
+    let table = k.caller(thread).files;
+    let slot = k.files().fd_table(table).get(fd);
+    let file = slot.map(|slot| slot.file).ok_or(Errno::EBADF)?;
+    if let Some(call) = k.call_of(thread) {
         call.files.note(fd, file);
     }
     Ok(file)
 }
 
 /// The file of a descriptor that can be used for reading, writing and the like. No reference is taken.
-pub(crate) fn get(cx: &mut Cx<'_, '_>, fd: i32) -> Result<FileId, Errno> {
+pub(crate) fn get<K: FileCallers>(cx: &mut Cx<'_, '_, K>, fd: i32) -> Result<FileId, Errno> {
     let id = get_any(cx, fd)?;
-    match cx.k.files.file(id) {
+    match cx.k.files().file(id) {
         Some(file) if file.flags & O_PATH == 0 => Ok(id),
         _ => Err(Errno::EBADF),
     }
 }
 
 /// One past the highest descriptor that may be given out.
-pub(crate) fn limit(cx: &Cx<'_, '_>) -> u32 {
+pub(crate) fn limit<K: FileCallers>(cx: &Cx<'_, '_, K>) -> u32 {
     let most =
-        cx.k.env
+        cx.k.files()
+            .env
             .settings
             .at_most(settings::DESCRIPTORS, NR_OPEN as usize);
-    caller::rlimit(cx, RLIMIT_NOFILE).min(most as u64) as u32
+    cx.rlimit(RLIMIT_NOFILE).min(most as u64) as u32
 }
 
 /// Whether no descriptor can be given out.
-pub(crate) fn is_full(cx: &mut Cx<'_, '_>) -> bool {
+pub(crate) fn is_full<K: FileCallers>(cx: &mut Cx<'_, '_, K>) -> bool {
     let limit = limit(cx);
     cx.fds().lowest_free(0) >= limit
 }
 
 /// The lowest free descriptor, if one can be given out.
-pub(crate) fn next_free(cx: &mut Cx<'_, '_>) -> Option<i32> {
+pub(crate) fn next_free<K: FileCallers>(cx: &mut Cx<'_, '_, K>) -> Option<i32> {
     let limit = limit(cx);
     let fd = cx.fds().lowest_free(0);
     (fd < limit).then_some(fd as i32)
 }
 
 /// The two lowest free descriptors. `EMFILE` if there are fewer.
-pub(crate) fn two_free(cx: &mut Cx<'_, '_>) -> Result<[i32; 2], Errno> {
+pub(crate) fn two_free<K: FileCallers>(cx: &mut Cx<'_, '_, K>) -> Result<[i32; 2], Errno> {
     let limit = limit(cx);
     let table = cx.fds();
     let first = table.lowest_free(0);
@@ -512,13 +520,17 @@ pub(crate) fn two_free(cx: &mut Cx<'_, '_>) -> Result<[i32; 2], Errno> {
 }
 
 /// Gives a file the lowest free descriptor. Takes over the caller's reference, also on failure: `EMFILE`.
-pub(crate) fn install(cx: &mut Cx<'_, '_>, file: FileId, cloexec: bool) -> Result<i32, Errno> {
+pub(crate) fn install<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    file: FileId,
+    cloexec: bool,
+) -> Result<i32, Errno> {
     install_from(cx, file, 0, cloexec)
 }
 
 /// The same, not below `min` (`F_DUPFD`).
-pub(crate) fn install_from(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn install_from<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     file: FileId,
     min: u32,
     cloexec: bool,
@@ -526,45 +538,50 @@ pub(crate) fn install_from(
     let limit = limit(cx);
     let fd = cx.fds().lowest_free(min);
     if fd >= limit {
-        file::put(cx.k, cx.p, file);
+        file::put(cx.k.files_mut(), cx.p, file);
         return Err(Errno::EMFILE);
     }
-    let table = cx.task().files;
-    set(cx.k, table, fd, Some(Slot { file, cloexec }));
+    let table = cx.caller().files;
+    set(cx.k.files_mut(), table, fd, Some(Slot { file, cloexec }));
     Ok(fd as i32)
 }
 
 /// Puts a file at this descriptor, closing what was there. Takes over the caller's reference. The number has
 /// been checked.
-pub(crate) fn replace(cx: &mut Cx<'_, '_>, fd: u32, file: FileId, cloexec: bool) {
-    let (table, tgid) = (cx.task().files, cx.task().tgid);
-    let old = set(cx.k, table, fd, Some(Slot { file, cloexec }));
+pub(crate) fn replace<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    fd: u32,
+    file: FileId,
+    cloexec: bool,
+) {
+    let (table, tgid) = (cx.caller().files, cx.caller().tgid);
+    let old = set(cx.k.files_mut(), table, fd, Some(Slot { file, cloexec }));
     if let Some(old) = old {
-        mqueue::forget_owner(cx.k, old.file, tgid);
-        lock::closed(cx.k, old.file, table);
-        dnotify::closed(cx.k, old.file, table);
-        file::put(cx.k, cx.p, old.file);
+        mqueue::forget_owner(cx.k.files_mut(), old.file, tgid);
+        lock::closed(cx.k.files_mut(), old.file, table);
+        dnotify::closed(cx.k.files_mut(), old.file, table);
+        file::put(cx.k.files_mut(), cx.p, old.file);
     }
 }
 
 /// Closes a descriptor.
-pub(crate) fn close(cx: &mut Cx<'_, '_>, fd: i32) -> Result<(), Errno> {
-    let (table, tgid) = (cx.task().files, cx.task().tgid);
+pub(crate) fn close<K: FileCallers>(cx: &mut Cx<'_, '_, K>, fd: i32) -> Result<(), Errno> {
+    let (table, tgid) = (cx.caller().files, cx.caller().tgid);
     let slot = match u32::try_from(fd) {
-        Ok(fd) => set(cx.k, table, fd, None),
+        Ok(fd) => set(cx.k.files_mut(), table, fd, None),
         Err(_) => None,
     };
     let slot = slot.ok_or(Errno::EBADF)?;
-    mqueue::forget_owner(cx.k, slot.file, tgid);
-    lock::closed(cx.k, slot.file, table);
-    dnotify::closed(cx.k, slot.file, table);
-    file::put(cx.k, cx.p, slot.file);
+    mqueue::forget_owner(cx.k.files_mut(), slot.file, tgid);
+    lock::closed(cx.k.files_mut(), slot.file, table);
+    dnotify::closed(cx.k.files_mut(), slot.file, table);
+    file::put(cx.k.files_mut(), cx.p, slot.file);
     Ok(())
 }
 
 /// Closes what is marked close-on-exec in the current task's table, from a descriptor on: some of it; gives
 /// where to go on.
-pub(crate) fn close_on_exec(cx: &mut Cx<'_, '_>, from: u32) -> Option<u32> {
+pub(crate) fn close_on_exec<K: FileCallers>(cx: &mut Cx<'_, '_, K>, from: u32) -> Option<u32> {
     let next: SmallVec<[(i32, bool); 64]> = {
         let slots = cx.fds().iter_from(from).take(64);
         slots.map(|(fd, slot)| (fd, slot.cloexec)).collect()
@@ -580,13 +597,13 @@ pub(crate) fn close_on_exec(cx: &mut Cx<'_, '_>, from: u32) -> Option<u32> {
 }
 
 /// Gives the current task a table of its own (`CLOSE_RANGE_UNSHARE`, execve(2)).
-pub(crate) fn unshare(cx: &mut Cx<'_, '_>) {
-    let id = cx.task().files;
-    if cx.k.files.fd_table(id).users > 1 {
+pub(crate) fn unshare<K: FileCallers>(cx: &mut Cx<'_, '_, K>) {
+    let id = cx.caller().files;
+    if cx.k.files().fd_table(id).users > 1 {
         let copy = take_copy(cx);
-        let tgid = cx.task().tgid;
-        release_table(cx.k, cx.p, id, tgid);
-        cx.task_mut().files = copy;
+        let tgid = cx.caller().tgid;
+        release_table(cx.k.files_mut(), cx.p, id, tgid);
+        cx.k.set_table(cx.thread, copy);
     }
 }
 

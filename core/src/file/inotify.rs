@@ -6,8 +6,8 @@
 use super::File;
 use super::ops::{Closing, FileOps, OpenFile};
 use super::rw::How;
-use crate::Kernel;
 use crate::env::wait::SysResult;
+use crate::file::caller::FileCallers;
 use crate::machine::ThreadId;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
@@ -20,6 +20,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::cred::ns::count::{Account, Counted};
 use crate::env::bounds::{INOTIFY_QUEUE_MAX, INOTIFY_WATCHES_MAX};
+use crate::env::cx::Cx;
 use crate::env::settings;
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file::ready::IN;
@@ -27,10 +28,10 @@ use crate::file::rw::Iov;
 use crate::file::{FileId, FileKind, Files, dnotify};
 use crate::fs::filesystem::{FsId, Ino, InodeRef};
 use crate::fs::{anon, inode};
-use crate::kernel::Cx;
 use crate::port::Ports;
 use crate::vfs::dentry::DentryId;
 use crate::vfs::mount::{PathRef, put_path};
+use crate::vfs::names::Change;
 use crate::vfs::{dentry, mount};
 use crate::{file, slab};
 
@@ -468,6 +469,65 @@ pub(crate) fn file_event(k: &mut Files, p: &mut Ports<'_>, id: FileId, mask: u32
     }
 }
 
+/// Tells of what has become of names.
+pub(crate) fn changed(k: &mut Files, p: &mut Ports<'_>, change: Change) {
+    match &change {
+        Change::Nothing => {}
+        Change::Made {
+            dir,
+            name,
+            directory,
+        } => named(k, p, *dir, name, CREATE | if_dir(*directory)),
+        Change::Linked {
+            dir,
+            name,
+            inode,
+            source: _,
+        } => {
+            link_count(k, p, *inode);
+            named(k, p, *dir, name, CREATE);
+        }
+        Change::Removed {
+            dir,
+            name,
+            victim,
+            inode,
+            directory,
+        } => {
+            if let Some(inode) = *inode {
+                link_count(k, p, inode);
+            }
+            gone(k, p, *victim, 1);
+            named(k, p, *dir, name, DELETE | if_dir(*directory));
+        }
+        Change::Exchanged {
+            names: [(old, from), (new, to)],
+            moved: [one, other],
+        } => {
+            moved(k, p, (*old, from), (*new, to), *one, None);
+            moved(k, p, (*new, to), (*old, from), *other, None);
+        }
+        Change::Moved {
+            names: [(old, from), (new, to)],
+            moved: name,
+            target,
+            replaced,
+            parent: _,
+        } => {
+            moved(k, p, (*old, from), (*new, to), *name, *replaced);
+            gone(k, p, *target, 1);
+        }
+    }
+    change.end(k, p);
+}
+
+fn if_dir(directory: bool) -> u32 {
+    match directory {
+        true => ISDIR,
+        false => 0,
+    }
+}
+
 /// A name of a directory came or went (`CREATE`, `DELETE`; `ISDIR` where it is one of a directory).
 pub(crate) fn named(k: &mut Files, p: &mut Ports<'_>, dir: DentryId, name: &[u8], mask: u32) {
     if nobody(k) {
@@ -554,14 +614,16 @@ pub(crate) fn has_events(instance: &Inotify) -> bool {
     !instance.queue.is_empty()
 }
 
-pub(crate) fn read(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn read<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: FileId,
     iov: &mut Iov,
     no_wait: bool,
 ) -> Result<u64, Stop> {
     let mut done = 0;
-    while let Some(event) = instance(cx.k, id).and_then(|instance| instance.queue.front()) {
+    while let Some(event) =
+        instance(cx.k.files_mut(), id).and_then(|instance| instance.queue.front())
+    {
         let len = event.len();
         if iov.left() < len as u64 {
             return match done {
@@ -576,11 +638,11 @@ pub(crate) fn read(
         bytes.extend_from_slice(&((len - HEAD) as u32).to_le_bytes());
         bytes.extend_from_slice(&event.name);
         bytes.resize(len, 0);
-        if let Some(instance) = instance(cx.k, id)
+        if let Some(instance) = instance(cx.k.files_mut(), id)
             && let Some(event) = instance.queue.pop_front()
         {
             slab::shrink(&mut instance.queue, slab::QUEUE_KEPT);
-            cx.k.files.watched.queued -= event.held();
+            cx.k.files_mut().watched.queued -= event.held();
         }
         match iov.put_all(cx, &bytes) {
             Ok(()) => done += len as u64,
@@ -677,24 +739,24 @@ impl OpenFile for Ops {
     }
 }
 
-impl FileOps for Ops {
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         read(cx, id, iov, how.no_wait)
     }
 
-    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
-        match &file::at(k, id).kind {
+    fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        match &file::at(k.files(), id).kind {
             FileKind::Inotify(instance) if has_events(instance) => IN,
             _ => 0,
         }
     }
 
-    fn key(_k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+    fn key(_k: &K, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
         Some(WaitKey::File(id))
     }
 
-    fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i64, Stop> {
-        match &file::at(cx.k, id).kind {
+    fn available(cx: &mut Cx<'_, '_, K>, id: FileId) -> Result<i64, Stop> {
+        match &file::at(cx.k.files(), id).kind {
             FileKind::Inotify(instance) => Ok(available(instance) as i64),
             _ => Err(Errno::ENOTTY.into()),
         }

@@ -1,11 +1,12 @@
 //! Parts of user memory that data goes to or comes from.
 
+use crate::file::caller::FileCallers;
 use smallvec::SmallVec;
 
 use crate::abi::{Errno, TASK_SIZE};
+use crate::env::cx::Cx;
 use crate::file::rw::{MAX_RW, read_source};
 use crate::fs::filesystem::Source;
-use crate::kernel::Cx;
 
 /// Most parts of a vector (`UIO_MAXIOV`).
 pub(crate) const IOV_MAX: u64 = 1024;
@@ -31,7 +32,11 @@ impl Iov {
     }
 
     /// A vector of buffers (readv(2)).
-    pub(crate) fn vector(cx: &mut Cx<'_, '_>, addr: u64, count: u64) -> Result<Iov, Errno> {
+    pub(crate) fn vector<K: FileCallers>(
+        cx: &mut Cx<'_, '_, K>,
+        addr: u64,
+        count: u64,
+    ) -> Result<Iov, Errno> {
         if count > IOV_MAX {
             return Err(Errno::EINVAL);
         }
@@ -95,9 +100,9 @@ impl Iov {
     }
 
     /// A run of user memory at the front, faulted in: where and how long. `None` when all is done.
-    pub(crate) fn run(
+    pub(crate) fn run<K: FileCallers>(
         &mut self,
-        cx: &mut Cx<'_, '_>,
+        cx: &mut Cx<'_, '_, K>,
         max: u64,
         write: bool,
     ) -> Result<Option<(Source, u64)>, Errno> {
@@ -113,7 +118,11 @@ impl Iov {
     }
 
     /// Copies bytes to user memory: how many could be.
-    pub(crate) fn put(&mut self, cx: &mut Cx<'_, '_>, mut data: &[u8]) -> Result<u64, Errno> {
+    pub(crate) fn put<K: FileCallers>(
+        &mut self,
+        cx: &mut Cx<'_, '_, K>,
+        mut data: &[u8],
+    ) -> Result<u64, Errno> {
         let mut done = 0;
         while !data.is_empty() {
             let (to, len) = match self.run(cx, data.len() as u64, true) {
@@ -132,7 +141,11 @@ impl Iov {
     }
 
     /// Copies all of these bytes to user memory, or as many as fit before a bad address: `EFAULT`.
-    pub(crate) fn put_all(&mut self, cx: &mut Cx<'_, '_>, data: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn put_all<K: FileCallers>(
+        &mut self,
+        cx: &mut Cx<'_, '_, K>,
+        data: &[u8],
+    ) -> Result<(), Errno> {
         match self.put(cx, data)? {
             done if done == data.len() as u64 => Ok(()),
             _ => Err(Errno::EFAULT),
@@ -140,7 +153,11 @@ impl Iov {
     }
 
     /// Copies bytes from user memory: how many could be.
-    pub(crate) fn take(&mut self, cx: &mut Cx<'_, '_>, buf: &mut [u8]) -> Result<u64, Errno> {
+    pub(crate) fn take<K: FileCallers>(
+        &mut self,
+        cx: &mut Cx<'_, '_, K>,
+        buf: &mut [u8],
+    ) -> Result<u64, Errno> {
         let mut done = 0;
         while done < buf.len() {
             let (from, len) = match self.run(cx, (buf.len() - done) as u64, false) {

@@ -2,6 +2,7 @@
 //! the file in a way that does not go with it, and that one waits until the lease is given back, or lowered,
 //! or was held for too long.
 
+use crate::file::caller::FileCallers;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -11,14 +12,13 @@ use core::ops::Bound::{Excluded, Unbounded};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::cred::ns::{NsId, pid};
+use crate::env::cx::Cx;
 use crate::env::settings;
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file;
 use crate::file::fasync::{Owner, Recipient};
-use crate::file::pidfd::PidFd;
 use crate::file::{File, FileId, FileKind, Files, fasync, lock};
 use crate::fs::filesystem::InodeRef;
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::vfs::node;
 
@@ -140,27 +140,37 @@ pub(crate) fn get(k: &mut Files, id: FileId) -> u32 {
 /// `EAGAIN` where somebody has it open in a way that does not go with it or there is nothing to give back,
 /// `ENOMEM` where there are too many,
 /// `EINVAL` where there are to be no new ones (`/proc/sys/fs/leases-enable`).
-pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Result<(), Errno> {
+pub(crate) fn set<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    fd: i32,
+    asked: u32,
+) -> Result<(), Errno> {
     if !matches!(asked, g::F_RDLCK | g::F_WRLCK | g::F_UNLCK) {
         return Err(Errno::EINVAL);
     }
-    let at = file::inode_of(cx.k, id)?;
+    let at = file::inode_of(cx.k.files(), id)?;
     let attr = node::attr(cx.k, cx.p, at)?;
     if cx.creds().fsuid != attr.uid && !cx.creds().capable(g::CAP_LEASE) {
         return Err(Errno::EACCES);
     }
-    let opened = file::at(cx.k, id);
+    let opened = file::at(cx.k.files(), id);
     let (FileKind::Regular, Some(inode)) = (&opened.kind, opened.inode) else {
         return Err(Errno::EINVAL);
     };
     let writes = opened.writable();
-    expire(cx.k, inode);
-    let leases = cx.k.files.leases.of.get(&inode).map_or(&[][..], |all| all);
+    expire(cx.k.files_mut(), inode);
+    let leases =
+        cx.k.files()
+            .leases
+            .of
+            .get(&inode)
+            .map_or(&[][..], |all| all);
     let own = leases.iter().any(|lease| lease.file == id);
     if asked == g::F_UNLCK {
         return match own {
             true => {
-                give_back(cx.k, inode, |lease| lease.file == id);
+                give_back(cx.k.files_mut(), inode, |lease| lease.file == id);
                 Ok(())
             }
             false => Err(Errno::EAGAIN),
@@ -168,8 +178,14 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
     }
     let exclusive = asked == g::F_WRLCK;
     let mut others = leases.iter().filter(|lease| lease.file != id);
-    let writers = cx.k.files.writers.count(inode);
-    let readers = cx.k.files.leases.readers.get(&inode).copied().unwrap_or(0);
+    let writers = cx.k.files().writers.count(inode);
+    let readers =
+        cx.k.files()
+            .leases
+            .readers
+            .get(&inode)
+            .copied()
+            .unwrap_or(0);
     let open = match exclusive {
         false => writers > 0,
         true => writers != i32::from(writes) || readers != u32::from(!writes),
@@ -180,13 +196,13 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
     if !own && leases.len() >= OF_A_FILE {
         return Err(Errno::ENOMEM);
     }
-    if !own && !cx.k.env.settings.is_on(settings::LEASES) {
+    if !own && !cx.k.files().env.settings.is_on(settings::LEASES) {
         return Err(Errno::EINVAL);
     }
-    let pid = cx.task().tgid;
+    let pid = cx.caller().tgid;
     let steps = leases.len() as u64 / 4;
-    cx.k.env.steps.spend(steps);
-    cx.k.files.leases.work(inode, |leases| {
+    cx.k.files_mut().env.steps.spend(steps);
+    cx.k.files_mut().leases.work(inode, |leases| {
         match leases.iter_mut().find(|lease| lease.file == id) {
             Some(lease) => {
                 lease.exclusive = exclusive;
@@ -204,28 +220,28 @@ pub(crate) fn set(cx: &mut Cx<'_, '_>, id: FileId, fd: i32, asked: u32) -> Resul
             }),
         }
     });
-    wake(cx.k, inode);
-    if file::at(cx.k, id).owner.is_none() {
-        let process = PidFd::of_process(cx.k, cx.task().tgid);
+    wake(cx.k.files_mut(), inode);
+    if file::at(cx.k.files(), id).owner.is_none() {
+        let process = cx.k.process(cx.caller().tgid);
         let recipient = process.map(|task| Recipient::named_by(cx, Owner::Task(task)));
-        file::at_mut(cx.k, id).owner = recipient;
+        file::at_mut(cx.k.files_mut(), id).owner = recipient;
     }
     Ok(())
 }
 
 /// Somebody opens a file to read or to write it: leases that do not go with that are broken. Waits for them;
 /// `EAGAIN` if it must not.
-pub(crate) fn break_for(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn break_for<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     inode: InodeRef,
     writes: bool,
     no_wait: bool,
 ) -> Result<(), Stop> {
-    if !cx.k.files.leases.of.contains_key(&inode) {
+    if !cx.k.files().leases.of.contains_key(&inode) {
         return Ok(());
     }
-    tell(cx.k, inode, writes);
-    let leases = cx.k.files.leases.of.get(&inode).into_iter().flatten();
+    tell(cx.k.files_mut(), inode, writes);
+    let leases = cx.k.files().leases.of.get(&inode).into_iter().flatten();
     let conflicts = leases.filter(|lease| lease.conflicts(writes));
     let ends = conflicts.map(|lease| match (lease.ends, lease.lowers) {
         (Some(ends), Some(lowers)) if !writes => ends.min(lowers),

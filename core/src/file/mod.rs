@@ -3,6 +3,8 @@
 
 pub(crate) mod above;
 pub(crate) mod aio;
+pub(crate) mod call;
+pub(crate) mod caller;
 pub(crate) mod config;
 pub(crate) mod device;
 mod directory;
@@ -23,6 +25,7 @@ pub(crate) mod ready;
 mod reference;
 pub(crate) mod regular;
 pub(crate) mod rw;
+pub(crate) mod shared;
 pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
@@ -201,6 +204,8 @@ pub struct Files {
     pub(crate) partial: fdtable::Partial,
     /// Chunks of all descriptor tables.
     pub(crate) fd_chunks: u64,
+    /// Operations of the host.
+    pub(crate) ops: call::HostOps,
     /// Files that the kernel makes, as they are opened and as they are gone.
     pub(crate) made: above::MadeFiles,
     pub(crate) contexts: Slab<FsContext>,
@@ -246,6 +251,7 @@ impl Files {
             tables: Slab::new(),
             partial: fdtable::Partial::default(),
             fd_chunks: 0,
+            ops: call::HostOps::default(),
             made: above::MadeFiles::default(),
             contexts: Slab::new(),
             termios: None,

@@ -5,8 +5,11 @@ use crate::abi::raw::general as g;
 use crate::args::DirFd;
 use crate::boot::Stdio;
 use crate::cred::landlock::FsAccess;
+use crate::env::cx::Cx;
 use crate::env::settings;
 use crate::env::wait::{Stop, Wait, WaitKey};
+use crate::file;
+use crate::file::caller::FileCallers;
 use crate::file::device::Target;
 use crate::file::ops;
 use crate::file::pipe::PipeId;
@@ -15,14 +18,11 @@ use crate::fs::anon::Object;
 use crate::fs::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
 use crate::fs::inode::FsKind;
 use crate::fs::{anon, flags, inode};
-use crate::kernel::Cx;
 use crate::port::Ports;
 use crate::vfs::mount::{self, MountFlags, MountId, PathRef, detached, get_path, put_path};
 use crate::vfs::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::vfs::walk::{self, Flags, FollowedTo, Last};
 use crate::vfs::{Vfs, landlock, names, node};
-use crate::views::proc;
-use crate::{Kernel, file};
 
 /// `__O_TMPFILE` without `O_DIRECTORY`.
 const O_TMPFILE_BIT: u32 = g::O_TMPFILE & !g::O_DIRECTORY;
@@ -133,7 +133,12 @@ struct Found {
 }
 
 /// Opens a file for the current task; the result holds one reference.
-pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<FileId, Stop> {
+pub(crate) fn open<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    at: DirFd,
+    path: &[u8],
+    how: How,
+) -> Result<FileId, Stop> {
     let flags = how.flags;
     if flags & O_TMPFILE_BIT != 0 {
         if flags & g::O_TMPFILE != g::O_TMPFILE
@@ -143,7 +148,7 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Res
             return Err(Errno::EINVAL.into());
         }
         let id = open_unnamed(cx, at, path, how)?;
-        file::at_mut(cx.k, id).opener = cx.task().committed;
+        file::at_mut(cx.k.files_mut(), id).opener = cx.k.committed(cx.thread);
         return Ok(id);
     }
     if flags & (g::O_CREAT | g::O_DIRECTORY) == g::O_CREAT | g::O_DIRECTORY {
@@ -153,32 +158,37 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Res
         0 => find(cx, at, path, how)?,
         _ => find_or_create(cx, at, path, how)?,
     };
-    let path = get_path(cx.k, found.path);
+    let path = get_path(cx.k.files_mut(), found.path);
     if found.created {
-        let entry = cx.k.vfs.dentries.at(path.dentry);
+        let entry = cx.k.vfs().dentries.at(path.dentry);
         let (dir, name) = (entry.parent, entry.name.clone());
-        inotify::named(cx.k, cx.p, dir, &name, inotify::CREATE);
+        inotify::named(cx.k.files_mut(), cx.p, dir, &name, inotify::CREATE);
     }
     let result = open_path(cx, path, how, found.created);
     if result.is_err() {
-        put_path(cx.k, cx.p, path);
+        put_path(cx.k.files_mut(), cx.p, path);
     }
     if let Ok(id) = result {
-        file::at_mut(cx.k, id).opener = cx.task().committed;
-        file::at_mut(cx.k, id).opened_by = proc::opener(cx, id);
+        file::at_mut(cx.k.files_mut(), id).opener = cx.k.committed(cx.thread);
+        file::at_mut(cx.k.files_mut(), id).opened_by = cx.k.made_opener(cx.thread, id);
         ops::told(cx.k, cx.thread, id);
         if flags & g::O_PATH == 0 {
-            inotify::file_event(cx.k, cx.p, id, inotify::OPEN);
-            let regular = file::at(cx.k, id).kind == FileKind::Regular;
+            inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::OPEN);
+            let regular = file::at(cx.k.files(), id).kind == FileKind::Regular;
             if flags & g::O_TRUNC != 0 && !found.created && regular {
-                inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
+                inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::MODIFY);
             }
         }
     }
     result
 }
 
-fn find(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<Found, Errno> {
+fn find<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    at: DirFd,
+    path: &[u8],
+    how: How,
+) -> Result<Found, Errno> {
     let mut walk = how.resolve;
     walk.set(Flags::FOLLOW, how.flags & g::O_NOFOLLOW == 0);
     walk.set(Flags::DIRECTORY, how.flags & g::O_DIRECTORY != 0);
@@ -190,7 +200,12 @@ fn find(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<Found, 
     })
 }
 
-fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<Found, Errno> {
+fn find_or_create<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    at: DirFd,
+    path: &[u8],
+    how: How,
+) -> Result<Found, Errno> {
     let exclusive = how.flags & g::O_EXCL != 0;
     let umask = cx.fs_context().umask;
     let who = &cx.who();
@@ -206,9 +221,9 @@ fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Resu
             return Err(Errno::EISDIR);
         }
         let dentry = walker.lookup(place.dir.dentry, &name)?;
-        let entry = walker.k.vfs.dentries.at(dentry);
+        let entry = walker.k.vfs().dentries.at(dentry);
         if entry.ino.is_none() {
-            mount::want_write(walker.k, place.dir.mount)?;
+            mount::want_write(walker.k.files(), place.dir.mount)?;
             let mode = g::S_IFREG | how.mode & !umask;
             let (k, p) = (walker.k, walker.p);
             let path = names::create_at(k, p, who, place.dir, &name, names::Plan::plain(mode))?;
@@ -254,20 +269,20 @@ fn find_or_create(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Resu
 /// `/proc/sys/fs/protected_regular` and `protected_fifos`: what another user has put into a sticky directory
 /// is not opened by who wants to make it, with 1 if all may write there, with 2 also if its group may.
 /// `EACCES`.
-fn may_create_in_sticky(
-    walker: &mut walk::Walker<'_, '_, Kernel>,
+fn may_create_in_sticky<K: FileCallers>(
+    walker: &mut walk::Walker<'_, '_, K>,
     dir: PathRef,
     path: PathRef,
 ) -> Result<(), Errno> {
-    let entry = walker.k.vfs.dentries.at(dir.dentry);
+    let entry = walker.k.vfs().dentries.at(dir.dentry);
     let (mode, owner) = (entry.mode, entry.uid);
-    let found = walker.k.vfs.dentries.at(path.dentry);
+    let found = walker.k.vfs().dentries.at(path.dentry);
     let setting = match found.kind() {
         g::S_IFREG => settings::PROTECTED_REGULAR,
         g::S_IFIFO => settings::PROTECTED_FIFOS,
         _ => return Ok(()),
     };
-    let open = match walker.k.env.settings.get(setting) {
+    let open = match walker.k.files().env.settings.get(setting) {
         0 => return Ok(()),
         1 => mode & g::S_IWOTH != 0,
         _ => mode & (g::S_IWOTH | g::S_IWGRP) != 0,
@@ -275,7 +290,7 @@ fn may_create_in_sticky(
     if mode & g::S_ISVTX == 0 || !open {
         return Ok(());
     }
-    let inode = walker.k.vfs.dentries.inode(path.dentry);
+    let inode = walker.k.vfs().dentries.inode(path.dentry);
     let attr = node::attr(walker.k, walker.p, inode.ok_or(Errno::ENOENT)?)?;
     let creds = walker.who.creds();
     let own = creds.is_none_or(|creds| creds.fsuid == attr.uid);
@@ -286,12 +301,21 @@ fn may_create_in_sticky(
 }
 
 /// Makes an open file of a path, whose reference it takes over unless it fails.
-fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Result<FileId, Stop> {
-    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+fn open_path<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    path: PathRef,
+    how: How,
+    created: bool,
+) -> Result<FileId, Stop> {
+    let inode =
+        cx.k.vfs()
+            .dentries
+            .inode(path.dentry)
+            .ok_or(Errno::ENOENT)?;
     let kept = how.flags & !(g::O_CREAT | g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
     if how.flags & g::O_PATH != 0 {
         let file = File::new(FileKind::Path, path, Some(inode), kept);
-        return Ok(file::add(cx.k, file)?);
+        return Ok(file::add(cx.k.files_mut(), file)?);
     }
     let attr = node::attr(cx.k, cx.p, inode)?;
     if !created {
@@ -300,21 +324,21 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
     let writes = how.flags & g::O_ACCMODE != g::O_RDONLY;
     let truncates = how.flags & g::O_TRUNC != 0 && !created;
     let in_tree =
-        attr.mode & g::S_IFMT == g::S_IFREG && inode::kind(cx.k, inode.fs) == FsKind::Union;
+        attr.mode & g::S_IFMT == g::S_IFREG && inode::kind(cx.k.files(), inode.fs) == FsKind::Union;
     if in_tree && (writes || truncates) {
-        cx.k.files.writers.check_write(inode)?;
+        cx.k.files().writers.check_write(inode)?;
     }
     let who = &cx.who();
-    let denied = landlock::check_open(cx.k, who, path, &attr, how.flags, false)?;
+    let denied = landlock::check_open(cx.k.files_mut(), who, path, &attr, how.flags, false)?;
     if truncates && in_tree && denied.contains(FsAccess::TRUNCATE) {
         return Err(Errno::EACCES.into());
     }
     let flags = kept | O_LARGEFILE;
     let kind = match attr.mode & g::S_IFMT {
         _ if inode.fs == anon::FS => return open_anon(cx, path, inode, flags),
-        g::S_IFREG => match inode::kind(cx.k, inode.fs) {
-            FsKind::Proc => proc::kind_of(cx.k, cx.thread, inode.ino)?,
-            FsKind::Sys => cx.k.files.made.open(None),
+        g::S_IFREG => match inode::kind(cx.k.files(), inode.fs) {
+            FsKind::Proc => cx.k.made_kind(cx.thread, inode.ino)?,
+            FsKind::Sys => cx.k.files_mut().made.open(None),
             _ => FileKind::Regular,
         },
         g::S_IFDIR => FileKind::Directory,
@@ -323,7 +347,7 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
         g::S_IFCHR => match device::find(attr.rdev).ok_or(Errno::ENXIO)? {
             Target::Device(device) => FileKind::Device(device),
             Target::Stream => FileKind::HostStream(0),
-            Target::Terminal => FileKind::HostStream(terminal(cx.k).ok_or(Errno::ENXIO)?),
+            Target::Terminal => FileKind::HostStream(terminal(cx.k.files()).ok_or(Errno::ENXIO)?),
         },
         _ => return Err(Errno::ENXIO.into()),
     };
@@ -335,13 +359,13 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
         lease::break_for(cx, inode, writes, no_wait)?;
     }
     if truncates && kind == FileKind::Regular {
-        cx.k.fs.seals.check_size(inode, &attr, 0)?;
+        cx.k.files().fs.seals.check_size(inode, &attr, 0)?;
         truncate(cx, inode, &attr, 0)?;
     }
     let counted = writes && kind == FileKind::Regular;
     let mut file = File::new(kind, path, Some(inode), flags);
     file.denied = denied;
-    let id = file::add(cx.k, file)?;
+    let id = file::add(cx.k.files_mut(), file)?;
     if counted {
         count_writer(cx.k, id, inode)?;
     }
@@ -349,9 +373,9 @@ fn open_path(cx: &mut Cx<'_, '_>, path: PathRef, how: How, created: bool) -> Res
 }
 
 /// Counts an open file among those that write to their inode. `ETXTBSY`.
-fn count_writer(k: &mut Kernel, id: FileId, inode: InodeRef) -> Result<(), Errno> {
-    k.files.writers.write(inode)?;
-    file::at_mut(k, id).counted = true;
+fn count_writer<K: FileCallers>(k: &mut K, id: FileId, inode: InodeRef) -> Result<(), Errno> {
+    k.files_mut().writers.write(inode)?;
+    file::at_mut(k.files_mut(), id).counted = true;
     Ok(())
 }
 
@@ -366,8 +390,8 @@ pub(crate) fn terminal(k: &Vfs) -> Option<u8> {
 }
 
 /// `may_open` of Linux.
-fn may_open(
-    cx: &mut Cx<'_, '_>,
+fn may_open<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     path: PathRef,
     inode: InodeRef,
     attr: &Attr,
@@ -382,7 +406,7 @@ fn may_open(
         g::S_IFCHR | g::S_IFBLK
             if cx
                 .k
-                .vfs
+                .vfs()
                 .mounts
                 .at(path.mount)
                 .flags
@@ -396,7 +420,7 @@ fn may_open(
         return Ok(());
     }
     if access & MAY_WRITE != 0 && kind == g::S_IFREG {
-        mount::want_write(cx.k, path.mount)?;
+        mount::want_write(cx.k.files(), path.mount)?;
     }
     node::check_enter(cx.k, who, inode)?;
     node::permission(cx.k, who, inode, attr, access)?;
@@ -404,17 +428,17 @@ fn may_open(
     if access & MAY_WRITE != 0 && !adds {
         flags::check_append(attr)?;
     }
-    if inode::kind(cx.k, inode.fs) == FsKind::Proc {
-        proc::may_open(cx.k, cx.thread, inode.ino, access & MAY_WRITE != 0)?;
+    if inode::kind(cx.k.files(), inode.fs) == FsKind::Proc {
+        cx.k.may_open_made(cx.thread, inode.ino, access)?;
     }
-    if how.flags & g::O_NOATIME != 0 && !who.owns(cx.k, attr) {
+    if how.flags & g::O_NOATIME != 0 && !who.owns(cx.k.files(), attr) {
         return Err(Errno::EPERM);
     }
     Ok(())
 }
 
-fn open_anon(
-    cx: &mut Cx<'_, '_>,
+fn open_anon<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     path: PathRef,
     inode: InodeRef,
     flags: u32,
@@ -422,12 +446,15 @@ fn open_anon(
     match anon::object(inode.ino) {
         Object::Pipe(pipe) => open_fifo(cx, path, inode, flags, Some(pipe)),
         Object::Stream(stream) => {
-            let kind = stream_kind(cx.k, stream);
-            Ok(file::add(cx.k, File::new(kind, path, None, flags))?)
+            let kind = stream_kind(cx.k.files(), stream);
+            Ok(file::add(
+                cx.k.files_mut(),
+                File::new(kind, path, None, flags),
+            )?)
         }
         Object::Namespace(_) => {
             let file = File::new(FileKind::Namespace, path, Some(inode), flags);
-            Ok(file::add(cx.k, file)?)
+            Ok(file::add(cx.k.files_mut(), file)?)
         }
         Object::Root | Object::Anon(_) | Object::Socket(_) | Object::MessageQueue(_) => {
             Err(Errno::ENXIO.into())
@@ -440,8 +467,8 @@ const WAITS_AS_READER: u64 = 1;
 const WAITS_AS_WRITER: u64 = 2;
 
 /// Opens an end of a FIFO (fifo(7)): readers and writers wait for each other.
-fn open_fifo(
-    cx: &mut Cx<'_, '_>,
+fn open_fifo<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     path: PathRef,
     inode: InodeRef,
     flags: u32,
@@ -455,8 +482,8 @@ fn open_fifo(
         _ => return Err(Errno::EINVAL.into()),
     };
     let open = match pipe {
-        Some(id) => cx.k.files.pipes.get(id),
-        None => pipe::find_fifo(cx.k, inode),
+        Some(id) => cx.k.files().pipes.get(id),
+        None => pipe::find_fifo(cx.k.files(), inode),
     };
     let (readers, writers) = open.map_or((0, 0), |pipe| (pipe.readers, pipe.writers));
     let (others, mark, wanted) = match (reads, writes) {
@@ -468,16 +495,19 @@ fn open_fifo(
     // Only a FIFO's ends wait for each other.
     let meets = others > 0
         || pipe.is_some()
-        || cx.k.env.queues.waiters(key).any(|thread| {
-            let call = cx.k.tasks.get(thread).and_then(|task| task.call.as_ref());
-            call.is_some_and(|call| call.progress == wanted)
-        });
+        || cx
+            .k
+            .files()
+            .env
+            .queues
+            .waiters(key)
+            .any(|thread| cx.k.progress_of(thread) == Some(wanted));
     if !meets {
         match (no_wait, writes) {
             (true, true) => return Err(Errno::ENXIO.into()),
             (true, false) => {}
             (false, _) => {
-                cx.call().progress = mark;
+                cx.call_state().progress = mark;
                 return Wait::on(key).into();
             }
         }
@@ -486,28 +516,36 @@ fn open_fifo(
         Some(id) => id,
         None => {
             let by = cx.pipe_maker();
-            pipe::of_fifo(cx.k, inode, &by)?
+            pipe::of_fifo(cx.k.files_mut(), inode, &by)?
         }
     };
     let named = (inode.fs != anon::FS).then_some(inode);
-    let file = file::add(cx.k, File::new(FileKind::Pipe(id), path, named, flags))?;
-    pipe::open_end(cx.k, id, reads, writes);
-    cx.k.files.wake(key);
+    let file = file::add(
+        cx.k.files_mut(),
+        File::new(FileKind::Pipe(id), path, named, flags),
+    )?;
+    pipe::open_end(cx.k.files_mut(), id, reads, writes);
+    cx.k.files_mut().wake(key);
     Ok(file)
 }
 
 /// `O_TMPFILE`
-fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result<FileId, Errno> {
+fn open_unnamed<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    at: DirFd,
+    path: &[u8],
+    how: How,
+) -> Result<FileId, Errno> {
     let mut walk = how.resolve | Flags::DIRECTORY;
     walk.set(Flags::FOLLOW, how.flags & g::O_NOFOLLOW == 0);
     let umask = cx.fs_context().umask;
     let who = &cx.who();
     let (mut walker, start) = cx.walker(at, path, walk)?;
     let dir = walker.resolve_bare(start, path)?;
-    mount::want_write(cx.k, dir.mount)?;
+    mount::want_write(cx.k.files(), dir.mount)?;
     let dir_attr = names::may_create(cx.k, cx.p, who, dir)?;
     let mode = g::S_IFREG | how.mode & !umask;
-    let (uid, gid, mode) = names::new_owner(cx.k, who, &dir_attr, mode);
+    let (uid, gid, mode) = names::new_owner(cx.k.files(), who, &dir_attr, mode);
     let node = NewNode {
         mode,
         uid,
@@ -516,18 +554,18 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
         flags: dir_attr.flags & flags::INHERITED,
         target: b"",
     };
-    let fs = cx.k.vfs.mounts.at(dir.mount).fs;
-    let ino = inode::create_unnamed(cx.k, cx.p, fs, &node)?;
+    let fs = cx.k.vfs().mounts.at(dir.mount).fs;
+    let ino = inode::create_unnamed(cx.k.files_mut(), cx.p, fs, &node)?;
     let inode = InodeRef { fs, ino };
     let attr = match node::attr(cx.k, cx.p, inode) {
         Ok(attr) => attr,
         Err(errno) => {
-            inode::forget(cx.k, cx.p, inode);
+            inode::forget(cx.k.files_mut(), cx.p, inode);
             return Err(errno);
         }
     };
     let name = alloc::format!("#{}", ino.0);
-    let dentries = &mut cx.k.vfs.dentries;
+    let dentries = &mut cx.k.vfs_mut().dentries;
     let path = PathRef {
         mount: dir.mount,
         dentry: dentries.insert_unnamed(dir.dentry, name.as_bytes(), ino, &attr),
@@ -535,12 +573,13 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
     if how.flags & g::O_EXCL != 0 {
         dentries.set_nameless(path.dentry);
     }
-    mount::hold(cx.k, path.mount);
+    mount::hold(cx.k.files_mut(), path.mount);
     let kept = how.flags & !(g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
     let mut file = File::new(FileKind::Regular, path, Some(inode), kept | O_LARGEFILE);
-    let checked = landlock::check_open(cx.k, who, path, &attr, how.flags, false);
-    file.denied = checked.inspect_err(|_| put_path(cx.k, cx.p, path))?;
-    let id = file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))?;
+    let checked = landlock::check_open(cx.k.files_mut(), who, path, &attr, how.flags, false);
+    file.denied = checked.inspect_err(|_| put_path(cx.k.files_mut(), cx.p, path))?;
+    let id = file::add(cx.k.files_mut(), file)
+        .inspect_err(|_| put_path(cx.k.files_mut(), cx.p, path))?;
     // Nobody can have run it yet.
     count_writer(cx.k, id, inode)?;
     Ok(id)
@@ -548,8 +587,8 @@ fn open_unnamed(cx: &mut Cx<'_, '_>, at: DirFd, path: &[u8], how: How) -> Result
 
 /// Sets the size of a regular file as truncate(2) does: set-id bits go, times change. The permission has been
 /// checked.
-pub(crate) fn truncate(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn truncate<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     inode: InodeRef,
     attr: &Attr,
     size: u64,
@@ -558,15 +597,15 @@ pub(crate) fn truncate(
     let set = SetAttr {
         size: Some(size),
         mtime: Some(Time::from_nanos(cx.now().real)),
-        ..perm::after_write(cx.k, who, attr)
+        ..perm::after_write(cx.k.files(), who, attr)
     };
-    inode::set_attr(cx.k, cx.p, inode, &set)
+    inode::set_attr(cx.k.files_mut(), cx.p, inode, &set)
 }
 
 /// Opens a program: a regular file that may be executed and that nobody writes to, now and until it is given
 /// to [`close_exec`]. The result holds one reference. Waits for who holds a lease that lets nobody read it.
-pub(crate) fn open_exec(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn open_exec<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     at: DirFd,
     path: &[u8],
     at_flags: u32,
@@ -577,79 +616,90 @@ pub(crate) fn open_exec(
     let path = walk::resolve(cx, at, path, Flags::from_at(at_flags))?;
     let opened = exec_file(cx, path);
     if opened.is_err() {
-        put_path(cx.k, cx.p, path);
+        put_path(cx.k.files_mut(), cx.p, path);
     }
     opened
 }
 
-fn exec_file(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<FileId, Stop> {
-    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+fn exec_file<K: FileCallers>(cx: &mut Cx<'_, '_, K>, path: PathRef) -> Result<FileId, Stop> {
+    let inode =
+        cx.k.vfs()
+            .dentries
+            .inode(path.dentry)
+            .ok_or(Errno::ENOENT)?;
     let attr = node::attr(cx.k, cx.p, inode)?;
     match attr.mode & g::S_IFMT {
         g::S_IFLNK => return Err(Errno::ELOOP.into()),
-        g::S_IFREG if inode::kind(cx.k, inode.fs) == FsKind::Union => {}
+        g::S_IFREG if inode::kind(cx.k.files(), inode.fs) == FsKind::Union => {}
         _ => return Err(Errno::EACCES.into()),
     }
-    let mount = cx.k.vfs.mounts.at(path.mount);
+    let mount = cx.k.vfs().mounts.at(path.mount);
     if mount.flags.contains(MountFlags::NOEXEC) {
         return Err(Errno::EACCES.into());
     }
     let who = &cx.who();
-    perm::permission(cx.k, who, &attr, MAY_EXEC)?;
+    perm::permission(cx.k.files(), who, &attr, MAY_EXEC)?;
     let flags = g::O_RDONLY | O_LARGEFILE;
-    landlock::check_open(cx.k, who, path, &attr, flags, true)?;
-    file::check_room(cx.k)?;
+    landlock::check_open(cx.k.files_mut(), who, path, &attr, flags, true)?;
+    file::check_room(cx.k.files())?;
     lease::break_for(cx, inode, false, false)?;
-    cx.k.files.writers.run(inode)?;
-    let id = file::add(cx.k, File::new(FileKind::Regular, path, Some(inode), flags))?;
+    cx.k.files_mut().writers.run(inode)?;
+    let id = file::add(
+        cx.k.files_mut(),
+        File::new(FileKind::Regular, path, Some(inode), flags),
+    )?;
     // What it is is read at once.
-    inotify::file_event(cx.k, cx.p, id, inotify::OPEN);
-    inotify::file_event(cx.k, cx.p, id, inotify::ACCESS);
+    inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::OPEN);
+    inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::ACCESS);
     Ok(id)
 }
 
 /// Takes a program for one more process: a reference, and nobody may write to it.
-pub(crate) fn get_exec(k: &mut Kernel, id: FileId) -> FileId {
-    if let Some(inode) = file::at(k, id).inode {
-        k.files.writers.run_again(inode);
+pub(crate) fn get_exec<K: FileCallers>(k: &mut K, id: FileId) -> FileId {
+    if let Some(inode) = file::at(k.files(), id).inode {
+        k.files_mut().writers.run_again(inode);
     }
-    file::get(k, id)
+    file::get(k.files_mut(), id)
 }
 
 /// Gives a program back that was opened to be run.
-pub(crate) fn close_exec(k: &mut Kernel, p: &mut Ports<'_>, id: FileId) {
-    if let Some(inode) = file::at(k, id).inode {
-        k.files.writers.ran(inode);
+pub(crate) fn close_exec<K: FileCallers>(k: &mut K, p: &mut Ports<'_>, id: FileId) {
+    if let Some(inode) = file::at(k.files(), id).inode {
+        k.files_mut().writers.ran(inode);
     }
-    file::put(k, p, id);
+    file::put(k.files_mut(), p, id);
 }
 
 /// A descriptor of a place (`O_PATH`) for the root of an anonymous namespace, which goes with the file.
 /// `ENFILE`, `EMFILE`: it goes at once.
-pub(crate) fn open_detached(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn open_detached<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     top: MountId,
     cloexec: bool,
 ) -> Result<i32, Errno> {
-    let dentry = cx.k.vfs.mounts.at(top).root;
+    let dentry = cx.k.vfs().mounts.at(top).root;
     let path = PathRef { mount: top, dentry };
-    get_path(cx.k, path);
+    get_path(cx.k.files_mut(), path);
     let opened = place_file(cx, path, true);
-    let id = opened.inspect_err(|_| detached::dissolve(cx.k, cx.p, path))?;
+    let id = opened.inspect_err(|_| detached::dissolve(cx.k.files_mut(), cx.p, path))?;
     fdtable::install(cx, id, cloexec)
 }
 
 /// An open file of a place, whose reference is taken over unless it fails; `dissolves`: the anonymous
 /// namespace of which that is the root goes with it. `ENFILE`, `ENOENT`.
-pub(crate) fn place_file(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn place_file<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     path: PathRef,
     dissolves: bool,
 ) -> Result<FileId, Errno> {
-    let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
+    let inode =
+        cx.k.vfs()
+            .dentries
+            .inode(path.dentry)
+            .ok_or(Errno::ENOENT)?;
     let mut file = File::new(FileKind::Path, path, Some(inode), g::O_PATH);
     file.dissolves = dissolves;
-    file::add(cx.k, file)
+    file::add(cx.k.files_mut(), file)
 }
 
 /// How a standard stream is read and written.
@@ -661,14 +711,14 @@ fn stream_kind(k: &Vfs, stream: u8) -> FileKind {
 }
 
 /// Opens the host's standard streams as descriptors 0, 1 and 2 of a fresh table.
-pub(crate) fn open_stdio(k: &mut Kernel, p: &mut Ports<'_>, table: file::FdTableId) {
+pub(crate) fn open_stdio<K: FileCallers>(k: &mut K, p: &mut Ports<'_>, table: file::FdTableId) {
     for stream in 0..3u8 {
-        let path = crate::vfs::object::path(k, anon::stream_ino(stream));
-        let kind = stream_kind(k, stream);
+        let path = crate::vfs::object::path(k.files_mut(), anon::stream_ino(stream));
+        let kind = stream_kind(k.files(), stream);
         let file = File::new(kind, path, None, g::O_RDWR | O_LARGEFILE);
-        match file::add(k, file) {
-            Ok(file) => fdtable::put_at(k, table, u32::from(stream), file),
-            Err(_) => put_path(k, p, path),
+        match file::add(k.files_mut(), file) {
+            Ok(file) => fdtable::put_at(k.files_mut(), table, u32::from(stream), file),
+            Err(_) => put_path(k.files_mut(), p, path),
         }
     }
 }

@@ -1,24 +1,24 @@
 //! What can be done with an open file, by its kind: two traits, and the one place that finds what implements
 //! them.
 //!
-//! A new kind is a variant of [`FileKind`], a file that implements both traits, and a line in `of_kind!`. What
-//! a kind leaves out has the answer that Linux gives where a driver has no such function.
+//! A new kind is a variant of [`FileKind`], a file that implements both traits, and a line in `of_kind!`.
+//! What a kind leaves out has the answer that Linux gives where a driver has no such function.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::caller::FileCallers;
 use super::ready::{ANY, IN, OUT};
 use super::rw::{How, Iov};
 use super::{
     File, FileId, FileKind, Files, above, config, device, directory, epoll, eventfd, inotify, pipe,
     reference, regular, stream, timerfd,
 };
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::cred::ns::NsId;
+use crate::env::cx::Cx;
 use crate::env::wait::{Stop, SysResult, WaitKey};
 use crate::ipc::mqueue;
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::net::socket;
 use crate::port::Ports;
@@ -78,27 +78,27 @@ pub(crate) trait OpenFile {
 ///
 /// Access modes, ranges and positions of files without any have been looked at by the callers
 /// ([`rw::read`](super::rw::read)).
-pub(crate) trait FileOps: OpenFile {
+pub(crate) trait FileOps<K: FileCallers>: OpenFile {
     /// Reads into user memory: how many bytes. `EINVAL` if it cannot be read.
-    fn read(_cx: &mut Cx<'_, '_>, _id: FileId, _iov: &mut Iov, _how: How) -> SysResult {
+    fn read(_cx: &mut Cx<'_, '_, K>, _id: FileId, _iov: &mut Iov, _how: How) -> SysResult {
         Err(Errno::EINVAL.into())
     }
 
     /// Writes from user memory: how many bytes. `EINVAL` if it cannot be written.
-    fn write(_cx: &mut Cx<'_, '_>, _id: FileId, _iov: &mut Iov, _how: How) -> SysResult {
+    fn write(_cx: &mut Cx<'_, '_, K>, _id: FileId, _iov: &mut Iov, _how: How) -> SysResult {
         Err(Errno::EINVAL.into())
     }
 
     /// Moves its position (lseek(2)); `whence` is a known one. Linux lets files without one be moved, to
     /// where they are (`noop_llseek()`).
-    fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
+    fn seek(_cx: &mut Cx<'_, '_, K>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
         Ok(0)
     }
 
     /// At most `len` bytes from a position on for another file, none at its end (splice(2), sendfile(2)).
     /// `EINVAL` if they can be read by programs only.
     fn splice_read(
-        _cx: &mut Cx<'_, '_>,
+        _cx: &mut Cx<'_, '_, K>,
         _id: FileId,
         _at: u64,
         _len: u64,
@@ -108,199 +108,232 @@ pub(crate) trait FileOps: OpenFile {
 
     /// Writes bytes of another file: how many. A wait when none can be written now; `data` is not looked at
     /// while a host operation is under way. `EINVAL`.
-    fn splice_write(_cx: &mut Cx<'_, '_>, _id: FileId, _data: Vec<u8>, _how: How) -> SysResult {
+    fn splice_write(_cx: &mut Cx<'_, '_, K>, _id: FileId, _data: Vec<u8>, _how: How) -> SysResult {
         Err(Errno::EINVAL.into())
     }
 
     /// What it is ready for, as a thread sees it (poll(2)). `depth` is how many epoll files the question
     /// came through. A standard stream of the host is always ready for writing; whether it can be read, only
     /// the host knows.
-    fn ready(_k: &Kernel, _thread: ThreadId, _id: FileId, _depth: u32) -> u16 {
+    fn ready(_k: &K, _thread: ThreadId, _id: FileId, _depth: u32) -> u16 {
         IN | OUT
     }
 
     /// Where its changes are announced, as a thread waits for them; `None` if it is always ready.
-    fn key(_k: &Kernel, _thread: ThreadId, _id: FileId) -> Option<WaitKey> {
+    fn key(_k: &K, _thread: ThreadId, _id: FileId) -> Option<WaitKey> {
         None
     }
 
     /// The program has been told what it is ready for: a change is told of once.
-    fn told(_k: &mut Kernel, _thread: ThreadId, _id: FileId) {}
+    fn told(_k: &mut K, _thread: ThreadId, _id: FileId) {}
 
     /// Whether it can be waited for with epoll(7) (`file_can_poll` of Linux).
-    fn can_wait(_k: &Files, _file: &File) -> bool {
+    fn can_wait(_k: &K, _file: &File) -> bool {
         true
     }
 
     /// Answers a request of ioctl(2); `None` for those that it does not know. `arg` is its argument.
-    fn ioctl(_cx: &mut Cx<'_, '_>, _id: FileId, _request: u32, _arg: u64) -> Option<SysResult> {
+    fn ioctl(_cx: &mut Cx<'_, '_, K>, _id: FileId, _request: u32, _arg: u64) -> Option<SysResult> {
         None
     }
 
     /// Bytes that can be read at once (`FIONREAD`). `ENOTTY` if it does not tell.
-    fn available(_cx: &mut Cx<'_, '_>, _id: FileId) -> Result<i64, Stop> {
+    fn available(_cx: &mut Cx<'_, '_, K>, _id: FileId) -> Result<i64, Stop> {
         Err(Errno::ENOTTY.into())
     }
 
     /// The lines that it adds to `/proc/PID/fdinfo`, for a reader in a namespace of processes.
-    fn fdinfo(_k: &Kernel, _file: &File, _ns: NsId) -> String {
+    fn fdinfo(_k: &K, _file: &File, _ns: NsId) -> String {
         String::new()
     }
 }
 
-/// Runs an expression with the type `$ops` that implements the traits for a kind.
+/// The answer of what implements the traits for a kind: a function or constant of [`OpenFile`], or with a
+/// `K` a function of [`FileOps`].
 macro_rules! of_kind {
-    ($kind:expr, $ops:ident => $run:expr) => {
+    ($kind:expr, $($answer:tt)+) => {
+        of_kind!(@ above::Made, above::Memory, above::PageMap, above::Process, above::Signals;
+            OpenFile; $kind; $($answer)+)
+    };
+    (K; $kind:expr, $($answer:tt)+) => {
+        of_kind!(@ K::Made, K::Memory, K::PageMap, K::Process, K::Signals;
+            FileOps<K>; $kind; $($answer)+)
+    };
+    (@ $made:ty, $memory:ty, $page_map:ty, $process:ty, $signals:ty;
+        $ops:ty; $kind:expr; $($answer:tt)+) => {
         match $kind {
-            FileKind::Regular => of_kind!(@ regular::Ops, $ops => $run),
-            FileKind::Directory => of_kind!(@ directory::Ops, $ops => $run),
-            FileKind::Pipe(_) => of_kind!(@ pipe::Ops, $ops => $run),
-            FileKind::Socket(_) => of_kind!(@ socket::ops::Ops, $ops => $run),
-            FileKind::MessageQueue(_) => of_kind!(@ mqueue::Ops, $ops => $run),
-            FileKind::Device(_) => of_kind!(@ device::Ops, $ops => $run),
-            FileKind::Made(_) => of_kind!(@ above::Made, $ops => $run),
-            FileKind::Memory(_) => of_kind!(@ above::Memory, $ops => $run),
-            FileKind::PageMap(_) => of_kind!(@ above::PageMap, $ops => $run),
-            FileKind::HostStream(_) => of_kind!(@ stream::Ops, $ops => $run),
-            FileKind::EventFd(_) => of_kind!(@ eventfd::Ops, $ops => $run),
-            FileKind::TimerFd(_) => of_kind!(@ timerfd::Ops, $ops => $run),
-            FileKind::SignalFd(_) => of_kind!(@ above::Signals, $ops => $run),
-            FileKind::PidFd(_) => of_kind!(@ above::Process, $ops => $run),
-            FileKind::Epoll(_) => of_kind!(@ epoll::Ops, $ops => $run),
-            FileKind::Inotify(_) => of_kind!(@ inotify::Ops, $ops => $run),
-            FileKind::Landlock(_) => of_kind!(@ reference::Ruleset, $ops => $run),
-            FileKind::Config(_) => of_kind!(@ config::Ops, $ops => $run),
-            FileKind::Namespace => of_kind!(@ reference::Namespace, $ops => $run),
-            FileKind::Path => of_kind!(@ reference::Place, $ops => $run),
+            FileKind::Regular => of_kind!(= regular::Ops, $ops, $($answer)+),
+            FileKind::Directory => of_kind!(= directory::Ops, $ops, $($answer)+),
+            FileKind::Pipe(_) => of_kind!(= pipe::Ops, $ops, $($answer)+),
+            FileKind::Socket(_) => of_kind!(= socket::ops::Ops, $ops, $($answer)+),
+            FileKind::MessageQueue(_) => of_kind!(= mqueue::Ops, $ops, $($answer)+),
+            FileKind::Device(_) => of_kind!(= device::Ops, $ops, $($answer)+),
+            FileKind::Made(_) => of_kind!(= $made, $ops, $($answer)+),
+            FileKind::Memory(_) => of_kind!(= $memory, $ops, $($answer)+),
+            FileKind::PageMap(_) => of_kind!(= $page_map, $ops, $($answer)+),
+            FileKind::HostStream(_) => of_kind!(= stream::Ops, $ops, $($answer)+),
+            FileKind::EventFd(_) => of_kind!(= eventfd::Ops, $ops, $($answer)+),
+            FileKind::TimerFd(_) => of_kind!(= timerfd::Ops, $ops, $($answer)+),
+            FileKind::SignalFd(_) => of_kind!(= $signals, $ops, $($answer)+),
+            FileKind::PidFd(_) => of_kind!(= $process, $ops, $($answer)+),
+            FileKind::Epoll(_) => of_kind!(= epoll::Ops, $ops, $($answer)+),
+            FileKind::Inotify(_) => of_kind!(= inotify::Ops, $ops, $($answer)+),
+            FileKind::Landlock(_) => of_kind!(= reference::Ruleset, $ops, $($answer)+),
+            FileKind::Config(_) => of_kind!(= config::Ops, $ops, $($answer)+),
+            FileKind::Namespace => of_kind!(= reference::Namespace, $ops, $($answer)+),
+            FileKind::Path => of_kind!(= reference::Place, $ops, $($answer)+),
         }
     };
-    (@ $impl:ty, $ops:ident => $run:expr) => {{
-        type $ops = $impl;
-        $run
-    }};
+    (= $impl:ty, $ops:ty, const $name:ident) => { <$impl as OpenFile>::$name };
+    (= $impl:ty, OpenFile, $name:ident($($arg:expr),*)) => { <$impl as OpenFile>::$name($($arg),*) };
+    (= $impl:ty, $ops:ty, $name:ident($($arg:expr),*)) => { <$impl as $ops>::$name($($arg),*) };
 }
 
 impl FileKind {
-    /// Whether reads and writes of it have a place, or it has neither: not those of pipes, streams and events.
+    /// Whether reads and writes of it have a place, or it has neither: not those of pipes, streams and
+    /// events.
     pub(crate) fn has_position(&self) -> bool {
-        of_kind!(self, Ops => Ops::POSITION)
+        of_kind!(self, const POSITION)
     }
 
     /// Whether its positions are addresses.
     pub(crate) fn has_addresses(&self) -> bool {
-        of_kind!(self, Ops => Ops::ADDRESSES)
+        of_kind!(self, const ADDRESSES)
     }
 
     /// What a request of ioctl(2) gets that it does not know.
     pub(crate) fn no_request(&self) -> Errno {
-        of_kind!(self, Ops => Ops::NO_REQUEST)
+        of_kind!(self, const NO_REQUEST)
     }
 }
 
 /// Where what signals are sent for is announced; `None` for files that send none.
 pub(crate) fn signal_key(k: &Files, id: FileId) -> Option<WaitKey> {
     let file = super::at(k, id);
-    of_kind!(&file.kind, Ops => Ops::signal_key(file, id))
+    of_kind!(&file.kind, signal_key(file, id))
 }
 
 /// The announcements that concern one open file.
 pub(crate) fn concerns(file: &File) -> u16 {
-    of_kind!(&file.kind, Ops => Ops::concerns(file))
+    of_kind!(&file.kind, concerns(file))
 }
 
 /// The open file that a mapping of a file is of. `ENODEV`.
 pub(crate) fn map(k: &Files, id: FileId) -> Result<Option<FileId>, Errno> {
     let file = super::at(k, id);
-    of_kind!(&file.kind, Ops => Ops::map(file, id))
+    of_kind!(&file.kind, map(file, id))
 }
 
 /// How a file goes whose last reference is gone.
 pub(crate) fn closing(k: &mut Files, id: FileId) -> Closing {
-    of_kind!(super::at(k, id).kind, Ops => Ops::closing(k, id))
+    of_kind!(super::at(k, id).kind, closing(k, id))
 }
 
 /// Lets a closed file let go of some of what it holds; `true` if no more is left.
 pub(crate) fn empty(k: &mut Files, p: &mut Ports<'_>, id: FileId) -> bool {
-    of_kind!(super::at(k, id).kind, Ops => Ops::empty(k, p, id))
+    of_kind!(super::at(k, id).kind, empty(k, p, id))
 }
 
 /// What a closed file stands for loses it: nothing but the place is left of those that hold something.
 pub(crate) fn release(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
-    of_kind!(super::at(k, id).kind, Ops => {
-        if Ops::HOLDS {
-            Ops::empty(k, p, id);
-            let kind = core::mem::replace(&mut super::at_mut(k, id).kind, FileKind::Path);
-            Ops::release(k, p, id, kind);
-        }
-    });
+    if of_kind!(super::at(k, id).kind, const HOLDS) {
+        empty(k, p, id);
+        let kind = core::mem::replace(&mut super::at_mut(k, id).kind, FileKind::Path);
+        of_kind!(&kind, release(k, p, id, kind.clone()));
+    }
 }
 
 /// Reads what follows a position for another file ([`FileOps::splice_read`]).
-pub(crate) fn splice_read(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn splice_read<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: FileId,
     at: u64,
     len: u64,
 ) -> Result<Vec<u8>, Errno> {
-    of_kind!(super::at(cx.k, id).kind, Ops => Ops::splice_read(cx, id, at, len))
+    of_kind!(K; super::at(cx.k.files(), id).kind, splice_read(cx, id, at, len))
 }
 
 /// Writes what another file gave ([`FileOps::splice_write`]).
-pub(crate) fn splice_write(cx: &mut Cx<'_, '_>, id: FileId, data: Vec<u8>, how: How) -> SysResult {
-    of_kind!(super::at(cx.k, id).kind, Ops => Ops::splice_write(cx, id, data, how))
+pub(crate) fn splice_write<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    data: Vec<u8>,
+    how: How,
+) -> SysResult {
+    of_kind!(K; super::at(cx.k.files(), id).kind, splice_write(cx, id, data, how))
 }
 
 /// Reads into user memory ([`FileOps::read`]).
-pub(super) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-    of_kind!(super::at(cx.k, id).kind, Ops => Ops::read(cx, id, iov, how))
+pub(super) fn read<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    iov: &mut Iov,
+    how: How,
+) -> SysResult {
+    of_kind!(K; super::at(cx.k.files(), id).kind, read(cx, id, iov, how))
 }
 
 /// Writes from user memory ([`FileOps::write`]).
-pub(super) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-    of_kind!(super::at(cx.k, id).kind, Ops => Ops::write(cx, id, iov, how))
+pub(super) fn write<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    iov: &mut Iov,
+    how: How,
+) -> SysResult {
+    of_kind!(K; super::at(cx.k.files(), id).kind, write(cx, id, iov, how))
 }
 
 /// Moves a position ([`FileOps::seek`]).
-pub(super) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> SysResult {
-    of_kind!(super::at(cx.k, id).kind, Ops => Ops::seek(cx, id, offset, whence))
+pub(super) fn seek<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    offset: i64,
+    whence: u32,
+) -> SysResult {
+    of_kind!(K; super::at(cx.k.files(), id).kind, seek(cx, id, offset, whence))
 }
 
 /// What a file is ready for ([`FileOps::ready`]); `POLLNVAL` if it is not open.
-pub(crate) fn ready(k: &Kernel, thread: ThreadId, id: FileId, depth: u32) -> u16 {
-    match k.files.file(id) {
-        Some(file) => of_kind!(file.kind, Ops => Ops::ready(k, thread, id, depth)),
+pub(crate) fn ready<K: FileCallers>(k: &K, thread: ThreadId, id: FileId, depth: u32) -> u16 {
+    match k.files().file(id) {
+        Some(file) => of_kind!(K; file.kind, ready(k, thread, id, depth)),
         None => super::ready::NVAL,
     }
 }
 
 /// Where a file's changes are announced ([`FileOps::key`]).
-pub(crate) fn key(k: &Kernel, thread: ThreadId, id: FileId) -> Option<WaitKey> {
-    of_kind!(k.files.file(id)?.kind, Ops => Ops::key(k, thread, id))
+pub(crate) fn key<K: FileCallers>(k: &K, thread: ThreadId, id: FileId) -> Option<WaitKey> {
+    of_kind!(K; k.files().file(id)?.kind, key(k, thread, id))
 }
 
 /// The program has been told what a file is ready for ([`FileOps::told`]).
-pub(crate) fn told(k: &mut Kernel, thread: ThreadId, id: FileId) {
-    if let Some(file) = k.files.file(id) {
-        of_kind!(file.kind, Ops => Ops::told(k, thread, id));
+pub(crate) fn told<K: FileCallers>(k: &mut K, thread: ThreadId, id: FileId) {
+    if let Some(file) = k.files().file(id) {
+        of_kind!(K; file.kind, told(k, thread, id));
     }
 }
 
 /// Whether a file can be waited for with epoll(7) ([`FileOps::can_wait`]).
-pub(crate) fn can_wait(k: &Files, file: &File) -> bool {
-    of_kind!(file.kind, Ops => Ops::can_wait(k, file))
+pub(crate) fn can_wait<K: FileCallers>(k: &K, file: &File) -> bool {
+    of_kind!(K; file.kind, can_wait(k, file))
 }
 
 /// Answers a request of ioctl(2) ([`FileOps::ioctl`]).
-pub(crate) fn ioctl(cx: &mut Cx<'_, '_>, id: FileId, request: u32, arg: u64) -> Option<SysResult> {
-    of_kind!(super::at(cx.k, id).kind, Ops => Ops::ioctl(cx, id, request, arg))
+pub(crate) fn ioctl<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    request: u32,
+    arg: u64,
+) -> Option<SysResult> {
+    of_kind!(K; super::at(cx.k.files(), id).kind, ioctl(cx, id, request, arg))
 }
 
 /// Bytes that can be read at once ([`FileOps::available`]).
-pub(crate) fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i64, Stop> {
-    of_kind!(super::at(cx.k, id).kind, Ops => Ops::available(cx, id))
+pub(crate) fn available<K: FileCallers>(cx: &mut Cx<'_, '_, K>, id: FileId) -> Result<i64, Stop> {
+    of_kind!(K; super::at(cx.k.files(), id).kind, available(cx, id))
 }
 
 /// What a file adds to `/proc/PID/fdinfo` ([`FileOps::fdinfo`]).
-pub(crate) fn fdinfo(k: &Kernel, file: &File, ns: NsId) -> String {
-    of_kind!(file.kind, Ops => Ops::fdinfo(k, file, ns))
+pub(crate) fn fdinfo<K: FileCallers>(k: &K, file: &File, ns: NsId) -> String {
+    of_kind!(K; file.kind, fdinfo(k, file, ns))
 }

@@ -10,9 +10,10 @@ use super::ready::{ERR, HUP, IN, NVAL, OUT};
 use super::rw::How;
 use super::{File, FileId, FileKind};
 use crate::env::wait::SysResult;
+use crate::file;
+use crate::file::caller::FileCallers;
 use crate::machine::ThreadId;
 use crate::port::Ports;
-use crate::{Kernel, file};
 use alloc::collections::BTreeMap;
 
 pub(crate) use ring::{Kind, Ring};
@@ -20,15 +21,15 @@ pub(crate) use ring::{Kind, Ring};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::env::bounds::rounded_pipe_size;
+use crate::env::cx::Cx;
 pub(crate) use crate::env::ids::PipeId;
 use crate::env::settings;
 use crate::env::settings::Setting;
 use crate::env::wait::{Stop, Turn, Wait, WaitKey};
-use crate::file::rw::{Iov, append as append_source, block_after};
+use crate::file::rw::{Iov, append as append_source};
 use crate::file::{Files, fasync};
 use crate::fs::anon;
 use crate::fs::filesystem::{InodeRef, Source, Time};
-use crate::kernel::{Cx, caller};
 use crate::vfs::mount::PathRef;
 
 /// Bytes that a pipe holds at first.
@@ -99,7 +100,7 @@ pub(crate) struct Maker {
     pub unlimited: bool,
 }
 
-impl Cx<'_, '_> {
+impl<K: FileCallers> Cx<'_, '_, K> {
     /// The caller, who makes a pipe or changes its size.
     pub(crate) fn pipe_maker(&self) -> Maker {
         let creds = self.creds();
@@ -390,8 +391,8 @@ pub(crate) fn set_capacity(
 
 /// Reads what is there, or waits for it; a packet ends the read. What is wanted of a buffer is taken out once
 /// all of it has reached the program.
-pub(crate) fn read(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn read<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: PipeId,
     iov: &mut Iov,
     no_wait: bool,
@@ -400,7 +401,7 @@ pub(crate) fn read(
     if max == 0 {
         return Ok(0);
     }
-    let pipe = cx.k.files.pipes.get(id).ok_or(Errno::EBADF)?;
+    let pipe = cx.k.files().pipes.get(id).ok_or(Errno::EBADF)?;
     if pipe.ring.is_empty() {
         if pipe.writers == 0 {
             return Ok(0);
@@ -415,7 +416,7 @@ pub(crate) fn read(
     let mut copied = 0;
     let mut result = Ok(());
     while copied < wanted
-        && let Some(pipe) = cx.k.files.pipes.get(id)
+        && let Some(pipe) = cx.k.files().pipes.get(id)
     {
         let most = pipe.ring.bytes(copied).len().min(wanted - copied);
         let (to, len) = match iov.run(cx, most as u64, true) {
@@ -426,25 +427,25 @@ pub(crate) fn read(
                 break;
             }
         };
-        if let Some(pipe) = cx.k.files.pipes.get(id) {
+        if let Some(pipe) = cx.k.files().pipes.get(id) {
             cx.p.memory.write(to, &pipe.ring.bytes(copied)[..len]);
         }
         iov.advance(len as u64);
         copied += len;
     }
-    let pipe = cx.k.files.pipes.get_mut(id).ok_or(Errno::EBADF)?;
+    let pipe = cx.k.files_mut().pipes.get_mut(id).ok_or(Errno::EBADF)?;
     let done = pipe.ring.readable(max, copied);
     if done == 0 {
         result?;
     }
     pipe.ring.take(done, true);
-    drained(cx.k, id, was_full);
+    drained(cx.k.files_mut(), id, was_full);
     Ok(done as u64)
 }
 
 /// Writes everything, waiting for room, unless the call must not wait.
-pub(crate) fn write(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn write<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: PipeId,
     iov: &mut Iov,
     no_wait: bool,
@@ -459,13 +460,13 @@ pub(crate) fn write(
         true => Kind::Packet,
         false => Kind::Stream,
     };
-    let mut first = cx.call().progress == 0;
-    let mut done = cx.call().progress & !WAITED;
+    let mut first = cx.call_state().progress == 0;
+    let mut done = cx.call_state().progress & !WAITED;
     iov.advance(done);
     loop {
-        let pipe = cx.k.files.pipes.get(id).ok_or(Errno::EBADF)?;
+        let pipe = cx.k.files().pipes.get(id).ok_or(Errno::EBADF)?;
         if pipe.readers == 0 {
-            caller::raise(cx, g::SIGPIPE);
+            cx.k.raise(cx.thread, g::SIGPIPE);
             return match done {
                 0 => Err(Errno::EPIPE.into()),
                 done => Ok(done),
@@ -479,11 +480,11 @@ pub(crate) fn write(
                 result?;
                 return Ok(0);
             }
-            if let Some(pipe) = cx.k.files.pipes.get_mut(id) {
+            if let Some(pipe) = cx.k.files_mut().pipes.get_mut(id) {
                 pipe.ring.merged(len as usize);
             }
             done += len;
-            cx.k.files.notify(key, IN);
+            cx.k.files_mut().notify(key, IN);
             if iov.left() == 0 {
                 return Ok(done);
             }
@@ -492,12 +493,12 @@ pub(crate) fn write(
         let room = pipe.ring.room_from(0) as u64;
         if room > 0 {
             let (len, result) = fill(cx, id, iov, room, PAGE_SIZE);
-            if let Some(pipe) = cx.k.files.pipes.get_mut(id) {
+            if let Some(pipe) = cx.k.files_mut().pipes.get_mut(id) {
                 pipe.ring.wrote(len as usize, 0, kind);
             }
             done += len;
             if len > 0 {
-                cx.k.files.notify(key, IN);
+                cx.k.files_mut().notify(key, IN);
             }
             match result {
                 Err(errno) if done == 0 => return Err(errno.into()),
@@ -512,9 +513,9 @@ pub(crate) fn write(
             };
         }
         let turn = WaitKey::Turn(Turn::PipeRoom(id.0));
-        let waits = block_after(cx, done, Wait::on(turn));
+        let waits = cx.block_after(done, Wait::on(turn));
         if waits.is_err() {
-            cx.call().progress |= WAITED;
+            cx.call_state().progress |= WAITED;
         }
         return waits;
     }
@@ -522,13 +523,17 @@ pub(crate) fn write(
 
 /// Puts pages of user memory into a pipe (vmsplice(2)), each in a slot of its own, until it is full: how
 /// many bytes.
-pub(crate) fn add_user_pages(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov) -> Result<u64, Errno> {
+pub(crate) fn add_user_pages<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: PipeId,
+    iov: &mut Iov,
+) -> Result<u64, Errno> {
     let mut done = 0;
     while let Some((addr, len)) = iov.front()
         && iov.left() > 0
         && cx
             .k
-            .files
+            .files()
             .pipes
             .get(id)
             .is_some_and(|pipe| !pipe.ring.is_full())
@@ -541,21 +546,21 @@ pub(crate) fn add_user_pages(cx: &mut Cx<'_, '_>, id: PipeId, iov: &mut Iov) -> 
             }
             break;
         }
-        if let Some(pipe) = cx.k.files.pipes.get_mut(id) {
+        if let Some(pipe) = cx.k.files_mut().pipes.get_mut(id) {
             pipe.ring.wrote(len as usize, addr, Kind::Lent);
         }
         done += len;
     }
     if done > 0 {
-        cx.k.files.notify(WaitKey::Pipe(id.0), IN);
+        cx.k.files_mut().notify(WaitKey::Pipe(id.0), IN);
     }
     Ok(done)
 }
 
 /// Copies at most `room` bytes from user memory to the end of a pipe's queue, in whole pieces of `unit` bytes
 /// but for the last: how many, and why there are not more.
-fn fill(
-    cx: &mut Cx<'_, '_>,
+fn fill<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: PipeId,
     iov: &mut Iov,
     room: u64,
@@ -566,7 +571,7 @@ fn fill(
     let mut result = Ok(());
     while done < wanted && result.is_ok() {
         let run = iov.run(cx, wanted - done, false);
-        let Some(pipe) = cx.k.files.pipes.get_mut(id) else {
+        let Some(pipe) = cx.k.files_mut().pipes.get_mut(id) else {
             break;
         };
         result = match run {
@@ -586,7 +591,7 @@ fn fill(
         Ok(()) => done,
         Err(_) => done - done % unit,
     };
-    if let Some(pipe) = cx.k.files.pipes.get_mut(id) {
+    if let Some(pipe) = cx.k.files_mut().pipes.get_mut(id) {
         let queue = pipe.ring.queue();
         queue.truncate(queue.len() - (done - whole) as usize);
     }
@@ -627,25 +632,27 @@ impl OpenFile for Ops {
     }
 }
 
-impl FileOps for Ops {
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        let pipe = pipe_of(cx.k, id)?;
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let pipe = pipe_of(cx.k.files(), id)?;
         read(cx, pipe, iov, how.no_wait)
     }
 
-    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        let pipe = pipe_of(cx.k, id)?;
-        let packets = file::at(cx.k, id).flags & g::O_DIRECT != 0;
+    fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let pipe = pipe_of(cx.k.files(), id)?;
+        let packets = file::at(cx.k.files(), id).flags & g::O_DIRECT != 0;
         write(cx, pipe, iov, how.no_wait, packets)
     }
 
-    fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
+    fn seek(_cx: &mut Cx<'_, '_, K>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
         Err(Errno::ESPIPE.into())
     }
 
-    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
-        let file = file::at(k, id);
-        let pipe = pipe_of(k, id).ok().and_then(|id| k.files.pipes.get(id));
+    fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        let file = file::at(k.files(), id);
+        let pipe = pipe_of(k.files(), id)
+            .ok()
+            .and_then(|id| k.files().pipes.get(id));
         let Some(pipe) = pipe else {
             return NVAL;
         };
@@ -662,13 +669,13 @@ impl FileOps for Ops {
         ready
     }
 
-    fn key(k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
-        Self::signal_key(file::at(k, id), id)
+    fn key(k: &K, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+        Self::signal_key(file::at(k.files(), id), id)
     }
 
-    fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i64, Stop> {
-        let pipe = pipe_of(cx.k, id)?;
-        let pipe = cx.k.files.pipes.get(pipe).ok_or(Errno::EBADF)?;
+    fn available(cx: &mut Cx<'_, '_, K>, id: FileId) -> Result<i64, Stop> {
+        let pipe = pipe_of(cx.k.files(), id)?;
+        let pipe = cx.k.files().pipes.get(pipe).ok_or(Errno::EBADF)?;
         Ok(pipe.ring.len() as i64)
     }
 }

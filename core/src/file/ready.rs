@@ -7,11 +7,12 @@
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::env::cx::Cx;
 use crate::env::wait::{Turn, WaitKey};
 use crate::file;
+use crate::file::caller::FileCallers;
 use crate::file::{File, FileId, FileKind, Files, fdtable, pipe};
 use crate::fs::anon::Anon;
-use crate::kernel::Cx;
 use crate::net::socket;
 use crate::vfs::mount::put_path;
 
@@ -45,8 +46,8 @@ pub(crate) fn has_come(k: &Files, turn: Turn) -> bool {
 }
 
 /// Makes an open file of an object without a place in any tree and gives it a descriptor.
-pub(crate) fn install(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn install<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     kind: FileKind,
     anon: Anon,
     flags: u32,
@@ -57,15 +58,15 @@ pub(crate) fn install(
 }
 
 /// The same without a descriptor; the caller holds the reference.
-pub(crate) fn open(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn open<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     kind: FileKind,
     anon: Anon,
     flags: u32,
 ) -> Result<FileId, Errno> {
-    let path = crate::vfs::object::path(cx.k, anon.ino());
+    let path = crate::vfs::object::path(cx.k.files_mut(), anon.ino());
     let file = File::new(kind, path, None, flags);
-    file::add(cx.k, file).inspect_err(|_| put_path(cx.k, cx.p, path))
+    file::add(cx.k.files_mut(), file).inspect_err(|_| put_path(cx.k.files_mut(), cx.p, path))
 }
 
 /// Tells who waits for changes of mounts.

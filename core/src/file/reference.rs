@@ -4,10 +4,10 @@ use super::ops::{FileOps, OpenFile};
 use super::ready::NVAL;
 use super::rw::{How, Iov};
 use super::{File, FileId, FileKind, Files};
-use crate::Kernel;
 use crate::abi::Errno;
+use crate::env::cx::Cx;
 use crate::env::wait::SysResult;
-use crate::kernel::Cx;
+use crate::file::caller::FileCallers;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 
@@ -18,24 +18,24 @@ impl OpenFile for Place {
     const POSITION: bool = true;
 }
 
-impl FileOps for Place {
-    fn read(_cx: &mut Cx<'_, '_>, _id: FileId, _iov: &mut Iov, _how: How) -> SysResult {
+impl<K: FileCallers> FileOps<K> for Place {
+    fn read(_cx: &mut Cx<'_, '_, K>, _id: FileId, _iov: &mut Iov, _how: How) -> SysResult {
         Err(Errno::EBADF.into())
     }
 
-    fn write(_cx: &mut Cx<'_, '_>, _id: FileId, _iov: &mut Iov, _how: How) -> SysResult {
+    fn write(_cx: &mut Cx<'_, '_, K>, _id: FileId, _iov: &mut Iov, _how: How) -> SysResult {
         Err(Errno::EBADF.into())
     }
 
-    fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
+    fn seek(_cx: &mut Cx<'_, '_, K>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
         Err(Errno::EBADF.into())
     }
 
-    fn ready(_k: &Kernel, _thread: ThreadId, _id: FileId, _depth: u32) -> u16 {
+    fn ready(_k: &K, _thread: ThreadId, _id: FileId, _depth: u32) -> u16 {
         NVAL
     }
 
-    fn can_wait(_k: &Files, _file: &File) -> bool {
+    fn can_wait(_k: &K, _file: &File) -> bool {
         false
     }
 }
@@ -47,12 +47,12 @@ impl OpenFile for Namespace {
     const POSITION: bool = true;
 }
 
-impl FileOps for Namespace {
-    fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
+impl<K: FileCallers> FileOps<K> for Namespace {
+    fn seek(_cx: &mut Cx<'_, '_, K>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
         Err(Errno::ESPIPE.into())
     }
 
-    fn can_wait(_k: &Files, _file: &File) -> bool {
+    fn can_wait(_k: &K, _file: &File) -> bool {
         false
     }
 }
@@ -70,12 +70,12 @@ impl OpenFile for Ruleset {
     }
 }
 
-impl FileOps for Ruleset {
-    fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
+impl<K: FileCallers> FileOps<K> for Ruleset {
+    fn seek(_cx: &mut Cx<'_, '_, K>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
         Err(Errno::ESPIPE.into())
     }
 
-    fn can_wait(_k: &Files, _file: &File) -> bool {
+    fn can_wait(_k: &K, _file: &File) -> bool {
         false
     }
 }

@@ -1,5 +1,6 @@
 //! Regular files as open files: reading and writing between user memory and the pages of the file.
 
+use crate::file::caller::FileCallers;
 use alloc::vec::Vec;
 
 use super::ops::{FileOps, OpenFile};
@@ -7,11 +8,11 @@ use super::rw::{self, Ends, How, Iov, Piece, copy_source};
 use super::{File, FileId, Files, inotify};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::env::cx::Cx;
 use crate::env::wait::{Stop, SysResult};
 use crate::file;
 use crate::fs::filesystem::{Attr, InodeRef, SetAttr, Sought, Source, Time};
 use crate::fs::inode;
-use crate::kernel::{Cx, caller};
 use crate::port::Ports;
 use crate::vfs::perm::Who;
 use crate::vfs::{node, perm};
@@ -32,45 +33,56 @@ fn inode_of(k: &Files, id: FileId) -> Result<InodeRef, Errno> {
     file::at(k, id).inode.ok_or(Errno::EBADF)
 }
 
-impl FileOps for Ops {
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        let inode = inode_of(cx.k, id)?;
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let inode = inode_of(cx.k.files(), id)?;
         read_pieces(cx, id, inode, iov, how)
     }
 
-    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        let inode = inode_of(cx.k, id)?;
+    fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let inode = inode_of(cx.k.files(), id)?;
         write_pieces(cx, id, inode, iov, how)
     }
 
-    fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> SysResult {
-        let inode = inode_of(cx.k, id).map_err(|_| Errno::EINVAL);
+    fn seek(cx: &mut Cx<'_, '_, K>, id: FileId, offset: i64, whence: u32) -> SysResult {
+        let inode = inode_of(cx.k.files(), id).map_err(|_| Errno::EINVAL);
         let end = match whence {
             g::SEEK_END => Some(node::attr(cx.k, cx.p, inode?)?.size as i64),
             g::SEEK_DATA | g::SEEK_HOLE => {
                 let first = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
                 // What lies before has been looked at.
-                let from = first.max(cx.call().progress);
-                let at = match inode::seek(cx.k, cx.p, inode?, from, whence == g::SEEK_DATA)? {
+                let from = first.max(cx.call_state().progress);
+                let at = match inode::seek(
+                    cx.k.files_mut(),
+                    cx.p,
+                    inode?,
+                    from,
+                    whence == g::SEEK_DATA,
+                )? {
                     Sought::At(at) => at,
                     Sought::Later(at) => return Err(cx.give_way(at)),
                 };
-                file::at_mut(cx.k, id).offset = at;
+                file::at_mut(cx.k.files_mut(), id).offset = at;
                 return Ok(at);
             }
             _ => None,
         };
-        rw::seek_within(cx.k, id, (offset, whence), end)
+        rw::seek_within(cx.k.files_mut(), id, (offset, whence), end)
     }
 
-    fn splice_read(cx: &mut Cx<'_, '_>, id: FileId, at: u64, len: u64) -> Result<Vec<u8>, Errno> {
-        let inode = inode_of(cx.k, id)?;
-        rw::read_bytes(cx.k, cx.p, inode, at, len)
+    fn splice_read(
+        cx: &mut Cx<'_, '_, K>,
+        id: FileId,
+        at: u64,
+        len: u64,
+    ) -> Result<Vec<u8>, Errno> {
+        let inode = inode_of(cx.k.files(), id)?;
+        rw::read_bytes(cx.k.files_mut(), cx.p, inode, at, len)
     }
 
-    fn splice_write(cx: &mut Cx<'_, '_>, id: FileId, data: Vec<u8>, how: How) -> SysResult {
-        let inode = inode_of(cx.k, id)?;
-        let file = file::at(cx.k, id);
+    fn splice_write(cx: &mut Cx<'_, '_, K>, id: FileId, data: Vec<u8>, how: How) -> SysResult {
+        let inode = inode_of(cx.k.files(), id)?;
+        let file = file::at(cx.k.files(), id);
         let start = match how.at {
             Some(at) => at,
             None if file.flags & g::O_APPEND != 0 => node::attr(cx.k, cx.p, inode)?.size,
@@ -78,21 +90,21 @@ impl FileOps for Ops {
         };
         let done = write_inode(cx, inode, start, &data)?;
         if done > 0 {
-            inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
+            inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::MODIFY);
         }
         if how.at.is_none() {
-            file::at_mut(cx.k, id).offset = start + done;
+            file::at_mut(cx.k.files_mut(), id).offset = start + done;
         }
         Ok(done)
     }
 
-    fn can_wait(_k: &Files, _file: &File) -> bool {
+    fn can_wait(_k: &K, _file: &File) -> bool {
         false
     }
 
-    fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i64, Stop> {
-        let inode = inode_of(cx.k, id).map_err(|_| Errno::ENOTTY)?;
-        let offset = file::at(cx.k, id).offset;
+    fn available(cx: &mut Cx<'_, '_, K>, id: FileId) -> Result<i64, Stop> {
+        let inode = inode_of(cx.k.files(), id).map_err(|_| Errno::ENOTTY)?;
+        let offset = file::at(cx.k.files(), id).offset;
         let size = node::attr(cx.k, cx.p, inode)?.size;
         Ok(size as i64 - offset as i64)
     }
@@ -103,8 +115,8 @@ impl FileOps for Ops {
 const RUN: u64 = 65536;
 
 /// Reads from a regular file.
-fn read_pieces(
-    cx: &mut Cx<'_, '_>,
+fn read_pieces<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: FileId,
     inode: InodeRef,
     iov: &mut Iov,
@@ -113,51 +125,51 @@ fn read_pieces(
     let piece = Piece::next(cx, iov, how);
     let at = match how.at {
         Some(at) => at + piece.earlier,
-        None => file::at(cx.k, id).offset,
+        None => file::at(cx.k.files(), id).offset,
     };
     let moved = read_regular(cx, inode, iov, at);
     if let (Ok(moved), None) = (moved, how.at) {
-        file::at_mut(cx.k, id).offset = at + moved;
+        file::at_mut(cx.k.files_mut(), id).offset = at + moved;
     }
     let done = piece.end(cx, moved, Ends::WhenDone)?;
     if done > 0 {
-        inotify::file_event(cx.k, cx.p, id, inotify::ACCESS);
+        inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::ACCESS);
     }
     Ok(done)
 }
 
 /// Writes to a regular file.
-fn write_pieces(
-    cx: &mut Cx<'_, '_>,
+fn write_pieces<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: FileId,
     inode: InodeRef,
     iov: &mut Iov,
     how: How,
 ) -> SysResult {
     let piece = Piece::next(cx, iov, how);
-    let file = file::at(cx.k, id);
+    let file = file::at(cx.k.files(), id);
     let append = how.append.unwrap_or(file.flags & g::O_APPEND != 0);
     let at = match how.at {
         Some(at) => at + piece.earlier,
         None => file.offset,
     };
-    let moved = match piece.earlier > 0 && at >= caller::rlimit(cx, g::RLIMIT_FSIZE) {
+    let moved = match piece.earlier > 0 && at >= cx.rlimit(g::RLIMIT_FSIZE) {
         // The limit cuts a write short that began below it, without a signal.
         true => Ok((0, at)),
         false => write_regular(cx, inode, iov, at, append),
     };
     if let (Ok((_, end)), None) = (moved, how.at) {
-        file::at_mut(cx.k, id).offset = end;
+        file::at_mut(cx.k.files_mut(), id).offset = end;
     }
     let done = piece.end(cx, moved.map(|(moved, _)| moved), Ends::WhenDone)?;
     if done > 0 {
-        inotify::file_event(cx.k, cx.p, id, inotify::MODIFY);
+        inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::MODIFY);
     }
     Ok(done)
 }
 
-fn read_regular(
-    cx: &mut Cx<'_, '_>,
+fn read_regular<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     inode: InodeRef,
     iov: &mut Iov,
     start: u64,
@@ -165,7 +177,7 @@ fn read_regular(
     let mut at = start;
     while iov.left() > 0 {
         let most = iov.left().min(RUN);
-        let extent = match inode::extent(cx.k, cx.p, inode, at, most) {
+        let extent = match inode::extent(cx.k.files_mut(), cx.p, inode, at, most) {
             Ok(Some(extent)) => extent,
             Ok(None) => break,
             Err(_) if at > start => break,
@@ -190,17 +202,21 @@ fn read_regular(
 }
 
 /// Whether a file may grow to this size (`RLIMIT_FSIZE`).
-pub(crate) fn check_size(cx: &mut Cx<'_, '_>, attr: &Attr, size: u64) -> Result<(), Errno> {
-    if size > attr.size && size > caller::rlimit(cx, g::RLIMIT_FSIZE) {
-        caller::raise(cx, g::SIGXFSZ);
+pub(crate) fn check_size<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    attr: &Attr,
+    size: u64,
+) -> Result<(), Errno> {
+    if size > attr.size && size > cx.rlimit(g::RLIMIT_FSIZE) {
+        cx.k.raise(cx.thread, g::SIGXFSZ);
         return Err(Errno::EFBIG);
     }
     Ok(())
 }
 
 /// Where a write goes, after the limits of file sizes: the position, and how many bytes may be written.
-fn write_limits(
-    cx: &mut Cx<'_, '_>,
+fn write_limits<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     inode: InodeRef,
     attr: &Attr,
     at: u64,
@@ -208,16 +224,20 @@ fn write_limits(
     append: bool,
 ) -> Result<(u64, u64), Errno> {
     let at = if append { attr.size } else { at };
-    let limit = caller::rlimit(cx, g::RLIMIT_FSIZE);
+    let limit = cx.rlimit(g::RLIMIT_FSIZE);
     if at >= limit {
-        caller::raise(cx, g::SIGXFSZ);
+        cx.k.raise(cx.thread, g::SIGXFSZ);
         return Err(Errno::EFBIG);
     }
     let room = limit.min(i64::MAX as u64).saturating_sub(at);
     if room == 0 {
         return Err(Errno::EFBIG);
     }
-    let len = cx.k.fs.seals.check_write(inode, attr, at, len.min(room))?;
+    let len =
+        cx.k.files()
+            .fs
+            .seals
+            .check_write(inode, attr, at, len.min(room))?;
     Ok((at, len))
 }
 
@@ -239,8 +259,8 @@ fn written(
 }
 
 /// Writes; gives the number of bytes and the position behind them.
-fn write_regular(
-    cx: &mut Cx<'_, '_>,
+fn write_regular<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     inode: InodeRef,
     iov: &mut Iov,
     at: u64,
@@ -261,7 +281,7 @@ fn write_regular(
         // may move it.
         result = iov
             .run(cx, room, false)
-            .and_then(|_| inode::page_for_write(cx.k, cx.p, inode, at / PAGE_SIZE))
+            .and_then(|_| inode::page_for_write(cx.k.files_mut(), cx.p, inode, at / PAGE_SIZE))
             .and_then(|frame| {
                 let to = frame.offset() + at % PAGE_SIZE;
                 match iov.run(cx, room, false)? {
@@ -279,18 +299,18 @@ fn write_regular(
     }
     if at == start {
         // Privileges go before anything is looked at that may fail.
-        written(cx.k, cx.p, who, inode, &attr, attr.size)?;
+        written(cx.k.files_mut(), cx.p, who, inode, &attr, attr.size)?;
         result?;
     } else {
-        written(cx.k, cx.p, who, inode, &attr, at)?;
+        written(cx.k.files_mut(), cx.p, who, inode, &attr, at)?;
     }
     Ok((at - start, at))
 }
 
 /// Writes bytes of the kernel to a regular file for the current task: how many could be. Same rules as
 /// write(2).
-pub(crate) fn write_inode(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn write_inode<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     inode: InodeRef,
     at: u64,
     data: &[u8],
@@ -305,7 +325,7 @@ pub(crate) fn write_inode(
     let mut at = start;
     while !rest.is_empty() {
         let within = at % PAGE_SIZE;
-        let frame = match inode::page_for_write(cx.k, cx.p, inode, at / PAGE_SIZE) {
+        let frame = match inode::page_for_write(cx.k.files_mut(), cx.p, inode, at / PAGE_SIZE) {
             Ok(frame) => frame,
             Err(_) if at > start => break,
             Err(errno) => return Err(errno),
@@ -315,6 +335,6 @@ pub(crate) fn write_inode(
         at += part.len() as u64;
         rest = behind;
     }
-    written(cx.k, cx.p, who, inode, &attr, at)?;
+    written(cx.k.files_mut(), cx.p, who, inode, &attr, at)?;
     Ok(at - start)
 }

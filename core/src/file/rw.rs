@@ -1,20 +1,20 @@
 //! Reading and writing open files: between user memory and the place where a file's bytes are, without a
 //! buffer in between.
 
+use crate::file::caller::FileCallers;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::env::wait::{Stop, SysResult, Wait};
+use crate::env::cx::Cx;
+use crate::env::wait::SysResult;
 use crate::file;
 pub(crate) use crate::file::iov::{IOV_MAX, Iov};
 use crate::file::{File, FileId, Files, inotify, ops};
 use crate::fs::filesystem::{InodeRef, Source};
 use crate::fs::inode;
-use crate::kernel::Cx;
 use crate::port::Ports;
-use crate::task::signal;
 
 /// Most bytes one call moves (`MAX_RW_COUNT`).
 pub(crate) const MAX_RW: u64 = 0x7fff_f000;
@@ -191,10 +191,10 @@ pub(crate) struct Piece {
 
 impl Piece {
     /// Sets the vector to the next piece.
-    pub(crate) fn next(cx: &mut Cx<'_, '_>, iov: &mut Iov, how: How) -> Piece {
+    pub(crate) fn next<K: FileCallers>(cx: &mut Cx<'_, '_, K>, iov: &mut Iov, how: How) -> Piece {
         let earlier = match how.at_once {
             true => 0,
-            false => cx.call().progress,
+            false => cx.call_state().progress,
         };
         iov.advance(earlier);
         let more = !how.at_once && iov.left() > PIECE;
@@ -207,9 +207,9 @@ impl Piece {
 
     /// What to give for the piece: all that is done, if this was the last one or it came to an end early, or
     /// else a wait that the next one comes after.
-    pub(crate) fn end(
+    pub(crate) fn end<K: FileCallers>(
         &self,
-        cx: &mut Cx<'_, '_>,
+        cx: &mut Cx<'_, '_, K>,
         moved: Result<u64, Errno>,
         ends: Ends,
     ) -> SysResult {
@@ -225,9 +225,9 @@ impl Piece {
         let mut wait = cx.others_first();
         wait.killable = ends == Ends::WhenDone;
         match ends {
-            Ends::AtSignals => block_after(cx, done, wait),
+            Ends::AtSignals => cx.block_after(done, wait),
             Ends::WhenDone => {
-                cx.call().progress = done;
+                cx.call_state().progress = done;
                 wait.into()
             }
         }
@@ -276,20 +276,14 @@ pub(crate) fn read_bytes(
     Ok(bytes)
 }
 
-/// Blocks, or ends the call with what it has done so far if a signal is waiting and nothing is under way on
-/// the host.
-pub(crate) fn block_after(cx: &mut Cx<'_, '_>, done: u64, wait: Wait) -> Result<u64, Stop> {
-    let under_way = cx.call().op.is_some();
-    if done > 0 && !under_way && signal::interrupts(cx.k, cx.thread, false) {
-        return Ok(done);
-    }
-    cx.call().progress = done;
-    wait.into()
-}
-
 /// Reads from an open file into user memory.
-pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-    let file = file::at(cx.k, id);
+pub(crate) fn read<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    iov: &mut Iov,
+    how: How,
+) -> SysResult {
+    let file = file::at(cx.k.files(), id);
     if !file.readable() {
         return Err(Errno::EBADF.into());
     }
@@ -298,8 +292,13 @@ pub(crate) fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> 
 }
 
 /// Writes from user memory to an open file.
-pub(crate) fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-    let file = file::at(cx.k, id);
+pub(crate) fn write<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    iov: &mut Iov,
+    how: How,
+) -> SysResult {
+    let file = file::at(cx.k.files(), id);
     if !file.writable() {
         return Err(Errno::EBADF.into());
     }
@@ -337,7 +336,12 @@ pub(crate) fn was_read(
 }
 
 /// Moves the position of a file (lseek(2)).
-pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> SysResult {
+pub(crate) fn seek<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: FileId,
+    offset: i64,
+    whence: u32,
+) -> SysResult {
     // Whatever the file is.
     if whence > g::SEEK_HOLE {
         return Err(Errno::EINVAL.into());
@@ -345,8 +349,8 @@ pub(crate) fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) ->
     ops::seek(cx, id, offset, whence)
 }
 
-/// Moves the position of a file from its beginning, from where it is, or from its end, if it has one: `max` is
-/// an end that nothing lies beyond. `EINVAL`.
+/// Moves the position of a file from its beginning, from where it is, or from its end, if it has one: `max`
+/// is an end that nothing lies beyond. `EINVAL`.
 pub(crate) fn seek_within(
     k: &mut Files,
     id: FileId,

@@ -1,19 +1,19 @@
 //! Standard streams of the host as open files, and what of a terminal can be asked of them.
 
+use crate::file::caller::FileCallers;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::ops::{FileOps, OpenFile};
-use super::rw::{How, Iov, block_after};
+use super::rw::{How, Iov};
 use super::{FileId, FileKind, Files};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::boot::Stdio;
+use crate::env::cx::Cx;
 use crate::env::wait::{Stop, SysResult};
 use crate::event::{HostCall, HostResult};
 use crate::file;
-use crate::kernel::{Cx, caller};
 use crate::machine::ThreadId;
 
 /// A standard stream.
@@ -29,20 +29,20 @@ fn stream_of(k: &Files, id: FileId) -> Result<u8, Errno> {
     }
 }
 
-impl FileOps for Ops {
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        let stream = stream_of(cx.k, id)?;
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let stream = stream_of(cx.k.files(), id)?;
         read_stream(cx, stream, iov, how.no_wait)
     }
 
-    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, _how: How) -> SysResult {
-        let stream = stream_of(cx.k, id)?;
+    fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, _how: How) -> SysResult {
+        let stream = stream_of(cx.k.files(), id)?;
         write_stream(cx, stream, iov)
     }
 
-    fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> SysResult {
-        let stream = stream_of(cx.k, id)?;
-        if cx.k.env.stdio.get(usize::from(stream)) != Some(&Stdio::File) {
+    fn seek(cx: &mut Cx<'_, '_, K>, id: FileId, offset: i64, whence: u32) -> SysResult {
+        let stream = stream_of(cx.k.files(), id)?;
+        if cx.k.files().env.stdio.get(usize::from(stream)) != Some(&Stdio::File) {
             return Err(Errno::ESPIPE.into());
         }
         if whence > g::SEEK_END {
@@ -59,30 +59,30 @@ impl FileOps for Ops {
         }
     }
 
-    fn splice_write(cx: &mut Cx<'_, '_>, id: FileId, data: Vec<u8>, _how: How) -> SysResult {
-        let stream = stream_of(cx.k, id)?;
+    fn splice_write(cx: &mut Cx<'_, '_, K>, id: FileId, data: Vec<u8>, _how: How) -> SysResult {
+        let stream = stream_of(cx.k.files(), id)?;
         match cx.host(HostCall::Write { stream, data }) {
             Ok(HostResult::Count(count)) => Ok(count),
             Ok(_) => Err(Errno::EIO.into()),
             Err(Stop::Errno(Errno::EPIPE)) => {
-                caller::raise(cx, g::SIGPIPE);
+                cx.k.raise(cx.thread, g::SIGPIPE);
                 Err(Errno::EPIPE.into())
             }
             Err(stop) => Err(stop),
         }
     }
 
-    fn ready(_k: &Kernel, _thread: ThreadId, _id: FileId, _depth: u32) -> u16 {
+    fn ready(_k: &K, _thread: ThreadId, _id: FileId, _depth: u32) -> u16 {
         super::ready::OUT
     }
 
-    fn ioctl(cx: &mut Cx<'_, '_>, id: FileId, request: u32, arg: u64) -> Option<SysResult> {
-        let (rows, cols) = terminal_of(cx.k, id)?;
+    fn ioctl(cx: &mut Cx<'_, '_, K>, id: FileId, request: u32, arg: u64) -> Option<SysResult> {
+        let (rows, cols) = terminal_of(cx.k.files(), id)?;
         Some(terminal_ioctl(cx, request, arg, rows, cols))
     }
 
-    fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i64, Stop> {
-        let stream = stream_of(cx.k, id)?;
+    fn available(cx: &mut Cx<'_, '_, K>, id: FileId) -> Result<i64, Stop> {
+        let stream = stream_of(cx.k.files(), id)?;
         // The host tells only whether there is something.
         let ready = stream_ready(cx, stream, g::POLLIN as u16, STREAM_GRACE)?;
         Ok(i64::from(
@@ -98,13 +98,13 @@ const HOST_CHUNK: u64 = 65536;
 pub(crate) const STREAM_GRACE: u64 = 1_000_000;
 
 /// Asks the host whether a stream is ready without waiting for it. `None`: it is not.
-pub(crate) fn stream_ready(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn stream_ready<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     stream: u8,
     events: u16,
     timeout: u64,
 ) -> Result<Option<u16>, Stop> {
-    let deadline = cx.call().entered.mono.saturating_add(timeout);
+    let deadline = cx.call_state().entered.mono.saturating_add(timeout);
     match cx.host(HostCall::Poll { stream, events }) {
         Ok(HostResult::Ready(ready)) => Ok(Some(ready)),
         Ok(_) => Err(Errno::EIO.into()),
@@ -116,15 +116,20 @@ pub(crate) fn stream_ready(
     }
 }
 
-fn read_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov, no_wait: bool) -> Result<u64, Stop> {
+fn read_stream<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    stream: u8,
+    iov: &mut Iov,
+    no_wait: bool,
+) -> Result<u64, Stop> {
     if iov.left() == 0 {
         return Ok(0);
     }
     // Bytes that the host gave must not be lost to a bad address.
     iov.run(cx, 1, true)?;
-    if no_wait && cx.call().progress == 0 {
+    if no_wait && cx.call_state().progress == 0 {
         match stream_ready(cx, stream, g::POLLIN as u16, STREAM_GRACE)? {
-            Some(_) => cx.call().progress = 1,
+            Some(_) => cx.call_state().progress = 1,
             None => return Err(Errno::EAGAIN.into()),
         }
     }
@@ -135,17 +140,21 @@ fn read_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov, no_wait: bool) ->
     }
 }
 
-fn write_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov) -> Result<u64, Stop> {
+fn write_stream<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    stream: u8,
+    iov: &mut Iov,
+) -> Result<u64, Stop> {
     if iov.left() == 0 {
         return Ok(0);
     }
-    let mut done = cx.call().progress;
+    let mut done = cx.call_state().progress;
     iov.advance(done);
     // Where the host takes little at a time, little more than that is copied for it.
     let mut chunk = HOST_CHUNK;
     while iov.left() > 0 {
         let mut data = Vec::new();
-        if cx.call().op.is_none() {
+        if cx.call_state().op.is_none() {
             data = vec![0; iov.left().min(chunk) as usize];
             match iov.clone().take(cx, &mut data) {
                 Ok(len) => data.truncate(len as usize),
@@ -161,9 +170,9 @@ fn write_stream(cx: &mut Cx<'_, '_>, stream: u8, iov: &mut Iov) -> Result<u64, S
                 done += len;
             }
             Ok(_) => return Err(Errno::EIO.into()),
-            Err(Stop::Block(wait)) => return block_after(cx, done, wait),
+            Err(Stop::Block(wait)) => return cx.block_after(done, wait),
             Err(Stop::Errno(Errno::EPIPE)) => {
-                caller::raise(cx, g::SIGPIPE);
+                cx.k.raise(cx.thread, g::SIGPIPE);
                 return match done {
                     0 => Err(Errno::EPIPE.into()),
                     done => Ok(done),
@@ -213,37 +222,43 @@ const TERMIOS: [u8; 36] = {
     bytes
 };
 
-fn terminal_ioctl(cx: &mut Cx<'_, '_>, request: u32, arg: u64, rows: u16, cols: u16) -> SysResult {
+fn terminal_ioctl<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    request: u32,
+    arg: u64,
+    rows: u16,
+    cols: u16,
+) -> SysResult {
     match request {
         i::TCGETS => {
-            let termios = cx.k.files.termios.unwrap_or(TERMIOS);
+            let termios = cx.k.files().termios.unwrap_or(TERMIOS);
             cx.write_user(arg, &termios)?;
         }
         i::TCSETS | i::TCSETSW | i::TCSETSF => {
             // Kept for the program to read; the host's terminal stays as it is.
             let mut termios = [0; 36];
             cx.read_user(arg, &mut termios)?;
-            cx.k.files.termios = Some(termios);
+            cx.k.files_mut().termios = Some(termios);
         }
         i::TIOCGWINSZ => cx.write_obj(arg, &[rows, cols, 0, 0])?,
         i::TIOCSWINSZ => {
             let [rows, cols, _, _]: [u16; 4] = cx.read_obj(arg)?;
-            for stdio in &mut cx.k.env.stdio {
+            for stdio in &mut cx.k.files_mut().env.stdio {
                 if let Stdio::Terminal { .. } = stdio {
                     *stdio = Stdio::Terminal { rows, cols };
                 }
             }
         }
         i::TIOCGPGRP => {
-            let group = caller::foreground(cx);
+            let group = cx.k.terminal_groups().0;
             cx.write_obj(arg, &group)?;
         }
         i::TIOCSPGRP => {
             let group: i32 = cx.read_obj(arg)?;
-            caller::set_foreground(cx, group)?;
+            cx.k.set_foreground(cx.thread, group)?;
         }
         i::TIOCGSID => {
-            let session = caller::session(cx);
+            let session = cx.k.terminal_groups().1;
             cx.write_obj(arg, &session)?;
         }
         i::TIOCSCTTY | i::TIOCNOTTY | i::TCFLSH | i::TCSBRK | i::TCXONC => {}

@@ -3,15 +3,16 @@
 //! As in Linux an interval timer that has expired is not armed again before somebody looks at it: then what
 //! it missed is counted.
 
+use crate::file::caller::FileCallers;
 use alloc::format;
 use alloc::string::String;
 
 use super::File;
 use super::ops::{FileOps, OpenFile};
 use super::rw::How;
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::cred::ns::NsId;
+use crate::env::cx::Cx;
 use crate::env::timers::TimerKey;
 use crate::env::wait::SysResult;
 use crate::env::wait::{Stop, Wait, WaitKey};
@@ -19,7 +20,6 @@ use crate::file;
 use crate::file::ready::PLAIN_IN;
 use crate::file::rw::Iov;
 use crate::file::{FileId, FileKind, Files};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 
@@ -128,8 +128,8 @@ pub(crate) fn release(k: &mut Files, id: FileId, timer: &TimerFd) {
     k.env.timers.arm(TimerKey::File(id), armed, None);
 }
 
-pub(crate) fn read(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn read<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: FileId,
     iov: &mut Iov,
     no_wait: bool,
@@ -137,14 +137,14 @@ pub(crate) fn read(
     if iov.left() < SIZE as u64 {
         return Err(Errno::EINVAL.into());
     }
-    if timer(cx.k, id)?.ticks == 0 {
+    if timer(cx.k.files_mut(), id)?.ticks == 0 {
         return match no_wait {
             true => Err(Errno::EAGAIN.into()),
             false => Wait::on(WaitKey::File(id)).into(),
         };
     }
-    forward(cx.k, id)?;
-    let timer = timer(cx.k, id)?;
+    forward(cx.k.files_mut(), id)?;
+    let timer = timer(cx.k.files_mut(), id)?;
     let ticks = core::mem::take(&mut timer.ticks);
     if timer.expired {
         timer.at = None;
@@ -167,29 +167,29 @@ impl OpenFile for Ops {
     }
 }
 
-impl FileOps for Ops {
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         read(cx, id, iov, how.no_wait)
     }
 
-    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
-        match &file::at(k, id).kind {
+    fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        match &file::at(k.files(), id).kind {
             FileKind::TimerFd(timer) if timer.ticks > 0 => PLAIN_IN,
             _ => 0,
         }
     }
 
-    fn key(_k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+    fn key(_k: &K, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
         Some(WaitKey::File(id))
     }
 
-    fn fdinfo(k: &Kernel, file: &File, _ns: NsId) -> String {
+    fn fdinfo(k: &K, file: &File, _ns: NsId) -> String {
         let FileKind::TimerFd(timer) = &file.kind else {
             return String::new();
         };
         let span = |nanos: u64| format!("({}, {})", nanos / 1_000_000_000, nanos % 1_000_000_000);
         let left = match timer.at {
-            Some(at) if !timer.expired => at.saturating_sub(k.env.now.mono),
+            Some(at) if !timer.expired => at.saturating_sub(k.files().env.now.mono),
             _ => 0,
         };
         format!(

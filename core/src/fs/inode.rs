@@ -11,11 +11,11 @@ use crate::fs::filesystem::{
     Sought, StatFs, Time,
 };
 use crate::fs::union::UnionFs;
+use crate::fs::view;
 use crate::fs::view::SysFs;
 use crate::fs::{Displaced, FileSystems, anon};
 use crate::machine::FrameNo;
 use crate::port::Ports;
-use crate::views::{proc, sysfs};
 
 /// Which kind of file system an inode is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,8 +117,8 @@ fn change<R>(
 pub(crate) fn root(k: &FileSystems, fs: FsId) -> Result<Ino, Errno> {
     match k.filesystem(fs) {
         Filesystem::Union(union) => Ok(union.root()),
-        Filesystem::Proc(_) => Ok(proc::ROOT),
-        Filesystem::Sys(_) => Ok(sysfs::ROOT),
+        Filesystem::Proc(_) => Ok(view::ROOT),
+        Filesystem::Sys(_) => Ok(view::ROOT),
         Filesystem::Anon | Filesystem::Gone => Ok(anon::ROOT),
     }
 }
@@ -370,8 +370,8 @@ pub(crate) fn list_xattr(
 pub(crate) fn statfs(k: &FileSystems, fs: FsId) -> StatFs {
     match k.filesystem(fs) {
         Filesystem::Union(union) => union.statfs(&k.frames),
-        Filesystem::Proc(_) => proc::statfs(),
-        Filesystem::Sys(fs) => sysfs::statfs(*fs),
+        Filesystem::Proc(_) => view::statfs_of_proc(),
+        Filesystem::Sys(fs) => view::statfs_of_sys(*fs),
         Filesystem::Anon | Filesystem::Gone => anon::statfs(),
     }
 }

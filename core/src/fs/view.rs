@@ -1,6 +1,8 @@
 //! File systems whose files are made as they are looked at: what an instance is. Their files are made above
 //! ([`views`](crate::views)), by whoever knows tasks.
 
+use super::filesystem::{Ino, StatFs};
+use crate::abi::raw::general::PROC_SUPER_MAGIC;
 use crate::cred::ns::NsId;
 
 /// An instance of `proc`, which shows the processes of a PID namespace under their numbers there.
@@ -51,4 +53,32 @@ pub(crate) enum SysFs {
     Devices,
     /// `/sys/fs/cgroup`
     Cgroup,
+}
+
+/// The inode of the root of each of them.
+pub(crate) const ROOT: Ino = Ino(1);
+
+/// `SYSFS_MAGIC` and `CGROUP2_SUPER_MAGIC` of `linux/magic.h`.
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+
+/// What statfs(2) says of `proc`.
+pub(crate) fn statfs_of_proc() -> StatFs {
+    StatFs {
+        magic: u64::from(PROC_SUPER_MAGIC),
+        block_size: 4096,
+        ..StatFs::default()
+    }
+}
+
+/// What statfs(2) says of `sysfs` and cgroup2.
+pub(crate) fn statfs_of_sys(fs: SysFs) -> StatFs {
+    StatFs {
+        magic: match fs {
+            SysFs::Devices => SYSFS_MAGIC,
+            SysFs::Cgroup => CGROUP2_MAGIC,
+        },
+        block_size: 4096,
+        ..StatFs::default()
+    }
 }

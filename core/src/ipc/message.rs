@@ -1,13 +1,14 @@
 //! Message queues (msgget(2), msgop(2)).
 
+use crate::file::caller::FileCallers;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::{Object, ObjectId, Perm, limits};
 use crate::abi::Errno;
+use crate::env::cx::Cx;
 use crate::env::wait::WaitKey;
 use crate::file::Files;
-use crate::kernel::Cx;
 
 /// Limits (`/proc/sys/kernel/msgmax`, `msgmnb`, `msgmni`).
 pub(crate) const MESSAGE_MAX: u64 = 8192;
@@ -109,7 +110,11 @@ impl Queue {
 }
 
 /// Makes a queue. `ENOSPC`.
-pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, flags: u32) -> Result<i32, Errno> {
+pub(crate) fn create<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    key: i32,
+    flags: u32,
+) -> Result<i32, Errno> {
     let limits = &super::objects(cx).limits;
     let most = limits.get(limits::QUEUES) as usize;
     let bytes_max = limits.get(limits::QUEUE_BYTES);
@@ -120,14 +125,14 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, flags: u32) -> Result<i32, E
         bytes_max,
         sent: 0,
         received: 0,
-        changed: super::seconds(cx.k),
+        changed: super::seconds(cx.k.files()),
         sender: 0,
         receiver: 0,
     };
     let id = super::objects_mut(cx)
         .queues
         .add(queue, most.min(QUEUES_MAX))?;
-    cx.k.ipc.objects += 1;
+    cx.k.files_mut().ipc.objects += 1;
     Ok(id)
 }
 

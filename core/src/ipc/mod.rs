@@ -7,6 +7,7 @@ pub(crate) mod mqueue;
 pub(crate) mod semaphore;
 pub(crate) mod shm;
 
+use crate::file::caller::FileCallers;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -18,9 +19,9 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::cred::Creds;
 use crate::cred::ns::{NsId, user};
+use crate::env::cx::Cx;
 pub(crate) use crate::env::ids::ObjectId;
 use crate::file::{FileId, Files};
-use crate::kernel::Cx;
 use crate::port::Ports;
 
 /// Numbers of one kind are this far apart for two objects in the same place (`IPCMNI`).
@@ -160,7 +161,11 @@ impl Perm {
     }
 
     /// Whether a caller may do this with an object of its namespace. `EACCES`.
-    pub(crate) fn check(&self, cx: &Cx<'_, '_>, wanted: u32) -> Result<(), Errno> {
+    pub(crate) fn check<K: FileCallers>(
+        &self,
+        cx: &Cx<'_, '_, K>,
+        wanted: u32,
+    ) -> Result<(), Errno> {
         let creds = cx.creds();
         let wanted = wanted >> 6 | wanted >> 3 | wanted;
         let granted = if [self.uid, self.cuid].contains(&creds.euid) {
@@ -177,7 +182,7 @@ impl Perm {
     }
 
     /// Whether a caller may change or remove it. `EPERM`.
-    pub(crate) fn check_owner(&self, cx: &Cx<'_, '_>) -> Result<(), Errno> {
+    pub(crate) fn check_owner<K: FileCallers>(&self, cx: &Cx<'_, '_, K>) -> Result<(), Errno> {
         let is_owner = [self.uid, self.cuid].contains(&cx.creds().euid);
         match is_owner || cx.capable_over(namespace(cx), g::CAP_SYS_ADMIN) {
             true => Ok(()),
@@ -192,10 +197,10 @@ impl Perm {
     }
 
     /// As the caller sees it.
-    pub(crate) fn record(&self, cx: &Cx<'_, '_>) -> PermRecord {
+    pub(crate) fn record<K: FileCallers>(&self, cx: &Cx<'_, '_, K>) -> PermRecord {
         let own = cx.creds().user_ns;
-        let [uid, cuid] = [self.uid, self.cuid].map(|uid| user::show_uid(cx.k, own, uid));
-        let [gid, cgid] = [self.gid, self.cgid].map(|gid| user::show_gid(cx.k, own, gid));
+        let [uid, cuid] = [self.uid, self.cuid].map(|uid| user::show_uid(cx.k.files(), own, uid));
+        let [gid, cgid] = [self.gid, self.cgid].map(|gid| user::show_gid(cx.k.files(), own, gid));
         PermRecord {
             key: self.key,
             uid,
@@ -220,14 +225,14 @@ pub(crate) struct NewPerm {
 
 impl PermRecord {
     /// What the caller means by it. `EINVAL`.
-    pub(crate) fn meant(&self, cx: &Cx<'_, '_>) -> Result<NewPerm, Errno> {
+    pub(crate) fn meant<K: FileCallers>(&self, cx: &Cx<'_, '_, K>) -> Result<NewPerm, Errno> {
         let own = cx.creds().user_ns;
         if self.uid == u32::MAX || self.gid == u32::MAX {
             return Err(Errno::EINVAL);
         }
         Ok(NewPerm {
-            uid: user::take_uid(cx.k, own, self.uid)?,
-            gid: user::take_gid(cx.k, own, self.gid)?,
+            uid: user::take_uid(cx.k.files(), own, self.uid)?,
+            gid: user::take_gid(cx.k.files(), own, self.gid)?,
             mode: self.mode,
         })
     }
@@ -357,9 +362,9 @@ impl<T: Object> Table<T> {
 
     /// What a key and flags stand for (`ipcget` of Linux): the number of an object, or `None`: one is to be
     /// made. `EEXIST`, `ENOENT`, `EACCES`, and what `fits` says of the one that is there.
-    pub(crate) fn find(
+    pub(crate) fn find<K: FileCallers>(
         &self,
-        cx: &Cx<'_, '_>,
+        cx: &Cx<'_, '_, K>,
         key: i32,
         flags: u32,
         fits: impl Fn(&T) -> Result<(), Errno>,
@@ -389,24 +394,24 @@ fn number(seq: u32, place: u32) -> i32 {
 }
 
 /// The caller's namespace.
-pub(crate) fn namespace(cx: &Cx<'_, '_>) -> NsId {
-    cx.task().ns.ipc
+pub(crate) fn namespace<K: FileCallers>(cx: &Cx<'_, '_, K>) -> NsId {
+    cx.caller().ipc
 }
 
 /// The object of the caller's namespace with a number.
-pub(crate) fn object(cx: &Cx<'_, '_>, id: i32) -> ObjectId {
+pub(crate) fn object<K: FileCallers>(cx: &Cx<'_, '_, K>, id: i32) -> ObjectId {
     let ns = namespace(cx);
     ObjectId { ns, id }
 }
 
 /// The objects of the caller's namespace.
-pub(crate) fn objects<'k>(cx: &'k Cx<'_, '_>) -> &'k Objects {
-    cx.k.ipc.objects_of(namespace(cx))
+pub(crate) fn objects<'k, K: FileCallers>(cx: &'k Cx<'_, '_, K>) -> &'k Objects {
+    cx.k.files().ipc.objects_of(namespace(cx))
 }
 
-pub(crate) fn objects_mut<'k>(cx: &'k mut Cx<'_, '_>) -> &'k mut Objects {
+pub(crate) fn objects_mut<'k, K: FileCallers>(cx: &'k mut Cx<'_, '_, K>) -> &'k mut Objects {
     let ns = namespace(cx);
-    cx.k.ipc.objects_mut(ns)
+    cx.k.files_mut().ipc.objects_mut(ns)
 }
 
 /// A namespace has gone: nobody is in it, and none of its segments is attached.
@@ -434,8 +439,8 @@ pub(crate) fn seconds(k: &Files) -> i64 {
 }
 
 /// The process that calls.
-pub(crate) fn caller(cx: &Cx<'_, '_>) -> u32 {
-    cx.task().tgid
+pub(crate) fn caller<K: FileCallers>(cx: &Cx<'_, '_, K>) -> u32 {
+    cx.caller().tgid
 }
 
 /// Bytes that are charged for what lies between processes: in pipes, sockets and message queues.

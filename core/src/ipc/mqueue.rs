@@ -1,7 +1,7 @@
 //! POSIX message queues (mq_overview(7)): names, messages by priority, and who is told of the first one.
 
-use crate::Kernel;
 use crate::env::wait::SysResult;
+use crate::file::caller::FileCallers;
 use crate::file::ops::{FileOps, OpenFile};
 use crate::file::rw::{self, Iov};
 use crate::machine::ThreadId;
@@ -15,6 +15,7 @@ use core::cmp::Reverse;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::cred::ns::{NsId, user};
+use crate::env::cx::Cx;
 pub(crate) use crate::env::ids::QueueId;
 use crate::env::wait::{Turn, WaitKey};
 use crate::file;
@@ -23,7 +24,6 @@ use crate::file::{File, FileId, FileKind, Files};
 use crate::fs::anon;
 use crate::fs::filesystem::{Attr, Time};
 use crate::ipc::limits;
-use crate::kernel::Cx;
 use crate::vfs::mount::put_path;
 use crate::vfs::perm::{MAY_READ, MAY_WRITE};
 use crate::vfs::{landlock, perm};
@@ -164,7 +164,11 @@ fn check_name(name: &[u8]) -> Result<(), Errno> {
 }
 
 /// Opens a queue, made if need be: an open file with one reference.
-pub(crate) fn open(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<FileId, Errno> {
+pub(crate) fn open<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    name: &[u8],
+    how: How,
+) -> Result<FileId, Errno> {
     let who = &cx.who();
     check_name(name)?;
     let access = match how.flags & g::O_ACCMODE {
@@ -181,45 +185,45 @@ pub(crate) fn open(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<FileId,
             return Err(Errno::EEXIST);
         }
         Some(id) => {
-            let attr = attr(cx.k, id);
-            perm::permission(cx.k, who, &attr, access)?;
+            let attr = attr(cx.k.files(), id);
+            perm::permission(cx.k.files(), who, &attr, access)?;
             id
         }
     };
-    landlock::check_queue(cx.k, who, how.flags)?;
-    let path = crate::vfs::object::path(cx.k, anon::mqueue_ino(id));
+    landlock::check_queue(cx.k.files(), who, how.flags)?;
+    let path = crate::vfs::object::path(cx.k.files_mut(), anon::mqueue_ino(id));
     let flags = how.flags & (g::O_ACCMODE | g::O_NONBLOCK);
     let file = File::new(FileKind::MessageQueue(id), path, None, flags);
-    match file::add(cx.k, file) {
+    match file::add(cx.k.files_mut(), file) {
         Ok(file) => {
-            if let Some(queue) = cx.k.files.mqueues.get_mut(id) {
+            if let Some(queue) = cx.k.files_mut().mqueues.get_mut(id) {
                 queue.open += 1;
             }
             Ok(file)
         }
         Err(errno) => {
-            put_path(cx.k, cx.p, path);
+            put_path(cx.k.files_mut(), cx.p, path);
             Err(errno)
         }
     }
 }
 
 /// The queue that has a name in the caller's namespace.
-fn find(cx: &Cx<'_, '_>, name: &[u8]) -> Option<QueueId> {
-    let key = (cx.task().ns.ipc, name.to_vec());
-    cx.k.files.mqueues.names.get(&key).copied()
+fn find<K: FileCallers>(cx: &Cx<'_, '_, K>, name: &[u8]) -> Option<QueueId> {
+    let key = (cx.caller().ipc, name.to_vec());
+    cx.k.files().mqueues.names.get(&key).copied()
 }
 
-fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> {
+fn create<K: FileCallers>(cx: &mut Cx<'_, '_, K>, name: &[u8], how: How) -> Result<QueueId, Errno> {
     let creds = cx.creds();
     let privileged = creds.capable(g::CAP_SYS_RESOURCE);
     let (uid, gid, user) = (creds.fsuid, creds.fsgid, creds.uid);
-    let ns = cx.task().ns.ipc;
-    if !user::is_mapped(cx.k, cx.k.ns.owner(ns), uid, gid) {
+    let ns = cx.caller().ipc;
+    if !user::is_mapped(cx.k.files(), cx.k.files().ns.owner(ns), uid, gid) {
         return Err(Errno::EOVERFLOW);
     }
-    let there = cx.k.files.mqueues.counts.get(&ns).copied().unwrap_or(0);
-    let limits = &cx.k.ipc.objects_of(ns).limits;
+    let there = cx.k.files().mqueues.counts.get(&ns).copied().unwrap_or(0);
+    let limits = &cx.k.files().ipc.objects_of(ns).limits;
     if there as u64 >= limits.get(limits::POSIX_QUEUES) && !privileged {
         return Err(Errno::ENOSPC);
     }
@@ -242,7 +246,7 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
     let limit = cx.rlimit(g::RLIMIT_MSGQUEUE);
     let umask = cx.fs_context().umask;
     let made = Time::from_nanos(cx.now().real);
-    let queues = &mut cx.k.files.mqueues;
+    let queues = &mut cx.k.files_mut().mqueues;
     let charged = queues.charges.get(&user).copied().unwrap_or(0);
     if charged.saturating_add(charge) > limit {
         return Err(Errno::EMFILE);
@@ -275,15 +279,15 @@ fn create(cx: &mut Cx<'_, '_>, name: &[u8], how: How) -> Result<QueueId, Errno> 
         charge,
     };
     queues.queues.insert(id, queue);
-    let attr = attr(cx.k, id);
+    let attr = attr(cx.k.files(), id);
     let ino = anon::mqueue_ino(id);
-    cx.k.objects.add_named(ino, attr, name.to_vec());
+    cx.k.files_mut().objects.add_named(ino, attr, name.to_vec());
     Ok(id)
 }
 
 /// Removes a name (mq_unlink(3)); the queue goes with its last open file. `ENOENT`, `EPERM`: the directory of
 /// queues is sticky.
-pub(crate) fn unlink(cx: &mut Cx<'_, '_>, name: &[u8]) -> Result<(), Errno> {
+pub(crate) fn unlink<K: FileCallers>(cx: &mut Cx<'_, '_, K>, name: &[u8]) -> Result<(), Errno> {
     let who = &cx.who();
     check_name(name)?;
     let id = find(cx, name).ok_or(Errno::ENOENT)?;
@@ -292,14 +296,14 @@ pub(crate) fn unlink(cx: &mut Cx<'_, '_>, name: &[u8]) -> Result<(), Errno> {
             mode: g::S_IFDIR | 0o1777,
             ..Attr::default()
         },
-        attr(cx.k, id),
+        attr(cx.k.files(), id),
     );
-    if perm::sticky(cx.k, who, &dir, &own) {
+    if perm::sticky(cx.k.files(), who, &dir, &own) {
         return Err(Errno::EPERM);
     }
-    let key = (cx.task().ns.ipc, name.to_vec());
-    cx.k.files.mqueues.names.remove(&key);
-    unlinked(cx.k, id);
+    let key = (cx.caller().ipc, name.to_vec());
+    cx.k.files_mut().mqueues.names.remove(&key);
+    unlinked(cx.k.files_mut(), id);
     Ok(())
 }
 
@@ -381,8 +385,8 @@ pub(crate) fn attr(k: &Files, id: QueueId) -> Attr {
 }
 
 /// What the file of a queue reads as.
-fn text(cx: &Cx<'_, '_>, id: QueueId) -> String {
-    let Some(queue) = cx.k.files.mqueues.get(id) else {
+fn text<K: FileCallers>(cx: &Cx<'_, '_, K>, id: QueueId) -> String {
+    let Some(queue) = cx.k.files().mqueues.get(id) else {
         return String::new();
     };
     let notify = queue.notify;
@@ -486,25 +490,25 @@ impl OpenFile for Ops {
     }
 }
 
-impl FileOps for Ops {
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: rw::How) -> SysResult {
-        let queue = queue_of(cx.k, id)?;
-        let at = how.at.unwrap_or(file::at(cx.k, id).offset);
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: rw::How) -> SysResult {
+        let queue = queue_of(cx.k.files(), id)?;
+        let at = how.at.unwrap_or(file::at(cx.k.files(), id).offset);
         let text = text(cx, queue);
         let rest = text.as_bytes().get(at as usize..);
         let done = iov.put(cx, rest.unwrap_or_default())?;
-        rw::was_read(cx.k, cx.p, id, (how, at), done)
+        rw::was_read(cx.k.files_mut(), cx.p, id, (how, at), done)
     }
 
-    fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> SysResult {
-        rw::seek_within(cx.k, id, (offset, whence), None)
+    fn seek(cx: &mut Cx<'_, '_, K>, id: FileId, offset: i64, whence: u32) -> SysResult {
+        rw::seek_within(cx.k.files_mut(), id, (offset, whence), None)
     }
 
-    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
-        queue_of(k, id).map_or(0, |queue| ready(k, queue))
+    fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        queue_of(k.files(), id).map_or(0, |queue| ready(k.files(), queue))
     }
 
-    fn key(k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
-        queue_of(k, id).ok().map(WaitKey::MessageQueue)
+    fn key(k: &K, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+        queue_of(k.files(), id).ok().map(WaitKey::MessageQueue)
     }
 }

@@ -3,6 +3,7 @@
 //! A call that cannot be made waits for the set, and is tried again as a whole whenever something in the set
 //! changes. What a process has to undo is kept by set and process.
 
+use crate::file::caller::FileCallers;
 use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -12,9 +13,9 @@ use alloc::{format, vec};
 use super::{Object, ObjectId, Perm};
 use crate::abi::Errno;
 use crate::cred::ns::NsId;
+use crate::env::cx::Cx;
 use crate::env::wait::WaitKey;
 use crate::file::Files;
-use crate::kernel::Cx;
 
 /// Limits (`/proc/sys/kernel/sem`): semaphores of a set, of all sets, operations of a call, sets.
 pub(crate) const SET_MAX: u32 = 32000;
@@ -122,27 +123,32 @@ pub(crate) enum Outcome {
 }
 
 /// Makes a set. `EINVAL`, `ENOSPC`.
-pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, count: u32, flags: u32) -> Result<i32, Errno> {
+pub(crate) fn create<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    key: i32,
+    count: u32,
+    flags: u32,
+) -> Result<i32, Errno> {
     if count == 0 {
         return Err(Errno::EINVAL);
     }
     let [_, all, _, sets] = super::objects(cx).limits.semaphores();
     let own = super::objects(cx).semaphores as u64;
-    if cx.k.ipc.semaphores + count as usize > ALL_MAX || own + u64::from(count) > all {
+    if cx.k.files().ipc.semaphores + count as usize > ALL_MAX || own + u64::from(count) > all {
         return Err(Errno::ENOSPC);
     }
     let set = Set {
         perm: Perm::new(cx.creds(), key, flags),
         semaphores: vec![Semaphore::default(); count as usize],
         operated: 0,
-        changed: super::seconds(cx.k),
+        changed: super::seconds(cx.k.files()),
     };
     let id = super::objects_mut(cx)
         .sets
         .add(set, SETS_MAX.min(sets as usize))?;
     super::objects_mut(cx).semaphores += count as usize;
-    cx.k.ipc.objects += 1;
-    cx.k.ipc.semaphores += count as usize;
+    cx.k.files_mut().ipc.objects += 1;
+    cx.k.files_mut().ipc.semaphores += count as usize;
     Ok(id)
 }
 

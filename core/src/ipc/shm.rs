@@ -2,17 +2,18 @@
 //! are. The segment has one reference on its file, every area that it is attached in another one: their
 //! number is what `shm_nattch` tells.
 
+use crate::file::caller::FileCallers;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Object, ObjectId, Objects, Perm, limits};
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::env::cx::Cx;
 use crate::file;
+use crate::file::shared;
 use crate::file::{FileId, Files};
 use crate::fs::inode;
-use crate::kernel::Cx;
-use crate::mm::shared;
 use crate::port::Ports;
 
 /// Limits (`/proc/sys/kernel/shmmax`, `shmall` in pages, `shmmni`).
@@ -76,7 +77,12 @@ pub(crate) fn resident(k: &mut Files, p: &mut Ports<'_>, segment: FileId) -> u64
 }
 
 /// Makes a segment. `EINVAL`, `ENOSPC`, `ENOMEM`.
-pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, size: u64, flags: u32) -> Result<i32, Errno> {
+pub(crate) fn create<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    key: i32,
+    size: u64,
+    flags: u32,
+) -> Result<i32, Errno> {
     let objects = super::objects(cx);
     let limits = &objects.limits;
     if size == 0 || size > limits.get(limits::SEGMENT_SIZE) {
@@ -98,29 +104,36 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, key: i32, size: u64, flags: u32) -> Re
     let perm = Perm::new(cx.creds(), key, flags);
     let name = format!("SYSV{key:08x}");
     let owner = (perm.uid, perm.gid);
-    let file = shared::memory_file(cx.k, cx.p, name.as_bytes(), perm.mode, owner, size)?;
+    let file = shared::memory_file(
+        cx.k.files_mut(),
+        cx.p,
+        name.as_bytes(),
+        perm.mode,
+        owner,
+        size,
+    )?;
     let segment = Segment {
         perm,
         file,
         size,
         attached: 0,
         detached: 0,
-        changed: super::seconds(cx.k),
+        changed: super::seconds(cx.k.files()),
         creator: super::caller(cx),
         last: 0,
     };
     match super::objects_mut(cx).segments.add(segment, SEGMENTS_MAX) {
         Ok(id) => {
             let object = super::object(cx, id);
-            cx.k.ipc.files.insert(file, object);
+            cx.k.files_mut().ipc.files.insert(file, object);
             let maker = super::caller(cx);
-            cx.k.ipc.made.insert((maker, file));
+            cx.k.files_mut().ipc.made.insert((maker, file));
             super::objects_mut(cx).pages += pages;
-            cx.k.ipc.objects += 1;
+            cx.k.files_mut().ipc.objects += 1;
             Ok(id)
         }
         Err(errno) => {
-            file::put(cx.k, cx.p, file);
+            file::put(cx.k.files_mut(), cx.p, file);
             Err(errno)
         }
     }
@@ -185,19 +198,22 @@ pub(crate) fn orphan_one(k: &mut Files, p: &mut Ports<'_>, tgid: u32) -> bool {
 }
 
 /// That was set: segments that are nobody's go. `LATER` where there are many.
-pub(crate) fn destroy_orphans(cx: &mut Cx<'_, '_>, ns: crate::cred::ns::NsId) -> Result<(), Errno> {
-    let segments = cx.k.ipc.objects_of(ns).segments.numbered();
-    let made = &cx.k.ipc.made;
+pub(crate) fn destroy_orphans<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    ns: crate::cred::ns::NsId,
+) -> Result<(), Errno> {
+    let segments = cx.k.files().ipc.objects_of(ns).segments.numbered();
+    let made = &cx.k.files().ipc.made;
     let nobodys = |segment: &Segment| !made.contains(&(segment.creator, segment.file));
     let orphans = segments.filter(|(_, segment)| nobodys(segment));
     let orphans: Vec<i32> = orphans.map(|(id, _)| id).collect();
-    cx.k.env.steps.spend(orphans.len() as u64 / 4);
+    cx.k.files_mut().env.steps.spend(orphans.len() as u64 / 4);
     for id in orphans {
         if cx.is_spent() {
             return Err(Errno::LATER);
         }
-        destroy_unattached(cx.k, cx.p, ObjectId { ns, id });
-        cx.k.env.steps.spend(16);
+        destroy_unattached(cx.k.files_mut(), cx.p, ObjectId { ns, id });
+        cx.k.files_mut().env.steps.spend(16);
     }
     Ok(())
 }

@@ -17,9 +17,9 @@ use crate::fs::view::{ProcFs, SysFs};
 use crate::port::Ports;
 use crate::vfs::mount::place::{Own, Placing};
 use crate::vfs::mount::{self, MountFlags, PathRef, get_path, put_path};
+use crate::vfs::node;
 use crate::vfs::perm::Who;
 use crate::vfs::walk::{Flags, Walker};
-use crate::vfs::{Vfs, node};
 
 /// Character devices in `/dev`: name, major and minor number, permissions.
 const DEVICES: [(&[u8], u32, u32, u32); 7] = [
@@ -88,13 +88,6 @@ pub(crate) fn mount_all(
     put_path(boot.k, boot.p, cwd);
     boot.seal();
     Ok(())
-}
-
-/// The root of all, without a reference.
-pub(crate) fn root(k: &Vfs) -> Option<PathRef> {
-    let mount = k.ns.root(Set::FIRST.mount)?;
-    let dentry = k.mounts.at(mount).root;
-    Some(PathRef { mount, dentry })
 }
 
 struct Boot<'k, 'p> {
@@ -190,7 +183,7 @@ impl Boot<'_, '_> {
             }
             None => {
                 mount::tree::become_root(self.k, made, Set::FIRST.mount);
-                self.root = root(self.k);
+                self.root = mount::root(self.k);
                 Ok(())
             }
         }

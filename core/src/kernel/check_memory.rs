@@ -6,10 +6,11 @@ use alloc::string::String;
 
 use crate::Kernel;
 use crate::abi::{PAGE_SIZE, TASK_SIZE};
+use crate::file::shared;
 use crate::fs::filesystem::Filesystem;
 use crate::machine::{FrameNo, Prot};
+use crate::mm::Mm;
 use crate::mm::space::Space;
-use crate::mm::{Mm, shared};
 
 /// Whether frames have as many references as page tables and files hold, and whether areas and page tables
 /// agree. Valid between two inputs. The text says what does not.

@@ -1,10 +1,6 @@
 //! What a system call's handler works with: the kernel, the ports and the task that calls.
 
 use super::*;
-use crate::env::steps::STEPS;
-
-/// What a system call handler works with: the kernel, the ports, and who is calling.
-pub(crate) type Cx<'a, 'p> = crate::env::cx::Cx<'a, 'p, Kernel>;
 
 impl Cx<'_, '_> {
     /// The calling task. A handler runs only for a task that exists.
@@ -22,6 +18,11 @@ impl Cx<'_, '_> {
             .expect("a handler runs for a live task") // INVARIANT: ended tasks are never dispatched
     }
 
+    /// The same, to be changed in what no other task and no index goes by.
+    pub(crate) fn creds_mut(&mut self) -> &mut Creds {
+        Arc::make_mut(&mut self.task_mut().creds)
+    }
+
     /// The call being handled.
     pub(crate) fn call(&mut self) -> &mut Call {
         self.task_mut()
@@ -30,108 +31,8 @@ impl Cx<'_, '_> {
             .expect("a handler runs inside a call") // INVARIANT: only run_call() runs handlers
     }
 
-    /// The credentials of the task, to be changed in what no other task and no index goes by.
-    pub(crate) fn creds_mut(&mut self) -> &mut Creds {
-        Arc::make_mut(&mut self.task_mut().creds)
-    }
-
     pub(crate) fn space(&self) -> SpaceId {
         self.task().space
-    }
-
-    pub(crate) fn fds(&mut self) -> &mut FdTable {
-        let id = self.task().files;
-        self.k.files.fd_table_mut(id)
-    }
-
-    pub(crate) fn fs_context(&mut self) -> &mut FsContext {
-        let id = self.task().fs;
-        self.k.files.fs_context_mut(id)
-    }
-
-    pub(crate) fn now(&self) -> Now {
-        self.k.env.now
-    }
-
-    /// Whether the deadline of a wait that counts from the call's entry has passed: `timeout` in nanoseconds.
-    pub(crate) fn expired(&mut self, timeout: u64) -> bool {
-        let entered = self.call().entered.mono;
-        self.now().mono >= entered.saturating_add(timeout)
-    }
-
-    /// Leaves a long call, so that others get on, and comes back to it with this progress. A handler that
-    /// runs meanwhile lets it start over.
-    pub(crate) fn pause(&mut self, progress: u64) -> SysResult {
-        self.call().progress = progress;
-        self.others_first().restart(Restart::Always).into()
-    }
-
-    /// The same for calls that signals do not interrupt, but for deadly ones.
-    pub(crate) fn give_way(&mut self, progress: u64) -> Stop {
-        self.call().progress = progress;
-        let mut wait = self.others_first();
-        wait.killable = true;
-        Stop::Block(wait)
-    }
-
-    /// Counts work on many things: see [`steps`].
-    pub(crate) fn spend(&mut self, steps: u64) {
-        self.k.env.steps.spend(steps);
-    }
-
-    /// Whether the steps of this input are used up.
-    pub(crate) fn is_spent(&self) -> bool {
-        self.k.env.steps.left() == 0
-    }
-
-    /// A wait that is over as soon as others had the kernel.
-    pub(crate) fn others_first(&mut self) -> Wait {
-        // A piece takes about as long, whatever was counted of it.
-        let left = self.k.env.steps.left();
-        self.spend(left.min(STEPS / 2));
-        let later = self.now().mono.saturating_add(1);
-        Wait::on(WaitKey::Signal(self.thread)).until(Some(later))
-    }
-
-    /// Asks the host for an operation and blocks until it has ended; then gives its result. Called again when
-    /// the handler is run again. A signal makes the host give the operation up, but the call is not
-    /// interrupted before the host has said what became of it: bytes may have been moved already. `EINTR` of
-    /// an operation that was given up never reaches the caller.
-    pub(crate) fn host(&mut self, call: HostCall) -> Result<HostResult, Stop> {
-        let interrupted = signal::interrupts(self.k, self.thread, false);
-        if let Some(op) = self.call().op {
-            match self.k.ops.done.remove(&op) {
-                None => {
-                    self.cancel_if(interrupted, op);
-                    return Wait::on(WaitKey::Op(op)).into();
-                }
-                Some(Err(Errno::EINTR)) => {
-                    self.call().op = None;
-                    if interrupted {
-                        return Wait::on(WaitKey::Op(op)).into();
-                    }
-                    // The signal was taken by another thread: once more.
-                }
-                Some(result) => {
-                    self.call().op = None;
-                    return Ok(result?);
-                }
-            }
-        }
-        let op = self.k.ops.start(&call);
-        let thread = self.thread;
-        self.k.env.emit(Output::Host { op, thread, call });
-        let call = self.call();
-        call.op = Some(op);
-        call.cancelled = false;
-        self.cancel_if(interrupted, op);
-        Wait::on(WaitKey::Op(op)).into()
-    }
-
-    fn cancel_if(&mut self, interrupted: bool, op: OpId) {
-        if interrupted && !core::mem::replace(&mut self.call().cancelled, true) {
-            self.k.env.emit(Output::CancelHost(op));
-        }
     }
 
     /// Runs the handler of the current call and deals with what it returns.

@@ -1,11 +1,12 @@
 //! Page faults: of guest threads, and of the kernel on their behalf.
 
+use super::map;
 use super::pages::Pte;
 use super::space::{Fresh, Spurious};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
-use super::{map, shared};
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::event::Output;
+use crate::file::shared;
 use crate::fs::filesystem::Page;
 use crate::fs::frames::Place;
 use crate::fs::inode;

@@ -2,14 +2,15 @@
 
 use alloc::vec::Vec;
 
+use super::mapped;
 use super::pages::Pte;
 use super::space::{self, areas_most};
 use super::vma::{Behind, VmFlags, Vma, host_rights};
-use super::{mapped, shared};
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
 use crate::env::settings;
 use crate::event::Output;
 use crate::file;
+use crate::file::shared;
 use crate::fs::filesystem::{Page, Source};
 use crate::fs::inode;
 use crate::machine::{Backing, Prot, SpaceId};

@@ -4,8 +4,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::space;
 use super::vma::{Behind, Vma};
-use super::{shared, space};
 use crate::abi::PAGE_SIZE;
 use crate::fs::InodeRef;
 use crate::machine::{Prot, SpaceId};
@@ -60,7 +60,7 @@ fn what(k: &Mm, start: u64, vma: &Vma) -> Option<(InodeRef, (u64, u64), bool, bo
     let first = offset / PAGE_SIZE;
     let last = first + (vma.end - start) / PAGE_SIZE - 1;
     let writable = vma.shared && vma.max.contains(Prot::WRITE);
-    let memory = shared::is_mount(k, file.path.mount);
+    let memory = k.vfs.is_of_memory(file.path.mount);
     Some((file.inode?, (first, last), writable, memory))
 }
 

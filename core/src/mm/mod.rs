@@ -13,7 +13,6 @@ pub(crate) mod mapped;
 pub(crate) mod pages;
 pub(crate) mod reap;
 pub(crate) mod segment;
-pub(crate) mod shared;
 pub(crate) mod space;
 pub(crate) mod tape;
 pub(crate) mod user;
@@ -55,8 +54,6 @@ pub struct Mm {
     pub(crate) areas: u64,
     /// What is charged for the kernel's other objects.
     pub(crate) charged: u64,
-    /// The internal tmpfs of shared anonymous memory, once it is there.
-    shared: Option<(crate::fs::FsId, crate::vfs::MountId)>,
     /// What the call whose handler runs reads and writes of its program's memory, if it is traced.
     pub(crate) tape: Untold<Option<Box<Tape>>>,
     /// The pages of the vDSO, if there is one.
@@ -90,7 +87,6 @@ impl Mm {
             ended: VecDeque::new(),
             areas: 0,
             charged: 0,
-            shared: None,
             tape: Untold(None),
             vdso: None,
         }

@@ -4,6 +4,7 @@
 use super::fault;
 use super::vma::Behind;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
+use crate::file::caller::UserRun;
 use crate::fs::filesystem::{Page, Source};
 use crate::fs::{InodeRef, inode};
 use crate::machine::{Prot, SpaceId};
@@ -56,14 +57,6 @@ impl WordAddr {
         read_in(k, p, space, self.0, &mut word)?;
         Ok(u32::from_le_bytes(word))
     }
-}
-
-/// A run of user memory that has been faulted in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct UserRun {
-    /// Where the bytes are: the memory file (always, when asked for writing) or an image.
-    pub source: Source,
-    pub len: u64,
 }
 
 /// The run of a space's memory at `addr`; see `Cx::user_run`.

@@ -3,8 +3,9 @@
 
 use crate::abi::Errno;
 use crate::abi::raw::ioctl as i;
+use crate::env::cx::Cx;
 use crate::env::wait::SysResult;
-use crate::kernel::Cx;
+use crate::file::caller::FileCallers;
 
 /// Bytes of `struct ifreq`, and of the name at its start.
 const SIZE: usize = 40;
@@ -19,7 +20,11 @@ const FLAGS: i32 = 0x49;
 const ARPHRD_LOOPBACK: i32 = 772;
 
 /// Answers a question; `None` for requests that are none. `EFAULT`, `ENODEV`.
-pub(super) fn ioctl(cx: &mut Cx<'_, '_>, request: u32, arg: u64) -> Option<SysResult> {
+pub(super) fn ioctl<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    request: u32,
+    arg: u64,
+) -> Option<SysResult> {
     match request {
         i::SIOCGIFCONF => Some(list(cx, arg)),
         i::SIOCGIFNAME => Some(name(cx, arg)),
@@ -35,14 +40,14 @@ pub(super) fn ioctl(cx: &mut Cx<'_, '_>, request: u32, arg: u64) -> Option<SysRe
 }
 
 /// Devices with addresses: there are none. The length of the room becomes that of the list.
-fn list(cx: &mut Cx<'_, '_>, arg: u64) -> SysResult {
+fn list<K: FileCallers>(cx: &mut Cx<'_, '_, K>, arg: u64) -> SysResult {
     let [_, _]: [u64; 2] = cx.read_obj(arg)?;
     cx.write_obj(arg, &0i32)?;
     Ok(0)
 }
 
 /// The name of a device, by its index.
-fn name(cx: &mut Cx<'_, '_>, arg: u64) -> SysResult {
+fn name<K: FileCallers>(cx: &mut Cx<'_, '_, K>, arg: u64) -> SysResult {
     let mut record: [u8; SIZE] = cx.read_obj(arg)?;
     let index = i32::from_le_bytes([record[16], record[17], record[18], record[19]]);
     if index != INDEX {
@@ -55,7 +60,7 @@ fn name(cx: &mut Cx<'_, '_>, arg: u64) -> SysResult {
 }
 
 /// A number of the device whose name is given; names of addresses (`lo:1`) are those of their device.
-fn number(cx: &mut Cx<'_, '_>, arg: u64, value: i32) -> SysResult {
+fn number<K: FileCallers>(cx: &mut Cx<'_, '_, K>, arg: u64, value: i32) -> SysResult {
     let mut record: [u8; SIZE] = cx.read_obj(arg)?;
     let given = &record[..NAME_SIZE - 1];
     let len = given.iter().position(|byte| matches!(byte, 0 | b':'));

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::Kernel;
 use crate::cred::ns::pid::*;
 use crate::cred::ns::{NsId, PID};
-use crate::kernel::Cx;
+use crate::task::Cx;
 use crate::task::INIT;
 
 /// Whether a process is the first one of its PID namespace.
@@ -87,11 +87,6 @@ pub(crate) fn threads(
 }
 
 impl Cx<'_, '_> {
-    /// A process, thread, group or session as the caller sees it: 0 if it cannot.
-    pub(crate) fn shown_pid(&self, number: u32) -> u32 {
-        show(self.k, self.task().ns.pid, number)
-    }
-
     /// What the caller means by a number; `None` if it sees no such task.
     pub(crate) fn meant_pid(&self, number: u32) -> Option<u32> {
         find(self.k, self.task().ns.pid, number)

@@ -9,20 +9,8 @@ use crate::abi::raw::general as g;
 use crate::cred::ns::map::Map;
 use crate::cred::ns::user::*;
 use crate::cred::ns::{NsId, USER};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
-
-impl Cx<'_, '_> {
-    /// Whether the caller has a capability over what belongs to a user namespace.
-    pub(crate) fn capable_in(&self, ns: NsId, cap: u32) -> bool {
-        capable(self.k, self.creds(), ns, cap)
-    }
-
-    /// Whether the caller has a capability over a namespace: over the user namespace that it belongs to.
-    pub(crate) fn capable_over(&self, ns: NsId, cap: u32) -> bool {
-        self.capable_in(self.k.ns.owner(ns), cap)
-    }
-}
+use crate::task::Cx;
 
 /// A map as a thread sees it (`/proc/PID/uid_map`). A namespace's own members see it from the parent.
 pub(crate) fn show_map(k: &Kernel, reader: ThreadId, ns: NsId, of: Numbers) -> String {

@@ -10,12 +10,13 @@ use crate::args::*;
 use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
 use crate::file::aio::{ContextId, Event, Poll};
 use crate::file::rw::{Iov, MAX_RW};
+use crate::file::shared;
 use crate::file::{FileId, FileKind, aio, at, fdtable, get, ready, rw};
 use crate::kernel::Cx;
 use crate::machine::Prot;
+use crate::mm::map;
 use crate::mm::space::areas_most;
 use crate::mm::vma::{Behind, VmFlags, Vma};
-use crate::mm::{map, shared};
 use crate::task::signal;
 
 /// What a request asks for (`IOCB_CMD_`).

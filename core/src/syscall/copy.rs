@@ -1,6 +1,7 @@
 //! Moving data between files inside the kernel.
 
 use super::missing::known;
+use crate::file::caller::FileCallers;
 use crate::file::ops;
 use crate::file::regular;
 use alloc::vec::Vec;
@@ -14,7 +15,7 @@ use crate::file;
 use crate::file::pipe::PipeId;
 use crate::file::{FileId, FileKind, fdtable, inotify, pipe, rw};
 use crate::fs::InodeRef;
-use crate::kernel::{Cx, caller};
+use crate::kernel::Cx;
 use crate::net::socket;
 use crate::net::socket::SocketId;
 use crate::vfs::node;
@@ -69,7 +70,7 @@ fn write_chunk(
 fn pipe_room(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, Stop> {
     let pipe = cx.k.files.pipes.get(id).ok_or(Errno::EBADF)?;
     if pipe.readers == 0 {
-        caller::raise(cx, g::SIGPIPE);
+        cx.k.raise(cx.thread, g::SIGPIPE);
         return Err(Errno::EPIPE.into());
     }
     match pipe.ring.room_from(0) {
@@ -221,7 +222,7 @@ pub(super) fn sendfile(
     while done < count {
         if done >= piece && cx.call().op.is_none() {
             let wait = cx.others_first();
-            done = rw::block_after(cx, done, wait)?;
+            done = cx.block_after(done, wait)?;
             break;
         }
         // While the host writes a chunk, the chunk is its own.
@@ -240,7 +241,7 @@ pub(super) fn sendfile(
             Ok(0) => break,
             Ok(len) => done += len,
             Err(Stop::Block(wait)) => {
-                done = rw::block_after(cx, done, wait)?;
+                done = cx.block_after(done, wait)?;
                 break;
             }
             Err(stop) => {
@@ -493,7 +494,7 @@ pub(super) fn copy_file_range(
     while done < len {
         if done >= piece {
             let wait = cx.others_first();
-            done = rw::block_after(cx, done, wait)?;
+            done = cx.block_after(done, wait)?;
             break;
         }
         let copied = read_chunk(cx, input, start_in + done, len - done)

@@ -295,7 +295,8 @@ pub(super) fn renameat2(
     let old = cx.read_path(oldpath.0)?;
     let new = cx.read_path(newpath.0)?;
     let flags = known(cx, flags)?;
-    names::rename(cx, (olddirfd, &old), (newdirfd, &new), flags)?;
+    let change = names::rename(cx, (olddirfd, &old), (newdirfd, &new), flags)?;
+    inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
 
@@ -305,19 +306,22 @@ pub(super) fn mkdir(cx: &mut Cx<'_, '_>, path: Path, mode: Mode) -> SysResult {
 
 pub(super) fn mkdirat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, mode: Mode) -> SysResult {
     let path = cx.read_path(path.0)?;
-    names::mkdir(cx, dirfd, &path, mode.0)?;
+    let change = names::mkdir(cx, dirfd, &path, mode.0)?;
+    inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
 
 pub(super) fn rmdir(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
     let path = cx.read_path(path.0)?;
-    names::remove(cx, CWD, &path, true)?;
+    let change = names::remove(cx, CWD, &path, true)?;
+    inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
 
 pub(super) fn unlink(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
     let path = cx.read_path(path.0)?;
-    names::remove(cx, CWD, &path, false)?;
+    let change = names::remove(cx, CWD, &path, false)?;
+    inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
 
@@ -326,7 +330,8 @@ pub(super) fn unlinkat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, flags: AtF
         return Err(Errno::EINVAL.into());
     }
     let path = cx.read_path(path.0)?;
-    names::remove(cx, dirfd, &path, flags.0 & g::AT_REMOVEDIR != 0)?;
+    let change = names::remove(cx, dirfd, &path, flags.0 & g::AT_REMOVEDIR != 0)?;
+    inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
 
@@ -344,7 +349,8 @@ pub(super) fn linkat(
 ) -> SysResult {
     let old = cx.read_path(oldpath.0)?;
     let new = cx.read_path(newpath.0)?;
-    names::link(cx, (olddirfd, &old), (newdirfd, &new), flags.0)?;
+    let change = names::link(cx, (olddirfd, &old), (newdirfd, &new), flags.0)?;
+    inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
 
@@ -360,7 +366,8 @@ pub(super) fn symlinkat(
 ) -> SysResult {
     let target = cx.read_path(target.0)?;
     let path = cx.read_path(linkpath.0)?;
-    names::symlink(cx, &target, newdirfd, &path)?;
+    let change = names::symlink(cx, &target, newdirfd, &path)?;
+    inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
 
@@ -376,6 +383,7 @@ pub(super) fn mknodat(
     dev: Uint,
 ) -> SysResult {
     let path = cx.read_path(path.0)?;
-    names::mknod(cx, dirfd, &path, mode.0, dev.0)?;
+    let change = names::mknod(cx, dirfd, &path, mode.0, dev.0)?;
+    inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }

@@ -11,12 +11,12 @@ use crate::env::wait::{SysResult, WaitKey};
 use crate::file;
 use crate::file::eventfd::EventFd;
 use crate::file::open::O_LARGEFILE;
+use crate::file::shared;
 use crate::file::timerfd::TimerFd;
 use crate::file::{FileId, FileKind, fdtable, ready, timerfd};
 use crate::fs::anon::Anon;
 use crate::fs::seal;
 use crate::kernel::Cx;
-use crate::mm::shared;
 use crate::task::signal::UNBLOCKABLE;
 
 pub(super) fn eventfd(cx: &mut Cx<'_, '_>, initval: Uint) -> SysResult {

@@ -2,8 +2,8 @@
 
 use crate::file::ops;
 use crate::file::stream;
+use crate::task::call::Scan;
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
@@ -32,28 +32,6 @@ const KEYS_MAX: usize = 4096;
 /// A call that waits for anything looks again after this time, in nanoseconds, so that it does not do so for
 /// each change there is.
 const AGAIN: u64 = 1_000_000;
-
-/// A look at many files: what was found so far, and what to wait for. It goes on where it was when the steps
-/// of an input are used up.
-#[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct Scan {
-    /// Descriptors or entries that were looked at.
-    at: u32,
-    /// Entries or bits that are ready.
-    ready: u64,
-    /// Results that select(2) writes at the end.
-    bits: [Vec<u8>; 3],
-    keys: SmallVec<[WaitKey; 2]>,
-    /// There are more keys than can be waited for.
-    too_many: bool,
-    /// First stream whose input was asked for, and what the host says it is ready for.
-    stream: Option<u8>,
-    host: Option<(u8, u16)>,
-    /// What [`Waits::changes`](crate::kernel::Waits) was when it began.
-    changes: u64,
-    /// It was left off in between, so that files may have changed after they were looked at.
-    in_pieces: bool,
-}
 
 impl Scan {
     /// What a file is ready for, of what is asked.

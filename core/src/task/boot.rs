@@ -15,10 +15,10 @@ use crate::boot::{BootConfig, BootError, Init, User};
 use crate::cred::Creds;
 use crate::env::wait::Stop;
 use crate::file::{File, FileId, FileKind, fdtable, open};
-use crate::kernel::Cx;
 use crate::machine::{Prot, Regs, SpaceId, ThreadId};
 use crate::mm::vma::{Behind, Name, Vma};
 use crate::port::Ports;
+use crate::task::Cx;
 use crate::task::PID_MAX;
 use crate::vfs::mount::put_path;
 use crate::vfs::node;
@@ -66,7 +66,7 @@ pub(crate) fn start_init(
 
 /// The first task, root for now, with an empty space and the host's streams.
 fn make_task(k: &mut Kernel, p: &mut Ports<'_>) -> Result<ThreadId, BootError> {
-    let root = crate::kernel::boot::root(k).ok_or_else(|| config_error("there is no root"))?;
+    let root = crate::vfs::mount::root(k).ok_or_else(|| config_error("there is no root"))?;
     let files = fdtable::new_table(k);
     open::open_stdio(k, p, files);
     let fs = fdtable::new_context(k, root, root, 0o22);
@@ -210,7 +210,8 @@ fn start_program(
             }
             if let Some((args, env)) = shown {
                 let name = if supervised { init::NAME } else { &name };
-                crate::syscall::strace::first(cx, name, &args, &env);
+                let tracer = cx.k.system.tracer.0;
+                tracer.first(cx, name, &args, &env);
             }
             Ok(())
         }

@@ -14,10 +14,10 @@ use crate::event::Output;
 use crate::file::pidfd::PidFd;
 use crate::file::{FileKind, fdtable, ready};
 use crate::fs::anon::Anon;
-use crate::kernel::Cx;
 use crate::machine::{SpaceId, ThreadId};
 use crate::mm::{fork, space};
 use crate::ns::enter::{self, Made};
+use crate::task::Cx;
 
 /// What a new task is to be.
 #[derive(Clone, Copy, Debug, Default)]

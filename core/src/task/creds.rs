@@ -9,7 +9,7 @@ use crate::cred::{ExecCreds, Privileges, file_caps};
 use crate::file;
 use crate::file::FileId;
 use crate::fs::inode;
-use crate::kernel::Cx;
+use crate::task::Cx;
 use crate::vfs::mount::MountFlags;
 use crate::vfs::node;
 

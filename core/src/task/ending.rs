@@ -17,9 +17,9 @@ use crate::Kernel;
 use crate::env::timers::CpuClock;
 use crate::env::wait::WaitKey;
 use crate::event::{ExitStatus, Output};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::port::Ports;
+use crate::task::Cx;
 
 /// Steps of the end of a thread, and of a process beside it.
 const THREAD_STEPS: u64 = 24;
@@ -398,7 +398,8 @@ fn leave(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId, status: u32) {
     let (faults, switches) = (task.faults, task.switches);
     let seccomp = core::mem::take(&mut task.seccomp);
     task.exited = true;
-    crate::syscall::strace::thread_ended(k, thread, status);
+    let tracer = k.system.tracer.0;
+    tracer.thread_ended(k, thread, status);
     let Some(task) = k.tasks.get_mut(thread) else {
         return;
     };
@@ -475,7 +476,8 @@ fn give_up_calls(k: &mut Kernel, p: &mut Ports<'_>, thread: ThreadId) {
         k.release_files(p, &call);
         if let Some(trace) = call.trace.0.take() {
             let mut cx = Cx { k, p, thread };
-            crate::syscall::strace::exit(&mut cx, &call, *trace, None);
+            let tracer = cx.k.system.tracer.0;
+            tracer.never_returned(&mut cx, &call, *trace);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod barrier;
 pub(crate) mod boot;
+pub(crate) mod call;
 pub(crate) mod check;
 mod children;
 pub(crate) mod clone;
@@ -15,7 +16,6 @@ pub(crate) mod creds;
 mod elf;
 pub(crate) mod ending;
 pub(crate) mod exec;
-pub(crate) mod fault;
 pub(crate) mod futex;
 mod index;
 mod init;
@@ -33,6 +33,7 @@ pub(crate) mod sigio;
 pub(crate) mod signal;
 mod signalfd;
 pub(crate) mod timer;
+pub(crate) mod trace;
 pub(crate) mod usage;
 pub(crate) mod wait;
 
@@ -40,6 +41,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
+use call::Call;
 pub(crate) use process::Process;
 use signal::{Actions, AltStack, Fault, Pending};
 
@@ -51,7 +53,6 @@ pub(crate) use crate::env::bounds::{INIT, PID_MAX};
 use crate::env::timers::CpuClock;
 use crate::env::wait::Restart;
 use crate::file::{FdTableId, FsContextId};
-use crate::kernel::{Call, Cx};
 use crate::machine::{Regs, SpaceId, ThreadId};
 
 /// Numbers below are not given out again once the highest number was reached.
@@ -423,16 +424,10 @@ impl Tasks {
     }
 }
 
-impl Cx<'_, '_> {
-    /// The soft limit of a resource of the current process (`RLIMIT_NOFILE`, ...); `u64::MAX` is no limit.
-    pub(crate) fn rlimit(&self, resource: u32) -> u64 {
-        let tgid = self.task().tgid;
-        self.k
-            .tasks
-            .rlimit(tgid, resource)
-            .map_or(u64::MAX, |(soft, _)| soft)
-    }
+/// What a system call handler works with: the kernel, the ports, and who is calling.
+pub(crate) type Cx<'a, 'p> = crate::env::cx::Cx<'a, 'p, Kernel>;
 
+impl Cx<'_, '_> {
     /// The current thread group.
     pub(crate) fn group(&self) -> &Process {
         self.k

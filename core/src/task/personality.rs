@@ -1,7 +1,7 @@
 //! What a personality means (personality(2)).
 
-use crate::kernel::Cx;
 use crate::machine::Prot;
+use crate::task::Cx;
 
 /// Programs are placed where they would be without randomness.
 pub(crate) const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;

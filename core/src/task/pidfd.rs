@@ -12,8 +12,8 @@ use crate::file::ops::FileOps;
 use crate::file::pidfd::PidFd;
 use crate::file::ready::{HUP, IN};
 use crate::file::{self, File, FileId, FileKind};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
+use crate::task::Cx;
 
 impl PidFd {
     /// Of a process that exists.
@@ -74,7 +74,7 @@ fn ready(k: &Kernel, pid: PidFd) -> u16 {
     if ended { IN } else { 0 }
 }
 
-impl FileOps for Process {
+impl FileOps<Kernel> for Process {
     fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
         Err(Errno::ESPIPE.into())
     }

@@ -13,7 +13,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::env::timers::{CpuClock, TimerKey};
-use crate::kernel::Cx;
+use crate::task::Cx;
 
 /// Most overruns that are told (`DELAYTIMER_MAX`).
 const OVERRUNS_MAX: u64 = i32::MAX as u64;

@@ -18,10 +18,13 @@ use crate::cred::ns::{NsId, pid, user};
 use crate::env::wait::{Stop, WaitKey};
 use crate::event::{Now, Output};
 use crate::file::FileId;
-use crate::kernel::Cx;
 use crate::machine::{Regs, SpaceId, ThreadId};
 use crate::mm::space::Access;
 use crate::port::Ports;
+use crate::task::Cx;
+
+/// What a dump of memory would hold by default (core(5)).
+const COREDUMP_FILTER: u32 = 0x33;
 
 /// Nanoseconds of a clock tick (`USER_HZ`).
 pub(crate) const TICK: u64 = 10_000_000;
@@ -155,7 +158,7 @@ impl Process {
             thp_disabled: false,
             oom_score_adj: 0,
             oom_score_adj_min: 0,
-            coredump_filter: crate::views::proc::COREDUMP_FILTER,
+            coredump_filter: COREDUMP_FILTER,
             ended_io: super::io::Io::default(),
             started,
             cpu: ProcessClock::default(),

@@ -15,8 +15,8 @@ use crate::file::ready::PLAIN_IN;
 use crate::file::rw::How;
 use crate::file::rw::Iov;
 use crate::file::{self, File, FileId, FileKind, Files};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
+use crate::task::Cx;
 use crate::task::signal::{self, SigInfo};
 
 /// Bytes of `struct signalfd_siginfo`.
@@ -115,7 +115,7 @@ fn mask_of(k: &Files, id: FileId) -> Result<u64, Errno> {
     }
 }
 
-impl FileOps for Signals {
+impl FileOps<Kernel> for Signals {
     fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let mask = mask_of(cx.k, id)?;
         read(cx, mask, iov, how.no_wait)

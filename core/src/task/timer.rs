@@ -9,7 +9,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::env::timers::{CpuClock, TimerKey};
 use crate::file::timerfd;
-use crate::kernel::Cx;
+use crate::task::Cx;
 
 /// An interval timer of a process: `ITIMER_REAL` in nanoseconds of `CLOCK_MONOTONIC`, the others in those
 /// that the process has run.

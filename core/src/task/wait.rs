@@ -8,7 +8,7 @@ use crate::abi::raw::general as g;
 use crate::args::WaitOptions;
 use crate::cred::ns::user;
 use crate::env::wait::{Stop, Wait, WaitKey};
-use crate::kernel::Cx;
+use crate::task::Cx;
 
 /// Which children are waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,8 +9,9 @@ use super::view::ViewOps;
 use crate::abi::Errno;
 use crate::args::DirFd;
 use crate::cred::Creds;
-use crate::cred::ns::NsId;
+use crate::cred::ns::{NsId, user};
 use crate::env::cx::Cx;
+use crate::event::Now;
 use crate::machine::ThreadId;
 use crate::port::Ports;
 
@@ -64,5 +65,30 @@ impl<K: Callers> Cx<'_, '_, K> {
 
     pub(super) fn start(&self) -> Start {
         self.k.start_of(self.thread)
+    }
+
+    /// The time of the input.
+    pub(crate) fn now(&self) -> Now {
+        self.k.vfs().env.now
+    }
+
+    /// Counts work on many things ([`steps`](crate::env::steps)).
+    pub(crate) fn spend(&mut self, steps: u64) {
+        self.k.vfs_mut().env.steps.spend(steps);
+    }
+
+    /// Whether the steps of this input are used up.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.k.vfs().env.steps.left() == 0
+    }
+
+    /// Whether the caller has a capability over what belongs to a user namespace.
+    pub(crate) fn capable_in(&self, ns: NsId, cap: u32) -> bool {
+        user::capable(self.k.vfs(), self.creds(), ns, cap)
+    }
+
+    /// Whether the caller has a capability over a namespace: over the user namespace that it belongs to.
+    pub(crate) fn capable_over(&self, ns: NsId, cap: u32) -> bool {
+        self.capable_in(self.k.vfs().ns.owner(ns), cap)
     }
 }

@@ -34,6 +34,8 @@ pub struct Vfs {
     /// Walks of paths that go on at a later input.
     pub(crate) walks: walk::Paused,
     pub(crate) ways_up: walk::WaysUp,
+    /// The internal tmpfs of memory files and shared anonymous memory, once it is there.
+    pub(crate) shared: Option<(crate::fs::FsId, MountId)>,
 }
 
 impl Deref for Vfs {
@@ -60,6 +62,7 @@ impl Vfs {
             configs: mount::config::Configs::default(),
             walks: walk::Paused::default(),
             ways_up: walk::WaysUp::default(),
+            shared: None,
         };
         let attr = filesystem::Attr {
             mode: crate::abi::raw::general::S_IFDIR | 0o555,
@@ -80,6 +83,11 @@ impl Vfs {
             ("mounts", self.mounts.held()),
             ("configurations of file systems", self.configs.held()),
         ]
+    }
+
+    /// Whether a mount is the internal one of memory files, whose paths are only their names.
+    pub(crate) fn is_of_memory(&self, mount: MountId) -> bool {
+        self.shared.is_some_and(|(_, shared)| shared == mount)
     }
 
     /// How many regular files are open for writing through a mount.

@@ -1,14 +1,15 @@
 //! Where the bytes of a message come from and go to: user memory, or the kernel's own (sendfile(2),
 //! splice(2)).
 
+use crate::file::caller::FileCallers;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::abi::Errno;
+use crate::env::cx::Cx;
 use crate::file::rw;
 use crate::file::rw::Iov;
 use crate::fs::filesystem;
-use crate::kernel::Cx;
 
 /// Bytes to be sent.
 pub(crate) enum Source<'a> {
@@ -38,11 +39,11 @@ impl Source<'_> {
     }
 
     /// Moves exactly `len` bytes to the end of a ring, which `ring` finds; none if one cannot be read.
-    pub(crate) fn fill(
+    pub(crate) fn fill<K: FileCallers>(
         &mut self,
-        cx: &mut Cx<'_, '_>,
+        cx: &mut Cx<'_, '_, K>,
         mut len: u64,
-        ring: impl Fn(&mut crate::Kernel) -> Option<&mut VecDeque<u8>>,
+        ring: impl Fn(&mut K) -> Option<&mut VecDeque<u8>>,
     ) -> Result<(), Errno> {
         let iov = match self {
             Source::User(iov) => iov,
@@ -98,12 +99,12 @@ impl Sink<'_> {
 
     /// Copies `len` bytes from position `at` of a ring, which `ring` finds. `EFAULT` if one cannot be
     /// written.
-    pub(crate) fn drain(
+    pub(crate) fn drain<K: FileCallers>(
         &mut self,
-        cx: &mut Cx<'_, '_>,
+        cx: &mut Cx<'_, '_, K>,
         mut at: usize,
         mut len: u64,
-        ring: impl Fn(&crate::Kernel) -> Option<&VecDeque<u8>>,
+        ring: impl Fn(&K) -> Option<&VecDeque<u8>>,
     ) -> Result<(), Errno> {
         let iov = match self {
             Sink::User(iov) => iov,

@@ -12,6 +12,7 @@ pub(crate) mod option;
 pub(crate) mod rights;
 pub(crate) mod unix;
 
+use crate::file::caller::FileCallers;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -28,6 +29,7 @@ use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
 use crate::cred::landlock::Domain;
 use crate::cred::ns::{NsId, user};
+use crate::env::cx::Cx;
 pub(crate) use crate::env::ids::SocketId;
 use crate::env::wait::{Restart, Stop, Wait, WaitKey};
 use crate::file;
@@ -36,9 +38,7 @@ use crate::file::rw::Iov;
 use crate::file::{File, FileId, FileKind, Files, ready};
 use crate::fs::anon;
 use crate::fs::filesystem::Time;
-use crate::kernel::Cx;
 use crate::port::Ports;
-use crate::task::signal;
 use crate::vfs::mount::{PathRef, put_path};
 
 /// Most sockets there can be, those included that wait to be accepted.
@@ -187,13 +187,17 @@ pub(crate) fn at_mut(k: &mut Files, id: SocketId) -> &mut Socket {
 }
 
 /// A new socket that belongs to no file yet.
-fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, Errno> {
+fn create<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    kind: Kind,
+    family: Family,
+) -> Result<SocketId, Errno> {
     let creds = cx.creds();
     let (uid, gid, domain) = (creds.fsuid, creds.fsgid, creds.landlock.clone());
-    let net = cx.task().ns.net;
+    let net = cx.caller().net;
     let made = Time::from_nanos(cx.now().real);
-    let options = Options::new(&cx.k.env.settings);
-    cx.k.files.sockets.add(Socket {
+    let options = Options::new(&cx.k.files().env.settings);
+    cx.k.files_mut().sockets.add(Socket {
         family,
         kind,
         options,
@@ -210,23 +214,29 @@ fn create(cx: &mut Cx<'_, '_>, kind: Kind, family: Family) -> Result<SocketId, E
 }
 
 /// Makes the open file of a socket. If that fails the socket is gone.
-pub(crate) fn open(cx: &mut Cx<'_, '_>, id: SocketId, flags: u32) -> Result<FileId, Errno> {
+pub(crate) fn open<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: SocketId,
+    flags: u32,
+) -> Result<FileId, Errno> {
     let (owner, made) = {
-        let socket = at(cx.k, id);
+        let socket = at(cx.k.files(), id);
         ((socket.uid, socket.gid), socket.made)
     };
     let ino = anon::socket_ino(id);
-    cx.k.objects.add(ino, g::S_IFSOCK | 0o777, owner, made);
-    let path = crate::vfs::object::path(cx.k, ino);
+    cx.k.files_mut()
+        .objects
+        .add(ino, g::S_IFSOCK | 0o777, owner, made);
+    let path = crate::vfs::object::path(cx.k.files_mut(), ino);
     let file = File::new(FileKind::Socket(id), path, None, g::O_RDWR | flags);
-    match file::add(cx.k, file) {
+    match file::add(cx.k.files_mut(), file) {
         Ok(file) => {
-            at_mut(cx.k, id).has_file = true;
+            at_mut(cx.k.files_mut(), id).has_file = true;
             Ok(file)
         }
         Err(errno) => {
-            put_path(cx.k, cx.p, path);
-            release(cx.k, cx.p, id);
+            put_path(cx.k.files_mut(), cx.p, path);
+            release(cx.k.files_mut(), cx.p, id);
             Err(errno)
         }
     }
@@ -294,8 +304,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn of(cx: &mut Cx<'_, '_>) -> Progress {
-        let word = cx.call().progress;
+    pub(crate) fn of<K: FileCallers>(cx: &mut Cx<'_, '_, K>) -> Progress {
+        let word = cx.call_state().progress;
         Progress {
             messages: (word >> 32) as u32,
             bytes: word as u32,
@@ -310,8 +320,8 @@ impl Progress {
 /// Waits until a socket changes, or for what is in its queue or at it (`turn`); `done` is kept for when the
 /// handler is run again. `EAGAIN` when no time is left. A signal does not take away what was done: `EINTR`,
 /// to be passed over.
-fn wait<T>(
-    cx: &mut Cx<'_, '_>,
+fn wait<T, K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     on: WaitKey,
     patience: Patience,
     done: Progress,
@@ -319,10 +329,10 @@ fn wait<T>(
     if patience.0.is_some_and(|time| cx.expired(time)) {
         return Err(Errno::EAGAIN.into());
     }
-    if done.bytes > 0 && signal::interrupts(cx.k, cx.thread, false) {
+    if done.bytes > 0 && cx.k.is_interrupted(cx.thread) {
         return Err(Errno::EINTR.into());
     }
-    let call = cx.call();
+    let call = cx.call_state();
     call.progress = done.word();
     let deadline = patience
         .0
@@ -344,12 +354,12 @@ pub(crate) struct Cred {
 
 impl Cred {
     /// As the caller sees it: process 0 if it sees no such one.
-    pub(crate) fn shown(self, cx: &Cx<'_, '_>) -> Cred {
+    pub(crate) fn shown<K: FileCallers>(self, cx: &Cx<'_, '_, K>) -> Cred {
         let own = cx.creds().user_ns;
         Cred {
             pid: cx.shown_pid(self.pid),
-            uid: user::show_uid(cx.k, own, self.uid),
-            gid: user::show_gid(cx.k, own, self.gid),
+            uid: user::show_uid(cx.k.files(), own, self.uid),
+            gid: user::show_gid(cx.k.files(), own, self.gid),
         }
     }
 }
@@ -382,8 +392,8 @@ pub(crate) struct Incoming {
 pub(crate) type Address = SmallVec<[u8; ADDRESS_MAX]>;
 
 /// Sends a message: how many bytes.
-pub(crate) fn send(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn send<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Source<'_>,
     message: &Outgoing,
@@ -393,8 +403,8 @@ pub(crate) fn send(
 }
 
 /// Receives a message or bytes: how many.
-pub(crate) fn receive(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn receive<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Sink<'_>,
     flags: u32,
@@ -404,8 +414,8 @@ pub(crate) fn receive(
 }
 
 /// read(2) and its relatives.
-pub(crate) fn read(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn read<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     iov: &mut Iov,
     no_wait: bool,
@@ -415,13 +425,13 @@ pub(crate) fn read(
     }
     let done = Progress::of(cx);
     let (len, incoming) = receive(cx, id, &mut Sink::User(iov), wait_flag(no_wait), done)?;
-    rights::drop_files(cx.k, cx.p, incoming.files);
+    rights::drop_files(cx.k.files_mut(), cx.p, incoming.files);
     Ok(len)
 }
 
 /// write(2) and its relatives.
-pub(crate) fn write(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn write<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     iov: &mut Iov,
     no_wait: bool,
@@ -435,8 +445,8 @@ pub(crate) fn write(
 }
 
 /// Sends bytes of the kernel (sendfile(2), splice(2)): how many, at least one.
-pub(crate) fn write_bytes(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn write_bytes<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     bytes: &[u8],
     no_wait: bool,
@@ -450,8 +460,8 @@ pub(crate) fn write_bytes(
 }
 
 /// Receives bytes into the kernel (splice(2)), at most `len`.
-pub(crate) fn read_bytes(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn read_bytes<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     len: u64,
     no_wait: bool,
@@ -460,7 +470,7 @@ pub(crate) fn read_bytes(
     let mut data = Sink::Kernel(&mut bytes, len);
     let flags = wait_flag(no_wait);
     let (_, incoming) = receive(cx, id, &mut data, flags, Progress::default())?;
-    rights::drop_files(cx.k, cx.p, incoming.files);
+    rights::drop_files(cx.k.files_mut(), cx.p, incoming.files);
     Ok(bytes)
 }
 

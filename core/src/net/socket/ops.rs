@@ -1,16 +1,16 @@
 //! Sockets as open files.
 
+use crate::file::caller::FileCallers;
 use alloc::vec::Vec;
 
 use super::{SocketId, read, ready, release, unix, write, write_bytes};
-use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::ioctl as i;
+use crate::env::cx::Cx;
 use crate::env::wait::{Stop, SysResult, WaitKey};
 use crate::file::ops::{FileOps, OpenFile};
 use crate::file::rw::{How, Iov};
 use crate::file::{self, File, FileId, FileKind, Files};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::net::device;
 use crate::port::Ports;
@@ -43,45 +43,45 @@ impl OpenFile for Ops {
     }
 }
 
-impl FileOps for Ops {
-    fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        let socket = socket_of(cx.k, id)?;
+impl<K: FileCallers> FileOps<K> for Ops {
+    fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let socket = socket_of(cx.k.files(), id)?;
         read(cx, socket, iov, how.no_wait)
     }
 
-    fn write(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        let socket = socket_of(cx.k, id)?;
+    fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
+        let socket = socket_of(cx.k.files(), id)?;
         write(cx, socket, iov, how.no_wait)
     }
 
-    fn seek(_cx: &mut Cx<'_, '_>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
+    fn seek(_cx: &mut Cx<'_, '_, K>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
         Err(Errno::ESPIPE.into())
     }
 
-    fn splice_write(cx: &mut Cx<'_, '_>, id: FileId, data: Vec<u8>, how: How) -> SysResult {
-        let socket = socket_of(cx.k, id)?;
+    fn splice_write(cx: &mut Cx<'_, '_, K>, id: FileId, data: Vec<u8>, how: How) -> SysResult {
+        let socket = socket_of(cx.k.files(), id)?;
         write_bytes(cx, socket, &data, how.no_wait)
     }
 
-    fn ready(k: &Kernel, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
-        socket_of(k, id).map_or(0, |socket| ready(k, socket))
+    fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {
+        socket_of(k.files(), id).map_or(0, |socket| ready(k.files(), socket))
     }
 
-    fn key(k: &Kernel, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
-        Self::signal_key(file::at(k, id), id)
+    fn key(k: &K, _thread: ThreadId, id: FileId) -> Option<WaitKey> {
+        Self::signal_key(file::at(k.files(), id), id)
     }
 
-    fn ioctl(cx: &mut Cx<'_, '_>, id: FileId, request: u32, arg: u64) -> Option<SysResult> {
+    fn ioctl(cx: &mut Cx<'_, '_, K>, id: FileId, request: u32, arg: u64) -> Option<SysResult> {
         if request != i::TIOCOUTQ {
             return device::ioctl(cx, request, arg);
         }
-        let socket = socket_of(cx.k, id).ok()?;
-        let bytes = super::at(cx.k, socket).unreceived as i32;
+        let socket = socket_of(cx.k.files(), id).ok()?;
+        let bytes = super::at(cx.k.files(), socket).unreceived as i32;
         Some(cx.write_obj(arg, &bytes).map(|()| 0).map_err(Into::into))
     }
 
-    fn available(cx: &mut Cx<'_, '_>, id: FileId) -> Result<i64, Stop> {
-        let socket = socket_of(cx.k, id)?;
-        Ok(unix::input(cx.k, socket)? as i64)
+    fn available(cx: &mut Cx<'_, '_, K>, id: FileId) -> Result<i64, Stop> {
+        let socket = socket_of(cx.k.files(), id)?;
+        Ok(unix::input(cx.k.files(), socket)? as i64)
     }
 }

@@ -6,6 +6,7 @@
 //! many closes that each pays for [`SHARE`] of the files in flight and of the sockets that wait to be
 //! accepted.
 
+use crate::file::caller::FileCallers;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -15,10 +16,10 @@ use super::SocketId;
 use super::garbage::Search;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::env::cx::Cx;
+use crate::file;
 use crate::file::{FileId, FileKind, Files};
-use crate::kernel::Cx;
 use crate::port::Ports;
-use crate::{Kernel, file};
 
 /// Most files of one message (`SCM_MAX_FD`).
 pub(crate) const FILES_MAX: usize = 253;
@@ -66,7 +67,10 @@ impl InFlight {
 }
 
 /// Puts files into flight, with a reference each. `ETOOMANYREFS` if the user has too many there already.
-pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Rights>, Errno> {
+pub(super) fn send<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    files: &[FileId],
+) -> Result<Option<Rights>, Errno> {
     if files.is_empty() {
         return Ok(None);
     }
@@ -74,20 +78,20 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Right
     let uid = creds.uid;
     let privileged = creds.capable(g::CAP_SYS_RESOURCE) || creds.capable(g::CAP_SYS_ADMIN);
     let limit = cx.rlimit(g::RLIMIT_NOFILE);
-    let has_too_many = |k: &Kernel| {
-        let in_flight = &k.files.sockets.in_flight;
+    let has_too_many = |k: &Files| {
+        let in_flight = &k.sockets.in_flight;
         let count = in_flight.users.get(&uid).copied().unwrap_or(0);
         u64::from(count) > limit && !privileged
             || in_flight.references + files.len() as u64 > IN_FLIGHT_MAX
     };
-    if has_too_many(cx.k) {
-        collect(cx.k, cx.p);
-        let entered = cx.call().entered.mono;
-        let search = &cx.k.files.sockets.in_flight.search;
+    if has_too_many(cx.k.files()) {
+        collect(cx.k.files_mut(), cx.p);
+        let entered = cx.call_state().entered.mono;
+        let search = &cx.k.files().sockets.in_flight.search;
         let goes_on = search
             .as_ref()
             .is_some_and(|search| search.begun <= entered);
-        if has_too_many(cx.k) {
+        if has_too_many(cx.k.files()) {
             // One search is waited for, as in Linux.
             return Err(match goes_on {
                 true => Errno::LATER,
@@ -100,9 +104,9 @@ pub(super) fn send(cx: &mut Cx<'_, '_>, files: &[FileId]) -> Result<Option<Right
         uid,
     };
     for &id in files {
-        rights.files.push(file::get(cx.k, id));
-        let socket = is_socket(cx.k, id);
-        let in_flight = &mut cx.k.files.sockets.in_flight;
+        rights.files.push(file::get(cx.k.files_mut(), id));
+        let socket = is_socket(cx.k.files(), id);
+        let in_flight = &mut cx.k.files_mut().sockets.in_flight;
         let count = in_flight.files.entry(id).or_default();
         *count += 1;
         in_flight.references += 1;

@@ -29,7 +29,10 @@ use crate::event::{Output, TracedCall};
 use crate::kernel::{Call, Cx};
 use crate::machine::ThreadId;
 use crate::mm::tape::Tape;
+use crate::task::call::Trace;
 use crate::task::signal::SigInfo;
+pub(crate) use crate::task::signal::names::signal_name;
+use crate::task::trace::Tracer;
 
 /// Names of flags or numbers.
 pub(crate) struct Names {
@@ -188,13 +191,30 @@ pub(crate) enum Scalar {
     CapVersion,
 }
 
-/// What is known of a call before it returns.
-#[derive(Clone, Debug)]
-pub(crate) struct Trace {
-    /// `None` while the call's handler runs: the kernel has it then.
-    pub tape: Option<Box<Tape>>,
-    /// What its descriptors named, by the number of the argument.
-    files: Vec<(usize, String)>,
+/// Writes lines of what happens to tasks, as strace(1) does.
+#[derive(Debug)]
+pub(crate) struct Lines;
+
+impl Tracer for Lines {
+    fn first(&self, cx: &mut Cx<'_, '_>, name: &[u8], args: &[Vec<u8>], env: &[Vec<u8>]) {
+        first(cx, name, args, env);
+    }
+
+    fn signal(&self, k: &mut Kernel, thread: ThreadId, info: SigInfo) {
+        signal(k, thread, info);
+    }
+
+    fn restarted(&self, cx: &mut Cx<'_, '_>, call: &Call, trace: Trace) {
+        restarted(cx, call, trace);
+    }
+
+    fn never_returned(&self, cx: &mut Cx<'_, '_>, call: &Call, trace: Trace) {
+        exit(cx, call, trace, None);
+    }
+
+    fn thread_ended(&self, k: &mut Kernel, thread: ThreadId, status: u32) {
+        thread_ended(k, thread, status);
+    }
 }
 
 /// Begins to trace a call, if it is one of those that are wanted.
@@ -258,7 +278,7 @@ pub(crate) fn result_of_done(cx: &Cx<'_, '_>, number: u64) -> Option<u64> {
 }
 
 /// Emits the line of a call that a signal's handler interrupted and that is made again afterwards.
-pub(crate) fn restarted(cx: &mut Cx<'_, '_>, call: &Call, trace: Trace) {
+fn restarted(cx: &mut Cx<'_, '_>, call: &Call, trace: Trace) {
     ended(cx, call, trace, Ending::Again);
 }
 
@@ -333,7 +353,7 @@ fn emit(k: &mut Kernel, thread: ThreadId, line: String) {
 }
 
 /// Emits the line of the first program, which no program has called for.
-pub(crate) fn first(cx: &mut Cx<'_, '_>, name: &[u8], args: &[Vec<u8>], env: &[Vec<u8>]) {
+fn first(cx: &mut Cx<'_, '_>, name: &[u8], args: &[Vec<u8>], env: &[Vec<u8>]) {
     const EXECVE: u64 = 59;
     /// Strings that are shown.
     const SHOWN: usize = 32;
@@ -379,7 +399,7 @@ pub(crate) fn first(cx: &mut Cx<'_, '_>, name: &[u8], args: &[Vec<u8>], env: &[V
 }
 
 /// Emits the line of a signal that a thread gets.
-pub(crate) fn signal(k: &mut Kernel, thread: ThreadId, info: SigInfo) {
+fn signal(k: &mut Kernel, thread: ThreadId, info: SigInfo) {
     let wanted = matches!(&k.system.strace.0, Some(style) if style.signals && style.lines);
     if wanted {
         let text = values::signal_info(info);
@@ -389,7 +409,7 @@ pub(crate) fn signal(k: &mut Kernel, thread: ThreadId, info: SigInfo) {
 }
 
 /// Emits the line of a thread that has ended with this status (as wait(2) has it).
-pub(crate) fn thread_ended(k: &mut Kernel, thread: ThreadId, status: u32) {
+fn thread_ended(k: &mut Kernel, thread: ThreadId, status: u32) {
     let wanted = matches!(&k.system.strace.0, Some(style) if style.exits && style.lines);
     if !wanted {
         return;
@@ -400,19 +420,3 @@ pub(crate) fn thread_ended(k: &mut Kernel, thread: ThreadId, status: u32) {
     };
     emit(k, thread, line);
 }
-
-/// The name of a signal (`SIGINT`), or its number.
-pub(crate) fn signal_name(number: u64) -> String {
-    match SIGNALS.get(number.wrapping_sub(1) as usize) {
-        Some(name) => format!("SIG{name}"),
-        None if number == 32 => "SIGRTMIN".to_string(),
-        None if (33..=64).contains(&number) => format!("SIGRT_{}", number - 32),
-        None => number.to_string(),
-    }
-}
-
-static SIGNALS: &[&str] = &[
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];

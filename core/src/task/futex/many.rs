@@ -8,7 +8,7 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::*;
 use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
-use crate::kernel::Cx;
+use crate::task::Cx;
 
 /// Most words of one call (`FUTEX_WAITV_MAX`).
 const WORDS_MAX: u32 = 128;

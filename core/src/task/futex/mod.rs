@@ -20,10 +20,10 @@ use crate::abi::raw::general as g;
 use crate::args::*;
 pub(crate) use crate::env::ids::FutexKey;
 use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
-use crate::kernel::Cx;
 use crate::machine::{Prot, ThreadId};
 use crate::mm::user::{Place, WordAddr};
 use crate::port::WordOffset;
+use crate::task::Cx;
 
 /// How often a word that the guest changes at the same time is tried again before the call gives up with
 /// `EAGAIN`.

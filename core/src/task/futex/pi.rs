@@ -12,10 +12,10 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::cred::ns::{PID, pid};
 use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::mm::user::WordAddr;
 use crate::port::Ports;
+use crate::task::Cx;
 
 /// Longest chain of owners that wait for each other which is followed (`max_lock_depth`).
 const CHAIN_MAX: u32 = 1024;

@@ -7,10 +7,10 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::*;
 use crate::env::wait::SysResult;
-use crate::kernel::Cx;
 use crate::machine::SpaceId;
 use crate::mm::user::WordAddr;
 use crate::port::Ports;
+use crate::task::Cx;
 use crate::task::look::may_look;
 
 /// Bytes of `struct robust_list_head`.

@@ -11,10 +11,9 @@ use alloc::vec::Vec;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::file;
 use crate::file::FileId;
-use crate::file::open;
+use crate::file::{open, shared};
 use crate::fs::inode;
-use crate::kernel::Cx;
-use crate::mm::shared;
+use crate::task::Cx;
 
 /// What processes see as its name.
 pub(super) const NAME: &[u8] = b"/sbin/docker-init";

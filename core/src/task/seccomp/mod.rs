@@ -15,8 +15,8 @@ use super::signal::{self, SIGKILL, SigInfo};
 use super::{Tasks, ending};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
+use crate::task::Cx;
 
 /// Most instructions of a chain, each filter but the newest counted with [`PENALTY`] more
 /// (`MAX_INSNS_PER_PATH`).

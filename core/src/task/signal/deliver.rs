@@ -8,8 +8,8 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::env::wait::Restart;
-use crate::kernel::Cx;
 use crate::machine::{Exception, ThreadId};
+use crate::task::Cx;
 use crate::task::{Task, Tasks, ending, orphans, posix_timer};
 
 /// Sets the signal mask of a thread; SIGKILL and SIGSTOP stay out of it.
@@ -189,7 +189,8 @@ pub(crate) fn deliver(cx: &mut Cx<'_, '_>) -> bool {
         return false;
     };
     let action = actions.get(signal);
-    crate::syscall::strace::signal(cx.k, cx.thread, info);
+    let tracer = cx.k.system.tracer.0;
+    tracer.signal(cx.k, cx.thread, info);
     match action.handler {
         SIG_IGN => {}
         SIG_DFL if IGNORE_SET & bit(signal) != 0 => {}
@@ -244,7 +245,8 @@ fn run_handler(cx: &mut Cx<'_, '_>, info: SigInfo, action: super::Action) {
         if again {
             let (number, mut call) = (call.number, call);
             if let Some(trace) = call.trace.0.take() {
-                crate::syscall::strace::restarted(cx, &call, *trace);
+                let tracer = cx.k.system.tracer.0;
+                tracer.restarted(cx, &call, *trace);
             }
             cx.end_call(call, number);
             let regs = &mut cx.task_mut().regs;

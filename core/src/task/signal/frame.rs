@@ -15,8 +15,8 @@ use super::deliver::{bad_frame, force, set_blocked};
 use super::{Action, AltStack, SigInfo};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::kernel::Cx;
 use crate::machine::Regs;
+use crate::task::Cx;
 
 /// Code and stack segment of 64-bit programs (`__USER_CS`, `__USER_DS`).
 pub(crate) const USER_CS: u64 = 0x33;

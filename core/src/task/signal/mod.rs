@@ -6,6 +6,7 @@
 
 mod deliver;
 mod frame;
+pub(crate) mod names;
 mod paid;
 mod send;
 mod stop;

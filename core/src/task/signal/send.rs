@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::names::signal_name;
 use super::{
     Paid, Pending, SIG_DFL, SIGCONT, SIGKILL, SIGNALS, SIGRTMIN, STOP_SET, SigInfo, bit, stop,
 };
@@ -14,7 +15,6 @@ use crate::env::wait::WaitKey;
 use crate::event::{Level, Output};
 use crate::file::ready;
 use crate::machine::ThreadId;
-use crate::syscall::strace::signal_name;
 use crate::task::{INIT, Task, Tasks, posix_timer};
 
 const CAP_KILL: u32 = g::CAP_KILL;
@@ -191,7 +191,8 @@ fn prepare(k: &mut Kernel, tgid: u32, thread: ThreadId, info: SigInfo) -> bool {
             tell_ignored(k, tgid, info.signo);
         }
         if ignored || passed_over {
-            crate::syscall::strace::signal(k, thread, info);
+            let tracer = k.system.tracer.0;
+            tracer.signal(k, thread, info);
             return false;
         }
     }

@@ -50,8 +50,8 @@ pub(crate) enum Job {
     Group(Grouping),
 }
 
-/// Namespaces that were made for a task: these, the credentials to use from now on, and the copies of mounts by what they
-/// are copies of.
+/// Namespaces that were made for a task: these, the credentials to use from now on, and the copies of
+/// mounts by what they are copies of.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Made {
     pub set: Set,

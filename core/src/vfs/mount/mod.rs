@@ -754,3 +754,10 @@ pub(crate) fn want_write(k: &Vfs, mount: MountId) -> Result<(), Errno> {
         false => Ok(()),
     }
 }
+
+/// The root of all, without a reference.
+pub(crate) fn root(k: &Vfs) -> Option<PathRef> {
+    let mount = k.ns.root(crate::cred::ns::Set::FIRST.mount)?;
+    let dentry = k.mounts.at(mount).root;
+    Some(PathRef { mount, dentry })
+}

@@ -10,9 +10,9 @@ use crate::abi::raw::general as g;
 use crate::cred::ns::user::Numbers;
 use crate::cred::ns::{NsId, user};
 use crate::file::FileId;
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::port::Ports;
+use crate::task::Cx;
 use crate::{Kernel, file};
 
 /// `loginuid` and `sessionid` of processes that belong to no audit session.

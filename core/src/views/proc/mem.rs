@@ -12,10 +12,10 @@ use crate::file::above::{Memory, PageMap};
 use crate::file::ops::FileOps;
 use crate::file::rw::{self, Ends, How, Iov, Piece, read_inode};
 use crate::file::{self, File, FileId, FileKind, Files};
-use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId, ThreadId};
 use crate::mm::vma::Behind;
 use crate::mm::{fault, user};
+use crate::task::Cx;
 
 /// What one read of `pagemap` gives at most, in bytes.
 const PAGEMAP_PIECE: u64 = 256 << 10;
@@ -191,7 +191,7 @@ fn piece(
     piece.end(cx, moved, Ends::WhenDone)
 }
 
-impl FileOps for Memory {
+impl FileOps<Kernel> for Memory {
     fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         piece(cx, id, iov, how, read)
     }
@@ -204,12 +204,12 @@ impl FileOps for Memory {
         seek(cx.k, id, offset, whence)
     }
 
-    fn can_wait(_k: &Files, _file: &File) -> bool {
+    fn can_wait(_k: &Kernel, _file: &File) -> bool {
         false
     }
 }
 
-impl FileOps for PageMap {
+impl FileOps<Kernel> for PageMap {
     fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let space = space_of(cx.k, id)?;
         let at = how.at.unwrap_or(file::at(cx.k, id).offset);
@@ -221,7 +221,7 @@ impl FileOps for PageMap {
         seek(cx.k, id, offset, whence)
     }
 
-    fn can_wait(_k: &Files, _file: &File) -> bool {
+    fn can_wait(_k: &Kernel, _file: &File) -> bool {
         false
     }
 }

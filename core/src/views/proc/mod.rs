@@ -31,7 +31,6 @@ pub(crate) use hide::{check_attr, check_enter};
 use process::View;
 pub(crate) use process::{file_text, path_text};
 pub(crate) use shown::{Contents, Shown};
-pub(crate) use state::COREDUMP_FILTER;
 use system::{Kind, PATHS};
 
 use crate::abi::Errno;
@@ -41,11 +40,12 @@ use crate::cred::groups::Groups;
 use crate::cred::ns::user::Opener;
 use crate::cred::ns::{NsId, PID, pid};
 use crate::file::{FileId, FileKind};
-use crate::fs::filesystem::{Attr, Entry, Filesystem, FsId, Ino, InodeRef, StatFs, Time};
+use crate::fs::filesystem::{Attr, Entry, Filesystem, FsId, Ino, InodeRef, Time};
 use crate::fs::view::{Hide, Options};
-use crate::kernel::Cx;
 use crate::machine::{SpaceId, ThreadId};
 use crate::port::Ports;
+use crate::task::Cx;
+use crate::vfs::caller::Callers;
 use crate::vfs::mount::PathRef;
 use crate::vfs::perm::Who;
 use crate::{Kernel, file};
@@ -65,9 +65,6 @@ fn pids(k: &Kernel, fs: FsId) -> NsId {
         _ => PID,
     }
 }
-
-/// The root directory.
-pub(crate) const ROOT: Ino = Ino(1);
 
 /// The process whose directory an inode of `proc` is. Those of threads (`task/TID`) are not.
 pub(crate) fn process_of(ino: Ino) -> Option<u32> {
@@ -505,21 +502,21 @@ pub(crate) fn kind_of(k: &mut Kernel, thread: ThreadId, ino: Ino) -> Result<File
 
 /// Who opens a file of which writes are judged by that: a map of users or groups, and of which namespace. It
 /// stays that one's when the process ends.
-pub(crate) fn opener(cx: &Cx<'_, '_>, id: FileId) -> Option<Box<Opener>> {
-    let file = file::at(cx.k, id);
+pub(crate) fn opener(k: &Kernel, thread: ThreadId, id: FileId) -> Option<Box<Opener>> {
+    let file = file::at(k, id);
     let inode = file.inode?;
-    let Filesystem::Proc(_) = cx.k.fs.filesystem(inode.fs) else {
+    let Filesystem::Proc(_) = k.fs.filesystem(inode.fs) else {
         return None;
     };
     let Some(Node::File(view, place)) = Node::parse(inode.ino) else {
         return None;
     };
     identity::numbers(process::FILES[place].0)?;
-    let of = identity::namespace(cx.k, view).ok()?;
+    let of = identity::namespace(k, view).ok()?;
     // Groups have no part in the judgement, and may be many.
     let creds = Creds {
         groups: Groups::none(),
-        ..cx.creds().clone()
+        ..Creds::clone(k.creds_of(thread))
     };
     Some(Box::new(Opener { creds, of }))
 }
@@ -710,15 +707,6 @@ fn process_entries(view: View, dir: &str) -> impl Iterator<Item = (&'static [u8]
         .map(move |place| (process::last(place), Node::File(view, place)))
 }
 
-/// Sizes.
-pub(crate) fn statfs() -> StatFs {
-    StatFs {
-        magic: u64::from(g::PROC_SUPER_MAGIC),
-        block_size: 4096,
-        ..StatFs::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -748,7 +736,7 @@ mod tests {
         ] {
             assert_eq!(Node::parse(node.ino()), Some(node));
         }
-        assert_eq!(Node::System(0).ino(), ROOT);
+        assert_eq!(Node::System(0).ino(), crate::fs::view::ROOT);
         assert_eq!(Node::parse(Ino(0)), None);
         assert_eq!(Node::parse(Ino(u64::MAX)), None);
     }

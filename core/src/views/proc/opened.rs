@@ -14,9 +14,8 @@ use crate::file::rw::{self, How, Iov};
 use crate::file::{self, File, FileId, FileKind, Files};
 use crate::fs::filesystem::{Filesystem, InodeRef};
 use crate::fs::inode;
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
-use crate::views::ops;
+use crate::task::Cx;
 use crate::views::proc;
 
 /// How much of a content is made for one read.
@@ -27,7 +26,7 @@ enum Pace {
     AtOnce,
 }
 
-impl FileOps for Made {
+impl FileOps<Kernel> for Made {
     fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let file = file::at(cx.k, id);
         let inode = file.inode.ok_or(Errno::EBADF)?;
@@ -88,7 +87,7 @@ impl FileOps for Made {
         }
     }
 
-    fn can_wait(k: &Files, file: &File) -> bool {
+    fn can_wait(k: &Kernel, file: &File) -> bool {
         file.inode.is_some_and(|inode| {
             let of_processes = matches!(k.fs.filesystem(inode.fs), Filesystem::Proc(_));
             !of_processes || events::can_wait(inode.ino)
@@ -156,7 +155,7 @@ fn with_shown<R>(
             (Err(errno), _) => Err(errno),
             (Ok(false), _) => Ok(proc::Shown::default()),
             (Ok(true), Some(text)) => Ok(proc::Shown::whole(text)),
-            (Ok(true), None) => ops::content(cx.k, cx.p, who, inode),
+            (Ok(true), None) => crate::views::ops::content(cx.k, cx.p, who, inode),
         };
         match made {
             Ok(made) => *shown = made,

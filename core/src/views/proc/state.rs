@@ -20,8 +20,7 @@ use crate::task::{Task, cputime};
 const OOM_SCORE_ADJ_MAX: i64 = 1000;
 const OOM_DISABLE: i64 = -17;
 const OOM_ADJUST_MAX: i64 = 15;
-/// What a dump of memory would hold by default (core(5)).
-pub(crate) const COREDUMP_FILTER: u32 = 0x33;
+
 const COREDUMP_BITS: u32 = 0x1ff;
 
 /// A number as `kstrtoint()` reads it, with blanks around it: decimal, octal or hexadecimal. `EINVAL`,

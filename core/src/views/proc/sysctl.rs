@@ -16,9 +16,9 @@ use crate::env::settings::Form;
 use crate::event::Level;
 use crate::file::FileId;
 use crate::ipc::{limits, shm};
-use crate::kernel::Cx;
 use crate::machine::ThreadId;
 use crate::ns::set_uts;
+use crate::task::Cx;
 use crate::vfs::perm::{MAY_WRITE, Who};
 use crate::{Kernel, file};
 

@@ -14,15 +14,8 @@ use alloc::vec::Vec;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::fs::filesystem::{Attr, Entry, Ino, StatFs, Time};
+use crate::fs::filesystem::{Attr, Entry, Ino, Time};
 use crate::fs::view::SysFs;
-
-/// `f_type` of statfs(2).
-const SYSFS_MAGIC: u64 = 0x6265_6572;
-const CGROUP2_MAGIC: u64 = 0x6367_7270;
-
-/// The root directory.
-pub(crate) const ROOT: Ino = Ino(1);
 
 /// What a path of a table is.
 #[derive(Clone, Copy)]
@@ -200,18 +193,6 @@ pub(crate) fn read_dir(
         }
     }
     Ok(())
-}
-
-/// Sizes.
-pub(crate) fn statfs(fs: SysFs) -> StatFs {
-    StatFs {
-        magic: match fs {
-            SysFs::Devices => SYSFS_MAGIC,
-            SysFs::Cgroup => CGROUP2_MAGIC,
-        },
-        block_size: 4096,
-        ..StatFs::default()
-    }
 }
 
 #[cfg(test)]

@@ -6,15 +6,16 @@ use super::{State, Unix, announce_queue_room, announce_room, bind, discard, own_
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
 use crate::cred::landlock::Scopes;
+use crate::env::cx::Cx;
 use crate::env::wait::{Stop, Turn, WaitKey};
+use crate::file::caller::FileCallers;
 use crate::file::{Files, ready};
-use crate::kernel::Cx;
 
 /// Connects two new sockets with each other (socketpair(2)).
-pub(crate) fn pair(cx: &mut Cx<'_, '_>, ids: [SocketId; 2]) {
+pub(crate) fn pair<K: FileCallers>(cx: &mut Cx<'_, '_, K>, ids: [SocketId; 2]) {
     let cred = own_cred(cx);
     for (id, peer) in [(ids[0], ids[1]), (ids[1], ids[0])] {
-        let socket = socket::at_mut(cx.k, id);
+        let socket = socket::at_mut(cx.k.files_mut(), id);
         let is_datagram = socket.kind == Kind::Datagram;
         let unix = socket.unix_mut();
         unix.peer = Some(peer);
@@ -27,30 +28,30 @@ pub(crate) fn pair(cx: &mut Cx<'_, '_>, ids: [SocketId; 2]) {
 }
 
 /// Connects a socket with the one that has this address (connect(2)).
-pub(crate) fn connect(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn connect<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     address: &[u8],
     no_wait: bool,
 ) -> Result<(), Stop> {
-    match socket::at(cx.k, id).kind.has_connections() {
+    match socket::at(cx.k.files(), id).kind.has_connections() {
         true => connect_stream(cx, id, address, no_wait),
         false => Ok(connect_datagram(cx, id, address)?),
     }
 }
 
-fn connect_stream(
-    cx: &mut Cx<'_, '_>,
+fn connect_stream<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     address: &[u8],
     no_wait: bool,
 ) -> Result<(), Stop> {
     bind::check(address)?;
     bind::bind_if_asked(cx, id)?;
-    let socket = socket::at(cx.k, id);
+    let socket = socket::at(cx.k.files(), id);
     let (kind, timeout) = (socket.kind, socket.options.send_timeout);
     let other = bind::find(cx, id, address)?;
-    let listener = socket::at(cx.k, other);
+    let listener = socket::at(cx.k.files(), other);
     if listener.unix().state != State::Listening || listener.shutdown & NO_RECEIVE != 0 {
         return Err(Errno::ECONNREFUSED.into());
     }
@@ -58,36 +59,36 @@ fn connect_stream(
         let patience = Patience::new(timeout, no_wait);
         return wait(cx, WaitKey::Socket(other), patience, Progress::default());
     }
-    match socket::at(cx.k, id).unix().state {
+    match socket::at(cx.k.files(), id).unix().state {
         State::Closed => {}
         State::Connected => return Err(Errno::EISCONN.into()),
         State::Listening => return Err(Errno::EINVAL.into()),
     }
     check_scope(cx, other)?;
     let cred = own_cred(cx);
-    let net = cx.task().ns.net;
-    let listener = socket::at(cx.k, other).unix();
+    let net = cx.caller().net;
+    let listener = socket::at(cx.k.files(), other).unix();
     let (name, listener_cred) = (listener.name.clone(), listener.peer_cred);
     let accepted = Unix {
         state: State::Connected,
         name,
         peer: Some(id),
         peer_cred: Some(cred),
-        ..Unix::new(cx.k, net)
+        ..Unix::new(cx.k.files(), net)
     };
     let accepted = socket::create(cx, kind, Family::Unix(accepted))?;
     // What it passes on is what the listener does now (`unix_stream_connect` of Linux).
-    let passed = socket::at(cx.k, other).options.switches & Switches::PASSED;
-    socket::at_mut(cx.k, accepted).options.switches |= passed;
-    socket::at_mut(cx.k, accepted).net = socket::at(cx.k, id).net;
-    let unix = socket::at_mut(cx.k, id).unix_mut();
+    let passed = socket::at(cx.k.files(), other).options.switches & Switches::PASSED;
+    socket::at_mut(cx.k.files_mut(), accepted).options.switches |= passed;
+    socket::at_mut(cx.k.files_mut(), accepted).net = socket::at(cx.k.files(), id).net;
+    let unix = socket::at_mut(cx.k.files_mut(), id).unix_mut();
     unix.state = State::Connected;
     unix.peer = Some(accepted);
     unix.peer_cred = listener_cred;
-    let unix = socket::at_mut(cx.k, other).unix_mut();
+    let unix = socket::at_mut(cx.k.files_mut(), other).unix_mut();
     unix.pending.push_back(accepted);
-    cx.k.files.sockets.unix.pending += 1;
-    cx.k.files.notify(WaitKey::Socket(other), ready::IN);
+    cx.k.files_mut().sockets.unix.pending += 1;
+    cx.k.files_mut().notify(WaitKey::Socket(other), ready::IN);
     Ok(())
 }
 
@@ -99,11 +100,11 @@ pub(super) fn may_send(k: &Files, from: SocketId, to: SocketId) -> bool {
 
 /// Whether the calling task may reach a socket: landlock(7) may deny it abstract names of those outside of
 /// its domain. `EPERM`.
-pub(super) fn check_scope(cx: &Cx<'_, '_>, to: SocketId) -> Result<(), Errno> {
+pub(super) fn check_scope<K: FileCallers>(cx: &Cx<'_, '_, K>, to: SocketId) -> Result<(), Errno> {
     let Some(domain) = &cx.creds().landlock else {
         return Ok(());
     };
-    let other = socket::at(cx.k, to);
+    let other = socket::at(cx.k.files(), to);
     let theirs = other.domain.as_deref();
     let denied =
         other.unix().is_abstract() && domain.is_scoped(theirs, Scopes::ABSTRACT_UNIX_SOCKET);
@@ -113,20 +114,24 @@ pub(super) fn check_scope(cx: &Cx<'_, '_>, to: SocketId) -> Result<(), Errno> {
     }
 }
 
-fn connect_datagram(cx: &mut Cx<'_, '_>, id: SocketId, address: &[u8]) -> Result<(), Errno> {
+fn connect_datagram<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: SocketId,
+    address: &[u8],
+) -> Result<(), Errno> {
     let (family, _) = address.split_at_checked(2).ok_or(Errno::EINVAL)?;
     let mut other = None;
     if family != (n::AF_UNSPEC as u16).to_le_bytes() {
         bind::check(address)?;
         bind::bind_if_asked(cx, id)?;
         let found = bind::find(cx, id, address)?;
-        if !may_send(cx.k, id, found) {
+        if !may_send(cx.k.files(), id, found) {
             return Err(Errno::EPERM);
         }
         check_scope(cx, found)?;
         other = Some(found);
     }
-    let unix = socket::at_mut(cx.k, id).unix_mut();
+    let unix = socket::at_mut(cx.k.files_mut(), id).unix_mut();
     let old = core::mem::replace(&mut unix.peer, other);
     unix.state = match other {
         Some(_) => State::Connected,
@@ -134,12 +139,12 @@ fn connect_datagram(cx: &mut Cx<'_, '_>, id: SocketId, address: &[u8]) -> Result
     };
     unix.peer_name = None;
     if let Some(old) = old
-        && let Some(socket) = cx.k.files.sockets.get_mut(old)
+        && let Some(socket) = cx.k.files_mut().sockets.get_mut(old)
     {
         socket.unix_mut().followers.remove(&id);
     }
     if let Some(other) = other {
-        let unix = socket::at_mut(cx.k, other).unix_mut();
+        let unix = socket::at_mut(cx.k.files_mut(), other).unix_mut();
         unix.followers.insert(id);
         unix.state = State::Connected;
     }
@@ -147,28 +152,28 @@ fn connect_datagram(cx: &mut Cx<'_, '_>, id: SocketId, address: &[u8]) -> Result
         && Some(old) != other
     {
         disconnected(cx, id, old);
-        announce_room(cx.k, id);
+        announce_room(cx.k.files_mut(), id);
     }
     Ok(())
 }
 
 /// A datagram socket is not connected to `old` any more: what came from there is lost.
-pub(super) fn disconnected(cx: &mut Cx<'_, '_>, id: SocketId, old: SocketId) {
-    let unix = socket::at_mut(cx.k, id).unix_mut();
+pub(super) fn disconnected<K: FileCallers>(cx: &mut Cx<'_, '_, K>, id: SocketId, old: SocketId) {
+    let unix = socket::at_mut(cx.k.files_mut(), id).unix_mut();
     if !unix.queue.is_empty() {
         let was_full = unix.is_full();
         let queue = core::mem::take(&mut unix.queue);
-        let files = discard(cx.k, queue);
-        rights::drop_files(cx.k, cx.p, files);
-        announce_queue_room(cx.k, id, was_full);
-        if let Some(socket) = cx.k.files.sockets.get_mut(old)
+        let files = discard(cx.k.files_mut(), queue);
+        rights::drop_files(cx.k.files_mut(), cx.p, files);
+        announce_queue_room(cx.k.files_mut(), id, was_full);
+        if let Some(socket) = cx.k.files_mut().sockets.get_mut(old)
             && socket.unix().peer == Some(id)
         {
             socket.error = Some(Errno::ECONNRESET);
-            cx.k.files.wake(WaitKey::Socket(old));
+            cx.k.files_mut().wake(WaitKey::Socket(old));
         }
     }
-    if let Some(socket) = cx.k.files.sockets.get_mut(old)
+    if let Some(socket) = cx.k.files_mut().sockets.get_mut(old)
         && socket.unix().peer.is_none()
     {
         socket.unix_mut().state = State::Closed;
@@ -176,8 +181,12 @@ pub(super) fn disconnected(cx: &mut Cx<'_, '_>, id: SocketId, old: SocketId) {
 }
 
 /// The next socket that waits to be accepted (accept(2)); it stays there until [`accepted`].
-pub(crate) fn accept(cx: &mut Cx<'_, '_>, id: SocketId, no_wait: bool) -> Result<SocketId, Stop> {
-    let socket = socket::at_mut(cx.k, id);
+pub(crate) fn accept<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    id: SocketId,
+    no_wait: bool,
+) -> Result<SocketId, Stop> {
+    let socket = socket::at_mut(cx.k.files_mut(), id);
     if !socket.kind.has_connections() {
         return Err(Errno::EOPNOTSUPP.into());
     }

@@ -11,6 +11,7 @@ pub(crate) mod queue;
 pub(super) mod receive;
 pub(super) mod send;
 
+use crate::file::caller::FileCallers;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -26,10 +27,10 @@ use super::{Address, Cred, Family, Kind, NEITHER, Socket, SocketId, announce_roo
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
 use crate::cred::ns::NsId;
+use crate::env::cx::Cx;
 use crate::env::wait::WaitKey;
 use crate::file::Files;
 use crate::fs::InodeRef;
-use crate::kernel::Cx;
 use crate::port::Ports;
 use crate::vfs::mount::{PathRef, put_path};
 
@@ -187,7 +188,11 @@ pub(crate) fn line(k: &Files, last: Option<SocketId>, text: &mut Vec<u8>) -> Opt
 }
 
 /// Makes a socket: `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `ENFILE`.
-pub(crate) fn create(cx: &mut Cx<'_, '_>, kind: u32, protocol: i32) -> Result<SocketId, Errno> {
+pub(crate) fn create<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    kind: u32,
+    protocol: i32,
+) -> Result<SocketId, Errno> {
     if protocol != 0 && protocol != n::AF_UNIX as i32 {
         return Err(Errno::EPROTONOSUPPORT);
     }
@@ -197,15 +202,15 @@ pub(crate) fn create(cx: &mut Cx<'_, '_>, kind: u32, protocol: i32) -> Result<So
         n::SOCK_SEQPACKET => Kind::Seqpacket,
         _ => return Err(Errno::ESOCKTNOSUPPORT),
     };
-    let unix = Unix::new(cx.k, cx.task().ns.net);
+    let unix = Unix::new(cx.k.files(), cx.caller().net);
     super::create(cx, kind, Family::Unix(unix))
 }
 
 /// Credentials as a connection shows them to the other side.
-fn own_cred(cx: &Cx<'_, '_>) -> Cred {
+fn own_cred<K: FileCallers>(cx: &Cx<'_, '_, K>) -> Cred {
     let creds = cx.creds();
     Cred {
-        pid: cx.task().tgid,
+        pid: cx.caller().tgid,
         uid: creds.euid,
         gid: creds.egid,
     }

@@ -1,5 +1,6 @@
 //! Receiving.
 
+use crate::file::caller::FileCallers;
 use alloc::vec::Vec;
 
 use super::super::data::Sink;
@@ -12,9 +13,9 @@ use super::queue::Piece;
 use super::{Name, State, announce_queue_room, repay};
 use crate::abi::Errno;
 use crate::abi::raw::net as n;
+use crate::env::cx::Cx;
 use crate::env::wait::{Stop, Turn, WaitKey};
 use crate::file::Files;
-use crate::kernel::Cx;
 
 /// What Linux shows where a message has no credentials: no process, and `overflowuid`.
 const NOBODY: Cred = Cred {
@@ -23,14 +24,14 @@ const NOBODY: Cred = Cred {
     gid: 65534,
 };
 
-pub(crate) fn receive(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn receive<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Sink<'_>,
     flags: u32,
     done: Progress,
 ) -> Result<(u64, Incoming), Stop> {
-    let socket = socket::at(cx.k, id);
+    let socket = socket::at(cx.k.files(), id);
     let kind = socket.kind;
     let connected = socket.unix().state == State::Connected;
     match kind {
@@ -70,23 +71,23 @@ fn piece(k: &Files, id: SocketId, index: usize) -> Option<&Piece> {
 }
 
 /// Copies bytes of the queue out; they stay.
-fn copy(
-    cx: &mut Cx<'_, '_>,
+fn copy<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Sink<'_>,
     (at, len): (usize, u64),
 ) -> Result<(), Errno> {
     data.drain(cx, at, len, |k| {
-        let socket = k.files.sockets.get(id)?;
+        let socket = k.files().sockets.get(id)?;
         Some(socket.unix().queue.ring())
     })
 }
 
 /// Takes the first piece out and gives its sender room again.
-fn finish(cx: &mut Cx<'_, '_>, id: SocketId) -> Vec<crate::file::FileId> {
-    let files = take_files(cx.k, id);
-    if let Some(piece) = socket::at_mut(cx.k, id).unix_mut().queue.pop() {
-        repay(cx.k, piece.sender, piece.charge);
+fn finish<K: FileCallers>(cx: &mut Cx<'_, '_, K>, id: SocketId) -> Vec<crate::file::FileId> {
+    let files = take_files(cx.k.files_mut(), id);
+    if let Some(piece) = socket::at_mut(cx.k.files_mut(), id).unix_mut().queue.pop() {
+        repay(cx.k.files_mut(), piece.sender, piece.charge);
     }
     files
 }
@@ -108,19 +109,19 @@ fn peek_files(k: &mut Files, id: SocketId, index: usize) -> Vec<crate::file::Fil
     }
 }
 
-fn receive_message(
-    cx: &mut Cx<'_, '_>,
+fn receive_message<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Sink<'_>,
     flags: u32,
     done: Progress,
 ) -> Result<(u64, Incoming), Stop> {
-    socket::at_mut(cx.k, id).take_error()?;
-    let socket = socket::at(cx.k, id);
+    socket::at_mut(cx.k.files_mut(), id).take_error()?;
+    let socket = socket::at(cx.k.files(), id);
     let Some(first) = socket.unix().queue.piece(0) else {
         let is_shut = socket.shutdown & NO_RECEIVE != 0;
         let kind = socket.kind;
-        let patience = patience(cx.k, id, flags);
+        let patience = patience(cx.k.files(), id, flags);
         let turn = WaitKey::Turn(Turn::Socket(id));
         return match wait(cx, turn, patience, done) {
             // Datagram sockets say so only to those who would wait.
@@ -132,10 +133,10 @@ fn receive_message(
         };
     };
     let (len, cred) = (first.len as u64, first.cred);
-    let from = sender(cx.k, first);
+    let from = sender(cx.k.files(), first);
     let mut incoming = Incoming {
         from,
-        cred: wants_credentials(cx.k, id).then(|| cred.unwrap_or(NOBODY)),
+        cred: wants_credentials(cx.k.files(), id).then(|| cred.unwrap_or(NOBODY)),
         ..Incoming::default()
     };
     let size = len.min(data.left());
@@ -144,22 +145,22 @@ fn receive_message(
     }
     let copied = copy(cx, id, data, (0, size));
     if flags & n::MSG_PEEK == 0 {
-        let was_full = socket::at(cx.k, id).unix().is_full();
+        let was_full = socket::at(cx.k.files(), id).unix().is_full();
         incoming.files = finish(cx, id);
-        announce_queue_room(cx.k, id, was_full);
+        announce_queue_room(cx.k.files_mut(), id, was_full);
     } else if copied.is_ok() {
-        incoming.files = peek_files(cx.k, id, 0);
+        incoming.files = peek_files(cx.k.files_mut(), id, 0);
     }
     if let Err(errno) = copied {
-        rights::drop_files(cx.k, cx.p, incoming.files);
+        rights::drop_files(cx.k.files_mut(), cx.p, incoming.files);
         return Err(errno.into());
     }
     let len = if flags & n::MSG_TRUNC != 0 { len } else { size };
     Ok((len, incoming))
 }
 
-fn receive_stream(
-    cx: &mut Cx<'_, '_>,
+fn receive_stream<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Sink<'_>,
     flags: u32,
@@ -167,7 +168,7 @@ fn receive_stream(
 ) -> Result<(u64, Incoming), Stop> {
     let size = data.left();
     data.skip(u64::from(done.bytes));
-    let low_water = socket::at(cx.k, id).options.low_water as u64;
+    let low_water = socket::at(cx.k.files(), id).options.low_water as u64;
     let target = match flags & n::MSG_WAITALL {
         0 => low_water.min(size),
         _ => size,
@@ -181,21 +182,21 @@ fn receive_stream(
     // What a look without taking has passed over: pieces and bytes.
     let (mut index, mut at) = (0, 0);
     let result = loop {
-        let Some(first) = piece(cx.k, id, index) else {
+        let Some(first) = piece(cx.k.files(), id, index) else {
             if peeks && index > 0
                 || !keeps && done.bytes > 0
                 || u64::from(done.bytes) >= target.max(1)
             {
                 break Ok(());
             }
-            let socket = socket::at_mut(cx.k, id);
+            let socket = socket::at_mut(cx.k.files_mut(), id);
             if let Err(errno) = socket.take_error() {
                 break Err(errno.into());
             }
             if socket.shutdown & NO_RECEIVE != 0 {
                 break Ok(());
             }
-            let patience = patience(cx.k, id, flags);
+            let patience = patience(cx.k.files(), id, flags);
             // Those who only look do not all wait for the same.
             let key = match peeks {
                 true => WaitKey::Socket(id),
@@ -207,13 +208,13 @@ fn receive_stream(
         if writer.is_some_and(|writer| writer != cred) {
             break Ok(());
         }
-        if wants_credentials(cx.k, id) {
+        if wants_credentials(cx.k.files(), id) {
             writer = Some(cred);
             incoming.cred = Some(cred.unwrap_or(NOBODY));
         }
         let len = first.len;
         if incoming.from.is_none() {
-            incoming.from = sender(cx.k, first);
+            incoming.from = sender(cx.k.files(), first);
         }
         let chunk = (len as u64).min(data.left());
         if let Err(errno) = copy(cx, id, data, (at, chunk)) {
@@ -223,13 +224,13 @@ fn receive_stream(
         let files = match peeks {
             true => {
                 at += len;
-                let files = peek_files(cx.k, id, index);
+                let files = peek_files(cx.k.files_mut(), id, index);
                 index += 1;
                 files
             }
             false => {
-                let files = take_files(cx.k, id);
-                let unix = socket::at_mut(cx.k, id).unix_mut();
+                let files = take_files(cx.k.files_mut(), id);
+                let unix = socket::at_mut(cx.k.files_mut(), id).unix_mut();
                 unix.queue.take(chunk as usize);
                 if chunk == len as u64 {
                     finish(cx, id);
@@ -248,7 +249,7 @@ fn receive_stream(
     match result {
         Err(Stop::Errno(_)) if done.bytes > 0 => {}
         Err(stop) => {
-            rights::drop_files(cx.k, cx.p, incoming.files);
+            rights::drop_files(cx.k.files_mut(), cx.p, incoming.files);
             return Err(stop);
         }
         Ok(()) => {}

@@ -10,9 +10,10 @@ use super::queue::{self, Piece};
 use super::{State, announce_room, bind, connect};
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
+use crate::env::cx::Cx;
 use crate::env::wait::{Stop, WaitKey};
+use crate::file::caller::FileCallers;
 use crate::file::{Files, ready};
-use crate::kernel::{Cx, caller};
 
 /// Most bytes in all queues together, as senders are charged for them.
 const QUEUED_MAX: usize = 1 << 28;
@@ -21,8 +22,8 @@ const RESERVE: u64 = 32;
 /// Longest message, however large the buffer: what Linux finds room for at once, with pages of 4 KiB.
 const MESSAGE_MAX: u64 = 4_263_616;
 
-pub(crate) fn send(
-    cx: &mut Cx<'_, '_>,
+pub(crate) fn send<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Source<'_>,
     message: &Outgoing,
@@ -31,7 +32,7 @@ pub(crate) fn send(
     if message.flags & n::MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP.into());
     }
-    let socket = socket::at_mut(cx.k, id);
+    let socket = socket::at_mut(cx.k.files_mut(), id);
     match socket.kind {
         Kind::Stream => send_stream(cx, id, data, message, done),
         Kind::Datagram => send_message(cx, id, data, message, message.to.as_deref(), done),
@@ -51,39 +52,44 @@ fn patience(k: &Files, id: SocketId, message: &Outgoing) -> Patience {
 }
 
 /// Room for one more buffer, as `sock_alloc_send_pskb()` looks for it; waits for it.
-fn room(
-    cx: &mut Cx<'_, '_>,
+fn room<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     charge: usize,
     message: &Outgoing,
     done: Progress,
 ) -> Result<(), Stop> {
-    let socket = socket::at_mut(cx.k, id);
+    let socket = socket::at_mut(cx.k.files_mut(), id);
     socket.take_error()?;
     if socket.shutdown & NO_SEND != 0 {
         return Err(Errno::EPIPE.into());
     }
     if socket.unreceived >= socket.options.send_buffer as usize {
-        let patience = patience(cx.k, id, message);
+        let patience = patience(cx.k.files(), id, message);
         return wait(cx, WaitKey::Socket(id), patience, done);
     }
-    match cx.k.files.sockets.queued + charge > QUEUED_MAX {
+    match cx.k.files().sockets.queued + charge > QUEUED_MAX {
         true => Err(Errno::ENOBUFS.into()),
         false => Ok(()),
     }
 }
 
 /// Who sends, where one of the two sides wants to know or the other is not accepted yet.
-fn credentials(cx: &Cx<'_, '_>, id: SocketId, to: SocketId, message: &Outgoing) -> Option<Cred> {
+fn credentials<K: FileCallers>(
+    cx: &Cx<'_, '_, K>,
+    id: SocketId,
+    to: SocketId,
+    message: &Outgoing,
+) -> Option<Cred> {
     let asks = |id| {
-        let options = &socket::at(cx.k, id).options;
+        let options = &socket::at(cx.k.files(), id).options;
         options.switches.contains(Switches::PASS_CREDENTIALS)
     };
     message.cred.or_else(|| {
-        let wanted = asks(id) || asks(to) || !socket::at(cx.k, to).has_file;
+        let wanted = asks(id) || asks(to) || !socket::at(cx.k.files(), to).has_file;
         let creds = cx.creds();
         wanted.then(|| Cred {
-            pid: cx.task().tgid,
+            pid: cx.caller().tgid,
             uid: creds.uid,
             gid: creds.gid,
         })
@@ -91,8 +97,8 @@ fn credentials(cx: &Cx<'_, '_>, id: SocketId, to: SocketId, message: &Outgoing) 
 }
 
 /// Puts one piece into the queue of `to`.
-fn enqueue(
-    cx: &mut Cx<'_, '_>,
+fn enqueue<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     (id, to): (SocketId, SocketId),
     data: &mut Source<'_>,
     (len, charge): (usize, usize),
@@ -104,21 +110,21 @@ fn enqueue(
         false => None,
     };
     let filled = data.fill(cx, len as u64, |k| {
-        let socket = k.files.sockets.get_mut(to)?;
+        let socket = k.files_mut().sockets.get_mut(to)?;
         Some(socket.unix_mut().queue.ring_mut())
     });
     if let Err(errno) = filled {
-        if let Some(socket) = cx.k.files.sockets.get_mut(to) {
+        if let Some(socket) = cx.k.files_mut().sockets.get_mut(to) {
             socket.unix_mut().queue.shrink();
         }
         if let Some(rights) = rights {
-            let files = rights::receive(cx.k, rights);
-            rights::drop_files(cx.k, cx.p, files);
+            let files = rights::receive(cx.k.files_mut(), rights);
+            rights::drop_files(cx.k.files_mut(), cx.p, files);
         }
         return Err(errno);
     }
     let cred = credentials(cx, id, to, message);
-    let name = socket::at(cx.k, id).unix().name.clone();
+    let name = socket::at(cx.k.files(), id).unix().name.clone();
     let piece = Piece {
         len,
         charge,
@@ -126,23 +132,23 @@ fn enqueue(
         name,
         cred,
     };
-    if let Some(socket) = cx.k.files.sockets.get_mut(to) {
+    if let Some(socket) = cx.k.files_mut().sockets.get_mut(to) {
         socket.unix_mut().queue.push(piece, rights);
     }
-    socket::at_mut(cx.k, id).unreceived += charge;
-    super::charge(cx.k, 0, charge);
-    cx.k.files.notify(WaitKey::Socket(to), ready::IN);
+    socket::at_mut(cx.k.files_mut(), id).unreceived += charge;
+    super::charge(cx.k.files_mut(), 0, charge);
+    cx.k.files_mut().notify(WaitKey::Socket(to), ready::IN);
     Ok(())
 }
 
-fn send_stream(
-    cx: &mut Cx<'_, '_>,
+fn send_stream<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Source<'_>,
     message: &Outgoing,
     mut done: Progress,
 ) -> Result<u64, Stop> {
-    let unix = socket::at(cx.k, id).unix();
+    let unix = socket::at(cx.k.files(), id).unix();
     if message.to.is_some() {
         return Err(match unix.state {
             State::Connected => Errno::EISCONN,
@@ -152,17 +158,17 @@ fn send_stream(
     }
     let to = unix.peer.ok_or(Errno::ENOTCONN)?;
     data.skip(u64::from(done.bytes));
-    let mut result = match socket::at(cx.k, id).shutdown & NO_SEND {
+    let mut result = match socket::at(cx.k.files(), id).shutdown & NO_SEND {
         0 => Ok(()),
         _ => Err(Stop::Errno(Errno::EPIPE)),
     };
     let mut broken = result.is_err();
     while result.is_ok() && data.left() > 0 {
-        let piece = queue::stream_piece(socket::at(cx.k, id).options.send_buffer);
+        let piece = queue::stream_piece(socket::at(cx.k.files(), id).options.send_buffer);
         let len = data.left().min(piece as u64) as usize;
         let sizes = (len, queue::charge_stream(len));
         result = room(cx, id, sizes.1, message, done).and_then(|()| {
-            let open = cx.k.files.sockets.get(to);
+            let open = cx.k.files().sockets.get(to);
             if open.is_none_or(|to| to.shutdown & NO_RECEIVE != 0) {
                 broken = true;
                 return Err(Errno::EPIPE.into());
@@ -188,7 +194,7 @@ fn send_stream(
         Err(Stop::Errno(_)) if done.bytes > 0 => Ok(u64::from(done.bytes)),
         Err(Stop::Errno(errno)) => {
             if broken && message.flags & n::MSG_NOSIGNAL == 0 {
-                caller::raise(cx, g::SIGPIPE);
+                cx.k.raise(cx.thread, g::SIGPIPE);
             }
             Err(errno.into())
         }
@@ -197,23 +203,23 @@ fn send_stream(
     }
 }
 
-fn send_message(
-    cx: &mut Cx<'_, '_>,
+fn send_message<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Source<'_>,
     message: &Outgoing,
     address: Option<&[u8]>,
     done: Progress,
 ) -> Result<u64, Stop> {
-    let kind = socket::at(cx.k, id).kind;
+    let kind = socket::at(cx.k.files(), id).kind;
     if let Some(address) = address {
         bind::check(address)?;
-    } else if socket::at(cx.k, id).unix().peer.is_none() {
+    } else if socket::at(cx.k.files(), id).unix().peer.is_none() {
         return Err(Errno::ENOTCONN.into());
     }
     bind::bind_if_asked(cx, id)?;
     let len = data.left();
-    let limit = u64::from(socket::at(cx.k, id).options.send_buffer) - RESERVE;
+    let limit = u64::from(socket::at(cx.k.files(), id).options.send_buffer) - RESERVE;
     if len > limit {
         return Err(Errno::EMSGSIZE.into());
     }
@@ -224,32 +230,35 @@ fn send_message(
     }
     let to = match address {
         Some(address) => bind::find(cx, id, address)?,
-        None => socket::at(cx.k, id).unix().peer.ok_or(Errno::ENOTCONN)?,
+        None => socket::at(cx.k.files(), id)
+            .unix()
+            .peer
+            .ok_or(Errno::ENOTCONN)?,
     };
-    let Some(other) = cx.k.files.sockets.get(to) else {
+    let Some(other) = cx.k.files().sockets.get(to) else {
         if kind == Kind::Seqpacket {
             return Err(Errno::EPIPE.into());
         }
-        let unix = socket::at_mut(cx.k, id).unix_mut();
+        let unix = socket::at_mut(cx.k.files_mut(), id).unix_mut();
         unix.peer = None;
         unix.state = State::Closed;
         connect::disconnected(cx, id, to);
-        announce_room(cx.k, id);
+        announce_room(cx.k.files_mut(), id);
         return Err(Errno::ECONNREFUSED.into());
     };
-    if !connect::may_send(cx.k, id, to) {
+    if !connect::may_send(cx.k.files(), id, to) {
         return Err(Errno::EPERM.into());
     }
     if other.shutdown & NO_RECEIVE != 0 {
         return Err(Errno::EPIPE.into());
     }
     // A socket may send to the one that it is connected to, whoever connected it.
-    if kind == Kind::Datagram && socket::at(cx.k, id).unix().peer != Some(to) {
+    if kind == Kind::Datagram && socket::at(cx.k.files(), id).unix().peer != Some(to) {
         connect::check_scope(cx, to)?;
     }
-    let other = socket::at(cx.k, to);
+    let other = socket::at(cx.k.files(), to);
     if to != id && other.unix().peer != Some(id) && other.unix().is_full() {
-        let patience = patience(cx.k, id, message);
+        let patience = patience(cx.k.files(), id, message);
         return wait(cx, WaitKey::Socket(to), patience, done);
     }
     enqueue(cx, (id, to), data, sizes, message, true)?;

@@ -4,17 +4,17 @@ use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::boot::Tree;
 use crate::file;
+use crate::file::Files;
 use crate::file::{File, FileId, FileKind};
 use crate::fs::filesystem::{Filesystem, NewNode, SetAttr, Time};
 use crate::fs::union::UnionFs;
 use crate::fs::{FsId, InodeRef, inode};
-use crate::mm::Mm;
 use crate::port::Ports;
 use crate::vfs::MountId;
 use crate::vfs::mount::PathRef;
 
 /// A file of `len` zero bytes that only mappings hold, with one reference.
-pub(crate) fn shared_memory(k: &mut Mm, p: &mut Ports<'_>, len: u64) -> Result<FileId, Errno> {
+pub(crate) fn shared_memory(k: &mut Files, p: &mut Ports<'_>, len: u64) -> Result<FileId, Errno> {
     memory_file(k, p, b"dev/zero", 0o777, (0, 0), len)
 }
 
@@ -24,7 +24,7 @@ pub(crate) const NAME_MAX: usize = 249;
 /// A nameless file of `len` zero bytes, open for reading and writing, with one reference. `name` is what
 /// `/proc/PID/fd` shows.
 pub(crate) fn memory_file(
-    k: &mut Mm,
+    k: &mut Files,
     p: &mut Ports<'_>,
     name: &[u8],
     mode: u32,
@@ -65,20 +65,14 @@ pub(crate) fn memory_file(
     opened
 }
 
-/// Whether a mount is the internal one of memory files, whose paths are only their names.
-pub(crate) fn is_mount(k: &Mm, mount: MountId) -> bool {
-    k.shared.is_some_and(|(_, shared)| shared == mount)
-}
-
 /// Whether an open file is such memory.
-pub(crate) fn is_of(k: &Mm, file: FileId) -> bool {
-    k.files
-        .file(file)
-        .is_some_and(|file| is_mount(k, file.path.mount))
+pub(crate) fn is_of(k: &Files, file: FileId) -> bool {
+    k.file(file)
+        .is_some_and(|file| k.vfs.is_of_memory(file.path.mount))
 }
 
 /// The internal tmpfs and its mount, made when they are first needed.
-fn tmpfs(k: &mut Mm, p: &mut Ports<'_>) -> Result<(FsId, MountId), Errno> {
+fn tmpfs(k: &mut Files, p: &mut Ports<'_>) -> Result<(FsId, MountId), Errno> {
     if let Some(known) = k.shared {
         return Ok(known);
     }
