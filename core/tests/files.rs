@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use varve_core::boot::Stdio;
 use varve_core::machine::ThreadId;
 use varve_core::memhost::{self, BARE_ADDR, Machine, MemHost};
 use varve_core::syscall::TABLE;
@@ -256,4 +257,24 @@ fn attributes() {
 #[test]
 fn pipes_flags_and_notices() {
     run(include_str!("scenarios/pipes.txt"));
+}
+
+/// A terminal takes the requests that all files take, beside its own.
+#[test]
+fn a_terminal_answers_what_every_file_answers() {
+    const IOCTL: u64 = 16;
+    const FIGETBSZ: u64 = 2;
+    const TIOCGWINSZ: u64 = 0x5413;
+    const ENOTTY: i64 = -25;
+    let mut config = memhost::bare(memhost::empty_root());
+    config.stdio[0] = Stdio::Terminal { rows: 24, cols: 80 };
+    let mut machine = Machine::boot(config, MemHost::new(4096, Vec::new())).expect("boots");
+    let thread = machine.first();
+    let mut ask = |request| {
+        let answer = machine.call(thread, IOCTL, &[0, request, BUF]);
+        (answer, machine.peek(thread, BUF, 4).expect("is mapped"))
+    };
+    assert_eq!(ask(FIGETBSZ), (Some(0), 4096u32.to_le_bytes().to_vec()));
+    assert_eq!(ask(TIOCGWINSZ), (Some(0), vec![24, 0, 80, 0]));
+    assert_eq!(ask(0x4321).0, Some(ENOTTY));
 }

@@ -78,7 +78,7 @@ impl<K: FileCallers> FileOps<K> for Ops {
 
     fn ioctl(cx: &mut Cx<'_, '_, K>, id: FileId, request: u32, arg: u64) -> Option<SysResult> {
         let (rows, cols) = terminal_of(cx.k.files(), id)?;
-        Some(terminal_ioctl(cx, request, arg, rows, cols))
+        terminal_ioctl(cx, request, arg, rows, cols).transpose()
     }
 
     fn available(cx: &mut Cx<'_, '_, K>, id: FileId) -> Result<i64, Stop> {
@@ -228,7 +228,7 @@ fn terminal_ioctl<K: FileCallers>(
     arg: u64,
     rows: u16,
     cols: u16,
-) -> SysResult {
+) -> Result<Option<u64>, Stop> {
     match request {
         i::TCGETS => {
             let termios = cx.k.files().termios.unwrap_or(TERMIOS);
@@ -262,7 +262,7 @@ fn terminal_ioctl<K: FileCallers>(
             cx.write_obj(arg, &session)?;
         }
         i::TIOCSCTTY | i::TIOCNOTTY | i::TCFLSH | i::TCSBRK | i::TCXONC => {}
-        _ => return Err(Errno::ENOTTY.into()),
+        _ => return Ok(None),
     }
-    Ok(0)
+    Ok(Some(0))
 }
