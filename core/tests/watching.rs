@@ -213,6 +213,22 @@ fn watches_change_end_and_overflow() {
     assert_eq!(word(&mut m, a, BUF), 16);
 }
 
+/// What waits in an instance goes with it, with long names, too, and is counted until then.
+#[test]
+fn events_that_nobody_read_go_with_their_instance() {
+    let mut m = boot();
+    let a = m.first();
+    let fd = now(&mut m, a, "inotify_init1", &[NONBLOCK]) as u64;
+    assert_eq!(watch(&mut m, a, fd, "/", 0xfff), 1);
+    for number in 0..20 {
+        // Made longer by and by, so that the room that names take is not all alike.
+        let name = format!("/{}", "n".repeat(20 + 9 * number));
+        let file = open(&mut m, a, &name, 0o102);
+        assert_eq!(now(&mut m, a, "close", &[file]), 0);
+    }
+    assert_eq!(now(&mut m, a, "close", &[fd]), 0);
+}
+
 #[test]
 fn sealed_files_stay_as_they_are() {
     let mut m = boot();

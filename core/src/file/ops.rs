@@ -148,8 +148,8 @@ pub(crate) trait FileOps<K: FileCallers>: OpenFile {
     }
 }
 
-/// The answer of what implements the traits for a kind: a function or constant of [`OpenFile`], or with a
-/// `K` a function of [`FileOps`].
+/// The answer of what implements the traits for a kind: a function of [`OpenFile`], with `const` a constant
+/// or the function itself, with a `K` a function of [`FileOps`].
 macro_rules! of_kind {
     ($kind:expr, $($answer:tt)+) => {
         of_kind!(@ above::Made, above::Memory, above::PageMap, above::Process, above::Signals;
@@ -236,10 +236,13 @@ pub(crate) fn empty(k: &mut Files, p: &mut Ports<'_>, id: FileId) -> bool {
 
 /// What a closed file stands for loses it: nothing but the place is left of those that hold something.
 pub(crate) fn release(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
-    if of_kind!(super::at(k, id).kind, const HOLDS) {
+    let kind = &super::at(k, id).kind;
+    if of_kind!(kind, const HOLDS) {
+        let release: fn(&mut Files, &mut Ports<'_>, FileId, FileKind) =
+            of_kind!(kind, const release);
         empty(k, p, id);
         let kind = core::mem::replace(&mut super::at_mut(k, id).kind, FileKind::Path);
-        of_kind!(&kind, release(k, p, id, kind.clone()));
+        release(k, p, id, kind);
     }
 }
 

@@ -337,9 +337,9 @@ fn lengths_that_lie_cost_nothing() {
         assert_eq!(error.kind, LogErrorKind::Length(len));
     }
     let mut log = sealed(b"x");
-    log[8] = 9;
+    log[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
     let error = Replay::open(&log[..]).err().unwrap();
-    assert_eq!(error.kind, LogErrorKind::Version(9));
+    assert_eq!(error.kind, LogErrorKind::Version(VERSION + 1));
 }
 
 #[test]

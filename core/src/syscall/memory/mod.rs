@@ -327,8 +327,8 @@ pub(super) fn cachestat(
     let id = fdtable::get(cx, fd.0)?;
     let [offset, len]: [u64; 2] = cx.read_obj(range.0)?;
     let open = file::at(cx.k, id);
-    let (kind, inode, writable) = (open.kind.clone(), open.inode, open.writable());
-    let inode = inode.filter(|_| matches!(kind, FileKind::Regular));
+    let is_regular = open.kind == FileKind::Regular;
+    let (inode, writable) = (open.inode.filter(|_| is_regular), open.writable());
     if let Some(inode) = inode
         && !writable
     {
