@@ -506,3 +506,45 @@ fn what_says_no_std_is_told_apart() {
         "//! Works with `no_std`.\n// #![no_std]\nuse std::fs;"
     ));
 }
+
+/// `Cargo.lock`, as far as it is looked at here.
+#[derive(Deserialize)]
+struct Lock {
+    package: Vec<Locked>,
+}
+
+#[derive(Deserialize)]
+struct Locked {
+    name: String,
+    #[serde(default)]
+    dependencies: Vec<String>,
+}
+
+/// The fuzz targets are a workspace of their own, with a lock of its own, and are built with `--locked`.
+#[test]
+fn the_lock_of_the_fuzz_targets_knows_what_the_crates_need() {
+    let metadata = metadata();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/Cargo.lock");
+    let lock: Lock = toml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut looked_at = 0;
+    for id in &metadata.workspace_members {
+        let package = metadata.package(id);
+        let locked = lock.package.iter().find(|one| one.name == package.name);
+        let Some(locked) = locked else { continue };
+        looked_at += 1;
+        // "NAME", or "NAME VERSION" where there are several.
+        let known = |name: &str| {
+            let mut names = locked.dependencies.iter().map(|one| one.split(' ').next());
+            names.any(|one| one == Some(name))
+        };
+        for needed in metadata.direct(id) {
+            assert!(
+                known(&needed.name),
+                "fuzz/Cargo.lock: {} needs {}; `cargo check --offline` in fuzz/ writes it anew",
+                package.name,
+                needed.name
+            );
+        }
+    }
+    assert!(looked_at >= 3, "{looked_at} crates are in it");
+}
