@@ -57,22 +57,12 @@ impl Callers for Kernel {
         self.tasks.get(thread).map(|task| task.ns.mount)
     }
 
-    fn place_of(
-        &mut self,
-        _p: &mut Ports<'_>,
-        thread: ThreadId,
-        fd: DirFd,
-    ) -> Result<PathRef, Errno> {
+    fn place_of(&mut self, thread: ThreadId, fd: DirFd) -> Result<PathRef, Errno> {
         let id = fdtable::find(self, thread, fd.0)?;
         Ok(file::at(self, id).path)
     }
 
-    fn has_opened(
-        &mut self,
-        _p: &mut Ports<'_>,
-        thread: ThreadId,
-        fd: DirFd,
-    ) -> Result<bool, Errno> {
+    fn has_opened(&mut self, thread: ThreadId, fd: DirFd) -> Result<bool, Errno> {
         let id = fdtable::find(self, thread, fd.0)?;
         Ok(file::at(self, id).opener == self.committed(thread))
     }

@@ -11,6 +11,7 @@ use crate::file;
 use crate::file::{FileKind, fdtable, inotify};
 use crate::fs::filesystem::Entry;
 use crate::kernel::Cx;
+use crate::vfs::d_path;
 use crate::vfs::mount::{PathRef, get_path, put_path};
 use crate::vfs::perm::{self, CAP_SYS_CHROOT, MAY_EXEC};
 use crate::vfs::walk::{self, Flags};
@@ -196,7 +197,7 @@ pub(super) fn getcwd(cx: &mut Cx<'_, '_>, buf: Addr, size: Size) -> SysResult {
     if cx.k.vfs.dentries.is_deleted(cwd.dentry) {
         return Err(Errno::ENOENT.into());
     }
-    let mut path = walk::path_of(cx.k, cx.p, cx.thread, root, cwd)?;
+    let mut path = d_path::path_of(cx.k, cx.p, cx.thread, root, cwd)?;
     path.push(0);
     if path.len() > crate::abi::PATH_MAX {
         return Err(Errno::ENAMETOOLONG.into());

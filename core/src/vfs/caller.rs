@@ -13,7 +13,6 @@ use crate::cred::ns::{NsId, user};
 use crate::env::cx::Cx;
 use crate::event::Now;
 use crate::machine::ThreadId;
-use crate::port::Ports;
 
 /// Where the paths of a thread begin, and what it leaves out of the permissions of new files.
 #[derive(Clone, Copy, Debug)]
@@ -32,16 +31,10 @@ pub(crate) trait Callers: ViewOps {
     fn start_of(&self, thread: ThreadId) -> Start;
 
     /// The place that a descriptor of a thread stands for. `EBADF`.
-    fn place_of(
-        &mut self,
-        p: &mut Ports<'_>,
-        thread: ThreadId,
-        fd: DirFd,
-    ) -> Result<PathRef, Errno>;
+    fn place_of(&mut self, thread: ThreadId, fd: DirFd) -> Result<PathRef, Errno>;
 
     /// Whether a thread has still the very credentials with which a file was opened. `EBADF`.
-    fn has_opened(&mut self, p: &mut Ports<'_>, thread: ThreadId, fd: DirFd)
-    -> Result<bool, Errno>;
+    fn has_opened(&mut self, thread: ThreadId, fd: DirFd) -> Result<bool, Errno>;
 
     /// The mount namespace that a thread is in, if there is such a thread.
     fn mounts_of(&self, thread: ThreadId) -> Option<NsId>;

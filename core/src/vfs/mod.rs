@@ -5,6 +5,7 @@
 //! ([`fs`](crate::fs)), above it open files ([`file`](crate::file)).
 
 pub(crate) mod caller;
+pub(crate) mod d_path;
 pub(crate) mod dentry;
 pub(crate) mod landlock;
 pub(crate) mod mount;
@@ -33,7 +34,7 @@ pub struct Vfs {
     pub(crate) configs: mount::config::Configs,
     /// Walks of paths that go on at a later input.
     pub(crate) walks: walk::Paused,
-    pub(crate) ways_up: walk::WaysUp,
+    pub(crate) ways_up: d_path::WaysUp,
     /// The internal tmpfs of memory files and shared anonymous memory, once it is there.
     pub(crate) shared: Option<(crate::fs::FsId, MountId)>,
 }
@@ -61,7 +62,7 @@ impl Vfs {
             mounts: mount::Mounts::new(),
             configs: mount::config::Configs::default(),
             walks: walk::Paused::default(),
-            ways_up: walk::WaysUp::default(),
+            ways_up: d_path::WaysUp::default(),
             shared: None,
         };
         let attr = filesystem::Attr {

@@ -408,7 +408,7 @@ fn may_link_open<K: Callers>(cx: &mut Cx<'_, '_, K>, at: DirFd) -> Result<bool, 
     if cx.creds().capable(CAP_DAC_READ_SEARCH) || at.0 == g::AT_FDCWD {
         return Ok(true);
     }
-    cx.k.has_opened(cx.p, cx.thread, at)
+    cx.k.has_opened(cx.thread, at)
 }
 
 /// The same for a file that was found; its place is held by what has changed.

@@ -231,11 +231,11 @@ impl Callers for Alone {
         self.start
     }
 
-    fn place_of(&mut self, _: &mut Ports<'_>, _: ThreadId, _: DirFd) -> Result<PathRef, Errno> {
+    fn place_of(&mut self, _: ThreadId, _: DirFd) -> Result<PathRef, Errno> {
         Err(Errno::EBADF)
     }
 
-    fn has_opened(&mut self, _: &mut Ports<'_>, _: ThreadId, _: DirFd) -> Result<bool, Errno> {
+    fn has_opened(&mut self, _: ThreadId, _: DirFd) -> Result<bool, Errno> {
         Err(Errno::EBADF)
     }
 

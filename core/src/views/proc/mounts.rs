@@ -14,8 +14,8 @@ use crate::abi::{Errno, PATH_MAX};
 use crate::cred::ns::NsId;
 use crate::fs::filesystem::Filesystem;
 use crate::fs::inode;
+use crate::vfs::d_path::{self, NamesUp, UpTo};
 use crate::vfs::mount::{Mount, MountFlags};
-use crate::vfs::walk::{self, NamesUp, UpTo};
 use crate::vfs::{MountId, PathRef};
 
 /// Text with blanks, tabs, newlines, backslashes and number signs in octal, as mount tables have it.
@@ -220,7 +220,7 @@ impl Cursor {
             let at = match on {
                 _ if is_root(id) => At::Path((&b"/"[..]).into()),
                 None => At::Nowhere,
-                Some(on) => match walk::names_up(k, root, on) {
+                Some(on) => match d_path::names_up(k, root, on) {
                     Ok(names) => {
                         levels += names.levels;
                         below(&self.known, on.mount, &names)
@@ -281,7 +281,7 @@ fn mountinfo_line(k: &Kernel, id: MountId, mount: &Mount, at: &[u8]) -> Vec<u8> 
     let parent = mount.on.map_or(id, |on| on.mount);
     let head = format!("{} {} 0:{} ", id.number(), parent.number(), mount.fs.0 + 1);
     text.extend_from_slice(head.as_bytes());
-    let root = walk::path_in_filesystem(k, mount.root);
+    let root = d_path::path_in_filesystem(k, mount.root);
     text.extend_from_slice(&escape(&root.unwrap_or_else(|_| TOO_LONG.to_vec())));
     text.push(b' ');
     text.extend_from_slice(at);

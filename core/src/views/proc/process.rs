@@ -17,8 +17,9 @@ use crate::machine::ThreadId;
 use crate::mm::space;
 use crate::port::Ports;
 use crate::task::{Task, usage};
+use crate::vfs::PathRef;
+use crate::vfs::d_path;
 use crate::vfs::perm::Who;
-use crate::vfs::{PathRef, walk};
 
 /// Nanoseconds in a clock tick.
 const TICK: u64 = 10_000_000;
@@ -404,7 +405,7 @@ pub(super) fn target_text(
 ) -> Result<Vec<u8>, Errno> {
     let task = k.tasks.get(thread).ok_or(Errno::ENOENT)?;
     let root = k.files.fs_context(task.fs).root;
-    let text = walk::path_of(k, p, thread, root, path)?;
+    let text = d_path::path_of(k, p, thread, root, path)?;
     Ok(without_mark(text))
 }
 
@@ -429,7 +430,7 @@ pub(super) fn path_and_mounts(
     match k.tasks.get(thread) {
         Some(task) => {
             let root = k.files.fs_context(task.fs).root;
-            walk::path_and_mounts(k, root, path, mounts).map(without_mark)
+            d_path::path_and_mounts(k, root, path, mounts).map(without_mark)
         }
         None => Ok(Vec::new()),
     }

@@ -150,7 +150,9 @@ impl Contents {
 
     /// A file is closed.
     pub(crate) fn forget(&mut self, number: u64) {
-        self.take(number);
+        if let Some(shown) = self.of.remove(&number) {
+            self.bytes -= shown.bytes();
+        }
     }
 
     /// Bytes of all of them.
