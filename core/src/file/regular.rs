@@ -110,8 +110,7 @@ impl<K: FileCallers> FileOps<K> for Ops {
     }
 }
 
-/// Bytes of a file that are looked for as one: what of them does not go to one place in memory is looked for
-/// again.
+/// Most bytes that go from one place to another at once.
 const RUN: u64 = 65536;
 
 /// Reads from a regular file.
@@ -176,15 +175,14 @@ fn read_regular<K: FileCallers>(
 ) -> Result<u64, Errno> {
     let mut at = start;
     while iov.left() > 0 {
-        let most = iov.left().min(RUN);
-        let extent = match inode::extent(cx.k.files_mut(), cx.p, inode, at, most) {
+        let extent = match inode::extent(cx.k.files_mut(), cx.p, inode, at) {
             Ok(Some(extent)) => extent,
             Ok(None) => break,
             Err(_) if at > start => break,
             Err(errno) => return Err(errno),
         };
         // Faulting in a page of a shared mapping of this file may copy the page, but changes no byte of it.
-        let (to, len) = match iov.run(cx, extent.len, true) {
+        let (to, len) = match iov.run(cx, extent.len.min(RUN), true) {
             Ok(Some((Source::Memory(to), len))) => (to, len),
             Ok(_) => break,
             Err(_) if at > start => break,
@@ -258,6 +256,29 @@ fn written(
     inode::set_attr(k, p, inode, &set)
 }
 
+/// Writes what is in one place in user memory to pages that are in one place, too: how many bytes.
+fn write_run<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    inode: InodeRef,
+    iov: &mut Iov,
+    at: u64,
+) -> Result<u64, Errno> {
+    let within = at % PAGE_SIZE;
+    // Look at the source first, so that nothing is made for bytes that cannot be read; making the pages may
+    // move it.
+    let Some((_, len)) = iov.run(cx, RUN - within, false)? else {
+        return Ok(0);
+    };
+    let most = (within + len).div_ceil(PAGE_SIZE);
+    let k = cx.k.files_mut();
+    let (frame, pages) = inode::pages_for_write(k, cx.p, inode, at / PAGE_SIZE, most)?;
+    let room = len.min(pages * PAGE_SIZE - within);
+    match iov.run(cx, room, false)? {
+        Some((from, len)) => copy_source(cx.p, frame.offset() + within, from, len).map(|()| len),
+        None => Ok(0),
+    }
+}
+
 /// Writes; gives the number of bytes and the position behind them.
 fn write_regular<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
@@ -276,23 +297,10 @@ fn write_regular<K: FileCallers>(
     let mut at = start;
     let mut result = Ok(());
     while iov.left() > 0 {
-        let room = PAGE_SIZE - at % PAGE_SIZE;
-        // Look at the source first, so that nothing is made for bytes that cannot be read; making the page
-        // may move it.
-        result = iov
-            .run(cx, room, false)
-            .and_then(|_| inode::page_for_write(cx.k.files_mut(), cx.p, inode, at / PAGE_SIZE))
-            .and_then(|frame| {
-                let to = frame.offset() + at % PAGE_SIZE;
-                match iov.run(cx, room, false)? {
-                    Some((from, len)) => copy_source(cx.p, to, from, len).map(|()| len),
-                    None => Ok(0),
-                }
-            })
-            .map(|len| {
-                iov.advance(len);
-                at += len;
-            });
+        result = write_run(cx, inode, iov, at).map(|len| {
+            iov.advance(len);
+            at += len;
+        });
         if result.is_err() {
             break;
         }
@@ -325,12 +333,15 @@ pub(crate) fn write_inode<K: FileCallers>(
     let mut at = start;
     while !rest.is_empty() {
         let within = at % PAGE_SIZE;
-        let frame = match inode::page_for_write(cx.k.files_mut(), cx.p, inode, at / PAGE_SIZE) {
-            Ok(frame) => frame,
+        let most = (within + rest.len() as u64).div_ceil(PAGE_SIZE);
+        let k = cx.k.files_mut();
+        let (frame, pages) = match inode::pages_for_write(k, cx.p, inode, at / PAGE_SIZE, most) {
+            Ok(run) => run,
             Err(_) if at > start => break,
             Err(errno) => return Err(errno),
         };
-        let (part, behind) = rest.split_at(rest.len().min((PAGE_SIZE - within) as usize));
+        let room = (pages * PAGE_SIZE - within) as usize;
+        let (part, behind) = rest.split_at(rest.len().min(room));
         cx.p.memory.write(frame.offset() + within, part);
         at += part.len() as u64;
         rest = behind;

@@ -246,7 +246,7 @@ pub(crate) fn read_inode(
     while done < buf.len() {
         let at = offset.checked_add(done as u64).ok_or(Errno::EINVAL)?;
         let left = (buf.len() - done) as u64;
-        let Some(extent) = inode::extent(k, p, inode, at, left)? else {
+        let Some(extent) = inode::extent(k, p, inode, at)? else {
             break;
         };
         let len = extent.len.min(left) as usize;
@@ -268,7 +268,7 @@ pub(crate) fn read_bytes(
     while (bytes.len() as u64) < len {
         let done = bytes.len() as u64;
         let at = offset.checked_add(done).ok_or(Errno::EINVAL)?;
-        let Some(extent) = inode::extent(k, p, inode, at, len - done)? else {
+        let Some(extent) = inode::extent(k, p, inode, at)? else {
             break;
         };
         append_to(p, &mut bytes, extent.source, extent.len.min(len - done))?;

@@ -243,24 +243,24 @@ pub(crate) trait InodeOps {
         cookie: u64,
         each: &mut dyn FnMut(Entry<'_>) -> bool,
     ) -> Result<(), Errno>;
-    /// Where the bytes of a regular file from `offset` on are; `None` at or behind the end. Somebody wants
-    /// `most` bytes: more are not looked for where that takes work, though there may be more.
+    /// Where the bytes of a regular file from `offset` on are; `None` at or behind the end.
     fn extent(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         offset: u64,
-        most: u64,
     ) -> Result<Option<Extent>, Errno>;
-    /// The page at this index in a frame of the inode that may be written, copied up or made if need be.
-    /// `ENOSPC` past a limit, `ENOMEM`. Does not change the size. The caller tells the address spaces if the
-    /// page moved (see [`Self::take_moved`]).
-    fn page_for_write(
+    /// Up to `most` (at least 1) pages from this index on in consecutive frames of the inode that may be
+    /// written, copied up or made if need be: the first frame and how many. `ENOSPC` past a limit, `ENOMEM`.
+    /// Does not change the size. The caller tells the address spaces if pages moved (see
+    /// [`Self::take_moved`]).
+    fn pages_for_write(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         index: u64,
-    ) -> Result<FrameNo, Errno>;
+        most: u64,
+    ) -> Result<(FrameNo, u64), Errno>;
     /// The pages from `index` on (at most `max`) for mapping. A page that cannot be mapped where it is
     /// (inline tail, hole, unclean slack) gets a frame. Pages wholly behind the end of the file are `ENXIO`
     /// (the program gets SIGBUS).
@@ -283,14 +283,15 @@ pub(crate) trait InodeOps {
         most: u64,
     ) -> Result<u64, Errno>;
     /// Frees the pages in a range of bytes and zeroes the parts of pages at its ends
-    /// (`FALLOC_FL_PUNCH_HOLE`).
+    /// (`FALLOC_FL_PUNCH_HOLE`). Gives how many of the bytes were dealt with, at least 1 of them: a hole with
+    /// very many pages takes several calls.
     fn punch_hole(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         offset: u64,
         len: u64,
-    ) -> Result<(), Errno>;
+    ) -> Result<u64, Errno>;
     /// Next byte that is data (`true`) or hole (`false`) at or behind `offset`; `ENXIO` if there is none
     /// (lseek(2)). It may take several calls.
     fn seek(

@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::fs::runs::FrameRuns;
 use crate::machine::FrameNo;
 use crate::port::Memory;
 
@@ -16,7 +17,7 @@ pub(crate) const RESERVE: u32 = 1024;
 /// Frames of a block in which neighbouring pages find their places.
 const BLOCK: u32 = 16;
 /// Frames of a file that are given back at once.
-const AT_ONCE: usize = 256;
+const AT_ONCE: u32 = 256;
 /// How many free runs are looked at for one that is long enough.
 const RUNS_TRIED: usize = 32;
 
@@ -51,7 +52,7 @@ pub(crate) struct Frames {
     batch: u64,
     used: u32,
     /// Frames that files let go of, too many to be given back at once; and how many.
-    let_go: VecDeque<BTreeMap<u64, FrameNo>>,
+    let_go: VecDeque<FrameRuns>,
     owed: u32,
 }
 
@@ -94,28 +95,50 @@ impl Frames {
         self.alloc_run(memory, 1).map(|(first, _)| first)
     }
 
-    /// A zeroed frame where hosts can join its page to the neighbours, if there is one. `ENOMEM`.
-    pub(crate) fn alloc_beside(
+    /// Up to `count` (at least 1) consecutive zeroed frames, the first of them where hosts can join its page to
+    /// the neighbours, if there is one there. `ENOMEM`.
+    pub(crate) fn alloc_run_beside(
         &mut self,
         memory: &mut dyn Memory,
         place: Place,
-    ) -> Result<FrameNo, Errno> {
-        let run = self.take_beside(place)?;
-        if !run.zeroed {
-            memory.zero(run.first.offset(), PAGE_SIZE);
+        count: u32,
+    ) -> Result<(FrameNo, u32), Errno> {
+        let run = match self.take_joined(place)? {
+            Some(run) => run,
+            None if count >= BLOCK => self.take(count)?,
+            None => self.take_apart(place)?,
+        };
+        let first = run.first;
+        let (mut len, mut zeroed) = (run.len, run.zeroed);
+        while len < count
+            && self.room() > 0
+            && let Some(frame) = first.0.checked_add(len)
+            && let Some(next) = self.take_at(frame)
+        {
+            zeroed &= next.zeroed;
+            len += 1;
         }
-        Ok(run.first)
+        if !zeroed {
+            memory.zero(first.offset(), u64::from(len) * PAGE_SIZE);
+        }
+        Ok((first, len))
     }
 
-    /// The same, for a caller that writes the frame whole.
+    /// One such frame, for a caller that writes it whole. It need not be zero.
     pub(crate) fn alloc_beside_to_fill(&mut self, place: Place) -> Result<FrameNo, Errno> {
         Ok(self.take_beside(place)?.first)
     }
 
-    /// One frame where the frames of neighbouring pages want it to be. Where they have none, or it is taken,
-    /// the page gets its place in a block that was never used, whose other frames are free: the neighbours
-    /// find theirs there, in whatever order they come.
+    /// One frame where hosts can join its page to the neighbours, or where they may be joined to it later.
     fn take_beside(&mut self, place: Place) -> Result<Run, Errno> {
+        match self.take_joined(place)? {
+            Some(run) => Ok(run),
+            None => self.take_apart(place),
+        }
+    }
+
+    /// One frame where the frames of neighbouring pages want it to be, if they have any and it is free.
+    fn take_joined(&mut self, place: Place) -> Result<Option<Run>, Errno> {
         self.make_room();
         if self.room() == 0 {
             return Err(Errno::ENOMEM);
@@ -124,10 +147,13 @@ impl Frames {
             u32::try_from((u64::from(frame) + place.index).checked_sub(other)?).ok()
         };
         let neighbours = [place.before, place.after].into_iter().flatten();
-        let wanted = neighbours.filter_map(from);
-        if let Some(run) = wanted.filter_map(|frame| self.take_at(frame)).next() {
-            return Ok(run);
-        }
+        let mut wanted = neighbours.filter_map(from);
+        Ok(wanted.find_map(|frame| self.take_at(frame)))
+    }
+
+    /// One frame in a block that was never used, whose other frames are free: the neighbours of the page find
+    /// theirs there, in whatever order they come. Any frame if there is no such block.
+    fn take_apart(&mut self, place: Place) -> Result<Run, Errno> {
         let block = self.fresh().next_multiple_of(BLOCK);
         if place.block
             && block
@@ -238,9 +264,9 @@ impl Frames {
     }
 
     /// Drops a reference to each of the frames of a file: at once, or by and by if they are many.
-    pub(crate) fn put_all(&mut self, frames: BTreeMap<u64, FrameNo>) {
-        if frames.len() <= AT_ONCE {
-            frames.into_values().for_each(|frame| self.put(frame));
+    pub(crate) fn put_all(&mut self, frames: FrameRuns) {
+        if frames.len() <= u64::from(AT_ONCE) {
+            frames.frames().for_each(|frame| self.put(frame));
             return;
         }
         self.owed = self.owed.saturating_add(frames.len() as u32);
@@ -254,16 +280,18 @@ impl Frames {
         };
         let mut count = 0;
         while count < AT_ONCE
-            && let Some((_, frame)) = frames.pop_first()
+            && let Some((FrameNo(first), len)) = frames.pop(AT_ONCE - count)
         {
-            self.put(frame);
-            count += 1;
+            for frame in first..first + len {
+                self.put(FrameNo(frame));
+            }
+            count += len;
         }
-        self.owed = self.owed.saturating_sub(count as u32);
+        self.owed = self.owed.saturating_sub(count);
         if !frames.is_empty() {
             self.let_go.push_front(frames);
         }
-        count as u64
+        u64::from(count)
     }
 
     /// Whether references are left for later.
@@ -273,7 +301,7 @@ impl Frames {
 
     /// The frames of which references are left for later, for invariant checks.
     pub(crate) fn left_for_later(&self) -> impl Iterator<Item = FrameNo> + '_ {
-        self.let_go.iter().flat_map(BTreeMap::values).copied()
+        self.let_go.iter().flat_map(FrameRuns::frames)
     }
 
     /// Number of references.

@@ -232,12 +232,8 @@ pub(crate) fn extent(
     p: &mut Ports<'_>,
     inode: InodeRef,
     offset: u64,
-    most: u64,
 ) -> Result<Option<Extent>, Errno> {
-    with(k, p, inode.fs, |fs, cx| {
-        fs.extent(cx, inode.ino, offset, most)
-    })
-    .unwrap_or(Err(Errno::EINVAL))
+    with(k, p, inode.fs, |fs, cx| fs.extent(cx, inode.ino, offset)).unwrap_or(Err(Errno::EINVAL))
 }
 
 /// The frame of a page that may be written.
@@ -247,8 +243,19 @@ pub(crate) fn page_for_write(
     inode: InodeRef,
     index: u64,
 ) -> Result<FrameNo, Errno> {
+    pages_for_write(k, p, inode, index, 1).map(|(frame, _)| frame)
+}
+
+/// Up to `most` pages that may be written; see [`InodeOps::pages_for_write`].
+pub(crate) fn pages_for_write(
+    k: &mut FileSystems,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+    index: u64,
+    most: u64,
+) -> Result<(FrameNo, u64), Errno> {
     change(k, p, inode.fs, |fs, cx| {
-        fs.page_for_write(cx, inode.ino, index)
+        fs.pages_for_write(cx, inode.ino, index, most)
     })
     .unwrap_or(Err(Errno::ENODEV))
 }
@@ -290,14 +297,14 @@ pub(crate) fn stored(k: &mut FileSystems, p: &mut Ports<'_>, inode: InodeRef) {
     });
 }
 
-/// Frees a range of bytes.
+/// Frees a range of bytes, or the beginning of one; see [`InodeOps::punch_hole`].
 pub(crate) fn punch_hole(
     k: &mut FileSystems,
     p: &mut Ports<'_>,
     inode: InodeRef,
     offset: u64,
     len: u64,
-) -> Result<(), Errno> {
+) -> Result<u64, Errno> {
     change(k, p, inode.fs, |fs, cx| {
         fs.punch_hole(cx, inode.ino, offset, len)
     })

@@ -7,6 +7,7 @@ pub(crate) mod filesystem;
 pub(crate) mod flags;
 pub(crate) mod frames;
 pub(crate) mod inode;
+pub(crate) mod runs;
 pub(crate) mod seal;
 pub(crate) mod union;
 pub(crate) mod view;

@@ -18,6 +18,9 @@ pub(crate) fn check(k: &Kernel) -> Result<(), String> {
     let mut held: BTreeMap<FrameNo, u32> = BTreeMap::new();
     for fs in &k.fs.filesystems {
         if let Filesystem::Union(union) = &fs.fs {
+            if !union.is_right() {
+                return Err("runs of frames of a file are wrong".into());
+            }
             for frame in union.frames() {
                 *held.entry(frame).or_default() += 1;
             }

@@ -48,10 +48,8 @@ fn drop_cached(k: &mut Mm) -> usize {
                 first: 0,
                 count: Some(u64::MAX),
             });
-            dropped += pages.len();
-            for frame in pages.into_values() {
-                k.frames.put(frame);
-            }
+            dropped += pages.len() as usize;
+            pages.frames().for_each(|frame| k.frames.put(frame));
         }
     }
     mm::follow_files(k);

@@ -412,7 +412,7 @@ pub(crate) fn map_file_pages(
             return;
         }
         let pos = offset + (at - start);
-        let skip = match inode::extent(k, p, inode, pos, PAGE_SIZE) {
+        let skip = match inode::extent(k, p, inode, pos) {
             Ok(Some(extent)) if extent.source == Source::Zero => extent.len / PAGE_SIZE * PAGE_SIZE,
             Ok(Some(_)) => 0,
             _ => return,

@@ -157,6 +157,22 @@ impl Pages {
         })
     }
 
+    /// The private frame of a page that may be written, and how many pages from it on, at most `most` and in
+    /// the same table, may be written and are in the frames from it on.
+    pub(crate) fn writable_run(&self, page: u64, most: u64) -> Option<(FrameNo, u64)> {
+        let leaf = self.leaves.get(&(page / LEAF as u64))?;
+        let writable = |index: usize| {
+            let pte = leaf.get(index, self.losses);
+            pte.frame().filter(|_| pte.writable())
+        };
+        let index = page as usize % LEAF;
+        let first = writable(index)?;
+        let end = LEAF.min(index.saturating_add(most as usize));
+        let others = (index + 1..end).zip(first.0 + 1..);
+        let count = others.take_while(|&(index, frame)| writable(index) == Some(FrameNo(frame)));
+        Some((first, 1 + count.count() as u64))
+    }
+
     pub(crate) fn set(&mut self, page: u64, pte: Pte) {
         // What is not there needs no table.
         if pte.is_none() && !self.leaves.contains_key(&(page / LEAF as u64)) {

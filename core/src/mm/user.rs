@@ -72,21 +72,21 @@ pub(crate) fn run(
         return Err(Errno::EFAULT);
     }
     let (page, within) = (addr / PAGE_SIZE, addr % PAGE_SIZE);
+    let wanted = len;
     let mut len = len.min(PAGE_SIZE - within);
     // Once more after a fault was resolved; then it must be there.
     for _ in 0..2 {
         super::follow_files(k);
         let space = k.space(id);
-        // A page that its owner may write needs no look at its area.
-        let pte = space.pages.get(page);
-        if let Some(frame) = pte.frame()
-            && pte.writable()
-        {
+        // Pages that their owner may write need no look at their areas.
+        let most = within.saturating_add(wanted).div_ceil(PAGE_SIZE);
+        if let Some((frame, pages)) = space.pages.writable_run(page, most) {
             return Ok(UserRun {
                 source: Source::Memory(frame.offset() + within),
-                len,
+                len: wanted.min(pages * PAGE_SIZE - within),
             });
         }
+        let pte = space.pages.get(page);
         let Some((start, vma)) = space.find(addr) else {
             fault::kernel_access(k, p, id, addr, write)?;
             continue;

@@ -467,18 +467,27 @@ pub(super) fn fallocate(
     if punches || zeroes {
         cx.k.fs.seals.check_punch(inode)?;
     }
-    if (punches || zeroes) && cx.call().progress == 0 {
-        inode::punch_hole(cx.k, cx.p, inode, offset, len)?;
+    // First the bytes of the hole are counted, then the pages that are made.
+    let mut done = cx.call().progress;
+    if punches || zeroes {
+        if done < len {
+            let (at, left) = (offset + done, len - done);
+            done += inode::punch_hole(cx.k, cx.p, inode, at, left)?;
+            if done < len {
+                return cx.pause(done);
+            }
+        }
+        done -= len;
     }
     if !punches {
         /// Pages made before others have the kernel.
         const PIECE: u64 = 2048;
-        let done = cx.call().progress;
         let first = offset / PAGE_SIZE + done;
         let count = end.div_ceil(PAGE_SIZE).saturating_sub(first);
         let made = inode::allocate(cx.k, cx.p, inode, (first, count), PIECE)?;
         if made < count {
-            return cx.pause(done + made);
+            let hole = if zeroes { len } else { 0 };
+            return cx.pause(hole + done + made);
         }
     }
     let grow = !keep && end > attr.size;

@@ -57,6 +57,16 @@ pub const GROWING: &[Growing] = &[
         },
     },
     Growing {
+        name: "write and hole in a file of many holes",
+        few: 1000,
+        setup: file,
+        grow: |w, n| write_page(w, 2 * n),
+        step: |w, n| {
+            w.made(18, &[w.fd, BULK, 3 * PAGE, (20 + 2 * n) * PAGE]);
+            w.made(285, &[w.fd, 3, (21 + 2 * n) * PAGE, PAGE]);
+        },
+    },
+    Growing {
         name: "hole in a file in memory",
         few: 1000,
         setup: file,

@@ -9,6 +9,8 @@ use varve_core::memhost::{BARE_ADDR, MemHost, bare, empty_root};
 /// Memory for arguments.
 pub const PATH: u64 = BARE_ADDR;
 pub const DATA: u64 = BARE_ADDR + 0x1000;
+/// What is read and written at once where it is much.
+pub const LONG: u64 = 65536;
 pub const FDS: u64 = BARE_ADDR + 0x2000;
 
 pub struct Direct {
@@ -119,6 +121,9 @@ pub struct Step {
 pub struct Files {
     pub pipe: [u64; 2],
     pub file: u64,
+    /// A file of [`LONG`] bytes, and as much memory.
+    pub long: u64,
+    pub buffer: u64,
     pub event: u64,
     pub epoll: u64,
 }
@@ -130,6 +135,14 @@ pub fn files(d: &mut Direct) -> Files {
     d.poke(PATH, b"/file\0");
     let file = d.call(2, [PATH, 0o102, 0o644, 0]) as u64;
     assert_eq!(d.call(1, [file, DATA, 100, 0]), 100, "write");
+    d.poke(PATH, b"/long\0");
+    let long = d.call(2, [PATH, 0o102, 0o644, 0]) as u64;
+    let buffer = d.call6(9, [0, LONG, 3, 0x22, u64::MAX, 0]) as u64;
+    for page in (0..LONG).step_by(4096) {
+        d.write_fault(buffer + page);
+    }
+    is(d.call(18, [long, buffer, LONG, 0]), LONG as i64);
+    d.poke(PATH, b"/file\0");
     let event = d.call(290, [0, 0, 0, 0]) as u64;
     let epoll = d.call(291, [0, 0, 0, 0]) as u64;
     d.poke(FDS, &[1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
@@ -137,6 +150,8 @@ pub fn files(d: &mut Direct) -> Files {
     Files {
         pipe,
         file,
+        long,
+        buffer,
         event,
         epoll,
     }
@@ -206,6 +221,16 @@ pub static STEPS: &[Step] = &[
         name: "pwrite",
         calls: 1,
         run: |d, f| is(d.call(18, [f.file, DATA, 100, 0]), 100),
+    },
+    Step {
+        name: "pread of 64 KiB",
+        calls: 1,
+        run: |d, f| is(d.call(17, [f.long, f.buffer, LONG, 0]), LONG as i64),
+    },
+    Step {
+        name: "pwrite of 64 KiB",
+        calls: 1,
+        run: |d, f| is(d.call(18, [f.long, f.buffer, LONG, 0]), LONG as i64),
     },
     Step {
         name: "poll",

@@ -2,39 +2,31 @@
 
 use varve_imgfs::Source as LowerSource;
 
-use super::node::{Body, Data, Pages};
+use super::node::{Body, Data};
 use super::{UnionFs, page_at, pages_of};
 use crate::abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG};
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
 use crate::fs::filesystem::{Extent, FsCx, Ino, Page, PageRun, Sought, Source};
 use crate::fs::frames::Place;
+use crate::fs::runs::FrameRuns;
 use crate::machine::FrameNo;
 use crate::port::{Block, Ports};
 
 /// Largest file (`s_maxbytes`).
 const MAX_SIZE: u64 = i64::MAX as u64;
-/// Extents and pages of the file's own that one search looks at before it leaves off, and bytes that it looks
-/// at as one.
+/// Extents that one search looks at before it leaves off.
 const SEEK_STEPS: u64 = 4096;
-const SEEK_RUN: u64 = 64 * PAGE_SIZE;
+/// Most pages that are made at once.
+const RUN_MAX: u64 = 256;
+/// Pages at which the lower file shows, and runs of others, that are dealt with of a hole at a time.
+const PUNCH_PAGES: u64 = 512;
+const PUNCH_RUNS: usize = 2048;
 
 /// Sizes of a regular file; see [`Data`].
 #[derive(Clone, Copy)]
 struct Shape {
     size: u64,
     shown: u64,
-}
-
-/// The frame of a page and how many consecutive pages from it on are in consecutive frames.
-fn frame_run(pages: &Pages, index: u64, max: u64) -> Option<(FrameNo, u64)> {
-    let first = *pages.get(&index)?;
-    let consecutive = pages
-        .range(index..)
-        .zip(0..max)
-        .take_while(|&((&page, &frame), n)| {
-            page == index + n && u64::from(frame.0) == u64::from(first.0) + n
-        });
-    Some((first, consecutive.count() as u64))
 }
 
 impl UnionFs {
@@ -59,7 +51,7 @@ impl UnionFs {
     }
 
     /// The frames of a file.
-    fn pages(&self, ino: Ino) -> Option<&Pages> {
+    fn pages(&self, ino: Ino) -> Option<&FrameRuns> {
         match self.nodes.get(&ino) {
             Some(node) => match &node.body {
                 Body::File(data) => Some(&data.pages),
@@ -79,10 +71,8 @@ impl UnionFs {
 
     /// The first page at or behind `index` that has a frame.
     fn next_frame(&self, ino: Ino, index: u64) -> u64 {
-        let next = self
-            .pages(ino)
-            .and_then(|pages| pages.range(index..).next());
-        next.map_or(u64::MAX, |(&page, _)| page)
+        let next = self.pages(ino).and_then(|pages| pages.next(index));
+        next.map_or(u64::MAX, |(page, _)| page)
     }
 
     pub(super) fn extent_at(
@@ -90,7 +80,6 @@ impl UnionFs {
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         offset: u64,
-        most: u64,
     ) -> Result<Option<Extent>, Errno> {
         let Shape { size, shown } = self.shape(cx, ino)?;
         if offset >= size {
@@ -98,14 +87,12 @@ impl UnionFs {
         }
         let index = page_at(offset);
         let within = offset % PAGE_SIZE;
-        // Each page of a run is looked at: no more of them than are wanted.
-        let max = (pages_of(size) - index).min(pages_of(most.saturating_add(within)));
         // A copy of a page of the host's file may be older than the file.
         let may_be_old = self.layers.is_host(ino) && !self.nodes.contains_key(&ino);
         if let Some((frame, count)) = self
             .pages(ino)
             .filter(|_| !may_be_old)
-            .and_then(|pages| frame_run(pages, index, max))
+            .and_then(|pages| pages.from(index))
         {
             return Ok(Some(Extent {
                 source: Source::Memory(frame.offset() + within),
@@ -135,6 +122,23 @@ impl UnionFs {
         }))
     }
 
+    /// Where a page of a file lies for which a frame is wanted.
+    fn place(&self, ino: Ino, index: u64) -> Place {
+        let (first, last) = Place::around(index);
+        let pages = self.pages(ino);
+        Place {
+            index,
+            before: pages
+                .and_then(|pages| pages.before(index))
+                .filter(|&(page, _)| page >= first),
+            after: pages
+                .and_then(|pages| pages.next(index))
+                .filter(|&(page, _)| page <= last),
+            // A first page is as a rule that of a small file.
+            block: index > 0,
+        }
+    }
+
     /// A new frame with what the file shows at this page.
     fn filled_frame(
         &mut self,
@@ -143,17 +147,8 @@ impl UnionFs {
         index: u64,
         shown: u64,
     ) -> Result<FrameNo, Errno> {
-        let (first, last) = Place::around(index);
-        let known = |(&index, &frame): (&u64, &FrameNo)| (index, frame);
-        let pages = self.pages(ino);
-        let place = Place {
-            index,
-            before: pages.and_then(|pages| pages.range(first..index).next_back().map(known)),
-            after: pages.and_then(|pages| pages.range(index..=last).next().map(known)),
-            // A first page is as a rule that of a small file.
-            block: index > 0,
-        };
-        let frame = cx.frames.alloc_beside(cx.ports.memory, place)?;
+        let place = self.place(ino, index);
+        let (frame, _) = cx.frames.alloc_run_beside(cx.ports.memory, place, 1)?;
         let start = index << PAGE_SHIFT;
         if start < shown {
             let len = (shown - start).min(PAGE_SIZE);
@@ -234,14 +229,15 @@ impl UnionFs {
         };
         let pages = &self.data_mut(cx, ino)?.pages;
         if count > room {
-            let there = pages.range(first..first.saturating_add(count)).count() as u64;
+            let there = pages.count(first, first.saturating_add(count));
             if count - there > room {
                 return Err(self.full());
             }
         }
         let now = count.min(most);
-        for index in first..first + now {
-            self.own_page(cx, ino, index)?;
+        let mut done = 0;
+        while done < now {
+            done += self.own_run(cx, ino, first + done, now - done)?.1;
         }
         Ok(now)
     }
@@ -260,35 +256,73 @@ impl UnionFs {
         }
     }
 
-    pub(super) fn own_page(
+    /// Up to `most` (at least 1) pages from one on, in frames of the file that may be written: the first frame
+    /// and how many.
+    pub(super) fn own_run(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         index: u64,
-    ) -> Result<FrameNo, Errno> {
+        most: u64,
+    ) -> Result<(FrameNo, u64), Errno> {
         if index > page_at(MAX_SIZE) {
             return Err(Errno::EFBIG);
         }
         let data = self.data_mut(cx, ino)?;
-        if let Some(&frame) = data.pages.get(&index) {
-            return Ok(frame);
+        if let Some((frame, count)) = data.pages.from(index) {
+            return Ok((frame, count.min(most)));
         }
         let shown = data.shown;
+        if index << PAGE_SHIFT >= shown {
+            return self.new_run(cx, ino, index, most);
+        }
+        // What the lower file shows is copied page by page.
         self.charge_frame()?;
         if cx.frames.is_scarce() {
             return Err(self.full());
         }
         let frame = self.filled_frame(cx, ino, index, shown);
-        let frame = frame.map_err(|errno| match errno {
+        let frame = frame.map_err(|errno| self.lack(errno))?;
+        self.used += 1;
+        self.data_mut(cx, ino)?.insert(index, frame, 1);
+        self.note_moved(ino, index, 1);
+        Ok((frame, 1))
+    }
+
+    /// Gives up to `most` (at least 1) pages from one on that have none frames of zeros: the first frame and
+    /// how many.
+    fn new_run(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        ino: Ino,
+        index: u64,
+        most: u64,
+    ) -> Result<(FrameNo, u64), Errno> {
+        self.charge_frame()?;
+        if cx.frames.is_scarce() {
+            return Err(self.full());
+        }
+        let gap = self.next_frame(ino, index) - index;
+        let room = match self.limit {
+            Some(limit) => limit.saturating_sub(self.used),
+            None => u64::MAX,
+        };
+        let last = page_at(MAX_SIZE) - index + 1;
+        let count = most.min(gap).min(room).min(last).clamp(1, RUN_MAX) as u32;
+        let place = self.place(ino, index);
+        let made = cx.frames.alloc_run_beside(cx.ports.memory, place, count);
+        let (frame, count) = made.map_err(|errno| self.lack(errno))?;
+        self.used += u64::from(count);
+        self.data_mut(cx, ino)?.insert(index, frame, count);
+        Ok((frame, u64::from(count)))
+    }
+
+    /// What a caller gets for whom no page can be made.
+    fn lack(&self, errno: Errno) -> Errno {
+        match errno {
             Errno::ENOMEM => self.full(),
             errno => errno,
-        })?;
-        self.used += 1;
-        self.data_mut(cx, ino)?.insert(index, frame);
-        if index << PAGE_SHIFT < shown {
-            self.note_moved(ino, index, 1);
         }
-        Ok(frame)
     }
 
     pub(super) fn mappable(
@@ -303,13 +337,10 @@ impl UnionFs {
             return Err(Errno::ENXIO);
         }
         let max = max.clamp(1, pages_of(size) - index);
-        if let Some((frame, count)) = self
-            .pages(ino)
-            .and_then(|pages| frame_run(pages, index, max))
-        {
+        if let Some((frame, count)) = self.pages(ino).and_then(|pages| pages.from(index)) {
             return Ok(PageRun {
                 first: Page::Frame(frame),
-                count,
+                count: count.min(max),
             });
         }
         let max = max.min(self.next_frame(ino, index) - index);
@@ -344,10 +375,10 @@ impl UnionFs {
         match own {
             true => {
                 self.used += 1;
-                self.data_mut(cx, ino)?.insert(index, frame);
+                self.data_mut(cx, ino)?.insert(index, frame, 1);
             }
             false => {
-                self.cached.entry(ino).or_default().insert(index, frame);
+                self.cached.entry(ino).or_default().insert(index, frame, 1);
             }
         }
         Ok(PageRun {
@@ -373,7 +404,7 @@ impl UnionFs {
         data.show_at_most(size);
         let gone = data.take_from(pages_of(size));
         if !size.is_multiple_of(PAGE_SIZE)
-            && let Some(frame) = data.pages.get(&page_at(size))
+            && let Some(frame) = data.pages.get(page_at(size))
         {
             let within = size % PAGE_SIZE;
             cx.ports
@@ -386,51 +417,104 @@ impl UnionFs {
         Ok(())
     }
 
-    fn drop_frames(&mut self, cx: &mut FsCx<'_, '_>, pages: Pages) {
-        self.used = self.used.saturating_sub(pages.len() as u64);
+    fn drop_frames(&mut self, cx: &mut FsCx<'_, '_>, pages: FrameRuns) {
+        self.used = self.used.saturating_sub(pages.len());
         cx.frames.put_all(pages);
     }
 
+    /// See [`InodeOps::punch_hole`](crate::fs::filesystem::InodeOps::punch_hole).
     pub(super) fn punch(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         offset: u64,
         len: u64,
-    ) -> Result<(), Errno> {
+    ) -> Result<u64, Errno> {
         let data = self.data_mut(cx, ino)?;
         // Pages may have been allocated behind the end.
-        let last = data.pages.last_key_value();
-        let behind = last.map_or(0, |(&page, _)| (page + 1) << PAGE_SHIFT);
+        let behind = data.pages.end() << PAGE_SHIFT;
         let end = offset.saturating_add(len).min(data.size.max(behind));
         if offset >= end {
-            return Ok(());
+            return Ok(len);
         }
         if end >= data.shown {
             data.show_at_most(offset);
         }
-        let shown = data.shown;
-        if end < shown {
-            // The lower file shows on both sides of the hole: zeroed pages hide it between.
-            for index in page_at(offset)..pages_of(end) {
-                self.own_page(cx, ino, index)?;
+        // Whole pages, those of them behind which the lower file shows, and how far this time.
+        let whole = pages_of(offset)..page_at(end).max(pages_of(offset));
+        let hides = match end < data.shown {
+            true => whole.clone(),
+            false => whole.start..whole.start,
+        };
+        let mut until = whole.end.min(hides.start.saturating_add(PUNCH_PAGES));
+        if hides.is_empty() {
+            let (gone, stop) = data.take(whole.start, whole.end, PUNCH_RUNS);
+            self.drop_frames(cx, gone);
+            until = stop;
+        } else {
+            self.hide(cx, ino, whole.start, until)?;
+        }
+        let stop = match until < whole.end {
+            true => until << PAGE_SHIFT,
+            false => end,
+        };
+        // The parts of pages at both ends; those where the lower file shows get frames for that.
+        let ends = [
+            (offset, stop.min(pages_of(offset) << PAGE_SHIFT)),
+            (offset.max(page_at(stop) << PAGE_SHIFT), stop),
+        ];
+        for (start, stop) in ends {
+            if start < stop {
+                self.zero_part(cx, ino, start, stop)?;
             }
         }
-        let whole = pages_of(offset)..page_at(end).max(pages_of(offset));
-        let hidden = whole.start..whole.end.min(pages_of(shown)).max(whole.start);
-        let data = self.data_mut(cx, ino)?;
-        let gone = data.take(hidden.end, whole.end.max(hidden.end));
-        let partial = [page_at(offset), page_at(end - 1)];
-        for (&index, frame) in data.pages.range(partial[0]..=partial[1]) {
-            let start = offset.max(index << PAGE_SHIFT);
-            let stop = end.min((index + 1) << PAGE_SHIFT);
-            cx.ports
-                .memory
-                .zero(frame.offset() + start % PAGE_SIZE, stop - start);
-        }
-        self.drop_frames(cx, gone);
         let first = page_at(offset);
-        self.note_moved(ino, first, pages_of(end) - first);
+        self.note_moved(ino, first, pages_of(stop) - first);
+        Ok(match stop < end {
+            true => stop - offset,
+            false => len,
+        })
+    }
+
+    /// Zeroes bytes within one page.
+    fn zero_part(
+        &mut self,
+        cx: &mut FsCx<'_, '_>,
+        ino: Ino,
+        start: u64,
+        stop: u64,
+    ) -> Result<(), Errno> {
+        let index = page_at(start);
+        let data = self.data_mut(cx, ino)?;
+        let frame = match data.pages.get(index) {
+            Some(frame) => frame,
+            // Nothing shows there but zeros.
+            None if start >= data.shown => return Ok(()),
+            None => self.own_run(cx, ino, index, 1)?.0,
+        };
+        let within = start % PAGE_SIZE;
+        cx.ports.memory.zero(frame.offset() + within, stop - start);
+        Ok(())
+    }
+
+    /// Gives pages at which the lower file shows frames of zeros.
+    fn hide(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino, first: u64, end: u64) -> Result<(), Errno> {
+        let mut index = first;
+        while index < end {
+            let most = end - index;
+            index += match self.data_mut(cx, ino)?.pages.from(index) {
+                Some((frame, count)) => {
+                    let count = count.min(most);
+                    cx.ports.memory.zero(frame.offset(), count * PAGE_SIZE);
+                    count
+                }
+                None => {
+                    let (_, count) = self.new_run(cx, ino, index, most)?;
+                    self.note_moved(ino, index, count);
+                    count
+                }
+            };
+        }
         Ok(())
     }
 
@@ -448,7 +532,7 @@ impl UnionFs {
         let mut at = offset;
         let mut steps = 0;
         while steps < SEEK_STEPS {
-            let Some(extent) = self.extent_at(cx, ino, at, SEEK_RUN)? else {
+            let Some(extent) = self.extent_at(cx, ino, at)? else {
                 return match data {
                     true => Err(Errno::ENXIO),
                     false => Ok(Sought::At(size)),
@@ -457,10 +541,7 @@ impl UnionFs {
             if (extent.source != Source::Zero) == data {
                 return Ok(Sought::At(at));
             }
-            steps += match extent.source {
-                Source::Memory(_) => 1 + extent.len / PAGE_SIZE,
-                _ => 1,
-            };
+            steps += 1;
             at = at.saturating_add(extent.len);
         }
         Ok(Sought::Later(at))

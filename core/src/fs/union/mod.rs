@@ -26,7 +26,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use node::{Body, Node, Pages};
+use node::{Body, Node};
 use options::{Limit, Tmpfs};
 use varve_imgfs::Layers;
 
@@ -38,6 +38,7 @@ use crate::env::steps::Steps;
 use crate::fs::filesystem::{
     Attr, Entry, Extent, FsCx, Ino, InodeOps, NewNode, PageRun, SetAttr, Sought, StatFs, Time,
 };
+use crate::fs::runs::FrameRuns;
 use crate::fs::{Frames, acl};
 use crate::machine::FrameNo;
 use crate::port::Ports;
@@ -65,7 +66,7 @@ pub(crate) struct UnionFs {
     /// References the layer above holds.
     refs: BTreeMap<Ino, u32>,
     /// Pages of unchanged lower files that cannot be mapped where they are, while the files are referenced.
-    cached: BTreeMap<Ino, Pages>,
+    cached: BTreeMap<Ino, FrameRuns>,
     /// Number of the next inode made here.
     next: u64,
     read_only: bool,
@@ -136,15 +137,20 @@ impl UnionFs {
             Body::File(data) => Some(&data.pages),
             _ => None,
         });
-        self.cached
-            .values()
-            .chain(own)
-            .flat_map(Pages::values)
-            .copied()
+        self.cached.values().chain(own).flat_map(FrameRuns::frames)
+    }
+
+    /// Whether the frames of all files are known rightly; for invariant checks.
+    pub(crate) fn is_right(&self) -> bool {
+        let own = self.nodes.values().all(|node| match &node.body {
+            Body::File(data) => data.is_right(),
+            _ => true,
+        });
+        own && self.cached.values().all(FrameRuns::is_right)
     }
 
     /// Takes away the frames of files that are only read: the layers still have what is in them.
-    pub(crate) fn take_cached(&mut self) -> BTreeMap<Ino, Pages> {
+    pub(crate) fn take_cached(&mut self) -> BTreeMap<Ino, FrameRuns> {
         core::mem::take(&mut self.cached)
     }
 
@@ -402,7 +408,7 @@ impl UnionFs {
                 _ => Body::Other,
             };
             if let Body::File(data) = &body {
-                self.used += data.pages.len() as u64;
+                self.used += data.pages.len();
             }
             let mut node = Node::new(lower.mode, lower.uid, lower.gid, lower.mtime, body);
             node.nlink = lower.nlink;
@@ -449,7 +455,7 @@ impl UnionFs {
         self.uncharge(NODE_COST + node.heap());
         self.used = self.used.saturating_sub(node.own_pages());
         if let Body::File(data) = node.body {
-            self.used = self.used.saturating_sub(data.pages.len() as u64);
+            self.used = self.used.saturating_sub(data.pages.len());
             frames.put_all(data.pages);
         }
     }
@@ -607,19 +613,19 @@ impl InodeOps for UnionFs {
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         offset: u64,
-        most: u64,
     ) -> Result<Option<Extent>, Errno> {
-        self.extent_at(cx, ino, offset, most)
+        self.extent_at(cx, ino, offset)
     }
 
-    fn page_for_write(
+    fn pages_for_write(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         index: u64,
-    ) -> Result<FrameNo, Errno> {
+        most: u64,
+    ) -> Result<(FrameNo, u64), Errno> {
         self.writable()?;
-        self.own_page(cx, ino, index)
+        self.own_run(cx, ino, index, most)
     }
 
     fn page_run(
@@ -650,7 +656,7 @@ impl InodeOps for UnionFs {
         ino: Ino,
         offset: u64,
         len: u64,
-    ) -> Result<(), Errno> {
+    ) -> Result<u64, Errno> {
         self.writable()?;
         self.punch(cx, ino, offset, len)
     }

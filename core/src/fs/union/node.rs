@@ -11,10 +11,8 @@ use crate::abi::raw::general::{
 use crate::abi::{Errno, PATH_MAX};
 use crate::fs::acl::AclId;
 use crate::fs::filesystem::{Attr, Ino, NewNode, Time};
+use crate::fs::runs::FrameRuns;
 use crate::machine::FrameNo;
-
-/// Frames of a regular file by page index. Each holds one reference.
-pub(super) type Pages = BTreeMap<u64, FrameNo>;
 
 /// Targets of symbolic links below this length lie in the inode (`SHORT_SYMLINK_LEN`, with the NUL).
 const SHORT_LINK: usize = 128;
@@ -63,43 +61,44 @@ pub(super) struct Data {
     /// So many bytes of the lower file still show where there is no page; behind them there are zeros. At
     /// most `size` and the lower file's size.
     pub shown: u64,
-    pub pages: Pages,
+    pub pages: FrameRuns,
     /// How many of the pages lie wholly behind what the lower file shows.
     behind: u64,
 }
 
 impl Data {
-    /// Adds a page that was not there.
-    pub(super) fn insert(&mut self, index: u64, frame: FrameNo) {
-        self.behind += u64::from(index >= pages_of(self.shown));
-        self.pages.insert(index, frame);
+    /// Adds pages that were not there, in the frames from `frame` on.
+    pub(super) fn insert(&mut self, index: u64, frame: FrameNo, count: u32) {
+        let end = index + u64::from(count);
+        self.behind += end.saturating_sub(index.max(pages_of(self.shown)));
+        self.pages.insert(index, frame, count);
+    }
+
+    /// Whether its runs and counts are right; for invariant checks.
+    pub(super) fn is_right(&self) -> bool {
+        self.pages.is_right() && self.behind == self.pages.count(pages_of(self.shown), u64::MAX)
     }
 
     /// From now on the lower file shows no further than to this byte.
     pub(super) fn show_at_most(&mut self, shown: u64) {
         if shown < self.shown {
-            let hidden = pages_of(shown)..pages_of(self.shown);
-            self.behind += self.pages.range(hidden).count() as u64;
+            self.behind += self.pages.count(pages_of(shown), pages_of(self.shown));
             self.shown = shown;
         }
     }
 
     /// Takes the pages from one on away.
-    pub(super) fn take_from(&mut self, first: u64) -> Pages {
-        let gone = self.pages.split_off(&first);
-        self.behind -= gone.range(pages_of(self.shown)..).count() as u64;
+    pub(super) fn take_from(&mut self, first: u64) -> FrameRuns {
+        let gone = self.pages.take_from(first);
+        self.behind -= gone.count(pages_of(self.shown), u64::MAX);
         gone
     }
 
-    /// Takes the pages between two away.
-    pub(super) fn take(&mut self, first: u64, end: u64) -> Pages {
-        let indexes: Vec<u64> = self.pages.range(first..end).map(|(&at, _)| at).collect();
-        let shown = pages_of(self.shown);
-        let behind = indexes.iter().filter(|&&index| index >= shown);
-        self.behind -= behind.count() as u64;
-        let gone = indexes.iter();
-        gone.filter_map(|index| self.pages.remove_entry(index))
-            .collect()
+    /// Takes the pages between two away, at most `most` runs; see [`FrameRuns::take`].
+    pub(super) fn take(&mut self, first: u64, end: u64, most: usize) -> (FrameRuns, u64) {
+        let (gone, until) = self.pages.take(first, end, most);
+        self.behind -= gone.count(pages_of(self.shown), u64::MAX);
+        (gone, until)
     }
 }
 
@@ -136,11 +135,11 @@ impl Body {
     }
 
     /// A file whose first `shown` bytes, all it has, are those of its lower file except for some pages.
-    pub(super) fn file(shown: u64, pages: Pages) -> Body {
+    pub(super) fn file(shown: u64, pages: FrameRuns) -> Body {
         Body::File(Data {
             size: shown,
             shown,
-            behind: pages.range(pages_of(shown)..).count() as u64,
+            behind: pages.count(pages_of(shown), u64::MAX),
             pages,
         })
     }
@@ -263,7 +262,7 @@ impl Node {
 /// The node for an inode to be made. `EINVAL`, `ENAMETOOLONG`.
 pub(super) fn from_new(new: &NewNode<'_>, now: Time) -> Result<Node, Errno> {
     let body = match new.mode & S_IFMT {
-        S_IFREG => Body::file(0, Pages::new()),
+        S_IFREG => Body::file(0, FrameRuns::new()),
         S_IFDIR => Body::dir(),
         S_IFLNK if new.target.is_empty() => return Err(Errno::ENOENT),
         S_IFLNK if new.target.len() >= PATH_MAX => return Err(Errno::ENAMETOOLONG),

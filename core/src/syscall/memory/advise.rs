@@ -166,7 +166,7 @@ fn advise(
             })?
         }
         Advice::Populate { write } => return populate(cx, id, part, (start, end), write),
-        _ => pieces::each(
+        _ => pieces::each_until(
             cx,
             id,
             part,
@@ -180,10 +180,12 @@ fn advise(
                     };
                     let range = (first.max(at), vma.end.min(end));
                     cx.spend(4);
-                    advise_area(cx, id, (first, vma), range, advice, locked_too)?;
-                    at = range.1;
+                    at = advise_area(cx, id, (first, vma), range, advice, locked_too)?;
+                    if at < range.1 {
+                        return Ok(at);
+                    }
                 }
-                Ok(())
+                Ok(end)
             },
         )?,
     };
@@ -193,6 +195,7 @@ fn advise(
     }
 }
 
+/// Does what was advised in one area; gives the address that it has come to.
 fn advise_area(
     cx: &mut Cx<'_, '_>,
     id: SpaceId,
@@ -200,14 +203,14 @@ fn advise_area(
     (from, to): (u64, u64),
     advice: Advice,
     locked_too: bool,
-) -> Result<(), Errno> {
+) -> Result<u64, Errno> {
     let locked = vma.flags.contains(VmFlags::LOCKED);
     let drops = matches!(advice, Advice::Drop | Advice::Free);
     let own = !vma.shared && vma.file().is_none();
     // The kernel's own pages: the one is no memory, the other would come back.
     match vma.behind {
         Behind::Anonymous(Name::Vvar) => return Err(Errno::EINVAL),
-        Behind::Anonymous(Name::Vdso) if drops => return Ok(()),
+        Behind::Anonymous(Name::Vdso) if drops => return Ok(to),
         _ => {}
     }
     // What a program cannot write it must not lose behind a seal either.
@@ -218,22 +221,22 @@ fn advise_area(
         Advice::Drop if locked && !locked_too => Err(Errno::EINVAL),
         Advice::Drop => {
             mapping::discard(cx.k, id, from, to);
-            Ok(())
+            Ok(to)
         }
         Advice::Free if locked || !own => Err(Errno::EINVAL),
         Advice::Cold if locked => Err(Errno::EINVAL),
         Advice::Refused => Err(Errno::EINVAL),
         Advice::Remove => remove(cx, (first, vma), (from, to)),
-        _ => Ok(()),
+        _ => Ok(to),
     }
 }
 
-/// Makes a hole in the file behind a shared area.
+/// Makes a hole in the file behind a shared area; gives the address that it has come to.
 fn remove(
     cx: &mut Cx<'_, '_>,
     (first, vma): (u64, Vma),
     (from, to): (u64, u64),
-) -> Result<(), Errno> {
+) -> Result<u64, Errno> {
     let Behind::File { file, offset } = vma.behind else {
         return Err(Errno::EINVAL);
     };
@@ -246,7 +249,13 @@ fn remove(
     let inode = cx.k.files.file(file).and_then(|file| file.inode);
     let inode = inode.ok_or(Errno::EINVAL)?;
     cx.k.fs.seals.check_punch(inode)?;
-    inode::punch_hole(cx.k, cx.p, inode, offset + (from - first), to - from)
+    let at = offset + (from - first);
+    let done = inode::punch_hole(cx.k, cx.p, inode, at, to - from)?;
+    if done < to - from {
+        // What was left of it will take as long.
+        cx.spend(1024);
+    }
+    Ok(from + done)
 }
 
 /// Faults pages in as if they were read or written (`MADV_POPULATE_READ`, `MADV_POPULATE_WRITE`).

@@ -311,7 +311,7 @@ fn is_resident(cx: &mut Cx<'_, '_>, id: SpaceId, page: u64) -> bool {
         return false;
     };
     let at = offset + (page * PAGE_SIZE - start);
-    let extent = inode::extent(cx.k, cx.p, inode, at, PAGE_SIZE);
+    let extent = inode::extent(cx.k, cx.p, inode, at);
     matches!(extent, Ok(Some(extent)) if extent.source != Source::Zero)
 }
 
@@ -353,7 +353,7 @@ pub(super) fn cachestat(
     // Each step passes an extent that is there, so the file's own pages bound it.
     while at < end
         && let Some(inode) = inode
-        && let Some(extent) = inode::extent(cx.k, cx.p, inode, at, end - at)?
+        && let Some(extent) = inode::extent(cx.k, cx.p, inode, at)?
     {
         let stop = at.saturating_add(extent.len.max(1)).min(end);
         let next = stop.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);

@@ -103,9 +103,23 @@ pub(super) fn each(
     cx: &mut Cx<'_, '_>,
     id: SpaceId,
     part: Part,
-    (start, end): (u64, u64),
+    range: (u64, u64),
     unit: Unit,
     mut each: impl FnMut(&mut Cx<'_, '_>, (u64, u64)) -> Result<(), Errno>,
+) -> Result<bool, Stop> {
+    each_until(cx, id, part, range, unit, |cx, (at, stop)| {
+        each(cx, (at, stop)).map(|()| stop)
+    })
+}
+
+/// The same for what gives the address that it has come to, which may lie before the end of the piece.
+pub(super) fn each_until(
+    cx: &mut Cx<'_, '_>,
+    id: SpaceId,
+    part: Part,
+    (start, end): (u64, u64),
+    unit: Unit,
+    mut each: impl FnMut(&mut Cx<'_, '_>, (u64, u64)) -> Result<u64, Errno>,
 ) -> Result<bool, Stop> {
     let Some((mut at, mut mapped)) = place(cx, part, start) else {
         return Ok(false);
@@ -119,8 +133,7 @@ pub(super) fn each(
             mapped = Mapped::InPart;
         }
         cx.spend(16);
-        each(cx, (at, stop))?;
-        at = stop;
+        at = each(cx, (at, stop))?;
     }
     Ok(mapped == Mapped::InPart)
 }

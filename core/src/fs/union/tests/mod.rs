@@ -155,8 +155,7 @@ impl Test {
 
     fn read(&mut self, ino: Ino) -> Vec<u8> {
         let mut data = Vec::new();
-        let most = 3 * PAGE_SIZE;
-        while let Some(extent) = call!(self, extent, ino, data.len() as u64, most).unwrap() {
+        while let Some(extent) = call!(self, extent, ino, data.len() as u64).unwrap() {
             assert!(extent.len > 0);
             data.extend(self.fetch(extent.source, extent.len as usize));
         }
@@ -358,9 +357,11 @@ impl Test {
         let mut done = 0;
         while done < bytes.len() {
             let at = offset + done as u64;
-            let frame = call!(self, page_for_write, ino, at / PAGE_SIZE).unwrap();
             let within = at % PAGE_SIZE;
-            let len = (bytes.len() - done).min((PAGE_SIZE - within) as usize);
+            let most = (within + (bytes.len() - done) as u64).div_ceil(PAGE_SIZE);
+            let (frame, pages) = call!(self, pages_for_write, ino, at / PAGE_SIZE, most).unwrap();
+            assert!((1..=most).contains(&pages));
+            let len = (bytes.len() - done).min((pages * PAGE_SIZE - within) as usize);
             let part = &bytes[done..done + len];
             self.host.memory.write(frame.offset() + within, part);
             done += len;
@@ -433,7 +434,9 @@ impl Test {
                 if offset < end {
                     inode.data[offset..end].fill(0);
                 }
-                call!(self, punch_hole, ino, offset as u64, len as u64).unwrap();
+                let len = len as u64;
+                let done = call!(self, punch_hole, ino, offset as u64, len);
+                assert_eq!(done, Ok(len));
             }
             6 => {
                 let data = inode.data.clone();
@@ -604,7 +607,7 @@ fn run(test: Test, mut random: Random, steps: u32) {
         }
     );
     let frames = |node: &Node| match &node.body {
-        Body::File(data) => data.pages.len() as u64,
+        Body::File(data) => data.pages.len(),
         _ => 0,
     };
     assert_eq!(
@@ -684,17 +687,97 @@ fn file_data_is_limited() {
     let mut test = small(Some(2 * PAGE_SIZE), 0);
     let root = test.fs.root();
     let ino = call!(test, create, root, b"f", &REGULAR).unwrap();
-    call!(test, page_for_write, ino, 5).unwrap();
-    call!(test, page_for_write, ino, 0).unwrap();
-    assert_eq!(call!(test, page_for_write, ino, 1), Err(Errno::ENOSPC));
-    call!(test, page_for_write, ino, 5).unwrap();
+    call!(test, pages_for_write, ino, 5, 1).unwrap();
+    call!(test, pages_for_write, ino, 0, 1).unwrap();
+    assert_eq!(call!(test, pages_for_write, ino, 1, 1), Err(Errno::ENOSPC));
+    call!(test, pages_for_write, ino, 5, 1).unwrap();
     let stat = test.fs.statfs(&test.frames);
     assert_eq!((stat.magic, stat.blocks, stat.free), (TMPFS_MAGIC, 2, 0));
     call!(test, unlink, root, b"f").unwrap();
     assert_eq!(call!(test, attr, ino).unwrap().nlink, 0);
     call!(test, forget, ino);
     assert_eq!(test.fs.statfs(&test.frames).free, 2);
-    assert_eq!(call!(test, page_for_write, ino, 1), Err(Errno::ESTALE));
+    assert_eq!(call!(test, pages_for_write, ino, 1, 1), Err(Errno::ESTALE));
+}
+
+/// Makes a hole call by call; gives how many calls it took.
+fn punch(test: &mut Test, ino: Ino, offset: u64, len: u64) -> u64 {
+    let (mut done, mut calls) = (0, 0);
+    while done < len {
+        let now = call!(test, punch_hole, ino, offset + done, len - done).unwrap();
+        assert!(now > 0 && now <= len - done);
+        done += now;
+        calls += 1;
+        assert!(test.fs.is_right());
+    }
+    calls
+}
+
+/// A hole between bytes that the lower file shows hides them with frames of zeros, some at a time.
+#[test]
+fn a_hole_in_a_long_lower_file_goes_in_pieces() {
+    const PAGES: u64 = 1500;
+    let mut tree = MemTree::default();
+    let root = tree.add(S_IFDIR | 0o755, Vec::new());
+    let file = tree.add(S_IFREG | 0o644, vec![b'x'; (PAGES * PAGE_SIZE) as usize]);
+    tree.files[root].children.insert(b"f".to_vec(), file);
+    tree.roots.push(root);
+    let mut test = Test::new(tree, None);
+    let root = test.fs.root();
+    let ino = call!(test, lookup, root, b"f").unwrap();
+    let (from, to) = (PAGE_SIZE + 100, (PAGES - 2) * PAGE_SIZE + 200);
+    assert!(punch(&mut test, ino, from, to - from) > 2);
+    let data = test.read(ino);
+    let is_right = |(at, &byte): (usize, &u8)| {
+        let hole = (from..to).contains(&(at as u64));
+        byte == if hole { 0 } else { b'x' }
+    };
+    assert!(data.iter().enumerate().all(is_right));
+    assert_eq!(data.len() as u64, PAGES * PAGE_SIZE);
+    // What is behind the hole to the end needs no frames, however long it is.
+    let used = test.frames.usage().0;
+    assert_eq!(punch(&mut test, ino, 100, PAGES * PAGE_SIZE - 100), 1);
+    assert!(test.read(ino).iter().skip(100).all(|&byte| byte == 0));
+    assert!(test.frames.usage().0 < used);
+}
+
+/// A file of many runs loses them some at a time.
+#[test]
+fn a_hole_over_many_runs_goes_in_pieces() {
+    const RUNS: u64 = 3000;
+    let mut test = small(None, 0);
+    let root = test.fs.root();
+    let ino = call!(test, create, root, b"f", &REGULAR).unwrap();
+    for run in 0..RUNS {
+        test.write_bytes(ino, 2 * run * PAGE_SIZE, b"x");
+    }
+    let size = Some(2 * RUNS * PAGE_SIZE);
+    let set = SetAttr {
+        size,
+        ..SetAttr::default()
+    };
+    call!(test, set_attr, ino, &set).unwrap();
+    assert_eq!(u64::from(test.frames.used()), RUNS);
+    assert_eq!(punch(&mut test, ino, 1, 2 * RUNS * PAGE_SIZE), 2);
+    assert_eq!(test.frames.usage().0, 1);
+    assert_eq!(call!(test, attr, ino).unwrap().blocks, 8);
+}
+
+/// A long write gets its pages at once.
+#[test]
+fn pages_are_made_in_runs() {
+    let mut test = small(Some(100 * PAGE_SIZE), 0);
+    let root = test.fs.root();
+    let ino = call!(test, create, root, b"f", &REGULAR).unwrap();
+    let (_, count) = call!(test, pages_for_write, ino, 3, 16).unwrap();
+    assert_eq!(count, 16);
+    // Up to the next page that is there, and to what the file system may hold.
+    let (_, count) = call!(test, pages_for_write, ino, 0, 16).unwrap();
+    assert_eq!(count, 3);
+    let (_, count) = call!(test, pages_for_write, ino, 50, 1000).unwrap();
+    assert_eq!(count, 81);
+    assert_eq!(call!(test, pages_for_write, ino, 20, 1), Err(Errno::ENOSPC));
+    assert_eq!(test.fs.frames().count(), 100);
 }
 
 #[test]
@@ -730,8 +813,8 @@ fn a_sealed_union_refuses_changes() {
         refused
     );
     assert_eq!(call!(test, set_attr, ino, &SetAttr::default()), refused);
-    assert_eq!(call!(test, page_for_write, ino, 0).map(drop), refused);
-    assert_eq!(call!(test, punch_hole, ino, 0, 1), refused);
+    assert_eq!(call!(test, pages_for_write, ino, 0, 1).map(drop), refused);
+    assert_eq!(call!(test, punch_hole, ino, 0, 1).map(drop), refused);
     assert_eq!(call!(test, set_xattr, ino, b"user.a", b"b", 0), refused);
     assert_eq!(call!(test, remove_xattr, ino, b"user.a"), refused);
     assert_eq!(call!(test, lookup, root, b"f"), Ok(ino));
