@@ -95,8 +95,8 @@ impl Frames {
         self.alloc_run(memory, 1).map(|(first, _)| first)
     }
 
-    /// Up to `count` (at least 1) consecutive zeroed frames, the first of them where hosts can join its page to
-    /// the neighbours, if there is one there. `ENOMEM`.
+    /// Up to `count` (at least 1) consecutive zeroed frames, the first of them where hosts can join its page
+    /// to the neighbours, if there is one there. `ENOMEM`.
     pub(crate) fn alloc_run_beside(
         &mut self,
         memory: &mut dyn Memory,

@@ -164,8 +164,8 @@ impl FrameRuns {
         FrameRuns { runs, pages }
     }
 
-    /// Takes the pages from `first` to before `end` away, at most `most` runs of them. Gives them, and the page
-    /// up to which none is left.
+    /// Takes the pages from `first` to before `end` away, at most `most` runs of them. Gives them, and the
+    /// page up to which none is left.
     pub(crate) fn take(&mut self, first: u64, end: u64, most: usize) -> (FrameRuns, u64) {
         let mut taken = FrameRuns::new();
         if first >= end {

@@ -256,8 +256,8 @@ impl UnionFs {
         }
     }
 
-    /// Up to `most` (at least 1) pages from one on, in frames of the file that may be written: the first frame
-    /// and how many.
+    /// Up to `most` (at least 1) pages from one on, in frames of the file that may be written: the first
+    /// frame and how many.
     pub(super) fn own_run(
         &mut self,
         cx: &mut FsCx<'_, '_>,
