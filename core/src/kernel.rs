@@ -58,7 +58,7 @@ use crate::vfs::Vfs;
 /// The host hands in every [`Input`] with [`handle`](Self::handle) and then drains
 /// [`poll_output`](Self::poll_output) until it gives `None`; handing in another input before that is a bug of
 /// the host and asserted.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 pub struct Kernel {
     pub(crate) mm: Mm,
     pub(crate) system: System,

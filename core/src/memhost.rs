@@ -306,7 +306,7 @@ pub struct Thread {
 }
 
 /// A machine: a kernel on the in-memory host. Its guests run no code; a test issues traps in their name.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Machine<T = NoTree> {
     /// The kernel.
     pub kernel: Kernel,

@@ -1,5 +1,6 @@
-//! A table of objects named by small numbers that are used again, lowest free slot of the last freed first.
-//! Used for dentries, open files, descriptor tables and mounts.
+//! Tables of objects named by small numbers that are used again, lowest free slot of the last freed first.
+//! Open files, descriptor tables and contexts are in a [`Slab`]; dentries and mounts, of which places tell
+//! that hold no reference, in a [`Keyed`] one.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -97,9 +98,109 @@ impl<T> Slab<T> {
     }
 }
 
+/// The key of an object: no other object of its table ever has the same, so that who keeps one for too long
+/// finds nothing, and not what came to stand there.
+///
+/// The number of the slot is in the upper half, so that keys are in its order; in the lower one is how many
+/// objects had been put into the table before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Key(u64);
+
+impl Key {
+    /// The first and the last that there could be.
+    pub(crate) const LEAST: Key = Key(0);
+    pub(crate) const MOST: Key = Key(u64::MAX);
+
+    /// The number of the slot.
+    pub(crate) fn index(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The next key that there could be.
+    pub(crate) fn next(self) -> Key {
+        Key(self.0.saturating_add(1))
+    }
+
+    /// All of it.
+    pub(crate) fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Objects by keys that are not used again.
+#[derive(Debug, Hash)]
+pub(crate) struct Keyed<T> {
+    slab: Slab<(u32, T)>,
+    /// How many objects have been put in; where that no longer fits it starts anew, after four thousand
+    /// million.
+    made: u32,
+}
+
+impl<T> Keyed<T> {
+    pub(crate) fn new() -> Keyed<T> {
+        Keyed {
+            slab: Slab::new(),
+            made: 0,
+        }
+    }
+
+    fn key(index: u32, made: u32) -> Key {
+        Key(u64::from(index) << 32 | u64::from(made))
+    }
+
+    /// Puts an object in and gives its key.
+    pub(crate) fn insert(&mut self, value: T) -> Key {
+        let made = self.made;
+        self.made = made.wrapping_add(1);
+        Keyed::<T>::key(self.slab.insert((made, value)), made)
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
+        self.get(key)?;
+        self.slab.remove(key.index()).map(|(_, value)| value)
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
+        let (made, value) = self.slab.get(key.index())?;
+        (*made == key.0 as u32).then_some(value)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let (made, value) = self.slab.get_mut(key.index())?;
+        (*made == key.0 as u32).then_some(value)
+    }
+
+    /// All objects, by key.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        let all = self.slab.iter();
+        all.map(|(index, (made, value))| (Keyed::<T>::key(index, *made), value))
+    }
+
+    /// Number of objects.
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_of_what_has_gone_find_nothing() {
+        let mut table = Keyed::new();
+        let (a, b) = (table.insert('a'), table.insert('b'));
+        assert_eq!((a, a.index(), b.index()), (Key::LEAST, 0, 1));
+        assert_eq!(table.remove(a), Some('a'));
+        let c = table.insert('c');
+        // It stands where the first one stood.
+        assert_eq!((c.index(), table.len()), (0, 2));
+        assert_eq!((table.get(a), table.get(c)), (None, Some(&'c')));
+        assert_eq!(table.get_mut(a), None);
+        assert_eq!(table.remove(a), None);
+        assert!(table.iter().map(|(key, _)| key).eq([c, b]));
+        assert!(a < c && c < b && a.next() <= c && b < Key::MOST);
+    }
 
     #[test]
     fn numbers_are_used_again_and_memory_is_given_back() {

@@ -4,6 +4,7 @@
 pub(crate) use varve_imgfs::Ino;
 
 use crate::machine::SpaceId;
+use crate::slab::Key;
 
 /// A mounted file system instance (a "super block"). Its number + 1 is `st_dev`'s minor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -18,16 +19,16 @@ pub(crate) struct InodeRef {
 
 /// A name in a directory and the inode behind it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct DentryId(pub u32);
+pub(crate) struct DentryId(pub Key);
 
 /// A mount.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct MountId(pub u32);
+pub(crate) struct MountId(pub Key);
 
 impl MountId {
     /// The number programs see (`stx_mnt_id`, `/proc/self/mountinfo`).
     pub(crate) fn number(self) -> u32 {
-        self.0 + 20
+        self.0.index() + 20
     }
 }
 

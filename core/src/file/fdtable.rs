@@ -17,7 +17,7 @@ use crate::file::{FileId, Files, dnotify, lock};
 use crate::ipc::mqueue;
 use crate::machine::ThreadId;
 use crate::port::Ports;
-use crate::vfs::mount::{PathRef, get_path, put_path};
+use crate::vfs::mount::{HeldPath, PathRef, get_path, put_path};
 
 /// A file descriptor table; shared by tasks with `CLONE_FILES`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -216,11 +216,11 @@ fn set(k: &mut Files, id: FdTableId, fd: u32, slot: Option<Slot>) -> Option<Slot
 pub(crate) struct FsContextId(pub u32);
 
 /// Root, working directory and umask.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 pub(crate) struct FsContext {
     users: u32,
-    pub root: PathRef,
-    pub cwd: PathRef,
+    pub root: HeldPath,
+    pub cwd: HeldPath,
     pub umask: u32,
 }
 
@@ -235,17 +235,13 @@ impl FsContext {
 pub(crate) fn move_contexts(k: &mut Files, p: &mut Ports<'_>, from: PathRef, to: PathRef) {
     let ids: Vec<u32> = k.contexts.iter().map(|(id, _)| id).collect();
     for id in ids {
-        let context = k.fs_context_mut(FsContextId(id));
-        let mut moved = 0;
-        for place in [&mut context.root, &mut context.cwd] {
-            if *place == from {
-                *place = to;
-                moved += 1;
+        let place: [fn(&mut FsContext) -> &mut HeldPath; 2] = [|c| &mut c.root, |c| &mut c.cwd];
+        for place in place {
+            if **place(k.fs_context_mut(FsContextId(id))) == from {
+                let to = get_path(k, to);
+                let old = core::mem::replace(place(k.fs_context_mut(FsContextId(id))), to);
+                put_path(k, p, old);
             }
-        }
-        for _ in 0..moved {
-            get_path(k, to);
-            put_path(k, p, from);
         }
     }
 }
@@ -417,8 +413,7 @@ pub(crate) fn is_closed(k: &Files) -> bool {
 
 /// A context with one user; takes references on both paths.
 pub(crate) fn new_context(k: &mut Files, root: PathRef, cwd: PathRef, umask: u32) -> FsContextId {
-    get_path(k, root);
-    get_path(k, cwd);
+    let (root, cwd) = (get_path(k, root), get_path(k, cwd));
     FsContextId(k.contexts.insert(FsContext {
         users: 1,
         root,
@@ -435,9 +430,10 @@ pub(crate) fn share_context(k: &mut Files, id: FsContextId) -> FsContextId {
 
 /// A copy with one user (fork).
 pub(crate) fn copy_context(k: &mut Files, id: FsContextId) -> FsContextId {
-    let &FsContext {
+    let FsContext {
         root, cwd, umask, ..
     } = k.fs_context(id);
+    let (root, cwd, umask) = (**root, **cwd, *umask);
     new_context(k, root, cwd, umask)
 }
 
@@ -448,10 +444,10 @@ pub(crate) fn release_context(k: &mut Files, p: &mut Ports<'_>, id: FsContextId)
     if context.users > 0 {
         return;
     }
-    let (root, cwd) = (context.root, context.cwd);
-    k.contexts.remove(id.0);
-    put_path(k, p, root);
-    put_path(k, p, cwd);
+    if let Some(context) = k.contexts.remove(id.0) {
+        put_path(k, p, context.root);
+        put_path(k, p, context.cwd);
+    }
 }
 
 /// The file of a descriptor, `O_PATH` ones too: for a call that has waited the file that it was when the call

@@ -29,10 +29,10 @@ use crate::file::{FileId, FileKind, Files, dnotify};
 use crate::fs::filesystem::{FsId, Ino, InodeRef};
 use crate::fs::{anon, inode};
 use crate::port::Ports;
+use crate::vfs::dentry;
 use crate::vfs::dentry::DentryId;
-use crate::vfs::mount::{PathRef, put_path};
+use crate::vfs::mount::{HeldPath, PathRef, put_path};
 use crate::vfs::names::Change;
-use crate::vfs::{dentry, mount};
 use crate::{file, slab};
 
 /// Most watches of one file, each of which is told at once.
@@ -230,19 +230,19 @@ pub(crate) enum Existing {
     Refuse,
 }
 
-/// Watches a place; takes over the reference on it, also on failure. Gives the watch's number.
+/// Watches a place. Gives the watch's number.
 pub(crate) fn add(
     k: &mut Files,
     p: &mut Ports<'_>,
     id: FileId,
-    path: PathRef,
+    path: HeldPath,
     mask: u32,
     existing: Existing,
 ) -> Result<i32, Errno> {
-    let result = add_to(k, id, path, mask, existing);
+    let result = add_to(k, id, *path, mask, existing);
     // A watch that was there has a reference of its own; none keeps the file system mounted.
     match result {
-        Ok((_, true)) => mount::release(k, p, path.mount),
+        Ok((_, true)) => path.keep_dentry(k, p),
         _ => put_path(k, p, path),
     }
     result.map(|(wd, _)| wd)

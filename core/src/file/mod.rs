@@ -66,7 +66,7 @@ use crate::port::Ports;
 use crate::slab::Slab;
 use crate::vfs::Vfs;
 use crate::vfs::mount::config::Config;
-use crate::vfs::mount::{self, PathRef, detached, put_path};
+use crate::vfs::mount::{self, HeldPath, detached, put_path};
 
 /// Most open file descriptions (`/proc/sys/fs/file-max`).
 pub(crate) const FILE_MAX: usize = 1 << 22;
@@ -109,11 +109,11 @@ pub(crate) enum FileKind {
 }
 
 /// An open file.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 pub(crate) struct File {
     refs: u32,
     pub kind: FileKind,
-    pub path: PathRef,
+    pub path: HeldPath,
     /// `None` for objects without a name: pipes, sockets, streams.
     pub inode: Option<InodeRef>,
     /// Access mode and status flags of open(2).
@@ -140,7 +140,7 @@ pub(crate) struct File {
 
 impl File {
     /// A file with one reference; takes over the one on the path.
-    pub(crate) fn new(kind: FileKind, path: PathRef, inode: Option<InodeRef>, flags: u32) -> File {
+    pub(crate) fn new(kind: FileKind, path: HeldPath, inode: Option<InodeRef>, flags: u32) -> File {
         File {
             refs: 1,
             kind,
@@ -180,7 +180,7 @@ impl File {
 }
 
 /// Open files and all that they can stand for, above the names.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 pub struct Files {
     pub(crate) vfs: Vfs,
     pub(crate) open: Slab<File>,
@@ -388,9 +388,12 @@ impl Files {
     }
 }
 
-/// Adds an open file. `ENFILE`: the caller gives the path back.
-pub(crate) fn add(k: &mut Files, file: File) -> Result<FileId, Errno> {
-    check_room(k)?;
+/// Adds an open file. `ENFILE`: its place is given back.
+pub(crate) fn add(k: &mut Files, p: &mut Ports<'_>, file: File) -> Result<FileId, Errno> {
+    if let Err(errno) = check_room(k) {
+        put_path(k, p, file.path);
+        return Err(errno);
+    }
     k.count_writer(&file, 1);
     k.leases.opened(&file);
     if let FileKind::Config(config) = &file.kind {

@@ -19,7 +19,9 @@ use crate::fs::filesystem::{Attr, InodeRef, NewNode, SetAttr, Time};
 use crate::fs::inode::FsKind;
 use crate::fs::{anon, flags, inode};
 use crate::port::Ports;
-use crate::vfs::mount::{self, MountFlags, MountId, PathRef, detached, get_path, put_path};
+use crate::vfs::mount::{
+    self, HeldPath, MountFlags, MountId, PathRef, detached, get_path, put_path,
+};
 use crate::vfs::perm::{self, MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::vfs::walk::{self, Flags, FollowedTo, Last};
 use crate::vfs::{Vfs, landlock, names, node};
@@ -164,10 +166,8 @@ pub(crate) fn open<K: FileCallers>(
         let (dir, name) = (entry.parent, entry.name.clone());
         inotify::named(cx.k.files_mut(), cx.p, dir, &name, inotify::CREATE);
     }
-    let result = open_path(cx, path, how, found.created);
-    if result.is_err() {
-        put_path(cx.k.files_mut(), cx.p, path);
-    }
+    let result = open_path(cx, *path, how, found.created);
+    put_path(cx.k.files_mut(), cx.p, path);
     if let Ok(id) = result {
         file::at_mut(cx.k.files_mut(), id).opener = cx.k.committed(cx.thread);
         file::at_mut(cx.k.files_mut(), id).opened_by = cx.k.made_opener(cx.thread, id);
@@ -300,7 +300,7 @@ fn may_create_in_sticky<K: FileCallers>(
     }
 }
 
-/// Makes an open file of a path, whose reference it takes over unless it fails.
+/// Makes an open file of a path.
 fn open_path<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     path: PathRef,
@@ -314,8 +314,7 @@ fn open_path<K: FileCallers>(
             .ok_or(Errno::ENOENT)?;
     let kept = how.flags & !(g::O_CREAT | g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
     if how.flags & g::O_PATH != 0 {
-        let file = File::new(FileKind::Path, path, Some(inode), kept);
-        return Ok(file::add(cx.k.files_mut(), file)?);
+        return Ok(add(cx, FileKind::Path, path, Some(inode), kept)?);
     }
     let attr = node::attr(cx.k, cx.p, inode)?;
     if !created {
@@ -363,13 +362,25 @@ fn open_path<K: FileCallers>(
         truncate(cx, inode, &attr, 0)?;
     }
     let counted = writes && kind == FileKind::Regular;
-    let mut file = File::new(kind, path, Some(inode), flags);
-    file.denied = denied;
-    let id = file::add(cx.k.files_mut(), file)?;
+    let id = add(cx, kind, path, Some(inode), flags)?;
+    file::at_mut(cx.k.files_mut(), id).denied = denied;
     if counted {
         count_writer(cx.k, id, inode)?;
     }
     Ok(id)
+}
+
+/// Adds an open file, which holds its place.
+fn add<K: FileCallers>(
+    cx: &mut Cx<'_, '_, K>,
+    kind: FileKind,
+    path: PathRef,
+    inode: Option<InodeRef>,
+    flags: u32,
+) -> Result<FileId, Errno> {
+    let path = get_path(cx.k.files_mut(), path);
+    let file = File::new(kind, path, inode, flags);
+    file::add(cx.k.files_mut(), cx.p, file)
 }
 
 /// Counts an open file among those that write to their inode. `ETXTBSY`.
@@ -447,15 +458,9 @@ fn open_anon<K: FileCallers>(
         Object::Pipe(pipe) => open_fifo(cx, path, inode, flags, Some(pipe)),
         Object::Stream(stream) => {
             let kind = stream_kind(cx.k.files(), stream);
-            Ok(file::add(
-                cx.k.files_mut(),
-                File::new(kind, path, None, flags),
-            )?)
+            Ok(add(cx, kind, path, None, flags)?)
         }
-        Object::Namespace(_) => {
-            let file = File::new(FileKind::Namespace, path, Some(inode), flags);
-            Ok(file::add(cx.k.files_mut(), file)?)
-        }
+        Object::Namespace(_) => Ok(add(cx, FileKind::Namespace, path, Some(inode), flags)?),
         Object::Root | Object::Anon(_) | Object::Socket(_) | Object::MessageQueue(_) => {
             Err(Errno::ENXIO.into())
         }
@@ -520,10 +525,7 @@ fn open_fifo<K: FileCallers>(
         }
     };
     let named = (inode.fs != anon::FS).then_some(inode);
-    let file = file::add(
-        cx.k.files_mut(),
-        File::new(FileKind::Pipe(id), path, named, flags),
-    )?;
+    let file = add(cx, FileKind::Pipe(id), path, named, flags)?;
     pipe::open_end(cx.k.files_mut(), id, reads, writes);
     cx.k.files_mut().wake(key);
     Ok(file)
@@ -566,20 +568,24 @@ fn open_unnamed<K: FileCallers>(
     };
     let name = alloc::format!("#{}", ino.0);
     let dentries = &mut cx.k.vfs_mut().dentries;
-    let path = PathRef {
-        mount: dir.mount,
-        dentry: dentries.insert_unnamed(dir.dentry, name.as_bytes(), ino, &attr),
-    };
+    let dentry = dentries.insert_unnamed(dir.dentry, name.as_bytes(), ino, &attr);
     if how.flags & g::O_EXCL != 0 {
-        dentries.set_nameless(path.dentry);
+        dentries.set_nameless(dentry);
     }
-    mount::hold(cx.k.files_mut(), path.mount);
+    mount::hold(cx.k.files_mut(), dir.mount);
+    let path = HeldPath::of(dir.mount, dentry);
     let kept = how.flags & !(g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
+    let checked = landlock::check_open(cx.k.files_mut(), who, *path, &attr, how.flags, false);
+    let denied = match checked {
+        Ok(denied) => denied,
+        Err(errno) => {
+            put_path(cx.k.files_mut(), cx.p, path);
+            return Err(errno);
+        }
+    };
     let mut file = File::new(FileKind::Regular, path, Some(inode), kept | O_LARGEFILE);
-    let checked = landlock::check_open(cx.k.files_mut(), who, path, &attr, how.flags, false);
-    file.denied = checked.inspect_err(|_| put_path(cx.k.files_mut(), cx.p, path))?;
-    let id = file::add(cx.k.files_mut(), file)
-        .inspect_err(|_| put_path(cx.k.files_mut(), cx.p, path))?;
+    file.denied = denied;
+    let id = file::add(cx.k.files_mut(), cx.p, file)?;
     // Nobody can have run it yet.
     count_writer(cx.k, id, inode)?;
     Ok(id)
@@ -614,10 +620,8 @@ pub(crate) fn open_exec<K: FileCallers>(
         return Err(Errno::EINVAL.into());
     }
     let path = walk::resolve(cx, at, path, Flags::from_at(at_flags))?;
-    let opened = exec_file(cx, path);
-    if opened.is_err() {
-        put_path(cx.k.files_mut(), cx.p, path);
-    }
+    let opened = exec_file(cx, *path);
+    put_path(cx.k.files_mut(), cx.p, path);
     opened
 }
 
@@ -644,10 +648,7 @@ fn exec_file<K: FileCallers>(cx: &mut Cx<'_, '_, K>, path: PathRef) -> Result<Fi
     file::check_room(cx.k.files())?;
     lease::break_for(cx, inode, false, false)?;
     cx.k.files_mut().writers.run(inode)?;
-    let id = file::add(
-        cx.k.files_mut(),
-        File::new(FileKind::Regular, path, Some(inode), flags),
-    )?;
+    let id = add(cx, FileKind::Regular, path, Some(inode), flags)?;
     // What it is is read at once.
     inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::OPEN);
     inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::ACCESS);
@@ -678,28 +679,30 @@ pub(crate) fn open_detached<K: FileCallers>(
     cloexec: bool,
 ) -> Result<i32, Errno> {
     let dentry = cx.k.vfs().mounts.at(top).root;
-    let path = PathRef { mount: top, dentry };
-    get_path(cx.k.files_mut(), path);
-    let opened = place_file(cx, path, true);
-    let id = opened.inspect_err(|_| detached::dissolve(cx.k.files_mut(), cx.p, path))?;
+    let path = get_path(cx.k.files_mut(), PathRef { mount: top, dentry });
+    let id = match place_file(cx, *path) {
+        // Its end dissolves the tree, so what is held here may go.
+        Ok(id) => {
+            file::at_mut(cx.k.files_mut(), id).dissolves = true;
+            put_path(cx.k.files_mut(), cx.p, path);
+            id
+        }
+        Err(errno) => {
+            detached::dissolve(cx.k.files_mut(), cx.p, path);
+            return Err(errno);
+        }
+    };
     fdtable::install(cx, id, cloexec)
 }
 
-/// An open file of a place, whose reference is taken over unless it fails; `dissolves`: the anonymous
-/// namespace of which that is the root goes with it. `ENFILE`, `ENOENT`.
+/// An open file of a place, which it holds. `ENFILE`, `ENOENT`.
 pub(crate) fn place_file<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     path: PathRef,
-    dissolves: bool,
 ) -> Result<FileId, Errno> {
-    let inode =
-        cx.k.vfs()
-            .dentries
-            .inode(path.dentry)
-            .ok_or(Errno::ENOENT)?;
-    let mut file = File::new(FileKind::Path, path, Some(inode), g::O_PATH);
-    file.dissolves = dissolves;
-    file::add(cx.k.files_mut(), file)
+    let inode = cx.k.vfs().dentries.inode(path.dentry);
+    let inode = inode.ok_or(Errno::ENOENT)?;
+    add(cx, FileKind::Path, path, Some(inode), g::O_PATH)
 }
 
 /// How a standard stream is read and written.
@@ -716,9 +719,8 @@ pub(crate) fn open_stdio<K: FileCallers>(k: &mut K, p: &mut Ports<'_>, table: fi
         let path = crate::vfs::object::path(k.files_mut(), anon::stream_ino(stream));
         let kind = stream_kind(k.files(), stream);
         let file = File::new(kind, path, None, g::O_RDWR | O_LARGEFILE);
-        match file::add(k.files_mut(), file) {
-            Ok(file) => fdtable::put_at(k.files_mut(), table, u32::from(stream), file),
-            Err(_) => put_path(k.files_mut(), p, path),
+        if let Ok(file) = file::add(k.files_mut(), p, file) {
+            fdtable::put_at(k.files_mut(), table, u32::from(stream), file);
         }
     }
 }

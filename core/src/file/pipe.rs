@@ -30,7 +30,7 @@ use crate::file::rw::{Iov, append as append_source};
 use crate::file::{Files, fasync};
 use crate::fs::anon;
 use crate::fs::filesystem::{InodeRef, Source, Time};
-use crate::vfs::mount::PathRef;
+use crate::vfs::mount::HeldPath;
 
 /// Bytes that a pipe holds at first.
 pub(crate) const PIPE_DEFAULT: usize = 65536;
@@ -247,8 +247,8 @@ fn new(k: &Files, fifo: Option<InodeRef>, by: &Maker) -> Option<Pipe> {
     })
 }
 
-/// A pipe without a name that nobody has opened yet, and a path to it with one reference. `ENFILE`.
-pub(crate) fn create(k: &mut Files, by: &Maker) -> Result<(PipeId, PathRef), Errno> {
+/// A pipe without a name that nobody has opened yet, and its place. `ENFILE`.
+pub(crate) fn create(k: &mut Files, by: &Maker) -> Result<(PipeId, HeldPath), Errno> {
     let pipe = new(k, None, by).ok_or(Errno::ENFILE)?;
     let id = k.pipes.add(pipe)?;
     let made = Time::from_nanos(k.env.now.real);

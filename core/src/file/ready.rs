@@ -14,7 +14,6 @@ use crate::file::caller::FileCallers;
 use crate::file::{File, FileId, FileKind, Files, fdtable, pipe};
 use crate::fs::anon::Anon;
 use crate::net::socket;
-use crate::vfs::mount::put_path;
 
 pub(crate) const IN: u16 = (g::POLLIN | g::POLLRDNORM) as u16;
 pub(crate) const PRI: u16 = g::POLLPRI as u16;
@@ -66,7 +65,7 @@ pub(crate) fn open<K: FileCallers>(
 ) -> Result<FileId, Errno> {
     let path = crate::vfs::object::path(cx.k.files_mut(), anon.ino());
     let file = File::new(kind, path, None, flags);
-    file::add(cx.k.files_mut(), file).inspect_err(|_| put_path(cx.k.files_mut(), cx.p, path))
+    file::add(cx.k.files_mut(), cx.p, file)
 }
 
 /// Tells who waits for changes of mounts.

@@ -11,7 +11,7 @@ use crate::fs::union::UnionFs;
 use crate::fs::{FsId, InodeRef, inode};
 use crate::port::Ports;
 use crate::vfs::MountId;
-use crate::vfs::mount::PathRef;
+use crate::vfs::mount::HeldPath;
 
 /// A file of `len` zero bytes that only mappings hold, with one reference.
 pub(crate) fn shared_memory(k: &mut Files, p: &mut Ports<'_>, len: u64) -> Result<FileId, Errno> {
@@ -57,12 +57,10 @@ pub(crate) fn memory_file(
     let root = k.vfs.mounts.at(mount).root;
     let dentry = k.vfs.dentries.insert_unnamed(root, name, ino, &attr);
     k.vfs.dentries.set_nameless(dentry);
-    let path = PathRef { mount, dentry };
-    let opened = file::add(k, File::new(FileKind::Regular, path, Some(at), g::O_RDWR));
-    if opened.is_err() {
-        crate::vfs::mount::put_path(k, p, path);
-    }
-    opened
+    // The mount is the kernel's own, whose references are not counted.
+    let path = HeldPath::of(mount, dentry);
+    let file = File::new(FileKind::Regular, path, Some(at), g::O_RDWR);
+    file::add(k, p, file)
 }
 
 /// Whether an open file is such memory.

@@ -14,10 +14,11 @@ use crate::cred::ns::NsId;
 use crate::env::ids::{MountId, PipeId, QueueId, SocketId};
 use crate::fs::FileSystems;
 use crate::fs::filesystem::{Attr, FsId, Ino, InodeRef, SetAttr, StatFs, Time};
+use crate::slab::Key;
 
 /// The file system and its mount are the first ones.
 pub(crate) const FS: FsId = FsId(0);
-pub(crate) const MOUNT: MountId = MountId(0);
+pub(crate) const MOUNT: MountId = MountId(Key::LEAST);
 pub(crate) const ROOT: Ino = Ino(1);
 
 /// Inode numbers of the streams, of what is no object of its own, and the first one of a pipe.

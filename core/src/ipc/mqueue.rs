@@ -24,7 +24,6 @@ use crate::file::{File, FileId, FileKind, Files};
 use crate::fs::anon;
 use crate::fs::filesystem::{Attr, Time};
 use crate::ipc::limits;
-use crate::vfs::mount::put_path;
 use crate::vfs::perm::{MAY_READ, MAY_WRITE};
 use crate::vfs::{landlock, perm};
 
@@ -194,18 +193,11 @@ pub(crate) fn open<K: FileCallers>(
     let path = crate::vfs::object::path(cx.k.files_mut(), anon::mqueue_ino(id));
     let flags = how.flags & (g::O_ACCMODE | g::O_NONBLOCK);
     let file = File::new(FileKind::MessageQueue(id), path, None, flags);
-    match file::add(cx.k.files_mut(), file) {
-        Ok(file) => {
-            if let Some(queue) = cx.k.files_mut().mqueues.get_mut(id) {
-                queue.open += 1;
-            }
-            Ok(file)
-        }
-        Err(errno) => {
-            put_path(cx.k.files_mut(), cx.p, path);
-            Err(errno)
-        }
+    let file = file::add(cx.k.files_mut(), cx.p, file)?;
+    if let Some(queue) = cx.k.files_mut().mqueues.get_mut(id) {
+        queue.open += 1;
     }
+    Ok(file)
 }
 
 /// The queue that has a name in the caller's namespace.

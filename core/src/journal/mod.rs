@@ -58,7 +58,7 @@ use crate::event::{Now, Output};
 /// The first bytes of a journal.
 pub const MAGIC: [u8; 8] = *b"varvelog";
 /// The version of the format that is written and the only one that is read.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 /// Most bytes of payload that one chunk holds.
 pub const CHUNK_MAX: usize = 64 << 10;
 

@@ -16,7 +16,7 @@ use crate::fs::union::UnionFs;
 use crate::fs::view::{ProcFs, SysFs};
 use crate::port::Ports;
 use crate::vfs::mount::place::{Own, Placing};
-use crate::vfs::mount::{self, MountFlags, PathRef, get_path, put_path};
+use crate::vfs::mount::{self, HeldPath, MountFlags, PathRef, get_path, put_path};
 use crate::vfs::node;
 use crate::vfs::perm::Who;
 use crate::vfs::walk::{Flags, Walker};
@@ -165,7 +165,7 @@ impl Boot<'_, '_> {
                     return Err(Errno::EINVAL);
                 }
                 let on = self.make_dirs(target)?;
-                if on == root {
+                if *on == root {
                     put_path(self.k, self.p, on);
                     return Err(Errno::EBUSY);
                 }
@@ -177,7 +177,7 @@ impl Boot<'_, '_> {
         match on {
             Some(on) => {
                 let own = Own::new(self.k, Set::FIRST.mount);
-                let grafted = Placing::graft(made, on, own).now(self.k, self.p);
+                let grafted = Placing::graft(made, *on, own).now(self.k, self.p);
                 put_path(self.k, self.p, on);
                 grafted
             }
@@ -189,8 +189,8 @@ impl Boot<'_, '_> {
         }
     }
 
-    /// The directory at an absolute path, made with all that leads to it where missing; with a reference.
-    fn make_dirs(&mut self, path: &[u8]) -> Result<PathRef, Errno> {
+    /// The directory at an absolute path, made with all that leads to it where missing.
+    fn make_dirs(&mut self, path: &[u8]) -> Result<HeldPath, Errno> {
         let root = self.root.ok_or(Errno::ENOENT)?;
         if path.first() != Some(&b'/') {
             return Err(Errno::EINVAL);
@@ -200,14 +200,14 @@ impl Boot<'_, '_> {
             if name.is_empty() || name == b"." {
                 continue;
             }
-            let next = self.make_dir(root, at, name);
+            let next = self.make_dir(root, *at, name);
             put_path(self.k, self.p, at);
             at = next?;
         }
         Ok(at)
     }
 
-    fn make_dir(&mut self, root: PathRef, at: PathRef, name: &[u8]) -> Result<PathRef, Errno> {
+    fn make_dir(&mut self, root: PathRef, at: PathRef, name: &[u8]) -> Result<HeldPath, Errno> {
         match name {
             // Above the root is the root.
             b".." => {

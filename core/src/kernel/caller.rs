@@ -47,8 +47,8 @@ impl Callers for Kernel {
     fn start_of(&self, thread: ThreadId) -> Start {
         let context = self.files.fs_context(task(self, thread).fs);
         Start {
-            root: context.root,
-            cwd: context.cwd,
+            root: *context.root,
+            cwd: *context.cwd,
             umask: context.umask,
         }
     }
@@ -59,7 +59,7 @@ impl Callers for Kernel {
 
     fn place_of(&mut self, thread: ThreadId, fd: DirFd) -> Result<PathRef, Errno> {
         let id = fdtable::find(self, thread, fd.0)?;
-        Ok(file::at(self, id).path)
+        Ok(*file::at(self, id).path)
     }
 
     fn has_opened(&mut self, thread: ThreadId, fd: DirFd) -> Result<bool, Errno> {

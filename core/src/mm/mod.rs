@@ -37,7 +37,7 @@ use crate::machine::{SpaceId, ThreadId};
 const LAST_PAGE: u64 = (1 << 52) - 1;
 
 /// All memory management state.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 pub struct Mm {
     pub(crate) files: Files,
     pub(crate) spaces: BTreeMap<SpaceId, Space>,

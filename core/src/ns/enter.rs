@@ -120,7 +120,7 @@ fn make_others(cx: &mut Cx<'_, '_>, flags: u32, mut made: Made) -> Result<Made, 
 /// Whether the root directory of the caller is not that of its mount namespace: what lies on top of its root.
 fn is_chrooted(cx: &mut Cx<'_, '_>) -> bool {
     let top = cx.k.ns.root(cx.task().ns.mount);
-    let mut place = cx.k.files.fs_context(cx.task().fs).root;
+    let mut place = *cx.k.files.fs_context(cx.task().fs).root;
     let mounts = &cx.k.vfs.mounts;
     if mounts.mounted_on(place).is_some() {
         return true;
@@ -160,7 +160,7 @@ pub(crate) fn follow(
         Some(&mount) => PathRef { mount, ..path },
         None => path,
     };
-    let (root, cwd) = (place(old.root), place(old.cwd));
+    let (root, cwd) = (place(*old.root), place(*old.cwd));
     set_places(k, p, context, root, cwd);
 }
 
@@ -172,8 +172,7 @@ fn set_places(
     root: PathRef,
     cwd: PathRef,
 ) {
-    get_path(k, root);
-    get_path(k, cwd);
+    let (root, cwd) = (get_path(k, root), get_path(k, cwd));
     let context = k.files.fs_context_mut(context);
     let old_root = core::mem::replace(&mut context.root, root);
     let old_cwd = core::mem::replace(&mut context.cwd, cwd);

@@ -12,7 +12,7 @@ use crate::file::{FileKind, fdtable, inotify};
 use crate::fs::filesystem::Entry;
 use crate::kernel::Cx;
 use crate::vfs::d_path;
-use crate::vfs::mount::{PathRef, get_path, put_path};
+use crate::vfs::mount::{HeldPath, PathRef, get_path, put_path};
 use crate::vfs::perm::{self, CAP_SYS_CHROOT, MAY_EXEC};
 use crate::vfs::walk::{self, Flags};
 use crate::vfs::{names, node};
@@ -104,7 +104,7 @@ impl Layout {
 fn read_entries(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint, layout: Layout) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
     let open = file::at(cx.k, id);
-    let (path, offset) = (open.path, open.offset);
+    let (path, offset) = (*open.path, open.offset);
     if open.kind != FileKind::Directory {
         return Err(Errno::ENOTDIR.into());
     }
@@ -168,7 +168,7 @@ fn read_entries(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint, layout: La
 
 /// What `..` of a directory shows.
 fn parent_of(cx: &Cx<'_, '_>, mut path: PathRef) -> PathRef {
-    let root = cx.k.files.fs_context(cx.task().fs).root;
+    let root = *cx.k.files.fs_context(cx.task().fs).root;
     loop {
         if path == root {
             return path;
@@ -193,7 +193,7 @@ pub(super) fn getdents64(cx: &mut Cx<'_, '_>, fd: Fd, dirp: Addr, count: Uint) -
 
 pub(super) fn getcwd(cx: &mut Cx<'_, '_>, buf: Addr, size: Size) -> SysResult {
     let context = cx.fs_context();
-    let (root, cwd) = (context.root, context.cwd);
+    let (root, cwd) = (*context.root, *context.cwd);
     if cx.k.vfs.dentries.is_deleted(cwd.dentry) {
         return Err(Errno::ENOENT.into());
     }
@@ -219,9 +219,9 @@ fn check_search(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<(), Errno> {
     perm::permission(cx.k, who, &attr, MAY_EXEC)
 }
 
-/// Makes a path, whose reference it takes over, the working directory, if it may be.
-fn enter(cx: &mut Cx<'_, '_>, path: PathRef) -> Result<(), Errno> {
-    let checked = check_search(cx, path);
+/// Makes a place the working directory, if it may be.
+fn enter(cx: &mut Cx<'_, '_>, path: HeldPath) -> Result<(), Errno> {
+    let checked = check_search(cx, *path);
     let out = match checked {
         Ok(()) => core::mem::replace(&mut cx.fs_context().cwd, path),
         Err(_) => path,
@@ -239,11 +239,11 @@ pub(super) fn chdir(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
 
 pub(super) fn fchdir(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
     let id = fdtable::get_any(cx, fd.0)?;
-    let path = file::at(cx.k, id).path;
+    let path = *file::at(cx.k, id).path;
     if cx.k.vfs.dentries.at(path.dentry).kind() != g::S_IFDIR {
         return Err(Errno::ENOTDIR.into());
     }
-    get_path(cx.k, path);
+    let path = get_path(cx.k, path);
     enter(cx, path)?;
     Ok(0)
 }
@@ -251,7 +251,7 @@ pub(super) fn fchdir(cx: &mut Cx<'_, '_>, fd: Fd) -> SysResult {
 pub(super) fn chroot(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
     let path = cx.read_path(path.0)?;
     let path = walk::resolve(cx, CWD, &path, Flags::FOLLOW | Flags::DIRECTORY)?;
-    let checked = check_search(cx, path).and_then(|()| match cx.creds().has(CAP_SYS_CHROOT) {
+    let checked = check_search(cx, *path).and_then(|()| match cx.creds().has(CAP_SYS_CHROOT) {
         true => Ok(()),
         false => Err(Errno::EPERM),
     });

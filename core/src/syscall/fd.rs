@@ -5,6 +5,7 @@ use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::args::*;
 use crate::cred::landlock::FsAccess;
+use crate::env::ids::PipeId;
 use crate::env::wait::{Stop, SysResult, Wait, WaitKey};
 use crate::file;
 use crate::file::fasync::{Owner, Recipient};
@@ -14,7 +15,7 @@ use crate::file::pidfd::PidFd;
 use crate::file::{File, FileId, FileKind, dnotify, fasync, fdtable, lease, lock, pipe};
 use crate::fs::InodeRef;
 use crate::kernel::Cx;
-use crate::vfs::mount::{get_path, put_path};
+use crate::vfs::mount::{PathRef, get_path, put_path};
 use crate::vfs::node;
 
 /// Last byte of all files.
@@ -35,8 +36,25 @@ fn make_pipe(cx: &mut Cx<'_, '_>, fds: Addr, flags: u32) -> SysResult {
         return Err(Errno::EINVAL.into());
     }
     let maker = cx.pipe_maker();
-    let (id, path) = pipe::create(cx.k, &maker)?;
-    get_path(cx.k, path);
+    let (id, place) = pipe::create(cx.k, &maker)?;
+    let made = open_ends(cx, id, *place, flags);
+    put_path(cx.k, cx.p, place);
+    let ends = made?;
+    if let Err(errno) = cx.write_obj(fds.0, &ends) {
+        fdtable::close(cx, ends[0])?;
+        fdtable::close(cx, ends[1])?;
+        return Err(errno.into());
+    }
+    Ok(0)
+}
+
+/// Descriptors of the two ends of a pipe. `ENFILE`, `EMFILE`: none is left open.
+fn open_ends(
+    cx: &mut Cx<'_, '_>,
+    id: PipeId,
+    place: PathRef,
+    flags: u32,
+) -> Result<[i32; 2], Stop> {
     let status = flags & (g::O_NONBLOCK | g::O_DIRECT);
     let mut ends = [0; 2];
     for (index, mode) in [g::O_RDONLY, g::O_WRONLY].into_iter().enumerate() {
@@ -46,32 +64,23 @@ fn make_pipe(cx: &mut Cx<'_, '_>, fds: Addr, flags: u32) -> SysResult {
         } else {
             status
         };
+        let path = get_path(cx.k, place);
         let file = File::new(FileKind::Pipe(id), path, None, mode | status);
-        let result = file::add(cx.k, file).and_then(|file| {
+        let result = file::add(cx.k, cx.p, file).and_then(|file| {
             pipe::open_end(cx.k, id, mode == g::O_RDONLY, mode == g::O_WRONLY);
             fdtable::install(cx, file, flags & g::O_CLOEXEC != 0)
         });
         match result {
             Ok(fd) => ends[index] = fd,
             Err(errno) => {
-                // A file that was added has given its reference back by itself.
-                if errno == Errno::ENFILE {
-                    put_path(cx.k, cx.p, path);
-                }
-                match index {
-                    0 => put_path(cx.k, cx.p, path),
-                    _ => fdtable::close(cx, ends[0])?,
+                if index > 0 {
+                    fdtable::close(cx, ends[0])?;
                 }
                 return Err(errno.into());
             }
         }
     }
-    if let Err(errno) = cx.write_obj(fds.0, &ends) {
-        fdtable::close(cx, ends[0])?;
-        fdtable::close(cx, ends[1])?;
-        return Err(errno.into());
-    }
-    Ok(0)
+    Ok(ends)
 }
 
 pub(super) fn dup(cx: &mut Cx<'_, '_>, oldfd: Fd) -> SysResult {

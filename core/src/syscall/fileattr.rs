@@ -109,7 +109,7 @@ fn set(
     privileged: u32,
 ) -> SysResult {
     let who = &cx.who();
-    let path = file::at(cx.k, id).path;
+    let path = *file::at(cx.k, id).path;
     mount::want_write(cx.k, path.mount)?;
     let (inode, attr) = keeper(cx, id)?;
     if !who.owns(cx.k, &attr) {

@@ -88,7 +88,7 @@ pub(super) fn inotify_add_watch(
     flags.set(Flags::FOLLOW, asked & DONT_FOLLOW == 0);
     flags.set(Flags::DIRECTORY, asked & ONLYDIR != 0);
     let path = walk::resolve(cx, DirFd(g::AT_FDCWD), &name, flags)?;
-    let allowed = may_watch(cx, path);
+    let allowed = may_watch(cx, *path);
     if let Err(errno) = allowed {
         put_path(cx.k, cx.p, path);
         return Err(errno.into());

@@ -155,7 +155,7 @@ fn add_path(
         return Err(Errno::EINVAL);
     }
     let file = fdtable::get_any(cx, parent)?;
-    let path = file::at(cx.k, file).path;
+    let path = *file::at(cx.k, file).path;
     if landlock::is_internal(cx.k, path) {
         return Err(Errno::EBADFD);
     }

@@ -22,7 +22,7 @@ use crate::vfs::mount::options::{self, Parameter, Refused, Tmpfs, Value};
 use crate::vfs::mount::place::{Own, Placing};
 use crate::vfs::mount::propagation::Type;
 use crate::vfs::mount::unmount::Unmounting;
-use crate::vfs::mount::{self, MountFlags, PathRef, detached, put_path, tree};
+use crate::vfs::mount::{self, HeldPath, MountFlags, PathRef, detached, put_path, tree};
 use crate::vfs::walk::{self, Flags};
 use crate::vfs::{MountId, landlock};
 
@@ -92,8 +92,9 @@ pub(super) fn mount(
         let source = read_text(cx, source.0)?;
         let data = read_data(cx, data.0)?;
         let target = cx.read_path(target.0)?;
-        let target = walk::resolve(cx, CWD, &target, Flags::FOLLOW)?;
-        places.push(target);
+        let held = walk::resolve(cx, CWD, &target, Flags::FOLLOW)?;
+        let target = *held;
+        places.push(held);
         let mut flags = flags.0 as u32;
         if flags & MAGIC_MASK == MAGIC {
             flags &= !MAGIC_MASK;
@@ -138,7 +139,7 @@ pub(super) fn move_to(
     if !is_root(source) || beneath && !is_root(target) {
         return Err(Errno::EINVAL);
     }
-    let root = cx.k.files.fs_context(cx.task().fs).root;
+    let root = *cx.k.files.fs_context(cx.task().fs).root;
     let beneath = beneath.then_some(root);
     let placing = Placing::move_to(cx.k, source.mount, target, own(cx), beneath)?;
     Ok(Job::Place(placing.into()))
@@ -152,15 +153,16 @@ pub(super) fn own(cx: &Cx<'_, '_>) -> Own {
 /// What is to be mounted elsewhere.
 fn find_source(
     cx: &mut Cx<'_, '_>,
-    places: &mut SmallVec<[PathRef; 2]>,
+    places: &mut SmallVec<[HeldPath; 2]>,
     source: &[u8],
 ) -> Result<PathRef, Errno> {
     if source.is_empty() {
         return Err(Errno::EINVAL);
     }
     let source = walk::resolve(cx, CWD, source, Flags::FOLLOW)?;
+    let found = *source;
     places.push(source);
-    Ok(source)
+    Ok(found)
 }
 
 const PROPAGATION: u32 = g::MS_SHARED | g::MS_PRIVATE | g::MS_SLAVE | g::MS_UNBINDABLE;
@@ -242,11 +244,7 @@ fn remount(
     }
     cx.k.vfs.mounts.at_mut(path.mount).flags = new;
     cx.k.vfs.mounts.touch(path.mount);
-    let showing = shown.map(|options| Showing {
-        fs,
-        options: options.into(),
-        from: 0,
-    });
+    let showing = shown.map(|options| Showing::new(fs, options.into()));
     Ok(showing.map(Job::Show))
 }
 
@@ -348,7 +346,7 @@ pub(super) fn named_pids(cx: &mut Cx<'_, '_>, path: &[u8]) -> Result<NsId, Refus
         let text = "could not get file from pidns argument";
         Refused::Told(errno, text.into())
     })?;
-    let found = pids_at(cx, place);
+    let found = pids_at(cx, *place);
     put_path(cx.k, cx.p, place);
     found
 }
@@ -505,7 +503,7 @@ pub(super) fn umount2(cx: &mut Cx<'_, '_>, target: Path, flags: UmountFlags) -> 
         };
         let found = walk::resolve(cx, CWD, &path, follow)?;
         // Also what hangs on the working directory.
-        let checked = walk::topmost(cx, found).and_then(|path| {
+        let checked = walk::topmost(cx, *found).and_then(|path| {
             let marked = cx.k.vfs.mounts.at(path.mount).expiring;
             check_umount(cx, path, flags)?;
             Ok((path, marked))
@@ -533,7 +531,7 @@ fn check_umount(cx: &Cx<'_, '_>, path: PathRef, flags: UmountFlags) -> Result<()
         return Err(Errno::EPERM);
     }
     landlock::check_mounts(cx.k, who)?;
-    let root = cx.k.files.fs_context(cx.task().fs).root;
+    let root = *cx.k.files.fs_context(cx.task().fs).root;
     if flags.contains(UmountFlags::EXPIRE)
         && (flags.intersects(UmountFlags::FORCE | UmountFlags::DETACH) || path.mount == root.mount)
     {
@@ -560,8 +558,8 @@ pub(super) fn pivot_root(cx: &mut Cx<'_, '_>, new_root: Path, put_old: Path) -> 
     let done = match old {
         Ok(old) => {
             let allowed = landlock::check_mounts(cx.k, who);
-            let top = allowed.and_then(|()| walk::topmost(cx, old));
-            let done = top.and_then(|top| pivot(cx, new, top));
+            let top = allowed.and_then(|()| walk::topmost(cx, *old));
+            let done = top.and_then(|top| pivot(cx, *new, top));
             put_path(cx.k, cx.p, old);
             done
         }
@@ -573,7 +571,7 @@ pub(super) fn pivot_root(cx: &mut Cx<'_, '_>, new_root: Path, put_old: Path) -> 
 }
 
 fn pivot(cx: &mut Cx<'_, '_>, new: PathRef, old: PathRef) -> Result<(), Errno> {
-    let root = cx.k.files.fs_context(cx.task().fs).root;
+    let root = *cx.k.files.fs_context(cx.task().fs).root;
     let mounts = &cx.k.vfs.mounts;
     let is_shared = |id: MountId| mounts.at(id).peers.is_some();
     let parent_shared = |id: MountId| mounts.at(id).on.is_some_and(|on| is_shared(on.mount));

@@ -31,7 +31,7 @@ use crate::vfs::mount::job::{self, Binding, Done, Grouping, Job, Showing};
 use crate::vfs::mount::options::{Refused, Value};
 use crate::vfs::mount::place::Revealing;
 use crate::vfs::mount::propagation::Type;
-use crate::vfs::mount::{self, MountFlags, PathRef, put_path};
+use crate::vfs::mount::{self, HeldPath, MountFlags, PathRef, put_path};
 use crate::vfs::walk::{self, Flags};
 
 /// Most bytes of a key or a text, with the NUL.
@@ -215,7 +215,7 @@ fn set_pids(
         )),
         (Some(path), _) => named_pids(cx, path),
         (None, Some(id)) if file::at(cx.k, id).flags & g::O_PATH == 0 => {
-            pids_at(cx, file::at(cx.k, id).path)
+            pids_at(cx, *file::at(cx.k, id).path)
         }
         (None, Some(_)) => Err(Refused::Told(Errno::EINVAL, NO_NAMESPACE.into())),
         (None, None) => Err(Refused::Bad),
@@ -285,13 +285,7 @@ fn reconfigure(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Option<Job>, Errno> {
         }
     })?;
     match changed {
-        Ok(shown) => Ok(shown.map(|options| {
-            Job::Show(Showing {
-                fs,
-                options: options.into(),
-                from: 0,
-            })
-        })),
+        Ok(shown) => Ok(shown.map(|options| Job::Show(Showing::new(fs, options.into())))),
         Err((errno, _)) => Err(errno),
     }
 }
@@ -497,9 +491,9 @@ fn open_with(
         };
         let place = walk::resolve(cx, dirfd, &name, walk)?;
         let changed = job::run(cx, |cx, places| {
-            places.push(mount::get_path(cx.k, place));
+            places.push(mount::get_path(cx.k, *place));
             match read_change(cx, uattr, size, false)? {
-                Some(change) => set_attributes(cx, place, false, change).map(Some),
+                Some(change) => set_attributes(cx, *place, false, change).map(Some),
                 None => Ok(None),
             }
         });
@@ -511,8 +505,9 @@ fn open_with(
     }
     job::prepare(cx, |cx, places| {
         let name = cx.read_path(path.0)?;
-        let place = walk::resolve(cx, dirfd, &name, walk)?;
-        places.push(place);
+        let held = walk::resolve(cx, dirfd, &name, walk)?;
+        let place = *held;
+        places.push(held);
         let namespace = may_copy(cx, place)?;
         let of = Anonymous {
             owner: own(cx).owner,
@@ -534,17 +529,18 @@ fn open_with(
     open_done(cx, done, cloexec)
 }
 
-/// A descriptor of a place (`O_PATH`); takes the reference over.
-fn open_place(cx: &mut Cx<'_, '_>, place: PathRef, cloexec: bool) -> SysResult {
-    let opened = open::place_file(cx, place, false);
-    let id = opened.inspect_err(|_| put_path(cx.k, cx.p, place))?;
+/// A descriptor of a place (`O_PATH`).
+fn open_place(cx: &mut Cx<'_, '_>, place: HeldPath, cloexec: bool) -> SysResult {
+    let opened = open::place_file(cx, *place);
+    put_path(cx.k, cx.p, place);
+    let id = opened?;
     Ok(fdtable::install(cx, id, cloexec)? as u64)
 }
 
 /// A place by a path that may be left out where an empty one may be (`getname_maybe_null()`).
 fn place(
     cx: &mut Cx<'_, '_>,
-    places: &mut SmallVec<[PathRef; 2]>,
+    places: &mut SmallVec<[HeldPath; 2]>,
     dirfd: DirFd,
     path: u64,
     flags: Flags,
@@ -554,8 +550,9 @@ fn place(
         false => cx.read_path(path)?,
     };
     let place = walk::resolve(cx, dirfd, &name, flags)?;
+    let found = *place;
     places.push(place);
-    Ok(place)
+    Ok(found)
 }
 
 pub(super) fn move_mount(
@@ -627,8 +624,9 @@ pub(super) fn mount_setattr(
             return Ok(None);
         };
         let name = cx.read_path(path.0)?;
-        let place = walk::resolve(cx, dirfd, &name, Flags::from_at(flags.0))?;
-        places.push(place);
+        let held = walk::resolve(cx, dirfd, &name, Flags::from_at(flags.0))?;
+        let place = *held;
+        places.push(held);
         let recurse = flags.0 & g::AT_RECURSIVE != 0;
         set_attributes(cx, place, recurse, change).map(Some)
     })?;

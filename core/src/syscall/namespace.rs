@@ -82,11 +82,8 @@ fn open(cx: &mut Cx<'_, '_>, above: NsId) -> SysResult {
         mount: anon::MOUNT,
         dentry,
     };
-    mount::get_path(cx.k, path);
-    let opened = file::add(
-        cx.k,
-        File::new(FileKind::Namespace, path, None, g::O_RDONLY),
-    );
-    let id = opened.inspect_err(|_| mount::put_path(cx.k, cx.p, path))?;
+    let path = mount::get_path(cx.k, path);
+    let file = File::new(FileKind::Namespace, path, None, g::O_RDONLY);
+    let id = file::add(cx.k, cx.p, file)?;
     Ok(fdtable::install(cx, id, true)? as u64)
 }

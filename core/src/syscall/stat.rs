@@ -150,7 +150,7 @@ fn look(
 ) -> Result<(PathRef, InodeRef), Errno> {
     let path = if path.is_empty() && flags.contains(Flags::EMPTY_PATH) && at != CWD {
         let id = fdtable::get_any(cx, at.0)?;
-        file::at(cx.k, id).path
+        *file::at(cx.k, id).path
     } else {
         let (mut walker, start) = cx.walker(at, path, flags)?;
         walker.resolve_bare(start, path)?
@@ -455,7 +455,7 @@ pub(super) fn fchmodat2(
 
 pub(super) fn fchmod(cx: &mut Cx<'_, '_>, fd: Fd, mode: Mode) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
-    let path = file::at(cx.k, id).path;
+    let path = *file::at(cx.k, id).path;
     let inode = file::inode_of(cx.k, id)?;
     change_mode(cx, path, inode, mode.0)
 }
@@ -536,7 +536,7 @@ pub(super) fn fchownat(
 
 pub(super) fn fchown(cx: &mut Cx<'_, '_>, fd: Fd, owner: Id, group: Id) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
-    let path = file::at(cx.k, id).path;
+    let path = *file::at(cx.k, id).path;
     let inode = file::inode_of(cx.k, id)?;
     change_owner(cx, path, inode, owner.0, group.0)
 }
@@ -632,7 +632,7 @@ fn times_at(
             return Err(Errno::EINVAL.into());
         }
         let id = fdtable::get(cx, at.0)?;
-        let path = file::at(cx.k, id).path;
+        let path = *file::at(cx.k, id).path;
         let inode = file::inode_of(cx.k, id)?;
         return change_times(cx, path, inode, stamps);
     }
@@ -719,6 +719,6 @@ pub(super) fn statfs(cx: &mut Cx<'_, '_>, path: Path, buf: Addr) -> SysResult {
 
 pub(super) fn fstatfs(cx: &mut Cx<'_, '_>, fd: Fd, buf: Addr) -> SysResult {
     let id = fdtable::get_any(cx, fd.0)?;
-    let path = file::at(cx.k, id).path;
+    let path = *file::at(cx.k, id).path;
     write_statfs(cx, path, buf)
 }

@@ -39,7 +39,7 @@ impl Target {
             }
             Target::Fd(fd) => {
                 let id = fdtable::get(cx, fd.0)?;
-                file::at(cx.k, id).path
+                *file::at(cx.k, id).path
             }
         };
         let inode = cx.k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;

@@ -20,7 +20,7 @@ use crate::mm::vma::{Behind, Name, Vma};
 use crate::port::Ports;
 use crate::task::Cx;
 use crate::task::PID_MAX;
-use crate::vfs::mount::put_path;
+use crate::vfs::mount::{get_path, put_path};
 use crate::vfs::node;
 use crate::vfs::walk::{self, Flags};
 use crate::{Kernel, file};
@@ -301,9 +301,9 @@ fn read_database(cx: &mut Cx<'_, '_>, path: &[u8]) -> Vec<u8> {
     let Ok(path) = walk::resolve(cx, CWD, path, Flags::FOLLOW) else {
         return Vec::new();
     };
-    let opened = open_regular(cx, path);
+    let opened = open_regular(cx, *path);
+    put_path(cx.k, cx.p, path);
     let Ok(id) = opened else {
-        put_path(cx.k, cx.p, path);
         return Vec::new();
     };
     let mut content = Vec::new();
@@ -325,8 +325,9 @@ fn open_regular(cx: &mut Cx<'_, '_>, path: crate::vfs::PathRef) -> Result<FileId
     if attr.mode & g::S_IFMT != g::S_IFREG {
         return Err(Errno::EINVAL);
     }
+    let path = get_path(cx.k, path);
     let file = File::new(FileKind::Regular, path, Some(inode), g::O_RDONLY);
-    file::add(cx.k, file)
+    file::add(cx.k, cx.p, file)
 }
 
 /// A line of `/etc/passwd` (passwd(5)).

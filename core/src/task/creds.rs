@@ -38,7 +38,7 @@ pub(crate) fn zero(cx: &Cx<'_, '_>) -> Option<u32> {
 /// to another mount namespace, no set-id bits for users that the user namespace does not know, or without new
 /// privileges. `EINVAL` for damaged capabilities.
 fn privileges(cx: &mut Cx<'_, '_>, id: FileId) -> Result<Privileges, Errno> {
-    let (path, inode) = (file::at(cx.k, id).path, file::inode_of(cx.k, id)?);
+    let (path, inode) = (*file::at(cx.k, id).path, file::inode_of(cx.k, id)?);
     let mount = cx.k.vfs.mounts.at(path.mount);
     let (fs, own) = (mount.fs, cx.creds().user_ns);
     if mount.flags.contains(MountFlags::NOSUID)

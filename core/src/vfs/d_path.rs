@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Vfs;
 use super::dentry::DentryId;
-use super::mount::{PathRef, get_path, put_path};
+use super::mount::{HeldPath, PathRef, get_path, put_path};
 use crate::abi::{Errno, PATH_MAX};
 use crate::fs::anon;
 use crate::machine::ThreadId;
@@ -184,14 +184,14 @@ impl WayUp {
 }
 
 /// Ways up that have used up the steps of an input and go on at a later one, by the thread whose call asks
-/// for the path. The place that has been reached is held.
-#[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct WaysUp(BTreeMap<ThreadId, WayUp>);
+/// for the path, with the place that has been reached.
+#[derive(Debug, Default, Hash)]
+pub(crate) struct WaysUp(BTreeMap<ThreadId, (WayUp, HeldPath)>);
 
 impl WaysUp {
     /// The places that are held, for invariant checks.
     pub(crate) fn held(&self) -> impl Iterator<Item = PathRef> + '_ {
-        self.0.values().map(|way| way.at)
+        self.0.values().map(|(_, at)| **at)
     }
 }
 
@@ -216,7 +216,7 @@ pub(crate) fn path_of(
     }
     let mut way = WayUp::new(k, root, path);
     let left = k.ways_up.0.remove(&thread);
-    let held = left.as_ref().map(|left| left.at);
+    let (left, held) = left.unzip();
     if let Some(left) = left.filter(|left| (left.root, left.from) == (root, path)) {
         // A way over mounts that are no longer the same is begun anew, but not for ever.
         match left.changes == way.changes || left.begun_anew >= ANEW_MAX {
@@ -229,8 +229,8 @@ pub(crate) fn path_of(
     let found = way.step(k, most);
     k.env.steps.spend((way.mounts - before) / MOUNTS);
     if let Ok(None) = found {
-        get_path(k, way.at);
-        k.ways_up.0.insert(thread, way);
+        let at = get_path(k, way.at);
+        k.ways_up.0.insert(thread, (way, at));
     }
     if let Some(held) = held {
         put_path(k, p, held);
@@ -256,7 +256,7 @@ pub(crate) fn path_and_mounts(
 
 /// A call ends: how far its way up had come is of no use any more.
 pub(super) fn forget(k: &mut Vfs, p: &mut Ports<'_>, thread: ThreadId) {
-    if let Some(way) = k.ways_up.0.remove(&thread) {
-        put_path(k, p, way.at);
+    if let Some((_, at)) = k.ways_up.0.remove(&thread) {
+        put_path(k, p, at);
     }
 }

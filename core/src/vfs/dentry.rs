@@ -1,6 +1,6 @@
 //! Dentries: names in directories and the inodes behind them, cached.
 //!
-//! A dentry lives while it has references: one for each [`PathRef`](super::PathRef) that is held and one for
+//! A dentry lives while it has references: one for each [`HeldPath`](super::mount::HeldPath) and one for
 //! each child dentry. Without references a dentry that can still be found by its name stays in a bounded LRU
 //! list; others die at once and give the reference on their inode back. A dentry without an inode says that
 //! there is no such name ("negative").
@@ -18,13 +18,13 @@ use crate::fs::acl::AclId;
 use crate::fs::filesystem::{Attr, FsId, Ino, InodeRef};
 use crate::fs::{anon, inode};
 use crate::port::Ports;
-use crate::slab::Slab;
+use crate::slab::{Key, Keyed};
 use crate::vfs::Vfs;
 
 /// Most unreferenced dentries that stay cached.
 pub(crate) const DCACHE_MAX: usize = 32768;
 
-const NIL: DentryId = DentryId(u32::MAX);
+const NIL: DentryId = DentryId(Key::MOST);
 
 /// A cached name.
 #[derive(Clone, Debug, Hash)]
@@ -115,7 +115,7 @@ impl Index {
 
     /// Hash of a name in a directory.
     fn hash(&self, parent: DentryId, name: &[u8]) -> u32 {
-        let seed = self.seed ^ u64::from(parent.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = self.seed ^ parent.0.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         xxh3_64_with_seed(name, seed) as u32
     }
 
@@ -147,9 +147,9 @@ impl Index {
 }
 
 /// All dentries.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Dentries {
-    slab: Slab<Dentry>,
+    slab: Keyed<Dentry>,
     index: Index,
     /// Bytes of the names that do not fit into their dentries.
     name_bytes: u64,
@@ -170,7 +170,7 @@ impl Dentries {
     /// None yet. Where names are found depends on the seed; nothing else does.
     pub(crate) fn new(seed: u64) -> Dentries {
         Dentries {
-            slab: Slab::new(),
+            slab: Keyed::new(),
             index: Index::new(seed),
             name_bytes: 0,
             lru_first: NIL,

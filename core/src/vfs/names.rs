@@ -3,7 +3,7 @@
 
 use super::dentry::{self, DentryId};
 use super::landlock::{self, Moved, Refer};
-use super::mount::{self, PathRef, put_path};
+use super::mount::{self, HeldPath, PathRef, put_path};
 use super::perm::{self, CAP_DAC_READ_SEARCH, CAP_MKNOD, MAY_EXEC, MAY_READ, MAY_WRITE, Who};
 use super::walk::{self, Flags, Last, Place, Walker};
 use crate::abi::Errno;
@@ -42,7 +42,7 @@ pub(crate) enum Change {
         dir: DentryId,
         name: Name,
         inode: InodeRef,
-        source: PathRef,
+        source: HeldPath,
     },
     /// A name was removed; what it named is held.
     Removed {
@@ -395,11 +395,18 @@ pub(crate) fn link<K: Callers>(
         walk |= Flags::EMPTY_PATH;
     }
     let source = walk::resolve(cx, old_at, old, walk)?;
-    let result = link_to(cx, source, new_at, new);
-    if result.is_err() {
-        put_path(cx.k.vfs_mut(), cx.p, source);
+    match link_to(cx, *source, new_at, new) {
+        Ok((place, inode)) => Ok(Change::Linked {
+            dir: place.dir.dentry,
+            name: place.name,
+            inode,
+            source,
+        }),
+        Err(errno) => {
+            put_path(cx.k.vfs_mut(), cx.p, source);
+            Err(errno)
+        }
     }
-    result
 }
 
 /// Whether an open file may get a name: by a task with the very credentials that opened it, or with
@@ -411,13 +418,13 @@ fn may_link_open<K: Callers>(cx: &mut Cx<'_, '_, K>, at: DirFd) -> Result<bool, 
     cx.k.has_opened(cx.thread, at)
 }
 
-/// The same for a file that was found; its place is held by what has changed.
+/// The same for a file that was found: the name that was made, and the inode that got it.
 fn link_to<K: Callers>(
     cx: &mut Cx<'_, '_, K>,
     source: PathRef,
     at: DirFd,
     path: &[u8],
-) -> Result<Change, Errno> {
+) -> Result<(Free, InodeRef), Errno> {
     let place = place_for_new(cx, at, path, false)?;
     if source.mount != place.dir.mount {
         return Err(Errno::EXDEV);
@@ -453,12 +460,7 @@ fn link_to<K: Callers>(
     if let Some(id) = cx.k.vfs().dentries.find(place.dir.dentry, &place.name) {
         dentry::remove(cx.k.vfs_mut(), cx.p, id);
     }
-    Ok(Change::Linked {
-        dir: place.dir.dentry,
-        name: place.name,
-        inode,
-        source,
-    })
+    Ok((place, inode))
 }
 
 /// `/proc/sys/fs/protected_hardlinks`: others' files can be linked only if they are plain and can be read and

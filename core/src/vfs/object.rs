@@ -6,7 +6,7 @@ use crate::fs::anon::{Anon, FS, MOUNT, Object, attr, object};
 use crate::fs::filesystem::Ino;
 use crate::vfs::Vfs;
 use crate::vfs::dentry::DentryId;
-use crate::vfs::mount::PathRef;
+use crate::vfs::mount::HeldPath;
 
 /// The namespace whose file a dentry is.
 pub(crate) fn namespace_at(k: &Vfs, dentry: DentryId) -> Option<NsId> {
@@ -17,14 +17,11 @@ pub(crate) fn namespace_at(k: &Vfs, dentry: DentryId) -> Option<NsId> {
     }
 }
 
-/// A path with one reference for an object.
-pub(crate) fn path(k: &mut Vfs, ino: Ino) -> PathRef {
+/// The path of an object.
+pub(crate) fn path(k: &mut Vfs, ino: Ino) -> HeldPath {
     let attr = attr(k, ino).unwrap_or_default();
     let dentry = k.dentries.new_root(FS, ino, &attr);
-    PathRef {
-        mount: MOUNT,
-        dentry,
-    }
+    HeldPath::of(MOUNT, dentry)
 }
 
 /// `f_type` of the file system that Linux keeps the object at a dentry in; `None` for files of other file

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::caller::Callers;
 use super::d_path;
 use super::dentry::{self, DentryId};
-use super::mount::{MountFlags, PathRef, get_path, put_path};
+use super::mount::{HeldPath, MountFlags, PathRef, get_path, put_path};
 use super::perm::{self, MAY_EXEC, Who};
 use super::view::ViewOps;
 use crate::abi::raw::general::{AT_FDCWD, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH};
@@ -113,17 +113,16 @@ pub(crate) struct Walker<'k, 'p, K> {
 
 /// Walks that have used up the steps of an input and go on at a later one, when their call runs again: by the
 /// calling thread, and which of the walks of its handler it is.
-#[derive(Clone, Debug, Default, Hash)]
+#[derive(Debug, Default, Hash)]
 pub(crate) struct Paused(BTreeMap<(ThreadId, u32), Checkpoint>);
 
 /// How far a walk has come.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 struct Checkpoint {
     /// Where it began; the call may have been made to walk another path meanwhile.
     start: PathRef,
     path: Vec<u8>,
-    /// Holds a reference.
-    at: PathRef,
+    at: HeldPath,
     rest: Vec<u8>,
     links: u32,
     crossing: bool,
@@ -133,19 +132,17 @@ struct Checkpoint {
 impl Paused {
     /// The places that are held, for invariant checks.
     pub(crate) fn held(&self) -> impl Iterator<Item = PathRef> + '_ {
-        self.0.values().map(|checkpoint| checkpoint.at)
+        self.0.values().map(|checkpoint| *checkpoint.at)
     }
 }
 
 /// A call ends, or has done all its walks: how far they had come is of no use any more.
 pub(crate) fn forget(k: &mut Vfs, p: &mut Ports<'_>, thread: ThreadId) {
-    while let Some((&key, checkpoint)) = {
-        let mut own = k.walks.0.range((thread, 0)..=(thread, u32::MAX));
-        own.next()
-    } {
-        let at = checkpoint.at;
-        k.walks.0.remove(&key);
-        put_path(k, p, at);
+    let own = (thread, 0)..=(thread, u32::MAX);
+    while let Some((&key, _)) = k.walks.0.range(own.clone()).next() {
+        if let Some(checkpoint) = k.walks.0.remove(&key) {
+            put_path(k, p, checkpoint.at);
+        }
     }
     d_path::forget(k, p, thread);
 }
@@ -212,13 +209,13 @@ pub(crate) fn topmost<K: Callers>(
     walker.topmost(place)
 }
 
-/// Resolves a path for the current task; the result holds a reference.
+/// Resolves a path for the current task.
 pub(crate) fn resolve<K: Callers>(
     cx: &mut Cx<'_, '_, K>,
     at: DirFd,
     path: &[u8],
     flags: Flags,
-) -> Result<PathRef, Errno> {
+) -> Result<HeldPath, Errno> {
     let (mut walker, start) = cx.walker(at, path, flags)?;
     walker.resolve(start, path)
 }
@@ -246,8 +243,8 @@ impl<'k, 'p, K: Callers> Walker<'k, 'p, K> {
         }
     }
 
-    /// Resolves a whole path; the result holds a reference.
-    pub(crate) fn resolve(&mut self, start: PathRef, path: &[u8]) -> Result<PathRef, Errno> {
+    /// Resolves a whole path.
+    pub(crate) fn resolve(&mut self, start: PathRef, path: &[u8]) -> Result<HeldPath, Errno> {
         let path = self.resolve_bare(start, path)?;
         Ok(get_path(self.k.vfs_mut(), path))
     }
@@ -406,7 +403,7 @@ impl<'k, 'p, K: Callers> Walker<'k, 'p, K> {
         }
         (self.links, self.crossing) = (found.links, found.crossing);
         self.climbing = found.climbing;
-        Some((found.at, found.rest.clone()))
+        Some((*found.at, found.rest.clone()))
     }
 
     fn leave_off(

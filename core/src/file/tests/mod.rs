@@ -45,10 +45,10 @@ fn a_pipe_leaves_notices_and_goes_with_its_ends() {
     assert_eq!((attr.mode & 0o777, attr.uid, attr.gid), (0o600, 1000, 100));
 
     let ends = [O_RDONLY, O_WRONLY].map(|mode| {
-        let place = mount::get_path(&mut files, path);
+        let place = mount::get_path(&mut files, *path);
         let file = File::new(FileKind::Pipe(id), place, None, mode);
         pipe::open_end(&mut files, id, mode == O_RDONLY, mode == O_WRONLY);
-        add(&mut files, file).unwrap()
+        add(&mut files, &mut ports, file).unwrap()
     });
     put_path(&mut files, &mut ports, path);
 
@@ -167,10 +167,10 @@ fn a_writer_without_readers_is_sent_a_signal() {
     let files = &mut program.files;
     let (id, path) = pipe::create(files, &maker).unwrap();
     let [reader, writer] = [O_RDONLY, O_WRONLY].map(|mode| {
-        let place = mount::get_path(files, path);
+        let place = mount::get_path(files, *path);
         let file = File::new(FileKind::Pipe(id), place, None, mode);
         pipe::open_end(files, id, mode == O_RDONLY, mode == O_WRONLY);
-        add(files, file).unwrap()
+        add(files, p, file).unwrap()
     });
     put_path(files, p, path);
 

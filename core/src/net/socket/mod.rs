@@ -39,7 +39,7 @@ use crate::file::{File, FileId, FileKind, Files, ready};
 use crate::fs::anon;
 use crate::fs::filesystem::Time;
 use crate::port::Ports;
-use crate::vfs::mount::{PathRef, put_path};
+use crate::vfs::mount::PathRef;
 
 /// Most sockets there can be, those included that wait to be accepted.
 const SOCKETS_MAX: usize = 1 << 16;
@@ -83,13 +83,13 @@ impl Kind {
 }
 
 /// What a socket's address family keeps.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 pub(crate) enum Family {
     Unix(Unix),
 }
 
 /// One socket.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 pub(crate) struct Socket {
     pub family: Family,
     pub kind: Kind,
@@ -135,7 +135,7 @@ impl Socket {
 }
 
 /// All sockets.
-#[derive(Clone, Debug, Hash, Default)]
+#[derive(Debug, Hash, Default)]
 pub(crate) struct Sockets {
     sockets: BTreeMap<SocketId, Socket>,
     next: u64,
@@ -229,13 +229,12 @@ pub(crate) fn open<K: FileCallers>(
         .add(ino, g::S_IFSOCK | 0o777, owner, made);
     let path = crate::vfs::object::path(cx.k.files_mut(), ino);
     let file = File::new(FileKind::Socket(id), path, None, g::O_RDWR | flags);
-    match file::add(cx.k.files_mut(), file) {
+    match file::add(cx.k.files_mut(), cx.p, file) {
         Ok(file) => {
             at_mut(cx.k.files_mut(), id).has_file = true;
             Ok(file)
         }
         Err(errno) => {
-            put_path(cx.k.files_mut(), cx.p, path);
             release(cx.k.files_mut(), cx.p, id);
             Err(errno)
         }

@@ -254,7 +254,7 @@ fn dir_text(cx: &mut Cx<'_, '_>, fd: i32) -> Option<String> {
     if fd != crate::abi::raw::general::AT_FDCWD {
         return file_text(cx, fd);
     }
-    let cwd = cx.fs_context().cwd;
+    let cwd = *cx.fs_context().cwd;
     let path = crate::views::proc::path_text(cx.k, cx.thread, cwd).ok()?;
     Some(format!("<{}>", line::path(&path)))
 }

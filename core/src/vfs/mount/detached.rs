@@ -7,7 +7,7 @@ use super::attribute::{Change, Setting};
 use super::job::{self, Job};
 use super::tree::Walk;
 use super::unmount::TakingOff;
-use super::{MOUNT_STEPS, MountId, PathRef, put_path};
+use super::{HeldPath, MOUNT_STEPS, MountId, PathRef, put_path};
 use crate::cred::ns::NsId;
 use crate::port::Ports;
 use crate::vfs::Vfs;
@@ -23,7 +23,7 @@ pub(crate) struct Anonymous {
 
 /// The number of the anonymous namespace with this root: lower than those of others.
 pub(crate) fn number(root: MountId) -> NsId {
-    NsId(root.0)
+    NsId(root.0.index())
 }
 
 /// Whether a mount is the root of an anonymous namespace.
@@ -114,8 +114,8 @@ impl Detaching {
 }
 
 /// The file that stands for a detached tree is closed: the tree is taken apart unless it was moved away
-/// (`dissolve_on_fput()`). Takes the reference on the place over.
-pub(crate) fn dissolve(k: &mut Vfs, p: &mut Ports<'_>, path: PathRef) {
+/// (`dissolve_on_fput()`).
+pub(crate) fn dissolve(k: &mut Vfs, p: &mut Ports<'_>, path: HeldPath) {
     match is_root(k, path.mount) || !job::is_idle(k) {
         true => job::begin_at(k, p, Job::Dissolve(path.mount), smallvec![path]),
         false => put_path(k, p, path),
@@ -125,8 +125,7 @@ pub(crate) fn dissolve(k: &mut Vfs, p: &mut Ports<'_>, path: PathRef) {
 /// The same for a tree that no file stands for yet.
 pub(crate) fn abandon(k: &mut Vfs, p: &mut Ports<'_>, top: MountId) {
     let dentry = k.mounts.at(top).root;
-    let path = PathRef { mount: top, dentry };
-    super::get_path(k, path);
+    let path = super::get_path(k, PathRef { mount: top, dentry });
     dissolve(k, p, path);
 }
 

@@ -15,7 +15,7 @@ use super::place::{Own, Placing, Revealing};
 use super::propagation::{self, Type};
 use super::tree::{self, Copying, Dropping, Walk};
 use super::unmount::{TakingOff, Uncovering, Unmounting};
-use super::{MOUNT_STEPS, MountId, PathRef, is_clear, put_path};
+use super::{HeldPath, MOUNT_STEPS, MountId, PathRef, is_clear, put_path};
 use crate::abi::Errno;
 use crate::cred::Creds;
 use crate::cred::ns::{NsId, Set};
@@ -24,6 +24,7 @@ use crate::env::wait::{Restart, Stop, Wait, WaitKey};
 use crate::fs::filesystem::FsId;
 use crate::machine::ThreadId;
 use crate::port::Ports;
+use crate::slab::Key;
 use crate::vfs::Vfs;
 use crate::vfs::view::ViewOps;
 
@@ -337,13 +338,21 @@ impl Founding {
 /// All mounts of a file system come to show other options.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Showing {
-    pub fs: FsId,
-    pub options: Arc<[u8]>,
-    /// Mounts with lower numbers have been passed.
-    pub from: u32,
+    fs: FsId,
+    options: Arc<[u8]>,
+    /// Mounts with lower keys have been passed.
+    from: Key,
 }
 
 impl Showing {
+    pub(crate) fn new(fs: FsId, options: Arc<[u8]>) -> Showing {
+        Showing {
+            fs,
+            options,
+            from: Key::LEAST,
+        }
+    }
+
     fn step(&mut self, k: &mut Vfs) -> Next {
         const MOST: usize = 64;
         let mounts = &mut k.mounts;
@@ -352,7 +361,7 @@ impl Showing {
         let Some(last) = all.last() else {
             return Next::End(Ok(Done::Nothing));
         };
-        self.from = last.0 + 1;
+        self.from = last.0.next();
         for &id in &all {
             mounts.set_options(id, self.options.to_vec());
             mounts.touch(id);
@@ -363,17 +372,17 @@ impl Showing {
 }
 
 /// A change that is under way or waits.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 struct Entry {
     job: Job,
     /// Who has begun it.
     by: Option<ThreadId>,
-    /// Places on which it holds references.
-    places: SmallVec<[PathRef; 2]>,
+    /// Places that it holds.
+    places: SmallVec<[HeldPath; 2]>,
 }
 
 /// All changes, the first of which is under way.
-#[derive(Clone, Debug, Default, Hash)]
+#[derive(Debug, Default, Hash)]
 pub(crate) struct Jobs {
     queue: VecDeque<Entry>,
     /// One is being worked on at this moment.
@@ -404,7 +413,10 @@ impl Jobs {
 
     /// The places that are held, for invariant checks.
     pub(crate) fn places(&self) -> impl Iterator<Item = PathRef> + '_ {
-        self.queue.iter().flat_map(|entry| &entry.places).copied()
+        self.queue
+            .iter()
+            .flat_map(|entry| &entry.places)
+            .map(|place| **place)
     }
 
     /// The names that have gone and are held, for invariant checks.
@@ -422,7 +434,7 @@ pub(super) fn begin(k: &mut Vfs, p: &mut Ports<'_>, job: Job) {
 }
 
 /// The same for one that holds places.
-pub(super) fn begin_at(k: &mut Vfs, p: &mut Ports<'_>, job: Job, places: SmallVec<[PathRef; 2]>) {
+pub(super) fn begin_at(k: &mut Vfs, p: &mut Ports<'_>, job: Job, places: SmallVec<[HeldPath; 2]>) {
     let by = None;
     let entry = Entry { job, by, places };
     k.mounts.jobs.queue.push_back(entry);
@@ -452,7 +464,7 @@ fn wait<T>() -> Result<T, Stop> {
 /// change may follow in the call.
 pub(crate) fn run<K: ViewOps>(
     cx: &mut Cx<'_, '_, K>,
-    make: impl FnOnce(&mut Cx<'_, '_, K>, &mut SmallVec<[PathRef; 2]>) -> Result<Option<Job>, Errno>,
+    make: impl FnOnce(&mut Cx<'_, '_, K>, &mut SmallVec<[HeldPath; 2]>) -> Result<Option<Job>, Errno>,
 ) -> Result<(), Stop> {
     prepare(cx, make)?;
     take(cx)?;
@@ -462,7 +474,7 @@ pub(crate) fn run<K: ViewOps>(
 /// The same for a call that goes on afterwards: what became of it waits for [`take`].
 pub(crate) fn prepare<K: ViewOps>(
     cx: &mut Cx<'_, '_, K>,
-    make: impl FnOnce(&mut Cx<'_, '_, K>, &mut SmallVec<[PathRef; 2]>) -> Result<Option<Job>, Errno>,
+    make: impl FnOnce(&mut Cx<'_, '_, K>, &mut SmallVec<[HeldPath; 2]>) -> Result<Option<Job>, Errno>,
 ) -> Result<(), Stop> {
     let thread = cx.thread;
     if cx.k.vfs().mounts.jobs.ended.contains_key(&thread) {

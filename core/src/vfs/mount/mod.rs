@@ -31,20 +31,53 @@ pub(crate) use crate::env::ids::MountId;
 use crate::fs::filesystem::{FsId, InodeRef};
 use crate::fs::inode;
 use crate::port::Ports;
-use crate::slab::Slab;
+use crate::slab::{Key, Keyed};
 use crate::vfs::view::ViewOps;
 use crate::vfs::{Vfs, node};
 
 /// Most mounts of all namespaces together, which Linux leaves to memory.
 pub(crate) const ALL_MAX: usize = 1 << 20;
 
-/// A place in the tree: a dentry seen through a mount (the kernel's `struct path`).
+/// A place in the tree: a dentry seen through a mount (the kernel's `struct path`), without a reference.
 ///
-/// Whoever keeps one holds a reference ([`get_path`]) and gives it back ([`put_path`]).
+/// It is good for as long as somebody holds the place, or until something is put or dropped from the cache.
+/// Whoever keeps it for longer makes a [`HeldPath`] of it ([`get_path`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct PathRef {
     pub mount: MountId,
     pub dentry: DentryId,
+}
+
+/// A place that is held: its dentry and its mount stay as long as it is there.
+///
+/// There are no copies. Whoever has it gives it back ([`put_path`]), or hands it on to who keeps it; that no
+/// reference is lost on the way is an invariant that is checked ([`Kernel::check`](crate::Kernel::check)).
+#[derive(PartialEq, Eq, Hash, Debug)]
+#[must_use = "a place that is held has to be given back"]
+pub(crate) struct HeldPath(PathRef);
+
+impl HeldPath {
+    /// Takes over a reference on the dentry and one on the mount that somebody has taken.
+    pub(crate) fn of(mount: MountId, dentry: DentryId) -> HeldPath {
+        HeldPath(PathRef { mount, dentry })
+    }
+
+    /// The caller keeps the reference on the dentry; that on the mount is given back.
+    pub(crate) fn keep_dentry(self, k: &mut Vfs, p: &mut Ports<'_>) {
+        release(k, p, self.mount);
+    }
+
+    /// Somebody else knows of the references from now on, and makes it anew to give them back.
+    pub(super) fn keep(self) {}
+}
+
+/// The place, to be looked at.
+impl core::ops::Deref for HeldPath {
+    type Target = PathRef;
+
+    fn deref(&self) -> &PathRef {
+        &self.0
+    }
 }
 
 bitflags::bitflags! {
@@ -117,9 +150,9 @@ pub(crate) struct Mount {
 }
 
 /// All mounts.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 pub(crate) struct Mounts {
-    slab: Slab<Mount>,
+    slab: Keyed<Mount>,
     on: BTreeMap<PathRef, MountId>,
     /// What hangs on each mount, in the order in which it was made.
     below: BTreeSet<(MountId, u64, MountId)>,
@@ -164,7 +197,7 @@ const MOUNT_STEPS: u64 = 16;
 impl Mounts {
     pub(crate) fn new() -> Mounts {
         Mounts {
-            slab: Slab::new(),
+            slab: Keyed::new(),
             on: BTreeMap::new(),
             below: BTreeSet::new(),
             covers: BTreeSet::new(),
@@ -363,14 +396,14 @@ impl Mounts {
 
     /// What is mounted on places of one mount, older ones first.
     pub(crate) fn children(&self, id: MountId) -> impl DoubleEndedIterator<Item = MountId> + '_ {
-        let range = (id, 0, MountId(0))..=(id, u64::MAX, MountId(u32::MAX));
+        let range = (id, 0, MountId(Key::LEAST))..=(id, u64::MAX, MountId(Key::MOST));
         self.below.range(range).map(|&(_, _, child)| child)
     }
 
     /// The first of them that was made after another one.
     fn next_child(&self, id: MountId, after: MountId) -> Option<MountId> {
-        let from = (id, self.at(after).order + 1, MountId(0));
-        let range = from..=(id, u64::MAX, MountId(u32::MAX));
+        let from = (id, self.at(after).order + 1, MountId(Key::LEAST));
+        let range = from..=(id, u64::MAX, MountId(Key::MOST));
         self.below.range(range).next().map(|&(_, _, child)| child)
     }
 
@@ -391,7 +424,7 @@ impl Mounts {
     /// The first mount of a namespace that was made after another one, with its place in that order.
     pub(crate) fn next_of(&self, ns: NsId, after: Option<u64>) -> Option<(u64, MountId)> {
         let from = after.map_or(0, |after| after + 1);
-        let range = (ns, from, MountId(0))..=(ns, u64::MAX, MountId(u32::MAX));
+        let range = (ns, from, MountId(Key::LEAST))..=(ns, u64::MAX, MountId(Key::MOST));
         self.of_ns
             .range(range)
             .next()
@@ -412,16 +445,17 @@ impl Mounts {
         use core::ops::Bound::{Excluded, Included};
         let from = match after {
             Some((ns, id)) => Excluded((dentry, ns, id)),
-            None => Included((dentry, None, MountId(0))),
+            None => Included((dentry, None, MountId(Key::LEAST))),
         };
-        let end = Excluded((DentryId(dentry.0 + 1), None, MountId(0)));
+        let end = Excluded((DentryId(dentry.0.next()), None, MountId(Key::LEAST)));
         let next = self.covers.range((from, end)).next();
         next.map(|&(_, ns, id)| (ns, id))
     }
 
     /// Whether mounts of a namespace hang on a dentry.
     fn covers_in(&self, dentry: DentryId, ns: NsId) -> bool {
-        let range = (dentry, Some(ns), MountId(0))..=(dentry, Some(ns), MountId(u32::MAX));
+        let range =
+            (dentry, Some(ns), MountId(Key::LEAST))..=(dentry, Some(ns), MountId(Key::MOST));
         self.covers.range(range).next().is_some()
     }
 
@@ -471,8 +505,8 @@ impl Mounts {
     }
 
     /// The first mounts of a file system, so many at most, from one number on.
-    fn of_filesystem(&self, fs: FsId, from: u32, most: usize) -> impl Iterator<Item = MountId> {
-        let range = (fs, MountId(from))..=(fs, MountId(u32::MAX));
+    fn of_filesystem(&self, fs: FsId, from: Key, most: usize) -> impl Iterator<Item = MountId> {
+        let range = (fs, MountId(from))..=(fs, MountId(Key::MOST));
         self.of_fs.range(range).take(most).map(|&(_, id)| id)
     }
 
@@ -517,13 +551,13 @@ fn next_of_group(
     group: u64,
     after: Option<MountId>,
 ) -> Option<MountId> {
-    let from = after.map_or(0, |after| after.0 + 1);
-    let range = (group, MountId(from))..=(group, MountId(u32::MAX));
+    let from = after.map_or(Key::LEAST, |after| after.0.next());
+    let range = (group, MountId(from))..=(group, MountId(Key::MOST));
     index.range(range).next().map(|&(_, id)| id)
 }
 
 fn of_group(index: &BTreeSet<(u64, MountId)>, group: u64) -> impl Iterator<Item = MountId> + '_ {
-    let range = (group, MountId(0))..=(group, MountId(u32::MAX));
+    let range = (group, MountId(Key::LEAST))..=(group, MountId(Key::MOST));
     index.range(range).map(|&(_, id)| id)
 }
 
@@ -728,15 +762,15 @@ fn clear_filesystem(k: &mut Vfs, p: &mut Ports<'_>) -> bool {
     true
 }
 
-/// Takes one more reference.
-pub(crate) fn get_path(k: &mut Vfs, path: PathRef) -> PathRef {
+/// Holds a place.
+pub(crate) fn get_path(k: &mut Vfs, path: PathRef) -> HeldPath {
     k.dentries.get(path.dentry);
     hold(k, path.mount);
-    path
+    HeldPath(path)
 }
 
-/// Gives a reference back.
-pub(crate) fn put_path(k: &mut Vfs, p: &mut Ports<'_>, path: PathRef) {
+/// Gives a place back.
+pub(crate) fn put_path(k: &mut Vfs, p: &mut Ports<'_>, path: HeldPath) {
     dentry::put(k, p, path.dentry);
     release(k, p, path.mount);
 }

@@ -410,7 +410,7 @@ impl Placing {
         // What is there keeps the place alive until it hangs there again.
         let place = get_path(k, self.on);
         tree::detach(k, p, over);
-        tree::attach(k, self.root, place);
+        tree::attach(k, self.root, *place);
         let dentry = k.mounts.at(self.root).root;
         let mount = self.root;
         tree::attach(k, over, PathRef { mount, dentry });

@@ -3,7 +3,8 @@
 use alloc::collections::BTreeMap;
 
 use super::{
-    ALL_MAX, MOUNT_STEPS, Mount, MountFlags, MountId, Mounts, PathRef, detached, get_path, put_path,
+    ALL_MAX, HeldPath, MOUNT_STEPS, Mount, MountFlags, MountId, Mounts, PathRef, detached,
+    get_path, put_path,
 };
 use crate::abi::Errno;
 use crate::cred::ns::NsId;
@@ -244,7 +245,8 @@ pub(super) fn lock(k: &mut Vfs, id: MountId, is_root: bool) {
 
 /// Hangs a mount at a place where nothing hangs; takes a reference on the place.
 pub(super) fn attach(k: &mut Vfs, id: MountId, on: PathRef) {
-    get_path(k, on);
+    // Given back by `detach`.
+    get_path(k, on).keep();
     k.dentries.change_mounts(on.dentry, 1);
     k.mounts.hang(id, on);
     k.mounts.touch(id);
@@ -258,7 +260,7 @@ pub(super) fn detach(k: &mut Vfs, p: &mut Ports<'_>, id: MountId) {
         k.dentries.change_mounts(on.dentry, -1);
         match connected {
             true => crate::vfs::dentry::put(k, p, on.dentry),
-            false => put_path(k, p, on),
+            false => put_path(k, p, HeldPath::of(on.mount, on.dentry)),
         }
     }
 }
@@ -300,10 +302,7 @@ pub(crate) fn exchange_root(
     new: MountId,
     put_old: PathRef,
 ) {
-    let place = k.mounts.at(old).on;
-    if let Some(place) = place {
-        get_path(k, place);
-    }
+    let place = k.mounts.at(old).on.map(|place| get_path(k, place));
     detach(k, p, new);
     detach(k, p, old);
     let (old_locked, new_locked) = (k.mounts.at(old).locked, false);
@@ -311,7 +310,7 @@ pub(crate) fn exchange_root(
     k.mounts.at_mut(old).locked = new_locked;
     match place {
         Some(place) => {
-            attach(k, new, place);
+            attach(k, new, *place);
             put_path(k, p, place);
         }
         None => k.ns.set_root(ns, Some(new)),

@@ -11,6 +11,7 @@ use crate::abi::Errno;
 use crate::cred::ns::NsId;
 use crate::fs::filesystem::FsId;
 use crate::port::Ports;
+use crate::slab::Key;
 use crate::vfs::Vfs;
 use crate::vfs::dentry::DentryId;
 
@@ -74,7 +75,7 @@ impl TakingOff {
 
     /// The next of those that go.
     fn next(&mut self) -> Option<MountId> {
-        let from = MountId(self.after.map_or(0, |after| after.0 + 1));
+        let from = MountId(self.after.map_or(Key::LEAST, |after| after.0.next()));
         self.after = self.goes.range(from..).next().copied();
         self.after
     }

@@ -97,7 +97,7 @@ fn line(k: &mut Kernel, thread: ThreadId, vma: &VmaInfo) -> Vec<u8> {
     let share = if vma.shared { 's' } else { 'p' };
     let open = vma
         .file
-        .and_then(|id| k.files.file(id).map(|open| (open.path, open.inode)));
+        .and_then(|id| k.files.file(id).map(|open| (*open.path, open.inode)));
     let (minor, ino) = match open {
         Some((_, Some(at))) => (at.fs.0 + 1, at.ino.0),
         _ => (0, 0),

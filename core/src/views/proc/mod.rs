@@ -360,7 +360,7 @@ pub(crate) fn read_link(
         Node::Fd(view, fd) => {
             process::check_access(k, thread, view)?;
             let file = view.file(k, fd).ok_or(Errno::ENOENT)?;
-            let path = k.files.file(file).ok_or(Errno::ENOENT)?.path;
+            let path = *k.files.file(file).ok_or(Errno::ENOENT)?.path;
             process::target_text(k, p, thread, path)
         }
         _ => Err(Errno::EINVAL),
@@ -390,7 +390,7 @@ pub(crate) fn jump(k: &mut Kernel, who: &Who, ino: Ino) -> Result<Option<PathRef
         Node::Fd(view, fd) => view
             .file(k, fd)
             .and_then(|id| k.files.file(id))
-            .map(|open| open.path),
+            .map(|open| *open.path),
         _ => return Ok(None),
     };
     target.map(Some).ok_or(Errno::ENOENT)

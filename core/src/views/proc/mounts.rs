@@ -161,7 +161,7 @@ impl Cursor {
     /// Makes a line, goes a part of the way to that, or passes a mount that cannot be reached; `false` after
     /// the last.
     pub(super) fn step(&mut self, k: &mut Kernel, text: &mut Vec<u8>) -> bool {
-        let Some(root) = self.view.context(k).map(|context| context.root) else {
+        let Some(root) = self.view.context(k).map(|context| *context.root) else {
             return false;
         };
         k.env.steps.spend(1);

@@ -236,7 +236,7 @@ pub(super) static FILES: &[(&str, Kind)] = &[
         "cpuset",
         Kind::File(0o444, |_, _, _, _| Ok(b"/\n".to_vec())),
     ),
-    ("cwd", Kind::Link(|k, view| Some(view.context(k)?.cwd))),
+    ("cwd", Kind::Link(|k, view| Some(*view.context(k)?.cwd))),
     ("environ", Kind::Memory(0o400, environ)),
     ("exe", Kind::Link(exe)),
     ("gid_map", Kind::File(0o644, identity::gid_map)),
@@ -284,7 +284,7 @@ pub(super) static FILES: &[(&str, Kind)] = &[
         Kind::Judged(0o400, Errno::EPERM, state::personality),
     ),
     ("projid_map", Kind::File(0o644, identity::projid_map)),
-    ("root", Kind::Link(|k, view| Some(view.context(k)?.root))),
+    ("root", Kind::Link(|k, view| Some(*view.context(k)?.root))),
     ("sched", Kind::File(0o644, state::sched)),
     ("schedstat", Kind::File(0o444, state::schedstat)),
     ("sessionid", Kind::File(0o444, identity::no_session)),
@@ -392,7 +392,7 @@ fn children(k: &mut Kernel, view: View, _: ThreadId, ns: NsId) -> Result<Vec<u8>
 
 fn exe(k: &Kernel, view: View) -> Option<PathRef> {
     let task = view.task(k).filter(|task| !task.exited)?;
-    Some(k.files.file(k.tasks.group(task.tgid)?.exe?)?.path)
+    Some(*k.files.file(k.tasks.group(task.tgid)?.exe?)?.path)
 }
 
 /// A place as a link shows it to a thread that reads it. `LATER` if there are too many mounts on the way for
@@ -404,7 +404,7 @@ pub(super) fn target_text(
     path: PathRef,
 ) -> Result<Vec<u8>, Errno> {
     let task = k.tasks.get(thread).ok_or(Errno::ENOENT)?;
-    let root = k.files.fs_context(task.fs).root;
+    let root = *k.files.fs_context(task.fs).root;
     let text = d_path::path_of(k, p, thread, root, path)?;
     Ok(without_mark(text))
 }
@@ -429,7 +429,7 @@ pub(super) fn path_and_mounts(
 ) -> Result<Vec<u8>, Errno> {
     match k.tasks.get(thread) {
         Some(task) => {
-            let root = k.files.fs_context(task.fs).root;
+            let root = *k.files.fs_context(task.fs).root;
             d_path::path_and_mounts(k, root, path, mounts).map(without_mark)
         }
         None => Ok(Vec::new()),
@@ -439,7 +439,7 @@ pub(super) fn path_and_mounts(
 /// An open file as its link in `fd` shows it: a path, or `pipe:[7]`.
 pub(crate) fn file_text(k: &Kernel, thread: ThreadId, id: FileId) -> Result<Vec<u8>, Errno> {
     match k.files.file(id) {
-        Some(open) => path_text(k, thread, open.path),
+        Some(open) => path_text(k, thread, *open.path),
         None => Ok(Vec::new()),
     }
 }

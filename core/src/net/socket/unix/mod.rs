@@ -32,7 +32,7 @@ use crate::env::wait::WaitKey;
 use crate::file::Files;
 use crate::fs::InodeRef;
 use crate::port::Ports;
-use crate::vfs::mount::{PathRef, put_path};
+use crate::vfs::mount::{HeldPath, PathRef, put_path};
 
 /// Bytes of `sun_path`.
 const PATH_LEN: usize = 108;
@@ -59,12 +59,12 @@ impl Name {
 }
 
 /// What an AF_UNIX socket is beyond other sockets.
-#[derive(Clone, Debug, Hash)]
+#[derive(Debug, Hash)]
 pub(crate) struct Unix {
     pub state: State,
     name: Option<Name>,
-    /// Where in the tree it is bound, with a reference, and the inode there.
-    place: Option<(PathRef, InodeRef)>,
+    /// Where in the tree it is bound, and the inode there.
+    place: Option<(HeldPath, InodeRef)>,
     peer: Option<SocketId>,
     /// Name of a peer that is gone.
     peer_name: Option<Name>,
@@ -103,7 +103,7 @@ impl Unix {
     }
 
     pub(super) fn place(&self) -> Option<PathRef> {
-        self.place.map(|(path, _)| path)
+        self.place.as_ref().map(|(path, _)| **path)
     }
 
     pub(super) fn has_input(&self) -> bool {
@@ -294,7 +294,7 @@ fn release_one(
     let Some(socket) = k.sockets.sockets.remove(&id) else {
         return VecDeque::new();
     };
-    let Family::Unix(unix) = socket.family;
+    let Family::Unix(mut unix) = socket.family;
     let names = &mut k.sockets.unix;
     if let Some(name) = &unix.name {
         let key = (socket.net, socket.kind, name.clone());
@@ -302,7 +302,7 @@ fn release_one(
             names.names.remove(&key);
         }
     }
-    if let Some((path, inode)) = unix.place {
+    if let Some((path, inode)) = unix.place.take() {
         names.inodes.remove(&inode);
         put_path(k, p, path);
     }
