@@ -111,18 +111,12 @@ args! {
     Addr(u64) = Addr;
     /// A vector of strings in user memory.
     StrVec(u64) = StrVec;
-    /// `O_` flags.
-    OpenFlags(u32) = OpenFlags;
     /// Mode bits.
     Mode(u32) = Mode;
-    /// `AT_` flags.
-    AtFlags(u32) = AtFlags;
     /// `PROT_` flags.
     ProtFlags(u64) = ProtFlags;
     /// `MAP_` flags.
     MapFlags(u64) = MapFlags;
-    /// `CLONE_` flags.
-    CloneFlags(u64) = CloneFlags;
     /// A signal number.
     Sig(i32) = Signal;
     /// A process number, or a negative or zero one with a meaning.

@@ -6,7 +6,7 @@ use super::{Arg, ArgKind};
 use crate::abi::raw::general as g;
 
 /// Flags that are an argument of a call.
-pub(crate) trait CallFlags: bitflags::Flags {
+pub(crate) trait CallFlags: bitflags::Flags + Copy {
     /// The first flag that Linux has and this kernel has not.
     fn missing(&self) -> Option<&'static str>;
 }
@@ -20,9 +20,9 @@ macro_rules! flags {
     )*) => {$(
         bitflags::bitflags! {
             $(#[$doc])*
-            #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+            #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
             pub(crate) struct $name: $bits {
-                $(const $flag = $value;)*
+                $(const $flag = $value as $bits;)*
             }
         }
 
@@ -36,7 +36,7 @@ macro_rules! flags {
         impl CallFlags for $name {
             fn missing(&self) -> Option<&'static str> {
                 $($(
-                    if self.bits() & $absent_value != 0 {
+                    if self.bits() & $absent_value as $bits != 0 {
                         return Some(stringify!($absent));
                     }
                 )*)?
@@ -166,6 +166,146 @@ flags! {
         CLONE = g::__WCLONE,
     };
 
+    /// `CLONE_` flags (clone(2), clone3(2), unshare(2), setns(2)). Those of clone(2) have a signal in the
+    /// bits below.
+    CloneFlags(u64) = CloneFlags {
+        NEWTIME = g::CLONE_NEWTIME,
+        VM = g::CLONE_VM,
+        FS = g::CLONE_FS,
+        FILES = g::CLONE_FILES,
+        SIGHAND = g::CLONE_SIGHAND,
+        PIDFD = g::CLONE_PIDFD,
+        PTRACE = g::CLONE_PTRACE,
+        VFORK = g::CLONE_VFORK,
+        PARENT = g::CLONE_PARENT,
+        THREAD = g::CLONE_THREAD,
+        NEWNS = g::CLONE_NEWNS,
+        SYSVSEM = g::CLONE_SYSVSEM,
+        SETTLS = g::CLONE_SETTLS,
+        PARENT_SETTID = g::CLONE_PARENT_SETTID,
+        CHILD_CLEARTID = g::CLONE_CHILD_CLEARTID,
+        DETACHED = g::CLONE_DETACHED,
+        UNTRACED = g::CLONE_UNTRACED,
+        CHILD_SETTID = g::CLONE_CHILD_SETTID,
+        NEWCGROUP = g::CLONE_NEWCGROUP,
+        NEWUTS = g::CLONE_NEWUTS,
+        NEWIPC = g::CLONE_NEWIPC,
+        NEWUSER = g::CLONE_NEWUSER,
+        NEWPID = g::CLONE_NEWPID,
+        NEWNET = g::CLONE_NEWNET,
+        IO = g::CLONE_IO,
+        CLEAR_SIGHAND = g::CLONE_CLEAR_SIGHAND,
+        INTO_CGROUP = g::CLONE_INTO_CGROUP,
+    }
+    missing { CLONE_NEWTIME = g::CLONE_NEWTIME };
+
+    /// `O_` flags: what open(2) and its relatives take, which ignore others, and what an open file keeps of
+    /// them.
+    OpenFlags(u32) = OpenFlags {
+        WRONLY = g::O_WRONLY,
+        RDWR = g::O_RDWR,
+        ACCMODE = g::O_ACCMODE,
+        CREAT = g::O_CREAT,
+        EXCL = g::O_EXCL,
+        NOCTTY = g::O_NOCTTY,
+        TRUNC = g::O_TRUNC,
+        APPEND = g::O_APPEND,
+        NONBLOCK = g::O_NONBLOCK,
+        DSYNC = g::O_DSYNC,
+        ASYNC = g::FASYNC,
+        DIRECT = g::O_DIRECT,
+        // The kernel's value on x86-64; user space sees 0, but `F_GETFL` shows it.
+        LARGEFILE = 0o100000,
+        DIRECTORY = g::O_DIRECTORY,
+        NOFOLLOW = g::O_NOFOLLOW,
+        NOATIME = g::O_NOATIME,
+        CLOEXEC = g::O_CLOEXEC,
+        SYNC = g::O_SYNC,
+        PATH = g::O_PATH,
+        TMPFILE = g::O_TMPFILE,
+    };
+
+    /// `RESOLVE_` flags (openat2(2)).
+    ResolveFlags(u64) = Hex {
+        NO_XDEV = g::RESOLVE_NO_XDEV,
+        NO_MAGICLINKS = g::RESOLVE_NO_MAGICLINKS,
+        NO_SYMLINKS = g::RESOLVE_NO_SYMLINKS,
+        BENEATH = g::RESOLVE_BENEATH,
+        IN_ROOT = g::RESOLVE_IN_ROOT,
+        CACHED = g::RESOLVE_CACHED,
+    };
+
+    /// `AT_` flags. Each call takes some of them; two have the same number in different calls.
+    AtFlags(u32) = AtFlags {
+        SYMLINK_NOFOLLOW = g::AT_SYMLINK_NOFOLLOW,
+        EACCESS = g::AT_EACCESS,
+        REMOVEDIR = g::AT_REMOVEDIR,
+        SYMLINK_FOLLOW = g::AT_SYMLINK_FOLLOW,
+        NO_AUTOMOUNT = g::AT_NO_AUTOMOUNT,
+        EMPTY_PATH = g::AT_EMPTY_PATH,
+        STATX_FORCE_SYNC = g::AT_STATX_FORCE_SYNC,
+        STATX_DONT_SYNC = g::AT_STATX_DONT_SYNC,
+        RECURSIVE = g::AT_RECURSIVE,
+        EXECVE_CHECK = 0x10000,
+    };
+
+    /// `STATX_` flags: what statx(2) is to tell. All is told that there is.
+    StatxMask(u32) = Hex {
+        BASIC_STATS = g::STATX_BASIC_STATS,
+        BTIME = g::STATX_BTIME,
+        MNT_ID = g::STATX_MNT_ID,
+        RESERVED = g::STATX__RESERVED,
+    };
+
+    /// `XATTR_` flags (setxattr(2)).
+    XattrFlags(u32) = Hex { CREATE = g::XATTR_CREATE, REPLACE = g::XATTR_REPLACE };
+
+    /// `MS_` flags of mount(2), which ignores what it does not know.
+    MsFlags(u32) = Hex {
+        RDONLY = g::MS_RDONLY,
+        NOSUID = g::MS_NOSUID,
+        NODEV = g::MS_NODEV,
+        NOEXEC = g::MS_NOEXEC,
+        NOATIME = g::MS_NOATIME,
+        NODIRATIME = g::MS_NODIRATIME,
+        NOSYMFOLLOW = g::MS_NOSYMFOLLOW,
+        REMOUNT = g::MS_REMOUNT,
+        BIND = g::MS_BIND,
+        MOVE = g::MS_MOVE,
+        REC = g::MS_REC,
+        SILENT = g::MS_SILENT,
+        UNBINDABLE = g::MS_UNBINDABLE,
+        PRIVATE = g::MS_PRIVATE,
+        SLAVE = g::MS_SLAVE,
+        SHARED = g::MS_SHARED,
+        RELATIME = g::MS_RELATIME,
+        STRICTATIME = g::MS_STRICTATIME,
+    };
+
+    /// `MOUNT_ATTR_` flags (fsmount(2), mount_setattr(2)).
+    MountAttrs(u32) = Uint {
+        RDONLY = g::MOUNT_ATTR_RDONLY,
+        NOSUID = g::MOUNT_ATTR_NOSUID,
+        NODEV = g::MOUNT_ATTR_NODEV,
+        NOEXEC = g::MOUNT_ATTR_NOEXEC,
+        ATIME = g::MOUNT_ATTR__ATIME,
+        NOATIME = g::MOUNT_ATTR_NOATIME,
+        STRICTATIME = g::MOUNT_ATTR_STRICTATIME,
+        NODIRATIME = g::MOUNT_ATTR_NODIRATIME,
+        IDMAP = g::MOUNT_ATTR_IDMAP,
+        NOSYMFOLLOW = g::MOUNT_ATTR_NOSYMFOLLOW,
+    };
+
+    /// `OPEN_TREE_` flags, and the `AT_` flags that open_tree(2) takes with them.
+    OpenTreeFlags(u32) = Uint {
+        CLONE = g::OPEN_TREE_CLONE,
+        SYMLINK_NOFOLLOW = g::AT_SYMLINK_NOFOLLOW,
+        NO_AUTOMOUNT = g::AT_NO_AUTOMOUNT,
+        EMPTY_PATH = g::AT_EMPTY_PATH,
+        RECURSIVE = g::AT_RECURSIVE,
+        CLOEXEC = g::OPEN_TREE_CLOEXEC,
+    };
+
     /// `MNT_` and `UMOUNT_` flags (umount2(2)).
     UmountFlags(u32) = Hex {
         FORCE = g::MNT_FORCE,
@@ -199,4 +339,31 @@ flags! {
         SET_GROUP = g::MOVE_MOUNT_SET_GROUP,
         BENEATH = g::MOVE_MOUNT_BENEATH,
     };
+}
+
+impl CloneFlags {
+    /// All that clone(2) and setns(2) look at.
+    pub(crate) fn low_half(self) -> CloneFlags {
+        CloneFlags::from_bits_retain(self.bits() & 0xffff_ffff)
+    }
+}
+
+impl OpenFlags {
+    /// No bit of the access mode.
+    pub(crate) const RDONLY: OpenFlags = OpenFlags::empty();
+
+    /// The access mode: `RDONLY`, `WRONLY`, `RDWR` or 3.
+    pub(crate) fn access_mode(self) -> OpenFlags {
+        self & OpenFlags::ACCMODE
+    }
+}
+
+impl FileFlags {
+    /// What an open file keeps of them.
+    pub(crate) fn status(self) -> OpenFlags {
+        match self.contains(FileFlags::NONBLOCK) {
+            true => OpenFlags::NONBLOCK,
+            false => OpenFlags::empty(),
+        }
+    }
 }

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::abi::raw::general as g;
+use crate::args::OpenFlags;
 use crate::cred::landlock::Domain;
 use crate::env::cx::Cx;
 use crate::env::wait::WaitKey;
@@ -118,10 +118,10 @@ pub(crate) fn set(k: &mut Files, id: FileId, fd: i32, on: bool) {
         return;
     };
     let file = file::at_mut(k, id);
-    if (file.flags & g::FASYNC != 0) == on {
+    if file.flags.contains(OpenFlags::ASYNC) == on {
         return;
     }
-    file.flags ^= g::FASYNC;
+    file.flags.toggle(OpenFlags::ASYNC);
     match on {
         true => k.asyncs.files.insert((key, id), fd),
         false => k.asyncs.files.remove(&(key, id)),
@@ -131,7 +131,7 @@ pub(crate) fn set(k: &mut Files, id: FileId, fd: i32, on: bool) {
 /// A file is closed: it tells nobody any more.
 pub(crate) fn closed(k: &mut Files, id: FileId) {
     k.asyncs.owed.remove(&id);
-    if file::at(k, id).flags & g::FASYNC != 0 {
+    if file::at(k, id).flags.contains(OpenFlags::ASYNC) {
         set(k, id, -1, false);
     }
 }
@@ -170,7 +170,7 @@ pub(crate) fn check(k: &Files) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     for &(at, id) in k.asyncs.files.keys() {
         let file = k.file(id);
-        let told = file.is_some_and(|file| file.flags & g::FASYNC != 0);
+        let told = file.is_some_and(|file| file.flags.contains(OpenFlags::ASYNC));
         if !told || ops::signal_key(k, id) != Some(at) || !seen.insert(id) {
             return Err(format!("{id:?} is told of changes, but wants none"));
         }

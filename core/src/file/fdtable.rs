@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 
 use crate::abi::Errno;
-use crate::abi::raw::general::{O_PATH, RLIMIT_NOFILE};
+use crate::abi::raw::general::RLIMIT_NOFILE;
+use crate::args::OpenFlags;
 use crate::env::bounds::NR_OPEN;
 use crate::env::cx::Cx;
 use crate::env::settings;
@@ -475,7 +476,7 @@ pub(crate) fn find<K: FileCallers>(k: &mut K, thread: ThreadId, fd: i32) -> Resu
 pub(crate) fn get<K: FileCallers>(cx: &mut Cx<'_, '_, K>, fd: i32) -> Result<FileId, Errno> {
     let id = get_any(cx, fd)?;
     match cx.k.files().file(id) {
-        Some(file) if file.flags & O_PATH == 0 => Ok(id),
+        Some(file) if !file.flags.contains(OpenFlags::PATH) => Ok(id),
         _ => Err(Errno::EBADF),
     }
 }

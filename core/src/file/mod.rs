@@ -50,7 +50,7 @@ use pipe::PipeId;
 use timerfd::TimerFd;
 
 use crate::abi::Errno;
-use crate::abi::raw::general::{O_ACCMODE, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
+use crate::args::OpenFlags;
 use crate::cred::landlock::{FsAccess, RulesetId};
 use crate::cred::ns::user::Opener;
 pub(crate) use crate::env::ids::FileId;
@@ -117,7 +117,7 @@ pub(crate) struct File {
     /// `None` for objects without a name: pipes, sockets, streams.
     pub inode: Option<InodeRef>,
     /// Access mode and status flags of open(2).
-    pub flags: u32,
+    pub flags: OpenFlags,
     pub offset: u64,
     /// The credentials that opened it, by their number ([`Tasks::renew`](crate::task::Tasks::renew)).
     pub opener: u64,
@@ -140,7 +140,12 @@ pub(crate) struct File {
 
 impl File {
     /// A file with one reference; takes over the one on the path.
-    pub(crate) fn new(kind: FileKind, path: HeldPath, inode: Option<InodeRef>, flags: u32) -> File {
+    pub(crate) fn new(
+        kind: FileKind,
+        path: HeldPath,
+        inode: Option<InodeRef>,
+        flags: OpenFlags,
+    ) -> File {
         File {
             refs: 1,
             kind,
@@ -161,11 +166,19 @@ impl File {
     }
 
     pub(crate) fn readable(&self) -> bool {
-        self.flags & O_PATH == 0 && matches!(self.flags & O_ACCMODE, O_RDONLY | O_RDWR)
+        !self.flags.contains(OpenFlags::PATH)
+            && matches!(
+                self.flags.access_mode(),
+                OpenFlags::RDONLY | OpenFlags::RDWR
+            )
     }
 
     pub(crate) fn writable(&self) -> bool {
-        self.flags & O_PATH == 0 && matches!(self.flags & O_ACCMODE, O_WRONLY | O_RDWR)
+        !self.flags.contains(OpenFlags::PATH)
+            && matches!(
+                self.flags.access_mode(),
+                OpenFlags::WRONLY | OpenFlags::RDWR
+            )
     }
 
     /// Whether it is a regular file that is open for writing.
@@ -440,7 +453,7 @@ pub(crate) fn put(k: &mut Files, p: &mut Ports<'_>, id: FileId) {
     fasync::closed(k, id);
     lease::released(k, id);
     let closed = at(k, id);
-    let place_only = closed.flags & O_PATH != 0;
+    let place_only = closed.flags.contains(OpenFlags::PATH);
     let event = match closed.writable() {
         true => inotify::CLOSE_WRITE,
         false => inotify::CLOSE_NOWRITE,

@@ -1,8 +1,10 @@
 //! Opening files (open(2), openat2(2)).
 
+use bitflags::Flags as _;
+
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::args::DirFd;
+use crate::args::{AtFlags, DirFd, OpenFlags, ResolveFlags};
 use crate::boot::Stdio;
 use crate::cred::landlock::FsAccess;
 use crate::env::cx::Cx;
@@ -27,47 +29,36 @@ use crate::vfs::walk::{self, Flags, FollowedTo, Last};
 use crate::vfs::{Vfs, landlock, names, node};
 
 /// `__O_TMPFILE` without `O_DIRECTORY`.
-const O_TMPFILE_BIT: u32 = g::O_TMPFILE & !g::O_DIRECTORY;
-/// Flags that open(2) knows; others are passed over there and refused by openat2(2).
-const VALID: u32 = g::O_ACCMODE
-    | g::O_CREAT
-    | g::O_EXCL
-    | g::O_NOCTTY
-    | g::O_TRUNC
-    | g::O_APPEND
-    | g::O_NONBLOCK
-    | g::O_SYNC
-    | g::O_DSYNC
-    | g::FASYNC
-    | g::O_DIRECT
-    | O_LARGEFILE
-    | g::O_DIRECTORY
-    | g::O_NOFOLLOW
-    | g::O_NOATIME
-    | g::O_CLOEXEC
-    | g::O_PATH
-    | O_TMPFILE_BIT;
-/// The kernel's value on x86-64; user space sees 0, but `F_GETFL` shows it.
-pub(crate) const O_LARGEFILE: u32 = 0o100000;
+const TMPFILE_BIT: OpenFlags = OpenFlags::TMPFILE.difference(OpenFlags::DIRECTORY);
 /// What `O_PATH` goes with.
-const PATH_FLAGS: u32 = g::O_DIRECTORY | g::O_NOFOLLOW | g::O_PATH | g::O_CLOEXEC;
+const PATH_FLAGS: OpenFlags = OpenFlags::DIRECTORY
+    .union(OpenFlags::NOFOLLOW)
+    .union(OpenFlags::PATH)
+    .union(OpenFlags::CLOEXEC);
+/// What an open file does not keep.
+const PASSING: OpenFlags = OpenFlags::EXCL
+    .union(OpenFlags::NOCTTY)
+    .union(OpenFlags::TRUNC)
+    .union(OpenFlags::CLOEXEC);
+/// What makes a file.
+const MAKES: OpenFlags = OpenFlags::CREAT.union(TMPFILE_BIT);
 
 /// How a file is opened: `struct open_how`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct How {
-    pub flags: u32,
+    pub flags: OpenFlags,
     pub mode: u32,
     pub resolve: Flags,
 }
 
 impl How {
     /// As open(2) understands its arguments.
-    pub(crate) fn from_open(flags: u32, mode: u32) -> How {
-        let mut flags = flags & VALID;
-        if flags & g::O_PATH != 0 {
+    pub(crate) fn from_open(flags: OpenFlags, mode: u32) -> How {
+        let mut flags = OpenFlags::from_bits_truncate(flags.bits());
+        if flags.contains(OpenFlags::PATH) {
             flags &= PATH_FLAGS;
         }
-        let creates = flags & (g::O_CREAT | O_TMPFILE_BIT) != 0;
+        let creates = flags.intersects(MAKES);
         How {
             flags,
             mode: if creates { mode & 0o7777 } else { 0 },
@@ -77,33 +68,34 @@ impl How {
 
     /// As openat2(2) understands its arguments.
     pub(crate) fn from_openat2(flags: u64, mode: u64, resolve: u64) -> Result<How, Errno> {
+        let resolve = ResolveFlags::from_bits_retain(resolve);
         let mut walk = Flags::empty();
         for (bit, flag) in [
-            (g::RESOLVE_NO_XDEV, Flags::NO_XDEV),
-            (g::RESOLVE_NO_MAGICLINKS, Flags::NO_MAGICLINKS),
-            (g::RESOLVE_NO_SYMLINKS, Flags::NO_SYMLINKS),
-            (g::RESOLVE_BENEATH, Flags::BENEATH),
-            (g::RESOLVE_IN_ROOT, Flags::IN_ROOT),
-            (g::RESOLVE_CACHED, Flags::CACHED),
+            (ResolveFlags::NO_XDEV, Flags::NO_XDEV),
+            (ResolveFlags::NO_MAGICLINKS, Flags::NO_MAGICLINKS),
+            (ResolveFlags::NO_SYMLINKS, Flags::NO_SYMLINKS),
+            (ResolveFlags::BENEATH, Flags::BENEATH),
+            (ResolveFlags::IN_ROOT, Flags::IN_ROOT),
+            (ResolveFlags::CACHED, Flags::CACHED),
         ] {
-            walk.set(flag, resolve & u64::from(bit) != 0);
+            walk.set(flag, resolve.contains(bit));
         }
-        let known = 0x3f;
-        if flags & !u64::from(VALID) != 0
-            || resolve & !known != 0
+        let flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
+        let flags = OpenFlags::from_bits_retain(flags);
+        if flags.contains_unknown_bits()
+            || resolve.contains_unknown_bits()
             || walk.contains(Flags::BENEATH | Flags::IN_ROOT)
         {
             return Err(Errno::EINVAL);
         }
-        let flags = flags as u32;
-        let creates = flags & (g::O_CREAT | O_TMPFILE_BIT) != 0;
+        let creates = flags.intersects(MAKES);
         if creates && mode & !0o7777 != 0 || !creates && mode != 0 {
             return Err(Errno::EINVAL);
         }
-        if flags & g::O_PATH != 0 && flags & !PATH_FLAGS != 0 {
+        if flags.contains(OpenFlags::PATH) && !PATH_FLAGS.contains(flags) {
             return Err(Errno::EINVAL);
         }
-        if walk.contains(Flags::CACHED) && flags & (g::O_TRUNC | g::O_CREAT | O_TMPFILE_BIT) != 0 {
+        if walk.contains(Flags::CACHED) && flags.intersects(OpenFlags::TRUNC | MAKES) {
             return Err(Errno::EAGAIN);
         }
         Ok(How {
@@ -115,14 +107,14 @@ impl How {
 
     /// What is asked of the file.
     fn access(self) -> u32 {
-        let mask = match self.flags & g::O_ACCMODE {
-            g::O_RDONLY => MAY_READ,
-            g::O_WRONLY => MAY_WRITE,
+        let mask = match self.flags.access_mode() {
+            OpenFlags::RDONLY => MAY_READ,
+            OpenFlags::WRONLY => MAY_WRITE,
             _ => MAY_READ | MAY_WRITE,
         };
-        match self.flags & g::O_TRUNC {
-            0 => mask,
-            _ => mask | MAY_WRITE,
+        match self.flags.contains(OpenFlags::TRUNC) {
+            false => mask,
+            true => mask | MAY_WRITE,
         }
     }
 }
@@ -142,9 +134,9 @@ pub(crate) fn open<K: FileCallers>(
     how: How,
 ) -> Result<FileId, Stop> {
     let flags = how.flags;
-    if flags & O_TMPFILE_BIT != 0 {
-        if flags & g::O_TMPFILE != g::O_TMPFILE
-            || flags & g::O_CREAT != 0
+    if flags.contains(TMPFILE_BIT) {
+        if !flags.contains(OpenFlags::TMPFILE)
+            || flags.contains(OpenFlags::CREAT)
             || how.access() & MAY_WRITE == 0
         {
             return Err(Errno::EINVAL.into());
@@ -153,12 +145,12 @@ pub(crate) fn open<K: FileCallers>(
         file::at_mut(cx.k.files_mut(), id).opener = cx.k.committed(cx.thread);
         return Ok(id);
     }
-    if flags & (g::O_CREAT | g::O_DIRECTORY) == g::O_CREAT | g::O_DIRECTORY {
+    if flags.contains(OpenFlags::CREAT | OpenFlags::DIRECTORY) {
         return Err(Errno::EINVAL.into());
     }
-    let found = match flags & g::O_CREAT {
-        0 => find(cx, at, path, how)?,
-        _ => find_or_create(cx, at, path, how)?,
+    let found = match flags.contains(OpenFlags::CREAT) {
+        false => find(cx, at, path, how)?,
+        true => find_or_create(cx, at, path, how)?,
     };
     let path = get_path(cx.k.files_mut(), found.path);
     if found.created {
@@ -172,10 +164,10 @@ pub(crate) fn open<K: FileCallers>(
         file::at_mut(cx.k.files_mut(), id).opener = cx.k.committed(cx.thread);
         file::at_mut(cx.k.files_mut(), id).opened_by = cx.k.made_opener(cx.thread, id);
         ops::told(cx.k, cx.thread, id);
-        if flags & g::O_PATH == 0 {
+        if !flags.contains(OpenFlags::PATH) {
             inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::OPEN);
             let regular = file::at(cx.k.files(), id).kind == FileKind::Regular;
-            if flags & g::O_TRUNC != 0 && !found.created && regular {
+            if flags.contains(OpenFlags::TRUNC) && !found.created && regular {
                 inotify::file_event(cx.k.files_mut(), cx.p, id, inotify::MODIFY);
             }
         }
@@ -190,8 +182,8 @@ fn find<K: FileCallers>(
     how: How,
 ) -> Result<Found, Errno> {
     let mut walk = how.resolve;
-    walk.set(Flags::FOLLOW, how.flags & g::O_NOFOLLOW == 0);
-    walk.set(Flags::DIRECTORY, how.flags & g::O_DIRECTORY != 0);
+    walk.set(Flags::FOLLOW, !how.flags.contains(OpenFlags::NOFOLLOW));
+    walk.set(Flags::DIRECTORY, how.flags.contains(OpenFlags::DIRECTORY));
     let (mut walker, start) = cx.walker(at, path, walk)?;
     let path = walker.resolve_bare(start, path)?;
     Ok(Found {
@@ -206,7 +198,7 @@ fn find_or_create<K: FileCallers>(
     path: &[u8],
     how: How,
 ) -> Result<Found, Errno> {
-    let exclusive = how.flags & g::O_EXCL != 0;
+    let exclusive = how.flags.contains(OpenFlags::EXCL);
     let umask = cx.fs_context().umask;
     let who = &cx.who();
     let (mut walker, start) = cx.walker(at, path, how.resolve)?;
@@ -251,7 +243,7 @@ fn find_or_create<K: FileCallers>(
                 created: false,
             });
         }
-        if how.flags & g::O_NOFOLLOW != 0 {
+        if how.flags.contains(OpenFlags::NOFOLLOW) {
             return Err(Errno::ELOOP);
         }
         match walker.follow_last(&place, path)? {
@@ -312,16 +304,16 @@ fn open_path<K: FileCallers>(
             .dentries
             .inode(path.dentry)
             .ok_or(Errno::ENOENT)?;
-    let kept = how.flags & !(g::O_CREAT | g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
-    if how.flags & g::O_PATH != 0 {
+    let kept = how.flags - OpenFlags::CREAT - PASSING;
+    if how.flags.contains(OpenFlags::PATH) {
         return Ok(add(cx, FileKind::Path, path, Some(inode), kept)?);
     }
     let attr = node::attr(cx.k, cx.p, inode)?;
     if !created {
         may_open(cx, path, inode, &attr, how)?;
     }
-    let writes = how.flags & g::O_ACCMODE != g::O_RDONLY;
-    let truncates = how.flags & g::O_TRUNC != 0 && !created;
+    let writes = how.flags.access_mode() != OpenFlags::RDONLY;
+    let truncates = how.flags.contains(OpenFlags::TRUNC) && !created;
     let in_tree =
         attr.mode & g::S_IFMT == g::S_IFREG && inode::kind(cx.k.files(), inode.fs) == FsKind::Union;
     if in_tree && (writes || truncates) {
@@ -332,7 +324,7 @@ fn open_path<K: FileCallers>(
     if truncates && in_tree && denied.contains(FsAccess::TRUNCATE) {
         return Err(Errno::EACCES.into());
     }
-    let flags = kept | O_LARGEFILE;
+    let flags = kept | OpenFlags::LARGEFILE;
     let kind = match attr.mode & g::S_IFMT {
         _ if inode.fs == anon::FS => return open_anon(cx, path, inode, flags),
         g::S_IFREG => match inode::kind(cx.k.files(), inode.fs) {
@@ -341,7 +333,7 @@ fn open_path<K: FileCallers>(
             _ => FileKind::Regular,
         },
         g::S_IFDIR => FileKind::Directory,
-        g::S_IFIFO if flags & g::O_DIRECT != 0 => return Err(Errno::EINVAL.into()),
+        g::S_IFIFO if flags.contains(OpenFlags::DIRECT) => return Err(Errno::EINVAL.into()),
         g::S_IFIFO => return open_fifo(cx, path, inode, flags, None),
         g::S_IFCHR => match device::find(attr.rdev).ok_or(Errno::ENXIO)? {
             Target::Device(device) => FileKind::Device(device),
@@ -350,11 +342,11 @@ fn open_path<K: FileCallers>(
         },
         _ => return Err(Errno::ENXIO.into()),
     };
-    if how.flags & g::O_DIRECT != 0 && kind != FileKind::Regular {
+    if how.flags.contains(OpenFlags::DIRECT) && kind != FileKind::Regular {
         return Err(Errno::EINVAL.into());
     }
     if kind == FileKind::Regular && !created {
-        let no_wait = flags & g::O_NONBLOCK != 0;
+        let no_wait = flags.contains(OpenFlags::NONBLOCK);
         lease::break_for(cx, inode, writes, no_wait)?;
     }
     if truncates && kind == FileKind::Regular {
@@ -376,7 +368,7 @@ fn add<K: FileCallers>(
     kind: FileKind,
     path: PathRef,
     inode: Option<InodeRef>,
-    flags: u32,
+    flags: OpenFlags,
 ) -> Result<FileId, Errno> {
     let path = get_path(cx.k.files_mut(), path);
     let file = File::new(kind, path, inode, flags);
@@ -435,14 +427,14 @@ fn may_open<K: FileCallers>(
     }
     node::check_enter(cx.k, who, inode)?;
     node::permission(cx.k, who, inode, attr, access)?;
-    let adds = how.flags & (g::O_APPEND | g::O_TRUNC) == g::O_APPEND;
+    let adds = how.flags & (OpenFlags::APPEND | OpenFlags::TRUNC) == OpenFlags::APPEND;
     if access & MAY_WRITE != 0 && !adds {
         flags::check_append(attr)?;
     }
     if inode::kind(cx.k.files(), inode.fs) == FsKind::Proc {
         cx.k.may_open_made(cx.thread, inode.ino, access)?;
     }
-    if how.flags & g::O_NOATIME != 0 && !who.owns(cx.k.files(), attr) {
+    if how.flags.contains(OpenFlags::NOATIME) && !who.owns(cx.k.files(), attr) {
         return Err(Errno::EPERM);
     }
     Ok(())
@@ -452,7 +444,7 @@ fn open_anon<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     path: PathRef,
     inode: InodeRef,
-    flags: u32,
+    flags: OpenFlags,
 ) -> Result<FileId, Stop> {
     match anon::object(inode.ino) {
         Object::Pipe(pipe) => open_fifo(cx, path, inode, flags, Some(pipe)),
@@ -476,14 +468,14 @@ fn open_fifo<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     path: PathRef,
     inode: InodeRef,
-    flags: u32,
+    flags: OpenFlags,
     pipe: Option<PipeId>,
 ) -> Result<FileId, Stop> {
-    let no_wait = flags & g::O_NONBLOCK != 0;
-    let (reads, writes) = match flags & g::O_ACCMODE {
-        g::O_RDONLY => (true, false),
-        g::O_WRONLY => (false, true),
-        g::O_RDWR => (true, true),
+    let no_wait = flags.contains(OpenFlags::NONBLOCK);
+    let (reads, writes) = match flags.access_mode() {
+        OpenFlags::RDONLY => (true, false),
+        OpenFlags::WRONLY => (false, true),
+        OpenFlags::RDWR => (true, true),
         _ => return Err(Errno::EINVAL.into()),
     };
     let open = match pipe {
@@ -539,7 +531,7 @@ fn open_unnamed<K: FileCallers>(
     how: How,
 ) -> Result<FileId, Errno> {
     let mut walk = how.resolve | Flags::DIRECTORY;
-    walk.set(Flags::FOLLOW, how.flags & g::O_NOFOLLOW == 0);
+    walk.set(Flags::FOLLOW, !how.flags.contains(OpenFlags::NOFOLLOW));
     let umask = cx.fs_context().umask;
     let who = &cx.who();
     let (mut walker, start) = cx.walker(at, path, walk)?;
@@ -569,12 +561,12 @@ fn open_unnamed<K: FileCallers>(
     let name = alloc::format!("#{}", ino.0);
     let dentries = &mut cx.k.vfs_mut().dentries;
     let dentry = dentries.insert_unnamed(dir.dentry, name.as_bytes(), ino, &attr);
-    if how.flags & g::O_EXCL != 0 {
+    if how.flags.contains(OpenFlags::EXCL) {
         dentries.set_nameless(dentry);
     }
     mount::hold(cx.k.files_mut(), dir.mount);
     let path = HeldPath::of(dir.mount, dentry);
-    let kept = how.flags & !(g::O_EXCL | g::O_NOCTTY | g::O_TRUNC | g::O_CLOEXEC);
+    let kept = how.flags - PASSING;
     let checked = landlock::check_open(cx.k.files_mut(), who, *path, &attr, how.flags, false);
     let denied = match checked {
         Ok(denied) => denied,
@@ -583,7 +575,12 @@ fn open_unnamed<K: FileCallers>(
             return Err(errno);
         }
     };
-    let mut file = File::new(FileKind::Regular, path, Some(inode), kept | O_LARGEFILE);
+    let mut file = File::new(
+        FileKind::Regular,
+        path,
+        Some(inode),
+        kept | OpenFlags::LARGEFILE,
+    );
     file.denied = denied;
     let id = file::add(cx.k.files_mut(), cx.p, file)?;
     // Nobody can have run it yet.
@@ -614,9 +611,9 @@ pub(crate) fn open_exec<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     at: DirFd,
     path: &[u8],
-    at_flags: u32,
+    at_flags: AtFlags,
 ) -> Result<FileId, Stop> {
-    if at_flags & !(g::AT_SYMLINK_NOFOLLOW | g::AT_EMPTY_PATH) != 0 {
+    if !(AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH).contains(at_flags) {
         return Err(Errno::EINVAL.into());
     }
     let path = walk::resolve(cx, at, path, Flags::from_at(at_flags))?;
@@ -643,7 +640,7 @@ fn exec_file<K: FileCallers>(cx: &mut Cx<'_, '_, K>, path: PathRef) -> Result<Fi
     }
     let who = &cx.who();
     perm::permission(cx.k.files(), who, &attr, MAY_EXEC)?;
-    let flags = g::O_RDONLY | O_LARGEFILE;
+    let flags = OpenFlags::RDONLY | OpenFlags::LARGEFILE;
     landlock::check_open(cx.k.files_mut(), who, path, &attr, flags, true)?;
     file::check_room(cx.k.files())?;
     lease::break_for(cx, inode, false, false)?;
@@ -702,7 +699,7 @@ pub(crate) fn place_file<K: FileCallers>(
 ) -> Result<FileId, Errno> {
     let inode = cx.k.vfs().dentries.inode(path.dentry);
     let inode = inode.ok_or(Errno::ENOENT)?;
-    add(cx, FileKind::Path, path, Some(inode), g::O_PATH)
+    add(cx, FileKind::Path, path, Some(inode), OpenFlags::PATH)
 }
 
 /// How a standard stream is read and written.
@@ -718,7 +715,7 @@ pub(crate) fn open_stdio<K: FileCallers>(k: &mut K, p: &mut Ports<'_>, table: fi
     for stream in 0..3u8 {
         let path = crate::vfs::object::path(k.files_mut(), anon::stream_ino(stream));
         let kind = stream_kind(k.files(), stream);
-        let file = File::new(kind, path, None, g::O_RDWR | O_LARGEFILE);
+        let file = File::new(kind, path, None, OpenFlags::RDWR | OpenFlags::LARGEFILE);
         if let Ok(file) = file::add(k.files_mut(), p, file) {
             fdtable::put_at(k.files_mut(), table, u32::from(stream), file);
         }

@@ -20,6 +20,7 @@ pub(crate) use ring::{Kind, Ring};
 
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::OpenFlags;
 use crate::env::bounds::rounded_pipe_size;
 use crate::env::cx::Cx;
 pub(crate) use crate::env::ids::PipeId;
@@ -640,7 +641,7 @@ impl<K: FileCallers> FileOps<K> for Ops {
 
     fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let pipe = pipe_of(cx.k.files(), id)?;
-        let packets = file::at(cx.k.files(), id).flags & g::O_DIRECT != 0;
+        let packets = file::at(cx.k.files(), id).flags.contains(OpenFlags::DIRECT);
         write(cx, pipe, iov, how.no_wait, packets)
     }
 

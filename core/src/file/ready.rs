@@ -7,6 +7,7 @@
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::OpenFlags;
 use crate::env::cx::Cx;
 use crate::env::wait::{Turn, WaitKey};
 use crate::file;
@@ -49,7 +50,7 @@ pub(crate) fn install<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     kind: FileKind,
     anon: Anon,
-    flags: u32,
+    flags: OpenFlags,
     cloexec: bool,
 ) -> Result<i32, Errno> {
     let id = open(cx, kind, anon, flags)?;
@@ -61,7 +62,7 @@ pub(crate) fn open<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     kind: FileKind,
     anon: Anon,
-    flags: u32,
+    flags: OpenFlags,
 ) -> Result<FileId, Errno> {
     let path = crate::vfs::object::path(cx.k.files_mut(), anon.ino());
     let file = File::new(kind, path, None, flags);

@@ -8,6 +8,7 @@ use super::rw::{self, Ends, How, Iov, Piece, copy_source};
 use super::{File, FileId, Files, inotify};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::OpenFlags;
 use crate::env::cx::Cx;
 use crate::env::wait::{Stop, SysResult};
 use crate::file;
@@ -85,7 +86,7 @@ impl<K: FileCallers> FileOps<K> for Ops {
         let file = file::at(cx.k.files(), id);
         let start = match how.at {
             Some(at) => at,
-            None if file.flags & g::O_APPEND != 0 => node::attr(cx.k, cx.p, inode)?.size,
+            None if file.flags.contains(OpenFlags::APPEND) => node::attr(cx.k, cx.p, inode)?.size,
             None => file.offset,
         };
         let done = write_inode(cx, inode, start, &data)?;
@@ -147,7 +148,7 @@ fn write_pieces<K: FileCallers>(
 ) -> SysResult {
     let piece = Piece::next(cx, iov, how);
     let file = file::at(cx.k.files(), id);
-    let append = how.append.unwrap_or(file.flags & g::O_APPEND != 0);
+    let append = how.append.unwrap_or(file.flags.contains(OpenFlags::APPEND));
     let at = match how.at {
         Some(at) => at + piece.earlier,
         None => file.offset,

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::OpenFlags;
 use crate::env::cx::Cx;
 use crate::env::wait::SysResult;
 use crate::file;
@@ -313,7 +314,7 @@ fn check(file: &File, iov: &Iov, how: How) -> Result<How, Errno> {
         return Err(Errno::ESPIPE);
     }
     Ok(How {
-        no_wait: how.no_wait || file.flags & g::O_NONBLOCK != 0,
+        no_wait: how.no_wait || file.flags.contains(OpenFlags::NONBLOCK),
         ..how
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::OpenFlags;
 use crate::boot::Tree;
 use crate::file;
 use crate::file::Files;
@@ -59,7 +60,7 @@ pub(crate) fn memory_file(
     k.vfs.dentries.set_nameless(dentry);
     // The mount is the kernel's own, whose references are not counted.
     let path = HeldPath::of(mount, dentry);
-    let file = File::new(FileKind::Regular, path, Some(at), g::O_RDWR);
+    let file = File::new(FileKind::Regular, path, Some(at), OpenFlags::RDWR);
     file::add(k, p, file)
 }
 

@@ -13,7 +13,7 @@ pub use varve_imgfs::Time;
 pub(crate) use varve_imgfs::{Entry, Ino};
 
 use crate::abi::Errno;
-use crate::args::RenameFlags;
+use crate::args::{RenameFlags, XattrFlags};
 pub(crate) use crate::env::ids::{FsId, InodeRef};
 use crate::event::Now;
 use crate::fs::Frames;
@@ -304,14 +304,14 @@ pub(crate) trait InodeOps {
     /// Value of an extended attribute; `ENODATA`.
     fn get_xattr(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino, name: &[u8])
     -> Result<Vec<u8>, Errno>;
-    /// Sets one; `flags` are `XATTR_CREATE` (1), `XATTR_REPLACE` (2).
+    /// Sets one: `EEXIST` or `ENODATA` if `flags` are against it.
     fn set_xattr(
         &mut self,
         cx: &mut FsCx<'_, '_>,
         ino: Ino,
         name: &[u8],
         value: &[u8],
-        flags: u32,
+        flags: XattrFlags,
     ) -> Result<(), Errno>;
     /// Removes one; `ENODATA`.
     fn remove_xattr(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino, name: &[u8]) -> Result<(), Errno>;

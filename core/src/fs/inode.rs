@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::abi::Errno;
-use crate::args::RenameFlags;
+use crate::args::{RenameFlags, XattrFlags};
 use crate::event::Level;
 use crate::fs::filesystem::{
     Attr, Extent, Filesystem, FsCx, FsId, Ino, InodeOps, InodeRef, NewNode, PageRun, SetAttr,
@@ -343,7 +343,7 @@ pub(crate) fn set_xattr(
     inode: InodeRef,
     name: &[u8],
     value: &[u8],
-    flags: u32,
+    flags: XattrFlags,
 ) -> Result<(), Errno> {
     change(k, p, inode.fs, |fs, cx| {
         fs.set_xattr(cx, inode.ino, name, value, flags)

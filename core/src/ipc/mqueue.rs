@@ -14,6 +14,7 @@ use core::cmp::Reverse;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::OpenFlags;
 use crate::cred::ns::{NsId, user};
 use crate::env::cx::Cx;
 pub(crate) use crate::env::ids::QueueId;
@@ -145,7 +146,7 @@ fn hold(k: &mut Files, old: u64, new: u64) {
 /// How a queue is opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct How {
-    pub flags: u32,
+    pub flags: OpenFlags,
     pub mode: u32,
     /// Most messages and bytes of each, if the program says.
     pub sizes: Option<(i64, i64)>,
@@ -170,17 +171,17 @@ pub(crate) fn open<K: FileCallers>(
 ) -> Result<FileId, Errno> {
     let who = &cx.who();
     check_name(name)?;
-    let access = match how.flags & g::O_ACCMODE {
-        g::O_RDONLY => MAY_READ,
-        g::O_WRONLY => MAY_WRITE,
-        g::O_RDWR => MAY_READ | MAY_WRITE,
+    let access = match how.flags.access_mode() {
+        OpenFlags::RDONLY => MAY_READ,
+        OpenFlags::WRONLY => MAY_WRITE,
+        OpenFlags::RDWR => MAY_READ | MAY_WRITE,
         _ => return Err(Errno::EINVAL),
     };
     let found = find(cx, name);
     let id = match found {
-        None if how.flags & g::O_CREAT == 0 => return Err(Errno::ENOENT),
+        None if !how.flags.contains(OpenFlags::CREAT) => return Err(Errno::ENOENT),
         None => create(cx, name, how)?,
-        Some(_) if how.flags & (g::O_CREAT | g::O_EXCL) == g::O_CREAT | g::O_EXCL => {
+        Some(_) if how.flags.contains(OpenFlags::CREAT | OpenFlags::EXCL) => {
             return Err(Errno::EEXIST);
         }
         Some(id) => {
@@ -191,7 +192,7 @@ pub(crate) fn open<K: FileCallers>(
     };
     landlock::check_queue(cx.k.files(), who, how.flags)?;
     let path = crate::vfs::object::path(cx.k.files_mut(), anon::mqueue_ino(id));
-    let flags = how.flags & (g::O_ACCMODE | g::O_NONBLOCK);
+    let flags = how.flags & (OpenFlags::ACCMODE | OpenFlags::NONBLOCK);
     let file = File::new(FileKind::MessageQueue(id), path, None, flags);
     let file = file::add(cx.k.files_mut(), cx.p, file)?;
     if let Some(queue) = cx.k.files_mut().mqueues.get_mut(id) {

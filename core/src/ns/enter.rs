@@ -7,6 +7,7 @@ use super::{change, sweep_all};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::CloneFlags;
 use crate::cred::Creds;
 use crate::cred::ns::{Body, Kind, Net, NsId, Set, pid, user};
 use crate::env::wait::Stop;
@@ -20,19 +21,27 @@ use crate::vfs::mount::job::{self, Done, Founding, Job};
 use crate::vfs::mount::{PathRef, get_path, put_path, tree};
 
 /// Flags that make namespaces, without time namespaces, which there are none of.
-pub(crate) const FLAGS: u32 = g::CLONE_NEWNS
-    | g::CLONE_NEWCGROUP
-    | g::CLONE_NEWUTS
-    | g::CLONE_NEWIPC
-    | g::CLONE_NEWUSER
-    | g::CLONE_NEWPID
-    | g::CLONE_NEWNET;
+pub(crate) const FLAGS: CloneFlags = CloneFlags::NEWNS
+    .union(CloneFlags::NEWCGROUP)
+    .union(CloneFlags::NEWUTS)
+    .union(CloneFlags::NEWIPC)
+    .union(CloneFlags::NEWUSER)
+    .union(CloneFlags::NEWPID)
+    .union(CloneFlags::NEWNET);
+
+/// What unshare(2) takes besides: what tasks share, and ends to share.
+pub(crate) const SHARED: CloneFlags = CloneFlags::THREAD
+    .union(CloneFlags::FS)
+    .union(CloneFlags::SIGHAND)
+    .union(CloneFlags::VM)
+    .union(CloneFlags::FILES)
+    .union(CloneFlags::SYSVSEM);
 
 /// Begins to make the namespaces that `flags` ask for: the user namespace, and the mount namespace with
 /// copies of all mounts of the caller's, which may take several inputs. [`make`] makes the others. `EPERM`,
 /// `ENOSPC`.
-pub(crate) fn prepare(cx: &mut Cx<'_, '_>, flags: u32) -> Result<(), Stop> {
-    if flags & g::CLONE_NEWNS == 0 {
+pub(crate) fn prepare(cx: &mut Cx<'_, '_>, flags: CloneFlags) -> Result<(), Stop> {
+    if !flags.contains(CloneFlags::NEWNS) {
         return Ok(());
     }
     job::prepare(cx, |cx, _| {
@@ -45,7 +54,7 @@ pub(crate) fn prepare(cx: &mut Cx<'_, '_>, flags: u32) -> Result<(), Stop> {
 }
 
 /// Makes the namespaces that `flags` ask for; no task is in them yet. `EPERM`, `ENOSPC`.
-pub(crate) fn make(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
+pub(crate) fn make(cx: &mut Cx<'_, '_>, flags: CloneFlags) -> Result<Made, Errno> {
     let begun = match job::take(cx)? {
         Done::Namespaces(made) => Ok(*made),
         _ => begin(cx, flags),
@@ -58,14 +67,14 @@ pub(crate) fn make(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
 }
 
 /// Makes the user namespace, if one is asked for, and looks whether the others may be made.
-fn begin(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
+fn begin(cx: &mut Cx<'_, '_>, flags: CloneFlags) -> Result<Made, Errno> {
     let task = cx.task();
     let mut made = Made {
         set: task.ns,
         creds: (*task.creds).clone(),
         mounts: BTreeMap::new(),
     };
-    if flags & g::CLONE_NEWUSER != 0 {
+    if flags.contains(CloneFlags::NEWUSER) {
         user::check_room(cx.k, &made.creds)?;
         if is_chrooted(cx) {
             return Err(Errno::EPERM);
@@ -73,7 +82,7 @@ fn begin(cx: &mut Cx<'_, '_>, flags: u32) -> Result<Made, Errno> {
         user::create(cx.k, &mut made.creds)?;
     }
     let owner = made.creds.user_ns;
-    let others = flags & FLAGS & !g::CLONE_NEWUSER != 0;
+    let others = flags.intersects(FLAGS - CloneFlags::NEWUSER);
     match !others || user::capable(cx.k, &made.creds, owner, g::CAP_SYS_ADMIN) {
         true => Ok(made),
         false => Err(Errno::EPERM),
@@ -90,8 +99,8 @@ fn found(cx: &mut Cx<'_, '_>, mut made: Made) -> Result<Job, Errno> {
     Ok(Job::Namespace(Founding::new(made, root, less).into()))
 }
 
-fn make_others(cx: &mut Cx<'_, '_>, flags: u32, mut made: Made) -> Result<Made, Errno> {
-    let has = |kind: Kind| flags & kind.flag() != 0;
+fn make_others(cx: &mut Cx<'_, '_>, flags: CloneFlags, mut made: Made) -> Result<Made, Errno> {
+    let has = |kind: Kind| flags.contains(kind.flag());
     let (owner, maker) = (made.creds.user_ns, made.creds.euid);
     if has(Kind::Uts) {
         let uts = cx.k.ns.uts(made.set.uts).clone();
@@ -199,63 +208,49 @@ fn undo(cx: &mut Cx<'_, '_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Gives the caller namespaces and other things of its own (unshare(2)).
-pub(crate) fn unshare(cx: &mut Cx<'_, '_>, flags: u64) -> Result<(), Stop> {
+/// Gives the caller namespaces and other things of its own (unshare(2)), as [`FLAGS`] and [`SHARED`] ask.
+pub(crate) fn unshare(cx: &mut Cx<'_, '_>, mut flags: CloneFlags) -> Result<(), Stop> {
     if cx.call().progress == UNDOES {
         return undo(cx);
     }
-    const OTHERS: u32 = g::CLONE_THREAD
-        | g::CLONE_FS
-        | g::CLONE_SIGHAND
-        | g::CLONE_VM
-        | g::CLONE_FILES
-        | g::CLONE_SYSVSEM;
-    let mut flags = u32::try_from(flags).map_err(|_| Errno::EINVAL)?;
-    if flags & !(FLAGS | OTHERS | g::CLONE_NEWTIME) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
     for (one, with) in [
-        (g::CLONE_NEWUSER, g::CLONE_THREAD | g::CLONE_FS),
-        (g::CLONE_VM, g::CLONE_SIGHAND),
-        (g::CLONE_SIGHAND, g::CLONE_THREAD),
-        (g::CLONE_NEWNS, g::CLONE_FS),
+        (CloneFlags::NEWUSER, CloneFlags::THREAD | CloneFlags::FS),
+        (CloneFlags::VM, CloneFlags::SIGHAND),
+        (CloneFlags::SIGHAND, CloneFlags::THREAD),
+        (CloneFlags::NEWNS, CloneFlags::FS),
     ] {
-        if flags & one != 0 {
+        if flags.contains(one) {
             flags |= with;
         }
     }
     let threads = cx.group().threads.len();
-    if flags & g::CLONE_THREAD != 0 && threads > 1 {
+    if flags.contains(CloneFlags::THREAD) && threads > 1 {
         return Err(Errno::EINVAL.into());
     }
     let space = cx.space();
-    if flags & g::CLONE_VM != 0 && crate::mm::space::users(cx.k, space) > 1 {
+    if flags.contains(CloneFlags::VM) && crate::mm::space::users(cx.k, space) > 1 {
         return Err(Errno::EINVAL.into());
     }
-    // As without CONFIG_TIME_NS.
-    if flags & g::CLONE_NEWTIME != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    if flags & g::CLONE_FILES != 0 {
+    if flags.contains(CloneFlags::FILES) {
         fdtable::prepare_unshare(cx)?;
     }
     prepare(cx, flags)?;
-    let made = match flags & FLAGS {
-        0 => None,
-        _ => Some(make(cx, flags)?),
+    let made = match flags.intersects(FLAGS) {
+        true => Some(make(cx, flags)?),
+        false => None,
     };
-    if flags & g::CLONE_FS != 0 {
+    if flags.contains(CloneFlags::FS) {
         own_context(cx);
     }
-    if flags & g::CLONE_FILES != 0 {
+    if flags.contains(CloneFlags::FILES) {
         fdtable::unshare(cx);
     }
     if let Some(made) = made {
         enter(cx, made);
     }
-    match flags & (g::CLONE_SYSVSEM | g::CLONE_NEWIPC) {
-        0 => Ok(()),
-        _ => undo(cx),
+    match flags.intersects(CloneFlags::SYSVSEM | CloneFlags::NEWIPC) {
+        true => undo(cx),
+        false => Ok(()),
     }
 }
 
@@ -300,7 +295,11 @@ pub(crate) fn join(cx: &mut Cx<'_, '_>, ns: NsId) -> Result<(), Stop> {
 }
 
 /// Puts the caller into those namespaces of another process that `flags` name. `EPERM`, `EINVAL`.
-pub(crate) fn join_process(cx: &mut Cx<'_, '_>, thread: ThreadId, flags: u32) -> Result<(), Stop> {
+pub(crate) fn join_process(
+    cx: &mut Cx<'_, '_>,
+    thread: ThreadId,
+    flags: CloneFlags,
+) -> Result<(), Stop> {
     if !crate::task::look::may_look(cx.k, cx.thread, thread) {
         return Err(Errno::EPERM.into());
     }
@@ -319,7 +318,9 @@ pub(crate) fn join_process(cx: &mut Cx<'_, '_>, thread: ThreadId, flags: u32) ->
         (Kind::Cgroup, set.cgroup),
         (Kind::Net, set.net),
     ];
-    let named = all.into_iter().filter(|(kind, _)| flags & kind.flag() != 0);
+    let named = all
+        .into_iter()
+        .filter(|(kind, _)| flags.contains(kind.flag()));
     let named: Vec<NsId> = named.map(|(_, ns)| ns).collect();
     join_all(cx, &named)
 }

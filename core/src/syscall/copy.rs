@@ -60,7 +60,7 @@ fn write_chunk(
 ) -> SysResult {
     let how = rw::How {
         at,
-        no_wait: no_wait || file::at(cx.k, id).flags & g::O_NONBLOCK != 0,
+        no_wait: no_wait || file::at(cx.k, id).flags.contains(OpenFlags::NONBLOCK),
         ..rw::How::default()
     };
     ops::splice_write(cx, id, data, how)
@@ -112,7 +112,7 @@ fn fill_pipe(
     let file = file::at(cx.k, input);
     let regular = matches!(file.kind, FileKind::Regular);
     let at_once = matches!(file.kind, FileKind::Made(_));
-    let start = match regular && file.flags & g::O_DIRECT == 0 {
+    let start = match regular && !file.flags.contains(OpenFlags::DIRECT) {
         true => at % PAGE_SIZE,
         false => 0,
     };
@@ -200,11 +200,11 @@ pub(super) fn sendfile(
         return Err(Errno::EBADF.into());
     }
     rw::check_range(to, to.offset, count.0)?;
-    if to.flags & g::O_APPEND != 0 {
+    if to.flags.contains(OpenFlags::APPEND) {
         return Err(Errno::EINVAL.into());
     }
     let count = count.0.min(rw::MAX_RW);
-    let (kind, no_wait) = (&to.kind, to.flags & g::O_NONBLOCK != 0);
+    let (kind, no_wait) = (&to.kind, to.flags.contains(OpenFlags::NONBLOCK));
     if let &FileKind::Pipe(pipe) = kind {
         if count == 0 {
             return Ok(0);
@@ -295,14 +295,14 @@ pub(super) fn splice(
             pass(cx, (input, from), (output, to), len.0, no_wait, true)
         }
         (Some(from), None) => {
-            if file::at(cx.k, output).flags & g::O_APPEND != 0 {
+            if file::at(cx.k, output).flags.contains(OpenFlags::APPEND) {
                 return Err(Errno::EINVAL.into());
             }
             let at = read_offset(cx, off_out)?;
             let to = file::at(cx.k, output);
             check_length(len.0)?;
             rw::check_range(to, at.unwrap_or(to.offset), len.0)?;
-            let no_wait_in = no_wait || file::at(cx.k, input).flags & g::O_NONBLOCK != 0;
+            let no_wait_in = no_wait || file::at(cx.k, input).flags.contains(OpenFlags::NONBLOCK);
             let at_once = matches!(to.kind, FileKind::Regular | FileKind::Device(_));
             let mut chunk = Vec::new();
             if cx.call().op.is_none() {
@@ -327,7 +327,7 @@ pub(super) fn splice(
             Ok(moved)
         }
         (None, Some(to)) => {
-            let no_wait_out = no_wait || file::at(cx.k, output).flags & g::O_NONBLOCK != 0;
+            let no_wait_out = no_wait || file::at(cx.k, output).flags.contains(OpenFlags::NONBLOCK);
             let given = read_offset(cx, off_in)?;
             if let FileKind::HostStream(stream) = file::at(cx.k, input).kind {
                 if given.is_some() {
@@ -389,7 +389,7 @@ fn splice_socket(
     no_wait: bool,
 ) -> SysResult {
     let room = pipe_room(cx, to, no_wait)?;
-    let no_wait_in = no_wait || file::at(cx.k, input).flags & g::O_NONBLOCK != 0;
+    let no_wait_in = no_wait || file::at(cx.k, input).flags.contains(OpenFlags::NONBLOCK);
     let data = socket::read_bytes(cx, socket, len.min(CHUNK).min(room), no_wait_in)?;
     pipe::append(cx.k, to, &data, 0);
     Ok(data.len() as u64)
@@ -405,7 +405,7 @@ fn pass(
     leave: bool,
 ) -> SysResult {
     let flags = file::at(cx.k, input).flags | file::at(cx.k, output).flags;
-    let no_wait = no_wait || flags & g::O_NONBLOCK != 0;
+    let no_wait = no_wait || flags.contains(OpenFlags::NONBLOCK);
     pipe_filled(cx, from, no_wait)?;
     // At its end too it is the other pipe that says what this gives.
     pipe_room(cx, to, no_wait)?;
@@ -472,7 +472,7 @@ pub(super) fn copy_file_range(
     let from = regular(cx, input)?;
     let to = regular(cx, output)?;
     let (source, target) = (file::at(cx.k, input), file::at(cx.k, output));
-    if !source.readable() || !target.writable() || target.flags & g::O_APPEND != 0 {
+    if !source.readable() || !target.writable() || target.flags.contains(OpenFlags::APPEND) {
         return Err(Errno::EBADF.into());
     }
     let start_in = given_in.unwrap_or(source.offset);

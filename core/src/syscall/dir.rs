@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::missing::known;
+use super::missing::{among, known};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::*;
@@ -327,17 +327,15 @@ pub(super) fn unlink(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
 }
 
 pub(super) fn unlinkat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, flags: AtFlags) -> SysResult {
-    if flags.0 & !g::AT_REMOVEDIR != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = among(cx, flags, AtFlags::REMOVEDIR)?;
     let path = cx.read_path(path.0)?;
-    let change = names::remove(cx, dirfd, &path, flags.0 & g::AT_REMOVEDIR != 0)?;
+    let change = names::remove(cx, dirfd, &path, flags.contains(AtFlags::REMOVEDIR))?;
     inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
 
 pub(super) fn link(cx: &mut Cx<'_, '_>, oldpath: Path, newpath: Path) -> SysResult {
-    linkat(cx, CWD, oldpath, CWD, newpath, AtFlags(0))
+    linkat(cx, CWD, oldpath, CWD, newpath, AtFlags::empty())
 }
 
 pub(super) fn linkat(
@@ -350,7 +348,8 @@ pub(super) fn linkat(
 ) -> SysResult {
     let old = cx.read_path(oldpath.0)?;
     let new = cx.read_path(newpath.0)?;
-    let change = names::link(cx, (olddirfd, &old), (newdirfd, &new), flags.0)?;
+    let flags = among(cx, flags, AtFlags::SYMLINK_FOLLOW | AtFlags::EMPTY_PATH)?;
+    let change = names::link(cx, (olddirfd, &old), (newdirfd, &new), flags)?;
     inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }

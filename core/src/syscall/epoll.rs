@@ -44,7 +44,7 @@ pub(super) fn epoll_create1(cx: &mut Cx<'_, '_>, flags: EpollFlags) -> SysResult
 fn create(cx: &mut Cx<'_, '_>, flags: EpollFlags) -> SysResult {
     let cloexec = known(cx, flags)?.contains(EpollFlags::CLOEXEC);
     let kind = FileKind::Epoll(alloc::boxed::Box::default());
-    Ok(ready::install(cx, kind, Anon::Epoll, g::O_RDWR, cloexec)? as u64)
+    Ok(ready::install(cx, kind, Anon::Epoll, OpenFlags::RDWR, cloexec)? as u64)
 }
 
 fn is_epoll(cx: &Cx<'_, '_>, id: FileId) -> bool {

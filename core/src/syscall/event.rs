@@ -10,7 +10,6 @@ use crate::cred::ns::pid;
 use crate::env::wait::{SysResult, WaitKey};
 use crate::file;
 use crate::file::eventfd::EventFd;
-use crate::file::open::O_LARGEFILE;
 use crate::file::shared;
 use crate::file::timerfd::TimerFd;
 use crate::file::{FileId, FileKind, fdtable, ready, timerfd};
@@ -33,7 +32,8 @@ fn make_eventfd(cx: &mut Cx<'_, '_>, count: u32, flags: EventFdFlags) -> SysResu
         count: u64::from(count),
         semaphore: flags.contains(EventFdFlags::SEMAPHORE),
     };
-    let status = g::O_RDWR | flags.bits() & g::O_NONBLOCK;
+    let mut status = OpenFlags::RDWR;
+    status.set(OpenFlags::NONBLOCK, flags.contains(EventFdFlags::NONBLOCK));
     let cloexec = flags.contains(EventFdFlags::CLOEXEC);
     let kind = FileKind::EventFd(event);
     Ok(ready::install(cx, kind, Anon::EventFd, status, cloexec)? as u64)
@@ -54,7 +54,7 @@ pub(super) fn timerfd_create(cx: &mut Cx<'_, '_>, clockid: Clock, flags: FileFla
         return Err(Errno::EPERM.into());
     }
     let kind = FileKind::TimerFd(TimerFd::new(clock));
-    let status = g::O_RDWR | flags.bits() & g::O_NONBLOCK;
+    let status = OpenFlags::RDWR | flags.status();
     let cloexec = flags.contains(FileFlags::CLOEXEC);
     Ok(ready::install(cx, kind, Anon::TimerFd, status, cloexec)? as u64)
 }
@@ -166,7 +166,7 @@ fn make_signalfd(
     let mask = mask & !UNBLOCKABLE;
     let flags = known(cx, flags)?;
     if fd.0 == -1 {
-        let status = g::O_RDWR | flags.bits() & g::O_NONBLOCK;
+        let status = OpenFlags::RDWR | flags.status();
         let cloexec = flags.contains(FileFlags::CLOEXEC);
         let kind = FileKind::SignalFd(mask);
         return Ok(ready::install(cx, kind, Anon::SignalFd, status, cloexec)? as u64);
@@ -212,7 +212,7 @@ pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: MemfdFlags) ->
         cx.k.fs.seals.add(inode, seals);
     }
     file::at_mut(cx.k, id).opener = cx.task().committed;
-    file::at_mut(cx.k, id).flags |= O_LARGEFILE;
+    file::at_mut(cx.k, id).flags |= OpenFlags::LARGEFILE;
     Ok(fdtable::install(cx, id, flags.contains(MemfdFlags::CLOEXEC))? as u64)
 }
 

@@ -1,6 +1,6 @@
 //! File descriptors, pipes, fcntl, ioctl.
 
-use super::missing::known;
+use super::missing::{among, known};
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::args::*;
@@ -21,20 +21,23 @@ use crate::vfs::node;
 /// Last byte of all files.
 const OFFSET_MAX: u64 = i64::MAX as u64;
 /// Status flags that `F_SETFL` changes.
-const SETFL_FLAGS: u32 = g::O_APPEND | g::O_NONBLOCK | g::FASYNC | g::O_DIRECT | g::O_NOATIME;
+const SETFL_FLAGS: OpenFlags = OpenFlags::APPEND
+    .union(OpenFlags::NONBLOCK)
+    .union(OpenFlags::ASYNC)
+    .union(OpenFlags::DIRECT)
+    .union(OpenFlags::NOATIME);
 
 pub(super) fn pipe(cx: &mut Cx<'_, '_>, fds: Addr) -> SysResult {
-    make_pipe(cx, fds, 0)
+    make_pipe(cx, fds, OpenFlags::empty())
 }
 
 pub(super) fn pipe2(cx: &mut Cx<'_, '_>, fds: Addr, flags: OpenFlags) -> SysResult {
-    make_pipe(cx, fds, flags.0)
+    make_pipe(cx, fds, flags)
 }
 
-fn make_pipe(cx: &mut Cx<'_, '_>, fds: Addr, flags: u32) -> SysResult {
-    if flags & !(g::O_CLOEXEC | g::O_NONBLOCK | g::O_DIRECT) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+fn make_pipe(cx: &mut Cx<'_, '_>, fds: Addr, flags: OpenFlags) -> SysResult {
+    let kept = OpenFlags::NONBLOCK | OpenFlags::DIRECT;
+    let flags = among(cx, flags, OpenFlags::CLOEXEC | kept)?;
     let maker = cx.pipe_maker();
     let (id, place) = pipe::create(cx.k, &maker)?;
     let made = open_ends(cx, id, *place, flags);
@@ -53,22 +56,30 @@ fn open_ends(
     cx: &mut Cx<'_, '_>,
     id: PipeId,
     place: PathRef,
-    flags: u32,
+    flags: OpenFlags,
 ) -> Result<[i32; 2], Stop> {
-    let status = flags & (g::O_NONBLOCK | g::O_DIRECT);
+    let status = flags & (OpenFlags::NONBLOCK | OpenFlags::DIRECT);
     let mut ends = [0; 2];
-    for (index, mode) in [g::O_RDONLY, g::O_WRONLY].into_iter().enumerate() {
+    for (index, mode) in [OpenFlags::RDONLY, OpenFlags::WRONLY]
+        .into_iter()
+        .enumerate()
+    {
         // Only the end that writes makes packets.
-        let status = if mode == g::O_RDONLY {
-            status & g::O_NONBLOCK
+        let status = if mode == OpenFlags::RDONLY {
+            status & OpenFlags::NONBLOCK
         } else {
             status
         };
         let path = get_path(cx.k, place);
         let file = File::new(FileKind::Pipe(id), path, None, mode | status);
         let result = file::add(cx.k, cx.p, file).and_then(|file| {
-            pipe::open_end(cx.k, id, mode == g::O_RDONLY, mode == g::O_WRONLY);
-            fdtable::install(cx, file, flags & g::O_CLOEXEC != 0)
+            pipe::open_end(
+                cx.k,
+                id,
+                mode == OpenFlags::RDONLY,
+                mode == OpenFlags::WRONLY,
+            );
+            fdtable::install(cx, file, flags.contains(OpenFlags::CLOEXEC))
         });
         match result {
             Ok(fd) => ends[index] = fd,
@@ -109,10 +120,11 @@ pub(super) fn dup2(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd) -> SysResult {
 }
 
 pub(super) fn dup3(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd, flags: OpenFlags) -> SysResult {
-    if flags.0 & !g::O_CLOEXEC != 0 || oldfd == newfd {
+    let flags = among(cx, flags, OpenFlags::CLOEXEC)?;
+    if oldfd == newfd {
         return Err(Errno::EINVAL.into());
     }
-    dup_to(cx, oldfd, newfd, flags.0 & g::O_CLOEXEC != 0)
+    dup_to(cx, oldfd, newfd, flags.contains(OpenFlags::CLOEXEC))
 }
 
 pub(super) fn close_range(
@@ -154,7 +166,7 @@ pub(super) fn close_range(
 
 pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysResult {
     let id = fdtable::get_any(cx, fd.0)?;
-    let path_only = file::at(cx.k, id).flags & g::O_PATH != 0;
+    let path_only = file::at(cx.k, id).flags.contains(OpenFlags::PATH);
     let allowed = [
         g::F_DUPFD,
         g::F_DUPFD_CLOEXEC,
@@ -184,8 +196,11 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
             slot.cloexec = arg.0 & u64::from(g::FD_CLOEXEC) != 0;
             Ok(0)
         }
-        g::F_GETFL => Ok(u64::from(file::at(cx.k, id).flags)),
-        g::F_SETFL => set_flags(cx, (fd, id), arg.0 as u32),
+        g::F_GETFL => Ok(file::at(cx.k, id).flags.bits().into()),
+        g::F_SETFL => {
+            let flags = OpenFlags::from_bits_retain(arg.0 as u32);
+            set_flags(cx, (fd, id), flags)
+        }
         g::F_GETLK
         | g::F_SETLK
         | g::F_SETLKW
@@ -315,10 +330,10 @@ fn set_owner(cx: &mut Cx<'_, '_>, id: FileId, kind: u32, number: u32) -> SysResu
     Ok(0)
 }
 
-fn set_flags(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), flags: u32) -> SysResult {
+fn set_flags(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), flags: OpenFlags) -> SysResult {
     let who = &cx.who();
     let file = file::at(cx.k, id);
-    if flags & g::O_NOATIME != 0 && file.flags & g::O_NOATIME == 0 {
+    if flags.contains(OpenFlags::NOATIME) && !file.flags.contains(OpenFlags::NOATIME) {
         let inode = file::inode_of(cx.k, id)?;
         let attr = node::attr(cx.k, cx.p, inode)?;
         if !who.owns(cx.k, &attr) {
@@ -326,20 +341,22 @@ fn set_flags(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), flags: u32) -> SysResu
         }
     }
     let file = file::at(cx.k, id);
-    if (flags ^ file.flags) & g::O_APPEND != 0
+    if (flags ^ file.flags).contains(OpenFlags::APPEND)
         && let (FileKind::Regular, Some(inode)) = (&file.kind, file.inode)
     {
         let attr = node::attr(cx.k, cx.p, inode)?;
         crate::fs::flags::check_append(&attr)?;
     }
     let file = file::at(cx.k, id);
-    let settable = SETFL_FLAGS & !g::FASYNC;
-    if flags & g::O_DIRECT != 0 && !matches!(file.kind, FileKind::Regular | FileKind::Pipe(_)) {
+    let settable = SETFL_FLAGS - OpenFlags::ASYNC;
+    if flags.contains(OpenFlags::DIRECT)
+        && !matches!(file.kind, FileKind::Regular | FileKind::Pipe(_))
+    {
         return Err(Errno::EINVAL.into());
     }
-    fasync::set(cx.k, id, fd.0, flags & g::FASYNC != 0);
+    fasync::set(cx.k, id, fd.0, flags.contains(OpenFlags::ASYNC));
     let file = file::at_mut(cx.k, id);
-    file.flags = file.flags & !settable | flags & settable;
+    file.flags = (file.flags - settable) | (flags & settable);
     Ok(0)
 }
 
@@ -567,14 +584,14 @@ fn ioctl_of(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), request: Hex, arg: Addr
             let on: i32 = cx.read_obj(arg.0)?;
             let file = file::at_mut(cx.k, id);
             match on {
-                0 => file.flags &= !g::O_NONBLOCK,
-                _ => file.flags |= g::O_NONBLOCK,
+                0 => file.flags -= OpenFlags::NONBLOCK,
+                _ => file.flags |= OpenFlags::NONBLOCK,
             }
             Ok(0)
         }
         i::FIOASYNC => {
             let on: i32 = cx.read_obj(arg.0)?;
-            let change = (on != 0) != (file::at(cx.k, id).flags & g::FASYNC != 0);
+            let change = (on != 0) != (file::at(cx.k, id).flags.contains(OpenFlags::ASYNC));
             if change && !fasync::is_able(cx.k, id) {
                 return Err(Errno::ENOTTY.into());
             }

@@ -219,21 +219,16 @@ fn open_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, how: How) -> SysResult {
         return Err(Errno::EMFILE.into());
     }
     let file = open::open(cx, at, &path, how)?;
-    let cloexec = how.flags & g::O_CLOEXEC != 0;
+    let cloexec = how.flags.contains(OpenFlags::CLOEXEC);
     Ok(fdtable::install(cx, file, cloexec)? as u64)
 }
 
 pub(super) fn open(cx: &mut Cx<'_, '_>, path: Path, flags: OpenFlags, mode: Mode) -> SysResult {
-    open_at(
-        cx,
-        DirFd(g::AT_FDCWD),
-        path,
-        How::from_open(flags.0, mode.0),
-    )
+    open_at(cx, DirFd(g::AT_FDCWD), path, How::from_open(flags, mode.0))
 }
 
 pub(super) fn creat(cx: &mut Cx<'_, '_>, path: Path, mode: Mode) -> SysResult {
-    let flags = g::O_CREAT | g::O_WRONLY | g::O_TRUNC;
+    let flags = OpenFlags::CREAT | OpenFlags::WRONLY | OpenFlags::TRUNC;
     open_at(cx, DirFd(g::AT_FDCWD), path, How::from_open(flags, mode.0))
 }
 
@@ -244,7 +239,7 @@ pub(super) fn openat(
     flags: OpenFlags,
     mode: Mode,
 ) -> SysResult {
-    open_at(cx, dirfd, path, How::from_open(flags.0, mode.0))
+    open_at(cx, dirfd, path, How::from_open(flags, mode.0))
 }
 
 pub(super) fn openat2(
@@ -435,7 +430,7 @@ pub(super) fn fallocate(
     if !file.writable() {
         return Err(Errno::EBADF.into());
     }
-    if punches && file.flags & g::O_APPEND != 0 {
+    if punches && file.flags.contains(OpenFlags::APPEND) {
         return Err(Errno::EPERM.into());
     }
     let inode = match (&file.kind, file.inode) {

@@ -38,7 +38,7 @@ fn create(cx: &mut Cx<'_, '_>, flags: FileFlags) -> SysResult {
         uid: cx.creds().euid,
     };
     let kind = inotify::create(cx.k, account)?;
-    let status = g::O_RDONLY | flags.bits() & g::O_NONBLOCK;
+    let status = OpenFlags::RDONLY | flags.status();
     let opened = ready::open(cx, kind.clone(), Anon::Inotify, status);
     let id = match (opened, kind) {
         (Err(errno), FileKind::Inotify(instance)) => {

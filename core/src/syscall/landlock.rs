@@ -58,7 +58,7 @@ pub(super) fn landlock_create_ruleset(
         return Err(Errno::ENOMSG.into());
     }
     let id = cx.k.landlock.add_ruleset(handled);
-    let opened = ready::open(cx, FileKind::Landlock(id), Anon::Landlock, g::O_RDWR);
+    let opened = ready::open(cx, FileKind::Landlock(id), Anon::Landlock, OpenFlags::RDWR);
     let file = opened.inspect_err(|_| cx.k.landlock.release(id))?;
     Ok(fdtable::install(cx, file, true)? as u64)
 }

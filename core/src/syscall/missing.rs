@@ -11,15 +11,25 @@ use crate::kernel::Cx;
 
 /// The flags of a call, if all are there: `EINVAL` for others, with a line in the log for one that Linux has.
 pub(super) fn known<F: CallFlags>(cx: &mut Cx<'_, '_>, flags: F) -> Result<F, Errno> {
-    if !flags.contains_unknown_bits() {
+    among(cx, flags, F::all())
+}
+
+/// The same for a call that takes only these of them.
+pub(super) fn among<F: CallFlags>(cx: &mut Cx<'_, '_>, flags: F, taken: F) -> Result<F, Errno> {
+    if taken.contains(flags) {
         return Ok(flags);
     }
     if let Some(flag) = flags.missing() {
-        let name = table::find(cx.call().number).map_or("unknown", |entry| entry.name);
-        let line = format!("system call {name}: {flag} is not supported");
-        cx.log(Level::Warn, line);
+        unsupported(cx, flag);
     }
     Err(Errno::EINVAL)
+}
+
+/// Says in the log that the call asks for something that Linux has.
+pub(super) fn unsupported(cx: &mut Cx<'_, '_>, what: &str) {
+    let name = table::find(cx.call().number).map_or("unknown", |entry| entry.name);
+    let line = format!("system call {name}: {what} is not supported");
+    cx.log(Level::Warn, line);
 }
 
 /// Calls of any arguments.

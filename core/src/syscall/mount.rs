@@ -83,7 +83,7 @@ pub(super) fn mount(
     source: Str,
     target: Path,
     fs_type: Str,
-    flags: Hex,
+    flags: MsFlags,
     data: Addr,
 ) -> SysResult {
     let who = &cx.who();
@@ -95,20 +95,20 @@ pub(super) fn mount(
         let held = walk::resolve(cx, CWD, &target, Flags::FOLLOW)?;
         let target = *held;
         places.push(held);
-        let mut flags = flags.0 as u32;
-        if flags & MAGIC_MASK == MAGIC {
-            flags &= !MAGIC_MASK;
-        }
+        let flags = match flags.bits() & MAGIC_MASK {
+            MAGIC => flags - MsFlags::from_bits_retain(MAGIC_MASK),
+            _ => flags,
+        };
         may_mount(cx)?;
         landlock::check_mounts(cx.k, who)?;
         match flags {
-            _ if flags & g::MS_REMOUNT != 0 => remount(cx, target, flags, &data),
-            _ if flags & g::MS_BIND != 0 => {
+            _ if flags.contains(MsFlags::REMOUNT) => remount(cx, target, flags, &data),
+            _ if flags.contains(MsFlags::BIND) => {
                 let source = find_source(cx, places, &source)?;
-                bind(cx, target, source, flags & g::MS_REC != 0).map(Some)
+                bind(cx, target, source, flags.contains(MsFlags::REC)).map(Some)
             }
-            _ if flags & PROPAGATION != 0 => set_propagation(cx, target, flags).map(Some),
-            _ if flags & g::MS_MOVE != 0 => {
+            _ if flags.intersects(PROPAGATION) => set_propagation(cx, target, flags).map(Some),
+            _ if flags.contains(MsFlags::MOVE) => {
                 let source = find_source(cx, places, &source)?;
                 move_to(cx, source, target, Position::OnTop).map(Some)
             }
@@ -165,18 +165,26 @@ fn find_source(
     Ok(found)
 }
 
-const PROPAGATION: u32 = g::MS_SHARED | g::MS_PRIVATE | g::MS_SLAVE | g::MS_UNBINDABLE;
+const PROPAGATION: MsFlags = MsFlags::SHARED
+    .union(MsFlags::PRIVATE)
+    .union(MsFlags::SLAVE)
+    .union(MsFlags::UNBINDABLE);
 
-fn set_propagation(cx: &mut Cx<'_, '_>, path: PathRef, flags: u32) -> Result<Job, Errno> {
-    let to = match flags & !(g::MS_REC | g::MS_SILENT) {
-        g::MS_SHARED => Type::Shared,
-        g::MS_PRIVATE => Type::Private,
-        g::MS_SLAVE => Type::Slave,
-        g::MS_UNBINDABLE => Type::Unbindable,
-        _ => return Err(Errno::EINVAL),
-    };
+/// The type of propagation that is asked for. `EINVAL` for none, and for several.
+pub(super) fn propagation(flags: MsFlags) -> Result<Type, Errno> {
+    match flags {
+        MsFlags::SHARED => Ok(Type::Shared),
+        MsFlags::PRIVATE => Ok(Type::Private),
+        MsFlags::SLAVE => Ok(Type::Slave),
+        MsFlags::UNBINDABLE => Ok(Type::Unbindable),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn set_propagation(cx: &mut Cx<'_, '_>, path: PathRef, flags: MsFlags) -> Result<Job, Errno> {
+    let to = propagation(flags - (MsFlags::REC | MsFlags::SILENT))?;
     may_change_type(cx, path)?;
-    let recurse = flags & g::MS_REC != 0;
+    let recurse = flags.contains(MsFlags::REC);
     Ok(Job::SetType(Typing::new(path.mount, recurse, to)))
 }
 
@@ -196,7 +204,7 @@ pub(super) fn may_change_type(cx: &Cx<'_, '_>, path: PathRef) -> Result<(), Errn
 fn remount(
     cx: &mut Cx<'_, '_>,
     path: PathRef,
-    flags: u32,
+    flags: MsFlags,
     data: &[u8],
 ) -> Result<Option<Job>, Errno> {
     own_root(cx, path)?;
@@ -204,7 +212,7 @@ fn remount(
     let fs = mount.fs;
     let mut new = options::flags(flags);
     // Without a word about access times they stay as they are.
-    if !new.intersects(MountFlags::ATIME) && flags & g::MS_RELATIME == 0 {
+    if !new.intersects(MountFlags::ATIME) && !flags.contains(MsFlags::RELATIME) {
         new |= mount.flags & MountFlags::ATIME;
     }
     if !mount.flags.keep_locked(new, mount.locked_flags) {
@@ -216,12 +224,12 @@ fn remount(
         return Err(Errno::EBUSY);
     }
     let mut shown = None;
-    if flags & g::MS_BIND == 0 {
+    if !flags.contains(MsFlags::BIND) {
         let owner = cx.k.fs.filesystem_owner(fs);
         if !cx.capable_in(owner, g::CAP_SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
-        let read_only = flags & g::MS_RDONLY != 0;
+        let read_only = flags.contains(MsFlags::RDONLY);
         if locks_out && cx.k.fs.writers_of(fs) > 0 {
             return Err(Errno::EBUSY);
         }
@@ -440,7 +448,7 @@ fn new_mount(
     target: PathRef,
     source: &[u8],
     name: &[u8],
-    flags: u32,
+    flags: MsFlags,
     data: &[u8],
 ) -> Result<Job, Errno> {
     if name.is_empty() {

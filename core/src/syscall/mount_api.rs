@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::missing::known;
+use super::missing::{among, known, unsupported};
 use super::mount::{
     NO_NAMESPACE, Position, is_own, make_filesystem, may_change_type, may_copy, may_mount, move_to,
-    named_pids, new_type, own, pids_at, reveals,
+    named_pids, new_type, own, pids_at, propagation, reveals,
 };
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
@@ -30,7 +30,6 @@ use crate::vfs::mount::detached::{self, Anonymous, Detaching};
 use crate::vfs::mount::job::{self, Binding, Done, Grouping, Job, Showing};
 use crate::vfs::mount::options::{Refused, Value};
 use crate::vfs::mount::place::Revealing;
-use crate::vfs::mount::propagation::Type;
 use crate::vfs::mount::{self, HeldPath, MountFlags, PathRef, put_path};
 use crate::vfs::walk::{self, Flags};
 
@@ -38,7 +37,6 @@ use crate::vfs::walk::{self, Flags};
 const TEXT_MAX: usize = 256;
 /// Most bytes of any other value.
 const BINARY_MAX: i32 = 1 << 20;
-const EMPTY: u32 = g::AT_EMPTY_PATH;
 
 // `enum fsconfig_command`
 const SET_FLAG: u32 = 0;
@@ -63,7 +61,7 @@ fn read_text(cx: &mut Cx<'_, '_>, at: u64, most: usize) -> Result<Vec<u8>, Errno
 fn install(cx: &mut Cx<'_, '_>, config: Config, cloexec: bool) -> Result<u64, Errno> {
     let place = config.place;
     let kind = FileKind::Config(Box::new(config));
-    let opened = ready::open(cx, kind, Anon::Config, g::O_RDWR);
+    let opened = ready::open(cx, kind, Anon::Config, OpenFlags::RDWR);
     let id = opened.inspect_err(|_| {
         if let Some((fs, root)) = place {
             mount::leave_filesystem(cx.k, cx.p, fs, root);
@@ -214,7 +212,7 @@ fn set_pids(
             "cannot reconfigure pidns for existing procfs".into(),
         )),
         (Some(path), _) => named_pids(cx, path),
-        (None, Some(id)) if file::at(cx.k, id).flags & g::O_PATH == 0 => {
+        (None, Some(id)) if !file::at(cx.k, id).flags.contains(OpenFlags::PATH) => {
             pids_at(cx, *file::at(cx.k, id).path)
         }
         (None, Some(_)) => Err(Refused::Told(Errno::EINVAL, NO_NAMESPACE.into())),
@@ -345,52 +343,44 @@ fn change(
 }
 
 /// Flags of a mount out of `MOUNT_ATTR_` ones, but for those about access times.
-fn plain_flags(attr: u64) -> MountFlags {
+fn plain_flags(attr: MountAttrs) -> MountFlags {
     let mut flags = MountFlags::empty();
     for (bit, flag) in [
-        (g::MOUNT_ATTR_RDONLY, MountFlags::READ_ONLY),
-        (g::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
-        (g::MOUNT_ATTR_NODEV, MountFlags::NODEV),
-        (g::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
-        (g::MOUNT_ATTR_NODIRATIME, MountFlags::NODIRATIME),
-        (g::MOUNT_ATTR_NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
+        (MountAttrs::RDONLY, MountFlags::READ_ONLY),
+        (MountAttrs::NOSUID, MountFlags::NOSUID),
+        (MountAttrs::NODEV, MountFlags::NODEV),
+        (MountAttrs::NOEXEC, MountFlags::NOEXEC),
+        (MountAttrs::NODIRATIME, MountFlags::NODIRATIME),
+        (MountAttrs::NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
     ] {
-        flags.set(flag, attr & u64::from(bit) != 0);
+        flags.set(flag, attr.contains(bit));
     }
     flags
 }
 
+/// `MOUNT_ATTR_RELATIME`: no bit of its own.
+const RELATIME: MountAttrs = MountAttrs::empty();
+
 /// Those about access times. `EINVAL`.
-fn times(attr: u64) -> Result<MountFlags, Errno> {
-    match attr as u32 & g::MOUNT_ATTR__ATIME {
-        g::MOUNT_ATTR_RELATIME => Ok(MountFlags::empty()),
-        g::MOUNT_ATTR_NOATIME => Ok(MountFlags::NOATIME),
-        g::MOUNT_ATTR_STRICTATIME => Ok(MountFlags::STRICTATIME),
+fn times(attr: MountAttrs) -> Result<MountFlags, Errno> {
+    match attr & MountAttrs::ATIME {
+        RELATIME => Ok(MountFlags::empty()),
+        MountAttrs::NOATIME => Ok(MountFlags::NOATIME),
+        MountAttrs::STRICTATIME => Ok(MountFlags::STRICTATIME),
         _ => Err(Errno::EINVAL),
     }
 }
-
-/// All attributes that a mount can be made with.
-const ATTRIBUTES: u32 = g::MOUNT_ATTR_RDONLY
-    | g::MOUNT_ATTR_NOSUID
-    | g::MOUNT_ATTR_NODEV
-    | g::MOUNT_ATTR_NOEXEC
-    | g::MOUNT_ATTR__ATIME
-    | g::MOUNT_ATTR_NODIRATIME
-    | g::MOUNT_ATTR_NOSYMFOLLOW;
 
 pub(super) fn fsmount(
     cx: &mut Cx<'_, '_>,
     fs_fd: Fd,
     flags: FsmountFlags,
-    attr_flags: Uint,
+    attr_flags: MountAttrs,
 ) -> SysResult {
     may_mount(cx)?;
     let flags = known(cx, flags)?;
-    if attr_flags.0 & !ATTRIBUTES != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    let attr = u64::from(attr_flags.0);
+    // Only a mount that is there can map users.
+    let attr = among(cx, attr_flags, MountAttrs::all() - MountAttrs::IDMAP)?;
     let mount_flags = plain_flags(attr) | times(attr)?;
     let id = fdtable::get(cx, fs_fd.0)?;
     file::config::at(cx.k, id)?;
@@ -439,22 +429,20 @@ fn open_done(cx: &mut Cx<'_, '_>, done: Done, cloexec: bool) -> SysResult {
     }
 }
 
-const OPEN_TREE_FLAGS: u32 = EMPTY
-    | g::AT_NO_AUTOMOUNT
-    | g::AT_RECURSIVE
-    | g::AT_SYMLINK_NOFOLLOW
-    | g::OPEN_TREE_CLONE
-    | g::OPEN_TREE_CLOEXEC;
-
-pub(super) fn open_tree(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, flags: Uint) -> SysResult {
-    open_with(cx, dirfd, path, flags.0, None)
+pub(super) fn open_tree(
+    cx: &mut Cx<'_, '_>,
+    dirfd: DirFd,
+    path: Path,
+    flags: OpenTreeFlags,
+) -> SysResult {
+    open_with(cx, dirfd, path, flags, None)
 }
 
 pub(super) fn open_tree_attr(
     cx: &mut Cx<'_, '_>,
     dirfd: DirFd,
     path: Path,
-    flags: Uint,
+    flags: OpenTreeFlags,
     uattr: Addr,
     size: Size,
 ) -> SysResult {
@@ -462,7 +450,7 @@ pub(super) fn open_tree_attr(
         return Err(Errno::EINVAL.into());
     }
     let attr = (uattr.0 != 0).then_some((uattr, size));
-    open_with(cx, dirfd, path, flags.0, attr)
+    open_with(cx, dirfd, path, flags, attr)
 }
 
 /// A descriptor of a place or of a copy of the mounts there, with other attributes if some are given.
@@ -470,19 +458,20 @@ fn open_with(
     cx: &mut Cx<'_, '_>,
     dirfd: DirFd,
     path: Path,
-    flags: u32,
+    flags: OpenTreeFlags,
     attr: Option<(Addr, Size)>,
 ) -> SysResult {
-    let clones = flags & g::OPEN_TREE_CLONE != 0;
-    let recurse = flags & g::AT_RECURSIVE != 0;
-    if flags & !OPEN_TREE_FLAGS != 0 || recurse && !clones {
+    let flags = known(cx, flags)?;
+    let clones = flags.contains(OpenTreeFlags::CLONE);
+    let recurse = flags.contains(OpenTreeFlags::RECURSIVE);
+    if recurse && !clones {
         return Err(Errno::EINVAL.into());
     }
     if clones {
         may_mount(cx)?;
     }
-    let cloexec = flags & g::OPEN_TREE_CLOEXEC != 0;
-    let walk = Flags::from_at(flags);
+    let cloexec = flags.contains(OpenTreeFlags::CLOEXEC);
+    let walk = Flags::from_at(AtFlags::from_bits_truncate(flags.bits()));
     if !clones {
         let name = cx.read_path(path.0)?;
         let Some((uattr, size)) = attr else {
@@ -517,6 +506,7 @@ fn open_with(
             Some((uattr, size)) => read_change(cx, uattr, size, true)?,
             None => None,
         };
+        tell_of_maps(cx, change.as_ref());
         if namespace.is_some() {
             let made = mount::of_file(cx.k, place, "nsfs")?;
             let detaching = Detaching::new(made, of, change);
@@ -615,32 +605,41 @@ pub(super) fn mount_setattr(
     uattr: Addr,
     size: Size,
 ) -> SysResult {
-    const KNOWN: u32 = EMPTY | g::AT_RECURSIVE | g::AT_SYMLINK_NOFOLLOW | g::AT_NO_AUTOMOUNT;
-    if flags.0 & !KNOWN != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let taken = AtFlags::EMPTY_PATH
+        | AtFlags::RECURSIVE
+        | AtFlags::SYMLINK_NOFOLLOW
+        | AtFlags::NO_AUTOMOUNT;
+    let flags = among(cx, flags, taken)?;
     job::run(cx, |cx, places| {
         let Some(change) = read_change(cx, uattr, size, false)? else {
             return Ok(None);
         };
         let name = cx.read_path(path.0)?;
-        let held = walk::resolve(cx, dirfd, &name, Flags::from_at(flags.0))?;
+        let held = walk::resolve(cx, dirfd, &name, Flags::from_at(flags))?;
         let place = *held;
         places.push(held);
-        let recurse = flags.0 & g::AT_RECURSIVE != 0;
+        let recurse = flags.contains(AtFlags::RECURSIVE);
         set_attributes(cx, place, recurse, change).map(Some)
     })?;
     Ok(0)
 }
 
+/// Says in the log that no file system here lets users be mapped.
+fn tell_of_maps(cx: &mut Cx<'_, '_>, change: Option<&Change>) {
+    if change.is_some_and(|change| change.maps) {
+        unsupported(cx, "MOUNT_ATTR_IDMAP");
+    }
+}
+
 /// The change of the mount at a place. `EINVAL` unless it is one of the caller's namespace, or the top of a
 /// detached tree.
 fn set_attributes(
-    cx: &Cx<'_, '_>,
+    cx: &mut Cx<'_, '_>,
     place: PathRef,
     recurse: bool,
     change: Change,
 ) -> Result<Job, Errno> {
+    tell_of_maps(cx, Some(&change));
     let usable = is_own(cx, place.mount) || detached::is_root(cx.k, place.mount);
     match usable && cx.k.vfs.mounts.at(place.mount).root == place.dentry {
         true => Ok(Job::SetFlags(
@@ -659,8 +658,6 @@ fn read_change(
     fresh: bool,
 ) -> Result<Option<Change>, Errno> {
     const KNOWN: u64 = g::MOUNT_ATTR_SIZE_VER0 as u64;
-    const TIMES: u64 = g::MOUNT_ATTR__ATIME as u64;
-    const MAP: u64 = g::MOUNT_ATTR_IDMAP as u64;
     if size.0 > PAGE_SIZE {
         return Err(Errno::E2BIG);
     }
@@ -675,21 +672,18 @@ fn read_change(
     if rest.iter().any(|&byte| byte != 0) {
         return Err(Errno::E2BIG);
     }
-    let [set, clear, propagation, userns]: [u64; 4] = cx.read_obj(at.0)?;
-    if set == 0 && clear == 0 && propagation == 0 {
+    let [set, clear, asked, userns]: [u64; 4] = cx.read_obj(at.0)?;
+    if set == 0 && clear == 0 && asked == 0 {
         return Ok(None);
     }
-    let to = match u32::try_from(propagation).map_err(|_| Errno::EINVAL)? {
+    let word = |field| u32::try_from(field).map_err(|_| Errno::EINVAL);
+    let to = match word(asked)? {
         0 => None,
-        g::MS_SHARED => Some(Type::Shared),
-        g::MS_PRIVATE => Some(Type::Private),
-        g::MS_SLAVE => Some(Type::Slave),
-        g::MS_UNBINDABLE => Some(Type::Unbindable),
-        _ => return Err(Errno::EINVAL),
+        asked => Some(propagation(MsFlags::from_bits_retain(asked))?),
     };
-    if (set | clear) & !(u64::from(ATTRIBUTES) | MAP) != 0 {
-        return Err(Errno::EINVAL);
-    }
+    let set = MountAttrs::from_bits_retain(word(set)?);
+    let clear = MountAttrs::from_bits_retain(word(clear)?);
+    known(cx, set | clear)?;
     let mut change = Change {
         set: plain_flags(set),
         clear: plain_flags(clear),
@@ -697,16 +691,15 @@ fn read_change(
         maps: false,
     };
     // The kinds are no flags: one takes the place of another.
-    match clear & TIMES {
-        TIMES => {
-            change.set |= times(set)?;
-            change.clear |= MountFlags::NOATIME | MountFlags::STRICTATIME;
-        }
-        0 if set & TIMES == 0 => {}
-        _ => return Err(Errno::EINVAL),
+    if clear.contains(MountAttrs::ATIME) {
+        change.set |= times(set)?;
+        change.clear |= MountFlags::NOATIME | MountFlags::STRICTATIME;
+    } else if (set | clear).intersects(MountAttrs::ATIME) {
+        return Err(Errno::EINVAL);
     }
-    if (set | clear) & MAP != 0 {
-        check_map(cx, set & MAP != 0, clear & MAP != 0, userns, fresh)?;
+    if (set | clear).contains(MountAttrs::IDMAP) {
+        let [sets, clears] = [set, clear].map(|attrs| attrs.contains(MountAttrs::IDMAP));
+        check_map(cx, sets, clears, userns, fresh)?;
         change.maps = true;
     }
     Ok(Some(change))

@@ -53,7 +53,7 @@ pub(super) fn mq_open(
         return Err(Errno::EMFILE.into());
     }
     let how = How {
-        flags: oflag.0,
+        flags: oflag,
         mode: mode.0,
         sizes,
     };
@@ -74,7 +74,7 @@ fn queue<'k>(cx: &'k Cx<'_, '_>, id: QueueId) -> Result<&'k Queue, Errno> {
 
 /// Waits for a message or room in a queue until a time of `CLOCK_REALTIME`.
 fn wait(cx: &mut Cx<'_, '_>, file: FileId, turn: Turn, until: Option<u64>) -> SysResult {
-    if file::at(cx.k, file).flags & g::O_NONBLOCK != 0 {
+    if file::at(cx.k, file).flags.contains(OpenFlags::NONBLOCK) {
         return Err(Errno::EAGAIN.into());
     }
     let now = cx.now();
@@ -187,16 +187,16 @@ pub(super) fn mq_getsetattr(cx: &mut Cx<'_, '_>, mqdes: Fd, new: Addr, old: Addr
     let mut flags = None;
     if new.0 != 0 {
         let [asked, ..]: [u64; 8] = cx.read_obj(new.0)?;
-        if asked & !u64::from(g::O_NONBLOCK) != 0 {
+        if asked & !u64::from(OpenFlags::NONBLOCK.bits()) != 0 {
             return Err(Errno::EINVAL.into());
         }
-        flags = Some(asked as u32);
+        flags = Some(OpenFlags::from_bits_retain(asked as u32));
     }
     let (file, id) = find(cx, mqdes)?;
-    let status = file::at(cx.k, file).flags & g::O_NONBLOCK;
+    let status = file::at(cx.k, file).flags & OpenFlags::NONBLOCK;
     let queue = queue(cx, id)?;
     let words = [
-        i64::from(status),
+        i64::from(status.bits()),
         queue.messages_max,
         queue.message_size,
         queue.len(),
@@ -207,7 +207,7 @@ pub(super) fn mq_getsetattr(cx: &mut Cx<'_, '_>, mqdes: Fd, new: Addr, old: Addr
     ];
     if let Some(flags) = flags {
         let file = file::at_mut(cx.k, file);
-        file.flags = file.flags & !g::O_NONBLOCK | flags;
+        file.flags = (file.flags - OpenFlags::NONBLOCK) | flags;
     }
     if old.0 != 0 {
         cx.write_obj(old.0, &words).map_err(Stop::Errno)?;

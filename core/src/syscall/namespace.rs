@@ -1,7 +1,8 @@
 //! Namespaces (unshare(2), setns(2), ioctl_nsfs(2)).
 
+use super::missing::among;
 use crate::abi::Errno;
-use crate::abi::raw::{general as g, ioctl as i};
+use crate::abi::raw::ioctl as i;
 use crate::args::*;
 use crate::cred::ns::{Kind, NsId, user};
 use crate::env::wait::SysResult;
@@ -13,7 +14,9 @@ use crate::ns::enter;
 use crate::vfs::{PathRef, mount};
 
 pub(super) fn unshare(cx: &mut Cx<'_, '_>, flags: CloneFlags) -> SysResult {
-    enter::unshare(cx, flags.0)?;
+    // Time namespaces: as without CONFIG_TIME_NS.
+    let flags = among(cx, flags, enter::FLAGS | enter::SHARED)?;
+    enter::unshare(cx, flags)?;
     Ok(0)
 }
 
@@ -21,11 +24,12 @@ pub(super) fn setns(cx: &mut Cx<'_, '_>, fd: Fd, nstype: CloneFlags) -> SysResul
     if let Some(rest) = enter::joined(cx) {
         return rest.map(|()| 0);
     }
-    let flags = nstype.0 as u32;
+    let flags = nstype.low_half();
     let id = fdtable::get(cx, fd.0)?;
     let file = file::at(cx.k, id);
     if let FileKind::PidFd(pid) = file.kind {
-        if flags == 0 || flags & !enter::FLAGS != 0 {
+        let flags = among(cx, flags, enter::FLAGS)?;
+        if flags.is_empty() {
             return Err(Errno::EINVAL.into());
         }
         let thread = pid.task(cx.k).ok_or(Errno::ESRCH)?;
@@ -34,7 +38,7 @@ pub(super) fn setns(cx: &mut Cx<'_, '_>, fd: Fd, nstype: CloneFlags) -> SysResul
     }
     let ns = crate::vfs::object::namespace_at(cx.k, file.path.dentry).ok_or(Errno::EINVAL)?;
     let kind: Kind = cx.k.ns.kind(ns);
-    if flags != 0 && flags != kind.flag() {
+    if !flags.is_empty() && flags != kind.flag() {
         return Err(Errno::EINVAL.into());
     }
     enter::join(cx, ns)?;
@@ -44,7 +48,7 @@ pub(super) fn setns(cx: &mut Cx<'_, '_>, fd: Fd, nstype: CloneFlags) -> SysResul
 /// Requests on the file of a namespace; `None` for others.
 pub(super) fn ioctl(cx: &mut Cx<'_, '_>, ns: NsId, request: u32, arg: u64) -> Option<SysResult> {
     Some(match request {
-        i::NS_GET_NSTYPE => Ok(u64::from(cx.k.ns.kind(ns).flag())),
+        i::NS_GET_NSTYPE => Ok(cx.k.ns.kind(ns).flag().bits()),
         i::NS_GET_OWNER_UID => owner(cx, ns, arg),
         i::NS_GET_USERNS => related(cx, ns),
         i::NS_GET_PARENT => match cx.k.ns.kind(ns) {
@@ -83,7 +87,7 @@ fn open(cx: &mut Cx<'_, '_>, above: NsId) -> SysResult {
         dentry,
     };
     let path = mount::get_path(cx.k, path);
-    let file = File::new(FileKind::Namespace, path, None, g::O_RDONLY);
+    let file = File::new(FileKind::Namespace, path, None, OpenFlags::RDONLY);
     let id = file::add(cx.k, cx.p, file)?;
     Ok(fdtable::install(cx, id, true)? as u64)
 }

@@ -61,7 +61,7 @@ pub(super) fn pidfd_open(cx: &mut Cx<'_, '_>, pid: Pid, flags: PidFdFlags) -> Sy
     };
     let pidfd = pidfd.ok_or(Errno::ESRCH)?;
     let kind = FileKind::PidFd(pidfd);
-    let status = g::O_RDWR | flags.bits();
+    let status = OpenFlags::RDWR | OpenFlags::from_bits_retain(flags.bits());
     Ok(ready::install(cx, kind, Anon::PidFd, status, true)? as u64)
 }
 

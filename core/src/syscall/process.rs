@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::missing::known;
+use bitflags::Flags as _;
+
+use super::missing::{known, unsupported};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE, PAGE_SIZE};
 use crate::args::*;
 use crate::env::wait::{Stop, SysResult};
-use crate::event::Level;
 use crate::file;
 use crate::file::FileId;
 use crate::kernel::Cx;
@@ -46,8 +47,8 @@ pub(super) fn clone(
 ) -> SysResult {
     let args = CloneArgs {
         // Linux takes `unsigned long`, but only the low half has a meaning.
-        flags: flags.0 & 0xffff_ffff & !CSIGNAL,
-        exit_signal: (flags.0 & CSIGNAL) as u8,
+        flags: flags.low_half() - CloneFlags::from_bits_retain(CSIGNAL),
+        exit_signal: (flags.bits() & CSIGNAL) as u8,
         stack: stack.0,
         pidfd: parent_tid.0,
         parent_tid: parent_tid.0,
@@ -67,7 +68,7 @@ pub(super) fn fork(cx: &mut Cx<'_, '_>) -> SysResult {
 
 pub(super) fn vfork(cx: &mut Cx<'_, '_>) -> SysResult {
     let args = CloneArgs {
-        flags: u64::from(g::CLONE_VM | g::CLONE_VFORK),
+        flags: CloneFlags::VM | CloneFlags::VFORK,
         exit_signal: SIGCHLD,
         ..CloneArgs::default()
     };
@@ -109,19 +110,18 @@ pub(super) fn clone3(cx: &mut Cx<'_, '_>, args: Addr, size: Size) -> SysResult {
     let mut from = Clone3::default();
     let len = size.0.min(KNOWN) as usize;
     cx.read_user(args.0, &mut from.as_mut_bytes()[..len])?;
-    let known = 0xffff_ffff | g::CLONE_CLEAR_SIGHAND | g::CLONE_INTO_CGROUP;
-    let thread_or_sibling = u64::from(g::CLONE_THREAD | g::CLONE_PARENT);
-    let wrong = from.flags & !known != 0
-        || from.flags & (CSIGNAL & !u64::from(g::CLONE_NEWTIME)) != 0
-        || from.flags & u64::from(g::CLONE_DETACHED) != 0
+    let flags = CloneFlags::from_bits_retain(from.flags);
+    let thread_or_sibling = CloneFlags::THREAD | CloneFlags::PARENT;
+    let wrong = flags.contains_unknown_bits()
+        || flags.contains(CloneFlags::DETACHED)
         || from.exit_signal > u64::from(SIGNALS)
-        || (from.flags & thread_or_sibling != 0 && from.exit_signal != 0)
+        || (flags.intersects(thread_or_sibling) && from.exit_signal != 0)
         || (from.stack == 0) != (from.stack_size == 0)
         || (from.set_tid == 0) != (from.set_tid_size == 0);
     if wrong {
         return Err(Errno::EINVAL.into());
     }
-    if from.flags & g::CLONE_INTO_CGROUP != 0 {
+    if flags.contains(CloneFlags::INTO_CGROUP) {
         let versioned = size.0 >= u64::from(g::CLONE_ARGS_SIZE_VER2);
         if from.cgroup > i32::MAX as u64 || !versioned {
             return Err(Errno::EINVAL.into());
@@ -132,15 +132,12 @@ pub(super) fn clone3(cx: &mut Cx<'_, '_>, args: Addr, size: Size) -> SysResult {
         // Who chooses numbers needs CAP_CHECKPOINT_RESTORE over the namespace.
         return Err(Errno::EPERM.into());
     }
-    if from.flags & u64::from(g::CLONE_NEWTIME) != 0 {
-        cx.log(
-            Level::Warn,
-            "clone3: time namespaces are not supported".into(),
-        );
+    if flags.contains(CloneFlags::NEWTIME) {
+        unsupported(cx, "CLONE_NEWTIME");
         return Err(Errno::EPERM.into());
     }
     let args = CloneArgs {
-        flags: from.flags,
+        flags,
         exit_signal: from.exit_signal as u8,
         stack: from.stack.wrapping_add(from.stack_size),
         pidfd: from.pidfd,
@@ -166,7 +163,7 @@ fn check_tids(cx: &mut Cx<'_, '_>, args: &Clone3) -> Result<(), Errno> {
 }
 
 pub(super) fn execve(cx: &mut Cx<'_, '_>, path: Path, argv: StrVec, envp: Addr) -> SysResult {
-    execute(cx, DirFd(g::AT_FDCWD), path, argv, envp, 0)
+    execute(cx, DirFd(g::AT_FDCWD), path, argv, envp, AtFlags::empty())
 }
 
 pub(super) fn execveat(
@@ -177,11 +174,11 @@ pub(super) fn execveat(
     envp: Addr,
     flags: AtFlags,
 ) -> SysResult {
-    execute(cx, dirfd, path, argv, envp, flags.0)
+    execute(cx, dirfd, path, argv, envp, flags)
 }
 
-/// `AT_EXECVE_CHECK`: only says whether the file could be executed.
-const CHECK: u32 = 0x10000;
+/// Only says whether the file could be executed.
+const CHECK: AtFlags = AtFlags::EXECVE_CHECK;
 
 fn execute(
     cx: &mut Cx<'_, '_>,
@@ -189,7 +186,7 @@ fn execute(
     path: Path,
     argv: StrVec,
     envp: Addr,
-    flags: u32,
+    flags: AtFlags,
 ) -> SysResult {
     /// In the progress: the new program is there, and descriptors from this one on are still to be closed.
     const ENTERED: u64 = 1 << 32;
@@ -199,7 +196,7 @@ fn execute(
     }
     let done = open_and_enter(cx, (dirfd, path), (argv.0, envp.0), flags);
     done.map_err(|stop| crate::task::exec::stopped(cx, stop))?;
-    if flags & CHECK != 0 {
+    if flags.contains(CHECK) {
         return Ok(0);
     }
     cx.call().progress = ENTERED;
@@ -211,11 +208,11 @@ fn open_and_enter(
     cx: &mut Cx<'_, '_>,
     (dirfd, path): (DirFd, Path),
     strings: (u64, u64),
-    flags: u32,
+    flags: AtFlags,
 ) -> Result<(), Stop> {
     let path = cx.read_path(path.0)?;
-    let file = file::open_exec(cx, dirfd, &path, flags & !CHECK)?;
-    let done = enter(cx, file, (dirfd, &path), strings, flags & CHECK != 0);
+    let file = file::open_exec(cx, dirfd, &path, flags - CHECK)?;
+    let done = enter(cx, file, (dirfd, &path), strings, flags.contains(CHECK));
     file::close_exec(cx.k, cx.p, file);
     done
 }
@@ -354,7 +351,7 @@ pub(super) fn waitid(
         (g::P_PGID, group @ 1..) => Children::Group(cx.meant_pid(group as u32).unwrap_or(0)),
         (g::P_PIDFD, fd @ 0..) => {
             let (file, pid) = super::pidfd::process_of(cx, fd)?;
-            no_wait = file::at(cx.k, file).flags & g::O_NONBLOCK != 0;
+            no_wait = file::at(cx.k, file).flags.contains(OpenFlags::NONBLOCK);
             Children::Process(pid.process(cx.k).unwrap_or(0))
         }
         _ => return Err(Errno::EINVAL.into()),

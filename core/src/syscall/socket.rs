@@ -5,7 +5,7 @@ use alloc::format;
 
 use super::socket_address::{read_address, write_address};
 use crate::abi::Errno;
-use crate::abi::raw::{general as g, net as n};
+use crate::abi::raw::net as n;
 use crate::args::*;
 use crate::env::wait::SysResult;
 use crate::event::Level;
@@ -22,8 +22,6 @@ use bitflags::Flags as _;
 const TYPE_MASK: u32 = 0xf;
 const TYPES: u32 = 11;
 const FAMILIES: u32 = 46;
-/// `SOCK_CLOEXEC`, `SOCK_NONBLOCK`
-const FLAGS: u32 = g::O_CLOEXEC | g::O_NONBLOCK;
 
 /// The socket behind a descriptor. `ENOTSOCK`.
 pub(super) fn find(cx: &mut Cx<'_, '_>, fd: Fd) -> Result<(FileId, SocketId), Errno> {
@@ -36,21 +34,19 @@ pub(super) fn find(cx: &mut Cx<'_, '_>, fd: Fd) -> Result<(FileId, SocketId), Er
 
 /// Whether calls on an open file do not wait.
 pub(super) fn never_waits(cx: &Cx<'_, '_>, id: FileId) -> bool {
-    file::at(cx.k, id).flags & g::O_NONBLOCK != 0
+    file::at(cx.k, id).flags.contains(OpenFlags::NONBLOCK)
 }
 
 pub(super) fn socket(cx: &mut Cx<'_, '_>, domain: Uint, kind: Uint, protocol: Int) -> SysResult {
-    check_flags(kind.0)?;
+    let flags = flags_in(kind)?;
     let id = create(cx, domain.0, kind.0, protocol.0)?;
-    let file = socket::open(cx, id, kind.0 & g::O_NONBLOCK)?;
-    Ok(fdtable::install(cx, file, kind.0 & g::O_CLOEXEC != 0)? as u64)
+    let file = socket::open(cx, id, flags.status())?;
+    Ok(fdtable::install(cx, file, flags.contains(FileFlags::CLOEXEC))? as u64)
 }
 
-fn check_flags(kind: u32) -> Result<(), Errno> {
-    match kind & !TYPE_MASK & !FLAGS {
-        0 => Ok(()),
-        _ => Err(Errno::EINVAL),
-    }
+/// `SOCK_CLOEXEC` and `SOCK_NONBLOCK` beside a type. `EINVAL`.
+fn flags_in(kind: Uint) -> Result<FileFlags, Errno> {
+    FileFlags::from_bits(kind.0 & !TYPE_MASK).ok_or(Errno::EINVAL)
 }
 
 /// A socket without a file: checks as `__sock_create()` of Linux (net/socket.c).
@@ -76,9 +72,9 @@ pub(super) fn socketpair(
     protocol: Int,
     pair: Addr,
 ) -> SysResult {
-    check_flags(kind.0)?;
+    let flags = flags_in(kind)?;
     // Numbers are promised to the program before anything is made, as in Linux.
-    let (flags, cloexec) = (kind.0 & g::O_NONBLOCK, kind.0 & g::O_CLOEXEC != 0);
+    let (flags, cloexec) = (flags.status(), flags.contains(FileFlags::CLOEXEC));
     let fds = fdtable::two_free(cx)?;
     cx.write_obj(pair.0, &fds)?;
     let first = create(cx, domain.0, kind.0, protocol.0)?;
@@ -166,7 +162,7 @@ fn accept_with(
     let no_wait = never_waits(cx, file);
     let accepted = unix::connect::accept(cx, id, no_wait)?;
     unix::connect::accepted(cx.k, id);
-    let made = socket::open(cx, accepted, flags.bits() & g::O_NONBLOCK)?;
+    let made = socket::open(cx, accepted, flags.status())?;
     if addr.0 != 0 {
         // Linux drops the connection if the program gave no place for the address.
         let written = unix::peer_address(cx.k, accepted)

@@ -2,6 +2,7 @@
 
 use zerocopy::{Immutable, IntoBytes};
 
+use super::missing::among;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::*;
@@ -23,8 +24,14 @@ use crate::vfs::walk::Flags;
 /// Attributes that statx(2) knows of for every file.
 const ATTRIBUTES: u32 = g::STATX_ATTR_MOUNT_ROOT | g::STATX_ATTR_AUTOMOUNT | g::STATX_ATTR_DAX;
 const CWD: DirFd = DirFd(g::AT_FDCWD);
-const NOFOLLOW: u32 = g::AT_SYMLINK_NOFOLLOW;
-const EMPTY: u32 = g::AT_EMPTY_PATH;
+const NOFOLLOW: AtFlags = AtFlags::SYMLINK_NOFOLLOW;
+const EMPTY: AtFlags = AtFlags::EMPTY_PATH;
+/// What most calls take.
+const PLACE: AtFlags = NOFOLLOW.union(EMPTY);
+/// How far attributes may be behind those on a server: there is none.
+const SYNC_TYPE: AtFlags = AtFlags::STATX_FORCE_SYNC.union(AtFlags::STATX_DONT_SYNC);
+/// What calls take that only look.
+const LOOK: AtFlags = PLACE.union(AtFlags::NO_AUTOMOUNT).union(SYNC_TYPE);
 
 /// `struct stat` of x86-64.
 #[derive(Clone, Copy, IntoBytes, Immutable)]
@@ -190,15 +197,12 @@ pub(super) fn newfstatat(
     statbuf: Addr,
     flags: AtFlags,
 ) -> SysResult {
-    let known = NOFOLLOW | EMPTY | g::AT_NO_AUTOMOUNT | g::AT_STATX_SYNC_TYPE;
-    if flags.0 & !known != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = among(cx, flags, LOOK)?;
     // Newer kernels take a null path as an empty one.
-    if path.0 == 0 && flags.0 & EMPTY != 0 && dirfd != CWD {
+    if path.0 == 0 && flags.contains(EMPTY) && dirfd != CWD {
         return fstat(cx, Fd(dirfd.0), statbuf);
     }
-    stat_at(cx, dirfd, path, statbuf, Flags::from_at(flags.0))
+    stat_at(cx, dirfd, path, statbuf, Flags::from_at(flags))
 }
 
 pub(super) fn statx(
@@ -206,23 +210,19 @@ pub(super) fn statx(
     dirfd: DirFd,
     path: Path,
     flags: AtFlags,
-    mask: Hex,
+    mask: StatxMask,
     statxbuf: Addr,
 ) -> SysResult {
     let who = &cx.who();
-    let mask = mask.0 as u32;
-    let known = NOFOLLOW | EMPTY | g::AT_NO_AUTOMOUNT | g::AT_STATX_SYNC_TYPE;
-    if mask & g::STATX__RESERVED != 0
-        || flags.0 & g::AT_STATX_SYNC_TYPE == g::AT_STATX_SYNC_TYPE
-        || flags.0 & !known != 0
-    {
+    let flags = among(cx, flags, LOOK)?;
+    if mask.contains(StatxMask::RESERVED) || flags.contains(SYNC_TYPE) {
         return Err(Errno::EINVAL.into());
     }
-    let path = match path.0 == 0 && flags.0 & EMPTY != 0 {
+    let path = match path.0 == 0 && flags.contains(EMPTY) {
         true => smallvec::SmallVec::new(),
         false => cx.read_path(path.0)?,
     };
-    let (path, inode) = look(cx, dirfd, &path, Flags::from_at(flags.0))?;
+    let (path, inode) = look(cx, dirfd, &path, Flags::from_at(flags))?;
     let attr = node::shown_attr(cx.k, cx.p, who, inode)?;
     let time = |time: Time| StatxTime {
         sec: time.sec,
@@ -236,7 +236,7 @@ pub(super) fn statx(
         _ => 0,
     };
     let statx = Statx {
-        mask: g::STATX_BASIC_STATS | g::STATX_BTIME | g::STATX_MNT_ID,
+        mask: (StatxMask::BASIC_STATS | StatxMask::BTIME | StatxMask::MNT_ID).bits(),
         block_size: BLOCK as u32,
         attributes: match is_root {
             true => u64::from(g::STATX_ATTR_MOUNT_ROOT | attr.flags & attributes),
@@ -265,12 +265,13 @@ pub(super) fn statx(
     Ok(0)
 }
 
-fn access_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, mode: u32, flags: u32) -> SysResult {
-    if mode & !7 != 0 || flags & !(g::AT_EACCESS | NOFOLLOW | EMPTY) != 0 {
+fn access_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, mode: u32, flags: AtFlags) -> SysResult {
+    let flags = among(cx, flags, AtFlags::EACCESS | PLACE)?;
+    if mode & !7 != 0 {
         return Err(Errno::EINVAL.into());
     }
     let path = cx.read_path(path.0)?;
-    if flags & g::AT_EACCESS != 0 {
+    if flags.contains(AtFlags::EACCESS) {
         return may_access(cx, at, &path, mode, flags, cx.who());
     }
     // The real user and group count, with the capabilities that they would have: most often what is there.
@@ -304,7 +305,7 @@ fn may_access(
     at: DirFd,
     path: &[u8],
     mode: u32,
-    flags: u32,
+    flags: AtFlags,
     who: Who,
 ) -> SysResult {
     let walk = Flags::from_at(flags);
@@ -329,11 +330,11 @@ fn may_access(
 }
 
 pub(super) fn access(cx: &mut Cx<'_, '_>, path: Path, mode: Mode) -> SysResult {
-    access_at(cx, CWD, path, mode.0, 0)
+    access_at(cx, CWD, path, mode.0, AtFlags::empty())
 }
 
 pub(super) fn faccessat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, mode: Mode) -> SysResult {
-    access_at(cx, dirfd, path, mode.0, 0)
+    access_at(cx, dirfd, path, mode.0, AtFlags::empty())
 }
 
 pub(super) fn faccessat2(
@@ -343,7 +344,7 @@ pub(super) fn faccessat2(
     mode: Mode,
     flags: AtFlags,
 ) -> SysResult {
-    access_at(cx, dirfd, path, mode.0, flags.0)
+    access_at(cx, dirfd, path, mode.0, flags)
 }
 
 pub(super) fn readlink(cx: &mut Cx<'_, '_>, path: Path, buf: OutBuf, bufsiz: Size) -> SysResult {
@@ -426,21 +427,19 @@ fn change_mode(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, mode: u32) -
     apply(cx, path, inode, &set)
 }
 
-fn chmod_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, mode: Mode, flags: u32) -> SysResult {
-    if flags & !(NOFOLLOW | EMPTY) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+fn chmod_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, mode: Mode, flags: AtFlags) -> SysResult {
+    let flags = among(cx, flags, PLACE)?;
     let path = cx.read_path(path.0)?;
     let (path, inode) = look(cx, at, &path, Flags::from_at(flags))?;
     change_mode(cx, path, inode, mode.0)
 }
 
 pub(super) fn chmod(cx: &mut Cx<'_, '_>, path: Path, mode: Mode) -> SysResult {
-    chmod_at(cx, CWD, path, mode, 0)
+    chmod_at(cx, CWD, path, mode, AtFlags::empty())
 }
 
 pub(super) fn fchmodat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, mode: Mode) -> SysResult {
-    chmod_at(cx, dirfd, path, mode, 0)
+    chmod_at(cx, dirfd, path, mode, AtFlags::empty())
 }
 
 pub(super) fn fchmodat2(
@@ -450,7 +449,7 @@ pub(super) fn fchmodat2(
     mode: Mode,
     flags: AtFlags,
 ) -> SysResult {
-    chmod_at(cx, dirfd, path, mode, flags.0)
+    chmod_at(cx, dirfd, path, mode, flags)
 }
 
 pub(super) fn fchmod(cx: &mut Cx<'_, '_>, fd: Fd, mode: Mode) -> SysResult {
@@ -505,18 +504,16 @@ fn chown_at(
     at: DirFd,
     path: Path,
     (owner, group): (Id, Id),
-    flags: u32,
+    flags: AtFlags,
 ) -> SysResult {
-    if flags & !(NOFOLLOW | EMPTY) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = among(cx, flags, PLACE)?;
     let path = cx.read_path(path.0)?;
     let (path, inode) = look(cx, at, &path, Flags::from_at(flags))?;
     change_owner(cx, path, inode, owner.0, group.0)
 }
 
 pub(super) fn chown(cx: &mut Cx<'_, '_>, path: Path, owner: Id, group: Id) -> SysResult {
-    chown_at(cx, CWD, path, (owner, group), 0)
+    chown_at(cx, CWD, path, (owner, group), AtFlags::empty())
 }
 
 pub(super) fn lchown(cx: &mut Cx<'_, '_>, path: Path, owner: Id, group: Id) -> SysResult {
@@ -531,7 +528,7 @@ pub(super) fn fchownat(
     group: Id,
     flags: AtFlags,
 ) -> SysResult {
-    chown_at(cx, dirfd, path, (owner, group), flags.0)
+    chown_at(cx, dirfd, path, (owner, group), flags)
 }
 
 pub(super) fn fchown(cx: &mut Cx<'_, '_>, fd: Fd, owner: Id, group: Id) -> SysResult {
@@ -618,17 +615,15 @@ fn times_at(
     at: DirFd,
     path: Path,
     stamps: [Stamp; 2],
-    flags: u32,
+    flags: AtFlags,
 ) -> SysResult {
     if stamps == [Stamp::Omit; 2] {
         return Ok(0);
     }
-    if flags & !(NOFOLLOW | EMPTY) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = among(cx, flags, PLACE)?;
     // A null path stands for the descriptor itself (futimens).
     if path.0 == 0 && at != CWD {
-        if flags & !EMPTY != 0 {
+        if !EMPTY.contains(flags) {
             return Err(Errno::EINVAL.into());
         }
         let id = fdtable::get(cx, at.0)?;
@@ -649,12 +644,12 @@ pub(super) fn utimensat(
     flags: AtFlags,
 ) -> SysResult {
     let stamps = read_stamps(cx, times.0, false)?;
-    times_at(cx, dirfd, path, stamps, flags.0)
+    times_at(cx, dirfd, path, stamps, flags)
 }
 
 pub(super) fn futimesat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, times: Addr) -> SysResult {
     let stamps = read_stamps(cx, times.0, true)?;
-    times_at(cx, dirfd, path, stamps, 0)
+    times_at(cx, dirfd, path, stamps, AtFlags::empty())
 }
 
 pub(super) fn utimes(cx: &mut Cx<'_, '_>, path: Path, times: Addr) -> SysResult {
@@ -667,7 +662,7 @@ pub(super) fn utime(cx: &mut Cx<'_, '_>, path: Path, times: Addr) -> SysResult {
         let seconds: [i64; 2] = cx.read_obj(times.0)?;
         stamps = seconds.map(|sec| Stamp::At(Time { sec, nsec: 0 }));
     }
-    times_at(cx, CWD, path, stamps, 0)
+    times_at(cx, CWD, path, stamps, AtFlags::empty())
 }
 
 fn write_statfs(cx: &mut Cx<'_, '_>, path: PathRef, addr: Addr) -> SysResult {

@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::missing::known;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::args::*;
@@ -123,14 +124,9 @@ fn set(
     target: Target,
     name: Str,
     (value, size): (Addr, Size),
-    flags: Hex,
+    flags: XattrFlags,
 ) -> SysResult {
-    const CREATE: u64 = 1;
-    const REPLACE: u64 = 2;
-    let flags = flags.0 & 0xffff_ffff;
-    if flags & !(CREATE | REPLACE) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let flags = known(cx, flags)?;
     let name = read_name(cx, name)?;
     if size.0 > SIZE_MAX {
         return Err(Errno::E2BIG.into());
@@ -149,7 +145,7 @@ fn set(
         let owner = cx.k.fs.filesystem_owner(inode.fs);
         bytes = file_caps::stored(cx.k, cx.creds(), owner, &bytes)?;
     }
-    inode::set_xattr(cx.k, cx.p, inode, &name, &bytes, flags as u32)?;
+    inode::set_xattr(cx.k, cx.p, inode, &name, &bytes, flags)?;
     inotify::happened(cx.k, cx.p, path.dentry, inotify::ATTRIB);
     Ok(0)
 }
@@ -211,7 +207,7 @@ pub(super) fn setxattr(
     name: Str,
     value: Addr,
     size: Size,
-    flags: Hex,
+    flags: XattrFlags,
 ) -> SysResult {
     let target = Target::Path(path, Flags::FOLLOW);
     set(cx, target, name, (value, size), flags)
@@ -223,7 +219,7 @@ pub(super) fn lsetxattr(
     name: Str,
     value: Addr,
     size: Size,
-    flags: Hex,
+    flags: XattrFlags,
 ) -> SysResult {
     let target = Target::Path(path, Flags::empty());
     set(cx, target, name, (value, size), flags)
@@ -235,7 +231,7 @@ pub(super) fn fsetxattr(
     name: Str,
     value: Addr,
     size: Size,
-    flags: Hex,
+    flags: XattrFlags,
 ) -> SysResult {
     set(cx, Target::Fd(fd), name, (value, size), flags)
 }

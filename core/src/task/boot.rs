@@ -10,7 +10,7 @@ use super::signal::{Actions, AltStack, Fault, Pending, USER_CS, USER_DS};
 use super::{INIT, Task, init};
 use crate::abi::raw::{general as g, prctl};
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};
-use crate::args::DirFd;
+use crate::args::{AtFlags, DirFd, OpenFlags};
 use crate::boot::{BootConfig, BootError, Init, User};
 use crate::cred::Creds;
 use crate::env::wait::Stop;
@@ -266,7 +266,7 @@ fn find_program(
 
 /// Opens a program before there is anybody to wait for.
 fn open_first(cx: &mut Cx<'_, '_>, name: &[u8]) -> Result<FileId, Errno> {
-    open::open_exec(cx, CWD, name, 0).map_err(|stop| match stop {
+    open::open_exec(cx, CWD, name, AtFlags::empty()).map_err(|stop| match stop {
         Stop::Errno(errno) => errno,
         _ => Errno::EAGAIN,
     })
@@ -326,7 +326,7 @@ fn open_regular(cx: &mut Cx<'_, '_>, path: crate::vfs::PathRef) -> Result<FileId
         return Err(Errno::EINVAL);
     }
     let path = get_path(cx.k, path);
-    let file = File::new(FileKind::Regular, path, Some(inode), g::O_RDONLY);
+    let file = File::new(FileKind::Regular, path, Some(inode), OpenFlags::RDONLY);
     file::add(cx.k, cx.p, file)
 }
 

@@ -8,6 +8,7 @@ use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
 use super::{Task, cputime};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE};
+use crate::args::{CloneFlags, OpenFlags};
 use crate::cred::ns::{PID, pid};
 use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
 use crate::event::Output;
@@ -23,7 +24,7 @@ use crate::task::Cx;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CloneArgs {
     /// `CLONE_` flags without the signal.
-    pub flags: u64,
+    pub flags: CloneFlags,
     /// Signal to the parent when the process ends.
     pub exit_signal: u8,
     /// New stack pointer, 0 to keep the parent's.
@@ -35,29 +36,25 @@ pub(crate) struct CloneArgs {
     pub tls: u64,
 }
 
-const fn flag(flag: u32) -> u64 {
-    flag as u64
-}
-
 /// Makes a task as `args` say and gives its thread number to the caller; with `CLONE_VFORK` after it has
 /// executed a program or ended.
 pub(crate) fn clone(cx: &mut Cx<'_, '_>, args: CloneArgs) -> SysResult {
     let flags = args.flags;
-    if flags & flag(g::CLONE_VFORK) != 0 && cx.call().progress != 0 {
+    if flags.contains(CloneFlags::VFORK) && cx.call().progress != 0 {
         return await_vfork(cx);
     }
     check(cx, &args)?;
     let (tid, child) = make(cx, args)?;
-    if flags & flag(g::CLONE_VFORK) != 0 {
+    if flags.contains(CloneFlags::VFORK) {
         cx.call().progress = u64::from(tid);
         if let Some(task) = cx.k.tasks.get_mut(child) {
             task.vfork_parent = Some(cx.thread);
         }
     }
     start(cx, child);
-    match flags & flag(g::CLONE_VFORK) {
-        0 => Ok(u64::from(cx.shown_pid(tid))),
-        _ => await_vfork(cx),
+    match flags.contains(CloneFlags::VFORK) {
+        false => Ok(u64::from(cx.shown_pid(tid))),
+        true => await_vfork(cx),
     }
 }
 
@@ -81,24 +78,24 @@ fn await_vfork(cx: &mut Cx<'_, '_>) -> SysResult {
 /// Combinations that copy_process() of Linux refuses, and what a container without privileges does not get.
 fn check(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
     let flags = args.flags;
-    let all = |set: &[u32]| set.iter().all(|&one| flags & flag(one) != 0);
-    let thread = all(&[g::CLONE_THREAD]);
-    let wrong = all(&[g::CLONE_NEWNS, g::CLONE_FS])
-        || all(&[g::CLONE_NEWUSER, g::CLONE_FS])
-        || (thread && !all(&[g::CLONE_SIGHAND]))
-        || (all(&[g::CLONE_SIGHAND]) && !all(&[g::CLONE_VM]))
-        || (all(&[g::CLONE_SIGHAND]) && flags & g::CLONE_CLEAR_SIGHAND != 0)
-        || (all(&[g::CLONE_PARENT]) && !thread && crate::ns::pids::is_init(cx.k, cx.task().tgid))
+    let all = |set| flags.contains(set);
+    let thread = all(CloneFlags::THREAD);
+    let wrong = all(CloneFlags::NEWNS | CloneFlags::FS)
+        || all(CloneFlags::NEWUSER | CloneFlags::FS)
+        || (thread && !all(CloneFlags::SIGHAND))
+        || (all(CloneFlags::SIGHAND) && !all(CloneFlags::VM))
+        || (all(CloneFlags::SIGHAND) && flags.contains(CloneFlags::CLEAR_SIGHAND))
+        || (all(CloneFlags::PARENT) && !thread && crate::ns::pids::is_init(cx.k, cx.task().tgid))
         || (thread && cx.task().ns.pid != cx.task().ns.pid_for_children)
-        || all(&[g::CLONE_PIDFD, g::CLONE_DETACHED])
-        || (thread && flags & (flag(g::CLONE_NEWUSER) | flag(g::CLONE_NEWPID)) != 0);
+        || all(CloneFlags::PIDFD | CloneFlags::DETACHED)
+        || (thread && flags.intersects(CloneFlags::NEWUSER | CloneFlags::NEWPID));
     if wrong {
         return Err(Errno::EINVAL);
     }
-    if flags & flag(g::CLONE_SETTLS) != 0 && args.tls >= LINUX_TASK_SIZE {
+    if flags.contains(CloneFlags::SETTLS) && args.tls >= LINUX_TASK_SIZE {
         return Err(Errno::EPERM);
     }
-    if flags & g::CLONE_INTO_CGROUP != 0 {
+    if flags.contains(CloneFlags::INTO_CGROUP) {
         // No descriptor of the sandbox is a control group.
         return Err(Errno::EBADF);
     }
@@ -130,18 +127,18 @@ fn check_nproc(cx: &Cx<'_, '_>) -> Result<(), Errno> {
 
 fn make(cx: &mut Cx<'_, '_>, args: CloneArgs) -> Result<(u32, ThreadId), Stop> {
     check_nproc(cx)?;
-    if args.flags & flag(g::CLONE_PIDFD) != 0 {
+    if args.flags.contains(CloneFlags::PIDFD) {
         check_pidfd(cx, &args)?;
     }
     // What takes long comes first: it may take several inputs.
-    enter::prepare(cx, args.flags as u32 & enter::FLAGS)?;
-    if args.flags & flag(g::CLONE_FILES) == 0 {
+    enter::prepare(cx, args.flags & enter::FLAGS)?;
+    if !args.flags.contains(CloneFlags::FILES) {
         fdtable::prepare_copy(cx)?;
     }
     let (thread, parent) = (cx.thread, cx.space());
-    let space = match args.flags & flag(g::CLONE_VM) {
-        0 => fork::copy(cx.k, cx.p, thread, parent)?,
-        _ => space::share(cx.k, parent),
+    let space = match args.flags.contains(CloneFlags::VM) {
+        false => fork::copy(cx.k, cx.p, thread, parent)?,
+        true => space::share(cx.k, parent),
     };
     let made = make_with(cx, args, space);
     if made.is_err() {
@@ -156,14 +153,15 @@ fn make_with(
     args: CloneArgs,
     space: SpaceId,
 ) -> Result<(u32, ThreadId), Stop> {
-    let made = match args.flags as u32 & enter::FLAGS {
-        0 => None,
-        flags => Some(enter::make(cx, flags)?),
+    let asked = args.flags & enter::FLAGS;
+    let made = match asked.is_empty() {
+        true => None,
+        false => Some(enter::make(cx, asked)?),
     };
     let new = made.is_some();
     // Who may not make namespaces is told that first.
-    let undo = flag(g::CLONE_NEWIPC) | flag(g::CLONE_SYSVSEM);
-    let result = match args.flags & undo == undo {
+    let undo = CloneFlags::NEWIPC | CloneFlags::SYSVSEM;
+    let result = match args.flags.contains(undo) {
         true => Err(Errno::EINVAL.into()),
         false => make_in(cx, args, space, made),
     };
@@ -181,9 +179,9 @@ fn make_in(
     made: Option<Made>,
 ) -> Result<(u32, ThreadId), Stop> {
     let flags = args.flags;
-    let has = |one: u32| flags & flag(one) != 0;
+    let has = |one| flags.contains(one);
     let parent = cx.task().clone();
-    let thread = has(g::CLONE_THREAD);
+    let thread = has(CloneFlags::THREAD);
     let children = made
         .as_ref()
         .map_or(parent.ns, |made| made.set)
@@ -191,11 +189,11 @@ fn make_in(
     let pids = if thread { parent.ns.pid } else { children };
     pid::check_open(cx.k, pids)?;
     let tid = cx.k.tasks.new_tid(pid::end(cx.k, PID))?;
-    let files = match has(g::CLONE_FILES) {
+    let files = match has(CloneFlags::FILES) {
         true => fdtable::share_table(cx.k, parent.files),
         false => fdtable::take_copy(cx),
     };
-    let fs = match has(g::CLONE_FS) {
+    let fs = match has(CloneFlags::FS) {
         true => fdtable::share_context(cx.k, parent.fs),
         false => fdtable::copy_context(cx.k, parent.fs),
     };
@@ -226,10 +224,10 @@ fn make_in(
     if args.stack != 0 {
         regs.rsp = args.stack;
     }
-    if has(g::CLONE_SETTLS) {
+    if has(CloneFlags::SETTLS) {
         regs.fs_base = args.tls;
     }
-    let shares_stack = flags & (flag(g::CLONE_VM) | flag(g::CLONE_VFORK)) == flag(g::CLONE_VM);
+    let shares_stack = flags & (CloneFlags::VM | CloneFlags::VFORK) == CloneFlags::VM;
     let (sched, nice) = parent.sched.inherited(parent.nice);
     let child = Task {
         sched,
@@ -261,7 +259,7 @@ fn make_in(
             parent.altstack
         },
         fault: Fault::default(),
-        clear_child_tid: if has(g::CLONE_CHILD_CLEARTID) {
+        clear_child_tid: if has(CloneFlags::CHILD_CLEARTID) {
             args.child_tid
         } else {
             0
@@ -284,16 +282,16 @@ fn make_in(
     cx.k.tasks.filters.share(child.seccomp);
     cx.k.insert_task(child);
     cx.k.system.forks += 1;
-    if has(g::CLONE_PIDFD) {
+    if has(CloneFlags::PIDFD) {
         // What it needs was checked.
         let _ = give_pidfd(cx, &args, tid);
     }
     // Linux does not look at the result of these stores either.
-    if has(g::CLONE_PARENT_SETTID) {
+    if has(CloneFlags::PARENT_SETTID) {
         let shown = cx.shown_pid(tid);
         let _ = cx.write_user(args.parent_tid, &shown.to_le_bytes());
     }
-    if has(g::CLONE_CHILD_SETTID) {
+    if has(CloneFlags::CHILD_SETTID) {
         let shown = pid::show(cx.k, pids, tid);
         let _ = crate::mm::user::write_in(cx.k, cx.p, space, args.child_tid, &shown.to_le_bytes());
     }
@@ -302,7 +300,7 @@ fn make_in(
 
 /// Whether the descriptor of a child can be made and told.
 fn check_pidfd(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
-    if args.flags & flag(g::CLONE_PARENT_SETTID) != 0 && args.pidfd == args.parent_tid {
+    if args.flags.contains(CloneFlags::PARENT_SETTID) && args.pidfd == args.parent_tid {
         return Err(Errno::EINVAL);
     }
     if fdtable::is_full(cx) {
@@ -315,9 +313,12 @@ fn check_pidfd(cx: &mut Cx<'_, '_>, args: &CloneArgs) -> Result<(), Errno> {
 
 /// Makes the descriptor of a new child.
 fn give_pidfd(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32) -> Result<(), Errno> {
-    let (pid, status) = match args.flags & flag(g::CLONE_THREAD) {
-        0 => (PidFd::of_process(cx.k, tid), g::O_RDWR),
-        _ => (PidFd::of_thread(cx.k, tid), g::O_RDWR | g::O_EXCL),
+    let (pid, status) = match args.flags.contains(CloneFlags::THREAD) {
+        false => (PidFd::of_process(cx.k, tid), OpenFlags::RDWR),
+        true => (
+            PidFd::of_thread(cx.k, tid),
+            OpenFlags::RDWR | OpenFlags::EXCL,
+        ),
     };
     let kind = FileKind::PidFd(pid.ok_or(Errno::ESRCH)?);
     let fd = ready::install(cx, kind, Anon::PidFd, status, true)?;
@@ -326,12 +327,12 @@ fn give_pidfd(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32) -> Result<(), Err
 
 /// The thread group of a new process.
 fn make_group(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32, leader: ThreadId) {
-    let has = |one: u32| args.flags & flag(one) != 0;
+    let has = |one| args.flags.contains(one);
     let now = cx.now();
     let current = cx.thread;
     let parent = cx.group();
     let (own, shared) = (parent.tgid, parent.sighand);
-    let sighand = match has(g::CLONE_SIGHAND) {
+    let sighand = match has(CloneFlags::SIGHAND) {
         true => cx.k.tasks.share_sighand(shared),
         false => {
             let mut actions =
@@ -339,14 +340,14 @@ fn make_group(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32, leader: ThreadId)
                     .actions(own)
                     .cloned()
                     .unwrap_or_else(signal::Actions::new);
-            if args.flags & g::CLONE_CLEAR_SIGHAND != 0 {
+            if has(CloneFlags::CLEAR_SIGHAND) {
                 actions.reset();
             }
             cx.k.tasks.new_sighand(actions)
         }
     };
     let parent = cx.group();
-    let (ancestor, parent_thread, exit_signal) = match has(g::CLONE_PARENT) {
+    let (ancestor, parent_thread, exit_signal) = match has(CloneFlags::PARENT) {
         true => (parent.parent, parent.parent_thread, parent.exit_signal),
         false => (own, Some(current), args.exit_signal.min(SIGNALS + 1)),
     };

@@ -7,7 +7,7 @@ use super::signal::SIGSEGV;
 use super::{ending, process};
 use crate::abi::raw::{auxvec as at, general as g};
 use crate::abi::{Errno, MMAP_MIN_ADDR, PAGE_SIZE, TASK_SIZE};
-use crate::args::DirFd;
+use crate::args::{AtFlags, DirFd};
 use crate::cred::ns::{NsId, USER, user as users};
 use crate::env::settings;
 use crate::env::wait::Stop;
@@ -165,7 +165,7 @@ fn open(cx: &mut Cx<'_, '_>, opened: &mut Opened, path: &[u8]) -> Result<FileId,
     if path.is_empty() {
         return Err(Errno::EACCES.into());
     }
-    let id = file::open_exec(cx, DirFd(g::AT_FDCWD), path, 0)?;
+    let id = file::open_exec(cx, DirFd(g::AT_FDCWD), path, AtFlags::empty())?;
     opened.0.push(id);
     Ok(id)
 }

@@ -11,6 +11,7 @@ use super::mount::PathRef;
 use super::perm::Who;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::OpenFlags;
 use crate::cred::landlock::{Domain, FileKey, FsAccess};
 use crate::fs::anon;
 use crate::fs::filesystem::Attr;
@@ -198,18 +199,18 @@ pub(crate) fn check_open(
     who: &Who,
     place: PathRef,
     attr: &Attr,
-    flags: u32,
+    flags: OpenFlags,
     runs: bool,
 ) -> Result<FsAccess, Errno> {
     let Some(domain) = domain(k, who) else {
         return Ok(FsAccess::empty());
     };
     let kind = attr.mode & g::S_IFMT;
-    let mut wanted = match (flags & g::O_ACCMODE, kind) {
-        (g::O_RDONLY | g::O_RDWR, g::S_IFDIR) => FsAccess::READ_DIR,
-        (g::O_RDONLY, _) => FsAccess::READ_FILE,
-        (g::O_WRONLY, _) => FsAccess::WRITE_FILE,
-        (g::O_RDWR, _) => FsAccess::READ_FILE | FsAccess::WRITE_FILE,
+    let mut wanted = match (flags.access_mode(), kind) {
+        (OpenFlags::RDONLY | OpenFlags::RDWR, g::S_IFDIR) => FsAccess::READ_DIR,
+        (OpenFlags::RDONLY, _) => FsAccess::READ_FILE,
+        (OpenFlags::WRONLY, _) => FsAccess::WRITE_FILE,
+        (OpenFlags::RDWR, _) => FsAccess::READ_FILE | FsAccess::WRITE_FILE,
         _ => FsAccess::empty(),
     };
     wanted.set(FsAccess::EXECUTE, runs);
@@ -223,13 +224,13 @@ pub(crate) fn check_open(
 }
 
 /// The same for a message queue, which lies in a directory of the kernel's own that no rule can be about.
-pub(crate) fn check_queue(k: &Vfs, who: &Who, flags: u32) -> Result<(), Errno> {
+pub(crate) fn check_queue(k: &Vfs, who: &Who, flags: OpenFlags) -> Result<(), Errno> {
     let Some(domain) = domain(k, who) else {
         return Ok(());
     };
-    let wanted = match flags & g::O_ACCMODE {
-        g::O_RDONLY => FsAccess::READ_FILE,
-        g::O_WRONLY => FsAccess::WRITE_FILE,
+    let wanted = match flags.access_mode() {
+        OpenFlags::RDONLY => FsAccess::READ_FILE,
+        OpenFlags::WRONLY => FsAccess::WRITE_FILE,
         _ => FsAccess::READ_FILE | FsAccess::WRITE_FILE,
     };
     match domain.fs_access().intersects(wanted) {

@@ -8,8 +8,7 @@ use super::perm::{self, CAP_DAC_READ_SEARCH, CAP_MKNOD, MAY_EXEC, MAY_READ, MAY_
 use super::walk::{self, Flags, Last, Place, Walker};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::args::DirFd;
-use crate::args::RenameFlags;
+use crate::args::{AtFlags, DirFd, RenameFlags};
 use crate::cred::ns::user;
 use crate::env::cx::Cx;
 use crate::env::settings;
@@ -381,14 +380,11 @@ pub(crate) fn link<K: Callers>(
     cx: &mut Cx<'_, '_, K>,
     (old_at, old): (DirFd, &[u8]),
     (new_at, new): (DirFd, &[u8]),
-    flags: u32,
+    flags: AtFlags,
 ) -> Result<Change, Errno> {
-    if flags & !(g::AT_SYMLINK_FOLLOW | g::AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL);
-    }
     let mut walk = Flags::empty();
-    walk.set(Flags::FOLLOW, flags & g::AT_SYMLINK_FOLLOW != 0);
-    if flags & g::AT_EMPTY_PATH != 0 {
+    walk.set(Flags::FOLLOW, flags.contains(AtFlags::SYMLINK_FOLLOW));
+    if flags.contains(AtFlags::EMPTY_PATH) {
         if old.is_empty() && !may_link_open(cx, old_at)? {
             return Err(Errno::ENOENT);
         }

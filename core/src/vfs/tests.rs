@@ -12,8 +12,7 @@ use super::walk::Flags;
 use super::*;
 use crate::abi::Errno;
 use crate::abi::raw::general::{AT_FDCWD, S_IFMT, S_IFREG};
-use crate::args::DirFd;
-use crate::args::RenameFlags;
+use crate::args::{AtFlags, DirFd, RenameFlags};
 use crate::boot::Tree;
 use crate::cred::Creds;
 use crate::cred::ns::NsId;
@@ -292,7 +291,7 @@ fn names_are_made_moved_and_removed() {
     let attr = node::attr(cx.k, cx.p, inode).unwrap();
     assert_eq!((attr.mode, attr.uid), (S_IFREG | 0o644, 1000));
 
-    let linked = names::link(cx, (CWD, b"a/b/file"), (CWD, b"c/other"), 0).unwrap();
+    let linked = names::link(cx, (CWD, b"a/b/file"), (CWD, b"c/other"), AtFlags::empty()).unwrap();
     assert!(matches!(&linked, Change::Linked { .. }));
     linked.end(&mut cx.k.vfs, cx.p);
     let link = names::symlink(cx, b"../c/other", CWD, b"a/link").unwrap();

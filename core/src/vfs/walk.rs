@@ -14,7 +14,7 @@ use super::perm::{self, MAY_EXEC, Who};
 use super::view::ViewOps;
 use crate::abi::raw::general::{AT_FDCWD, S_IFDIR, S_IFLNK, S_ISVTX, S_IWOTH};
 use crate::abi::{Errno, NAME_MAX, PATH_MAX};
-use crate::args::DirFd;
+use crate::args::{AtFlags, DirFd};
 use crate::env::cx::Cx;
 use crate::env::settings;
 use crate::fs::filesystem::{Attr, InodeRef};
@@ -62,11 +62,10 @@ bitflags::bitflags! {
 
 impl Flags {
     /// `FOLLOW` unless `AT_SYMLINK_NOFOLLOW` is in `at`, `EMPTY_PATH` if `AT_EMPTY_PATH` is.
-    pub(crate) fn from_at(at: u32) -> Flags {
-        use crate::abi::raw::general as g;
+    pub(crate) fn from_at(at: AtFlags) -> Flags {
         let mut flags = Flags::empty();
-        flags.set(Flags::FOLLOW, at & g::AT_SYMLINK_NOFOLLOW == 0);
-        flags.set(Flags::EMPTY_PATH, at & g::AT_EMPTY_PATH != 0);
+        flags.set(Flags::FOLLOW, !at.contains(AtFlags::SYMLINK_NOFOLLOW));
+        flags.set(Flags::EMPTY_PATH, at.contains(AtFlags::EMPTY_PATH));
         flags
     }
 

@@ -18,7 +18,7 @@ use pid::PidNs;
 pub(crate) use user::UserNs;
 
 use crate::abi::Errno;
-use crate::abi::raw::general as g;
+use crate::args::CloneFlags;
 pub(crate) use crate::env::ids::NsId;
 use crate::env::ids::{DentryId, MountId};
 
@@ -72,15 +72,15 @@ impl Kind {
     }
 
     /// Its `CLONE_NEW` flag.
-    pub(crate) fn flag(self) -> u32 {
+    pub(crate) fn flag(self) -> CloneFlags {
         match self {
-            Kind::Cgroup => g::CLONE_NEWCGROUP,
-            Kind::Ipc => g::CLONE_NEWIPC,
-            Kind::Mount => g::CLONE_NEWNS,
-            Kind::Net => g::CLONE_NEWNET,
-            Kind::Pid => g::CLONE_NEWPID,
-            Kind::User => g::CLONE_NEWUSER,
-            Kind::Uts => g::CLONE_NEWUTS,
+            Kind::Cgroup => CloneFlags::NEWCGROUP,
+            Kind::Ipc => CloneFlags::NEWIPC,
+            Kind::Mount => CloneFlags::NEWNS,
+            Kind::Net => CloneFlags::NEWNET,
+            Kind::Pid => CloneFlags::NEWPID,
+            Kind::User => CloneFlags::NEWUSER,
+            Kind::Uts => CloneFlags::NEWUTS,
         }
     }
 }

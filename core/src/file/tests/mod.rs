@@ -44,10 +44,15 @@ fn a_pipe_leaves_notices_and_goes_with_its_ends() {
     let attr = crate::fs::anon::attr(&files, crate::fs::anon::pipe_ino(id)).unwrap();
     assert_eq!((attr.mode & 0o777, attr.uid, attr.gid), (0o600, 1000, 100));
 
-    let ends = [O_RDONLY, O_WRONLY].map(|mode| {
+    let ends = [OpenFlags::RDONLY, OpenFlags::WRONLY].map(|mode| {
         let place = mount::get_path(&mut files, *path);
         let file = File::new(FileKind::Pipe(id), place, None, mode);
-        pipe::open_end(&mut files, id, mode == O_RDONLY, mode == O_WRONLY);
+        pipe::open_end(
+            &mut files,
+            id,
+            mode == OpenFlags::RDONLY,
+            mode == OpenFlags::WRONLY,
+        );
         add(&mut files, &mut ports, file).unwrap()
     });
     put_path(&mut files, &mut ports, path);
@@ -105,11 +110,17 @@ fn files_work_for_a_program_without_a_kernel() {
         semaphore: false,
     };
     let cx = &mut program.call(p);
-    let event = ready::open(cx, FileKind::EventFd(counter), Anon::EventFd, O_RDWR).unwrap();
+    let event = ready::open(
+        cx,
+        FileKind::EventFd(counter),
+        Anon::EventFd,
+        OpenFlags::RDWR,
+    )
+    .unwrap();
     let null = FileKind::Device(Device::Null);
-    let null = ready::open(cx, null, Anon::EventFd, O_RDWR).unwrap();
+    let null = ready::open(cx, null, Anon::EventFd, OpenFlags::RDWR).unwrap();
     let full = FileKind::Device(Device::Full);
-    let full = ready::open(cx, full, Anon::EventFd, O_RDWR).unwrap();
+    let full = ready::open(cx, full, Anon::EventFd, OpenFlags::RDWR).unwrap();
 
     assert_eq!(
         ops::ready(&program, THREAD, event, 0) & POLLIN as u16,
@@ -166,10 +177,15 @@ fn a_writer_without_readers_is_sent_a_signal() {
     let maker = program.call(p).pipe_maker();
     let files = &mut program.files;
     let (id, path) = pipe::create(files, &maker).unwrap();
-    let [reader, writer] = [O_RDONLY, O_WRONLY].map(|mode| {
+    let [reader, writer] = [OpenFlags::RDONLY, OpenFlags::WRONLY].map(|mode| {
         let place = mount::get_path(files, *path);
         let file = File::new(FileKind::Pipe(id), place, None, mode);
-        pipe::open_end(files, id, mode == O_RDONLY, mode == O_WRONLY);
+        pipe::open_end(
+            files,
+            id,
+            mode == OpenFlags::RDONLY,
+            mode == OpenFlags::WRONLY,
+        );
         add(files, p, file).unwrap()
     });
     put_path(files, p, path);

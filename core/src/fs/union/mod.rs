@@ -32,7 +32,7 @@ use varve_imgfs::Layers;
 
 use crate::abi::raw::general::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE};
-use crate::args::RenameFlags;
+use crate::args::{RenameFlags, XattrFlags};
 use crate::boot::{BootError, Tree};
 use crate::env::steps::Steps;
 use crate::fs::filesystem::{
@@ -686,7 +686,7 @@ impl InodeOps for UnionFs {
         ino: Ino,
         name: &[u8],
         value: &[u8],
-        flags: u32,
+        flags: XattrFlags,
     ) -> Result<(), Errno> {
         self.writable()?;
         self.xattr_set(cx, ino, name, value, flags)

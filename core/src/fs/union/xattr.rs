@@ -5,13 +5,12 @@ use alloc::vec::Vec;
 
 use super::UnionFs;
 use crate::abi::Errno;
+use crate::args::XattrFlags;
 use crate::cred::file_caps;
 use crate::fs::filesystem::{FsCx, Ino, Time};
 
 /// Most bytes of all attributes of an inode, and of one value (`XATTR_SIZE_MAX`).
 const MAX_XATTRS: u64 = 64 << 10;
-const XATTR_CREATE: u32 = 1;
-const XATTR_REPLACE: u32 = 2;
 
 /// What an attribute counts for.
 pub(super) fn heap(name: &[u8], value: &[u8]) -> u64 {
@@ -50,7 +49,7 @@ impl UnionFs {
         ino: Ino,
         name: &[u8],
         value: &[u8],
-        flags: u32,
+        flags: XattrFlags,
     ) -> Result<(), Errno> {
         let exists = match self.xattr(cx, ino, name) {
             Ok(_) => true,
@@ -58,8 +57,8 @@ impl UnionFs {
             Err(errno) => return Err(errno),
         };
         match flags {
-            XATTR_CREATE if exists => return Err(Errno::EEXIST),
-            XATTR_REPLACE if !exists => return Err(Errno::ENODATA),
+            XattrFlags::CREATE if exists => return Err(Errno::EEXIST),
+            XattrFlags::REPLACE if !exists => return Err(Errno::ENODATA),
             _ => {}
         }
         let xattrs = self.own_xattrs(cx, ino)?;

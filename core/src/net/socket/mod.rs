@@ -27,6 +27,7 @@ use unix::Unix;
 
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
+use crate::args::OpenFlags;
 use crate::cred::landlock::Domain;
 use crate::cred::ns::{NsId, user};
 use crate::env::cx::Cx;
@@ -217,7 +218,7 @@ fn create<K: FileCallers>(
 pub(crate) fn open<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
-    flags: u32,
+    flags: OpenFlags,
 ) -> Result<FileId, Errno> {
     let (owner, made) = {
         let socket = at(cx.k.files(), id);
@@ -228,7 +229,7 @@ pub(crate) fn open<K: FileCallers>(
         .objects
         .add(ino, g::S_IFSOCK | 0o777, owner, made);
     let path = crate::vfs::object::path(cx.k.files_mut(), ino);
-    let file = File::new(FileKind::Socket(id), path, None, g::O_RDWR | flags);
+    let file = File::new(FileKind::Socket(id), path, None, OpenFlags::RDWR | flags);
     match file::add(cx.k.files_mut(), cx.p, file) {
         Ok(file) => {
             at_mut(cx.k.files_mut(), id).has_file = true;

@@ -5,16 +5,19 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::MountFlags;
-use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::MsFlags;
 use crate::cred::ns::{NsId, user};
 use crate::fs::FileSystems;
 pub(crate) use crate::fs::union::options::{Limit, Tmpfs};
 
 /// Flags of one mount among those of mount(2).
-pub(crate) fn flags(flags: u32) -> MountFlags {
-    let mut mount = MountFlags::from_bits_truncate(flags & !g::MS_STRICTATIME);
-    mount.set(MountFlags::STRICTATIME, flags & g::MS_STRICTATIME != 0);
+pub(crate) fn flags(flags: MsFlags) -> MountFlags {
+    let mut mount = MountFlags::from_bits_truncate((flags - MsFlags::STRICTATIME).bits());
+    mount.set(
+        MountFlags::STRICTATIME,
+        flags.contains(MsFlags::STRICTATIME),
+    );
     if mount.contains(MountFlags::STRICTATIME) {
         mount.remove(MountFlags::NOATIME);
     }
@@ -521,7 +524,7 @@ mod tests {
 
     #[test]
     fn the_later_kind_of_access_time_wins() {
-        let all = flags(g::MS_RDONLY | g::MS_NOATIME | g::MS_STRICTATIME | g::MS_BIND);
+        let all = flags(MsFlags::RDONLY | MsFlags::NOATIME | MsFlags::STRICTATIME | MsFlags::BIND);
         assert_eq!(all, MountFlags::READ_ONLY | MountFlags::STRICTATIME);
     }
 }

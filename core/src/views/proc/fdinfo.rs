@@ -94,7 +94,7 @@ fn head(k: &Kernel, view: View, fd: u32, open: &File) -> String {
     format!(
         "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{}\n",
         open.offset,
-        open.flags | cloexec(k, view, fd),
+        open.flags.bits() | cloexec(k, view, fd),
         open.path.mount.number(),
         ino.map_or(0, |ino| ino.0)
     )

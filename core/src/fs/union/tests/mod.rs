@@ -410,6 +410,7 @@ impl Test {
                 if expected.is_ok() {
                     inode.xattrs.insert(name.to_vec(), value.clone());
                 }
+                let flags = XattrFlags::from_bits_retain(flags);
                 assert_eq!(call!(self, set_xattr, ino, name, &value, flags), expected);
             }
             2 => {
@@ -815,7 +816,10 @@ fn a_sealed_union_refuses_changes() {
     assert_eq!(call!(test, set_attr, ino, &SetAttr::default()), refused);
     assert_eq!(call!(test, pages_for_write, ino, 0, 1).map(drop), refused);
     assert_eq!(call!(test, punch_hole, ino, 0, 1).map(drop), refused);
-    assert_eq!(call!(test, set_xattr, ino, b"user.a", b"b", 0), refused);
+    assert_eq!(
+        call!(test, set_xattr, ino, b"user.a", b"b", XattrFlags::empty()),
+        refused
+    );
     assert_eq!(call!(test, remove_xattr, ino, b"user.a"), refused);
     assert_eq!(call!(test, lookup, root, b"f"), Ok(ino));
     assert_eq!(test.fs.statfs(&test.frames).magic, OVERLAYFS_MAGIC);
