@@ -11,9 +11,12 @@ use crate::abi::raw::general::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, S_IFSOCK};
 use crate::boot::Stdio;
 use crate::cred::ns;
 use crate::cred::ns::NsId;
+use crate::env::Env;
 use crate::env::ids::{MountId, PipeId, QueueId, SocketId};
-use crate::fs::FileSystems;
-use crate::fs::filesystem::{Attr, FsId, Ino, InodeRef, SetAttr, StatFs, Time};
+use crate::fs::filesystem::{
+    Attr, FsCx, FsId, FsKind, Ino, InodeOps, InodeRef, SetAttr, StatFs, Time,
+};
+use crate::fs::{FileSystems, Frames};
 use crate::slab::Key;
 
 /// The file system and its mount are the first ones.
@@ -148,7 +151,11 @@ pub(crate) fn stream_ino(stream: u8) -> Ino {
 
 /// Attributes. Times are those of the boot.
 pub(crate) fn attr(k: &FileSystems, ino: Ino) -> Result<Attr, Errno> {
-    let at = Time::from_nanos(k.env.booted.real);
+    attr_of(&k.env, &k.objects, ino)
+}
+
+fn attr_of(env: &Env, objects: &Objects, ino: Ino) -> Result<Attr, Errno> {
+    let at = Time::from_nanos(env.booted.real);
     let mut attr = Attr {
         nlink: 1,
         atime: at,
@@ -162,19 +169,19 @@ pub(crate) fn attr(k: &FileSystems, ino: Ino) -> Result<Attr, Errno> {
         Object::Anon(_) => attr.mode = 0o600,
         Object::Namespace(_) => attr.mode = S_IFREG | 0o444,
         Object::Pipe(_) => {
-            attr = k.objects.attr(ino).unwrap_or(Attr {
+            attr = objects.attr(ino).unwrap_or(Attr {
                 mode: S_IFIFO | 0o600,
                 ..attr
             });
         }
         Object::Socket(_) => {
-            attr = k.objects.attr(ino).unwrap_or(Attr {
+            attr = objects.attr(ino).unwrap_or(Attr {
                 mode: S_IFSOCK | 0o777,
                 ..attr
             });
         }
-        Object::MessageQueue(_) => attr = k.objects.attr(ino).unwrap_or_default(),
-        Object::Stream(stream) => match k.env.stdio.get(usize::from(stream)) {
+        Object::MessageQueue(_) => attr = objects.attr(ino).unwrap_or_default(),
+        Object::Stream(stream) => match env.stdio.get(usize::from(stream)) {
             Some(Stdio::Terminal { .. }) => {
                 attr.mode = S_IFCHR | 0o620;
                 attr.rdev = PTS;
@@ -199,44 +206,65 @@ pub(crate) fn check_change(inode: InodeRef) -> Result<(), Errno> {
     }
 }
 
-/// Changes mode and owner of a pipe or socket; times are not kept. `EOPNOTSUPP` for files that are no objects
-/// by themselves, `EPERM` for the rest.
-pub(crate) fn set_attr(k: &mut FileSystems, ino: Ino, set: &SetAttr) -> Result<(), Errno> {
-    const PERMISSIONS: u32 = 0o7777;
-    match object(ino) {
-        Object::Pipe(_) | Object::Socket(_) => {}
-        Object::Anon(_) => return Err(Errno::EOPNOTSUPP),
-        _ => return Err(Errno::EPERM),
-    }
-    let kept = k.objects.kept.get_mut(&ino).ok_or(Errno::ENOENT)?;
-    let attr = &mut kept.attr;
-    if let Some(mode) = set.mode {
-        attr.mode = attr.mode & !PERMISSIONS | mode & PERMISSIONS;
-    }
-    attr.uid = set.uid.unwrap_or(attr.uid);
-    attr.gid = set.gid.unwrap_or(attr.gid);
-    Ok(())
-}
-
 /// Device number of the terminal (`/dev/pts/0`, `new_encode_dev`).
 pub(crate) const PTS: u32 = 136 << 8;
 
 /// Device number of `/dev/null`.
 const NULL: u32 = 1 << 8 | 3;
 
-/// The last reference on the inode of an object has gone. A pipe's data goes with it, as soon as whoever has
-/// the pipes looks ([`Objects::gone`]).
-pub(crate) fn forget(k: &mut FileSystems, ino: Ino) {
-    match object(ino) {
-        Object::Pipe(id) => {
-            k.objects.kept.remove(&ino);
-            k.objects.gone.push(id);
-            k.env.left = true;
+/// The file system itself: what it knows is in [`Objects`].
+pub(super) struct AnonFs;
+
+impl InodeOps for AnonFs {
+    fn kind(&self) -> FsKind {
+        FsKind::Anon
+    }
+
+    fn root(&self) -> Ino {
+        ROOT
+    }
+
+    /// The last reference on the inode of an object has gone. A pipe's data goes with it, as soon as whoever
+    /// has the pipes looks ([`Objects::gone`]).
+    fn forget(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) {
+        match object(ino) {
+            Object::Pipe(id) => {
+                cx.objects.kept.remove(&ino);
+                cx.objects.gone.push(id);
+                cx.env.left = true;
+            }
+            Object::Socket(_) => {
+                cx.objects.kept.remove(&ino);
+            }
+            _ => {}
         }
-        Object::Socket(_) => {
-            k.objects.kept.remove(&ino);
+    }
+
+    fn attr(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino) -> Result<Attr, Errno> {
+        attr_of(cx.env, cx.objects, ino)
+    }
+
+    /// Changes mode and owner of a pipe or socket; times are not kept. `EOPNOTSUPP` for files that are no
+    /// objects by themselves, `EPERM` for the rest.
+    fn set_attr(&mut self, cx: &mut FsCx<'_, '_>, ino: Ino, set: &SetAttr) -> Result<(), Errno> {
+        const PERMISSIONS: u32 = 0o7777;
+        match object(ino) {
+            Object::Pipe(_) | Object::Socket(_) => {}
+            Object::Anon(_) => return Err(Errno::EOPNOTSUPP),
+            _ => return Err(Errno::EPERM),
         }
-        _ => {}
+        let kept = cx.objects.kept.get_mut(&ino).ok_or(Errno::ENOENT)?;
+        let attr = &mut kept.attr;
+        if let Some(mode) = set.mode {
+            attr.mode = attr.mode & !PERMISSIONS | mode & PERMISSIONS;
+        }
+        attr.uid = set.uid.unwrap_or(attr.uid);
+        attr.gid = set.gid.unwrap_or(attr.gid);
+        Ok(())
+    }
+
+    fn statfs(&self, _frames: &Frames) -> StatFs {
+        StatFs::simple(PIPEFS_MAGIC)
     }
 }
 
@@ -325,14 +353,6 @@ pub(crate) fn name(k: &FileSystems, ino: Ino) -> Vec<u8> {
             Some(Stdio::Null) => b"/dev/null".to_vec(),
             _ => format!("pipe:[{}]", ino.0).into_bytes(),
         },
-    }
-}
-
-pub(crate) fn statfs() -> StatFs {
-    StatFs {
-        magic: PIPEFS_MAGIC,
-        block_size: 4096,
-        ..StatFs::default()
     }
 }
 

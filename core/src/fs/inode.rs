@@ -1,100 +1,72 @@
-//! Operations on inodes of any file system: dispatch over [`Filesystem`], and what a change leaves for those
-//! who map files: pages that moved.
+//! Operations on inodes of any file system, and what each leaves: what the file systems hold is counted, what
+//! they found damaged is logged, and pages that moved are noted for those who map files.
 
 use alloc::vec::Vec;
 
 use crate::abi::Errno;
 use crate::args::{RenameFlags, XattrFlags};
 use crate::event::Level;
+pub(crate) use crate::fs::filesystem::FsKind;
 use crate::fs::filesystem::{
-    Attr, Extent, Filesystem, FsCx, FsId, Ino, InodeOps, InodeRef, NewNode, PageRun, SetAttr,
-    Sought, StatFs, Time,
+    Attr, Entry, Extent, Filesystem, FsCx, FsId, Ino, InodeOps, InodeRef, NewNode, PageRun,
+    SetAttr, Sought, StatFs, Time, of_fs,
 };
-use crate::fs::union::UnionFs;
-use crate::fs::view;
-use crate::fs::view::SysFs;
-use crate::fs::{Displaced, FileSystems, anon};
+use crate::fs::{Displaced, FileSystems};
 use crate::machine::FrameNo;
 use crate::port::Ports;
 
-/// Which kind of file system an inode is in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum FsKind {
-    Union,
-    Proc,
-    Sys,
-    Anon,
-}
-
-/// The tree of a file system of the kernel's own.
-pub(crate) fn sys(k: &FileSystems, fs: FsId) -> Option<SysFs> {
-    match k.filesystem(fs) {
-        &Filesystem::Sys(fs) => Some(fs),
-        _ => None,
-    }
-}
-
 pub(crate) fn kind(k: &FileSystems, fs: FsId) -> FsKind {
-    match k.filesystem(fs) {
-        Filesystem::Union(_) => FsKind::Union,
-        Filesystem::Proc(_) => FsKind::Proc,
-        Filesystem::Sys(_) => FsKind::Sys,
-        Filesystem::Anon | Filesystem::Gone => FsKind::Anon,
-    }
+    of_fs!(k.filesystem(fs), kind())
+}
+
+/// Whether the nodes of a file system are made as they are looked at: what is asked of them is not asked
+/// here.
+pub(crate) fn is_view(k: &FileSystems, fs: FsId) -> bool {
+    of_fs!(k.filesystem(fs), is_view())
 }
 
 /// Whether names and attributes change without an operation of the kernel.
 pub(crate) fn changes_by_itself(k: &FileSystems, fs: FsId) -> bool {
-    match k.filesystem(fs) {
-        Filesystem::Union(union) => union.has_host_layers(),
-        _ => false,
-    }
+    of_fs!(k.filesystem(fs), changes_by_itself())
 }
 
-/// Runs an operation of a union.
-pub(crate) fn with<R>(
+/// Runs an operation of a file system; what it holds and what it found damaged is taken note of.
+fn with<R>(
     k: &mut FileSystems,
     p: &mut Ports<'_>,
     fs: FsId,
-    run: impl FnOnce(&mut UnionFs, &mut FsCx<'_, '_>) -> Result<R, Errno>,
-) -> Option<Result<R, Errno>> {
-    let all = k;
+    run: impl FnOnce(&mut Filesystem, &mut FsCx<'_, '_>) -> R,
+) -> R {
+    let base = &mut k.base;
     let mut cx = FsCx {
         ports: p,
-        frames: &mut all.frames,
-        acls: &mut all.acls,
-        now: all.base.env.now,
+        frames: &mut k.frames,
+        acls: &mut k.acls,
+        now: base.env.now,
+        env: &mut base.env,
+        objects: &mut k.objects,
     };
-    let slot = all.filesystems.get_mut(fs.0 as usize);
-    let Some(Filesystem::Union(union)) = slot.map(|slot| &mut slot.fs) else {
-        return None;
-    };
-    let old = union.heap();
-    let result = run(union, &mut cx);
-    all.heap = all.heap + union.heap() - old;
-    for line in union.take_faults() {
-        all.base.env.log(Level::Error, line);
+    let fs = &mut k.filesystems[fs.0 as usize].fs; // INVARIANT: a mounted file system is there
+    let old = of_fs!(&*fs, heap());
+    let result = run(fs, &mut cx);
+    k.heap = k.heap + of_fs!(&*fs, heap()) - old;
+    for line in of_fs!(fs, take_faults()) {
+        base.env.log(Level::Error, line);
     }
-    Some(result)
+    result
 }
 
-/// Runs an operation that changes a union, then drops the mappings of pages that moved.
+/// Runs an operation that changes a file system, then notes the pages that moved or went.
 fn change<R>(
     k: &mut FileSystems,
     p: &mut Ports<'_>,
     fs: FsId,
-    run: impl FnOnce(&mut UnionFs, &mut FsCx<'_, '_>) -> Result<R, Errno>,
-) -> Option<Result<R, Errno>> {
-    let result = with(k, p, fs, run)?;
-    let Some(Filesystem::Union(union)) = k
-        .filesystems
-        .get_mut(fs.0 as usize)
-        .map(|slot| &mut slot.fs)
-    else {
-        return Some(result);
-    };
-    let cut = union.take_cut();
-    let moved = union.take_moved();
+    run: impl FnOnce(&mut Filesystem, &mut FsCx<'_, '_>) -> R,
+) -> R {
+    let result = with(k, p, fs, run);
+    let changed = k.filesystem_mut(fs);
+    let cut = of_fs!(changed, take_cut());
+    let moved = of_fs!(changed, take_moved());
     k.env.left |= !cut.is_empty() || !moved.is_empty();
     for (ino, first, count) in moved {
         k.displaced.push(Displaced {
@@ -110,29 +82,28 @@ fn change<R>(
             count: None,
         });
     }
-    Some(result)
+    result
 }
 
 /// The root directory.
 pub(crate) fn root(k: &FileSystems, fs: FsId) -> Result<Ino, Errno> {
-    match k.filesystem(fs) {
-        Filesystem::Union(union) => Ok(union.root()),
-        Filesystem::Proc(_) => Ok(view::ROOT),
-        Filesystem::Sys(_) => Ok(view::ROOT),
-        Filesystem::Anon | Filesystem::Gone => Ok(anon::ROOT),
-    }
+    Ok(of_fs!(k.filesystem(fs), root()))
+}
+
+/// The inode of a name, with a reference.
+pub(crate) fn lookup(
+    k: &mut FileSystems,
+    p: &mut Ports<'_>,
+    dir: InodeRef,
+    name: &[u8],
+) -> Result<Ino, Errno> {
+    with(k, p, dir.fs, |fs, cx| of_fs!(fs, lookup(cx, dir.ino, name)))
 }
 
 /// Gives a reference back.
 pub(crate) fn forget(k: &mut FileSystems, p: &mut Ports<'_>, inode: InodeRef) {
     k.seals.forget(inode);
-    let done = change(k, p, inode.fs, |fs, cx| {
-        fs.forget(cx, inode.ino);
-        Ok(())
-    });
-    if done.is_none() && kind(k, inode.fs) == FsKind::Anon {
-        anon::forget(k, inode.ino);
-    }
+    change(k, p, inode.fs, |fs, cx| of_fs!(fs, forget(cx, inode.ino)));
 }
 
 /// Attributes of an inode that a file system keeps itself. `ENOENT` for those that the kernel makes as they
@@ -142,11 +113,31 @@ pub(crate) fn stored_attr(
     p: &mut Ports<'_>,
     inode: InodeRef,
 ) -> Result<Attr, Errno> {
-    match with(k, p, inode.fs, |fs, cx| fs.attr(cx, inode.ino)) {
-        Some(result) => result,
-        None if kind(k, inode.fs) == FsKind::Anon => anon::attr(k, inode.ino),
-        None => Err(Errno::ENOENT),
-    }
+    with(k, p, inode.fs, |fs, cx| of_fs!(fs, attr(cx, inode.ino)))
+}
+
+/// Target of a symbolic link.
+pub(crate) fn read_link(
+    k: &mut FileSystems,
+    p: &mut Ports<'_>,
+    inode: InodeRef,
+) -> Result<Vec<u8>, Errno> {
+    with(k, p, inode.fs, |fs, cx| {
+        of_fs!(fs, read_link(cx, inode.ino))
+    })
+}
+
+/// Entries of a directory.
+pub(crate) fn read_dir(
+    k: &mut FileSystems,
+    p: &mut Ports<'_>,
+    dir: InodeRef,
+    cookie: u64,
+    each: &mut dyn FnMut(Entry<'_>) -> bool,
+) -> Result<(), Errno> {
+    with(k, p, dir.fs, |fs, cx| {
+        of_fs!(fs, read_dir(cx, dir.ino, cookie, each))
+    })
 }
 
 /// Changes attributes. The caller keeps the dentry of a directory up to date.
@@ -156,10 +147,9 @@ pub(crate) fn set_attr(
     inode: InodeRef,
     set: &SetAttr,
 ) -> Result<(), Errno> {
-    if kind(k, inode.fs) == FsKind::Anon {
-        return anon::set_attr(k, inode.ino, set);
-    }
-    change(k, p, inode.fs, |fs, cx| fs.set_attr(cx, inode.ino, set)).unwrap_or(Err(Errno::EPERM))
+    change(k, p, inode.fs, |fs, cx| {
+        of_fs!(fs, set_attr(cx, inode.ino, set))
+    })
 }
 
 /// Makes an inode under a name, with a reference.
@@ -170,7 +160,9 @@ pub(crate) fn create(
     name: &[u8],
     node: &NewNode<'_>,
 ) -> Result<Ino, Errno> {
-    change(k, p, dir.fs, |fs, cx| fs.create(cx, dir.ino, name, node)).unwrap_or(Err(Errno::EACCES))
+    change(k, p, dir.fs, |fs, cx| {
+        of_fs!(fs, create(cx, dir.ino, name, node))
+    })
 }
 
 /// Makes a regular file without a name, with a reference.
@@ -180,7 +172,7 @@ pub(crate) fn create_unnamed(
     fs: FsId,
     node: &NewNode<'_>,
 ) -> Result<Ino, Errno> {
-    change(k, p, fs, |fs, cx| fs.create_unnamed(cx, node)).unwrap_or(Err(Errno::EOPNOTSUPP))
+    change(k, p, fs, |fs, cx| of_fs!(fs, create_unnamed(cx, node)))
 }
 
 /// Gives an inode one more name.
@@ -191,7 +183,9 @@ pub(crate) fn link(
     dir: InodeRef,
     name: &[u8],
 ) -> Result<(), Errno> {
-    change(k, p, dir.fs, |fs, cx| fs.link(cx, ino, dir.ino, name)).unwrap_or(Err(Errno::EPERM))
+    change(k, p, dir.fs, |fs, cx| {
+        of_fs!(fs, link(cx, ino, dir.ino, name))
+    })
 }
 
 /// Removes a name of anything but a directory.
@@ -201,7 +195,7 @@ pub(crate) fn unlink(
     dir: InodeRef,
     name: &[u8],
 ) -> Result<(), Errno> {
-    change(k, p, dir.fs, |fs, cx| fs.unlink(cx, dir.ino, name)).unwrap_or(Err(Errno::EPERM))
+    change(k, p, dir.fs, |fs, cx| of_fs!(fs, unlink(cx, dir.ino, name)))
 }
 
 /// Removes an empty directory.
@@ -211,7 +205,7 @@ pub(crate) fn rmdir(
     dir: InodeRef,
     name: &[u8],
 ) -> Result<(), Errno> {
-    change(k, p, dir.fs, |fs, cx| fs.rmdir(cx, dir.ino, name)).unwrap_or(Err(Errno::EPERM))
+    change(k, p, dir.fs, |fs, cx| of_fs!(fs, rmdir(cx, dir.ino, name)))
 }
 
 /// Renames inside one file system.
@@ -223,7 +217,7 @@ pub(crate) fn rename(
     to: (Ino, &[u8]),
     flags: RenameFlags,
 ) -> Result<(), Errno> {
-    change(k, p, fs, |fs, cx| fs.rename(cx, from, to, flags)).unwrap_or(Err(Errno::EPERM))
+    change(k, p, fs, |fs, cx| of_fs!(fs, rename(cx, from, to, flags)))
 }
 
 /// Where the bytes of a regular file are; see [`InodeOps::extent`].
@@ -233,7 +227,9 @@ pub(crate) fn extent(
     inode: InodeRef,
     offset: u64,
 ) -> Result<Option<Extent>, Errno> {
-    with(k, p, inode.fs, |fs, cx| fs.extent(cx, inode.ino, offset)).unwrap_or(Err(Errno::EINVAL))
+    with(k, p, inode.fs, |fs, cx| {
+        of_fs!(fs, extent(cx, inode.ino, offset))
+    })
 }
 
 /// The frame of a page that may be written.
@@ -255,9 +251,8 @@ pub(crate) fn pages_for_write(
     most: u64,
 ) -> Result<(FrameNo, u64), Errno> {
     change(k, p, inode.fs, |fs, cx| {
-        fs.pages_for_write(cx, inode.ino, index, most)
+        of_fs!(fs, pages_for_write(cx, inode.ino, index, most))
     })
-    .unwrap_or(Err(Errno::ENODEV))
 }
 
 /// Pages for mapping.
@@ -269,9 +264,8 @@ pub(crate) fn page_run(
     max: u64,
 ) -> Result<PageRun, Errno> {
     change(k, p, inode.fs, |fs, cx| {
-        fs.page_run(cx, inode.ino, index, max)
+        of_fs!(fs, page_run(cx, inode.ino, index, max))
     })
-    .unwrap_or(Err(Errno::ENODEV))
 }
 
 /// Gives pages frames; see [`InodeOps::allocate`].
@@ -283,18 +277,14 @@ pub(crate) fn allocate(
     most: u64,
 ) -> Result<u64, Errno> {
     change(k, p, inode.fs, |fs, cx| {
-        fs.allocate(cx, inode.ino, first, count, most)
+        of_fs!(fs, allocate(cx, inode.ino, first, count, most))
     })
-    .unwrap_or(Err(Errno::EOPNOTSUPP))
 }
 
 /// A program is about to change a file through a mapping: its times say so.
 pub(crate) fn stored(k: &mut FileSystems, p: &mut Ports<'_>, inode: InodeRef) {
     let now = Time::from_nanos(k.env.now.real);
-    let _ = with(k, p, inode.fs, |fs, _| {
-        fs.stored(inode.ino, now);
-        Ok(())
-    });
+    with(k, p, inode.fs, |fs, _| of_fs!(fs, stored(inode.ino, now)));
 }
 
 /// Frees a range of bytes, or the beginning of one; see [`InodeOps::punch_hole`].
@@ -306,9 +296,8 @@ pub(crate) fn punch_hole(
     len: u64,
 ) -> Result<u64, Errno> {
     change(k, p, inode.fs, |fs, cx| {
-        fs.punch_hole(cx, inode.ino, offset, len)
+        of_fs!(fs, punch_hole(cx, inode.ino, offset, len))
     })
-    .unwrap_or(Err(Errno::EOPNOTSUPP))
 }
 
 /// Next data or hole.
@@ -320,9 +309,8 @@ pub(crate) fn seek(
     data: bool,
 ) -> Result<Sought, Errno> {
     with(k, p, inode.fs, |fs, cx| {
-        fs.seek(cx, inode.ino, offset, data)
+        of_fs!(fs, seek(cx, inode.ino, offset, data))
     })
-    .unwrap_or(Err(Errno::EINVAL))
 }
 
 /// Value of an extended attribute.
@@ -332,8 +320,9 @@ pub(crate) fn get_xattr(
     inode: InodeRef,
     name: &[u8],
 ) -> Result<Vec<u8>, Errno> {
-    with(k, p, inode.fs, |fs, cx| fs.get_xattr(cx, inode.ino, name))
-        .unwrap_or(Err(Errno::EOPNOTSUPP))
+    with(k, p, inode.fs, |fs, cx| {
+        of_fs!(fs, get_xattr(cx, inode.ino, name))
+    })
 }
 
 /// Sets an extended attribute.
@@ -346,9 +335,8 @@ pub(crate) fn set_xattr(
     flags: XattrFlags,
 ) -> Result<(), Errno> {
     change(k, p, inode.fs, |fs, cx| {
-        fs.set_xattr(cx, inode.ino, name, value, flags)
+        of_fs!(fs, set_xattr(cx, inode.ino, name, value, flags))
     })
-    .unwrap_or(Err(Errno::EOPNOTSUPP))
 }
 
 /// Removes an extended attribute.
@@ -359,9 +347,8 @@ pub(crate) fn remove_xattr(
     name: &[u8],
 ) -> Result<(), Errno> {
     change(k, p, inode.fs, |fs, cx| {
-        fs.remove_xattr(cx, inode.ino, name)
+        of_fs!(fs, remove_xattr(cx, inode.ino, name))
     })
-    .unwrap_or(Err(Errno::EOPNOTSUPP))
 }
 
 /// Names of extended attributes.
@@ -370,29 +357,22 @@ pub(crate) fn list_xattr(
     p: &mut Ports<'_>,
     inode: InodeRef,
 ) -> Result<Vec<Vec<u8>>, Errno> {
-    with(k, p, inode.fs, |fs, cx| fs.list_xattr(cx, inode.ino)).unwrap_or(Ok(Vec::new()))
+    with(k, p, inode.fs, |fs, cx| {
+        of_fs!(fs, list_xattr(cx, inode.ino))
+    })
 }
 
 /// Sizes of a file system.
 pub(crate) fn statfs(k: &FileSystems, fs: FsId) -> StatFs {
-    match k.filesystem(fs) {
-        Filesystem::Union(union) => union.statfs(&k.frames),
-        Filesystem::Proc(_) => view::statfs_of_proc(),
-        Filesystem::Sys(fs) => view::statfs_of_sys(*fs),
-        Filesystem::Anon | Filesystem::Gone => anon::statfs(),
-    }
+    of_fs!(k.filesystem(fs), statfs(&k.frames))
 }
 
 /// Whether a file system is in memory alone, without layers below.
 pub(crate) fn is_tmpfs(k: &FileSystems, fs: FsId) -> bool {
-    matches!(k.filesystem(fs), Filesystem::Union(union) if union.is_tmpfs())
+    of_fs!(k.filesystem(fs), is_tmpfs())
 }
 
 /// Whether all changes are refused.
 pub(crate) fn is_read_only(k: &FileSystems, fs: FsId) -> bool {
-    match k.filesystem(fs) {
-        Filesystem::Union(union) => union.is_read_only(),
-        Filesystem::Proc(proc) => proc.options.read_only,
-        _ => false,
-    }
+    of_fs!(k.filesystem(fs), is_read_only())
 }

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 
 use acl::Acls;
-use filesystem::Filesystem;
+use filesystem::{Filesystem, InodeOps, of_fs};
 pub(crate) use frames::Frames;
 use seal::Seals;
 
@@ -133,11 +133,9 @@ impl FileSystems {
 
     /// Whether what is counted for [`held`](Self::held) is what is there; for invariant checks.
     pub(crate) fn is_counted(&self) -> bool {
-        let unions = self.filesystems.iter().map(|slot| match &slot.fs {
-            Filesystem::Union(union) => union.heap(),
-            _ => 0,
-        });
-        unions.sum::<u64>() == self.heap
+        let heaps = self.filesystems.iter();
+        let heaps = heaps.map(|slot| of_fs!(&slot.fs, heap()));
+        heaps.sum::<u64>() == self.heap
     }
 
     /// Adds a file system that belongs to the first user namespace; it is mounted with
@@ -148,9 +146,7 @@ impl FileSystems {
 
     /// Adds a file system that a user namespace owns.
     pub(crate) fn add_filesystem_of(&mut self, fs: Filesystem, owner: NsId) -> FsId {
-        if let Filesystem::Union(union) = &fs {
-            self.heap += union.heap();
-        }
+        self.heap += of_fs!(&fs, heap());
         *self.owners.entry(owner).or_default() += 1;
         self.made_filesystems += 1;
         let slot = Slot {
@@ -201,21 +197,17 @@ impl FileSystems {
     /// Takes apart what a file system without mounts holds; `false` if nothing is left.
     pub(crate) fn release_some(&mut self, id: FsId) -> bool {
         let slot = &mut self.filesystems[id.0 as usize]; // INVARIANT: the caller has just let go of it
-        let Filesystem::Union(union) = &mut slot.fs else {
-            return false;
-        };
-        let before = union.heap();
-        let more = union.release_some(&mut self.frames, &mut self.base.env.steps);
-        self.heap = self.heap + union.heap() - before;
+        let before = of_fs!(&slot.fs, heap());
+        let steps = &mut self.base.env.steps;
+        let more = of_fs!(&mut slot.fs, release_some(&mut self.frames, steps));
+        self.heap = self.heap + of_fs!(&slot.fs, heap()) - before;
         more
     }
 
     /// Takes away a file system without mounts that holds nothing any more, or was never mounted.
     pub(crate) fn remove_filesystem(&mut self, id: FsId) {
         let slot = &mut self.filesystems[id.0 as usize]; // INVARIANT: the caller has just let go of it
-        if let Filesystem::Union(union) = &slot.fs {
-            self.heap -= union.heap();
-        }
+        self.heap -= of_fs!(&slot.fs, heap());
         slot.fs = Filesystem::Gone;
         if let Some(count) = self.owners.get_mut(&slot.owner) {
             *count -= 1;

@@ -1,12 +1,13 @@
 //! File systems whose files are made as they are looked at: what an instance is. Their files are made above
 //! ([`views`](crate::views)), by whoever knows tasks.
 
-use super::filesystem::{Ino, StatFs};
+use super::Frames;
+use super::filesystem::{FsKind, Ino, InodeOps, StatFs};
 use crate::abi::raw::general::PROC_SUPER_MAGIC;
 use crate::cred::ns::NsId;
 
 /// An instance of `proc`, which shows the processes of a PID namespace under their numbers there.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct ProcFs {
     pub pids: NsId,
     pub options: Options,
@@ -62,23 +63,45 @@ pub(crate) const ROOT: Ino = Ino(1);
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
-/// What statfs(2) says of `proc`.
-pub(crate) fn statfs_of_proc() -> StatFs {
-    StatFs {
-        magic: u64::from(PROC_SUPER_MAGIC),
-        block_size: 4096,
-        ..StatFs::default()
+impl InodeOps for ProcFs {
+    fn kind(&self) -> FsKind {
+        FsKind::Proc
+    }
+
+    fn is_view(&self) -> bool {
+        true
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.options.read_only
+    }
+
+    fn root(&self) -> Ino {
+        ROOT
+    }
+
+    fn statfs(&self, _frames: &Frames) -> StatFs {
+        StatFs::simple(u64::from(PROC_SUPER_MAGIC))
     }
 }
 
-/// What statfs(2) says of `sysfs` and cgroup2.
-pub(crate) fn statfs_of_sys(fs: SysFs) -> StatFs {
-    StatFs {
-        magic: match fs {
+impl InodeOps for SysFs {
+    fn kind(&self) -> FsKind {
+        FsKind::Sys
+    }
+
+    fn is_view(&self) -> bool {
+        true
+    }
+
+    fn root(&self) -> Ino {
+        ROOT
+    }
+
+    fn statfs(&self, _frames: &Frames) -> StatFs {
+        StatFs::simple(match self {
             SysFs::Devices => SYSFS_MAGIC,
             SysFs::Cgroup => CGROUP2_MAGIC,
-        },
-        block_size: 4096,
-        ..StatFs::default()
+        })
     }
 }

@@ -311,7 +311,6 @@ fn change(
     let mut shown = None;
     match cx.k.fs.filesystem_mut(fs) {
         Filesystem::Union(union) => {
-            let old = union.is_read_only();
             union
                 .set_read_only(read_only)
                 .map_err(|errno| (errno, None))?;
@@ -320,7 +319,7 @@ fn change(
                 let text = new.show();
                 if let Err(told) = union.reconfigure(new) {
                     // It was so before.
-                    let _ = union.set_read_only(old);
+                    let _ = union.set_read_only(was);
                     return Err((Errno::EINVAL, Some(told)));
                 }
                 shown = Some(text);

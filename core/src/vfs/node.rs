@@ -5,13 +5,13 @@ use alloc::vec::Vec;
 use super::perm::{self, Who};
 use super::view::ViewOps;
 use crate::abi::Errno;
-use crate::fs::filesystem::{Attr, Entry, Ino, InodeOps, InodeRef};
-use crate::fs::inode::{self, FsKind};
+use crate::fs::filesystem::{Attr, Entry, Ino, InodeRef};
+use crate::fs::inode;
 use crate::port::Ports;
 
 /// Whether the nodes of a file system are made as they are looked at.
 fn is_view(k: &impl ViewOps, inode: InodeRef) -> bool {
-    matches!(inode::kind(k.vfs(), inode.fs), FsKind::Proc | FsKind::Sys)
+    inode::is_view(k.vfs(), inode.fs)
 }
 
 /// The inode of a name, with a reference.
@@ -22,12 +22,9 @@ pub(crate) fn lookup<K: ViewOps>(
     dir: InodeRef,
     name: &[u8],
 ) -> Result<Ino, Errno> {
-    match inode::with(k.vfs_mut(), p, dir.fs, |fs, cx| {
-        fs.lookup(cx, dir.ino, name)
-    }) {
-        Some(result) => result,
-        None if is_view(k, dir) => k.view_lookup(p, who, dir, name),
-        None => Err(Errno::ENOENT),
+    match is_view(k, dir) {
+        true => k.view_lookup(p, who, dir, name),
+        false => inode::lookup(k.vfs_mut(), p, dir, name),
     }
 }
 
@@ -86,12 +83,9 @@ pub(crate) fn read_link<K: ViewOps>(
     who: &Who,
     inode: InodeRef,
 ) -> Result<Vec<u8>, Errno> {
-    match inode::with(k.vfs_mut(), p, inode.fs, |fs, cx| {
-        fs.read_link(cx, inode.ino)
-    }) {
-        Some(result) => result,
-        None if is_view(k, inode) => k.view_read_link(p, who, inode),
-        None => Err(Errno::EINVAL),
+    match is_view(k, inode) {
+        true => k.view_read_link(p, who, inode),
+        false => inode::read_link(k.vfs_mut(), p, inode),
     }
 }
 
@@ -104,11 +98,8 @@ pub(crate) fn read_dir<K: ViewOps>(
     cookie: u64,
     each: &mut dyn FnMut(Entry<'_>) -> bool,
 ) -> Result<(), Errno> {
-    if is_view(k, dir) {
-        return k.view_read_dir(p, who, dir, cookie, each);
+    match is_view(k, dir) {
+        true => k.view_read_dir(p, who, dir, cookie, each),
+        false => inode::read_dir(k.vfs_mut(), p, dir, cookie, each),
     }
-    let result = inode::with(k.vfs_mut(), p, dir.fs, |fs, cx| {
-        fs.read_dir(cx, dir.ino, cookie, each)
-    });
-    result.unwrap_or(Err(Errno::ENOTDIR))
 }

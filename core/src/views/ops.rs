@@ -5,13 +5,21 @@ use alloc::vec::Vec;
 use super::{proc, sysfs};
 use crate::Kernel;
 use crate::abi::Errno;
-use crate::fs::filesystem::{Attr, Entry, Ino, InodeRef};
-use crate::fs::inode;
+use crate::fs::filesystem::{Attr, Entry, Filesystem, FsId, Ino, InodeRef};
+use crate::fs::view::SysFs;
 use crate::port::Ports;
 use crate::vfs::Vfs;
 use crate::vfs::mount::PathRef;
 use crate::vfs::perm::Who;
 use crate::vfs::view::ViewOps;
+
+/// The tree of a file system that is one of these.
+fn sys_fs(k: &Kernel, fs: FsId) -> Option<SysFs> {
+    match k.fs.filesystem(fs) {
+        &Filesystem::Sys(fs) => Some(fs),
+        _ => None,
+    }
+}
 
 impl ViewOps for Kernel {
     #[inline]
@@ -31,14 +39,14 @@ impl ViewOps for Kernel {
         dir: InodeRef,
         name: &[u8],
     ) -> Result<Ino, Errno> {
-        match inode::sys(self, dir.fs) {
+        match sys_fs(self, dir.fs) {
             Some(fs) => sysfs::lookup(self, fs, dir.ino, name),
             None => proc::lookup(self, p, who, dir, name),
         }
     }
 
     fn view_attr(&mut self, p: &mut Ports<'_>, inode: InodeRef) -> Result<Attr, Errno> {
-        match inode::sys(self, inode.fs) {
+        match sys_fs(self, inode.fs) {
             Some(fs) => sysfs::attr(self, fs, inode.ino),
             None => proc::attr(self, p, inode.ino),
         }
@@ -50,7 +58,7 @@ impl ViewOps for Kernel {
         who: &Who,
         inode: InodeRef,
     ) -> Result<Attr, Errno> {
-        if let Some(fs) = inode::sys(self, inode.fs) {
+        if let Some(fs) = sys_fs(self, inode.fs) {
             return sysfs::attr(self, fs, inode.ino);
         }
         proc::check_attr(self, who, inode)?;
@@ -60,21 +68,21 @@ impl ViewOps for Kernel {
     }
 
     fn view_permission(&self, who: &Who, inode: InodeRef, mask: u32) -> Option<Result<(), Errno>> {
-        match inode::sys(self, inode.fs) {
+        match sys_fs(self, inode.fs) {
             Some(_) => None,
             None => proc::permission(self, who, inode.ino, mask),
         }
     }
 
     fn view_check_enter(&self, who: &Who, dir: InodeRef) -> Result<(), Errno> {
-        match inode::sys(self, dir.fs) {
+        match sys_fs(self, dir.fs) {
             Some(_) => Ok(()),
             None => proc::check_enter(self, who, dir),
         }
     }
 
     fn view_jump(&mut self, who: &Who, link: InodeRef) -> Result<Option<PathRef>, Errno> {
-        match inode::sys(self, link.fs) {
+        match sys_fs(self, link.fs) {
             Some(_) => Ok(None),
             None => proc::jump(self, who, link.ino),
         }
@@ -86,7 +94,7 @@ impl ViewOps for Kernel {
         who: &Who,
         inode: InodeRef,
     ) -> Result<Vec<u8>, Errno> {
-        match inode::sys(self, inode.fs) {
+        match sys_fs(self, inode.fs) {
             Some(fs) => sysfs::read_link(self, fs, inode.ino),
             None => proc::read_link(self, p, who.viewer(), inode),
         }
@@ -100,7 +108,7 @@ impl ViewOps for Kernel {
         cookie: u64,
         each: &mut dyn FnMut(Entry<'_>) -> bool,
     ) -> Result<(), Errno> {
-        match inode::sys(self, dir.fs) {
+        match sys_fs(self, dir.fs) {
             Some(fs) => sysfs::read_dir(self, fs, dir.ino, cookie, each),
             None => proc::read_dir(self, p, who, dir, cookie, each),
         }
@@ -118,7 +126,7 @@ pub(crate) fn content(
     who: &Who,
     inode: InodeRef,
 ) -> Result<proc::Shown, Errno> {
-    match inode::sys(k, inode.fs) {
+    match sys_fs(k, inode.fs) {
         Some(fs) => sysfs::content(k, fs, inode.ino).map(proc::Shown::whole),
         None => proc::content(k, p, who.viewer(), inode),
     }

@@ -36,7 +36,8 @@ use crate::args::{RenameFlags, XattrFlags};
 use crate::boot::{BootError, Tree};
 use crate::env::steps::Steps;
 use crate::fs::filesystem::{
-    Attr, Entry, Extent, FsCx, Ino, InodeOps, NewNode, PageRun, SetAttr, Sought, StatFs, Time,
+    Attr, Entry, Extent, FsCx, FsKind, Ino, InodeOps, NewNode, PageRun, SetAttr, Sought, StatFs,
+    Time,
 };
 use crate::fs::runs::FrameRuns;
 use crate::fs::{Frames, acl};
@@ -236,88 +237,6 @@ impl UnionFs {
         self.nodes.len() as u64 + self.extra_names
     }
 
-    /// It was changed through a mapping.
-    pub(crate) fn stored(&mut self, ino: Ino, now: Time) {
-        if let Some(node) = self.nodes.get_mut(&ino) {
-            (node.mtime, node.ctime) = (now, now);
-        }
-    }
-
-    /// Takes the files that were cut since the last call, and the first page of each that is gone.
-    pub(crate) fn take_cut(&mut self) -> Vec<(Ino, u64)> {
-        core::mem::take(&mut self.cut)
-    }
-
-    /// Whether names and attributes may change by themselves.
-    pub(crate) fn has_host_layers(&self) -> bool {
-        self.layers.has_host()
-    }
-
-    /// Bytes of what was changed or made here, without the contents of files.
-    pub(crate) fn heap(&self) -> u64 {
-        self.heap
-    }
-
-    /// Whether there are no layers below.
-    pub(crate) fn is_tmpfs(&self) -> bool {
-        self.layers.is_empty()
-    }
-
-    /// Whether changes are refused.
-    pub(crate) fn is_read_only(&self) -> bool {
-        self.read_only
-    }
-
-    /// Takes a part of what is held apart, inodes and frames; `false` if there was nothing. For a file system
-    /// that nobody can reach any more.
-    pub(crate) fn release_some(&mut self, frames: &mut Frames, steps: &mut Steps) -> bool {
-        const MOST: usize = 32;
-        if let Some((_, pages)) = self.cached.pop_first() {
-            steps.spend(1);
-            frames.put_all(pages);
-            return true;
-        }
-        let mut any = false;
-        for _ in 0..MOST {
-            let Some((ino, mut node)) = self.nodes.pop_first() else {
-                break;
-            };
-            any = true;
-            steps.spend(4);
-            if let Body::Dir(dir) = &mut node.body
-                && dir.slots.len() > MOST
-            {
-                // A large directory goes by and by.
-                for _ in 0..MOST {
-                    if let Some((name, slot)) = dir.slots.pop_first() {
-                        self.heap = self.heap.saturating_sub(node::entry_heap(&name));
-                        if let node::Slot::Entry { number, .. } = slot {
-                            dir.order.remove(&number);
-                        }
-                    }
-                }
-                steps.spend(MOST as u64);
-                self.nodes.insert(ino, node);
-                break;
-            }
-            self.uncharge(NODE_COST + node.heap());
-            if let Body::File(data) = node.body {
-                frames.put_all(data.pages);
-            }
-        }
-        // Names that others had are gone, references too: nobody asks any more.
-        for _ in 0..MOST {
-            any |= self.refs.pop_first().is_some() | self.layers.release_one();
-        }
-        any
-    }
-
-    /// What was found damaged in layers since the last call: a line each, naming image, inode and field. Only
-    /// the first few are kept.
-    pub(crate) fn take_faults(&mut self) -> Vec<String> {
-        self.layers.take_faults()
-    }
-
     fn writable(&self) -> Result<(), Errno> {
         match self.read_only {
             true => Err(Errno::EROFS),
@@ -462,6 +381,22 @@ impl UnionFs {
 }
 
 impl InodeOps for UnionFs {
+    fn kind(&self) -> FsKind {
+        FsKind::Union
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn is_tmpfs(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    fn changes_by_itself(&self) -> bool {
+        self.layers.has_host()
+    }
+
     fn root(&self) -> Ino {
         self.root
     }
@@ -638,6 +573,12 @@ impl InodeOps for UnionFs {
         self.mappable(cx, ino, index, max)
     }
 
+    fn stored(&mut self, ino: Ino, now: Time) {
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            (node.mtime, node.ctime) = (now, now);
+        }
+    }
+
     fn allocate(
         &mut self,
         cx: &mut FsCx<'_, '_>,
@@ -755,6 +696,60 @@ impl InodeOps for UnionFs {
 
     fn take_moved(&mut self) -> Vec<(Ino, u64, u64)> {
         core::mem::take(&mut self.moved)
+    }
+
+    fn take_cut(&mut self) -> Vec<(Ino, u64)> {
+        core::mem::take(&mut self.cut)
+    }
+
+    fn take_faults(&mut self) -> Vec<String> {
+        self.layers.take_faults()
+    }
+
+    fn heap(&self) -> u64 {
+        self.heap
+    }
+
+    fn release_some(&mut self, frames: &mut Frames, steps: &mut Steps) -> bool {
+        const MOST: usize = 32;
+        if let Some((_, pages)) = self.cached.pop_first() {
+            steps.spend(1);
+            frames.put_all(pages);
+            return true;
+        }
+        let mut any = false;
+        for _ in 0..MOST {
+            let Some((ino, mut node)) = self.nodes.pop_first() else {
+                break;
+            };
+            any = true;
+            steps.spend(4);
+            if let Body::Dir(dir) = &mut node.body
+                && dir.slots.len() > MOST
+            {
+                // A large directory goes by and by.
+                for _ in 0..MOST {
+                    if let Some((name, slot)) = dir.slots.pop_first() {
+                        self.heap = self.heap.saturating_sub(node::entry_heap(&name));
+                        if let node::Slot::Entry { number, .. } = slot {
+                            dir.order.remove(&number);
+                        }
+                    }
+                }
+                steps.spend(MOST as u64);
+                self.nodes.insert(ino, node);
+                break;
+            }
+            self.uncharge(NODE_COST + node.heap());
+            if let Body::File(data) = node.body {
+                frames.put_all(data.pages);
+            }
+        }
+        // Names that others had are gone, references too: nobody asks any more.
+        for _ in 0..MOST {
+            any |= self.refs.pop_first().is_some() | self.layers.release_one();
+        }
+        any
     }
 }
 

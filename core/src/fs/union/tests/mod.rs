@@ -11,6 +11,8 @@ macro_rules! call {
             frames: &mut $test.frames,
             acls: &mut crate::fs::acl::Acls::default(),
             now: Now { mono: $test.time, real: $test.time, spent: 0 },
+            env: &mut crate::env::Env::alone(),
+            objects: &mut crate::fs::anon::Objects::default(),
         };
         $test.fs.$name(&mut cx $(, $arg)*)
     }};
