@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::process::View;
+use super::view::View;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::cred::ns::NsId;

@@ -3,8 +3,8 @@
 
 use alloc::vec::Vec;
 
-use super::process::View;
 use super::shown::Rest;
+use super::view::View;
 use super::{fdinfo, sysvipc};
 use crate::Kernel;
 use crate::abi::Errno;

@@ -3,7 +3,8 @@
 
 use alloc::vec;
 
-use super::process::{self, View};
+use super::process;
+use super::view::View;
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE, TASK_SIZE};

@@ -7,8 +7,9 @@ use alloc::{format, vec};
 use core::fmt::Write;
 
 use super::TOO_LONG;
-use super::process::{View, path_and_mounts};
+use super::process::path_and_mounts;
 use super::shown::Rest;
+use super::view::View;
 use crate::Kernel;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::machine::{Prot, SpaceId, ThreadId};

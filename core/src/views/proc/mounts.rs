@@ -7,8 +7,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::TOO_LONG;
-use super::process::View;
 use super::shown::Rest;
+use super::view::View;
 use crate::Kernel;
 use crate::abi::{Errno, PATH_MAX};
 use crate::cred::ns::NsId;

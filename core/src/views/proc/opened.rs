@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::events::{self, Change};
+use super::events::Change;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::env::wait::{SysResult, WaitKey};
@@ -11,12 +11,11 @@ use crate::file::above::Made;
 use crate::file::ops::FileOps;
 use crate::file::ready::{ERR, IN, OUT, PRI};
 use crate::file::rw::{self, How, Iov};
-use crate::file::{self, File, FileId, FileKind, Files};
-use crate::fs::filesystem::{Filesystem, InodeRef};
-use crate::fs::inode;
+use crate::file::{self, File, FileId, FileKind};
+use crate::fs::filesystem::InodeRef;
 use crate::machine::ThreadId;
 use crate::task::Cx;
-use crate::views::proc;
+use crate::views::ops::{ViewFs, of_view};
 
 /// How much of a content is made for one read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +34,7 @@ impl FileOps<Kernel> for Made {
             true => Pace::AtOnce,
             false => Pace::Bounded,
         };
-        let done = match at > 0 && proc::is_numbers(cx.k, inode) {
+        let done = match at > 0 && of_view!(cx.k, inode.fs, shows_numbers(inode.ino)) {
             // Numbers of settings are read from their beginning or not at all (`proc_dointvec()`).
             true => 0,
             false => read_proc(cx, id, inode, iov, at, pace)?,
@@ -47,13 +46,9 @@ impl FileOps<Kernel> for Made {
         let inode = file::at(cx.k, id).inode.ok_or(Errno::EINVAL)?;
         let mut data = vec![0; iov.left().min(PROC_WRITE_MAX) as usize];
         let len = iov.take(cx, &mut data)?;
-        match inode::kind(cx.k, inode.fs) {
-            inode::FsKind::Proc => {
-                let data = &data[..len as usize];
-                Ok(proc::write(cx, id, inode.ino, how.at, data)?)
-            }
-            _ => Err(Errno::EROFS.into()),
-        }
+        let data = &data[..len as usize];
+        let (fs, ino) = (inode.fs, inode.ino);
+        Ok(of_view!(cx.k, fs, write(cx, id, ino, how.at, data))?)
     }
 
     fn seek(cx: &mut Cx<'_, '_>, id: FileId, offset: i64, whence: u32) -> SysResult {
@@ -71,8 +66,7 @@ impl FileOps<Kernel> for Made {
         let file = file::at(k, id);
         match change(k, thread, file) {
             Some(change) => change.ready(file.seen),
-            // What has not been read has changed (`kernfs_generic_poll()`).
-            None if file.seen == 0 && is_sysfs(k, file) => IN | OUT | ERR | PRI,
+            None if file.seen == 0 && unread_is_new(k, file) => IN | OUT | ERR | PRI,
             None => IN | OUT,
         }
     }
@@ -88,22 +82,20 @@ impl FileOps<Kernel> for Made {
     }
 
     fn can_wait(k: &Kernel, file: &File) -> bool {
-        file.inode.is_some_and(|inode| {
-            let of_processes = matches!(k.fs.filesystem(inode.fs), Filesystem::Proc(_));
-            !of_processes || events::can_wait(inode.ino)
-        })
+        let inode = file.inode;
+        inode.is_some_and(|inode| of_view!(k, inode.fs, can_wait(inode.ino)))
     }
 }
 
-/// Whether a file is one of sysfs or cgroup2.
-fn is_sysfs(k: &Files, file: &File) -> bool {
-    let fs = file.inode.map(|inode| k.fs.filesystem(inode.fs));
-    matches!(fs, Some(Filesystem::Sys(_)))
+/// Whether a file that has not been read counts as changed.
+fn unread_is_new(k: &Kernel, file: &File) -> bool {
+    let inode = file.inode;
+    inode.is_some_and(|inode| of_view!(k, inode.fs, unread_is_new()))
 }
 
 /// It has been read.
-fn was_read(k: &mut Files, id: FileId) {
-    if is_sysfs(k, file::at(k, id)) {
+fn was_read(k: &mut Kernel, id: FileId) {
+    if unread_is_new(k, file::at(k, id)) {
         file::at_mut(k, id).seen = 1;
     }
 }
@@ -111,10 +103,7 @@ fn was_read(k: &mut Files, id: FileId) {
 /// The last change of a file that tells of changes.
 fn change(k: &Kernel, thread: ThreadId, file: &File) -> Option<Change> {
     let inode = file.inode?;
-    match k.fs.filesystem(inode.fs) {
-        Filesystem::Proc(_) => events::of(k, thread, inode.ino),
-        _ => None,
-    }
+    of_view!(k, inode.fs, change(k, thread, inode.ino))
 }
 
 /// Most bytes that one write to a file of `proc` takes.
@@ -143,20 +132,13 @@ fn with_shown<R>(
     pace: Pace,
     run: impl FnOnce(&mut Cx<'_, '_>, &[u8]) -> Result<R, Errno>,
 ) -> Result<R, Errno> {
-    let who = &cx.who();
     let going_on = core::mem::take(&mut cx.call().goes_on);
     let FileKind::Made(Made { number, space }) = file::at(cx.k, id).kind else {
         return Err(Errno::EIO);
     };
     let mut shown = cx.k.contents.take(number);
     if shown.is_past(at) && !going_on {
-        let there = space.map_or(Ok(true), |space| proc::has_space(cx.k, inode.ino, space));
-        let made = match (there, proc::opened(cx.k, cx.thread, id, inode)) {
-            (Err(errno), _) => Err(errno),
-            (Ok(false), _) => Ok(proc::Shown::default()),
-            (Ok(true), Some(text)) => Ok(proc::Shown::whole(text)),
-            (Ok(true), None) => crate::views::ops::content(cx.k, cx.p, who, inode),
-        };
+        let made = of_view!(cx.k, inode.fs, content(cx, id, inode.ino, space));
         match made {
             Ok(made) => *shown = made,
             Err(errno) => {

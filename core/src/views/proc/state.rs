@@ -5,7 +5,8 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::num::IntErrorKind;
 
-use super::process::{View, check_access, name_of};
+use super::process::{check_access, name_of};
+use super::view::View;
 use crate::Kernel;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};

@@ -11,11 +11,18 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::ops::ViewFs;
+use super::proc::Shown;
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::file::FileId;
 use crate::fs::filesystem::{Attr, Entry, Ino, Time};
 use crate::fs::view::SysFs;
+use crate::machine::SpaceId;
+use crate::port::Ports;
+use crate::task::Cx;
+use crate::vfs::perm::Who;
 
 /// What a path of a table is.
 #[derive(Clone, Copy)]
@@ -27,6 +34,52 @@ enum Kind {
     Text(u32, &'static str),
     /// A symbolic link to this target.
     Link(&'static str),
+}
+
+/// What is told of a path.
+struct Answers {
+    mode: u32,
+    links: u32,
+    /// Of a file.
+    content: Option<Content>,
+    /// Of a symbolic link.
+    target: Option<&'static str>,
+}
+
+/// What a file says.
+enum Content {
+    Same(&'static str),
+    Made(fn(&Kernel, u32) -> String),
+}
+
+impl Kind {
+    /// The answers of each kind, in one place.
+    fn answers(self) -> Answers {
+        let no_directory = |mode| Answers {
+            mode,
+            links: 1,
+            content: None,
+            target: None,
+        };
+        match self {
+            Kind::Dir => Answers {
+                links: 2,
+                ..no_directory(g::S_IFDIR | 0o555)
+            },
+            Kind::File(mode, make) => Answers {
+                content: Some(Content::Made(make)),
+                ..no_directory(g::S_IFREG | mode)
+            },
+            Kind::Text(mode, text) => Answers {
+                content: Some(Content::Same(text)),
+                ..no_directory(g::S_IFREG | mode)
+            },
+            Kind::Link(target) => Answers {
+                target: Some(target),
+                ..no_directory(g::S_IFLNK | 0o777)
+            },
+        }
+    }
 }
 
 /// Paths below the root, each directory before what is in it. A path's place is its identity.
@@ -51,15 +104,23 @@ impl Node {
         Ino((self.place as u64 + 1) | (u64::from(self.cpu) << 32))
     }
 
-    fn parse(k: &Kernel, fs: SysFs, ino: Ino) -> Result<(Node, Kind), Errno> {
+    fn parse(k: &Kernel, fs: SysFs, ino: Ino) -> Result<(Node, Answers), Errno> {
         let place = ((ino.0 & 0xffff_ffff) as usize)
             .checked_sub(1)
             .ok_or(Errno::ENOENT)?;
         let cpu = (ino.0 >> 32) as u32;
         let &(_, kind) = table(fs).get(place).ok_or(Errno::ENOENT)?;
         match cpu < k.env.cpus {
-            true => Ok((Node { place, cpu }, kind)),
+            true => Ok((Node { place, cpu }, kind.answers())),
             false => Err(Errno::ENOENT),
+        }
+    }
+
+    /// That of a directory. `ENOTDIR`.
+    fn directory(k: &Kernel, fs: SysFs, ino: Ino) -> Result<Node, Errno> {
+        match Node::parse(k, fs, ino)? {
+            (node, answers) if answers.mode & g::S_IFMT == g::S_IFDIR => Ok(node),
+            _ => Err(Errno::ENOTDIR),
         }
     }
 }
@@ -102,97 +163,93 @@ fn children(k: &Kernel, fs: SysFs, dir: Node) -> Vec<(String, Node)> {
     found
 }
 
-/// The inode called `name` in a directory. `ENOENT`, `ENOTDIR`.
-pub(crate) fn lookup(k: &Kernel, fs: SysFs, dir: Ino, name: &[u8]) -> Result<Ino, Errno> {
-    let (dir, kind) = Node::parse(k, fs, dir)?;
-    if !matches!(kind, Kind::Dir) {
-        return Err(Errno::ENOTDIR);
+impl ViewFs for SysFs {
+    fn lookup(self, k: &mut Kernel, _who: &Who, dir: Ino, name: &[u8]) -> Result<Ino, Errno> {
+        let dir = Node::directory(k, self, dir)?;
+        let mut all = children(k, self, dir).into_iter();
+        let found = all.find(|(other, _)| other.as_bytes() == name);
+        found.map(|(_, node)| node.ino()).ok_or(Errno::ENOENT)
     }
-    let all = children(k, fs, dir).into_iter();
-    all.filter(|(other, _)| other.as_bytes() == name)
-        .map(|(_, node)| node.ino())
-        .next()
-        .ok_or(Errno::ENOENT)
-}
 
-/// Attributes: everything is root's and as old as the boot.
-pub(crate) fn attr(k: &Kernel, fs: SysFs, ino: Ino) -> Result<Attr, Errno> {
-    let (_, kind) = Node::parse(k, fs, ino)?;
-    let at = Time::from_nanos(k.env.booted.real);
-    // sysfs shows a page for each file, cgroup2 nothing.
-    let size = match (fs, kind) {
-        (SysFs::Devices, Kind::File(..) | Kind::Text(..)) => 4096,
-        _ => 0,
-    };
-    Ok(Attr {
-        mode: mode(kind),
-        nlink: if matches!(kind, Kind::Dir) { 2 } else { 1 },
-        size,
-        atime: at,
-        mtime: at,
-        ctime: at,
-        btime: at,
-        ..Attr::default()
-    })
-}
-
-fn mode(kind: Kind) -> u32 {
-    match kind {
-        Kind::Dir => g::S_IFDIR | 0o555,
-        Kind::File(mode, _) | Kind::Text(mode, _) => g::S_IFREG | mode,
-        Kind::Link(_) => g::S_IFLNK | 0o777,
+    /// Everything is root's and as old as the boot.
+    fn attr(self, k: &mut Kernel, ino: Ino) -> Result<Attr, Errno> {
+        let (_, answers) = Node::parse(k, self, ino)?;
+        let at = Time::from_nanos(k.env.booted.real);
+        Ok(Attr {
+            mode: answers.mode,
+            nlink: answers.links,
+            // sysfs shows a page for each file, cgroup2 nothing.
+            size: match (self, answers.content) {
+                (SysFs::Devices, Some(_)) => 4096,
+                _ => 0,
+            },
+            atime: at,
+            mtime: at,
+            ctime: at,
+            btime: at,
+            ..Attr::default()
+        })
     }
-}
 
-/// Target of a symbolic link.
-pub(crate) fn read_link(k: &Kernel, fs: SysFs, ino: Ino) -> Result<Vec<u8>, Errno> {
-    match Node::parse(k, fs, ino)?.1 {
-        Kind::Link(target) => Ok(target.as_bytes().to_vec()),
-        _ => Err(Errno::EINVAL),
+    fn read_link(
+        self,
+        k: &mut Kernel,
+        _p: &mut Ports<'_>,
+        _who: &Who,
+        ino: Ino,
+    ) -> Result<Vec<u8>, Errno> {
+        let (_, answers) = Node::parse(k, self, ino)?;
+        let target = answers.target.ok_or(Errno::EINVAL)?;
+        Ok(target.as_bytes().to_vec())
     }
-}
 
-/// Contents of a file as they are now.
-pub(crate) fn content(k: &Kernel, fs: SysFs, ino: Ino) -> Result<Vec<u8>, Errno> {
-    let (node, kind) = Node::parse(k, fs, ino)?;
-    match kind {
-        Kind::File(_, make) => Ok(make(k, node.cpu).into_bytes()),
-        Kind::Text(_, text) => Ok(text.as_bytes().to_vec()),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// Gives the entries of a directory from `cookie` on, as
-/// [`InodeOps::read_dir`](crate::fs::filesystem::InodeOps::read_dir) does.
-pub(crate) fn read_dir(
-    k: &Kernel,
-    fs: SysFs,
-    dir: Ino,
-    cookie: u64,
-    each: &mut dyn FnMut(Entry<'_>) -> bool,
-) -> Result<(), Errno> {
-    let (dir, kind) = Node::parse(k, fs, dir)?;
-    if !matches!(kind, Kind::Dir) {
-        return Err(Errno::ENOTDIR);
-    }
-    for (index, (name, node)) in children(k, fs, dir).into_iter().enumerate() {
-        // Cookies up to 2 belong to "." and "..".
-        let next = index as u64 + 3;
-        if next <= cookie {
-            continue;
+    fn read_dir(
+        self,
+        k: &mut Kernel,
+        _who: &Who,
+        dir: Ino,
+        cookie: u64,
+        each: &mut dyn FnMut(Entry<'_>) -> bool,
+    ) -> Result<(), Errno> {
+        let dir = Node::directory(k, self, dir)?;
+        for (index, (name, node)) in children(k, self, dir).into_iter().enumerate() {
+            // Cookies up to 2 belong to "." and "..".
+            let next = index as u64 + 3;
+            if next <= cookie {
+                continue;
+            }
+            let (_, kind) = table(self)[node.place];
+            let entry = Entry {
+                name: name.as_bytes(),
+                ino: node.ino(),
+                kind: (kind.answers().mode >> 12) as u8,
+                next,
+            };
+            if !each(entry) {
+                break;
+            }
         }
-        let kind = (mode(table(fs)[node.place].1) >> 12) as u8;
-        let entry = Entry {
-            name: name.as_bytes(),
-            ino: node.ino(),
-            kind,
-            next,
+        Ok(())
+    }
+
+    fn content(
+        self,
+        cx: &mut Cx<'_, '_>,
+        _id: FileId,
+        ino: Ino,
+        _space: Option<SpaceId>,
+    ) -> Result<Shown, Errno> {
+        let (node, answers) = Node::parse(cx.k, self, ino)?;
+        let text = match answers.content.ok_or(Errno::EINVAL)? {
+            Content::Made(make) => make(cx.k, node.cpu).into_bytes(),
+            Content::Same(text) => text.as_bytes().to_vec(),
         };
-        if !each(entry) {
-            break;
-        }
+        Ok(Shown::whole(text))
     }
-    Ok(())
+
+    fn unread_is_new(self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]
