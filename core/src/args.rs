@@ -1,8 +1,10 @@
 //! Typed arguments: a raw register becomes one of these once, at the edge. The type also tells strace how to
 //! print it and the fuzzer how to make one.
 
+mod choices;
 mod flags;
 
+pub(crate) use choices::*;
 pub(crate) use flags::*;
 
 /// How an argument is printed and generated.
@@ -113,10 +115,6 @@ args! {
     StrVec(u64) = StrVec;
     /// Mode bits.
     Mode(u32) = Mode;
-    /// `PROT_` flags.
-    ProtFlags(u64) = ProtFlags;
-    /// `MAP_` flags.
-    MapFlags(u64) = MapFlags;
     /// A signal number.
     Sig(i32) = Signal;
     /// A process number, or a negative or zero one with a meaning.
@@ -125,8 +123,6 @@ args! {
     Id(u32) = Id;
     /// `SEEK_` value.
     Whence(u32) = Whence;
-    /// `fcntl` command.
-    Fcntl(u32) = Fcntl;
     /// `clockid_t`
     Clock(i32) = Clock;
 }

@@ -2,8 +2,9 @@
 //! stay in the value until the handler refuses them, because Linux looks at them where the handler does:
 //! before some things that may be wrong and after others.
 
-use super::{Arg, ArgKind};
-use crate::abi::raw::general as g;
+use super::{Arg, ArgKind, FutexCommand};
+use crate::abi::raw::{general as g, landlock as l, net as n};
+use crate::machine::Prot;
 
 /// Flags that are an argument of a call.
 pub(crate) trait CallFlags: bitflags::Flags + Copy {
@@ -123,11 +124,154 @@ flags! {
         WHITEOUT = g::RENAME_WHITEOUT,
     };
 
+    /// Operations of futex(2): a command, and the flags beside it.
+    FutexOp(u32) = Hex { PRIVATE = g::FUTEX_PRIVATE_FLAG, CLOCK_REALTIME = g::FUTEX_CLOCK_REALTIME };
+
+    /// `FUTEX2_` flags of one word (futex_waitv(2) and its relatives). A size is one number of two bits.
+    Futex2Flags(u32) = Hex { SIZE = 3, SIZE_U32 = 2, NUMA = 4, PRIVATE = g::FUTEX_PRIVATE_FLAG };
+
+    /// `MSG_` flags of sockets (send(2), recv(2)), which ignore others.
+    MessageFlags(u32) = Hex {
+        OOB = n::MSG_OOB,
+        PEEK = n::MSG_PEEK,
+        CTRUNC = n::MSG_CTRUNC,
+        TRUNC = n::MSG_TRUNC,
+        DONTWAIT = n::MSG_DONTWAIT,
+        WAITALL = n::MSG_WAITALL,
+        NOSIGNAL = n::MSG_NOSIGNAL,
+        WAITFORONE = 0x10000,
+        CMSG_CLOEXEC = n::MSG_CMSG_CLOEXEC,
+        // Set by user space for another ABI.
+        CMSG_COMPAT = 0x8000_0000,
+    };
+
+    /// `IN_` events and flags (inotify(7)).
+    InotifyMask(u32) = Hex {
+        ACCESS = g::IN_ACCESS,
+        MODIFY = g::IN_MODIFY,
+        ATTRIB = g::IN_ATTRIB,
+        CLOSE_WRITE = g::IN_CLOSE_WRITE,
+        CLOSE_NOWRITE = g::IN_CLOSE_NOWRITE,
+        OPEN = g::IN_OPEN,
+        MOVED_FROM = g::IN_MOVED_FROM,
+        MOVED_TO = g::IN_MOVED_TO,
+        CREATE = g::IN_CREATE,
+        DELETE = g::IN_DELETE,
+        DELETE_SELF = g::IN_DELETE_SELF,
+        MOVE_SELF = g::IN_MOVE_SELF,
+        UNMOUNT = g::IN_UNMOUNT,
+        Q_OVERFLOW = g::IN_Q_OVERFLOW,
+        IGNORED = g::IN_IGNORED,
+        ONLYDIR = g::IN_ONLYDIR,
+        DONT_FOLLOW = g::IN_DONT_FOLLOW,
+        EXCL_UNLINK = g::IN_EXCL_UNLINK,
+        MASK_CREATE = g::IN_MASK_CREATE,
+        MASK_ADD = g::IN_MASK_ADD,
+        ISDIR = g::IN_ISDIR,
+        ONESHOT = g::IN_ONESHOT,
+    };
+
+    /// Flags of shmget(2), semget(2) and msgget(2), with the mode of a new object in the bits below.
+    IpcGetFlags(u32) = Hex { CREAT = 0o1000, EXCL = 0o2000, HUGETLB = 0o4000 };
+
+    /// Flags of shmat(2).
+    ShmAtFlags(u32) = Hex { RDONLY = 0o10000, RND = 0o20000, REMAP = 0o40000, EXEC = 0o100000 };
+
+    /// Flags of msgsnd(2) and msgrcv(2).
+    MsgQueueFlags(u32) = Hex {
+        NOWAIT = 0o4000,
+        NOERROR = 0o10000,
+        EXCEPT = 0o20000,
+        COPY = 0o40000,
+    };
+
+    /// `LOCK_` operations of flock(2): one of three, and whether to wait.
+    FlockOperation(u32) = Hex {
+        SH = g::LOCK_SH,
+        EX = g::LOCK_EX,
+        NB = g::LOCK_NB,
+        UN = g::LOCK_UN,
+        // Mandatory locks of old: Linux says yes and does nothing.
+        MAND = g::LOCK_MAND,
+    };
+
+    /// `TIMER_` flags of timer_settime(2) and clock_nanosleep(2), which ignore others.
+    TimerFlags(u32) = Hex { ABSTIME = g::TIMER_ABSTIME };
+
+    /// `DN_` events and flags (`F_NOTIFY` of fcntl(2)).
+    DirNotify(u32) = Hex {
+        ACCESS = g::DN_ACCESS,
+        MODIFY = g::DN_MODIFY,
+        CREATE = g::DN_CREATE,
+        DELETE = g::DN_DELETE,
+        RENAME = g::DN_RENAME,
+        ATTRIB = g::DN_ATTRIB,
+        MULTISHOT = g::DN_MULTISHOT,
+    };
+
+    /// `MPOL_MF_` flags (mbind(2), move_pages(2)).
+    MovePolicy(u32) = Hex { STRICT = 1, MOVE = 2, MOVE_ALL = 4 };
+
+    /// `MPOL_F_` flags (get_mempolicy(2)).
+    PolicyFlags(u64) = Uint { NODE = 1, ADDR = 2, MEMS_ALLOWED = 4 };
+
+    /// `LANDLOCK_CREATE_RULESET_` flags (landlock_create_ruleset(2)): what it is asked instead.
+    RulesetFlags(u32) = Hex {
+        VERSION = l::LANDLOCK_CREATE_RULESET_VERSION,
+        ERRATA = l::LANDLOCK_CREATE_RULESET_ERRATA,
+    };
+
+    /// `LANDLOCK_RESTRICT_SELF_` flags (landlock_restrict_self(2)): what is written to the audit log.
+    RestrictFlags(u32) = Hex {
+        LOG_SAME_EXEC_OFF = l::LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF,
+        LOG_NEW_EXEC_ON = l::LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON,
+        LOG_SUBDOMAINS_OFF = l::LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF,
+    };
+
+    /// The flags of a call that has none yet.
+    NoFlags(u32) = Hex {};
+
+    /// The same, as `unsigned long`.
+    NoLongFlags(u64) = Hex {};
+
     /// `GRND_` flags (getrandom(2)).
     RandomFlags(u32) = Hex {
         NONBLOCK = g::GRND_NONBLOCK,
         RANDOM = g::GRND_RANDOM,
         INSECURE = g::GRND_INSECURE,
+    };
+
+    /// `PROT_` flags. mmap(2) ignores others, mprotect(2) refuses them.
+    ProtFlags(u64) = ProtFlags {
+        READ = g::PROT_READ,
+        WRITE = g::PROT_WRITE,
+        EXEC = g::PROT_EXEC,
+        SEM = g::PROT_SEM,
+        GROWSDOWN = g::PROT_GROWSDOWN,
+        GROWSUP = g::PROT_GROWSUP,
+    };
+
+    /// `MAP_` flags (mmap(2)), which are ignored without a name unless the type is `SHARED_VALIDATE`.
+    MapFlags(u64) = MapFlags {
+        SHARED = g::MAP_SHARED,
+        PRIVATE = g::MAP_PRIVATE,
+        SHARED_VALIDATE = g::MAP_SHARED_VALIDATE,
+        TYPE = g::MAP_TYPE,
+        FIXED = g::MAP_FIXED,
+        ANONYMOUS = g::MAP_ANONYMOUS,
+        BELOW_2G = g::MAP_32BIT,
+        ABOVE4G = g::MAP_ABOVE4G,
+        GROWSDOWN = g::MAP_GROWSDOWN,
+        DENYWRITE = g::MAP_DENYWRITE,
+        EXECUTABLE = g::MAP_EXECUTABLE,
+        LOCKED = g::MAP_LOCKED,
+        NORESERVE = g::MAP_NORESERVE,
+        POPULATE = g::MAP_POPULATE,
+        NONBLOCK = g::MAP_NONBLOCK,
+        STACK = g::MAP_STACK,
+        HUGETLB = g::MAP_HUGETLB,
+        FIXED_NOREPLACE = g::MAP_FIXED_NOREPLACE,
+        UNINITIALIZED = g::MAP_UNINITIALIZED,
     };
 
     /// `MREMAP_` flags (mremap(2)).
@@ -358,6 +502,20 @@ impl OpenFlags {
     }
 }
 
+impl FutexOp {
+    /// The command.
+    pub(crate) fn command(self) -> FutexCommand {
+        FutexCommand::of((self - FutexOp::all()).bits())
+    }
+}
+
+impl ProtFlags {
+    /// The rights that they give.
+    pub(crate) fn rights(self) -> Prot {
+        Prot::from_bits_truncate(self.bits() as u8)
+    }
+}
+
 impl FileFlags {
     /// What an open file keeps of them.
     pub(crate) fn status(self) -> OpenFlags {
@@ -366,4 +524,39 @@ impl FileFlags {
             false => OpenFlags::empty(),
         }
     }
+}
+
+/// What becomes of a descriptor in a program that is executed (`FD_CLOEXEC`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OnExec {
+    Close,
+    Keep,
+}
+
+/// Types with a flag that says so for the descriptor that a call makes.
+macro_rules! on_exec {
+    ($($name:ident: $flag:ident),* $(,)?) => {$(
+        impl $name {
+            /// What becomes of the new descriptor when a program is executed.
+            pub(crate) fn on_exec(self) -> OnExec {
+                match self.contains($name::$flag) {
+                    true => OnExec::Close,
+                    false => OnExec::Keep,
+                }
+            }
+        }
+    )*};
+}
+
+on_exec! {
+    OpenFlags: CLOEXEC,
+    FileFlags: CLOEXEC,
+    EventFdFlags: CLOEXEC,
+    EpollFlags: CLOEXEC,
+    MemfdFlags: CLOEXEC,
+    FsopenFlags: CLOEXEC,
+    FsmountFlags: CLOEXEC,
+    FspickFlags: CLOEXEC,
+    OpenTreeFlags: CLOEXEC,
+    MessageFlags: CMSG_CLOEXEC,
 }

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::ids::*;
 use crate::abi::Errno;
+use crate::args::{MessageFlags, OpenFlags, RwFlags, SpliceFlags};
 use crate::event::OpId;
 use crate::machine::{SpaceId, ThreadId};
 
@@ -107,6 +108,46 @@ pub(crate) enum Restart {
     IfNoHandler,
     /// Always ends with `EINTR`.
     Never,
+}
+
+/// What a call does where it would have to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Blocking {
+    #[default]
+    Waits,
+    /// It fails with `EAGAIN` (`O_NONBLOCK` and its relatives).
+    Fails,
+}
+
+impl Blocking {
+    /// Together with what others say: it waits if both let it.
+    pub(crate) fn and(self, other: impl Into<Blocking>) -> Blocking {
+        match self {
+            Blocking::Waits => other.into(),
+            Blocking::Fails => Blocking::Fails,
+        }
+    }
+}
+
+/// Types with a flag that says that a call does not wait.
+macro_rules! blocking {
+    ($($name:ident: $flag:ident),* $(,)?) => {$(
+        impl From<$name> for Blocking {
+            fn from(flags: $name) -> Blocking {
+                match flags.contains($name::$flag) {
+                    true => Blocking::Fails,
+                    false => Blocking::Waits,
+                }
+            }
+        }
+    )*};
+}
+
+blocking! {
+    OpenFlags: NONBLOCK,
+    SpliceFlags: NONBLOCK,
+    RwFlags: NOWAIT,
+    MessageFlags: DONTWAIT,
 }
 
 /// Why a system call handler did not give a result.

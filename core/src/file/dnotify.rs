@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::{DirNotify, InotifyMask};
 use crate::env::cx::Cx;
 use crate::env::settings;
 use crate::file;
@@ -19,22 +20,25 @@ const OF_A_DIRECTORY: usize = 1024;
 /// Bytes that an entry takes.
 const ENTRY_COST: u64 = 128;
 /// What inotify has no event for: a name that another one of the same directory becomes.
-const RENAMED: u32 = 1 << 31;
+const RENAMED: InotifyMask = InotifyMask::from_bits_retain(1 << 31);
 /// The events of each `DN_` bit.
-const EVENTS: [(u32, u32); 6] = [
-    (g::DN_ACCESS, inotify::ACCESS),
-    (g::DN_MODIFY, inotify::MODIFY),
-    (g::DN_CREATE, inotify::CREATE | inotify::MOVED_TO),
-    (g::DN_DELETE, inotify::DELETE | inotify::MOVED_FROM),
-    (g::DN_RENAME, RENAMED),
-    (g::DN_ATTRIB, inotify::ATTRIB),
+const EVENTS: [(DirNotify, InotifyMask); 6] = [
+    (DirNotify::ACCESS, inotify::ACCESS),
+    (DirNotify::MODIFY, inotify::MODIFY),
+    (DirNotify::CREATE, inotify::CREATE.union(inotify::MOVED_TO)),
+    (
+        DirNotify::DELETE,
+        inotify::DELETE.union(inotify::MOVED_FROM),
+    ),
+    (DirNotify::RENAME, RENAMED),
+    (DirNotify::ATTRIB, inotify::ATTRIB),
 ];
 
 /// What is to be told, and once or (`DN_MULTISHOT`) again and again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Notice {
     fd: i32,
-    events: u32,
+    events: InotifyMask,
     again: bool,
 }
 
@@ -67,13 +71,13 @@ pub(crate) fn set<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: FileId,
     fd: i32,
-    asked: u32,
+    asked: DirNotify,
 ) -> Result<(), Errno> {
     if !cx.k.files().env.settings.is_on(settings::DIRECTORY_SIGNALS) {
         return Err(Errno::EINVAL);
     }
     let table = cx.caller().files;
-    if asked & !g::DN_MULTISHOT == 0 {
+    if DirNotify::MULTISHOT.contains(asked) {
         closed(cx.k.files_mut(), id, table);
         return Ok(());
     }
@@ -92,13 +96,13 @@ pub(crate) fn set<K: FileCallers>(
         let recipient = process.map(|task| Recipient::named_by(cx, Owner::Task(task)));
         file::at_mut(cx.k.files_mut(), id).owner = recipient;
     }
-    let bits = EVENTS.iter().filter(|(bit, _)| asked & bit != 0);
-    let events = bits.fold(0, |all, (_, events)| all | events);
-    let again = asked & g::DN_MULTISHOT != 0;
+    let bits = EVENTS.iter().filter(|(bit, _)| asked.contains(*bit));
+    let events = bits.fold(InotifyMask::empty(), |all, (_, events)| all | *events);
+    let again = asked.contains(DirNotify::MULTISHOT);
     let notices = &mut cx.k.files_mut().notices.0;
     let notice = notices.entry((inode, id, table)).or_insert(Notice {
         fd,
-        events: 0,
+        events: InotifyMask::empty(),
         again,
     });
     notice.fd = fd;
@@ -108,11 +112,11 @@ pub(crate) fn set<K: FileCallers>(
 }
 
 /// Something happened in a directory or to it (events of inotify).
-pub(crate) fn tell(k: &mut Files, dir: InodeRef, events: u32) {
+pub(crate) fn tell(k: &mut Files, dir: InodeRef, events: InotifyMask) {
     let mut count = 0;
     let all = k.notices.of(dir).inspect(|_| count += 1);
     let told: Vec<_> = all
-        .filter(|(_, _, notice)| notice.events & events != 0)
+        .filter(|(_, _, notice)| notice.events.intersects(events))
         .collect();
     k.env.steps.spend(count / 4);
     for (file, table, notice) in told {

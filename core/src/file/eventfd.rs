@@ -10,7 +10,7 @@ use super::rw::How;
 use crate::abi::Errno;
 use crate::cred::ns::NsId;
 use crate::env::cx::Cx;
-use crate::env::wait::SysResult;
+use crate::env::wait::{Blocking, SysResult};
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file;
 use crate::file::ready::{ERR, PLAIN_IN, PLAIN_OUT};
@@ -63,16 +63,16 @@ pub(crate) fn read<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: FileId,
     iov: &mut Iov,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<u64, Stop> {
     if iov.left() < SIZE as u64 {
         return Err(Errno::EINVAL.into());
     }
     let event = *counter(cx, id)?;
     if event.count == 0 {
-        return match no_wait {
-            true => Err(Errno::EAGAIN.into()),
-            false => Wait::on(WaitKey::File(id)).into(),
+        return match blocking {
+            Blocking::Fails => Err(Errno::EAGAIN.into()),
+            Blocking::Waits => Wait::on(WaitKey::File(id)).into(),
         };
     }
     let taken = if event.semaphore { 1 } else { event.count };
@@ -87,7 +87,7 @@ pub(crate) fn write<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: FileId,
     iov: &mut Iov,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<u64, Stop> {
     if iov.left() != SIZE as u64 {
         return Err(Errno::EINVAL.into());
@@ -103,7 +103,7 @@ pub(crate) fn write<K: FileCallers>(
     let event = counter(cx, id)?;
     match event.count.checked_add(added) {
         Some(count) if count < u64::MAX => event.count = count,
-        _ if no_wait => return Err(Errno::EAGAIN.into()),
+        _ if blocking == Blocking::Fails => return Err(Errno::EAGAIN.into()),
         _ => return Wait::on(WaitKey::File(id)).into(),
     }
     cx.k.files_mut().notify(WaitKey::File(id), PLAIN_IN);
@@ -117,11 +117,11 @@ impl OpenFile for Ops {}
 
 impl<K: FileCallers> FileOps<K> for Ops {
     fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        read(cx, id, iov, how.no_wait)
+        read(cx, id, iov, how.blocking)
     }
 
     fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        write(cx, id, iov, how.no_wait)
+        write(cx, id, iov, how.blocking)
     }
 
     fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {

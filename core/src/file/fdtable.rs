@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general::RLIMIT_NOFILE;
-use crate::args::OpenFlags;
+use crate::args::{OnExec, OpenFlags};
 use crate::env::bounds::NR_OPEN;
 use crate::env::cx::Cx;
 use crate::env::settings;
@@ -29,6 +29,13 @@ pub(crate) struct FdTableId(pub u32);
 pub(crate) struct Slot {
     pub file: FileId,
     pub cloexec: bool,
+}
+
+impl Slot {
+    fn new(file: FileId, on_exec: OnExec) -> Slot {
+        let cloexec = on_exec == OnExec::Close;
+        Slot { file, cloexec }
+    }
 }
 
 /// Descriptors of one chunk.
@@ -520,9 +527,9 @@ pub(crate) fn two_free<K: FileCallers>(cx: &mut Cx<'_, '_, K>) -> Result<[i32; 2
 pub(crate) fn install<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     file: FileId,
-    cloexec: bool,
+    on_exec: OnExec,
 ) -> Result<i32, Errno> {
-    install_from(cx, file, 0, cloexec)
+    install_from(cx, file, 0, on_exec)
 }
 
 /// The same, not below `min` (`F_DUPFD`).
@@ -530,7 +537,7 @@ pub(crate) fn install_from<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     file: FileId,
     min: u32,
-    cloexec: bool,
+    on_exec: OnExec,
 ) -> Result<i32, Errno> {
     let limit = limit(cx);
     let fd = cx.fds().lowest_free(min);
@@ -539,7 +546,7 @@ pub(crate) fn install_from<K: FileCallers>(
         return Err(Errno::EMFILE);
     }
     let table = cx.caller().files;
-    set(cx.k.files_mut(), table, fd, Some(Slot { file, cloexec }));
+    set(cx.k.files_mut(), table, fd, Some(Slot::new(file, on_exec)));
     Ok(fd as i32)
 }
 
@@ -549,10 +556,10 @@ pub(crate) fn replace<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     fd: u32,
     file: FileId,
-    cloexec: bool,
+    on_exec: OnExec,
 ) {
     let (table, tgid) = (cx.caller().files, cx.caller().tgid);
-    let old = set(cx.k.files_mut(), table, fd, Some(Slot { file, cloexec }));
+    let old = set(cx.k.files_mut(), table, fd, Some(Slot::new(file, on_exec)));
     if let Some(old) = old {
         mqueue::forget_owner(cx.k.files_mut(), old.file, tgid);
         lock::closed(cx.k.files_mut(), old.file, table);

@@ -6,7 +6,7 @@
 use super::File;
 use super::ops::{Closing, FileOps, OpenFile};
 use super::rw::How;
-use crate::env::wait::SysResult;
+use crate::env::wait::{Blocking, SysResult};
 use crate::file::caller::FileCallers;
 use crate::machine::ThreadId;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::InotifyMask;
 use crate::cred::ns::count::{Account, Counted};
 use crate::env::bounds::{INOTIFY_QUEUE_MAX, INOTIFY_WATCHES_MAX};
 use crate::env::cx::Cx;
@@ -38,26 +39,26 @@ use crate::{file, slab};
 /// Most watches of one file, each of which is told at once.
 const WATCHES_OF_ONE: usize = 1024;
 
-pub(crate) const ACCESS: u32 = 1;
-pub(crate) const MODIFY: u32 = 2;
-pub(crate) const ATTRIB: u32 = 4;
-pub(crate) const CLOSE_WRITE: u32 = 8;
-pub(crate) const CLOSE_NOWRITE: u32 = 0x10;
-pub(crate) const OPEN: u32 = 0x20;
-pub(crate) const MOVED_FROM: u32 = 0x40;
-pub(crate) const MOVED_TO: u32 = 0x80;
-pub(crate) const CREATE: u32 = 0x100;
-pub(crate) const DELETE: u32 = 0x200;
-const DELETE_SELF: u32 = 0x400;
-const MOVE_SELF: u32 = 0x800;
+pub(crate) const ACCESS: InotifyMask = InotifyMask::ACCESS;
+pub(crate) const MODIFY: InotifyMask = InotifyMask::MODIFY;
+pub(crate) const ATTRIB: InotifyMask = InotifyMask::ATTRIB;
+pub(crate) const CLOSE_WRITE: InotifyMask = InotifyMask::CLOSE_WRITE;
+pub(crate) const CLOSE_NOWRITE: InotifyMask = InotifyMask::CLOSE_NOWRITE;
+pub(crate) const OPEN: InotifyMask = InotifyMask::OPEN;
+pub(crate) const MOVED_FROM: InotifyMask = InotifyMask::MOVED_FROM;
+pub(crate) const MOVED_TO: InotifyMask = InotifyMask::MOVED_TO;
+pub(crate) const CREATE: InotifyMask = InotifyMask::CREATE;
+pub(crate) const DELETE: InotifyMask = InotifyMask::DELETE;
+const DELETE_SELF: InotifyMask = InotifyMask::DELETE_SELF;
+const MOVE_SELF: InotifyMask = InotifyMask::MOVE_SELF;
 /// All that can be asked for.
-pub(crate) const ALL: u32 = 0xfff;
-const Q_OVERFLOW: u32 = 0x4000;
-const IGNORED: u32 = 0x8000;
-const UNMOUNT: u32 = 0x2000;
-pub(crate) const EXCL_UNLINK: u32 = 0x0400_0000;
-pub(crate) const ISDIR: u32 = 0x4000_0000;
-pub(crate) const ONESHOT: u32 = 0x8000_0000;
+pub(crate) const ALL: InotifyMask = InotifyMask::from_bits_retain(0xfff);
+const Q_OVERFLOW: InotifyMask = InotifyMask::Q_OVERFLOW;
+const IGNORED: InotifyMask = InotifyMask::IGNORED;
+const UNMOUNT: InotifyMask = InotifyMask::UNMOUNT;
+pub(crate) const EXCL_UNLINK: InotifyMask = InotifyMask::EXCL_UNLINK;
+pub(crate) const ISDIR: InotifyMask = InotifyMask::ISDIR;
+pub(crate) const ONESHOT: InotifyMask = InotifyMask::ONESHOT;
 
 /// Bytes of `struct inotify_event` without the name, and what names are padded to.
 const HEAD: usize = 16;
@@ -66,7 +67,7 @@ const HEAD: usize = 16;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Event {
     wd: i32,
-    mask: u32,
+    mask: InotifyMask,
     cookie: u32,
     name: SmallVec<[u8; 32]>,
 }
@@ -95,7 +96,7 @@ impl Event {
 struct Watch {
     path: PathRef,
     inode: InodeRef,
-    mask: u32,
+    mask: InotifyMask,
 }
 
 /// An instance.
@@ -236,7 +237,7 @@ pub(crate) fn add(
     p: &mut Ports<'_>,
     id: FileId,
     path: HeldPath,
-    mask: u32,
+    mask: InotifyMask,
     existing: Existing,
 ) -> Result<i32, Errno> {
     let result = add_to(k, id, *path, mask, existing);
@@ -252,7 +253,7 @@ fn add_to(
     k: &mut Files,
     id: FileId,
     path: PathRef,
-    mask: u32,
+    mask: InotifyMask,
     existing: Existing,
 ) -> Result<(i32, bool), Errno> {
     let inode = k.vfs.dentries.inode(path.dentry).ok_or(Errno::ENOENT)?;
@@ -358,7 +359,7 @@ fn queue(k: &mut Files, id: FileId, event: Event) {
     };
     let same = |last: &Event| {
         (last.wd, last.mask, &last.name) == (event.wd, event.mask, &event.name)
-            && event.mask & IGNORED == 0
+            && !event.mask.contains(IGNORED)
     };
     if instance.queue.back().is_some_and(same) {
         return;
@@ -386,7 +387,7 @@ fn tell(
     k: &mut Files,
     p: &mut Ports<'_>,
     inode: InodeRef,
-    (mask, cookie): (u32, u32),
+    (mask, cookie): (InotifyMask, u32),
     name: &[u8],
     unlinked: bool,
 ) {
@@ -407,7 +408,7 @@ fn tell(
             continue;
         };
         let wanted = watch.mask;
-        if wanted & mask & ALL == 0 || unlinked && wanted & EXCL_UNLINK != 0 {
+        if !wanted.intersects(mask & ALL) || unlinked && wanted.contains(EXCL_UNLINK) {
             continue;
         }
         let event = Event {
@@ -417,7 +418,7 @@ fn tell(
             name: SmallVec::from_slice(name),
         };
         queue(k, id, event);
-        if wanted & ONESHOT != 0 {
+        if wanted.contains(ONESHOT) {
             let _ = remove(k, p, id, wd); // it was among the watches just now
         }
     }
@@ -427,15 +428,15 @@ fn nobody(k: &Files) -> bool {
     k.watched.watches.is_empty() && k.notices.is_empty()
 }
 
-fn dir_bit(k: &Files, dentry: DentryId) -> u32 {
+fn dir_bit(k: &Files, dentry: DentryId) -> InotifyMask {
     match k.vfs.dentries.at(dentry).kind() {
         g::S_IFDIR => ISDIR,
-        _ => 0,
+        _ => InotifyMask::empty(),
     }
 }
 
 /// Something was done to what is at a place: its directory is told with its name, then itself.
-pub(crate) fn happened(k: &mut Files, p: &mut Ports<'_>, dentry: DentryId, mask: u32) {
+pub(crate) fn happened(k: &mut Files, p: &mut Ports<'_>, dentry: DentryId, mask: InotifyMask) {
     if !nobody(k) {
         tell_place(k, p, dentry, mask, false);
     }
@@ -443,7 +444,7 @@ pub(crate) fn happened(k: &mut Files, p: &mut Ports<'_>, dentry: DentryId, mask:
 
 /// `opened`: it was done to an open file. What is done to one without a name is nothing to watches that do
 /// not want such (`IN_EXCL_UNLINK`), also if they are of the file itself.
-fn tell_place(k: &mut Files, p: &mut Ports<'_>, dentry: DentryId, mask: u32, opened: bool) {
+fn tell_place(k: &mut Files, p: &mut Ports<'_>, dentry: DentryId, mask: InotifyMask, opened: bool) {
     let entry = k.vfs.dentries.at(dentry);
     if entry.fs == anon::FS {
         return;
@@ -462,7 +463,7 @@ fn tell_place(k: &mut Files, p: &mut Ports<'_>, dentry: DentryId, mask: u32, ope
 }
 
 /// The same for an open file.
-pub(crate) fn file_event(k: &mut Files, p: &mut Ports<'_>, id: FileId, mask: u32) {
+pub(crate) fn file_event(k: &mut Files, p: &mut Ports<'_>, id: FileId, mask: InotifyMask) {
     if !nobody(k) {
         let dentry = file::at(k, id).path.dentry;
         tell_place(k, p, dentry, mask, true);
@@ -521,15 +522,21 @@ pub(crate) fn changed(k: &mut Files, p: &mut Ports<'_>, change: Change) {
     change.end(k, p);
 }
 
-fn if_dir(directory: bool) -> u32 {
+fn if_dir(directory: bool) -> InotifyMask {
     match directory {
         true => ISDIR,
-        false => 0,
+        false => InotifyMask::empty(),
     }
 }
 
 /// A name of a directory came or went (`CREATE`, `DELETE`; `ISDIR` where it is one of a directory).
-pub(crate) fn named(k: &mut Files, p: &mut Ports<'_>, dir: DentryId, name: &[u8], mask: u32) {
+pub(crate) fn named(
+    k: &mut Files,
+    p: &mut Ports<'_>,
+    dir: DentryId,
+    name: &[u8],
+    mask: InotifyMask,
+) {
     if nobody(k) {
         return;
     }
@@ -618,7 +625,7 @@ pub(crate) fn read<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: FileId,
     iov: &mut Iov,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<u64, Stop> {
     let mut done = 0;
     while let Some(event) =
@@ -633,7 +640,7 @@ pub(crate) fn read<K: FileCallers>(
         }
         let mut bytes: SmallVec<[u8; 64]> = SmallVec::new();
         bytes.extend_from_slice(&event.wd.to_le_bytes());
-        bytes.extend_from_slice(&event.mask.to_le_bytes());
+        bytes.extend_from_slice(&event.mask.bits().to_le_bytes());
         bytes.extend_from_slice(&event.cookie.to_le_bytes());
         bytes.extend_from_slice(&((len - HEAD) as u32).to_le_bytes());
         bytes.extend_from_slice(&event.name);
@@ -651,7 +658,7 @@ pub(crate) fn read<K: FileCallers>(
         }
     }
     match done {
-        0 if no_wait => Err(Errno::EAGAIN.into()),
+        0 if blocking == Blocking::Fails => Err(Errno::EAGAIN.into()),
         0 => Wait::on(WaitKey::File(id)).into(),
         done => Ok(done),
     }
@@ -670,7 +677,7 @@ pub(crate) fn info(k: &Files, id: FileId, last: Option<i32>) -> Option<(i32, Str
     let mut text = format!(
         "inotify wd:{wd:x} ino:{ino:x} sdev:{:x} mask:{:x} ignored_mask:0 fhandle-bytes:c fhandle-type:1 f_handle:",
         watch.inode.fs.0 + 1,
-        watch.mask & (ALL | EXCL_UNLINK | ONESHOT),
+        (watch.mask & (ALL | EXCL_UNLINK | ONESHOT)).bits(),
     );
     // As file handles of tmpfs are: a generation, and the number of the inode.
     let handle = (u128::from(ino) << 32).to_le_bytes();
@@ -741,7 +748,7 @@ impl OpenFile for Ops {
 
 impl<K: FileCallers> FileOps<K> for Ops {
     fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        read(cx, id, iov, how.no_wait)
+        read(cx, id, iov, how.blocking)
     }
 
     fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {

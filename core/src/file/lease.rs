@@ -14,7 +14,7 @@ use crate::abi::raw::general as g;
 use crate::cred::ns::{NsId, pid};
 use crate::env::cx::Cx;
 use crate::env::settings;
-use crate::env::wait::{Stop, Wait, WaitKey};
+use crate::env::wait::{Blocking, Stop, Wait, WaitKey};
 use crate::file;
 use crate::file::fasync::{Owner, Recipient};
 use crate::file::{File, FileId, FileKind, Files, fasync, lock};
@@ -235,7 +235,7 @@ pub(crate) fn break_for<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     inode: InodeRef,
     writes: bool,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<(), Stop> {
     if !cx.k.files().leases.of.contains_key(&inode) {
         return Ok(());
@@ -250,7 +250,7 @@ pub(crate) fn break_for<K: FileCallers>(
     });
     match ends.min() {
         None => Ok(()),
-        Some(_) if no_wait => Err(Errno::EAGAIN.into()),
+        Some(_) if blocking == Blocking::Fails => Err(Errno::EAGAIN.into()),
         Some(at) => {
             let key = WaitKey::Lease(inode, writes);
             Err(Stop::Block(Wait::on(key).until(Some(at))))

@@ -4,12 +4,12 @@ use bitflags::Flags as _;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::args::{AtFlags, DirFd, OpenFlags, ResolveFlags};
+use crate::args::{AtFlags, DirFd, OnExec, OpenFlags, ResolveFlags};
 use crate::boot::Stdio;
 use crate::cred::landlock::FsAccess;
 use crate::env::cx::Cx;
 use crate::env::settings;
-use crate::env::wait::{Stop, Wait, WaitKey};
+use crate::env::wait::{Blocking, Stop, Wait, WaitKey};
 use crate::file;
 use crate::file::caller::FileCallers;
 use crate::file::device::Target;
@@ -346,8 +346,7 @@ fn open_path<K: FileCallers>(
         return Err(Errno::EINVAL.into());
     }
     if kind == FileKind::Regular && !created {
-        let no_wait = flags.contains(OpenFlags::NONBLOCK);
-        lease::break_for(cx, inode, writes, no_wait)?;
+        lease::break_for(cx, inode, writes, flags.into())?;
     }
     if truncates && kind == FileKind::Regular {
         cx.k.files().fs.seals.check_size(inode, &attr, 0)?;
@@ -643,7 +642,7 @@ fn exec_file<K: FileCallers>(cx: &mut Cx<'_, '_, K>, path: PathRef) -> Result<Fi
     let flags = OpenFlags::RDONLY | OpenFlags::LARGEFILE;
     landlock::check_open(cx.k.files_mut(), who, path, &attr, flags, true)?;
     file::check_room(cx.k.files())?;
-    lease::break_for(cx, inode, false, false)?;
+    lease::break_for(cx, inode, false, Blocking::Waits)?;
     cx.k.files_mut().writers.run(inode)?;
     let id = add(cx, FileKind::Regular, path, Some(inode), flags)?;
     // What it is is read at once.
@@ -673,7 +672,7 @@ pub(crate) fn close_exec<K: FileCallers>(k: &mut K, p: &mut Ports<'_>, id: FileI
 pub(crate) fn open_detached<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     top: MountId,
-    cloexec: bool,
+    on_exec: OnExec,
 ) -> Result<i32, Errno> {
     let dentry = cx.k.vfs().mounts.at(top).root;
     let path = get_path(cx.k.files_mut(), PathRef { mount: top, dentry });
@@ -689,7 +688,7 @@ pub(crate) fn open_detached<K: FileCallers>(
             return Err(errno);
         }
     };
-    fdtable::install(cx, id, cloexec)
+    fdtable::install(cx, id, on_exec)
 }
 
 /// An open file of a place, which it holds. `ENFILE`, `ENOENT`.

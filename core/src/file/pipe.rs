@@ -9,7 +9,7 @@ use super::ops::{FileOps, OpenFile};
 use super::ready::{ERR, HUP, IN, NVAL, OUT};
 use super::rw::How;
 use super::{File, FileId, FileKind};
-use crate::env::wait::SysResult;
+use crate::env::wait::{Blocking, SysResult};
 use crate::file;
 use crate::file::caller::FileCallers;
 use crate::machine::ThreadId;
@@ -396,7 +396,7 @@ pub(crate) fn read<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: PipeId,
     iov: &mut Iov,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<u64, Stop> {
     let max = iov.left();
     if max == 0 {
@@ -407,7 +407,7 @@ pub(crate) fn read<K: FileCallers>(
         if pipe.writers == 0 {
             return Ok(0);
         }
-        if no_wait {
+        if blocking == Blocking::Fails {
             return Err(Errno::EAGAIN.into());
         }
         return Wait::on(WaitKey::Turn(Turn::PipeBytes(id.0))).into();
@@ -449,7 +449,7 @@ pub(crate) fn write<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: PipeId,
     iov: &mut Iov,
-    no_wait: bool,
+    blocking: Blocking,
     packets: bool,
 ) -> Result<u64, Stop> {
     let total = iov.left();
@@ -507,7 +507,7 @@ pub(crate) fn write<K: FileCallers>(
                 _ => return Ok(done),
             }
         }
-        if no_wait {
+        if blocking == Blocking::Fails {
             return match done {
                 0 => Err(Errno::EAGAIN.into()),
                 done => Ok(done),
@@ -636,13 +636,13 @@ impl OpenFile for Ops {
 impl<K: FileCallers> FileOps<K> for Ops {
     fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let pipe = pipe_of(cx.k.files(), id)?;
-        read(cx, pipe, iov, how.no_wait)
+        read(cx, pipe, iov, how.blocking)
     }
 
     fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let pipe = pipe_of(cx.k.files(), id)?;
         let packets = file::at(cx.k.files(), id).flags.contains(OpenFlags::DIRECT);
-        write(cx, pipe, iov, how.no_wait, packets)
+        write(cx, pipe, iov, how.blocking, packets)
     }
 
     fn seek(_cx: &mut Cx<'_, '_, K>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {

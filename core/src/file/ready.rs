@@ -7,7 +7,7 @@
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::args::OpenFlags;
+use crate::args::{OnExec, OpenFlags};
 use crate::env::cx::Cx;
 use crate::env::wait::{Turn, WaitKey};
 use crate::file;
@@ -51,10 +51,10 @@ pub(crate) fn install<K: FileCallers>(
     kind: FileKind,
     anon: Anon,
     flags: OpenFlags,
-    cloexec: bool,
+    on_exec: OnExec,
 ) -> Result<i32, Errno> {
     let id = open(cx, kind, anon, flags)?;
-    fdtable::install(cx, id, cloexec)
+    fdtable::install(cx, id, on_exec)
 }
 
 /// The same without a descriptor; the caller holds the reference.

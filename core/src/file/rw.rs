@@ -7,9 +7,8 @@ use alloc::vec::Vec;
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::args::OpenFlags;
 use crate::env::cx::Cx;
-use crate::env::wait::SysResult;
+use crate::env::wait::{Blocking, SysResult};
 use crate::file;
 pub(crate) use crate::file::iov::{IOV_MAX, Iov};
 use crate::file::{File, FileId, Files, inotify, ops};
@@ -163,8 +162,8 @@ pub(crate) fn check_range(file: &File, at: u64, len: u64) -> Result<(), Errno> {
 pub(crate) struct How {
     /// Position; `None` is the file's own, which moves.
     pub at: Option<u64>,
-    /// Never wait (`RWF_NOWAIT`).
-    pub no_wait: bool,
+    /// `RWF_NOWAIT`
+    pub blocking: Blocking,
     /// `RWF_APPEND`, `RWF_NOAPPEND`
     pub append: Option<bool>,
     /// Not in pieces: for callers that have other uses for a call's progress.
@@ -314,7 +313,7 @@ fn check(file: &File, iov: &Iov, how: How) -> Result<How, Errno> {
         return Err(Errno::ESPIPE);
     }
     Ok(How {
-        no_wait: how.no_wait || file.flags.contains(OpenFlags::NONBLOCK),
+        blocking: how.blocking.and(file.flags),
         ..how
     })
 }

@@ -11,7 +11,7 @@ use crate::abi::Errno;
 use crate::abi::raw::{general as g, ioctl as i};
 use crate::boot::Stdio;
 use crate::env::cx::Cx;
-use crate::env::wait::{Stop, SysResult};
+use crate::env::wait::{Blocking, Stop, SysResult};
 use crate::event::{HostCall, HostResult};
 use crate::file;
 use crate::machine::ThreadId;
@@ -32,7 +32,7 @@ fn stream_of(k: &Files, id: FileId) -> Result<u8, Errno> {
 impl<K: FileCallers> FileOps<K> for Ops {
     fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let stream = stream_of(cx.k.files(), id)?;
-        read_stream(cx, stream, iov, how.no_wait)
+        read_stream(cx, stream, iov, how.blocking)
     }
 
     fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, _how: How) -> SysResult {
@@ -120,14 +120,14 @@ fn read_stream<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     stream: u8,
     iov: &mut Iov,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<u64, Stop> {
     if iov.left() == 0 {
         return Ok(0);
     }
     // Bytes that the host gave must not be lost to a bad address.
     iov.run(cx, 1, true)?;
-    if no_wait && cx.call_state().progress == 0 {
+    if blocking == Blocking::Fails && cx.call_state().progress == 0 {
         match stream_ready(cx, stream, g::POLLIN as u16, STREAM_GRACE)? {
             Some(_) => cx.call_state().progress = 1,
             None => return Err(Errno::EAGAIN.into()),

@@ -14,7 +14,7 @@ use crate::abi::Errno;
 use crate::cred::ns::NsId;
 use crate::env::cx::Cx;
 use crate::env::timers::TimerKey;
-use crate::env::wait::SysResult;
+use crate::env::wait::{Blocking, SysResult};
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file;
 use crate::file::ready::PLAIN_IN;
@@ -132,15 +132,15 @@ pub(crate) fn read<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: FileId,
     iov: &mut Iov,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<u64, Stop> {
     if iov.left() < SIZE as u64 {
         return Err(Errno::EINVAL.into());
     }
     if timer(cx.k.files_mut(), id)?.ticks == 0 {
-        return match no_wait {
-            true => Err(Errno::EAGAIN.into()),
-            false => Wait::on(WaitKey::File(id)).into(),
+        return match blocking {
+            Blocking::Fails => Err(Errno::EAGAIN.into()),
+            Blocking::Waits => Wait::on(WaitKey::File(id)).into(),
         };
     }
     forward(cx.k.files_mut(), id)?;
@@ -169,7 +169,7 @@ impl OpenFile for Ops {
 
 impl<K: FileCallers> FileOps<K> for Ops {
     fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
-        read(cx, id, iov, how.no_wait)
+        read(cx, id, iov, how.blocking)
     }
 
     fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::{Object, ObjectId, Perm, limits};
 use crate::abi::Errno;
+use crate::args::IpcGetFlags;
 use crate::env::cx::Cx;
 use crate::env::wait::WaitKey;
 use crate::file::Files;
@@ -113,7 +114,7 @@ impl Queue {
 pub(crate) fn create<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     key: i32,
-    flags: u32,
+    flags: IpcGetFlags,
 ) -> Result<i32, Errno> {
     let limits = &super::objects(cx).limits;
     let most = limits.get(limits::QUEUES) as usize;

@@ -17,6 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::IpcGetFlags;
 use crate::cred::Creds;
 use crate::cred::ns::{NsId, user};
 use crate::env::cx::Cx;
@@ -30,8 +31,6 @@ const PLACES: u32 = 32768;
 const SEQUENCES: u32 = 1 << 16;
 
 pub(crate) const IPC_PRIVATE: i32 = 0;
-pub(crate) const IPC_CREAT: u32 = 0o1000;
-pub(crate) const IPC_EXCL: u32 = 0o2000;
 pub(crate) const IPC_NOWAIT: u32 = 0o4000;
 /// What a caller wants to do, as `ipcperms()` of Linux takes it.
 pub(crate) const READ: u32 = 0o444;
@@ -148,14 +147,14 @@ pub(crate) struct PermRecord {
 }
 
 impl Perm {
-    pub(crate) fn new(creds: &Creds, key: i32, flags: u32) -> Perm {
+    pub(crate) fn new(creds: &Creds, key: i32, flags: IpcGetFlags) -> Perm {
         Perm {
             key,
             uid: creds.euid,
             gid: creds.egid,
             cuid: creds.euid,
             cgid: creds.egid,
-            mode: flags & MODE,
+            mode: flags.bits() & MODE,
             seq: 0,
         }
     }
@@ -366,24 +365,24 @@ impl<T: Object> Table<T> {
         &self,
         cx: &Cx<'_, '_, K>,
         key: i32,
-        flags: u32,
+        flags: IpcGetFlags,
         fits: impl Fn(&T) -> Result<(), Errno>,
     ) -> Result<Option<i32>, Errno> {
         if key == IPC_PRIVATE {
             return Ok(None);
         }
         let Some(&place) = self.keys.get(&key) else {
-            return match flags & IPC_CREAT {
-                0 => Err(Errno::ENOENT),
-                _ => Ok(None),
+            return match flags.contains(IpcGetFlags::CREAT) {
+                false => Err(Errno::ENOENT),
+                true => Ok(None),
             };
         };
-        if flags & (IPC_CREAT | IPC_EXCL) == IPC_CREAT | IPC_EXCL {
+        if flags.contains(IpcGetFlags::CREAT | IpcGetFlags::EXCL) {
             return Err(Errno::EEXIST);
         }
         let (id, object) = self.at(place as i32)?;
         fits(object)?;
-        object.perm().check(cx, flags)?;
+        object.perm().check(cx, flags.bits())?;
         Ok(Some(id))
     }
 }

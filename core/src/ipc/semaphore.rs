@@ -12,6 +12,7 @@ use alloc::{format, vec};
 
 use super::{Object, ObjectId, Perm};
 use crate::abi::Errno;
+use crate::args::IpcGetFlags;
 use crate::cred::ns::NsId;
 use crate::env::cx::Cx;
 use crate::env::wait::WaitKey;
@@ -127,7 +128,7 @@ pub(crate) fn create<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     key: i32,
     count: u32,
-    flags: u32,
+    flags: IpcGetFlags,
 ) -> Result<i32, Errno> {
     if count == 0 {
         return Err(Errno::EINVAL);

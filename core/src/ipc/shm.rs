@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use super::{Object, ObjectId, Objects, Perm, limits};
 use crate::abi::{Errno, PAGE_SIZE};
+use crate::args::IpcGetFlags;
 use crate::env::cx::Cx;
 use crate::file;
 use crate::file::shared;
@@ -81,7 +82,7 @@ pub(crate) fn create<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     key: i32,
     size: u64,
-    flags: u32,
+    flags: IpcGetFlags,
 ) -> Result<i32, Errno> {
     let objects = super::objects(cx);
     let limits = &objects.limits;

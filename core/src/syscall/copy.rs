@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::args::*;
-use crate::env::wait::{Stop, SysResult, Turn, Wait, WaitKey};
+use crate::env::wait::{Blocking, Stop, SysResult, Turn, Wait, WaitKey};
 use crate::event::{HostCall, HostResult};
 use crate::file;
 use crate::file::pipe::PipeId;
@@ -56,36 +56,36 @@ fn write_chunk(
     id: FileId,
     at: Option<u64>,
     data: Vec<u8>,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> SysResult {
     let how = rw::How {
         at,
-        no_wait: no_wait || file::at(cx.k, id).flags.contains(OpenFlags::NONBLOCK),
+        blocking: blocking.and(file::at(cx.k, id).flags),
         ..rw::How::default()
     };
     ops::splice_write(cx, id, data, how)
 }
 
 /// Waits until a pipe that is written to has a free slot: bytes that fit in its free slots.
-fn pipe_room(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, Stop> {
+fn pipe_room(cx: &mut Cx<'_, '_>, id: PipeId, blocking: Blocking) -> Result<u64, Stop> {
     let pipe = cx.k.files.pipes.get(id).ok_or(Errno::EBADF)?;
     if pipe.readers == 0 {
         cx.k.raise(cx.thread, g::SIGPIPE);
         return Err(Errno::EPIPE.into());
     }
     match pipe.ring.room_from(0) {
-        0 if no_wait => Err(Errno::EAGAIN.into()),
+        0 if blocking == Blocking::Fails => Err(Errno::EAGAIN.into()),
         0 => Wait::on(WaitKey::Turn(Turn::PipeRoom(id.0))).into(),
         room => Ok(room as u64),
     }
 }
 
 /// Bytes in a pipe, at least 1; 0 at its end. Waits for them.
-fn pipe_filled(cx: &mut Cx<'_, '_>, id: PipeId, no_wait: bool) -> Result<u64, Stop> {
+fn pipe_filled(cx: &mut Cx<'_, '_>, id: PipeId, blocking: Blocking) -> Result<u64, Stop> {
     let pipe = cx.k.files.pipes.get(id).ok_or(Errno::EBADF)?;
     match pipe.ring.len() {
         0 if pipe.writers == 0 => Ok(0),
-        0 if no_wait => Err(Errno::EAGAIN.into()),
+        0 if blocking == Blocking::Fails => Err(Errno::EAGAIN.into()),
         0 => Wait::on(WaitKey::Turn(Turn::PipeBytes(id.0))).into(),
         len => Ok(len as u64),
     }
@@ -106,9 +106,9 @@ fn fill_pipe(
     at: u64,
     to: PipeId,
     len: u64,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> SysResult {
-    let room = pipe_room(cx, to, no_wait)?;
+    let room = pipe_room(cx, to, blocking)?;
     let file = file::at(cx.k, input);
     let regular = matches!(file.kind, FileKind::Regular);
     let at_once = matches!(file.kind, FileKind::Made(_));
@@ -154,7 +154,7 @@ fn drain_pipe(
             break;
         }
         let at = at.map(|at| at + done);
-        let moved = match write_chunk(cx, output, at, chunk, true) {
+        let moved = match write_chunk(cx, output, at, chunk, Blocking::Fails) {
             Ok(moved) => moved,
             Err(_) if done > 0 => break,
             Err(stop) => return Err(stop),
@@ -204,12 +204,12 @@ pub(super) fn sendfile(
         return Err(Errno::EINVAL.into());
     }
     let count = count.0.min(rw::MAX_RW);
-    let (kind, no_wait) = (&to.kind, to.flags.contains(OpenFlags::NONBLOCK));
+    let (kind, blocking) = (&to.kind, to.flags.into());
     if let &FileKind::Pipe(pipe) = kind {
         if count == 0 {
             return Ok(0);
         }
-        let moved = fill_pipe(cx, input, start, pipe, count, no_wait)?;
+        let moved = fill_pipe(cx, input, start, pipe, count, blocking)?;
         match given {
             Some(_) => cx.write_obj(offset.0, &(start + moved))?,
             None => file::at_mut(cx.k, input).offset = start + moved,
@@ -237,7 +237,7 @@ pub(super) fn sendfile(
                 }
             },
         };
-        match write_chunk(cx, output, None, chunk, false) {
+        match write_chunk(cx, output, None, chunk, Blocking::Waits) {
             Ok(0) => break,
             Ok(len) => done += len,
             Err(Stop::Block(wait)) => {
@@ -273,7 +273,7 @@ pub(super) fn splice(
         return Ok(0);
     }
     let flags = known(cx, flags)?;
-    let no_wait = flags.contains(SpliceFlags::NONBLOCK);
+    let blocking = Blocking::from(flags);
     let input = fdtable::get(cx, fd_in.0)?;
     let output = fdtable::get(cx, fd_out.0)?;
     if !file::at(cx.k, input).readable() || !file::at(cx.k, output).writable() {
@@ -292,7 +292,7 @@ pub(super) fn splice(
             if from == to {
                 return Err(Errno::EINVAL.into());
             }
-            pass(cx, (input, from), (output, to), len.0, no_wait, true)
+            pass(cx, (input, from), (output, to), len.0, blocking, true)
         }
         (Some(from), None) => {
             if file::at(cx.k, output).flags.contains(OpenFlags::APPEND) {
@@ -302,11 +302,11 @@ pub(super) fn splice(
             let to = file::at(cx.k, output);
             check_length(len.0)?;
             rw::check_range(to, at.unwrap_or(to.offset), len.0)?;
-            let no_wait_in = no_wait || file::at(cx.k, input).flags.contains(OpenFlags::NONBLOCK);
+            let blocking_in = blocking.and(file::at(cx.k, input).flags);
             let at_once = matches!(to.kind, FileKind::Regular | FileKind::Device(_));
             let mut chunk = Vec::new();
             if cx.call().op.is_none() {
-                if pipe_filled(cx, from, no_wait_in)? == 0 {
+                if pipe_filled(cx, from, blocking_in)? == 0 {
                     return Ok(0);
                 }
                 if !at_once {
@@ -316,7 +316,7 @@ pub(super) fn splice(
             let moved = match at_once {
                 true => drain_pipe(cx, from, output, at, len.0)?,
                 false => {
-                    let moved = write_chunk(cx, output, at, chunk, no_wait)?;
+                    let moved = write_chunk(cx, output, at, chunk, blocking)?;
                     pipe::consume(cx.k, from, moved);
                     moved
                 }
@@ -327,25 +327,25 @@ pub(super) fn splice(
             Ok(moved)
         }
         (None, Some(to)) => {
-            let no_wait_out = no_wait || file::at(cx.k, output).flags.contains(OpenFlags::NONBLOCK);
+            let blocking_out = blocking.and(file::at(cx.k, output).flags);
             let given = read_offset(cx, off_in)?;
             if let FileKind::HostStream(stream) = file::at(cx.k, input).kind {
                 if given.is_some() {
                     return Err(Errno::ESPIPE.into());
                 }
-                return splice_stream(cx, stream, to, len.0, no_wait_out);
+                return splice_stream(cx, stream, to, len.0, blocking_out);
             }
             if let FileKind::Socket(socket) = file::at(cx.k, input).kind {
                 if given.is_some() {
                     return Err(Errno::EINVAL.into());
                 }
-                return splice_socket(cx, (input, socket), to, len.0, no_wait_out);
+                return splice_socket(cx, (input, socket), to, len.0, blocking_out);
             }
             let from = file::at(cx.k, input);
             let at = given.unwrap_or(from.offset);
             check_length(len.0)?;
             rw::check_range(from, at, len.0)?;
-            let moved = fill_pipe(cx, input, at, to, len.0, no_wait_out)?;
+            let moved = fill_pipe(cx, input, at, to, len.0, blocking_out)?;
             match given {
                 Some(_) => cx.write_obj(off_in.0, &(at + moved))?,
                 None => file::at_mut(cx.k, input).offset = at + moved,
@@ -362,12 +362,12 @@ fn splice_stream(
     stream: u8,
     to: PipeId,
     len: u64,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> SysResult {
     // The room may shrink while the host reads: what was read is kept all the same.
     let len = match cx.call().op {
         Some(_) => 0,
-        None => len.min(CHUNK).min(pipe_room(cx, to, no_wait)?),
+        None => len.min(CHUNK).min(pipe_room(cx, to, blocking)?),
     };
     let call = HostCall::Read {
         stream,
@@ -386,11 +386,11 @@ fn splice_socket(
     (input, socket): (FileId, SocketId),
     to: PipeId,
     len: u64,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> SysResult {
-    let room = pipe_room(cx, to, no_wait)?;
-    let no_wait_in = no_wait || file::at(cx.k, input).flags.contains(OpenFlags::NONBLOCK);
-    let data = socket::read_bytes(cx, socket, len.min(CHUNK).min(room), no_wait_in)?;
+    let room = pipe_room(cx, to, blocking)?;
+    let blocking_in = blocking.and(file::at(cx.k, input).flags);
+    let data = socket::read_bytes(cx, socket, len.min(CHUNK).min(room), blocking_in)?;
     pipe::append(cx.k, to, &data, 0);
     Ok(data.len() as u64)
 }
@@ -401,14 +401,14 @@ fn pass(
     (input, from): (FileId, PipeId),
     (output, to): (FileId, PipeId),
     len: u64,
-    no_wait: bool,
+    blocking: Blocking,
     leave: bool,
 ) -> SysResult {
     let flags = file::at(cx.k, input).flags | file::at(cx.k, output).flags;
-    let no_wait = no_wait || flags.contains(OpenFlags::NONBLOCK);
-    pipe_filled(cx, from, no_wait)?;
+    let blocking = blocking.and(flags);
+    pipe_filled(cx, from, blocking)?;
     // At its end too it is the other pipe that says what this gives.
-    pipe_room(cx, to, no_wait)?;
+    pipe_room(cx, to, blocking)?;
     Ok(pipe::pass(cx.k, from, to, len.min(rw::PIECE), leave))
 }
 
@@ -431,8 +431,8 @@ pub(super) fn tee(
     }
     match (&from.kind, &to.kind) {
         (&FileKind::Pipe(from), &FileKind::Pipe(to)) if from != to => {
-            let no_wait = flags.contains(SpliceFlags::NONBLOCK);
-            pass(cx, (input, from), (output, to), len.0, no_wait, false)
+            let blocking = Blocking::from(flags);
+            pass(cx, (input, from), (output, to), len.0, blocking, false)
         }
         _ => Err(Errno::EINVAL.into()),
     }
@@ -455,7 +455,7 @@ pub(super) fn copy_file_range(
     fd_out: Fd,
     off_out: Addr,
     len: Size,
-    flags: Hex,
+    flags: NoFlags,
 ) -> SysResult {
     let input = fdtable::get(cx, fd_in.0)?;
     let output = fdtable::get(cx, fd_out.0)?;
@@ -466,9 +466,7 @@ pub(super) fn copy_file_range(
     };
     let given_in = read_offset(cx, off_in).map_err(overflow)?;
     let given_out = read_offset(cx, off_out).map_err(overflow)?;
-    if flags.0 & 0xffff_ffff != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    known(cx, flags)?;
     let from = regular(cx, input)?;
     let to = regular(cx, output)?;
     let (source, target) = (file::at(cx.k, input), file::at(cx.k, output));
@@ -527,7 +525,7 @@ pub(super) fn vmsplice(
 ) -> SysResult {
     let flags = known(cx, flags)?;
     let id = fdtable::get(cx, fd.0)?;
-    let no_wait = flags.contains(SpliceFlags::NONBLOCK);
+    let blocking = Blocking::from(flags);
     let mut iov = rw::Iov::vector(cx, iov.0, nr_segs.0)?;
     let file = file::at(cx.k, id);
     let FileKind::Pipe(pipe) = file.kind else {
@@ -539,12 +537,12 @@ pub(super) fn vmsplice(
     }
     // The pages are copied, so that it does not matter whether the program gives them away.
     if writes {
-        pipe_room(cx, pipe, no_wait)?;
+        pipe_room(cx, pipe, blocking)?;
         return Ok(pipe::add_user_pages(cx, pipe, &mut iov)?);
     }
-    pipe_filled(cx, pipe, no_wait)?;
+    pipe_filled(cx, pipe, blocking)?;
     let how = rw::How {
-        no_wait: true,
+        blocking: Blocking::Fails,
         at_once: true,
         ..rw::How::default()
     };

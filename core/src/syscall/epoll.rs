@@ -42,22 +42,27 @@ pub(super) fn epoll_create1(cx: &mut Cx<'_, '_>, flags: EpollFlags) -> SysResult
 }
 
 fn create(cx: &mut Cx<'_, '_>, flags: EpollFlags) -> SysResult {
-    let cloexec = known(cx, flags)?.contains(EpollFlags::CLOEXEC);
+    let on_exec = known(cx, flags)?.on_exec();
     let kind = FileKind::Epoll(alloc::boxed::Box::default());
-    Ok(ready::install(cx, kind, Anon::Epoll, OpenFlags::RDWR, cloexec)? as u64)
+    Ok(ready::install(cx, kind, Anon::Epoll, OpenFlags::RDWR, on_exec)? as u64)
 }
 
 fn is_epoll(cx: &Cx<'_, '_>, id: FileId) -> bool {
     matches!(file::at(cx.k, id).kind, FileKind::Epoll(_))
 }
 
-pub(super) fn epoll_ctl(cx: &mut Cx<'_, '_>, epfd: Fd, op: Int, fd: Fd, event: Addr) -> SysResult {
+pub(super) fn epoll_ctl(
+    cx: &mut Cx<'_, '_>,
+    epfd: Fd,
+    op: EpollOp,
+    fd: Fd,
+    event: Addr,
+) -> SysResult {
     const INOUT: u32 = g::EPOLLIN | g::EPOLLOUT;
     const EXCLUSIVE_OK: u32 =
         INOUT | g::EPOLLERR | g::EPOLLHUP | g::EPOLLWAKEUP | g::EPOLLET | g::EPOLLEXCLUSIVE;
-    let op = op.0 as u32;
     let event = match op {
-        g::EPOLL_CTL_DEL => UserEvent::default(),
+        EpollOp::Del => UserEvent::default(),
         _ => cx.read_obj(event.0)?,
     };
     let (mut events, data) = (event.events, event.data);
@@ -71,13 +76,13 @@ pub(super) fn epoll_ctl(cx: &mut Cx<'_, '_>, epfd: Fd, op: Int, fd: Fd, event: A
     }
     // It would only keep a machine from going to sleep.
     events &= !g::EPOLLWAKEUP;
-    if op != g::EPOLL_CTL_DEL && events & g::EPOLLEXCLUSIVE != 0 {
-        let wrong = op == g::EPOLL_CTL_MOD || is_epoll(cx, inner) || events & !EXCLUSIVE_OK != 0;
+    if op != EpollOp::Del && events & g::EPOLLEXCLUSIVE != 0 {
+        let wrong = op == EpollOp::Mod || is_epoll(cx, inner) || events & !EXCLUSIVE_OK != 0;
         if wrong {
             return Err(Errno::EINVAL.into());
         }
     }
-    if op == g::EPOLL_CTL_ADD && is_epoll(cx, inner) {
+    if op == EpollOp::Add && is_epoll(cx, inner) {
         epoll::check_nesting(cx.k, outer, inner)?;
     }
     let item = ItemKey {
@@ -87,15 +92,15 @@ pub(super) fn epoll_ctl(cx: &mut Cx<'_, '_>, epfd: Fd, op: Int, fd: Fd, event: A
     let old = epoll::events(cx.k, outer, item);
     events |= g::EPOLLERR | g::EPOLLHUP;
     match (op, old) {
-        (g::EPOLL_CTL_ADD, None) => epoll::add(cx, outer, item, events, data)?,
-        (g::EPOLL_CTL_ADD, Some(_)) => return Err(Errno::EEXIST.into()),
-        (g::EPOLL_CTL_MOD | g::EPOLL_CTL_DEL, None) => return Err(Errno::ENOENT.into()),
-        (g::EPOLL_CTL_MOD, Some(old)) if old & g::EPOLLEXCLUSIVE != 0 => {
+        (EpollOp::Add, None) => epoll::add(cx, outer, item, events, data)?,
+        (EpollOp::Add, Some(_)) => return Err(Errno::EEXIST.into()),
+        (EpollOp::Mod | EpollOp::Del, None) => return Err(Errno::ENOENT.into()),
+        (EpollOp::Mod, Some(old)) if old & g::EPOLLEXCLUSIVE != 0 => {
             return Err(Errno::EINVAL.into());
         }
-        (g::EPOLL_CTL_MOD, Some(_)) => epoll::modify(cx, outer, item, events, data),
-        (g::EPOLL_CTL_DEL, Some(_)) => epoll::remove(cx.k, outer, item),
-        _ => return Err(Errno::EINVAL.into()),
+        (EpollOp::Mod, Some(_)) => epoll::modify(cx, outer, item, events, data),
+        (EpollOp::Del, Some(_)) => epoll::remove(cx.k, outer, item),
+        (EpollOp::Other(_), _) => return Err(Errno::EINVAL.into()),
     }
     Ok(0)
 }

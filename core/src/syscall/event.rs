@@ -34,9 +34,9 @@ fn make_eventfd(cx: &mut Cx<'_, '_>, count: u32, flags: EventFdFlags) -> SysResu
     };
     let mut status = OpenFlags::RDWR;
     status.set(OpenFlags::NONBLOCK, flags.contains(EventFdFlags::NONBLOCK));
-    let cloexec = flags.contains(EventFdFlags::CLOEXEC);
+    let on_exec = flags.on_exec();
     let kind = FileKind::EventFd(event);
-    Ok(ready::install(cx, kind, Anon::EventFd, status, cloexec)? as u64)
+    Ok(ready::install(cx, kind, Anon::EventFd, status, on_exec)? as u64)
 }
 
 pub(super) fn timerfd_create(cx: &mut Cx<'_, '_>, clockid: Clock, flags: FileFlags) -> SysResult {
@@ -55,8 +55,8 @@ pub(super) fn timerfd_create(cx: &mut Cx<'_, '_>, clockid: Clock, flags: FileFla
     }
     let kind = FileKind::TimerFd(TimerFd::new(clock));
     let status = OpenFlags::RDWR | flags.status();
-    let cloexec = flags.contains(FileFlags::CLOEXEC);
-    Ok(ready::install(cx, kind, Anon::TimerFd, status, cloexec)? as u64)
+    let on_exec = flags.on_exec();
+    Ok(ready::install(cx, kind, Anon::TimerFd, status, on_exec)? as u64)
 }
 
 /// The timer behind a descriptor. `EINVAL` if it is another file.
@@ -167,9 +167,9 @@ fn make_signalfd(
     let flags = known(cx, flags)?;
     if fd.0 == -1 {
         let status = OpenFlags::RDWR | flags.status();
-        let cloexec = flags.contains(FileFlags::CLOEXEC);
+        let on_exec = flags.on_exec();
         let kind = FileKind::SignalFd(mask);
-        return Ok(ready::install(cx, kind, Anon::SignalFd, status, cloexec)? as u64);
+        return Ok(ready::install(cx, kind, Anon::SignalFd, status, on_exec)? as u64);
     }
     let id = fdtable::get(cx, fd.0)?;
     let FileKind::SignalFd(old) = &mut file::at_mut(cx.k, id).kind else {
@@ -213,7 +213,7 @@ pub(super) fn memfd_create(cx: &mut Cx<'_, '_>, name: Str, flags: MemfdFlags) ->
     }
     file::at_mut(cx.k, id).opener = cx.task().committed;
     file::at_mut(cx.k, id).flags |= OpenFlags::LARGEFILE;
-    Ok(fdtable::install(cx, id, flags.contains(MemfdFlags::CLOEXEC))? as u64)
+    Ok(fdtable::install(cx, id, flags.on_exec())? as u64)
 }
 
 /// No descriptor is a ring, as none can be made.

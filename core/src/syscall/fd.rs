@@ -79,7 +79,7 @@ fn open_ends(
                 mode == OpenFlags::RDONLY,
                 mode == OpenFlags::WRONLY,
             );
-            fdtable::install(cx, file, flags.contains(OpenFlags::CLOEXEC))
+            fdtable::install(cx, file, flags.on_exec())
         });
         match result {
             Ok(fd) => ends[index] = fd,
@@ -97,17 +97,17 @@ fn open_ends(
 pub(super) fn dup(cx: &mut Cx<'_, '_>, oldfd: Fd) -> SysResult {
     let id = fdtable::get_any(cx, oldfd.0)?;
     file::get(cx.k, id);
-    Ok(fdtable::install(cx, id, false)? as u64)
+    Ok(fdtable::install(cx, id, OnExec::Keep)? as u64)
 }
 
-fn dup_to(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd, cloexec: bool) -> SysResult {
+fn dup_to(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd, on_exec: OnExec) -> SysResult {
     let target = u32::try_from(newfd.0)
         .ok()
         .filter(|&fd| fd < fdtable::limit(cx))
         .ok_or(Errno::EBADF)?;
     let id = fdtable::get_any(cx, oldfd.0)?;
     file::get(cx.k, id);
-    fdtable::replace(cx, target, id, cloexec);
+    fdtable::replace(cx, target, id, on_exec);
     Ok(u64::from(target))
 }
 
@@ -116,7 +116,7 @@ pub(super) fn dup2(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd) -> SysResult {
         fdtable::get_any(cx, oldfd.0)?;
         return Ok(oldfd.0 as u64);
     }
-    dup_to(cx, oldfd, newfd, false)
+    dup_to(cx, oldfd, newfd, OnExec::Keep)
 }
 
 pub(super) fn dup3(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd, flags: OpenFlags) -> SysResult {
@@ -124,7 +124,7 @@ pub(super) fn dup3(cx: &mut Cx<'_, '_>, oldfd: Fd, newfd: Fd, flags: OpenFlags) 
     if oldfd == newfd {
         return Err(Errno::EINVAL.into());
     }
-    dup_to(cx, oldfd, newfd, flags.contains(OpenFlags::CLOEXEC))
+    dup_to(cx, oldfd, newfd, flags.on_exec())
 }
 
 pub(super) fn close_range(
@@ -167,47 +167,47 @@ pub(super) fn close_range(
 pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysResult {
     let id = fdtable::get_any(cx, fd.0)?;
     let path_only = file::at(cx.k, id).flags.contains(OpenFlags::PATH);
-    let allowed = [
-        g::F_DUPFD,
-        g::F_DUPFD_CLOEXEC,
-        g::F_GETFD,
-        g::F_SETFD,
-        g::F_GETFL,
-    ];
-    if path_only && !allowed.contains(&cmd.0) {
+    let allowed = matches!(
+        cmd,
+        Fcntl::DupFd | Fcntl::DupFdCloexec | Fcntl::GetFd | Fcntl::SetFd | Fcntl::GetFl
+    );
+    if path_only && !allowed {
         return Err(Errno::EBADF.into());
     }
-    match cmd.0 {
-        g::F_DUPFD | g::F_DUPFD_CLOEXEC => {
+    match cmd {
+        Fcntl::DupFd | Fcntl::DupFdCloexec => {
             let min = arg.0 as u32;
             if min >= fdtable::limit(cx) {
                 return Err(Errno::EINVAL.into());
             }
             file::get(cx.k, id);
-            let cloexec = cmd.0 == g::F_DUPFD_CLOEXEC;
-            Ok(fdtable::install_from(cx, id, min, cloexec)? as u64)
+            let on_exec = match cmd {
+                Fcntl::DupFdCloexec => OnExec::Close,
+                _ => OnExec::Keep,
+            };
+            Ok(fdtable::install_from(cx, id, min, on_exec)? as u64)
         }
-        g::F_GETFD => {
+        Fcntl::GetFd => {
             let slot = cx.fds().get(fd.0).ok_or(Errno::EBADF)?;
             Ok(u64::from(slot.cloexec))
         }
-        g::F_SETFD => {
+        Fcntl::SetFd => {
             let slot = cx.fds().get_mut(fd.0).ok_or(Errno::EBADF)?;
             slot.cloexec = arg.0 & u64::from(g::FD_CLOEXEC) != 0;
             Ok(0)
         }
-        g::F_GETFL => Ok(file::at(cx.k, id).flags.bits().into()),
-        g::F_SETFL => {
+        Fcntl::GetFl => Ok(file::at(cx.k, id).flags.bits().into()),
+        Fcntl::SetFl => {
             let flags = OpenFlags::from_bits_retain(arg.0 as u32);
             set_flags(cx, (fd, id), flags)
         }
-        g::F_GETLK
-        | g::F_SETLK
-        | g::F_SETLKW
-        | g::F_OFD_GETLK
-        | g::F_OFD_SETLK
-        | g::F_OFD_SETLKW => record_lock(cx, (fd, id), cmd.0, arg.0),
-        g::F_GETOWN => {
+        Fcntl::GetLk
+        | Fcntl::SetLk
+        | Fcntl::SetLkWait
+        | Fcntl::OfdGetLk
+        | Fcntl::OfdSetLk
+        | Fcntl::OfdSetLkWait => record_lock(cx, (fd, id), cmd, arg.0),
+        Fcntl::GetOwn => {
             let (kind, number) = owner_of(cx, id);
             let number = i64::from(number);
             Ok(if kind == F_OWNER_PGRP {
@@ -216,7 +216,7 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
                 number
             } as u64)
         }
-        g::F_SETOWN => {
+        Fcntl::SetOwn => {
             let (kind, number) = match arg.0 as i32 {
                 i32::MIN => return Err(Errno::EINVAL.into()),
                 number @ 0.. => (F_OWNER_PID, number),
@@ -224,28 +224,28 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
             };
             set_owner(cx, id, kind, number as u32)
         }
-        g::F_GETOWN_EX => {
+        Fcntl::GetOwnEx => {
             let (kind, number) = owner_of(cx, id);
             cx.write_obj(arg.0, &[kind, number])?;
             Ok(0)
         }
-        g::F_SETOWN_EX => {
+        Fcntl::SetOwnEx => {
             let [kind, number]: [u32; 2] = cx.read_obj(arg.0)?;
             set_owner(cx, id, kind, number)
         }
-        g::F_GETSIG => Ok(file::at(cx.k, id).signal as u64),
-        g::F_SETSIG => {
+        Fcntl::GetSig => Ok(file::at(cx.k, id).signal as u64),
+        Fcntl::SetSig => {
             if arg.0 > 64 {
                 return Err(Errno::EINVAL.into());
             }
             file::at_mut(cx.k, id).signal = arg.0 as i32;
             Ok(0)
         }
-        g::F_SETPIPE_SZ | g::F_GETPIPE_SZ => {
+        Fcntl::SetPipeSize | Fcntl::GetPipeSize => {
             let FileKind::Pipe(pipe) = file::at(cx.k, id).kind else {
                 return Err(Errno::EBADF.into());
             };
-            if cmd.0 == g::F_GETPIPE_SZ {
+            if cmd == Fcntl::GetPipeSize {
                 let pipe = cx.k.files.pipes.get(pipe).ok_or(Errno::EBADF)?;
                 return Ok(pipe.ring.capacity() as u64);
             }
@@ -253,21 +253,21 @@ pub(super) fn fcntl(cx: &mut Cx<'_, '_>, fd: Fd, cmd: Fcntl, arg: Hex) -> SysRes
             let asked = arg.0 & 0xffff_ffff;
             Ok(pipe::set_capacity(cx.k, pipe, asked, &by)?)
         }
-        g::F_NOTIFY => {
-            dnotify::set(cx, id, fd.0, arg.0 as u32)?;
+        Fcntl::Notify => {
+            dnotify::set(cx, id, fd.0, DirNotify::from_bits_retain(arg.0 as u32))?;
             Ok(0)
         }
-        g::F_GET_SEALS => Ok(u64::from(super::seal::get(cx.k, id)?)),
-        g::F_ADD_SEALS => {
+        Fcntl::GetSeals => Ok(u64::from(super::seal::get(cx.k, id)?)),
+        Fcntl::AddSeals => {
             super::seal::add(cx.k, cx.p, id, arg.0 as u32)?;
             Ok(0)
         }
-        g::F_GETLEASE => Ok(u64::from(lease::get(cx.k, id))),
-        g::F_SETLEASE => {
+        Fcntl::GetLease => Ok(u64::from(lease::get(cx.k, id))),
+        Fcntl::SetLease => {
             lease::set(cx, id, fd.0, arg.0 as u32)?;
             Ok(0)
         }
-        _ => Err(Errno::EINVAL.into()),
+        Fcntl::Other(_) => Err(Errno::EINVAL.into()),
     }
 }
 
@@ -380,13 +380,13 @@ struct Flock {
     end_pad: u32,
 }
 
-fn record_lock(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), cmd: u32, addr: u64) -> SysResult {
+fn record_lock(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), cmd: Fcntl, addr: u64) -> SysResult {
     let thread = cx.thread;
     if let Some((inode, Some(record))) = lock::granted(cx.k, thread) {
         return record_locked(cx, (fd, id), inode, &record);
     }
     let mut flock: Flock = cx.read_obj(addr)?;
-    let of_file = matches!(cmd, g::F_OFD_GETLK | g::F_OFD_SETLK | g::F_OFD_SETLKW);
+    let of_file = matches!(cmd, Fcntl::OfdGetLk | Fcntl::OfdSetLk | Fcntl::OfdSetLkWait);
     if of_file && flock.pid != 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -427,7 +427,7 @@ fn record_lock(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), cmd: u32, addr: u64)
     if !matches!(kind, g::F_RDLCK | g::F_WRLCK | g::F_UNLCK) {
         return Err(Errno::EINVAL.into());
     }
-    if matches!(cmd, g::F_GETLK | g::F_OFD_GETLK) {
+    if matches!(cmd, Fcntl::GetLk | Fcntl::OfdGetLk) {
         if kind == g::F_UNLCK {
             return Err(Errno::EINVAL.into());
         }
@@ -467,7 +467,7 @@ fn record_lock(cx: &mut Cx<'_, '_>, (fd, id): (Fd, FileId), cmd: u32, addr: u64)
     }
     match lock::set(cx.k, inode, wanted) {
         Ok(()) => record_locked(cx, (fd, id), inode, &wanted),
-        Err(Errno::EAGAIN) if matches!(cmd, g::F_SETLKW | g::F_OFD_SETLKW) => {
+        Err(Errno::EAGAIN) if matches!(cmd, Fcntl::SetLkWait | Fcntl::OfdSetLkWait) => {
             lock::wait(cx.k, cx.thread, inode, &wanted)?;
             Wait::on(WaitKey::FileLock(inode)).into()
         }
@@ -492,21 +492,15 @@ fn record_locked(
     Ok(0)
 }
 
-pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
-    const SHARED: u64 = 1;
-    const EXCLUSIVE: u64 = 2;
-    const NO_WAIT: u64 = 4;
-    const UNLOCK: u64 = 8;
-    /// Mandatory locks of old: Linux says yes and does nothing.
-    const MANDATORY: u64 = 32;
+pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: FlockOperation) -> SysResult {
     let thread = cx.thread;
-    if operation.0 & MANDATORY != 0 || lock::granted(cx.k, thread).is_some() {
+    if operation.contains(FlockOperation::MAND) || lock::granted(cx.k, thread).is_some() {
         return Ok(0);
     }
-    let wanted = match operation.0 & 0xffff_ffff & !NO_WAIT {
-        SHARED => Some(false),
-        EXCLUSIVE => Some(true),
-        UNLOCK => None,
+    let wanted = match operation - FlockOperation::NB {
+        FlockOperation::SH => Some(false),
+        FlockOperation::EX => Some(true),
+        FlockOperation::UN => None,
         _ => return Err(Errno::EINVAL.into()),
     };
     let id = fdtable::get(cx, fd.0)?;
@@ -519,7 +513,7 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: Hex) -> SysResult {
             file::at_mut(cx.k, id).locker = cx.task().tgid;
             Ok(0)
         }
-        Err(Errno::EAGAIN) if operation.0 & NO_WAIT == 0 => {
+        Err(Errno::EAGAIN) if !operation.contains(FlockOperation::NB) => {
             let tgid = cx.task().tgid;
             lock::wait_whole(cx.k, thread, inode, id, wanted == Some(true), tgid);
             Wait::on(WaitKey::FileLock(inode)).into()

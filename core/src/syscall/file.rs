@@ -5,7 +5,7 @@ use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::args::*;
 use crate::cred::landlock::FsAccess;
-use crate::env::wait::SysResult;
+use crate::env::wait::{Blocking, SysResult};
 use crate::file;
 use crate::file::open::{self, How};
 use crate::file::regular;
@@ -129,7 +129,7 @@ pub(super) fn how_of(flags: RwFlags) -> Result<rw::How, Errno> {
     }
     Ok(rw::How {
         at: None,
-        no_wait: flags.contains(RwFlags::NOWAIT),
+        blocking: flags.into(),
         append: match (
             flags.contains(RwFlags::APPEND),
             flags.contains(RwFlags::NOAPPEND),
@@ -219,8 +219,7 @@ fn open_at(cx: &mut Cx<'_, '_>, at: DirFd, path: Path, how: How) -> SysResult {
         return Err(Errno::EMFILE.into());
     }
     let file = open::open(cx, at, &path, how)?;
-    let cloexec = how.flags.contains(OpenFlags::CLOEXEC);
-    Ok(fdtable::install(cx, file, cloexec)? as u64)
+    Ok(fdtable::install(cx, file, how.flags.on_exec())? as u64)
 }
 
 pub(super) fn open(cx: &mut Cx<'_, '_>, path: Path, flags: OpenFlags, mode: Mode) -> SysResult {
@@ -338,7 +337,7 @@ pub(super) fn fadvise64(
     fd: Fd,
     _offset: Offset,
     len: Offset,
-    advice: Int,
+    advice: Fadvise,
 ) -> SysResult {
     let id = fdtable::get(cx, fd.0)?;
     if matches!(
@@ -347,7 +346,7 @@ pub(super) fn fadvise64(
     ) {
         return Err(Errno::ESPIPE.into());
     }
-    if len.0 < 0 || !(0..=5).contains(&advice.0) {
+    if len.0 < 0 || matches!(advice, Fadvise::Other(_)) {
         return Err(Errno::EINVAL.into());
     }
     Ok(0)
@@ -370,7 +369,7 @@ pub(super) fn truncate(cx: &mut Cx<'_, '_>, path: Path, length: Offset) -> SysRe
     perm::permission(cx.k, who, &attr, MAY_WRITE)?;
     flags::check_append(&attr)?;
     cx.k.files.writers.check_write(inode)?;
-    lease::break_for(cx, inode, true, false)?;
+    lease::break_for(cx, inode, true, Blocking::Waits)?;
     landlock::check(cx.k, who, path, FsAccess::TRUNCATE)?;
     set_size(cx, path.dentry, inode, &attr, size)
 }

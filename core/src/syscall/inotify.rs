@@ -16,13 +16,6 @@ use crate::vfs::node;
 use crate::vfs::perm::{self, MAY_READ};
 use crate::vfs::walk::{self, Flags};
 
-const ONLYDIR: u32 = 0x0100_0000;
-const DONT_FOLLOW: u32 = 0x0200_0000;
-const MASK_CREATE: u32 = 0x1000_0000;
-const MASK_ADD: u32 = 0x2000_0000;
-/// `IN_UNMOUNT`, `IN_Q_OVERFLOW` and `IN_IGNORED`, which cannot be asked for but are valid.
-const ALWAYS: u32 = 0xe000;
-
 pub(super) fn inotify_init(cx: &mut Cx<'_, '_>) -> SysResult {
     create(cx, FileFlags::empty())
 }
@@ -48,7 +41,7 @@ fn create(cx: &mut Cx<'_, '_>, flags: FileFlags) -> SysResult {
         }
         (opened, _) => opened?,
     };
-    Ok(fdtable::install(cx, id, flags.contains(FileFlags::CLOEXEC))? as u64)
+    Ok(fdtable::install(cx, id, flags.on_exec())? as u64)
 }
 
 /// The instance behind a descriptor. `EINVAL` if it is another file.
@@ -64,41 +57,34 @@ pub(super) fn inotify_add_watch(
     cx: &mut Cx<'_, '_>,
     fd: Fd,
     pathname: Path,
-    mask: Hex,
+    mask: InotifyMask,
 ) -> SysResult {
-    let asked = mask.0 as u32;
-    let options = ONLYDIR
-        | DONT_FOLLOW
-        | MASK_CREATE
-        | MASK_ADD
-        | ALWAYS
-        | inotify::EXCL_UNLINK
-        | inotify::ISDIR
-        | inotify::ONESHOT;
-    if asked & (inotify::ALL | options) == 0 {
+    // Also what cannot be asked for is valid.
+    if !mask.intersects(InotifyMask::all()) {
         return Err(Errno::EINVAL.into());
     }
     fdtable::get(cx, fd.0)?;
-    if asked & MASK_ADD != 0 && asked & MASK_CREATE != 0 {
+    let add_and_create = InotifyMask::MASK_ADD | InotifyMask::MASK_CREATE;
+    if mask.contains(add_and_create) {
         return Err(Errno::EINVAL.into());
     }
     let id = instance_of(cx, fd)?;
     let name = cx.read_path(pathname.0)?;
     let mut flags = Flags::empty();
-    flags.set(Flags::FOLLOW, asked & DONT_FOLLOW == 0);
-    flags.set(Flags::DIRECTORY, asked & ONLYDIR != 0);
+    flags.set(Flags::FOLLOW, !mask.contains(InotifyMask::DONT_FOLLOW));
+    flags.set(Flags::DIRECTORY, mask.contains(InotifyMask::ONLYDIR));
     let path = walk::resolve(cx, DirFd(g::AT_FDCWD), &name, flags)?;
     let allowed = may_watch(cx, *path);
     if let Err(errno) = allowed {
         put_path(cx.k, cx.p, path);
         return Err(errno.into());
     }
-    let existing = match asked & (MASK_ADD | MASK_CREATE) {
-        0 => Existing::Replace,
-        MASK_ADD => Existing::Add,
-        _ => Existing::Refuse,
+    let existing = match mask & add_and_create {
+        InotifyMask::MASK_ADD => Existing::Add,
+        InotifyMask::MASK_CREATE => Existing::Refuse,
+        _ => Existing::Replace,
     };
-    let mask = asked & (inotify::ALL | inotify::EXCL_UNLINK | inotify::ONESHOT);
+    let mask = mask & (inotify::ALL | inotify::EXCL_UNLINK | inotify::ONESHOT);
     Ok(inotify::add(cx.k, cx.p, id, path, mask, existing)? as u64)
 }
 

@@ -38,13 +38,13 @@ pub(super) fn landlock_create_ruleset(
     cx: &mut Cx<'_, '_>,
     attr: Addr,
     size: Size,
-    flags: Hex,
+    flags: RulesetFlags,
 ) -> SysResult {
-    if flags.0 as u32 != 0 {
-        return match flags.0 as u32 {
+    if !flags.is_empty() {
+        return match flags {
             _ if attr.0 != 0 || size.0 != 0 => Err(Errno::EINVAL.into()),
-            l::LANDLOCK_CREATE_RULESET_VERSION => Ok(ABI),
-            l::LANDLOCK_CREATE_RULESET_ERRATA => Ok(ERRATA),
+            RulesetFlags::VERSION => Ok(ABI),
+            RulesetFlags::ERRATA => Ok(ERRATA),
             _ => Err(Errno::EINVAL.into()),
         };
     }
@@ -60,7 +60,7 @@ pub(super) fn landlock_create_ruleset(
     let id = cx.k.landlock.add_ruleset(handled);
     let opened = ready::open(cx, FileKind::Landlock(id), Anon::Landlock, OpenFlags::RDWR);
     let file = opened.inspect_err(|_| cx.k.landlock.release(id))?;
-    Ok(fdtable::install(cx, file, true)? as u64)
+    Ok(fdtable::install(cx, file, OnExec::Close)? as u64)
 }
 
 /// Reads a `struct landlock_ruleset_attr` in the size that the program has it
@@ -108,11 +108,9 @@ pub(super) fn landlock_add_rule(
     ruleset_fd: Fd,
     rule_type: Int,
     rule_attr: Addr,
-    flags: Hex,
+    flags: NoFlags,
 ) -> SysResult {
-    if flags.0 as u32 != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    super::missing::known(cx, flags)?;
     let id = ruleset(cx, ruleset_fd.0)?;
     let handled = cx.k.landlock.handled(id);
     const PATH_BENEATH: i32 = l::landlock_rule_type::LANDLOCK_RULE_PATH_BENEATH as i32;
@@ -167,19 +165,17 @@ fn add_path(
     cx.k.landlock.allow_file(id, key, access)
 }
 
-pub(super) fn landlock_restrict_self(cx: &mut Cx<'_, '_>, fd: Fd, flags: Hex) -> SysResult {
-    const LOGGING: u32 = l::LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF
-        | l::LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON
-        | l::LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF;
+pub(super) fn landlock_restrict_self(
+    cx: &mut Cx<'_, '_>,
+    fd: Fd,
+    flags: RestrictFlags,
+) -> SysResult {
     if !cx.creds().no_new_privs && !cx.creds().has(g::CAP_SYS_ADMIN) {
         return Err(Errno::EPERM.into());
     }
     // They say what is written to the audit log, which no program in a sandbox can read.
-    let flags = flags.0 as u32;
-    if flags & !LOGGING != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    if fd.0 == -1 && flags == l::LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF {
+    let flags = super::missing::known(cx, flags)?;
+    if fd.0 == -1 && flags == RestrictFlags::LOG_SUBDOMAINS_OFF {
         return Ok(0);
     }
     let id = ruleset(cx, fd.0)?;

@@ -9,12 +9,9 @@ use crate::abi::raw::general as g;
 use crate::args::*;
 use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
 use crate::ipc::message::{self as msg, Message, Queue, Wanted};
-use crate::ipc::{self, IPC_NOWAIT, PermRecord, READ, WRITE, limits};
+use crate::ipc::{self, PermRecord, READ, WRITE, limits};
 use crate::kernel::Cx;
 
-const MSG_NOERROR: u32 = 0o10000;
-const MSG_EXCEPT: u32 = 0o20000;
-const MSG_COPY: u32 = 0o40000;
 /// Commands of msgctl(2).
 const IPC_RMID: i32 = 0;
 const IPC_SET: i32 = 1;
@@ -40,12 +37,11 @@ struct Record {
     unused: [u64; 2],
 }
 
-pub(super) fn msgget(cx: &mut Cx<'_, '_>, key: Int, msgflg: Hex) -> SysResult {
-    let flags = msgflg.0 as u32;
+pub(super) fn msgget(cx: &mut Cx<'_, '_>, key: Int, msgflg: IpcGetFlags) -> SysResult {
     let table = &ipc::objects(cx).queues;
-    match table.find(cx, key.0, flags, |_| Ok(()))? {
+    match table.find(cx, key.0, msgflg, |_| Ok(()))? {
         Some(id) => Ok(id as u64),
-        None => Ok(msg::create(cx, key.0, flags)? as u64),
+        None => Ok(msg::create(cx, key.0, msgflg)? as u64),
     }
 }
 
@@ -74,7 +70,7 @@ pub(super) fn msgsnd(
     msqid: Int,
     msgp: Addr,
     msgsz: Size,
-    msgflg: Hex,
+    msgflg: MsgQueueFlags,
 ) -> SysResult {
     let kind: i64 = cx.read_obj(msgp.0)?;
     let most = ipc::objects(cx).limits.get(limits::MESSAGE_SIZE);
@@ -85,9 +81,9 @@ pub(super) fn msgsnd(
     cx.read_user(msgp.0.wrapping_add(8), &mut text)?;
     let queue = queue(cx, msqid.0, WRITE)?;
     if !queue.has_room(msgsz.0) {
-        return match msgflg.0 as u32 & IPC_NOWAIT {
-            0 => wait(cx, msqid.0),
-            _ => Err(Errno::EAGAIN.into()),
+        return match msgflg.contains(MsgQueueFlags::NOWAIT) {
+            false => wait(cx, msqid.0),
+            true => Err(Errno::EAGAIN.into()),
         };
     }
     let (object, pid) = (ipc::object(cx, msqid.0), ipc::caller(cx));
@@ -101,32 +97,31 @@ pub(super) fn msgrcv(
     msgp: Addr,
     msgsz: Size,
     msgtyp: Offset,
-    msgflg: Hex,
+    flags: MsgQueueFlags,
 ) -> SysResult {
-    let flags = msgflg.0 as u32;
     if msqid.0 < 0 || (msgsz.0 as i64) < 0 {
         return Err(Errno::EINVAL.into());
     }
-    let copies = flags & MSG_COPY != 0;
-    if copies && (flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0) {
+    let copies = flags.contains(MsgQueueFlags::COPY);
+    if copies && (flags.contains(MsgQueueFlags::EXCEPT) || !flags.contains(MsgQueueFlags::NOWAIT)) {
         return Err(Errno::EINVAL.into());
     }
     let wanted = match msgtyp.0 {
         place if copies => Wanted::At(place),
         0 => Wanted::First,
         kind if kind < 0 => Wanted::UpTo(kind.checked_neg().unwrap_or(i64::MAX)),
-        kind if flags & MSG_EXCEPT != 0 => Wanted::Except(kind),
+        kind if flags.contains(MsgQueueFlags::EXCEPT) => Wanted::Except(kind),
         kind => Wanted::Kind(kind),
     };
     let queue = queue(cx, msqid.0, READ)?;
     let Some(place) = queue.find(wanted) else {
-        return match flags & IPC_NOWAIT {
-            0 => wait(cx, msqid.0),
-            _ => Err(Errno::ENOMSG.into()),
+        return match flags.contains(MsgQueueFlags::NOWAIT) {
+            false => wait(cx, msqid.0),
+            true => Err(Errno::ENOMSG.into()),
         };
     };
     let found = queue.message(place).ok_or(Errno::ENOMSG)?;
-    if found.text.len() as u64 > msgsz.0 && flags & MSG_NOERROR == 0 {
+    if found.text.len() as u64 > msgsz.0 && !flags.contains(MsgQueueFlags::NOERROR) {
         return Err(Errno::E2BIG.into());
     }
     // A copy is made whole (`copy_msg` of Linux).

@@ -21,6 +21,7 @@ use crate::vfs::mount::job::{self, Binding, Job, Showing, Typing};
 use crate::vfs::mount::options::{self, Parameter, Refused, Tmpfs, Value};
 use crate::vfs::mount::place::{Own, Placing};
 use crate::vfs::mount::propagation::Type;
+use crate::vfs::mount::tree::Extent;
 use crate::vfs::mount::unmount::Unmounting;
 use crate::vfs::mount::{self, HeldPath, MountFlags, PathRef, detached, put_path, tree};
 use crate::vfs::walk::{self, Flags};
@@ -105,7 +106,7 @@ pub(super) fn mount(
             _ if flags.contains(MsFlags::REMOUNT) => remount(cx, target, flags, &data),
             _ if flags.contains(MsFlags::BIND) => {
                 let source = find_source(cx, places, &source)?;
-                bind(cx, target, source, flags.contains(MsFlags::REC)).map(Some)
+                bind(cx, target, source, extent(flags)).map(Some)
             }
             _ if flags.intersects(PROPAGATION) => set_propagation(cx, target, flags).map(Some),
             _ if flags.contains(MsFlags::MOVE) => {
@@ -170,6 +171,14 @@ const PROPAGATION: MsFlags = MsFlags::SHARED
     .union(MsFlags::SLAVE)
     .union(MsFlags::UNBINDABLE);
 
+/// Which mounts are meant (`MS_REC`).
+fn extent(flags: MsFlags) -> Extent {
+    match flags.contains(MsFlags::REC) {
+        true => Extent::Tree,
+        false => Extent::One,
+    }
+}
+
 /// The type of propagation that is asked for. `EINVAL` for none, and for several.
 pub(super) fn propagation(flags: MsFlags) -> Result<Type, Errno> {
     match flags {
@@ -184,8 +193,7 @@ pub(super) fn propagation(flags: MsFlags) -> Result<Type, Errno> {
 fn set_propagation(cx: &mut Cx<'_, '_>, path: PathRef, flags: MsFlags) -> Result<Job, Errno> {
     let to = propagation(flags - (MsFlags::REC | MsFlags::SILENT))?;
     may_change_type(cx, path)?;
-    let recurse = flags.contains(MsFlags::REC);
-    Ok(Job::SetType(Typing::new(path.mount, recurse, to)))
+    Ok(Job::SetType(Typing::new(path.mount, extent(flags), to)))
 }
 
 /// `EINVAL` unless a path is the root of a mount of a namespace, `EPERM` without rights over that
@@ -294,7 +302,7 @@ fn bind(
     cx: &mut Cx<'_, '_>,
     target: PathRef,
     source: PathRef,
-    recurse: bool,
+    extent: Extent,
 ) -> Result<Job, Errno> {
     let namespace = may_copy(cx, source)?;
     // A mount namespace that its own mount kept would never end (`mnt_ns_loop()`).
@@ -307,7 +315,7 @@ fn bind(
         let placing = Placing::graft(made, target, own(cx));
         return Ok(Job::Place(placing.into()));
     }
-    let binding = Binding::new(source, recurse, target, own(cx));
+    let binding = Binding::new(source, extent, target, own(cx));
     Ok(Job::Bind(binding.into()))
 }
 

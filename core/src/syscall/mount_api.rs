@@ -30,6 +30,7 @@ use crate::vfs::mount::detached::{self, Anonymous, Detaching};
 use crate::vfs::mount::job::{self, Binding, Done, Grouping, Job, Showing};
 use crate::vfs::mount::options::{Refused, Value};
 use crate::vfs::mount::place::Revealing;
+use crate::vfs::mount::tree::Extent;
 use crate::vfs::mount::{self, HeldPath, MountFlags, PathRef, put_path};
 use crate::vfs::walk::{self, Flags};
 
@@ -58,7 +59,7 @@ fn read_text(cx: &mut Cx<'_, '_>, at: u64, most: usize) -> Result<Vec<u8>, Errno
 }
 
 /// A descriptor of a configuration.
-fn install(cx: &mut Cx<'_, '_>, config: Config, cloexec: bool) -> Result<u64, Errno> {
+fn install(cx: &mut Cx<'_, '_>, config: Config, on_exec: OnExec) -> Result<u64, Errno> {
     let place = config.place;
     let kind = FileKind::Config(Box::new(config));
     let opened = ready::open(cx, kind, Anon::Config, OpenFlags::RDWR);
@@ -67,7 +68,7 @@ fn install(cx: &mut Cx<'_, '_>, config: Config, cloexec: bool) -> Result<u64, Er
             mount::leave_filesystem(cx.k, cx.p, fs, root);
         }
     })?;
-    Ok(fdtable::install(cx, id, cloexec)? as u64)
+    Ok(fdtable::install(cx, id, on_exec)? as u64)
 }
 
 pub(super) fn fsopen(cx: &mut Cx<'_, '_>, fsname: Str, flags: FsopenFlags) -> SysResult {
@@ -80,7 +81,7 @@ pub(super) fn fsopen(cx: &mut Cx<'_, '_>, fsname: Str, flags: FsopenFlags) -> Sy
         return Err(Errno::EPERM.into());
     }
     let config = Config::new(fs_type, asked, owner);
-    Ok(install(cx, config, flags.contains(FsopenFlags::CLOEXEC))?)
+    Ok(install(cx, config, flags.on_exec())?)
 }
 
 pub(super) fn fspick(
@@ -107,7 +108,7 @@ pub(super) fn fspick(
     }
     let config = Config::of_mounted(cx.k, fs, root, fs_type);
     put_path(cx.k, cx.p, target);
-    Ok(install(cx, config, flags.contains(FspickFlags::CLOEXEC))?)
+    Ok(install(cx, config, flags.on_exec())?)
 }
 
 pub(super) fn fsconfig(
@@ -416,13 +417,13 @@ pub(super) fn fsmount(
             config.tell(b"VFS: Mount too revealing".to_vec());
         }
     })?;
-    open_done(cx, done?, flags.contains(FsmountFlags::CLOEXEC))
+    open_done(cx, done?, flags.on_exec())
 }
 
 /// A descriptor of a detached tree that a change has made.
-fn open_done(cx: &mut Cx<'_, '_>, done: Done, cloexec: bool) -> SysResult {
+fn open_done(cx: &mut Cx<'_, '_>, done: Done, on_exec: OnExec) -> SysResult {
     match done {
-        Done::Tree(top) => Ok(open::open_detached(cx, top, cloexec)? as u64),
+        Done::Tree(top) => Ok(open::open_detached(cx, top, on_exec)? as u64),
         // Nothing else is made for these calls.
         Done::Nothing | Done::Namespaces(_) => Err(Errno::EINVAL.into()),
     }
@@ -462,26 +463,29 @@ fn open_with(
 ) -> SysResult {
     let flags = known(cx, flags)?;
     let clones = flags.contains(OpenTreeFlags::CLONE);
-    let recurse = flags.contains(OpenTreeFlags::RECURSIVE);
-    if recurse && !clones {
+    let extent = match flags.contains(OpenTreeFlags::RECURSIVE) {
+        true => Extent::Tree,
+        false => Extent::One,
+    };
+    if extent == Extent::Tree && !clones {
         return Err(Errno::EINVAL.into());
     }
     if clones {
         may_mount(cx)?;
     }
-    let cloexec = flags.contains(OpenTreeFlags::CLOEXEC);
+    let on_exec = flags.on_exec();
     let walk = Flags::from_at(AtFlags::from_bits_truncate(flags.bits()));
     if !clones {
         let name = cx.read_path(path.0)?;
         let Some((uattr, size)) = attr else {
             let place = walk::resolve(cx, dirfd, &name, walk)?;
-            return open_place(cx, place, cloexec);
+            return open_place(cx, place, on_exec);
         };
         let place = walk::resolve(cx, dirfd, &name, walk)?;
         let changed = job::run(cx, |cx, places| {
             places.push(mount::get_path(cx.k, *place));
             match read_change(cx, uattr, size, false)? {
-                Some(change) => set_attributes(cx, *place, false, change).map(Some),
+                Some(change) => set_attributes(cx, *place, Extent::One, change).map(Some),
                 None => Ok(None),
             }
         });
@@ -489,7 +493,7 @@ fn open_with(
             put_path(cx.k, cx.p, place);
             return Err(stop);
         }
-        return open_place(cx, place, cloexec);
+        return open_place(cx, place, on_exec);
     }
     job::prepare(cx, |cx, places| {
         let name = cx.read_path(path.0)?;
@@ -511,19 +515,19 @@ fn open_with(
             let detaching = Detaching::new(made, of, change);
             return Ok(Some(Job::Detach(detaching)));
         }
-        let binding = Binding::detached(place, recurse, of, change);
+        let binding = Binding::detached(place, extent, of, change);
         Ok(Some(Job::Bind(binding.into())))
     })?;
     let done = job::take(cx)?;
-    open_done(cx, done, cloexec)
+    open_done(cx, done, on_exec)
 }
 
 /// A descriptor of a place (`O_PATH`).
-fn open_place(cx: &mut Cx<'_, '_>, place: HeldPath, cloexec: bool) -> SysResult {
+fn open_place(cx: &mut Cx<'_, '_>, place: HeldPath, on_exec: OnExec) -> SysResult {
     let opened = open::place_file(cx, *place);
     put_path(cx.k, cx.p, place);
     let id = opened?;
-    Ok(fdtable::install(cx, id, cloexec)? as u64)
+    Ok(fdtable::install(cx, id, on_exec)? as u64)
 }
 
 /// A place by a path that may be left out where an empty one may be (`getname_maybe_null()`).
@@ -617,8 +621,11 @@ pub(super) fn mount_setattr(
         let held = walk::resolve(cx, dirfd, &name, Flags::from_at(flags))?;
         let place = *held;
         places.push(held);
-        let recurse = flags.contains(AtFlags::RECURSIVE);
-        set_attributes(cx, place, recurse, change).map(Some)
+        let extent = match flags.contains(AtFlags::RECURSIVE) {
+            true => Extent::Tree,
+            false => Extent::One,
+        };
+        set_attributes(cx, place, extent, change).map(Some)
     })?;
     Ok(0)
 }
@@ -635,14 +642,14 @@ fn tell_of_maps(cx: &mut Cx<'_, '_>, change: Option<&Change>) {
 fn set_attributes(
     cx: &mut Cx<'_, '_>,
     place: PathRef,
-    recurse: bool,
+    extent: Extent,
     change: Change,
 ) -> Result<Job, Errno> {
     tell_of_maps(cx, Some(&change));
     let usable = is_own(cx, place.mount) || detached::is_root(cx.k, place.mount);
     match usable && cx.k.vfs.mounts.at(place.mount).root == place.dentry {
         true => Ok(Job::SetFlags(
-            Setting::new(place.mount, recurse, change).into(),
+            Setting::new(place.mount, extent, change).into(),
         )),
         false => Err(Errno::EINVAL),
     }

@@ -58,7 +58,7 @@ pub(super) fn mq_open(
         sizes,
     };
     let file = mqueue::open(cx, &name, how)?;
-    Ok(fdtable::install(cx, file, true)? as u64)
+    Ok(fdtable::install(cx, file, OnExec::Close)? as u64)
 }
 
 pub(super) fn mq_unlink(cx: &mut Cx<'_, '_>, name: Str) -> SysResult {

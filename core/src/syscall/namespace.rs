@@ -89,5 +89,5 @@ fn open(cx: &mut Cx<'_, '_>, above: NsId) -> SysResult {
     let path = mount::get_path(cx.k, path);
     let file = File::new(FileKind::Namespace, path, None, OpenFlags::RDONLY);
     let id = file::add(cx.k, cx.p, file)?;
-    Ok(fdtable::install(cx, id, true)? as u64)
+    Ok(fdtable::install(cx, id, OnExec::Close)? as u64)
 }

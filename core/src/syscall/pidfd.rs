@@ -62,7 +62,7 @@ pub(super) fn pidfd_open(cx: &mut Cx<'_, '_>, pid: Pid, flags: PidFdFlags) -> Sy
     let pidfd = pidfd.ok_or(Errno::ESRCH)?;
     let kind = FileKind::PidFd(pidfd);
     let status = OpenFlags::RDWR | OpenFlags::from_bits_retain(flags.bits());
-    Ok(ready::install(cx, kind, Anon::PidFd, status, true)? as u64)
+    Ok(ready::install(cx, kind, Anon::PidFd, status, OnExec::Close)? as u64)
 }
 
 pub(super) fn pidfd_send_signal(
@@ -128,10 +128,13 @@ pub(super) fn pidfd_send_signal(
     Ok(result?)
 }
 
-pub(super) fn pidfd_getfd(cx: &mut Cx<'_, '_>, pidfd: Fd, targetfd: Fd, flags: Hex) -> SysResult {
-    if flags.0 as u32 != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+pub(super) fn pidfd_getfd(
+    cx: &mut Cx<'_, '_>,
+    pidfd: Fd,
+    targetfd: Fd,
+    flags: NoFlags,
+) -> SysResult {
+    known(cx, flags)?;
     let (_, pid) = process_of(cx, pidfd.0)?;
     let thread = pid.task(cx.k).ok_or(Errno::ESRCH)?;
     if !may_look(cx.k, cx.thread, thread) {
@@ -145,15 +148,13 @@ pub(super) fn pidfd_getfd(cx: &mut Cx<'_, '_>, pidfd: Fd, targetfd: Fd, flags: H
             .get(targetfd.0)
             .ok_or(Errno::EBADF)?;
     file::get(cx.k, slot.file);
-    Ok(fdtable::install(cx, slot.file, true)? as u64)
+    Ok(fdtable::install(cx, slot.file, OnExec::Close)? as u64)
 }
 
 /// A process that is about to end gives its memory back before it has ended (process_mrelease(2)). That goes
 /// on by itself here: the call waits for it.
-pub(super) fn process_mrelease(cx: &mut Cx<'_, '_>, pidfd: Fd, flags: Uint) -> SysResult {
-    if flags.0 != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+pub(super) fn process_mrelease(cx: &mut Cx<'_, '_>, pidfd: Fd, flags: NoFlags) -> SysResult {
+    known(cx, flags)?;
     let (tid, tgid) = (cx.task().tid, cx.task().tgid);
     let pid = match pidfd.0 {
         SELF_THREAD => PidFd::of_thread(cx.k, tid).ok_or(Errno::ESRCH)?,

@@ -45,21 +45,20 @@ struct Record {
     unused_end: [u64; 2],
 }
 
-pub(super) fn semget(cx: &mut Cx<'_, '_>, key: Int, nsems: Int, semflg: Hex) -> SysResult {
+pub(super) fn semget(cx: &mut Cx<'_, '_>, key: Int, nsems: Int, semflg: IpcGetFlags) -> SysResult {
     let count = u32::try_from(nsems.0)
         .ok()
         .filter(|&count| count <= sem::SET_MAX)
         .filter(|&count| u64::from(count) <= ipc::objects(cx).limits.semaphores()[0])
         .ok_or(Errno::EINVAL)?;
-    let flags = semflg.0 as u32;
     let table = &ipc::objects(cx).sets;
     let fits = |set: &Set| match count as usize > set.semaphores.len() {
         true => Err(Errno::EINVAL),
         false => Ok(()),
     };
-    match table.find(cx, key.0, flags, fits)? {
+    match table.find(cx, key.0, semflg, fits)? {
         Some(id) => Ok(id as u64),
-        None => Ok(sem::create(cx, key.0, count, flags)? as u64),
+        None => Ok(sem::create(cx, key.0, count, semflg)? as u64),
     }
 }
 

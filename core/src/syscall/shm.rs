@@ -19,11 +19,6 @@ use crate::mm::map::{self, page_up};
 use crate::mm::space::areas_most;
 use crate::mm::vma::{Behind, Vma};
 
-const SHM_HUGETLB: u32 = 0o4000;
-const SHM_RDONLY: u64 = 0o10000;
-const SHM_RND: u64 = 0o20000;
-const SHM_REMAP: u64 = 0o40000;
-const SHM_EXEC: u64 = 0o100000;
 /// Commands of shmctl(2).
 const IPC_RMID: i32 = 0;
 const IPC_SET: i32 = 1;
@@ -50,55 +45,58 @@ struct Record {
     unused: [u64; 2],
 }
 
-pub(super) fn shmget(cx: &mut Cx<'_, '_>, key: Int, size: Size, shmflg: Hex) -> SysResult {
-    let flags = shmflg.0 as u32;
+pub(super) fn shmget(cx: &mut Cx<'_, '_>, key: Int, size: Size, shmflg: IpcGetFlags) -> SysResult {
     let table = &ipc::objects(cx).segments;
-    let found = table.find(cx, key.0, flags, |segment| match size.0 > segment.size {
+    let found = table.find(cx, key.0, shmflg, |segment| match size.0 > segment.size {
         true => Err(Errno::EINVAL),
         false => Ok(()),
     })?;
     if let Some(id) = found {
         return Ok(id as u64);
     }
-    if flags & SHM_HUGETLB != 0 {
+    if shmflg.contains(IpcGetFlags::HUGETLB) {
         // No huge pages are reserved.
         return Err(Errno::ENOMEM.into());
     }
-    Ok(shm::create(cx, key.0, size.0, flags)? as u64)
+    Ok(shm::create(cx, key.0, size.0, shmflg)? as u64)
 }
 
-pub(super) fn shmat(cx: &mut Cx<'_, '_>, shmid: Int, shmaddr: Addr, shmflg: Hex) -> SysResult {
+pub(super) fn shmat(
+    cx: &mut Cx<'_, '_>,
+    shmid: Int,
+    shmaddr: Addr,
+    flags: ShmAtFlags,
+) -> SysResult {
     if shmid.0 < 0 {
         return Err(Errno::EINVAL.into());
     }
-    let flags = shmflg.0;
     let mut addr = shmaddr.0;
-    let mut fixed = 0;
+    let mut fixed = MapFlags::empty();
     if addr != 0 {
         if !addr.is_multiple_of(PAGE_SIZE) {
-            if flags & SHM_RND == 0 {
+            if !flags.contains(ShmAtFlags::RND) {
                 return Err(Errno::EINVAL.into());
             }
             addr -= addr % PAGE_SIZE;
-            if addr == 0 && flags & SHM_REMAP != 0 {
+            if addr == 0 && flags.contains(ShmAtFlags::REMAP) {
                 return Err(Errno::EINVAL.into());
             }
         }
-        fixed = g::MAP_FIXED;
-    } else if flags & SHM_REMAP != 0 {
+        fixed = MapFlags::FIXED;
+    } else if flags.contains(ShmAtFlags::REMAP) {
         return Err(Errno::EINVAL.into());
     }
     let mut prot = Prot::READ;
     let mut max = Prot::all();
     let mut wanted = READ;
-    match flags & SHM_RDONLY {
-        0 => {
+    match flags.contains(ShmAtFlags::RDONLY) {
+        false => {
             prot |= Prot::WRITE;
             wanted |= WRITE;
         }
-        _ => max -= Prot::WRITE,
+        true => max -= Prot::WRITE,
     }
-    if flags & SHM_EXEC != 0 {
+    if flags.contains(ShmAtFlags::EXEC) {
         prot |= Prot::EXEC;
         wanted |= 0o111;
     }
@@ -107,7 +105,7 @@ pub(super) fn shmat(cx: &mut Cx<'_, '_>, shmid: Int, shmaddr: Addr, shmflg: Hex)
     let (file, size) = (segment.file, segment.size);
     let len = page_up(size).ok_or(Errno::ENOMEM)?;
     let space = cx.space();
-    if fixed != 0 && flags & SHM_REMAP == 0 {
+    if !fixed.is_empty() && !flags.contains(ShmAtFlags::REMAP) {
         let end = addr.checked_add(len).ok_or(Errno::EINVAL)?;
         if cx.k.mm.space(space).overlapping(addr, end).next().is_some() {
             return Err(Errno::EINVAL.into());

@@ -41,7 +41,7 @@ pub(super) fn socket(cx: &mut Cx<'_, '_>, domain: Uint, kind: Uint, protocol: In
     let flags = flags_in(kind)?;
     let id = create(cx, domain.0, kind.0, protocol.0)?;
     let file = socket::open(cx, id, flags.status())?;
-    Ok(fdtable::install(cx, file, flags.contains(FileFlags::CLOEXEC))? as u64)
+    Ok(fdtable::install(cx, file, flags.on_exec())? as u64)
 }
 
 /// `SOCK_CLOEXEC` and `SOCK_NONBLOCK` beside a type. `EINVAL`.
@@ -74,7 +74,7 @@ pub(super) fn socketpair(
 ) -> SysResult {
     let flags = flags_in(kind)?;
     // Numbers are promised to the program before anything is made, as in Linux.
-    let (flags, cloexec) = (flags.status(), flags.contains(FileFlags::CLOEXEC));
+    let (flags, on_exec) = (flags.status(), flags.on_exec());
     let fds = fdtable::two_free(cx)?;
     cx.write_obj(pair.0, &fds)?;
     let first = create(cx, domain.0, kind.0, protocol.0)?;
@@ -100,8 +100,8 @@ pub(super) fn socketpair(
             return Err(errno.into());
         }
     };
-    fdtable::install(cx, first, cloexec)?;
-    fdtable::install(cx, second, cloexec)?;
+    fdtable::install(cx, first, on_exec)?;
+    fdtable::install(cx, second, on_exec)?;
     Ok(0)
 }
 
@@ -123,8 +123,8 @@ pub(super) fn listen(cx: &mut Cx<'_, '_>, fd: Fd, backlog: Int) -> SysResult {
 pub(super) fn connect(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Int) -> SysResult {
     let (file, id) = find(cx, fd)?;
     let address = read_address(cx, addr.0, addrlen.0)?;
-    let no_wait = never_waits(cx, file);
-    unix::connect::connect(cx, id, &address, no_wait)?;
+    let blocking = file::at(cx.k, file).flags.into();
+    unix::connect::connect(cx, id, &address, blocking)?;
     Ok(0)
 }
 
@@ -159,8 +159,8 @@ fn accept_with(
         return Err(Errno::EMFILE.into());
     }
     file::check_room(cx.k)?;
-    let no_wait = never_waits(cx, file);
-    let accepted = unix::connect::accept(cx, id, no_wait)?;
+    let blocking = file::at(cx.k, file).flags.into();
+    let accepted = unix::connect::accept(cx, id, blocking)?;
     unix::connect::accepted(cx.k, id);
     let made = socket::open(cx, accepted, flags.status())?;
     if addr.0 != 0 {
@@ -173,7 +173,7 @@ fn accept_with(
             return Err(errno.into());
         }
     }
-    Ok(fdtable::install(cx, made, flags.contains(FileFlags::CLOEXEC))? as u64)
+    Ok(fdtable::install(cx, made, flags.on_exec())? as u64)
 }
 
 pub(super) fn getsockname(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr) -> SysResult {

@@ -28,8 +28,6 @@ const MESSAGES_MAX: u32 = 1024;
 /// Bytes of `struct mmsghdr`, and where the length is in it.
 const MMSG_SIZE: u64 = 64;
 const MMSG_LEN_AT: u64 = 56;
-/// Set by user space for another ABI (`MSG_CMSG_COMPAT`).
-const MSG_CMSG_COMPAT: u32 = 0x8000_0000;
 const NANOS: i64 = 1_000_000_000;
 
 pub(super) fn sendto(
@@ -37,7 +35,7 @@ pub(super) fn sendto(
     fd: Fd,
     buf: InBuf,
     len: Size,
-    flags: Hex,
+    flags: MessageFlags,
     addr: Addr,
     addrlen: Int,
 ) -> SysResult {
@@ -45,22 +43,21 @@ pub(super) fn sendto(
     let mut iov = Iov::single(buf.0, len.0.min(MAX_RW))?;
     let (file, id) = find(cx, fd)?;
     let mut message = Outgoing {
-        flags: flags.0 as u32,
+        flags,
         ..Outgoing::default()
     };
     if addr.0 != 0 {
         message.to = Some(read_address(cx, addr.0, addrlen.0)?).filter(|to| !to.is_empty());
     }
     if never_waits(cx, file) {
-        message.flags |= n::MSG_DONTWAIT;
+        message.flags |= MessageFlags::DONTWAIT;
     }
     let done = Progress::of(cx);
     socket::send(cx, id, &mut Source::User(&mut iov), &message, done)
 }
 
-pub(super) fn sendmsg(cx: &mut Cx<'_, '_>, fd: Fd, msg: Addr, flags: Hex) -> SysResult {
-    let flags = flags.0 as u32;
-    if flags & MSG_CMSG_COMPAT != 0 {
+pub(super) fn sendmsg(cx: &mut Cx<'_, '_>, fd: Fd, msg: Addr, flags: MessageFlags) -> SysResult {
+    if flags.contains(MessageFlags::CMSG_COMPAT) {
         return Err(Errno::EINVAL.into());
     }
     let (file, id) = find(cx, fd)?;
@@ -72,7 +69,7 @@ fn send_message(
     cx: &mut Cx<'_, '_>,
     (file, id): (FileId, SocketId),
     at: u64,
-    flags: u32,
+    flags: MessageFlags,
     done: Progress,
 ) -> SysResult {
     let (header, mut iov) = Header::read(cx, at)?;
@@ -86,7 +83,7 @@ fn send_message(
     }
     message.flags = flags;
     if never_waits(cx, file) {
-        message.flags |= n::MSG_DONTWAIT;
+        message.flags |= MessageFlags::DONTWAIT;
     }
     socket::send(cx, id, &mut Source::User(&mut iov), &message, done)
 }
@@ -155,10 +152,9 @@ pub(super) fn sendmmsg(
     fd: Fd,
     msgvec: Addr,
     vlen: Uint,
-    flags: Hex,
+    flags: MessageFlags,
 ) -> SysResult {
-    let flags = flags.0 as u32;
-    if flags & MSG_CMSG_COMPAT != 0 {
+    if flags.contains(MessageFlags::CMSG_COMPAT) {
         return Err(Errno::EINVAL.into());
     }
     let found = find(cx, fd)?;
@@ -206,16 +202,16 @@ pub(super) fn recvfrom(
     fd: Fd,
     buf: OutBuf,
     len: Size,
-    flags: Hex,
+    flags: MessageFlags,
     addr: Addr,
     addrlen: Addr,
 ) -> SysResult {
     // What is more than one call moves is not looked at.
     let mut iov = Iov::single(buf.0, len.0.min(MAX_RW))?;
     let (file, id) = find(cx, fd)?;
-    let mut flags = flags.0 as u32;
+    let mut flags = flags;
     if never_waits(cx, file) {
-        flags |= n::MSG_DONTWAIT;
+        flags |= MessageFlags::DONTWAIT;
     }
     let done = Progress::of(cx);
     let (len, incoming) = socket::receive(cx, id, &mut Sink::User(&mut iov), flags, done)?;
@@ -227,9 +223,8 @@ pub(super) fn recvfrom(
     Ok(len)
 }
 
-pub(super) fn recvmsg(cx: &mut Cx<'_, '_>, fd: Fd, msg: Addr, flags: Hex) -> SysResult {
-    let flags = flags.0 as u32;
-    if flags & MSG_CMSG_COMPAT != 0 {
+pub(super) fn recvmsg(cx: &mut Cx<'_, '_>, fd: Fd, msg: Addr, flags: MessageFlags) -> SysResult {
+    if flags.contains(MessageFlags::CMSG_COMPAT) {
         return Err(Errno::EINVAL.into());
     }
     let found = find(cx, fd)?;
@@ -242,13 +237,13 @@ fn receive_message(
     cx: &mut Cx<'_, '_>,
     (file, id): (FileId, SocketId),
     at: u64,
-    mut flags: u32,
+    mut flags: MessageFlags,
     done: Progress,
-) -> Result<(u64, u32), Stop> {
+) -> Result<(u64, MessageFlags), Stop> {
     let (header, mut iov) = Header::read(cx, at)?;
-    let cloexec = flags & n::MSG_CMSG_CLOEXEC;
+    let cloexec = flags & MessageFlags::CMSG_CLOEXEC;
     if never_waits(cx, file) {
-        flags |= n::MSG_DONTWAIT;
+        flags |= MessageFlags::DONTWAIT;
     }
     let mut data = Sink::User(&mut iov);
     let (len, incoming) = socket::receive(cx, id, &mut data, flags, done)?;
@@ -259,14 +254,14 @@ fn receive_message(
     };
     let mut told = incoming.flags | cloexec;
     let from = incoming.from.clone().unwrap_or_default();
-    put_controls(cx, &mut room, incoming, cloexec != 0)?;
+    put_controls(cx, &mut room, incoming, flags.on_exec())?;
     if room.truncated {
-        told |= n::MSG_CTRUNC;
+        told |= MessageFlags::CTRUNC;
     }
     if header.name != 0 {
         write_address(cx, &from, header.name, at.wrapping_add(NAME_LEN_AT))?;
     }
-    cx.write_obj(at.wrapping_add(FLAGS_AT), &told)?;
+    cx.write_obj(at.wrapping_add(FLAGS_AT), &told.bits())?;
     let used = header.control_len - room.left;
     cx.write_obj(at.wrapping_add(CONTROL_LEN_AT), &used)?;
     Ok((len, told))
@@ -277,7 +272,7 @@ fn put_controls(
     cx: &mut Cx<'_, '_>,
     room: &mut ControlRoom,
     incoming: Incoming,
-    cloexec: bool,
+    on_exec: OnExec,
 ) -> Result<(), Errno> {
     if room.at == 0 {
         room.truncated |= incoming.cred.is_some() || !incoming.files.is_empty();
@@ -292,13 +287,13 @@ fn put_controls(
         let _ = room.put(cx, kind, bytes.as_flattened());
     }
     if !incoming.files.is_empty() {
-        put_files(cx, room, incoming.files, cloexec);
+        put_files(cx, room, incoming.files, on_exec);
     }
     Ok(())
 }
 
 /// `scm_detach_fds` of Linux: as many files as there is room for get descriptors.
-fn put_files(cx: &mut Cx<'_, '_>, room: &mut ControlRoom, files: Vec<FileId>, cloexec: bool) {
+fn put_files(cx: &mut Cx<'_, '_>, room: &mut ControlRoom, files: Vec<FileId>, on_exec: OnExec) {
     let space = room.left.saturating_sub(CONTROL_HEADER as u64) / 4;
     let count = files.len();
     let mut rest = files.into_iter();
@@ -314,7 +309,7 @@ fn put_files(cx: &mut Cx<'_, '_>, room: &mut ControlRoom, files: Vec<FileId>, cl
             rights::drop_files(cx.k, cx.p, alloc::vec![file]);
             break;
         }
-        given += u64::from(fdtable::install(cx, file, cloexec).is_ok());
+        given += u64::from(fdtable::install(cx, file, on_exec).is_ok());
     }
     room.truncated |= given < count as u64;
     rights::drop_files(cx.k, cx.p, rest.collect());
@@ -345,12 +340,10 @@ pub(super) fn recvmmsg(
     fd: Fd,
     msgvec: Addr,
     vlen: Uint,
-    flags: Hex,
+    flags: MessageFlags,
     timeout: Addr,
 ) -> SysResult {
-    const WAIT_FOR_ONE: u32 = 0x10000;
-    let flags = flags.0 as u32;
-    if flags & MSG_CMSG_COMPAT != 0 {
+    if flags.contains(MessageFlags::CMSG_COMPAT) {
         return Err(Errno::EINVAL.into());
     }
     let span = read_span(cx, timeout.0, NANOS)?;
@@ -361,9 +354,9 @@ pub(super) fn recvmmsg(
     let begun = Progress::of(cx).messages;
     let count = many(cx, vlen.0.min(MESSAGES_MAX), |cx, index, done| {
         let at = msgvec.0.wrapping_add(u64::from(index) * MMSG_SIZE);
-        let mut how = flags & !WAIT_FOR_ONE;
-        if flags & WAIT_FOR_ONE != 0 && index > 0 {
-            how |= n::MSG_DONTWAIT;
+        let mut how = flags - MessageFlags::WAITFORONE;
+        if flags.contains(MessageFlags::WAITFORONE) && index > 0 {
+            how |= MessageFlags::DONTWAIT;
         }
         let received = receive_message(cx, (file, id), at, how, done).and_then(|(len, _)| {
             let told = cx.write_obj(at.wrapping_add(MMSG_LEN_AT), &(len as u32));

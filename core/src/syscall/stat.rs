@@ -395,9 +395,12 @@ fn apply(cx: &mut Cx<'_, '_>, path: PathRef, inode: InodeRef, set: &SetAttr) -> 
         (true, true) => inotify::ATTRIB,
         (true, false) => inotify::ACCESS,
         (false, true) => inotify::MODIFY,
-        (false, false) => 0,
+        (false, false) => InotifyMask::empty(),
     };
-    let event = event | if owner { inotify::ATTRIB } else { 0 };
+    let event = match owner {
+        true => event | inotify::ATTRIB,
+        false => event,
+    };
     inotify::happened(cx.k, cx.p, path.dentry, event);
     Ok(0)
 }

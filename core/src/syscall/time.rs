@@ -110,7 +110,7 @@ fn sleep_until(cx: &Cx<'_, '_>, end: u64) -> SysResult {
 pub(super) fn clock_nanosleep(
     cx: &mut Cx<'_, '_>,
     clock: Clock,
-    flags: Int,
+    flags: TimerFlags,
     req: Addr,
     rem: Addr,
 ) -> SysResult {
@@ -129,7 +129,7 @@ pub(super) fn clock_nanosleep(
         .read_obj::<Timespec>(req.0)?
         .nanos()
         .ok_or(Errno::EINVAL)?;
-    if flags.0 as u32 & g::TIMER_ABSTIME == 0 {
+    if !flags.contains(TimerFlags::ABSTIME) {
         return sleep_for(cx, time, rem);
     }
     if now >= time {
@@ -140,7 +140,13 @@ pub(super) fn clock_nanosleep(
 }
 
 /// Sleeps until a process has run for a time.
-fn sleep_on(cx: &mut Cx<'_, '_>, clock: CpuClock, flags: Int, req: Addr, rem: Addr) -> SysResult {
+fn sleep_on(
+    cx: &mut Cx<'_, '_>,
+    clock: CpuClock,
+    flags: TimerFlags,
+    req: Addr,
+    rem: Addr,
+) -> SysResult {
     let time = cx
         .read_obj::<Timespec>(req.0)?
         .nanos()
@@ -150,7 +156,7 @@ fn sleep_on(cx: &mut Cx<'_, '_>, clock: CpuClock, flags: Int, req: Addr, rem: Ad
         return Err(Errno::EINVAL.into());
     }
     let now = cputime::read(cx.k, clock);
-    let absolute = flags.0 as u32 & g::TIMER_ABSTIME != 0;
+    let absolute = flags.contains(TimerFlags::ABSTIME);
     let end = match cx.call().progress {
         0 if absolute => time,
         0 => now.saturating_add(time),

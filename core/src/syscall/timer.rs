@@ -89,7 +89,7 @@ pub(super) fn timer_create(
 pub(super) fn timer_settime(
     cx: &mut Cx<'_, '_>,
     timerid: Int,
-    flags: Hex,
+    flags: TimerFlags,
     new: Addr,
     old: Addr,
 ) -> SysResult {
@@ -99,9 +99,9 @@ pub(super) fn timer_settime(
     let (value, interval) = read_itimerspec(cx, new.0)?;
     let id = timerid.0 as u32;
     let timer = *cx.group().timers.get(&id).ok_or(Errno::EINVAL)?;
-    let from = match flags.0 as u32 & g::TIMER_ABSTIME {
-        0 => CountsFrom::Now,
-        _ => CountsFrom::ClockStart,
+    let from = match flags.contains(TimerFlags::ABSTIME) {
+        false => CountsFrom::Now,
+        true => CountsFrom::ClockStart,
     };
     let at = match timer.cpu {
         None => expiry(cx, timer.clock, value, from)?,

@@ -8,7 +8,7 @@ use super::signal::{self, AltStack, Fault, Pending, SIGNALS};
 use super::{Task, cputime};
 use crate::abi::raw::general as g;
 use crate::abi::{Errno, LINUX_TASK_SIZE};
-use crate::args::{CloneFlags, OpenFlags};
+use crate::args::{CloneFlags, OnExec, OpenFlags};
 use crate::cred::ns::{PID, pid};
 use crate::env::wait::{Restart, Stop, SysResult, Wait, WaitKey};
 use crate::event::Output;
@@ -321,7 +321,7 @@ fn give_pidfd(cx: &mut Cx<'_, '_>, args: &CloneArgs, tid: u32) -> Result<(), Err
         ),
     };
     let kind = FileKind::PidFd(pid.ok_or(Errno::ESRCH)?);
-    let fd = ready::install(cx, kind, Anon::PidFd, status, true)?;
+    let fd = ready::install(cx, kind, Anon::PidFd, status, OnExec::Close)?;
     cx.write_obj(args.pidfd, &fd)
 }
 

@@ -7,7 +7,7 @@ use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
 use crate::cred::ns::NsId;
-use crate::env::wait::SysResult;
+use crate::env::wait::{Blocking, SysResult};
 use crate::env::wait::{Stop, Wait, WaitKey};
 use crate::file::above::Signals;
 use crate::file::ops::FileOps;
@@ -30,7 +30,7 @@ fn ready(k: &Kernel, thread: ThreadId, mask: u64) -> u16 {
     }
 }
 
-fn read(cx: &mut Cx<'_, '_>, mask: u64, iov: &mut Iov, no_wait: bool) -> Result<u64, Stop> {
+fn read(cx: &mut Cx<'_, '_>, mask: u64, iov: &mut Iov, blocking: Blocking) -> Result<u64, Stop> {
     if iov.left() < SIZE as u64 {
         return Err(Errno::EINVAL.into());
     }
@@ -46,7 +46,7 @@ fn read(cx: &mut Cx<'_, '_>, mask: u64, iov: &mut Iov, no_wait: bool) -> Result<
         }
     }
     match done {
-        0 if no_wait => Err(Errno::EAGAIN.into()),
+        0 if blocking == Blocking::Fails => Err(Errno::EAGAIN.into()),
         0 => {
             let tgid = cx.task().tgid;
             Wait::on(WaitKey::Signals(tgid)).into()
@@ -118,7 +118,7 @@ fn mask_of(k: &Files, id: FileId) -> Result<u64, Errno> {
 impl FileOps<Kernel> for Signals {
     fn read(cx: &mut Cx<'_, '_>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let mask = mask_of(cx.k, id)?;
-        read(cx, mask, iov, how.no_wait)
+        read(cx, mask, iov, how.blocking)
     }
 
     fn ready(k: &Kernel, thread: ThreadId, id: FileId, _depth: u32) -> u16 {

@@ -27,12 +27,12 @@ use unix::Unix;
 
 use crate::abi::Errno;
 use crate::abi::raw::{general as g, net as n};
-use crate::args::OpenFlags;
+use crate::args::{MessageFlags, OpenFlags};
 use crate::cred::landlock::Domain;
 use crate::cred::ns::{NsId, user};
 use crate::env::cx::Cx;
 pub(crate) use crate::env::ids::SocketId;
-use crate::env::wait::{Restart, Stop, Wait, WaitKey};
+use crate::env::wait::{Blocking, Restart, Stop, Wait, WaitKey};
 use crate::file;
 use crate::file::ready::{ERR, HUP, IN};
 use crate::file::rw::Iov;
@@ -287,10 +287,10 @@ fn announce_room(k: &mut Files, id: SocketId) {
 pub(crate) struct Patience(Option<u64>);
 
 impl Patience {
-    pub(crate) fn new(timeout: Option<u64>, no_wait: bool) -> Patience {
-        match no_wait {
-            true => Patience(Some(0)),
-            false => Patience(timeout),
+    pub(crate) fn new(timeout: Option<u64>, blocking: Blocking) -> Patience {
+        match blocking {
+            Blocking::Fails => Patience(Some(0)),
+            Blocking::Waits => Patience(timeout),
         }
     }
 }
@@ -372,8 +372,7 @@ pub(crate) struct Outgoing {
     /// Files, without references.
     pub files: Vec<FileId>,
     pub cred: Option<Cred>,
-    /// `MSG_` flags.
-    pub flags: u32,
+    pub flags: MessageFlags,
 }
 
 /// What came along with the bytes of a message.
@@ -384,8 +383,8 @@ pub(crate) struct Incoming {
     /// Files, with references that the caller passes on.
     pub files: Vec<FileId>,
     pub cred: Option<Cred>,
-    /// `MSG_` flags for the program.
-    pub flags: u32,
+    /// For the program.
+    pub flags: MessageFlags,
 }
 
 /// A socket address, family and all.
@@ -407,7 +406,7 @@ pub(crate) fn receive<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Sink<'_>,
-    flags: u32,
+    flags: MessageFlags,
     done: Progress,
 ) -> Result<(u64, Incoming), Stop> {
     unix::receive::receive(cx, id, data, flags, done)
@@ -418,13 +417,13 @@ pub(crate) fn read<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     iov: &mut Iov,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<u64, Stop> {
     if iov.left() == 0 {
         return Ok(0);
     }
     let done = Progress::of(cx);
-    let (len, incoming) = receive(cx, id, &mut Sink::User(iov), wait_flag(no_wait), done)?;
+    let (len, incoming) = receive(cx, id, &mut Sink::User(iov), wait_flag(blocking), done)?;
     rights::drop_files(cx.k.files_mut(), cx.p, incoming.files);
     Ok(len)
 }
@@ -434,10 +433,10 @@ pub(crate) fn write<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     iov: &mut Iov,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<u64, Stop> {
     let message = Outgoing {
-        flags: wait_flag(no_wait),
+        flags: wait_flag(blocking),
         ..Outgoing::default()
     };
     let done = Progress::of(cx);
@@ -449,10 +448,10 @@ pub(crate) fn write_bytes<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     bytes: &[u8],
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<u64, Stop> {
     let message = Outgoing {
-        flags: wait_flag(no_wait),
+        flags: wait_flag(blocking),
         ..Outgoing::default()
     };
     let mut data = Source::Kernel(bytes);
@@ -464,20 +463,20 @@ pub(crate) fn read_bytes<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     len: u64,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<Vec<u8>, Stop> {
     let mut bytes = Vec::new();
     let mut data = Sink::Kernel(&mut bytes, len);
-    let flags = wait_flag(no_wait);
+    let flags = wait_flag(blocking);
     let (_, incoming) = receive(cx, id, &mut data, flags, Progress::default())?;
     rights::drop_files(cx.k.files_mut(), cx.p, incoming.files);
     Ok(bytes)
 }
 
-fn wait_flag(no_wait: bool) -> u32 {
-    match no_wait {
-        true => n::MSG_DONTWAIT,
-        false => 0,
+fn wait_flag(blocking: Blocking) -> MessageFlags {
+    match blocking {
+        Blocking::Fails => MessageFlags::DONTWAIT,
+        Blocking::Waits => MessageFlags::empty(),
     }
 }
 

@@ -46,12 +46,12 @@ impl OpenFile for Ops {
 impl<K: FileCallers> FileOps<K> for Ops {
     fn read(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let socket = socket_of(cx.k.files(), id)?;
-        read(cx, socket, iov, how.no_wait)
+        read(cx, socket, iov, how.blocking)
     }
 
     fn write(cx: &mut Cx<'_, '_, K>, id: FileId, iov: &mut Iov, how: How) -> SysResult {
         let socket = socket_of(cx.k.files(), id)?;
-        write(cx, socket, iov, how.no_wait)
+        write(cx, socket, iov, how.blocking)
     }
 
     fn seek(_cx: &mut Cx<'_, '_, K>, _id: FileId, _offset: i64, _whence: u32) -> SysResult {
@@ -60,7 +60,7 @@ impl<K: FileCallers> FileOps<K> for Ops {
 
     fn splice_write(cx: &mut Cx<'_, '_, K>, id: FileId, data: Vec<u8>, how: How) -> SysResult {
         let socket = socket_of(cx.k.files(), id)?;
-        write_bytes(cx, socket, &data, how.no_wait)
+        write_bytes(cx, socket, &data, how.blocking)
     }
 
     fn ready(k: &K, _thread: ThreadId, id: FileId, _depth: u32) -> u16 {

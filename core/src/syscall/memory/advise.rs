@@ -14,16 +14,17 @@ use crate::kernel::Cx;
 use crate::machine::{Prot, SpaceId};
 use crate::mm::map::{self as mapping, Holes};
 use crate::mm::vma::{Behind, Name, VmFlags, Vma};
+use crate::syscall::missing::known;
 use crate::task::look::may_look;
 
 pub(in super::super) fn madvise(
     cx: &mut Cx<'_, '_>,
     addr: Addr,
     length: Size,
-    advice: Int,
+    advice: Madvise,
 ) -> SysResult {
     let id = cx.space();
-    advise(cx, id, Part(1), (addr.0, length.0), advice.0)?;
+    advise(cx, id, Part(1), (addr.0, length.0), advice)?;
     Ok(0)
 }
 
@@ -32,12 +33,10 @@ pub(in super::super) fn process_madvise(
     pidfd: Fd,
     iov: Addr,
     count: Ulong,
-    advice: Int,
-    flags: Hex,
+    advice: Madvise,
+    flags: NoFlags,
 ) -> SysResult {
-    if flags.0 as u32 != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    known(cx, flags)?;
     let parts = Iov::vector(cx, iov.0, count.0)?;
     let (_, pid) = process_of(cx, pidfd.0)?;
     let thread = pid.task(cx.k).ok_or(Errno::ESRCH)?;
@@ -47,13 +46,11 @@ pub(in super::super) fn process_madvise(
         return Err(Errno::EACCES.into());
     }
     if id != cx.space() {
-        let harmless = [
-            g::MADV_COLD,
-            g::MADV_PAGEOUT,
-            g::MADV_WILLNEED,
-            g::MADV_COLLAPSE,
-        ];
-        if !harmless.contains(&(advice.0 as u32)) {
+        let harmless = matches!(
+            advice,
+            Madvise::Cold | Madvise::PageOut | Madvise::WillNeed | Madvise::Collapse
+        );
+        if !harmless {
             return Err(Errno::EINVAL.into());
         }
         if !cx.creds().capable(g::CAP_SYS_NICE) {
@@ -63,7 +60,7 @@ pub(in super::super) fn process_madvise(
     let mut done = 0;
     for (number, (start, len)) in (1..).zip(parts.parts()) {
         cx.spend(1);
-        match advise(cx, id, Part(number), (start, len), advice.0) {
+        match advise(cx, id, Part(number), (start, len), advice) {
             Ok(()) => done += len,
             Err(stop @ Stop::Block(_)) => return Err(stop),
             Err(_) if done > 0 => break,
@@ -94,40 +91,40 @@ enum Advice {
     Refused,
 }
 
-/// What a number stands for. `EINVAL`, `EPERM`.
-fn advice_of(cx: &Cx<'_, '_>, advice: i32) -> Result<Advice, Errno> {
+/// What is done for it. `EINVAL`, `EPERM`.
+fn advice_of(cx: &Cx<'_, '_>, advice: Madvise) -> Result<Advice, Errno> {
     let none = VmFlags::empty();
     let read_ahead = VmFlags::SEQUENTIAL | VmFlags::RANDOM;
-    Ok(match u32::try_from(advice).map_err(|_| Errno::EINVAL)? {
-        g::MADV_NORMAL => Advice::Flags(none, read_ahead),
-        g::MADV_RANDOM => Advice::Flags(VmFlags::RANDOM, VmFlags::SEQUENTIAL),
-        g::MADV_SEQUENTIAL => Advice::Flags(VmFlags::SEQUENTIAL, VmFlags::RANDOM),
-        g::MADV_WILLNEED => Advice::Nothing,
-        g::MADV_DONTNEED | g::MADV_DONTNEED_LOCKED => Advice::Drop,
-        g::MADV_FREE => Advice::Free,
-        g::MADV_REMOVE => Advice::Remove,
-        g::MADV_DONTFORK => Advice::Flags(VmFlags::NO_FORK, none),
-        g::MADV_DOFORK => Advice::Flags(none, VmFlags::NO_FORK),
-        g::MADV_MERGEABLE => Advice::Flags(VmFlags::MERGEABLE, none),
-        g::MADV_UNMERGEABLE => Advice::Flags(none, VmFlags::MERGEABLE),
-        g::MADV_HUGEPAGE => Advice::Flags(VmFlags::HUGE, VmFlags::NO_HUGE),
-        g::MADV_NOHUGEPAGE => Advice::Flags(VmFlags::NO_HUGE, VmFlags::HUGE),
-        g::MADV_DONTDUMP => Advice::Flags(VmFlags::NO_DUMP, none),
-        g::MADV_DODUMP => Advice::Flags(none, VmFlags::NO_DUMP),
-        g::MADV_WIPEONFORK => Advice::Flags(VmFlags::WIPE_ON_FORK, none),
-        g::MADV_KEEPONFORK => Advice::Flags(none, VmFlags::WIPE_ON_FORK),
-        g::MADV_COLD | g::MADV_PAGEOUT => Advice::Cold,
-        g::MADV_POPULATE_READ => Advice::Populate { write: false },
-        g::MADV_POPULATE_WRITE => Advice::Populate { write: true },
-        g::MADV_COLLAPSE => Advice::Refused,
+    Ok(match advice {
+        Madvise::Normal => Advice::Flags(none, read_ahead),
+        Madvise::Random => Advice::Flags(VmFlags::RANDOM, VmFlags::SEQUENTIAL),
+        Madvise::Sequential => Advice::Flags(VmFlags::SEQUENTIAL, VmFlags::RANDOM),
+        Madvise::WillNeed => Advice::Nothing,
+        Madvise::DontNeed | Madvise::DontNeedLocked => Advice::Drop,
+        Madvise::Free => Advice::Free,
+        Madvise::Remove => Advice::Remove,
+        Madvise::DontFork => Advice::Flags(VmFlags::NO_FORK, none),
+        Madvise::DoFork => Advice::Flags(none, VmFlags::NO_FORK),
+        Madvise::Mergeable => Advice::Flags(VmFlags::MERGEABLE, none),
+        Madvise::Unmergeable => Advice::Flags(none, VmFlags::MERGEABLE),
+        Madvise::HugePage => Advice::Flags(VmFlags::HUGE, VmFlags::NO_HUGE),
+        Madvise::NoHugePage => Advice::Flags(VmFlags::NO_HUGE, VmFlags::HUGE),
+        Madvise::DontDump => Advice::Flags(VmFlags::NO_DUMP, none),
+        Madvise::DoDump => Advice::Flags(none, VmFlags::NO_DUMP),
+        Madvise::WipeOnFork => Advice::Flags(VmFlags::WIPE_ON_FORK, none),
+        Madvise::KeepOnFork => Advice::Flags(none, VmFlags::WIPE_ON_FORK),
+        Madvise::Cold | Madvise::PageOut => Advice::Cold,
+        Madvise::PopulateRead => Advice::Populate { write: false },
+        Madvise::PopulateWrite => Advice::Populate { write: true },
+        Madvise::Collapse => Advice::Refused,
         // Guests cannot break memory, whatever they may do.
-        g::MADV_HWPOISON | g::MADV_SOFT_OFFLINE => {
+        Madvise::HwPoison | Madvise::SoftOffline => {
             return match cx.creds().capable(g::CAP_SYS_ADMIN) {
                 true => Err(Errno::EINVAL),
                 false => Err(Errno::EPERM),
             };
         }
-        _ => return Err(Errno::EINVAL),
+        Madvise::Other(_) => return Err(Errno::EINVAL),
     })
 }
 
@@ -136,11 +133,11 @@ fn advise(
     id: SpaceId,
     part: Part,
     (addr, len): (u64, u64),
-    number: i32,
+    asked: Madvise,
 ) -> Result<(), Stop> {
-    let advice = advice_of(cx, number)?;
+    let advice = advice_of(cx, asked)?;
     let (start, end) = present_range(addr, len)?;
-    let locked_too = number as u32 == g::MADV_DONTNEED_LOCKED;
+    let locked_too = asked == Madvise::DontNeedLocked;
     let hole = match advice {
         Advice::Flags(set, clear) => {
             let wipe = set.contains(VmFlags::WIPE_ON_FORK);

@@ -24,23 +24,12 @@ use crate::vfs::node;
 /// The sizes of huge pages that can be asked for: base-2 logarithms above this bit.
 const HUGE_SHIFT: u32 = 26;
 /// Flags that are known to `MAP_SHARED_VALIDATE` (`LEGACY_MAP_MASK`); MAP_FIXED_NOREPLACE is none of them.
-const VALIDATED: u32 = g::MAP_TYPE
-    | g::MAP_FIXED
-    | g::MAP_ANONYMOUS
-    | g::MAP_DENYWRITE
-    | g::MAP_EXECUTABLE
-    | g::MAP_UNINITIALIZED
-    | g::MAP_GROWSDOWN
-    | g::MAP_LOCKED
-    | g::MAP_NORESERVE
-    | g::MAP_POPULATE
-    | g::MAP_NONBLOCK
-    | g::MAP_STACK
-    | g::MAP_HUGETLB
-    | g::MAP_32BIT
-    | g::MAP_ABOVE4G
-    | 21 << HUGE_SHIFT
-    | 30 << HUGE_SHIFT;
+const VALIDATED: MapFlags =
+    MapFlags::all()
+        .difference(MapFlags::FIXED_NOREPLACE)
+        .union(MapFlags::from_bits_retain(
+            21 << HUGE_SHIFT | 30 << HUGE_SHIFT,
+        ));
 /// Where `MAP_32BIT` puts mappings.
 const LOW: (u64, u64) = (0x4000_0000, 0x8000_0000);
 
@@ -53,16 +42,15 @@ pub(in super::super) fn mmap(
     fd: Fd,
     offset: Hex,
 ) -> SysResult {
-    let prot = Prot::from_bits_truncate(prot.0 as u8);
-    let flags = flags.0 as u32;
+    let prot = prot.rights();
     if !offset.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
-    let file = match flags & g::MAP_ANONYMOUS {
-        0 => Some(fdtable::get(cx, fd.0)?),
-        _ => None,
+    let file = match flags.contains(MapFlags::ANONYMOUS) {
+        false => Some(fdtable::get(cx, fd.0)?),
+        true => None,
     };
-    if flags & g::MAP_HUGETLB != 0 {
+    if flags.contains(MapFlags::HUGETLB) {
         return Err(no_huge_pages(flags, file.is_some()).into());
     }
     let from = file.map(|file| file::at(cx.k, file).path.mount);
@@ -80,8 +68,8 @@ pub(in super::super) fn mmap(
 }
 
 /// Huge pages have to be reserved by the administrator, and none are.
-fn no_huge_pages(flags: u32, file: bool) -> Errno {
-    match flags >> HUGE_SHIFT & g::MAP_HUGE_MASK {
+fn no_huge_pages(flags: MapFlags, file: bool) -> Errno {
+    match flags.bits() >> HUGE_SHIFT & u64::from(g::MAP_HUGE_MASK) {
         0 | 21 | 30 if !file => Errno::ENOMEM,
         _ => Errno::EINVAL,
     }
@@ -92,7 +80,7 @@ pub(super) struct Wanted {
     pub addr: u64,
     pub len: u64,
     pub prot: Prot,
-    pub flags: u32,
+    pub flags: MapFlags,
     /// Where it has one; no reference is taken over.
     pub file: Option<FileId>,
     pub offset: u64,
@@ -138,7 +126,7 @@ impl Wanted {
             Behind::Anonymous(_) => {}
         }
         mapping::insert(cx.k, cx.p, id, start, vma);
-        let populates = flags & (g::MAP_POPULATE | g::MAP_NONBLOCK) == g::MAP_POPULATE;
+        let populates = flags & (MapFlags::POPULATE | MapFlags::NONBLOCK) == MapFlags::POPULATE;
         match populates || vma.flags.contains(VmFlags::LOCKED) {
             true => fill(cx, start, len),
             false => Ok(start),
@@ -149,17 +137,17 @@ impl Wanted {
     fn area(&self, cx: &mut Cx<'_, '_>, end: u64) -> Result<Vma, Errno> {
         let (flags, prot) = (self.flags, self.prot);
         let mut vma = Vma::private(end, prot, Behind::Anonymous(Name::None));
-        if flags & g::MAP_NORESERVE != 0 {
+        if flags.contains(MapFlags::NORESERVE) {
             vma.flags = VmFlags::NO_RESERVE;
         }
-        if flags & g::MAP_LOCKED != 0 {
+        if flags.contains(MapFlags::LOCKED) {
             if !may_lock(cx) {
                 return Err(Errno::EPERM);
             }
             vma.flags |= VmFlags::LOCKED;
         }
         vma.flags |= cx.k.mm.space(cx.space()).lock_future;
-        if flags & g::MAP_STACK != 0 {
+        if flags.contains(MapFlags::STACK) {
             // Stacks are small and many: huge pages would waste memory, says Linux.
             vma.flags |= VmFlags::NO_HUGE;
         }
@@ -167,12 +155,12 @@ impl Wanted {
         if vma.flags.contains(VmFlags::LOCKED) && !fits_limit(cx, len) {
             return Err(Errno::EAGAIN);
         }
-        let grows = flags & g::MAP_GROWSDOWN != 0;
-        let kind = flags & g::MAP_TYPE;
+        let grows = flags.contains(MapFlags::GROWSDOWN);
+        let kind = flags & MapFlags::TYPE;
         vma.shared = match (kind, self.file) {
-            (g::MAP_PRIVATE, _) => false,
-            (g::MAP_SHARED, _) => true,
-            (g::MAP_SHARED_VALIDATE, Some(_)) => true,
+            (MapFlags::PRIVATE, _) => false,
+            (MapFlags::SHARED, _) => true,
+            (MapFlags::SHARED_VALIDATE, Some(_)) => true,
             _ => return Err(Errno::EINVAL),
         };
         if vma.shared {
@@ -187,7 +175,7 @@ impl Wanted {
                 if self.offset.checked_add(len).is_none_or(past) {
                     return Err(Errno::EOVERFLOW);
                 }
-                if kind == g::MAP_SHARED_VALIDATE && flags & !VALIDATED != 0 {
+                if kind == MapFlags::SHARED_VALIDATE && !VALIDATED.contains(flags) {
                     return Err(Errno::EOPNOTSUPP);
                 }
                 if let Some(file) = mappable(cx, file, prot, vma.shared, &mut vma.max)? {
@@ -204,8 +192,8 @@ impl Wanted {
 }
 
 /// Bytes of mappings that a fixed one takes the place of.
-fn replaced(cx: &Cx<'_, '_>, start: u64, end: u64, flags: u32) -> u64 {
-    if flags & g::MAP_FIXED == 0 {
+fn replaced(cx: &Cx<'_, '_>, start: u64, end: u64, flags: MapFlags) -> u64 {
+    if !flags.contains(MapFlags::FIXED) {
         return 0;
     }
     let areas = cx.k.mm.space(cx.space()).overlapping(start, end);
@@ -256,7 +244,7 @@ pub(in crate::syscall) fn place(
     cx: &mut Cx<'_, '_>,
     addr: u64,
     len: u64,
-    flags: u32,
+    flags: MapFlags,
 ) -> Result<u64, Errno> {
     let id = cx.space();
     if len > TASK_SIZE {
@@ -264,7 +252,7 @@ pub(in crate::syscall) fn place(
     }
     let fits = |start: u64| start.checked_add(len).is_some_and(|end| end <= TASK_SIZE);
     let space = cx.k.mm.space(id);
-    if flags & (g::MAP_FIXED | g::MAP_FIXED_NOREPLACE) != 0 {
+    if flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
         if !fits(addr) {
             return Err(Errno::ENOMEM);
         }
@@ -274,14 +262,14 @@ pub(in crate::syscall) fn place(
         if !may_use(cx.k, cx.creds(), addr) {
             return Err(Errno::EPERM);
         }
-        if flags & g::MAP_FIXED_NOREPLACE != 0
+        if flags.contains(MapFlags::FIXED_NOREPLACE)
             && space.overlapping(addr, addr + len).next().is_some()
         {
             return Err(Errno::EEXIST);
         }
         return Ok(addr);
     }
-    let low = flags & g::MAP_32BIT != 0;
+    let low = flags.contains(MapFlags::BELOW_2G);
     if addr != 0 {
         let wish = (addr & !(PAGE_SIZE - 1)).max(MMAP_MIN_ADDR);
         let fits = fits(wish) && (!low || wish + len <= LOW.1);

@@ -97,9 +97,9 @@ fn touch(
     Ok(())
 }
 
-fn protect(cx: &mut Cx<'_, '_>, addr: u64, len: u64, prot: u64) -> SysResult {
-    let (down, up) = (u64::from(g::PROT_GROWSDOWN), u64::from(g::PROT_GROWSUP));
-    if prot & down != 0 && prot & up != 0 || !addr.is_multiple_of(PAGE_SIZE) {
+fn protect(cx: &mut Cx<'_, '_>, addr: u64, len: u64, prot: ProtFlags) -> SysResult {
+    let either = ProtFlags::GROWSDOWN | ProtFlags::GROWSUP;
+    if prot.contains(either) || !addr.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL.into());
     }
     if len == 0 {
@@ -107,15 +107,13 @@ fn protect(cx: &mut Cx<'_, '_>, addr: u64, len: u64, prot: u64) -> SysResult {
     }
     let (mut start, end) = range(addr, len)?;
     // PROT_SEM means nothing; other unknown bits are refused, while mmap(2) ignores them.
-    let bits = prot & !(down | up | u64::from(g::PROT_SEM));
-    let wanted = u8::try_from(bits).ok().and_then(Prot::from_bits);
-    let wanted = wanted.ok_or(Errno::EINVAL)?;
+    let wanted = known(cx, prot)?.rights();
     let id = cx.space();
-    if prot & (down | up) != 0 {
+    if prot.intersects(either) {
         let mut areas = cx.k.mm.space(id).overlapping(start, end);
         let (first, vma) = areas.next().ok_or(Errno::ENOMEM)?;
         // Nothing grows upwards on x86.
-        if prot & up != 0 || !vma.flags.contains(VmFlags::GROWS_DOWN) {
+        if prot.contains(ProtFlags::GROWSUP) || !vma.flags.contains(VmFlags::GROWS_DOWN) {
             return Err(Errno::EINVAL.into());
         }
         start = first;
@@ -179,7 +177,7 @@ fn protect_range(
 }
 
 pub(super) fn mprotect(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, prot: ProtFlags) -> SysResult {
-    protect(cx, addr.0, len.0, prot.0)
+    protect(cx, addr.0, len.0, prot)
 }
 
 pub(super) fn munmap(cx: &mut Cx<'_, '_>, addr: Addr, length: Size) -> SysResult {
@@ -213,10 +211,8 @@ fn unmap(cx: &mut Cx<'_, '_>, part: Part, start: u64, end: u64) -> Result<(), St
     Ok(())
 }
 
-pub(super) fn mseal(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, flags: Hex) -> SysResult {
-    if flags.0 != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+pub(super) fn mseal(cx: &mut Cx<'_, '_>, addr: Addr, len: Size, flags: NoLongFlags) -> SysResult {
+    known(cx, flags)?;
     let (start, end) = present_range(addr.0, len.0)?;
     let id = cx.space();
     // All or nothing: a range with a hole is not sealed in part.
@@ -321,7 +317,7 @@ pub(super) fn cachestat(
     fd: Fd,
     range: Addr,
     stat: Addr,
-    flags: Hex,
+    flags: NoFlags,
 ) -> SysResult {
     use crate::fs::filesystem::Source;
     let id = fdtable::get(cx, fd.0)?;
@@ -341,9 +337,7 @@ pub(super) fn cachestat(
             return Err(Errno::EPERM.into());
         }
     }
-    if flags.0 as u32 != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    known(cx, flags)?;
     let end = match len {
         0 => u64::MAX,
         len => offset.saturating_add(len),

@@ -11,6 +11,7 @@ use crate::machine::SpaceId;
 use crate::mm::fault;
 use crate::mm::map::{self as mapping, Holes, page_up};
 use crate::mm::vma::{Policy, Vma};
+use crate::syscall::missing::{among, known};
 use crate::task::look::may_look;
 
 /// The only node, as a set.
@@ -29,14 +30,6 @@ const STATIC_NODES: u16 = 1 << 15;
 const RELATIVE_NODES: u16 = 1 << 14;
 const NUMA_BALANCING: u16 = 1 << 13;
 const MODE_FLAGS: u16 = STATIC_NODES | RELATIVE_NODES | NUMA_BALANCING;
-
-const F_NODE: u64 = 1;
-const F_ADDR: u64 = 2;
-const F_MEMS_ALLOWED: u64 = 4;
-
-const MF_STRICT: u32 = 1;
-const MF_MOVE: u32 = 2;
-const MF_MOVE_ALL: u32 = 4;
 
 /// Pages that are looked at in one go.
 const AT_ONCE: u64 = 16384;
@@ -132,20 +125,20 @@ pub(in super::super) fn get_mempolicy(
     nodemask: Addr,
     maxnode: Ulong,
     addr: Addr,
-    flags: Ulong,
+    flags: PolicyFlags,
 ) -> SysResult {
-    let flags = flags.0;
-    let (by_node, by_addr) = (flags & F_NODE != 0, flags & F_ADDR != 0);
-    if flags & !(F_NODE | F_ADDR | F_MEMS_ALLOWED) != 0
-        || nodemask.0 != 0 && maxnode.0 < ALL_NODES
-        || flags & F_MEMS_ALLOWED != 0 && (by_node || by_addr)
+    let flags = known(cx, flags)?;
+    let by_node = flags.contains(PolicyFlags::NODE);
+    let by_addr = flags.contains(PolicyFlags::ADDR);
+    if nodemask.0 != 0 && maxnode.0 < ALL_NODES
+        || flags.contains(PolicyFlags::MEMS_ALLOWED) && (by_node || by_addr)
         || !by_addr && addr.0 != 0
     {
         return Err(Errno::EINVAL.into());
     }
     let id = cx.space();
     let mut found = match by_addr {
-        _ if flags & F_MEMS_ALLOWED != 0 => Policy {
+        _ if flags.contains(PolicyFlags::MEMS_ALLOWED) => Policy {
             mode: 0,
             nodes: ALL_NODES,
         },
@@ -184,15 +177,12 @@ pub(in super::super) fn mbind(
     mode: Int,
     nodemask: Addr,
     maxnode: Ulong,
-    flags: Hex,
+    flags: MovePolicy,
 ) -> SysResult {
     policy(mode.0, ALL_NODES).or_else(|_| policy(mode.0, 0))?;
     let nodes = read_nodes(cx, nodemask.0, maxnode.0)?;
-    let flags = flags.0 as u32;
-    if flags & !(MF_STRICT | MF_MOVE | MF_MOVE_ALL) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    if flags & MF_MOVE_ALL != 0 && !cx.creds().capable(g::CAP_SYS_NICE) {
+    let flags = known(cx, flags)?;
+    if flags.contains(MovePolicy::MOVE_ALL) && !cx.creds().capable(g::CAP_SYS_NICE) {
         return Err(Errno::EPERM.into());
     }
     let Some((start, end)) = policy_range(addr.0, len.0)? else {
@@ -237,9 +227,9 @@ pub(in super::super) fn set_mempolicy_home_node(
     addr: Addr,
     len: Size,
     home_node: Ulong,
-    flags: Hex,
+    flags: NoLongFlags,
 ) -> SysResult {
-    if !addr.0.is_multiple_of(PAGE_SIZE) || flags.0 != 0 || home_node.0 != 0 {
+    if !addr.0.is_multiple_of(PAGE_SIZE) || !flags.is_empty() || home_node.0 != 0 {
         return Err(Errno::EINVAL.into());
     }
     let Some((start, end)) = policy_range(addr.0, len.0)? else {
@@ -279,13 +269,10 @@ pub(in super::super) fn move_pages(
     pages: Addr,
     nodes: Addr,
     status: Addr,
-    flags: Hex,
+    flags: MovePolicy,
 ) -> SysResult {
-    let flags = flags.0 as u32;
-    if flags & !(MF_MOVE | MF_MOVE_ALL) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    if flags & MF_MOVE_ALL != 0 && !cx.creds().capable(g::CAP_SYS_NICE) {
+    let flags = among(cx, flags, MovePolicy::MOVE | MovePolicy::MOVE_ALL)?;
+    if flags.contains(MovePolicy::MOVE_ALL) && !cx.creds().capable(g::CAP_SYS_NICE) {
         return Err(Errno::EPERM.into());
     }
     let id = space_of(cx, pid.0)?;

@@ -4,7 +4,6 @@ use super::lock::fits_limit;
 use super::map::{Wanted, place};
 use super::pieces::{self, OnError, Part, Unit, populate};
 use super::{may_expand, unmap};
-use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE};
 use crate::args::*;
 use crate::env::wait::SysResult;
@@ -103,7 +102,12 @@ pub(in super::super) fn mremap(
     let to = match fixed {
         true => new_address.0,
         // Else the fifth argument is not one: libraries leave it to chance.
-        false => place(cx, if keep { new_address.0 } else { 0 }, new_len, 0)?,
+        false => place(
+            cx,
+            if keep { new_address.0 } else { 0 },
+            new_len,
+            MapFlags::empty(),
+        )?,
     };
     mapping::begin_move(cx.k, id, from, to, new_len);
     if let Some(ring) = ring {
@@ -214,7 +218,7 @@ pub(in super::super) fn remap_file_pages(
     let end = start.checked_add(len).filter(|&end| end > start);
     let offset = pgoff.0.checked_mul(PAGE_SIZE);
     let fits = pgoff.0.checked_add(len >> PAGE_SHIFT).is_some();
-    let (Some(end), Some(offset), true) = (end, offset, fits && prot.0 == 0) else {
+    let (Some(end), Some(offset), true) = (end, offset, fits && prot.bits() == 0) else {
         return Err(Errno::EINVAL.into());
     };
     let space = cx.k.mm.space(cx.space());
@@ -228,15 +232,15 @@ pub(in super::super) fn remap_file_pages(
         return Err(Errno::EINVAL.into());
     };
     let locked = match vma.flags.contains(VmFlags::LOCKED) {
-        true => g::MAP_LOCKED,
-        false => 0,
+        true => MapFlags::LOCKED,
+        false => MapFlags::empty(),
     };
-    let kept = flags.0 as u32 & g::MAP_NONBLOCK | locked;
+    let kept = (flags & MapFlags::NONBLOCK) | locked;
     let wanted = Wanted {
         addr: start,
         len,
         prot: vma.prot,
-        flags: g::MAP_SHARED | g::MAP_FIXED | g::MAP_POPULATE | kept,
+        flags: MapFlags::SHARED | MapFlags::FIXED | MapFlags::POPULATE | kept,
         file: Some(file),
         offset,
     };

@@ -7,6 +7,7 @@ use crate::file::rw::{IOV_MAX, Iov, MAX_RW, PIECE};
 use crate::kernel::Cx;
 use crate::machine::SpaceId;
 use crate::mm::user;
+use crate::syscall::missing::known;
 use crate::task::look::may_look;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,10 +25,10 @@ pub(in super::super) fn process_vm_readv(
     local_count: Ulong,
     remote: Addr,
     remote_count: Ulong,
-    flags: Ulong,
+    flags: NoLongFlags,
 ) -> SysResult {
     let lists = [(local.0, local_count.0), (remote.0, remote_count.0)];
-    copy(cx, pid, lists, flags.0, Direction::Read)
+    copy(cx, pid, lists, flags, Direction::Read)
 }
 
 pub(in super::super) fn process_vm_writev(
@@ -37,22 +38,20 @@ pub(in super::super) fn process_vm_writev(
     local_count: Ulong,
     remote: Addr,
     remote_count: Ulong,
-    flags: Ulong,
+    flags: NoLongFlags,
 ) -> SysResult {
     let lists = [(local.0, local_count.0), (remote.0, remote_count.0)];
-    copy(cx, pid, lists, flags.0, Direction::Write)
+    copy(cx, pid, lists, flags, Direction::Write)
 }
 
 fn copy(
     cx: &mut Cx<'_, '_>,
     pid: Pid,
     [local, remote]: [(u64, u64); 2],
-    flags: u64,
+    flags: NoLongFlags,
     direction: Direction,
 ) -> SysResult {
-    if flags != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    known(cx, flags)?;
     let mut local = Iov::vector(cx, local.0, local.1)?;
     if local.left() == 0 {
         return Ok(0);

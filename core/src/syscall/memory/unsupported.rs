@@ -24,7 +24,7 @@ pub(in super::super) fn pkey_mprotect(
     pkey: Int,
 ) -> SysResult {
     match pkey.0 {
-        -1 => protect(cx, addr.0, len.0, prot.0),
+        -1 => protect(cx, addr.0, len.0, prot),
         _ => Err(Errno::EINVAL.into()),
     }
 }

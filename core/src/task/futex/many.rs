@@ -12,8 +12,6 @@ use crate::task::Cx;
 
 /// Most words of one call (`FUTEX_WAITV_MAX`).
 const WORDS_MAX: u32 = 128;
-/// `FUTEX2_SIZE_U32`, the only size there is.
-const SIZE_U32: u32 = 2;
 
 /// `struct futex_waitv`
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -32,7 +30,7 @@ impl Entry {
         if entry.reserved != 0 {
             return Err(Errno::EINVAL);
         }
-        let private = check_flags(entry.flags)?;
+        let private = check_flags(Futex2Flags::from_bits_retain(entry.flags))?;
         let value = u32::try_from(entry.value).map_err(|_| Errno::EINVAL)?;
         let word = Word {
             addr: entry.addr,
@@ -43,9 +41,9 @@ impl Entry {
 }
 
 /// Whether a word with these flags is private. `EINVAL` for sizes and NUMA nodes that are not supported.
-fn check_flags(flags: u32) -> Result<bool, Errno> {
-    match flags & !g::FUTEX_PRIVATE_FLAG {
-        SIZE_U32 => Ok(flags & g::FUTEX_PRIVATE_FLAG != 0),
+fn check_flags(flags: Futex2Flags) -> Result<bool, Errno> {
+    match flags - Futex2Flags::PRIVATE {
+        Futex2Flags::SIZE_U32 => Ok(flags.contains(Futex2Flags::PRIVATE)),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -64,12 +62,12 @@ pub(crate) fn futex_waitv(
     cx: &mut Cx<'_, '_>,
     waiters: Addr,
     nr_futexes: Uint,
-    flags: Hex,
+    flags: NoFlags,
     timeout: Addr,
     clockid: Clock,
 ) -> SysResult {
     let count = nr_futexes.0;
-    if flags.0 as u32 != 0 || count == 0 || count > WORDS_MAX || waiters.0 == 0 {
+    if !flags.is_empty() || count == 0 || count > WORDS_MAX || waiters.0 == 0 {
         return Err(Errno::EINVAL.into());
     }
     let end = end(cx, timeout, clockid)?;
@@ -108,9 +106,9 @@ pub(crate) fn futex_wake(
     uaddr: Addr,
     mask: Hex,
     nr: Int,
-    flags: Hex,
+    flags: Futex2Flags,
 ) -> SysResult {
-    let private = check_flags(flags.0 as u32)?;
+    let private = check_flags(flags)?;
     let bits = fits(mask.0)?;
     if bits == 0 {
         return Err(Errno::EINVAL.into());
@@ -130,11 +128,11 @@ pub(crate) fn futex_wait(
     uaddr: Addr,
     val: Ulong,
     mask: Hex,
-    flags: Hex,
+    flags: Futex2Flags,
     timeout: Addr,
     clockid: Clock,
 ) -> SysResult {
-    let private = check_flags(flags.0 as u32)?;
+    let private = check_flags(flags)?;
     let (value, bits) = (fits(val.0)?, fits(mask.0)?);
     let end = end(cx, timeout, clockid)?;
     let word = Word {
@@ -147,11 +145,11 @@ pub(crate) fn futex_wait(
 pub(crate) fn futex_requeue(
     cx: &mut Cx<'_, '_>,
     waiters: Addr,
-    flags: Hex,
+    flags: NoFlags,
     nr_wake: Int,
     nr_requeue: Int,
 ) -> SysResult {
-    if flags.0 as u32 != 0 || waiters.0 == 0 {
+    if !flags.is_empty() || waiters.0 == 0 {
         return Err(Errno::EINVAL.into());
     }
     let (from, expected) = Entry::read(cx, waiters.0, 0)?;

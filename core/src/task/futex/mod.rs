@@ -82,21 +82,18 @@ impl Word {
     }
 }
 
-const CMD_MASK: u32 = !(g::FUTEX_PRIVATE_FLAG | g::FUTEX_CLOCK_REALTIME);
-
 pub(crate) fn futex(
     cx: &mut Cx<'_, '_>,
     uaddr: Addr,
-    op: Hex,
+    op: FutexOp,
     val: Uint,
     timeout: Addr,
     uaddr2: Addr,
     val3: Uint,
 ) -> SysResult {
-    let op = op.0 as u32;
-    let command = op & CMD_MASK;
-    let realtime = op & g::FUTEX_CLOCK_REALTIME != 0;
-    let private = op & g::FUTEX_PRIVATE_FLAG != 0;
+    let command = op.command();
+    let realtime = op.contains(FutexOp::CLOCK_REALTIME);
+    let private = op.contains(FutexOp::PRIVATE);
     let word = Word {
         addr: uaddr.0,
         private,
@@ -106,16 +103,16 @@ pub(crate) fn futex(
         private,
     };
     let end = match command {
-        g::FUTEX_WAIT => relative(cx, timeout)?,
-        g::FUTEX_WAIT_BITSET | g::FUTEX_WAIT_REQUEUE_PI | g::FUTEX_LOCK_PI2 => {
+        FutexCommand::Wait => relative(cx, timeout)?,
+        FutexCommand::WaitBitset | FutexCommand::WaitRequeuePi | FutexCommand::LockPi2 => {
             absolute(cx, timeout, realtime)?
         }
-        g::FUTEX_LOCK_PI => absolute(cx, timeout, true)?,
+        FutexCommand::LockPi => absolute(cx, timeout, true)?,
         _ => None,
     };
     let takes_clock = matches!(
         command,
-        g::FUTEX_WAIT_BITSET | g::FUTEX_WAIT_REQUEUE_PI | g::FUTEX_LOCK_PI2
+        FutexCommand::WaitBitset | FutexCommand::WaitRequeuePi | FutexCommand::LockPi2
     );
     if realtime && !takes_clock {
         return Err(Errno::ENOSYS.into());
@@ -123,19 +120,19 @@ pub(crate) fn futex(
     // These calls take a number in the place of the timeout.
     let (count, count2) = (val.0 as i32, timeout.0 as i32);
     match command {
-        g::FUTEX_WAIT => wait(cx, word, val.0, end, g::FUTEX_BITSET_MATCH_ANY),
-        g::FUTEX_WAIT_BITSET => wait(cx, word, val.0, end, val3.0),
-        g::FUTEX_WAKE => wake(cx, word, count, g::FUTEX_BITSET_MATCH_ANY),
-        g::FUTEX_WAKE_BITSET => wake(cx, word, count, val3.0),
-        g::FUTEX_WAKE_OP => wake_op(cx, word, word2, (count, count2), val3.0),
-        g::FUTEX_REQUEUE => requeue(cx, word, word2, (count, count2), None),
-        g::FUTEX_CMP_REQUEUE => requeue(cx, word, word2, (count, count2), Some(val3.0)),
-        g::FUTEX_LOCK_PI | g::FUTEX_LOCK_PI2 => pi::lock(cx, word, end),
-        g::FUTEX_TRYLOCK_PI => pi::try_lock(cx, word),
-        g::FUTEX_UNLOCK_PI => pi::unlock(cx, word),
-        g::FUTEX_WAIT_REQUEUE_PI => pi::wait_requeue(cx, word, word2, val.0, end),
-        g::FUTEX_CMP_REQUEUE_PI => pi::requeue(cx, word, word2, (count, count2), val3.0),
-        _ => Err(Errno::ENOSYS.into()),
+        FutexCommand::Wait => wait(cx, word, val.0, end, g::FUTEX_BITSET_MATCH_ANY),
+        FutexCommand::WaitBitset => wait(cx, word, val.0, end, val3.0),
+        FutexCommand::Wake => wake(cx, word, count, g::FUTEX_BITSET_MATCH_ANY),
+        FutexCommand::WakeBitset => wake(cx, word, count, val3.0),
+        FutexCommand::WakeOp => wake_op(cx, word, word2, (count, count2), val3.0),
+        FutexCommand::Requeue => requeue(cx, word, word2, (count, count2), None),
+        FutexCommand::CmpRequeue => requeue(cx, word, word2, (count, count2), Some(val3.0)),
+        FutexCommand::LockPi | FutexCommand::LockPi2 => pi::lock(cx, word, end),
+        FutexCommand::TryLockPi => pi::try_lock(cx, word),
+        FutexCommand::UnlockPi => pi::unlock(cx, word),
+        FutexCommand::WaitRequeuePi => pi::wait_requeue(cx, word, word2, val.0, end),
+        FutexCommand::CmpRequeuePi => pi::requeue(cx, word, word2, (count, count2), val3.0),
+        FutexCommand::Fd | FutexCommand::Other(_) => Err(Errno::ENOSYS.into()),
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::{Arg, FutexCommand, FutexOp};
 use crate::cred::ns::{PID, pid};
 use crate::env::wait::{Restart, SysResult, Wait, WaitKey};
 use crate::machine::ThreadId;
@@ -229,8 +230,8 @@ fn mark(k: &mut Kernel, p: &mut Ports<'_>, heir: ThreadId) {
         return;
     };
     let Some(call) = &task.call else { return };
-    let addr = match call.args[1] as u32 & super::CMD_MASK {
-        g::FUTEX_WAIT_REQUEUE_PI => call.args[4],
+    let addr = match FutexOp::from_reg(call.args[1]).command() {
+        FutexCommand::WaitRequeuePi => call.args[4],
         _ => call.args[0],
     };
     let (space, new) = (

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::propagation::{self, Type};
-use super::tree::Walk;
+use super::tree::{Extent, Walk};
 use super::{MountFlags, MountId};
 use crate::abi::Errno;
 use crate::vfs::Vfs;
@@ -28,7 +28,7 @@ impl Change {
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Setting {
     root: MountId,
-    recurse: bool,
+    extent: Extent,
     change: Change,
     walk: Walk,
     /// Mounts that have been made read-only ahead, so that nobody opens a file for writing any more.
@@ -47,10 +47,10 @@ enum Phase {
 }
 
 impl Setting {
-    pub(crate) fn new(root: MountId, recurse: bool, change: Change) -> Setting {
+    pub(crate) fn new(root: MountId, extent: Extent, change: Change) -> Setting {
         Setting {
             root,
-            recurse,
+            extent,
             change,
             walk: Walk::new(root),
             held: Vec::new(),
@@ -62,7 +62,7 @@ impl Setting {
     fn next(&mut self, k: &Vfs) -> Option<Option<MountId>> {
         let found = self.walk.step(&k.mounts)?;
         match found {
-            Some(id) if id != self.root && !self.recurse => None,
+            Some(id) if id != self.root && self.extent == Extent::One => None,
             found => Some(found),
         }
     }

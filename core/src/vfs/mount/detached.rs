@@ -5,7 +5,7 @@ use smallvec::smallvec;
 
 use super::attribute::{Change, Setting};
 use super::job::{self, Job};
-use super::tree::Walk;
+use super::tree::{Extent, Walk};
 use super::unmount::TakingOff;
 use super::{HeldPath, MOUNT_STEPS, MountId, PathRef, put_path};
 use crate::cred::ns::NsId;
@@ -92,7 +92,7 @@ impl Detaching {
     /// What is to be changed at the end.
     pub(super) fn setting(&self) -> Option<Setting> {
         let change = self.change?;
-        Some(Setting::new(self.top, true, change))
+        Some(Setting::new(self.top, Extent::Tree, change))
     }
 
     /// The mount at its top, at the end.

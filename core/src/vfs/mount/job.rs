@@ -13,7 +13,7 @@ use super::attribute::{Change, Setting};
 use super::detached::{self, Detaching};
 use super::place::{Own, Placing, Revealing};
 use super::propagation::{self, Type};
-use super::tree::{self, Copying, Dropping, Walk};
+use super::tree::{self, Copying, Dropping, Extent, LeavesOut, Walk};
 use super::unmount::{TakingOff, Uncovering, Unmounting};
 use super::{HeldPath, MOUNT_STEPS, MountId, PathRef, is_clear, put_path};
 use crate::abi::Errno;
@@ -149,7 +149,7 @@ impl Grouping {
 pub(crate) struct Binding {
     check: Option<Locked>,
     source: PathRef,
-    recurse: bool,
+    extent: Extent,
     copying: Option<Copying>,
     target: Target,
 }
@@ -162,25 +162,25 @@ enum Target {
 }
 
 impl Binding {
-    pub(crate) fn new(source: PathRef, recurse: bool, target: PathRef, own: Own) -> Binding {
-        Binding::to(source, recurse, Target::Place(target, own))
+    pub(crate) fn new(source: PathRef, extent: Extent, target: PathRef, own: Own) -> Binding {
+        Binding::to(source, extent, Target::Place(target, own))
     }
 
     /// The same for a copy that hangs nowhere.
     pub(crate) fn detached(
         source: PathRef,
-        recurse: bool,
+        extent: Extent,
         of: detached::Anonymous,
         change: Option<Change>,
     ) -> Binding {
-        Binding::to(source, recurse, Target::Nowhere(of, change))
+        Binding::to(source, extent, Target::Nowhere(of, change))
     }
 
-    fn to(source: PathRef, recurse: bool, target: Target) -> Binding {
+    fn to(source: PathRef, extent: Extent, target: Target) -> Binding {
         Binding {
-            check: (!recurse).then(|| Locked::new(source)),
+            check: (extent == Extent::One).then(|| Locked::new(source)),
             source,
-            recurse,
+            extent,
             copying: None,
             target,
         }
@@ -197,7 +197,13 @@ impl Binding {
         }
         let Some(copying) = &mut self.copying else {
             let place = (self.source.mount, self.source.dentry);
-            return match Copying::new(k, place, self.recurse, false, tree::Copy::Peer) {
+            return match Copying::new(
+                k,
+                place,
+                self.extent,
+                LeavesOut::Unbindable,
+                tree::Copy::Peer,
+            ) {
                 Ok(copying) => {
                     self.copying = Some(copying);
                     Next::More
@@ -229,16 +235,16 @@ impl Binding {
 pub(crate) struct Typing {
     walk: Walk,
     one: Option<MountId>,
-    recurse: bool,
+    extent: Extent,
     to: Type,
 }
 
 impl Typing {
-    pub(crate) fn new(root: MountId, recurse: bool, to: Type) -> Typing {
+    pub(crate) fn new(root: MountId, extent: Extent, to: Type) -> Typing {
         Typing {
             walk: Walk::new(root),
             one: None,
-            recurse,
+            extent,
             to,
         }
     }
@@ -248,7 +254,7 @@ impl Typing {
         if let Some(id) = self.one {
             if propagation::set(k, id, self.to) {
                 self.one = None;
-                if !self.recurse {
+                if self.extent == Extent::One {
                     return Next::End(Ok(Done::Nothing));
                 }
             }
@@ -295,7 +301,13 @@ impl Founding {
                 false => tree::Copy::Peer,
             };
             let dentry = k.mounts.at(self.from).root;
-            return match Copying::new(k, (self.from, dentry), true, true, how) {
+            return match Copying::new(
+                k,
+                (self.from, dentry),
+                Extent::Tree,
+                LeavesOut::Nothing,
+                how,
+            ) {
                 Ok(copying) => {
                     self.copying = Some(copying);
                     Next::More

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::propagation::{self, Reaching, Search};
-use super::tree::{self, Copying, Dropping, Walk};
+use super::tree::{self, Copying, Dropping, Extent, LeavesOut, Walk};
 use super::{ALL_MAX, MOUNT_STEPS, MountFlags, MountId, PathRef, detached, get_path, put_path};
 use crate::abi::Errno;
 use crate::cred::ns::{Kind, NsId};
@@ -545,7 +545,7 @@ impl Placing {
             let source = from.map_or(self.root, |at: usize| self.made[at].1);
             let dentry = k.mounts.at(self.root).root;
             k.env.steps.spend(MOUNT_STEPS);
-            let copying = Copying::new(k, (source, dentry), true, true, how)?;
+            let copying = Copying::new(k, (source, dentry), Extent::Tree, LeavesOut::Nothing, how)?;
             self.copying = Some(copying);
             return Ok(());
         };

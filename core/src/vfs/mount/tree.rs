@@ -122,13 +122,27 @@ fn copy_one(k: &mut Vfs, id: MountId, root: DentryId, how: Copy) -> Result<Mount
     Ok(k.mounts.insert(mount))
 }
 
-/// A copy under way of a mount from `root` on, with all that hangs below if `recurse`: what is unbindable is
-/// left out unless `whole`. It hangs nowhere, with one reference on each.
+/// Which mounts something is done to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Extent {
+    One,
+    /// With all that hangs below it.
+    Tree,
+}
+
+/// What a copy of a tree leaves out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum LeavesOut {
+    Nothing,
+    Unbindable,
+}
+
+/// A copy under way of a mount, or a tree, from `root` on. It hangs nowhere, with one reference on each.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Copying {
     id: MountId,
     root: DentryId,
-    whole: bool,
+    leaves_out: LeavesOut,
     how: Copy,
     walk: Option<Walk>,
     /// The copy of the mount itself, and those of all.
@@ -141,17 +155,17 @@ impl Copying {
     pub(crate) fn new(
         k: &mut Vfs,
         (id, root): (MountId, DentryId),
-        recurse: bool,
-        whole: bool,
+        extent: Extent,
+        leaves_out: LeavesOut,
         how: Copy,
     ) -> Result<Copying, Errno> {
         let top = copy_one(k, id, root, how)?;
         Ok(Copying {
             id,
             root,
-            whole,
+            leaves_out,
             how,
-            walk: recurse.then(|| Walk::new(id)),
+            walk: (extent == Extent::Tree).then(|| Walk::new(id)),
             top,
             copies: BTreeMap::from([(id, top)]),
         })
@@ -176,7 +190,10 @@ impl Copying {
             k.env.steps.spend(2);
             return Ok(true);
         };
-        let (root, left_out) = (mount.root, mount.unbindable && !self.whole);
+        let (root, left_out) = (
+            mount.root,
+            mount.unbindable && self.leaves_out == LeavesOut::Unbindable,
+        );
         // What is below a locked mount is not to be seen.
         if left_out {
             return match mount.locked {

@@ -7,7 +7,7 @@ use crate::abi::Errno;
 use crate::abi::raw::net as n;
 use crate::cred::landlock::Scopes;
 use crate::env::cx::Cx;
-use crate::env::wait::{Stop, Turn, WaitKey};
+use crate::env::wait::{Blocking, Stop, Turn, WaitKey};
 use crate::file::caller::FileCallers;
 use crate::file::{Files, ready};
 
@@ -32,10 +32,10 @@ pub(crate) fn connect<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     address: &[u8],
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<(), Stop> {
     match socket::at(cx.k.files(), id).kind.has_connections() {
-        true => connect_stream(cx, id, address, no_wait),
+        true => connect_stream(cx, id, address, blocking),
         false => Ok(connect_datagram(cx, id, address)?),
     }
 }
@@ -44,7 +44,7 @@ fn connect_stream<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     address: &[u8],
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<(), Stop> {
     bind::check(address)?;
     bind::bind_if_asked(cx, id)?;
@@ -56,7 +56,7 @@ fn connect_stream<K: FileCallers>(
         return Err(Errno::ECONNREFUSED.into());
     }
     if listener.unix().is_full() {
-        let patience = Patience::new(timeout, no_wait);
+        let patience = Patience::new(timeout, blocking);
         return wait(cx, WaitKey::Socket(other), patience, Progress::default());
     }
     match socket::at(cx.k.files(), id).unix().state {
@@ -184,7 +184,7 @@ pub(super) fn disconnected<K: FileCallers>(cx: &mut Cx<'_, '_, K>, id: SocketId,
 pub(crate) fn accept<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
-    no_wait: bool,
+    blocking: Blocking,
 ) -> Result<SocketId, Stop> {
     let socket = socket::at_mut(cx.k.files_mut(), id);
     if !socket.kind.has_connections() {
@@ -198,7 +198,7 @@ pub(crate) fn accept<K: FileCallers>(
         return Ok(first);
     }
     let is_shut = socket.shutdown & NO_RECEIVE != 0;
-    let patience = Patience::new(socket.options.receive_timeout, no_wait);
+    let patience = Patience::new(socket.options.receive_timeout, blocking);
     let turn = WaitKey::Turn(Turn::Socket(id));
     match wait(cx, turn, patience, Progress::default()) {
         Err(Stop::Block(_)) if is_shut => Err(Errno::EINVAL.into()),

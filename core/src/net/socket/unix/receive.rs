@@ -12,7 +12,7 @@ use super::super::{
 use super::queue::Piece;
 use super::{Name, State, announce_queue_room, repay};
 use crate::abi::Errno;
-use crate::abi::raw::net as n;
+use crate::args::MessageFlags;
 use crate::env::cx::Cx;
 use crate::env::wait::{Stop, Turn, WaitKey};
 use crate::file::Files;
@@ -28,7 +28,7 @@ pub(crate) fn receive<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Sink<'_>,
-    flags: u32,
+    flags: MessageFlags,
     done: Progress,
 ) -> Result<(u64, Incoming), Stop> {
     let socket = socket::at(cx.k.files(), id);
@@ -37,7 +37,7 @@ pub(crate) fn receive<K: FileCallers>(
     match kind {
         Kind::Stream if !connected => Err(Errno::EINVAL.into()),
         Kind::Seqpacket if !connected => Err(Errno::ENOTCONN.into()),
-        _ if flags & n::MSG_OOB != 0 => Err(match kind {
+        _ if flags.contains(MessageFlags::OOB) => Err(match kind {
             Kind::Stream => Errno::EINVAL,
             _ => Errno::EOPNOTSUPP,
         }
@@ -47,9 +47,9 @@ pub(crate) fn receive<K: FileCallers>(
     }
 }
 
-fn patience(k: &Files, id: SocketId, flags: u32) -> Patience {
+fn patience(k: &Files, id: SocketId, flags: MessageFlags) -> Patience {
     let timeout = socket::at(k, id).options.receive_timeout;
-    Patience::new(timeout, flags & n::MSG_DONTWAIT != 0)
+    Patience::new(timeout, flags.into())
 }
 
 fn wants_credentials(k: &Files, id: SocketId) -> bool {
@@ -113,7 +113,7 @@ fn receive_message<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Sink<'_>,
-    flags: u32,
+    flags: MessageFlags,
     done: Progress,
 ) -> Result<(u64, Incoming), Stop> {
     socket::at_mut(cx.k.files_mut(), id).take_error()?;
@@ -141,10 +141,10 @@ fn receive_message<K: FileCallers>(
     };
     let size = len.min(data.left());
     if size < len {
-        incoming.flags |= n::MSG_TRUNC;
+        incoming.flags |= MessageFlags::TRUNC;
     }
     let copied = copy(cx, id, data, (0, size));
-    if flags & n::MSG_PEEK == 0 {
+    if !flags.contains(MessageFlags::PEEK) {
         let was_full = socket::at(cx.k.files(), id).unix().is_full();
         incoming.files = finish(cx, id);
         announce_queue_room(cx.k.files_mut(), id, was_full);
@@ -155,7 +155,11 @@ fn receive_message<K: FileCallers>(
         rights::drop_files(cx.k.files_mut(), cx.p, incoming.files);
         return Err(errno.into());
     }
-    let len = if flags & n::MSG_TRUNC != 0 { len } else { size };
+    let len = if flags.contains(MessageFlags::TRUNC) {
+        len
+    } else {
+        size
+    };
     Ok((len, incoming))
 }
 
@@ -163,17 +167,17 @@ fn receive_stream<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     id: SocketId,
     data: &mut Sink<'_>,
-    flags: u32,
+    flags: MessageFlags,
     mut done: Progress,
 ) -> Result<(u64, Incoming), Stop> {
     let size = data.left();
     data.skip(u64::from(done.bytes));
     let low_water = socket::at(cx.k.files(), id).options.low_water as u64;
-    let target = match flags & n::MSG_WAITALL {
-        0 => low_water.min(size),
-        _ => size,
+    let target = match flags.contains(MessageFlags::WAITALL) {
+        false => low_water.min(size),
+        true => size,
     };
-    let peeks = flags & n::MSG_PEEK != 0;
+    let peeks = flags.contains(MessageFlags::PEEK);
     // What has been taken out into the kernel is not there any more when the handler is run again.
     let keeps = matches!(data, Sink::User(_));
     let mut incoming = Incoming::default();

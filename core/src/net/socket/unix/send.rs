@@ -9,7 +9,8 @@ use super::super::{
 use super::queue::{self, Piece};
 use super::{State, announce_room, bind, connect};
 use crate::abi::Errno;
-use crate::abi::raw::{general as g, net as n};
+use crate::abi::raw::general as g;
+use crate::args::MessageFlags;
 use crate::env::cx::Cx;
 use crate::env::wait::{Stop, WaitKey};
 use crate::file::caller::FileCallers;
@@ -29,7 +30,7 @@ pub(crate) fn send<K: FileCallers>(
     message: &Outgoing,
     done: Progress,
 ) -> Result<u64, Stop> {
-    if message.flags & n::MSG_OOB != 0 {
+    if message.flags.contains(MessageFlags::OOB) {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let socket = socket::at_mut(cx.k.files_mut(), id);
@@ -48,7 +49,7 @@ pub(crate) fn send<K: FileCallers>(
 
 fn patience(k: &Files, id: SocketId, message: &Outgoing) -> Patience {
     let timeout = socket::at(k, id).options.send_timeout;
-    Patience::new(timeout, message.flags & n::MSG_DONTWAIT != 0)
+    Patience::new(timeout, message.flags.into())
 }
 
 /// Room for one more buffer, as `sock_alloc_send_pskb()` looks for it; waits for it.
@@ -193,7 +194,7 @@ fn send_stream<K: FileCallers>(
     match result {
         Err(Stop::Errno(_)) if done.bytes > 0 => Ok(u64::from(done.bytes)),
         Err(Stop::Errno(errno)) => {
-            if broken && message.flags & n::MSG_NOSIGNAL == 0 {
+            if broken && !message.flags.contains(MessageFlags::NOSIGNAL) {
                 cx.k.raise(cx.thread, g::SIGPIPE);
             }
             Err(errno.into())
