@@ -77,6 +77,22 @@ fn memory_that_can_only_be_written_can_be_read_too() {
     );
 }
 
+/// Linux takes flags of mmap(2) as `unsigned long`, and looks at all of them only where the type says so.
+#[test]
+fn flags_without_a_name_count_where_they_are_looked_at() {
+    const SHARED: u64 = 1;
+    const SHARED_VALIDATE: u64 = 3;
+    const HIGH: u64 = 1 << 40;
+    const EOPNOTSUPP: i64 = 95;
+    let mut m = boot();
+    let t = m.first();
+    let file = call(&mut m, t, MEMFD_CREATE, &[DATA, 0]) as u64;
+    let mut map = |flags| call(&mut m, t, MMAP, &[0, PAGE, RW, flags, file, 0]);
+    assert!(map(SHARED | HIGH) > 0);
+    assert!(map(SHARED_VALIDATE) > 0);
+    assert_eq!(map(SHARED_VALIDATE | HIGH), -EOPNOTSUPP);
+}
+
 /// A machine whose programs may use this many pages.
 fn limited(pages: u64) -> Machine {
     let mut config = bare(empty_root());

@@ -67,6 +67,18 @@ flags! {
     /// `EPOLL_` flags (epoll_create1(2)).
     EpollFlags(u32) = Hex { CLOEXEC = g::EPOLL_CLOEXEC };
 
+    /// `EPOLL` events and flags of an item (epoll_ctl(2)). The events are those of poll(2); others are kept.
+    EpollEvents(u32) = Hex {
+        IN = g::EPOLLIN,
+        OUT = g::EPOLLOUT,
+        ERR = g::EPOLLERR,
+        HUP = g::EPOLLHUP,
+        EXCLUSIVE = g::EPOLLEXCLUSIVE,
+        WAKEUP = g::EPOLLWAKEUP,
+        ONESHOT = g::EPOLLONESHOT,
+        ET = g::EPOLLET,
+    };
+
     /// `MFD_` flags (memfd_create(2)).
     MemfdFlags(u32) = Hex {
         CLOEXEC = g::MFD_CLOEXEC,
@@ -196,7 +208,7 @@ flags! {
     };
 
     /// `TIMER_` flags of timer_settime(2) and clock_nanosleep(2), which ignore others.
-    TimerFlags(u32) = Hex { ABSTIME = g::TIMER_ABSTIME };
+    TimerFlags(u32) = Int { ABSTIME = g::TIMER_ABSTIME };
 
     /// `DN_` events and flags (`F_NOTIFY` of fcntl(2)).
     DirNotify(u32) = Hex {
@@ -500,12 +512,29 @@ impl OpenFlags {
     pub(crate) fn access_mode(self) -> OpenFlags {
         self & OpenFlags::ACCMODE
     }
+
+    /// Whether it is open for reading, as far as the access mode says.
+    pub(crate) fn reads(self) -> bool {
+        matches!(self.access_mode(), OpenFlags::RDONLY | OpenFlags::RDWR)
+    }
+
+    /// The same for writing.
+    pub(crate) fn writes(self) -> bool {
+        matches!(self.access_mode(), OpenFlags::WRONLY | OpenFlags::RDWR)
+    }
 }
 
 impl FutexOp {
     /// The command.
     pub(crate) fn command(self) -> FutexCommand {
         FutexCommand::of((self - FutexOp::all()).bits())
+    }
+}
+
+impl EpollEvents {
+    /// Events of poll(2).
+    pub(crate) fn of_poll(events: u16) -> EpollEvents {
+        EpollEvents::from_bits_retain(events.into())
     }
 }
 

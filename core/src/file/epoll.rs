@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::abi::Errno;
-use crate::abi::raw::general as g;
+use crate::args::EpollEvents;
 use crate::env::bounds::EPOLL_WATCHES_MAX;
 use crate::env::cx::Cx;
 use crate::env::settings;
@@ -27,7 +27,10 @@ use crate::{file, slab};
 pub(crate) const NESTS_MAX: u32 = 4;
 
 /// Flags of an item that are no events; with only these left it is disabled (`EP_PRIVATE_BITS`).
-pub(crate) const PRIVATE: u32 = g::EPOLLWAKEUP | g::EPOLLONESHOT | g::EPOLLET | g::EPOLLEXCLUSIVE;
+pub(crate) const PRIVATE: EpollEvents = EpollEvents::WAKEUP
+    .union(EpollEvents::ONESHOT)
+    .union(EpollEvents::ET)
+    .union(EpollEvents::EXCLUSIVE);
 
 /// What an item is known by: the file, and the descriptor it was added as.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -39,7 +42,7 @@ pub(crate) struct ItemKey {
 /// Interest in one file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Item {
-    pub events: u32,
+    pub events: EpollEvents,
     pub data: u64,
     /// Where the file's changes are announced, and which of them concern it.
     key: Option<WaitKey>,
@@ -139,7 +142,7 @@ fn item_mut(k: &mut Files, epoll: FileId, item: ItemKey) -> Option<&mut Item> {
 }
 
 /// An item's flags and events.
-pub(crate) fn events(k: &Files, epoll: FileId, item: ItemKey) -> Option<u32> {
+pub(crate) fn events(k: &Files, epoll: FileId, item: ItemKey) -> Option<EpollEvents> {
     instance(k, epoll)?.items.get(&item).map(|item| item.events)
 }
 
@@ -148,7 +151,7 @@ pub(crate) fn add<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     epoll: FileId,
     item: ItemKey,
-    events: u32,
+    events: EpollEvents,
     data: u64,
 ) -> Result<(), Errno> {
     let most =
@@ -183,7 +186,7 @@ pub(crate) fn add<K: FileCallers>(
     watches.added += 1;
     let order = watches.added;
     if let Some(key) = key {
-        let exclusive = events & g::EPOLLEXCLUSIVE != 0;
+        let exclusive = events.contains(EpollEvents::EXCLUSIVE);
         watches
             .by_key
             .insert((key, exclusive, order), (epoll, item));
@@ -200,7 +203,7 @@ pub(crate) fn modify<K: FileCallers>(
     cx: &mut Cx<'_, '_, K>,
     epoll: FileId,
     item: ItemKey,
-    events: u32,
+    events: EpollEvents,
     data: u64,
 ) {
     if let Some(entry) = item_mut(cx.k.files_mut(), epoll, item) {
@@ -215,7 +218,7 @@ fn look<K: FileCallers>(k: &mut K, thread: ThreadId, epoll: FileId, item: ItemKe
     let Some(entry) = item_mut(k.files_mut(), epoll, item) else {
         return;
     };
-    if u32::from(now) & entry.events & !PRIVATE != 0 {
+    if EpollEvents::of_poll(now).intersects(entry.events - PRIVATE) {
         list(k.files_mut(), epoll, item);
         k.files_mut().notify(WaitKey::File(epoll), ready::IN);
     }
@@ -275,7 +278,7 @@ fn unwatch(k: &mut Files, epoll: FileId, item: ItemKey, entry: &Item) {
     watches.by_file.remove(&(item.file, epoll, item.fd));
     if let Some(key) = entry.key {
         // Whether it is exclusive never changes, but what it wants besides may all be gone (`EPOLLONESHOT`).
-        let exclusive = entry.events & g::EPOLLEXCLUSIVE != 0;
+        let exclusive = entry.events.contains(EpollEvents::EXCLUSIVE);
         watches.by_key.remove(&(key, exclusive, entry.order));
     }
 }
@@ -373,9 +376,10 @@ fn tell(k: &mut Files, key: WaitKey, mut now: Spreading, left: &mut u32) {
         let Some(entry) = item_mut(k, epoll, item) else {
             continue;
         };
-        let wanted = entry.events & !PRIVATE;
+        let wanted = entry.events - PRIVATE;
         let came = now.events & entry.concerns;
-        if wanted == 0 || now.events != ready::ANY && u32::from(came) & wanted == 0 {
+        let reached = EpollEvents::of_poll(came).intersects(wanted);
+        if wanted.is_empty() || now.events != ready::ANY && !reached {
             continue;
         }
         list(k, epoll, item);
@@ -417,8 +421,10 @@ pub(crate) fn any_ready<K: FileCallers>(k: &K, thread: ThreadId, id: FileId, dep
         if !instance.counts((number, *key)) {
             return false;
         }
-        let events = instance.items.get(key).map_or(0, |item| item.events);
-        u32::from(ready_of(k, thread, key.file, depth + 1)) & events & !PRIVATE != 0
+        let item = instance.items.get(key);
+        let events = item.map_or(EpollEvents::empty(), |item| item.events);
+        let ready = ready_of(k, thread, key.file, depth + 1);
+        EpollEvents::of_poll(ready).intersects(events - PRIVATE)
     };
     // Those that are not ready any more leave the list when the instance is waited for. Behind many of them
     // something may be: whoever waits finds out.
@@ -429,7 +435,7 @@ pub(crate) fn any_ready<K: FileCallers>(k: &K, thread: ThreadId, id: FileId, dep
 /// An event for the program.
 pub(crate) struct Event {
     item: ItemKey,
-    pub events: u32,
+    pub events: EpollEvents,
     pub data: u64,
 }
 
@@ -457,8 +463,8 @@ pub(crate) fn next<K: FileCallers>(k: &mut K, thread: ThreadId, id: FileId) -> O
         ops::told(k, thread, item.file);
     }
     let entry = item_mut(k.files_mut(), id, item)?;
-    match u32::from(now) & entry.events & !PRIVATE {
-        0 => None,
+    match EpollEvents::of_poll(now) & (entry.events - PRIVATE) {
+        none if none.is_empty() => None,
         events => Some(Event {
             item,
             events,
@@ -485,9 +491,9 @@ pub(crate) fn told(k: &mut Files, id: FileId, event: &Event) {
     let Some(entry) = item_mut(k, id, event.item) else {
         return;
     };
-    if entry.events & g::EPOLLONESHOT != 0 {
+    if entry.events.contains(EpollEvents::ONESHOT) {
         entry.events &= PRIVATE;
-    } else if entry.events & g::EPOLLET == 0 {
+    } else if !entry.events.contains(EpollEvents::ET) {
         list(k, id, event.item);
     }
 }
@@ -497,7 +503,8 @@ pub(crate) fn stream(k: &Files, id: FileId) -> Option<(u8, Event)> {
     let instance = instance(k, id)?;
     instance.streams.iter().find_map(|key| {
         let item = instance.items.get(key)?;
-        let events = item.events & !PRIVATE & u32::from(ready::IN | ready::HUP | ready::ERR);
+        let events =
+            (item.events - PRIVATE) & EpollEvents::of_poll(ready::IN | ready::HUP | ready::ERR);
         let FileKind::HostStream(stream) = k.file(key.file)?.kind else {
             return None;
         };
@@ -506,7 +513,9 @@ pub(crate) fn stream(k: &Files, id: FileId) -> Option<(u8, Event)> {
             events,
             data: item.data,
         };
-        (events & u32::from(ready::IN) != 0).then_some((stream, event))
+        events
+            .intersects(EpollEvents::of_poll(ready::IN))
+            .then_some((stream, event))
     })
 }
 
@@ -571,7 +580,7 @@ pub(crate) fn info(k: &Files, id: FileId, last: Option<ItemKey>) -> Option<(Item
     let line = format!(
         "tfd: {:8} events: {:8x} data: {:16x}  pos:{} ino:{:x} sdev:{:x}\n",
         key.fd,
-        item.events,
+        item.events.bits(),
         item.data,
         k.file(key.file).map_or(0, |file| file.offset),
         ino,
@@ -602,7 +611,7 @@ pub(crate) fn check(k: &Files) -> Result<(), String> {
             }
             let Some(on) = item.key else { continue };
             keyed += 1;
-            let exclusive = item.events & g::EPOLLEXCLUSIVE != 0;
+            let exclusive = item.events.contains(EpollEvents::EXCLUSIVE);
             let watch = (on, exclusive, item.order);
             if k.watches.by_key.get(&watch) != Some(&(id, *key)) {
                 return Err(format!("{id:?}: {key:?} does not watch {on:?} once"));

@@ -166,19 +166,11 @@ impl File {
     }
 
     pub(crate) fn readable(&self) -> bool {
-        !self.flags.contains(OpenFlags::PATH)
-            && matches!(
-                self.flags.access_mode(),
-                OpenFlags::RDONLY | OpenFlags::RDWR
-            )
+        !self.flags.contains(OpenFlags::PATH) && self.flags.reads()
     }
 
     pub(crate) fn writable(&self) -> bool {
-        !self.flags.contains(OpenFlags::PATH)
-            && matches!(
-                self.flags.access_mode(),
-                OpenFlags::WRONLY | OpenFlags::RDWR
-            )
+        !self.flags.contains(OpenFlags::PATH) && self.flags.writes()
     }
 
     /// Whether it is a regular file that is open for writing.

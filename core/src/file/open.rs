@@ -517,7 +517,7 @@ fn open_fifo<K: FileCallers>(
     };
     let named = (inode.fs != anon::FS).then_some(inode);
     let file = add(cx, FileKind::Pipe(id), path, named, flags)?;
-    pipe::open_end(cx.k.files_mut(), id, reads, writes);
+    pipe::open_end(cx.k.files_mut(), id, flags);
     cx.k.files_mut().wake(key);
     Ok(file)
 }

@@ -277,23 +277,23 @@ pub(crate) fn find_fifo(k: &Files, inode: InodeRef) -> Option<&Pipe> {
         .and_then(|id| k.pipes.pipes.get(id))
 }
 
-/// An end was opened.
-pub(crate) fn open_end(k: &mut Files, id: PipeId, reads: bool, writes: bool) {
+/// An end was opened, or both, as the access mode says.
+pub(crate) fn open_end(k: &mut Files, id: PipeId, flags: OpenFlags) {
     if let Some(pipe) = k.pipes.get_mut(id) {
-        pipe.readers += u32::from(reads);
-        pipe.writers += u32::from(writes);
-        pipe.had_writer |= writes;
+        pipe.readers += u32::from(flags.reads());
+        pipe.writers += u32::from(flags.writes());
+        pipe.had_writer |= flags.writes();
     }
     k.wake(WaitKey::Pipe(id.0));
 }
 
-/// An end was closed. The pipe behind a FIFO goes with its last end; others go with their dentry.
-pub(crate) fn close_end(k: &mut Files, id: PipeId, reads: bool, writes: bool) {
+/// What was opened so was closed. The pipe behind a FIFO goes with its last end; others go with their dentry.
+pub(crate) fn close_end(k: &mut Files, id: PipeId, flags: OpenFlags) {
     let Some(pipe) = k.pipes.get_mut(id) else {
         return;
     };
-    pipe.readers -= u32::from(reads);
-    pipe.writers -= u32::from(writes);
+    pipe.readers -= u32::from(flags.reads());
+    pipe.writers -= u32::from(flags.writes());
     if pipe.readers + pipe.writers == 0 && pipe.fifo.is_some() {
         remove(k, id);
     }
@@ -339,21 +339,30 @@ pub(crate) fn consume(k: &mut Files, id: PipeId, len: u64) {
     }
 }
 
+/// What becomes of buffers that another pipe gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Passing {
+    /// They leave the one that they were in (splice(2)).
+    Moves,
+    /// They stay there, too (tee(2)).
+    Copies,
+}
+
 /// Moves or copies buffers from one pipe to another: how many bytes.
-pub(crate) fn pass(k: &mut Files, from: PipeId, to: PipeId, len: u64, leave: bool) -> u64 {
+pub(crate) fn pass(k: &mut Files, from: PipeId, to: PipeId, len: u64, passing: Passing) -> u64 {
     let pipes = &mut k.pipes;
     let free = pipes.get(to).map_or(0, |pipe| pipe.ring.free());
     let Some(source) = pipes.get(from) else {
         return 0;
     };
-    let (front, sum) = source.ring.front(len, free, leave);
+    let (front, sum) = source.ring.front(len, free, passing);
     let bytes = source.ring.copy(sum);
     if sum > 0 {
         if let Some(target) = pipes.get_mut(to) {
             target.ring.adopt(front, &bytes);
         }
         k.notify(WaitKey::Pipe(to.0), IN);
-        if leave {
+        if passing == Passing::Moves {
             consume(k, from, sum as u64);
         }
     }
@@ -626,9 +635,8 @@ impl OpenFile for Ops {
 
     fn release(k: &mut Files, _p: &mut Ports<'_>, id: FileId, kind: FileKind) {
         if let FileKind::Pipe(pipe) = kind {
-            let file = file::at(k, id);
-            let (readable, writable) = (file.readable(), file.writable());
-            close_end(k, pipe, readable, writable);
+            let flags = file::at(k, id).flags;
+            close_end(k, pipe, flags);
         }
     }
 }

@@ -131,7 +131,7 @@ impl FileCallers for Kernel {
     }
 
     fn is_interrupted(&self, thread: ThreadId) -> bool {
-        signal::interrupts(self, thread, false)
+        signal::interrupts(self, thread)
     }
 
     fn raise(&mut self, thread: ThreadId, signal: u32) {

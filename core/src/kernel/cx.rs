@@ -117,7 +117,7 @@ impl Cx<'_, '_> {
         let thread = self.thread;
         self.keep_files();
         let under_way = self.call().op.is_some();
-        if !under_way && signal::interrupts(self.k, thread, wait.killable) {
+        if !under_way && signal::ends(self.k, thread, &wait) {
             crate::file::lock::leave(self.k, thread);
             let task = self.task_mut();
             task.interrupted = task.call.take().map(|call| (call, wait.restart));

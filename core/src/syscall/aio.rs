@@ -222,7 +222,7 @@ fn submit(cx: &mut Cx<'_, '_>, id: ContextId, request: u64) -> Result<u64, Stop>
 /// Whether a signal ends the wait of a request.
 fn is_interrupted(cx: &mut Cx<'_, '_>, wait: &Wait) -> bool {
     let under_way = cx.call().op.is_some();
-    !under_way && signal::interrupts(cx.k, cx.thread, wait.killable)
+    !under_way && signal::ends(cx.k, cx.thread, wait)
 }
 
 /// Reads or writes: the result of the request. Errors of the request itself are those of io_submit(2).
@@ -315,7 +315,7 @@ fn read_events(
     if (ready as i64) < min && !over {
         let entered = cx.call().entered.mono;
         let deadline = timeout.map(|timeout| entered.saturating_add(timeout));
-        let interrupted = signal::interrupts(cx.k, cx.thread, false);
+        let interrupted = signal::interrupts(cx.k, cx.thread);
         if ready == 0 || !interrupted {
             return Wait::on(WaitKey::Aio(id))
                 .until(deadline)

@@ -12,7 +12,7 @@ use crate::args::*;
 use crate::env::wait::{Blocking, Stop, SysResult, Turn, Wait, WaitKey};
 use crate::event::{HostCall, HostResult};
 use crate::file;
-use crate::file::pipe::PipeId;
+use crate::file::pipe::{Passing, PipeId};
 use crate::file::{FileId, FileKind, fdtable, inotify, pipe, rw};
 use crate::fs::InodeRef;
 use crate::kernel::Cx;
@@ -292,7 +292,14 @@ pub(super) fn splice(
             if from == to {
                 return Err(Errno::EINVAL.into());
             }
-            pass(cx, (input, from), (output, to), len.0, blocking, true)
+            pass(
+                cx,
+                (input, from),
+                (output, to),
+                len.0,
+                blocking,
+                Passing::Moves,
+            )
         }
         (Some(from), None) => {
             if file::at(cx.k, output).flags.contains(OpenFlags::APPEND) {
@@ -395,21 +402,21 @@ fn splice_socket(
     Ok(data.len() as u64)
 }
 
-/// Moves (`leave`) or copies buffers from one pipe to the end of another.
+/// Moves or copies buffers from one pipe to the end of another.
 fn pass(
     cx: &mut Cx<'_, '_>,
     (input, from): (FileId, PipeId),
     (output, to): (FileId, PipeId),
     len: u64,
     blocking: Blocking,
-    leave: bool,
+    passing: Passing,
 ) -> SysResult {
     let flags = file::at(cx.k, input).flags | file::at(cx.k, output).flags;
     let blocking = blocking.and(flags);
     pipe_filled(cx, from, blocking)?;
     // At its end too it is the other pipe that says what this gives.
     pipe_room(cx, to, blocking)?;
-    Ok(pipe::pass(cx.k, from, to, len.min(rw::PIECE), leave))
+    Ok(pipe::pass(cx.k, from, to, len.min(rw::PIECE), passing))
 }
 
 pub(super) fn tee(
@@ -432,7 +439,14 @@ pub(super) fn tee(
     match (&from.kind, &to.kind) {
         (&FileKind::Pipe(from), &FileKind::Pipe(to)) if from != to => {
             let blocking = Blocking::from(flags);
-            pass(cx, (input, from), (output, to), len.0, blocking, false)
+            pass(
+                cx,
+                (input, from),
+                (output, to),
+                len.0,
+                blocking,
+                Passing::Copies,
+            )
         }
         _ => Err(Errno::EINVAL.into()),
     }

@@ -314,14 +314,14 @@ pub(super) fn mkdirat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, mode: Mode)
 
 pub(super) fn rmdir(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
     let path = cx.read_path(path.0)?;
-    let change = names::remove(cx, CWD, &path, true)?;
+    let change = names::rmdir(cx, CWD, &path)?;
     inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
 
 pub(super) fn unlink(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
     let path = cx.read_path(path.0)?;
-    let change = names::remove(cx, CWD, &path, false)?;
+    let change = names::unlink(cx, CWD, &path)?;
     inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }
@@ -329,7 +329,10 @@ pub(super) fn unlink(cx: &mut Cx<'_, '_>, path: Path) -> SysResult {
 pub(super) fn unlinkat(cx: &mut Cx<'_, '_>, dirfd: DirFd, path: Path, flags: AtFlags) -> SysResult {
     let flags = among(cx, flags, AtFlags::REMOVEDIR)?;
     let path = cx.read_path(path.0)?;
-    let change = names::remove(cx, dirfd, &path, flags.contains(AtFlags::REMOVEDIR))?;
+    let change = match flags.contains(AtFlags::REMOVEDIR) {
+        true => names::rmdir(cx, dirfd, &path)?,
+        false => names::unlink(cx, dirfd, &path)?,
+    };
     inotify::changed(cx.k, cx.p, change);
     Ok(0)
 }

@@ -58,14 +58,19 @@ pub(super) fn epoll_ctl(
     fd: Fd,
     event: Addr,
 ) -> SysResult {
-    const INOUT: u32 = g::EPOLLIN | g::EPOLLOUT;
-    const EXCLUSIVE_OK: u32 =
-        INOUT | g::EPOLLERR | g::EPOLLHUP | g::EPOLLWAKEUP | g::EPOLLET | g::EPOLLEXCLUSIVE;
+    let exclusive_ok = EpollEvents::IN
+        | EpollEvents::OUT
+        | EpollEvents::ERR
+        | EpollEvents::HUP
+        | EpollEvents::WAKEUP
+        | EpollEvents::ET
+        | EpollEvents::EXCLUSIVE;
     let event = match op {
         EpollOp::Del => UserEvent::default(),
         _ => cx.read_obj(event.0)?,
     };
-    let (mut events, data) = (event.events, event.data);
+    let data = event.data;
+    let mut events = EpollEvents::from_bits_retain(event.events);
     let outer = fdtable::get(cx, epfd.0)?;
     let inner = fdtable::get(cx, fd.0)?;
     if !ops::can_wait(cx.k, file::at(cx.k, inner)) {
@@ -75,9 +80,9 @@ pub(super) fn epoll_ctl(
         return Err(Errno::EINVAL.into());
     }
     // It would only keep a machine from going to sleep.
-    events &= !g::EPOLLWAKEUP;
-    if op != EpollOp::Del && events & g::EPOLLEXCLUSIVE != 0 {
-        let wrong = op == EpollOp::Mod || is_epoll(cx, inner) || events & !EXCLUSIVE_OK != 0;
+    events -= EpollEvents::WAKEUP;
+    if op != EpollOp::Del && events.contains(EpollEvents::EXCLUSIVE) {
+        let wrong = op == EpollOp::Mod || is_epoll(cx, inner) || !exclusive_ok.contains(events);
         if wrong {
             return Err(Errno::EINVAL.into());
         }
@@ -90,12 +95,12 @@ pub(super) fn epoll_ctl(
         fd: fd.0,
     };
     let old = epoll::events(cx.k, outer, item);
-    events |= g::EPOLLERR | g::EPOLLHUP;
+    events |= EpollEvents::ERR | EpollEvents::HUP;
     match (op, old) {
         (EpollOp::Add, None) => epoll::add(cx, outer, item, events, data)?,
         (EpollOp::Add, Some(_)) => return Err(Errno::EEXIST.into()),
         (EpollOp::Mod | EpollOp::Del, None) => return Err(Errno::ENOENT.into()),
-        (EpollOp::Mod, Some(old)) if old & g::EPOLLEXCLUSIVE != 0 => {
+        (EpollOp::Mod, Some(old)) if old.contains(EpollEvents::EXCLUSIVE) => {
             return Err(Errno::EINVAL.into());
         }
         (EpollOp::Mod, Some(_)) => epoll::modify(cx, outer, item, events, data),
@@ -137,9 +142,9 @@ fn wait(cx: &mut Cx<'_, '_>, epfd: Fd, at: u64, max: i32, timeout: Option<u64>) 
                 } else {
                     now
                 };
-                let wanted = event.events | g::EPOLLERR | g::EPOLLHUP;
+                let wanted = event.events | EpollEvents::ERR | EpollEvents::HUP;
                 let found = UserEvent {
-                    events: u32::from(now) & wanted,
+                    events: (EpollEvents::of_poll(now) & wanted).bits(),
                     data: event.data,
                 };
                 cx.write_obj(at, &found)?;
@@ -175,7 +180,7 @@ fn collect(cx: &mut Cx<'_, '_>, id: FileId, at: u64, max: u64) -> Result<u64, Er
             continue;
         };
         let found = UserEvent {
-            events: event.events,
+            events: event.events.bits(),
             data: event.data,
         };
         if let Err(errno) = cx.write_obj(at + told * EVENT_SIZE, &found) {

@@ -73,12 +73,7 @@ fn open_ends(
         let path = get_path(cx.k, place);
         let file = File::new(FileKind::Pipe(id), path, None, mode | status);
         let result = file::add(cx.k, cx.p, file).and_then(|file| {
-            pipe::open_end(
-                cx.k,
-                id,
-                mode == OpenFlags::RDONLY,
-                mode == OpenFlags::WRONLY,
-            );
+            pipe::open_end(cx.k, id, mode);
             fdtable::install(cx, file, flags.on_exec())
         });
         match result {
@@ -498,8 +493,8 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: FlockOperation) -> S
         return Ok(0);
     }
     let wanted = match operation - FlockOperation::NB {
-        FlockOperation::SH => Some(false),
-        FlockOperation::EX => Some(true),
+        FlockOperation::SH => Some(lock::Mode::Shared),
+        FlockOperation::EX => Some(lock::Mode::Exclusive),
         FlockOperation::UN => None,
         _ => return Err(Errno::EINVAL.into()),
     };
@@ -513,12 +508,14 @@ pub(super) fn flock(cx: &mut Cx<'_, '_>, fd: Fd, operation: FlockOperation) -> S
             file::at_mut(cx.k, id).locker = cx.task().tgid;
             Ok(0)
         }
-        Err(Errno::EAGAIN) if !operation.contains(FlockOperation::NB) => {
-            let tgid = cx.task().tgid;
-            lock::wait_whole(cx.k, thread, inode, id, wanted == Some(true), tgid);
-            Wait::on(WaitKey::FileLock(inode)).into()
-        }
-        Err(errno) => Err(errno.into()),
+        Err(errno) => match wanted {
+            Some(mode) if errno == Errno::EAGAIN && !operation.contains(FlockOperation::NB) => {
+                let tgid = cx.task().tgid;
+                lock::wait_whole(cx.k, thread, inode, id, mode, tgid);
+                Wait::on(WaitKey::FileLock(inode)).into()
+            }
+            _ => Err(errno.into()),
+        },
     }
 }
 

@@ -9,20 +9,11 @@ use crate::file::FileId;
 use crate::kernel::Cx;
 use crate::machine::ThreadId;
 
-// What is compared (linux/kcmp.h).
-const FILE: i32 = 0;
-const VM: i32 = 1;
-const FILES: i32 = 2;
-const FS: i32 = 3;
-const SIGHAND: i32 = 4;
-const IO: i32 = 5;
-const SYSVSEM: i32 = 6;
-
 pub(super) fn kcmp(
     cx: &mut Cx<'_, '_>,
     pid1: Pid,
     pid2: Pid,
-    kind: Int,
+    kind: KcmpKind,
     idx1: Ulong,
     idx2: Ulong,
 ) -> SysResult {
@@ -39,18 +30,18 @@ pub(super) fn kcmp(
     if a.exited || b.exited {
         return Err(Errno::ESRCH.into());
     }
-    let order = match kind.0 {
-        FILE => file(cx, a.id, idx1.0)?.cmp(&file(cx, b.id, idx2.0)?),
-        VM => a.space.cmp(&b.space),
-        FILES => a.files.cmp(&b.files),
-        FS => a.fs.cmp(&b.fs),
-        SIGHAND => {
+    let order = match kind {
+        KcmpKind::File => file(cx, a.id, idx1.0)?.cmp(&file(cx, b.id, idx2.0)?),
+        KcmpKind::Vm => a.space.cmp(&b.space),
+        KcmpKind::Files => a.files.cmp(&b.files),
+        KcmpKind::Fs => a.fs.cmp(&b.fs),
+        KcmpKind::SigHand => {
             let sighand = |tgid| cx.k.tasks.group(tgid).map(|group| group.sighand);
             sighand(a.tgid).cmp(&sighand(b.tgid))
         }
         // Contexts of I/O and lists of semaphores to undo are nobody's.
-        IO | SYSVSEM => Ordering::Equal,
-        _ => return Err(Errno::EINVAL.into()),
+        KcmpKind::Io | KcmpKind::SysVSem => Ordering::Equal,
+        KcmpKind::Other(_) => return Err(Errno::EINVAL.into()),
     };
     Ok(match order {
         Ordering::Equal => 0,

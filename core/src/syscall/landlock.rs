@@ -1,6 +1,6 @@
 //! landlock_create_ruleset(2), landlock_add_rule(2), landlock_restrict_self(2).
 
-use crate::abi::raw::{general as g, landlock as l};
+use crate::abi::raw::general as g;
 use crate::abi::{Errno, PAGE_SIZE};
 use crate::args::*;
 use crate::cred::landlock::{FsAccess, Handled, NetAccess, RulesetId, Scopes};
@@ -106,22 +106,20 @@ fn ruleset(cx: &mut Cx<'_, '_>, fd: i32) -> Result<RulesetId, Errno> {
 pub(super) fn landlock_add_rule(
     cx: &mut Cx<'_, '_>,
     ruleset_fd: Fd,
-    rule_type: Int,
+    rule_type: RuleType,
     rule_attr: Addr,
     flags: NoFlags,
 ) -> SysResult {
     super::missing::known(cx, flags)?;
     let id = ruleset(cx, ruleset_fd.0)?;
     let handled = cx.k.landlock.handled(id);
-    const PATH_BENEATH: i32 = l::landlock_rule_type::LANDLOCK_RULE_PATH_BENEATH as i32;
-    const NET_PORT: i32 = l::landlock_rule_type::LANDLOCK_RULE_NET_PORT as i32;
-    match rule_type.0 {
-        PATH_BENEATH => {
+    match rule_type {
+        RuleType::PathBeneath => {
             let allowed: u64 = cx.read_obj(rule_attr.0)?;
             let parent: i32 = cx.read_obj(rule_attr.0.wrapping_add(8))?;
             add_path(cx, (id, handled.fs), allowed, parent)?;
         }
-        NET_PORT => {
+        RuleType::NetPort => {
             let [allowed, port]: [u64; 2] = cx.read_obj(rule_attr.0)?;
             if allowed == 0 {
                 return Err(Errno::ENOMSG.into());
@@ -133,7 +131,7 @@ pub(super) fn landlock_add_rule(
             let port = u16::try_from(port).map_err(|_| Errno::EINVAL)?;
             cx.k.landlock.allow_port(id, port, access)?;
         }
-        _ => return Err(Errno::EINVAL.into()),
+        RuleType::Other(_) => return Err(Errno::EINVAL.into()),
     }
     Ok(0)
 }

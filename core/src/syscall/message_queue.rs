@@ -12,15 +12,6 @@ use crate::ipc::message::{self as msg, Message, Queue, Wanted};
 use crate::ipc::{self, PermRecord, READ, WRITE, limits};
 use crate::kernel::Cx;
 
-/// Commands of msgctl(2).
-const IPC_RMID: i32 = 0;
-const IPC_SET: i32 = 1;
-const IPC_STAT: i32 = 2;
-const IPC_INFO: i32 = 3;
-const MSG_STAT: i32 = 11;
-const MSG_INFO: i32 = 12;
-const MSG_STAT_ANY: i32 = 13;
-
 /// `struct msqid64_ds`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -141,20 +132,20 @@ pub(super) fn msgrcv(
     Ok(len as u64)
 }
 
-pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: Int, buf: Addr) -> SysResult {
+pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: MsgCtl, buf: Addr) -> SysResult {
     let id = msqid.0;
-    if id < 0 || cmd.0 < 0 {
+    if id < 0 {
         return Err(Errno::EINVAL.into());
     }
-    match cmd.0 {
-        IPC_INFO | MSG_INFO => {
+    match cmd {
+        MsgCtl::Limits | MsgCtl::Info => {
             let queues = &ipc::objects(cx).queues;
             let highest = queues.highest();
             let limits = &ipc::objects(cx).limits;
             let most = limits.get(limits::QUEUE_BYTES) as u32;
             let most_queues = limits.get(limits::QUEUES) as u32;
-            let (pool, map, all) = match cmd.0 {
-                IPC_INFO => (most_queues.saturating_mul(most / 1024), most, most),
+            let (pool, map, all) = match cmd {
+                MsgCtl::Limits => (most_queues.saturating_mul(most / 1024), most, most),
                 _ => (
                     queues.len() as u32,
                     queues.iter().map(|queue| queue.len() as u32).sum(),
@@ -174,13 +165,13 @@ pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: Int, buf: Addr) -> Sy
             cx.write_obj(buf.0, &words)?;
             Ok(u64::from(highest))
         }
-        IPC_STAT | MSG_STAT | MSG_STAT_ANY => {
+        MsgCtl::Stat | MsgCtl::StatAt | MsgCtl::StatAny => {
             let table = &ipc::objects(cx).queues;
-            let (number, queue) = match cmd.0 {
-                IPC_STAT => (0, table.get(id)?),
+            let (number, queue) = match cmd {
+                MsgCtl::Stat => (0, table.get(id)?),
                 _ => table.at(id)?,
             };
-            if cmd.0 != MSG_STAT_ANY {
+            if cmd != MsgCtl::StatAny {
                 queue.perm.check(cx, READ)?;
             }
             let record = Record {
@@ -198,7 +189,7 @@ pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: Int, buf: Addr) -> Sy
             cx.write_obj(buf.0, &record)?;
             Ok(number as u64)
         }
-        IPC_SET => {
+        MsgCtl::Set => {
             let new: Record = cx.read_obj(buf.0)?;
             ipc::objects(cx).queues.get(id)?.perm.check_owner(cx)?;
             let most = ipc::objects(cx).limits.get(limits::QUEUE_BYTES);
@@ -216,7 +207,7 @@ pub(super) fn msgctl(cx: &mut Cx<'_, '_>, msqid: Int, cmd: Int, buf: Addr) -> Sy
             cx.k.wake(WaitKey::Messages(object));
             Ok(0)
         }
-        IPC_RMID => {
+        MsgCtl::Rmid => {
             ipc::objects(cx).queues.get(id)?.perm.check_owner(cx)?;
             let object = ipc::object(cx, id);
             msg::remove(cx.k, object)?;

@@ -245,7 +245,7 @@ fn remount(
         let new = match cx.k.fs.filesystem(fs) {
             Filesystem::Union(union) if is_tmpfs => {
                 let old = union.options();
-                Some(old.parse(cx.k, cx.creds().user_ns, data, true)?)
+                Some(old.remount(cx.k, cx.creds().user_ns, data)?)
             }
             _ => None,
         };
@@ -477,7 +477,7 @@ fn new_mount(
         };
         set.map_err(|refused| refused.errno())?;
     }
-    let read_only = options::read_only(data, flags.contains(MountFlags::READ_ONLY));
+    let read_only = options::read_only(data).unwrap_or(flags.contains(MountFlags::READ_ONLY));
     may_graft(cx, target)?;
     let fs = make_filesystem(cx, &asked, owner, read_only)?;
     let source = if source.is_empty() { b"none" } else { source };
@@ -527,9 +527,8 @@ pub(super) fn umount2(cx: &mut Cx<'_, '_>, target: Path, flags: UmountFlags) -> 
         // Holding the path is no use of the mount.
         put_path(cx.k, cx.p, found);
         let (path, marked) = checked?;
-        let lazy = flags.contains(UmountFlags::DETACH);
         let expire = flags.contains(UmountFlags::EXPIRE).then_some(marked);
-        let unmounting = Unmounting::new(path.mount, lazy, expire);
+        let unmounting = Unmounting::new(path.mount, flags, expire);
         Ok(Some(Job::Unmount(unmounting.into())))
     })?;
     Ok(0)

@@ -39,17 +39,6 @@ const TEXT_MAX: usize = 256;
 /// Most bytes of any other value.
 const BINARY_MAX: i32 = 1 << 20;
 
-// `enum fsconfig_command`
-const SET_FLAG: u32 = 0;
-const SET_STRING: u32 = 1;
-const SET_BINARY: u32 = 2;
-const SET_PATH: u32 = 3;
-const SET_PATH_EMPTY: u32 = 4;
-const SET_FD: u32 = 5;
-const CMD_CREATE: u32 = 6;
-const CMD_RECONFIGURE: u32 = 7;
-const CMD_CREATE_EXCL: u32 = 8;
-
 /// A string with its NUL in so many bytes at most. `EFAULT`, `EINVAL` (`strndup_user()`).
 fn read_text(cx: &mut Cx<'_, '_>, at: u64, most: usize) -> Result<Vec<u8>, Errno> {
     cx.read_cstr(at, most).map_err(|errno| match errno {
@@ -114,30 +103,34 @@ pub(super) fn fspick(
 pub(super) fn fsconfig(
     cx: &mut Cx<'_, '_>,
     fd: Fd,
-    cmd: Uint,
+    cmd: FsconfigCmd,
     key: Str,
     value: Addr,
     aux: Int,
 ) -> SysResult {
     let (has_key, has_value, aux) = (key.0 != 0, value.0 != 0, aux.0);
-    let wanted = match cmd.0 {
+    let wanted = match cmd {
         _ if fd.0 < 0 => false,
-        SET_FLAG => has_key && !has_value && aux == 0,
-        SET_STRING => has_key && has_value && aux == 0,
-        SET_BINARY => has_key && has_value && (1..=BINARY_MAX).contains(&aux),
-        SET_PATH | SET_PATH_EMPTY => has_key && has_value && (aux == g::AT_FDCWD || aux >= 0),
-        SET_FD => has_key && !has_value && aux >= 0,
-        CMD_CREATE | CMD_CREATE_EXCL | CMD_RECONFIGURE => !has_key && !has_value && aux == 0,
-        _ => return Err(Errno::EOPNOTSUPP.into()),
+        FsconfigCmd::SetFlag => has_key && !has_value && aux == 0,
+        FsconfigCmd::SetString => has_key && has_value && aux == 0,
+        FsconfigCmd::SetBinary => has_key && has_value && (1..=BINARY_MAX).contains(&aux),
+        FsconfigCmd::SetPath | FsconfigCmd::SetPathEmpty => {
+            has_key && has_value && (aux == g::AT_FDCWD || aux >= 0)
+        }
+        FsconfigCmd::SetFd => has_key && !has_value && aux >= 0,
+        FsconfigCmd::Create | FsconfigCmd::CreateExcl | FsconfigCmd::Reconfigure => {
+            !has_key && !has_value && aux == 0
+        }
+        FsconfigCmd::Other(_) => return Err(Errno::EOPNOTSUPP.into()),
     };
     if !wanted {
         return Err(Errno::EINVAL.into());
     }
     let id = fdtable::get(cx, fd.0)?;
     file::config::at(cx.k, id)?;
-    match cmd.0 {
-        CMD_CREATE | CMD_CREATE_EXCL => create(cx, id)?,
-        CMD_RECONFIGURE => job::run(cx, |cx, _| reconfigure(cx, id))?,
+    match cmd {
+        FsconfigCmd::Create | FsconfigCmd::CreateExcl => create(cx, id)?,
+        FsconfigCmd::Reconfigure => job::run(cx, |cx, _| reconfigure(cx, id))?,
         cmd => set(cx, id, cmd, key.0, value.0, aux)?,
     }
     Ok(0)
@@ -147,7 +140,7 @@ pub(super) fn fsconfig(
 fn set(
     cx: &mut Cx<'_, '_>,
     id: FileId,
-    cmd: u32,
+    cmd: FsconfigCmd,
     key: u64,
     value: u64,
     aux: i32,
@@ -155,15 +148,15 @@ fn set(
     let key = read_text(cx, key, TEXT_MAX)?;
     let (mut text, mut given) = (None, None);
     match cmd {
-        SET_STRING => text = Some(read_text(cx, value, TEXT_MAX)?),
-        SET_BINARY => read_binary(cx, value, aux as u64)?,
-        SET_PATH | SET_PATH_EMPTY => {
+        FsconfigCmd::SetString => text = Some(read_text(cx, value, TEXT_MAX)?),
+        FsconfigCmd::SetBinary => read_binary(cx, value, aux as u64)?,
+        FsconfigCmd::SetPath | FsconfigCmd::SetPathEmpty => {
             let path = cx.read_path(value)?;
-            if path.is_empty() && cmd == SET_PATH {
+            if path.is_empty() && cmd == FsconfigCmd::SetPath {
                 return Err(Errno::ENOENT);
             }
         }
-        SET_FD => given = Some(fdtable::get_any(cx, aux)?),
+        FsconfigCmd::SetFd => given = Some(fdtable::get_any(cx, aux)?),
         _ => {}
     }
     file::config::change(cx.k, id, |config, k| config.renew(k))?;
@@ -180,7 +173,7 @@ fn set(
     let ns = cx.creds().user_ns;
     let value = match (&text, cmd) {
         (Some(text), _) => Value::Text(text),
-        (None, SET_FLAG) => Value::Flag,
+        (None, FsconfigCmd::SetFlag) => Value::Flag,
         (None, _) => Value::Other,
     };
     file::config::change(cx.k, id, |config, k| config.set(k, ns, &key, value))?

@@ -18,7 +18,7 @@ const AUXV_WORDS: usize = 52;
 
 pub(super) fn prctl(
     cx: &mut Cx<'_, '_>,
-    option: Int,
+    option: PrctlOption,
     arg2: Hex,
     arg3: Hex,
     arg4: Hex,
@@ -27,34 +27,34 @@ pub(super) fn prctl(
     let arg = arg2.0;
     let rest_zero = arg3.0 == 0 && arg4.0 == 0 && arg5.0 == 0;
     let all_zero = arg == 0 && rest_zero;
-    match option.0 as u32 {
-        p::PR_SET_NAME => set_name(cx, arg),
-        p::PR_GET_NAME => {
+    match option {
+        PrctlOption::SetName => set_name(cx, arg),
+        PrctlOption::GetName => {
             let mut name = [0; COMM + 1];
             name[..COMM].copy_from_slice(&cx.task().comm);
             cx.write_user(arg, &name)?;
             Ok(0)
         }
-        p::PR_SET_PDEATHSIG => {
+        PrctlOption::SetPdeathsig => {
             let signal = u8::try_from(arg).ok().filter(|&signal| signal <= SIGNALS);
             cx.task_mut().death_signal = signal.ok_or(Errno::EINVAL)?;
             Ok(0)
         }
-        p::PR_GET_PDEATHSIG => {
+        PrctlOption::GetPdeathsig => {
             let signal = i32::from(cx.task().death_signal);
             cx.write_obj(arg, &signal)?;
             Ok(0)
         }
-        p::PR_SET_NO_NEW_PRIVS if arg == 1 && rest_zero => {
+        PrctlOption::SetNoNewPrivs if arg == 1 && rest_zero => {
             cx.creds_mut().no_new_privs = true;
             Ok(0)
         }
-        p::PR_GET_NO_NEW_PRIVS if all_zero => Ok(u64::from(cx.creds().no_new_privs)),
-        p::PR_CAPBSET_READ => {
+        PrctlOption::GetNoNewPrivs if all_zero => Ok(u64::from(cx.creds().no_new_privs)),
+        PrctlOption::CapbsetRead => {
             let cap = capability(arg)?;
             Ok(cx.creds().cap_bounding >> cap & 1)
         }
-        p::PR_CAPBSET_DROP => {
+        PrctlOption::CapbsetDrop => {
             if !cx.creds().has(g::CAP_SETPCAP) {
                 return Err(Errno::EPERM.into());
             }
@@ -62,32 +62,32 @@ pub(super) fn prctl(
             cx.k.tasks.renew(cx.thread);
             Ok(0)
         }
-        p::PR_CAP_AMBIENT => {
+        PrctlOption::CapAmbient => {
             let done = ambient(cx, arg as u32, arg3.0, arg4.0 == 0 && arg5.0 == 0);
             renewed(cx, done)
         }
-        p::PR_GET_SECUREBITS => Ok(u64::from(cx.creds().securebits)),
-        p::PR_SET_SECUREBITS => {
+        PrctlOption::GetSecurebits => Ok(u64::from(cx.creds().securebits)),
+        PrctlOption::SetSecurebits => {
             let done = set_securebits(cx, arg);
             renewed(cx, done)
         }
-        p::PR_GET_KEEPCAPS => Ok(u64::from(cx.creds().securebits & SECBIT_KEEP_CAPS != 0)),
-        p::PR_SET_KEEPCAPS => {
+        PrctlOption::GetKeepcaps => Ok(u64::from(cx.creds().securebits & SECBIT_KEEP_CAPS != 0)),
+        PrctlOption::SetKeepcaps => {
             let done = set_keep_caps(cx, arg);
             renewed(cx, done)
         }
-        p::PR_GET_DUMPABLE => Ok(u64::from(cx.k.mm.space(cx.space()).access.dumpable)),
-        p::PR_SET_DUMPABLE if arg <= 1 => {
+        PrctlOption::GetDumpable => Ok(u64::from(cx.k.mm.space(cx.space()).access.dumpable)),
+        PrctlOption::SetDumpable if arg <= 1 => {
             let space = cx.space();
             cx.k.mm.space_mut(space).access.dumpable = u8::from(arg == 1);
             Ok(0)
         }
-        p::PR_GET_SECCOMP => Ok(super::seccomp::mode(cx)),
-        p::PR_SET_SECCOMP => super::seccomp::set_mode(cx, arg, arg3.0),
-        p::PR_GET_TIMING => Ok(0),
-        p::PR_SET_TIMING if arg == u64::from(p::PR_TIMING_STATISTICAL) => Ok(0),
-        p::PR_GET_TIMERSLACK => Ok(cx.task().timer_slack),
-        p::PR_SET_TIMERSLACK => {
+        PrctlOption::GetSeccomp => Ok(super::seccomp::mode(cx)),
+        PrctlOption::SetSeccomp => super::seccomp::set_mode(cx, arg, arg3.0),
+        PrctlOption::GetTiming => Ok(0),
+        PrctlOption::SetTiming if arg == u64::from(p::PR_TIMING_STATISTICAL) => Ok(0),
+        PrctlOption::GetTimerslack => Ok(cx.task().timer_slack),
+        PrctlOption::SetTimerslack => {
             let task = cx.task_mut();
             task.timer_slack = match arg as i64 {
                 ..=0 => task.default_timer_slack,
@@ -95,39 +95,39 @@ pub(super) fn prctl(
             };
             Ok(0)
         }
-        p::PR_GET_CHILD_SUBREAPER => {
+        PrctlOption::GetChildSubreaper => {
             let subreaper = u32::from(cx.group().subreaper);
             cx.write_obj(arg, &subreaper)?;
             Ok(0)
         }
-        p::PR_SET_CHILD_SUBREAPER => {
+        PrctlOption::SetChildSubreaper => {
             cx.group_mut().subreaper = arg != 0;
             Ok(0)
         }
         // Nothing is measured, so there is nothing to switch.
-        p::PR_TASK_PERF_EVENTS_DISABLE | p::PR_TASK_PERF_EVENTS_ENABLE => Ok(0),
-        p::PR_MCE_KILL if arg4.0 == 0 && arg5.0 == 0 => set_mce_kill(cx, arg, arg3.0),
-        p::PR_MCE_KILL_GET if all_zero => Ok(u64::from(cx.task().mce_kill)),
-        p::PR_SET_THP_DISABLE if rest_zero => {
+        PrctlOption::TaskPerfEventsDisable | PrctlOption::TaskPerfEventsEnable => Ok(0),
+        PrctlOption::MceKill if arg4.0 == 0 && arg5.0 == 0 => set_mce_kill(cx, arg, arg3.0),
+        PrctlOption::MceKillGet if all_zero => Ok(u64::from(cx.task().mce_kill)),
+        PrctlOption::SetThpDisable if rest_zero => {
             cx.group_mut().thp_disabled = arg != 0;
             Ok(0)
         }
-        p::PR_GET_THP_DISABLE if all_zero => Ok(u64::from(cx.group().thp_disabled)),
+        PrctlOption::GetThpDisable if all_zero => Ok(u64::from(cx.group().thp_disabled)),
         // Capable of CAP_SYS_RESOURCE over the host is nobody.
-        p::PR_SET_IO_FLUSHER | p::PR_GET_IO_FLUSHER => Err(Errno::EPERM.into()),
-        p::PR_GET_TSC => {
+        PrctlOption::SetIoFlusher | PrctlOption::GetIoFlusher => Err(Errno::EPERM.into()),
+        PrctlOption::GetTsc => {
             cx.write_obj(arg, &p::PR_TSC_ENABLE)?;
             Ok(0)
         }
-        p::PR_SET_TSC if arg == u64::from(p::PR_TSC_ENABLE) => Ok(0),
-        p::PR_GET_TID_ADDRESS => {
+        PrctlOption::SetTsc if arg == u64::from(p::PR_TSC_ENABLE) => Ok(0),
+        PrctlOption::GetTidAddress => {
             let at = cx.task().clear_child_tid;
             cx.write_obj(arg, &at)?;
             Ok(0)
         }
-        p::PR_GET_AUXV if arg4.0 == 0 && arg5.0 == 0 => auxv(cx, arg, arg3.0),
-        p::PR_SET_MM => set_mm(cx, arg as u32, arg4.0, arg5.0),
-        p::PR_SET_TSC => not_supported(cx, option.0, arg),
+        PrctlOption::GetAuxv if arg4.0 == 0 && arg5.0 == 0 => auxv(cx, arg, arg3.0),
+        PrctlOption::SetMm => set_mm(cx, arg as u32, arg4.0, arg5.0),
+        PrctlOption::SetTsc => not_supported(cx, p::PR_SET_TSC as i32, arg),
         // PR_SET_VMA (names of anonymous mappings) is refused as by a kernel without CONFIG_ANON_VMA_NAME,
         // the control of speculation as by one without mitigations, what other architectures have as by x86.
         _ => Err(Errno::EINVAL.into()),

@@ -332,7 +332,7 @@ pub(super) fn wait4(
 
 pub(super) fn waitid(
     cx: &mut Cx<'_, '_>,
-    idtype: Int,
+    idtype: IdType,
     id: Pid,
     infop: Addr,
     options: WaitOptions,
@@ -344,12 +344,12 @@ pub(super) fn waitid(
         return Err(Errno::EINVAL.into());
     }
     let mut no_wait = false;
-    let which = match (idtype.0 as u32, id.0) {
-        (g::P_ALL, _) => Children::All,
-        (g::P_PID, pid @ 1..) => Children::Process(cx.meant_pid(pid as u32).unwrap_or(0)),
-        (g::P_PGID, 0) => Children::Group(cx.group().pgid),
-        (g::P_PGID, group @ 1..) => Children::Group(cx.meant_pid(group as u32).unwrap_or(0)),
-        (g::P_PIDFD, fd @ 0..) => {
+    let which = match (idtype, id.0) {
+        (IdType::All, _) => Children::All,
+        (IdType::Pid, pid @ 1..) => Children::Process(cx.meant_pid(pid as u32).unwrap_or(0)),
+        (IdType::Group, 0) => Children::Group(cx.group().pgid),
+        (IdType::Group, group @ 1..) => Children::Group(cx.meant_pid(group as u32).unwrap_or(0)),
+        (IdType::PidFd, fd @ 0..) => {
             let (file, pid) = super::pidfd::process_of(cx, fd)?;
             no_wait = file::at(cx.k, file).flags.contains(OpenFlags::NONBLOCK);
             Children::Process(pid.process(cx.k).unwrap_or(0))
@@ -501,36 +501,31 @@ pub(super) fn set_tid_address(cx: &mut Cx<'_, '_>, tidptr: Addr) -> SysResult {
     Ok(u64::from(cx.shown_pid(cx.task().tid)))
 }
 
-pub(super) fn arch_prctl(cx: &mut Cx<'_, '_>, code: Hex, addr: Addr) -> SysResult {
-    const ARCH_SET_GS: u32 = 0x1001;
-    const ARCH_GET_FS: u32 = 0x1003;
-    const ARCH_GET_GS: u32 = 0x1004;
-    const ARCH_GET_CPUID: u32 = 0x1011;
-    const ARCH_SET_CPUID: u32 = 0x1012;
+pub(super) fn arch_prctl(cx: &mut Cx<'_, '_>, code: ArchCode, addr: Addr) -> SysResult {
     let regs = &mut cx.task_mut().regs;
-    match code.0 as u32 {
-        g::ARCH_SET_FS | ARCH_SET_GS if addr.0 >= LINUX_TASK_SIZE => Err(Errno::EPERM.into()),
-        g::ARCH_SET_FS => {
+    match code {
+        ArchCode::SetFs | ArchCode::SetGs if addr.0 >= LINUX_TASK_SIZE => Err(Errno::EPERM.into()),
+        ArchCode::SetFs => {
             regs.fs_base = addr.0;
             Ok(0)
         }
-        ARCH_SET_GS => {
+        ArchCode::SetGs => {
             regs.gs_base = addr.0;
             Ok(0)
         }
-        ARCH_GET_FS => {
+        ArchCode::GetFs => {
             let base = regs.fs_base;
             cx.write_obj(addr.0, &base)?;
             Ok(0)
         }
-        ARCH_GET_GS => {
+        ArchCode::GetGs => {
             let base = regs.gs_base;
             cx.write_obj(addr.0, &base)?;
             Ok(0)
         }
         // The CPUID instruction works and cannot be made to fault.
-        ARCH_GET_CPUID => Ok(1),
-        ARCH_SET_CPUID => Err(Errno::ENODEV.into()),
-        _ => Err(Errno::EINVAL.into()),
+        ArchCode::GetCpuid => Ok(1),
+        ArchCode::SetCpuid => Err(Errno::ENODEV.into()),
+        ArchCode::Other(_) => Err(Errno::EINVAL.into()),
     }
 }

@@ -412,27 +412,32 @@ fn threads(cx: &Cx<'_, '_>, kind: Kind, who: i32) -> Vec<ThreadId> {
 }
 
 /// `PRIO_` values.
-fn priority_kind(which: i32) -> Result<Kind, Errno> {
+fn priority_kind(which: PriorityWho) -> Result<Kind, Errno> {
     match which {
-        0 => Ok(Kind::Thread),
-        1 => Ok(Kind::Group),
-        2 => Ok(Kind::User),
-        _ => Err(Errno::EINVAL),
+        PriorityWho::Process => Ok(Kind::Thread),
+        PriorityWho::Group => Ok(Kind::Group),
+        PriorityWho::User => Ok(Kind::User),
+        PriorityWho::Other(_) => Err(Errno::EINVAL),
     }
 }
 
-pub(super) fn getpriority(cx: &mut Cx<'_, '_>, which: Int, who: Int) -> SysResult {
-    let threads = threads(cx, priority_kind(which.0)?, who.0);
+pub(super) fn getpriority(cx: &mut Cx<'_, '_>, which: PriorityWho, who: Int) -> SysResult {
+    let threads = threads(cx, priority_kind(which)?, who.0);
     let tasks = threads.into_iter().filter_map(|id| cx.k.tasks.get(id));
     // 20 - nice, so that it is never negative; the best of several.
     let best = tasks.map(|task| (20 - i64::from(task.nice)) as u64).max();
     Ok(best.ok_or(Errno::ESRCH)?)
 }
 
-pub(super) fn setpriority(cx: &mut Cx<'_, '_>, which: Int, who: Int, prio: Int) -> SysResult {
+pub(super) fn setpriority(
+    cx: &mut Cx<'_, '_>,
+    which: PriorityWho,
+    who: Int,
+    prio: Int,
+) -> SysResult {
     let nice = prio.0.clamp(-20, 19) as i8;
     let mut result = Err(Errno::ESRCH);
-    for thread in threads(cx, priority_kind(which.0)?, who.0) {
+    for thread in threads(cx, priority_kind(which)?, who.0) {
         let Ok(target) = task(cx, thread) else {
             continue;
         };
@@ -462,16 +467,21 @@ pub(super) fn setpriority(cx: &mut Cx<'_, '_>, which: Int, who: Int, prio: Int) 
 const IO_CLASS_SHIFT: u32 = 13;
 
 /// `IOPRIO_WHO_` values.
-fn io_kind(which: i32) -> Result<Kind, Errno> {
+fn io_kind(which: IoPriorityWho) -> Result<Kind, Errno> {
     match which {
-        1 => Ok(Kind::Thread),
-        2 => Ok(Kind::Group),
-        3 => Ok(Kind::User),
-        _ => Err(Errno::EINVAL),
+        IoPriorityWho::Process => Ok(Kind::Thread),
+        IoPriorityWho::Group => Ok(Kind::Group),
+        IoPriorityWho::User => Ok(Kind::User),
+        IoPriorityWho::Other(_) => Err(Errno::EINVAL),
     }
 }
 
-pub(super) fn ioprio_set(cx: &mut Cx<'_, '_>, which: Int, who: Int, ioprio: Int) -> SysResult {
+pub(super) fn ioprio_set(
+    cx: &mut Cx<'_, '_>,
+    which: IoPriorityWho,
+    who: Int,
+    ioprio: Int,
+) -> SysResult {
     const NONE: u32 = 0;
     const REAL_TIME: u32 = 1;
     const BEST_EFFORT: u32 = 2;
@@ -488,7 +498,7 @@ pub(super) fn ioprio_set(cx: &mut Cx<'_, '_>, which: Int, who: Int, ioprio: Int)
         _ => return Err(Errno::EINVAL.into()),
     }
     let mut result = Err(Errno::ESRCH);
-    for thread in threads(cx, io_kind(which.0)?, who.0) {
+    for thread in threads(cx, io_kind(which)?, who.0) {
         let Ok(target) = task(cx, thread) else {
             continue;
         };
@@ -504,8 +514,8 @@ pub(super) fn ioprio_set(cx: &mut Cx<'_, '_>, which: Int, who: Int, ioprio: Int)
     Ok(result?)
 }
 
-pub(super) fn ioprio_get(cx: &mut Cx<'_, '_>, which: Int, who: Int) -> SysResult {
-    let threads = threads(cx, io_kind(which.0)?, who.0);
+pub(super) fn ioprio_get(cx: &mut Cx<'_, '_>, which: IoPriorityWho, who: Int) -> SysResult {
+    let threads = threads(cx, io_kind(which)?, who.0);
     let tasks = threads.into_iter().filter_map(|id| cx.k.tasks.get(id));
     // The best of several is the lowest, and none at all is none.
     let values = tasks.map(|task| task.sched.io_priority);

@@ -9,11 +9,6 @@ use crate::kernel::Cx;
 use crate::task::seccomp::bpf::{INSNS_MAX, Insn, Program};
 use crate::task::seccomp::{self, Seccomp};
 
-// Operations and flags (linux/seccomp.h).
-const SET_MODE_STRICT: u32 = 0;
-const SET_MODE_FILTER: u32 = 1;
-const GET_ACTION_AVAIL: u32 = 2;
-
 /// `struct sock_fprog`: number of instructions, and where they are.
 #[derive(
     Clone,
@@ -32,17 +27,17 @@ struct Fprog {
 
 pub(super) fn seccomp(
     cx: &mut Cx<'_, '_>,
-    operation: Uint,
+    operation: SeccompOp,
     flags: SeccompFlags,
     args: Addr,
 ) -> SysResult {
-    match operation.0 {
-        SET_MODE_STRICT if flags.is_empty() && args.0 == 0 => {
+    match operation {
+        SeccompOp::SetModeStrict if flags.is_empty() && args.0 == 0 => {
             seccomp::set_strict(cx)?;
             Ok(0)
         }
-        SET_MODE_FILTER => set_filter(cx, flags, args.0),
-        GET_ACTION_AVAIL if flags.is_empty() => {
+        SeccompOp::SetModeFilter => set_filter(cx, flags, args.0),
+        SeccompOp::GetActionAvail if flags.is_empty() => {
             let action: u32 = cx.read_obj(args.0)?;
             match action {
                 seccomp::KILL_PROCESS
@@ -90,7 +85,7 @@ fn set_filter(cx: &mut Cx<'_, '_>, flags: SeccompFlags, args: u64) -> SysResult 
         insns.push(cx.read_obj(at)?);
     }
     let program = Program::check(&insns)?;
-    match seccomp::add_filter(cx, program, flags.contains(SeccompFlags::TSYNC))? {
+    match seccomp::add_filter(cx, program, flags)? {
         0 => Ok(0),
         _ if flags.contains(SeccompFlags::TSYNC_ESRCH) => Err(Errno::ESRCH.into()),
         tid => Ok(u64::from(tid)),

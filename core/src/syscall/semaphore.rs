@@ -15,21 +15,6 @@ use crate::ipc::{self, IPC_NOWAIT, PermRecord, READ, WRITE};
 use crate::kernel::Cx;
 
 const SEM_UNDO: u16 = 0x1000;
-/// Commands of semctl(2).
-const IPC_RMID: i32 = 0;
-const IPC_SET: i32 = 1;
-const IPC_STAT: i32 = 2;
-const IPC_INFO: i32 = 3;
-const GETPID: i32 = 11;
-const GETVAL: i32 = 12;
-const GETALL: i32 = 13;
-const GETNCNT: i32 = 14;
-const GETZCNT: i32 = 15;
-const SETVAL: i32 = 16;
-const SETALL: i32 = 17;
-const SEM_STAT: i32 = 18;
-const SEM_INFO: i32 = 19;
-const SEM_STAT_ANY: i32 = 20;
 const NANOS: i64 = 1_000_000_000;
 
 /// `struct semid64_ds` of x86-64.
@@ -146,20 +131,20 @@ pub(super) fn semctl(
     cx: &mut Cx<'_, '_>,
     semid: Int,
     semnum: Int,
-    cmd: Int,
+    cmd: SemCtl,
     arg: Addr,
 ) -> SysResult {
     let id = semid.0;
     if id < 0 {
         return Err(Errno::EINVAL.into());
     }
-    match cmd.0 {
-        IPC_INFO | SEM_INFO => {
+    match cmd {
+        SemCtl::Limits | SemCtl::Info => {
             let sets = &ipc::objects(cx).sets;
             let limits = ipc::objects(cx).limits.semaphores();
             let [of_set, all, operations, most_sets] = limits.map(|limit| limit as u32);
-            let (size, adjust) = match cmd.0 {
-                IPC_INFO => (20, VALUE_MAX as u32),
+            let (size, adjust) = match cmd {
+                SemCtl::Limits => (20, VALUE_MAX as u32),
                 _ => (
                     sets.len() as u32,
                     sets.iter().map(|set| set.semaphores.len() as u32).sum(),
@@ -181,13 +166,13 @@ pub(super) fn semctl(
             cx.write_obj(arg.0, &words)?;
             Ok(u64::from(highest))
         }
-        IPC_STAT | SEM_STAT | SEM_STAT_ANY => {
+        SemCtl::Stat | SemCtl::StatAt | SemCtl::StatAny => {
             let table = &ipc::objects(cx).sets;
-            let (number, set) = match cmd.0 {
-                IPC_STAT => (0, table.get(id)?),
+            let (number, set) = match cmd {
+                SemCtl::Stat => (0, table.get(id)?),
                 _ => table.at(id)?,
             };
-            if cmd.0 != SEM_STAT_ANY {
+            if cmd != SemCtl::StatAny {
                 set.perm.check(cx, READ)?;
             }
             let record = Record {
@@ -202,7 +187,7 @@ pub(super) fn semctl(
             cx.write_obj(arg.0, &record)?;
             Ok(number as u64)
         }
-        IPC_SET => {
+        SemCtl::Set => {
             let new: Record = cx.read_obj(arg.0)?;
             let table = &ipc::objects(cx).sets;
             table.get(id)?.perm.check_owner(cx)?;
@@ -213,41 +198,47 @@ pub(super) fn semctl(
             set.changed = now;
             Ok(0)
         }
-        IPC_RMID => {
+        SemCtl::Rmid => {
             let table = &ipc::objects(cx).sets;
             table.get(id)?.perm.check_owner(cx)?;
             let object = ipc::object(cx, id);
             sem::remove(cx.k, object)?;
             Ok(0)
         }
-        GETALL | SETALL => all(cx, id, cmd.0 == SETALL, arg.0),
-        GETPID | GETVAL | GETNCNT | GETZCNT | SETVAL => one(cx, id, semnum.0, cmd.0, arg.0),
+        SemCtl::GetAll | SemCtl::SetAll => all(cx, id, cmd == SemCtl::SetAll, arg.0),
+        SemCtl::GetPid | SemCtl::GetVal | SemCtl::GetNcnt | SemCtl::GetZcnt | SemCtl::SetVal => {
+            one(cx, id, semnum.0, cmd, arg.0)
+        }
         _ => Err(Errno::EINVAL.into()),
     }
 }
 
 /// Commands for one semaphore.
-fn one(cx: &mut Cx<'_, '_>, id: i32, number: i32, command: i32, arg: u64) -> SysResult {
+fn one(cx: &mut Cx<'_, '_>, id: i32, number: i32, command: SemCtl, arg: u64) -> SysResult {
     let value = arg as i32;
-    if command == SETVAL && !(0..=VALUE_MAX).contains(&value) {
+    if command == SemCtl::SetVal && !(0..=VALUE_MAX).contains(&value) {
         return Err(Errno::ERANGE.into());
     }
     let set = ipc::objects(cx).sets.get(id)?;
     let there = usize::try_from(number)
         .ok()
         .and_then(|number| set.semaphores.get(number).copied());
-    let wanted = if command == SETVAL { WRITE } else { READ };
+    let wanted = if command == SemCtl::SetVal {
+        WRITE
+    } else {
+        READ
+    };
     // Linux looks at the number first when it sets a value.
-    if command == SETVAL && there.is_none() {
+    if command == SemCtl::SetVal && there.is_none() {
         return Err(Errno::EINVAL.into());
     }
     set.perm.check(cx, wanted)?;
     let semaphore = there.ok_or(Errno::EINVAL)?;
     match command {
-        GETPID => Ok(u64::from(cx.shown_pid(semaphore.pid))),
-        GETVAL => Ok(semaphore.value as u64),
-        GETNCNT => Ok(waiters(cx, id, number as u16, false)),
-        GETZCNT => Ok(waiters(cx, id, number as u16, true)),
+        SemCtl::GetPid => Ok(u64::from(cx.shown_pid(semaphore.pid))),
+        SemCtl::GetVal => Ok(semaphore.value as u64),
+        SemCtl::GetNcnt => Ok(waiters(cx, id, number as u16, false)),
+        SemCtl::GetZcnt => Ok(waiters(cx, id, number as u16, true)),
         _ => {
             let (object, pid) = (ipc::object(cx, id), ipc::caller(cx));
             sem::set_values(cx.k, object, pid, number as usize, &[value as u16])?;

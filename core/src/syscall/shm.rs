@@ -19,17 +19,6 @@ use crate::mm::map::{self, page_up};
 use crate::mm::space::areas_most;
 use crate::mm::vma::{Behind, Vma};
 
-/// Commands of shmctl(2).
-const IPC_RMID: i32 = 0;
-const IPC_SET: i32 = 1;
-const IPC_STAT: i32 = 2;
-const IPC_INFO: i32 = 3;
-const SHM_LOCK: i32 = 11;
-const SHM_UNLOCK: i32 = 12;
-const SHM_STAT: i32 = 13;
-const SHM_INFO: i32 = 14;
-const SHM_STAT_ANY: i32 = 15;
-
 /// `struct shmid64_ds`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -186,13 +175,13 @@ fn record(cx: &Cx<'_, '_>, segment: &Segment) -> Record {
     }
 }
 
-pub(super) fn shmctl(cx: &mut Cx<'_, '_>, shmid: Int, cmd: Int, buf: Addr) -> SysResult {
+pub(super) fn shmctl(cx: &mut Cx<'_, '_>, shmid: Int, cmd: ShmCtl, buf: Addr) -> SysResult {
     let id = shmid.0;
-    if id < 0 || cmd.0 < 0 {
+    if id < 0 {
         return Err(Errno::EINVAL.into());
     }
-    match cmd.0 {
-        IPC_INFO => {
+    match cmd {
+        ShmCtl::Limits => {
             let now = &ipc::objects(cx).limits;
             let segments = now.get(limits::SEGMENTS);
             let limits = [
@@ -207,7 +196,7 @@ pub(super) fn shmctl(cx: &mut Cx<'_, '_>, shmid: Int, cmd: Int, buf: Addr) -> Sy
             cx.write_obj(buf.0, &words)?;
             Ok(u64::from(ipc::objects(cx).segments.highest()))
         }
-        SHM_INFO => {
+        ShmCtl::Info => {
             let ns = ipc::namespace(cx);
             let segments = cx.k.ipc.objects_of(ns).segments.iter();
             let files: Vec<FileId> = segments.map(|segment| segment.file).collect();
@@ -222,20 +211,20 @@ pub(super) fn shmctl(cx: &mut Cx<'_, '_>, shmid: Int, cmd: Int, buf: Addr) -> Sy
             cx.write_obj(buf.0, &words)?;
             Ok(u64::from(ipc::objects(cx).segments.highest()))
         }
-        IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
+        ShmCtl::Stat | ShmCtl::StatAt | ShmCtl::StatAny => {
             let table = &ipc::objects(cx).segments;
-            let (number, segment) = match cmd.0 {
-                IPC_STAT => (0, table.get(id)?),
+            let (number, segment) = match cmd {
+                ShmCtl::Stat => (0, table.get(id)?),
                 _ => table.at(id)?,
             };
-            if cmd.0 != SHM_STAT_ANY {
+            if cmd != ShmCtl::StatAny {
                 segment.perm.check(cx, READ)?;
             }
             let record = record(cx, segment);
             cx.write_obj(buf.0, &record)?;
             Ok(number as u64)
         }
-        IPC_SET => {
+        ShmCtl::Set => {
             let new: Record = cx.read_obj(buf.0)?;
             ipc::objects(cx).segments.get(id)?.perm.check_owner(cx)?;
             let now = ipc::seconds(cx.k);
@@ -245,24 +234,24 @@ pub(super) fn shmctl(cx: &mut Cx<'_, '_>, shmid: Int, cmd: Int, buf: Addr) -> Sy
             segment.changed = now;
             Ok(0)
         }
-        IPC_RMID => {
+        ShmCtl::Rmid => {
             ipc::objects(cx).segments.get(id)?.perm.check_owner(cx)?;
             let object = ipc::object(cx, id);
             shm::remove(cx.k, cx.p, object)?;
             Ok(0)
         }
-        SHM_LOCK | SHM_UNLOCK => {
+        ShmCtl::Lock | ShmCtl::Unlock => {
             let segment = ipc::objects(cx).segments.get(id)?;
             let creds = cx.creds();
             let owner = [segment.perm.uid, segment.perm.cuid].contains(&creds.euid);
             if !cx.capable_over(ipc::namespace(cx), g::CAP_IPC_LOCK)
-                && (!owner || cmd.0 == SHM_LOCK && cx.rlimit(g::RLIMIT_MEMLOCK) == 0)
+                && (!owner || cmd == ShmCtl::Lock && cx.rlimit(g::RLIMIT_MEMLOCK) == 0)
             {
                 return Err(Errno::EPERM.into());
             }
             let mode = &mut ipc::objects_mut(cx).segments.get_mut(id)?.perm.mode;
-            match cmd.0 {
-                SHM_LOCK => *mode |= LOCKED,
+            match cmd {
+                ShmCtl::Lock => *mode |= LOCKED,
                 _ => *mode &= !LOCKED,
             }
             Ok(0)

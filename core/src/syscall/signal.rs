@@ -99,7 +99,7 @@ pub(super) fn rt_sigaction(
 
 pub(super) fn rt_sigprocmask(
     cx: &mut Cx<'_, '_>,
-    how: Int,
+    how: SigmaskHow,
     set: Addr,
     oldset: Addr,
     sigsetsize: Size,
@@ -108,11 +108,11 @@ pub(super) fn rt_sigprocmask(
     let old = cx.task().blocked;
     if set.0 != 0 {
         let set: u64 = cx.read_obj(set.0)?;
-        let new = match how.0 as u32 {
-            g::SIG_BLOCK => old | set,
-            g::SIG_UNBLOCK => old & !set,
-            g::SIG_SETMASK => set,
-            _ => return Err(Errno::EINVAL.into()),
+        let new = match how {
+            SigmaskHow::Block => old | set,
+            SigmaskHow::Unblock => old & !set,
+            SigmaskHow::SetMask => set,
+            SigmaskHow::Other(_) => return Err(Errno::EINVAL.into()),
         };
         set_blocked(cx.k, cx.thread, new);
     }

@@ -190,13 +190,13 @@ pub(super) fn getpeername(cx: &mut Cx<'_, '_>, fd: Fd, addr: Addr, addrlen: Addr
     Ok(0)
 }
 
-pub(super) fn shutdown(cx: &mut Cx<'_, '_>, fd: Fd, how: Int) -> SysResult {
+pub(super) fn shutdown(cx: &mut Cx<'_, '_>, fd: Fd, how: ShutdownHow) -> SysResult {
     let (_, id) = find(cx, fd)?;
-    let how = match how.0 as u32 {
-        n::SHUT_RD => socket::NO_RECEIVE,
-        n::SHUT_WR => socket::NO_SEND,
-        n::SHUT_RDWR => socket::NEITHER,
-        _ => return Err(Errno::EINVAL.into()),
+    let how = match how {
+        ShutdownHow::Read => socket::NO_RECEIVE,
+        ShutdownHow::Write => socket::NO_SEND,
+        ShutdownHow::Both => socket::NEITHER,
+        ShutdownHow::Other(_) => return Err(Errno::EINVAL.into()),
     };
     unix::shutdown(cx.k, id, how);
     Ok(0)

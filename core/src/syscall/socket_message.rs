@@ -185,9 +185,7 @@ fn many(
                     break;
                 }
             }
-            Err(Stop::Block(_))
-                if done.messages > 0 && signal::interrupts(cx.k, cx.thread, false) =>
-            {
+            Err(Stop::Block(_)) if done.messages > 0 && signal::interrupts(cx.k, cx.thread) => {
                 break;
             }
             Err(Stop::Errno(_)) if done.messages > 0 => break,

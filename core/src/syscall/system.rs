@@ -186,13 +186,13 @@ pub(super) fn prlimit64(
     Ok(0)
 }
 
-pub(super) fn getrusage(cx: &mut Cx<'_, '_>, who: Int, usage: Addr) -> SysResult {
+pub(super) fn getrusage(cx: &mut Cx<'_, '_>, who: RusageWho, usage: Addr) -> SysResult {
     let tgid = cx.task().tgid;
-    let used = match who.0 {
-        0 => crate::task::usage::of_process(cx.k, tgid),
-        -1 => crate::task::usage::of_children(cx.k, tgid),
-        1 => crate::task::usage::of_thread(cx.k, cx.thread),
-        _ => return Err(Errno::EINVAL.into()),
+    let used = match who {
+        RusageWho::Own => crate::task::usage::of_process(cx.k, tgid),
+        RusageWho::Children => crate::task::usage::of_children(cx.k, tgid),
+        RusageWho::Thread => crate::task::usage::of_thread(cx.k, cx.thread),
+        RusageWho::Other(_) => return Err(Errno::EINVAL.into()),
     };
     cx.write_obj(usage.0, &used.rusage())?;
     Ok(0)

@@ -94,7 +94,7 @@ fn sleep_for(cx: &mut Cx<'_, '_>, timeout: u64, rem: Addr) -> SysResult {
     if now >= end {
         return Ok(0);
     }
-    if rem.0 != 0 && crate::task::signal::interrupts(cx.k, cx.thread, false) {
+    if rem.0 != 0 && crate::task::signal::interrupts(cx.k, cx.thread) {
         cx.write_obj(rem.0, &Timespec::from_nanos(end - now))?;
     }
     sleep_until(cx, end)
@@ -166,7 +166,7 @@ fn sleep_on(
         return Ok(0);
     }
     cx.call().progress = end;
-    if !absolute && rem.0 != 0 && crate::task::signal::interrupts(cx.k, cx.thread, false) {
+    if !absolute && rem.0 != 0 && crate::task::signal::interrupts(cx.k, cx.thread) {
         cx.write_obj(rem.0, &Timespec::from_nanos(end - now))?;
     }
     cputime::sleep(cx.k, cx.thread, clock, end);
@@ -175,13 +175,13 @@ fn sleep_on(
         .into()
 }
 
-pub(super) fn getitimer(cx: &mut Cx<'_, '_>, which: Int, value: Addr) -> SysResult {
-    let (left, interval) = timer::get(cx, which.0)?;
+pub(super) fn getitimer(cx: &mut Cx<'_, '_>, which: Itimer, value: Addr) -> SysResult {
+    let (left, interval) = timer::get(cx, which)?;
     cx.write_obj(value.0, &itimerval(left, interval))?;
     Ok(0)
 }
 
-pub(super) fn setitimer(cx: &mut Cx<'_, '_>, which: Int, new: Addr, old: Addr) -> SysResult {
+pub(super) fn setitimer(cx: &mut Cx<'_, '_>, which: Itimer, new: Addr, old: Addr) -> SysResult {
     let (value, interval) = match new.0 {
         // Linux takes a null pointer as zeros (and warns).
         0 => (0, 0),
@@ -191,7 +191,7 @@ pub(super) fn setitimer(cx: &mut Cx<'_, '_>, which: Int, new: Addr, old: Addr) -
             (value, new.interval.nanos().ok_or(Errno::EINVAL)?)
         }
     };
-    let (left, before) = timer::set(cx, which.0, value, interval)?;
+    let (left, before) = timer::set(cx, which, value, interval)?;
     if old.0 != 0 {
         cx.write_obj(old.0, &itimerval(left, before))?;
     }
@@ -206,12 +206,7 @@ fn itimerval(left: u64, interval: u64) -> Itimerval {
 }
 
 pub(super) fn alarm(cx: &mut Cx<'_, '_>, seconds: Uint) -> SysResult {
-    let (left, _) = timer::set(
-        cx,
-        g::ITIMER_REAL as i32,
-        u64::from(seconds.0) * 1_000_000_000,
-        0,
-    )?;
+    let (left, _) = timer::set(cx, Itimer::Real, u64::from(seconds.0) * 1_000_000_000, 0)?;
     // Rounded as Linux does: half a second up, but never down to "no alarm".
     Ok(match left {
         0 => 0,

@@ -25,10 +25,10 @@ pub(crate) const CLEANED: u32 =
 /// What a program starts without, as every 64-bit one does.
 pub(crate) const NOT_INHERITED: u32 = READ_IMPLIES_EXEC;
 
-/// The rights of a mapping that is asked for with these, if `may_execute`.
-pub(crate) fn implied_rights(cx: &Cx<'_, '_>, prot: Prot, may_execute: bool) -> Prot {
+/// The rights of a mapping that is asked for with these and may be executed.
+pub(crate) fn implied_rights(cx: &Cx<'_, '_>, prot: Prot) -> Prot {
     let implied = cx.task().personality & READ_IMPLIES_EXEC != 0;
-    match implied && may_execute && prot.contains(Prot::READ) {
+    match implied && prot.contains(Prot::READ) {
         true => prot | Prot::EXEC,
         false => prot,
     }

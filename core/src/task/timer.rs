@@ -7,6 +7,7 @@ use super::signal::{self, SigInfo};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::Itimer;
 use crate::env::timers::{CpuClock, TimerKey};
 use crate::file::timerfd;
 use crate::task::Cx;
@@ -68,18 +69,18 @@ fn expire_real(k: &mut Kernel, tgid: u32, at: u64) {
     signal::send_process(k, tgid, SigInfo::kernel(g::SIGALRM as u8));
 }
 
-/// The interval timer that a number means, if it runs on processor time. `EINVAL` if there is no such timer.
-fn on_processor_time(which: i32) -> Result<Option<CpuTimer>, Errno> {
-    match u32::try_from(which) {
-        Ok(g::ITIMER_REAL) => Ok(None),
-        Ok(g::ITIMER_VIRTUAL) => Ok(Some(CpuTimer::Virtual)),
-        Ok(g::ITIMER_PROF) => Ok(Some(CpuTimer::Profile)),
-        _ => Err(Errno::EINVAL),
+/// The interval timer that is meant, if it runs on processor time. `EINVAL` if there is no such timer.
+fn on_processor_time(which: Itimer) -> Result<Option<CpuTimer>, Errno> {
+    match which {
+        Itimer::Real => Ok(None),
+        Itimer::Virtual => Ok(Some(CpuTimer::Virtual)),
+        Itimer::Prof => Ok(Some(CpuTimer::Profile)),
+        Itimer::Other(_) => Err(Errno::EINVAL),
     }
 }
 
 /// Time left and interval of a timer of the current process (getitimer(2)). `EINVAL`.
-pub(crate) fn get(cx: &mut Cx<'_, '_>, which: i32) -> Result<(u64, u64), Errno> {
+pub(crate) fn get(cx: &mut Cx<'_, '_>, which: Itimer) -> Result<(u64, u64), Errno> {
     let group = cx.group();
     let (timer, now) = match on_processor_time(which)? {
         None => (group.timer, cx.now().mono),
@@ -100,7 +101,7 @@ pub(crate) fn get(cx: &mut Cx<'_, '_>, which: i32) -> Result<(u64, u64), Errno> 
 /// disarms it if `value` is 0 (setitimer(2)). Returns what [`get`] gave before. `EINVAL`.
 pub(crate) fn set(
     cx: &mut Cx<'_, '_>,
-    which: i32,
+    which: Itimer,
     value: u64,
     interval: u64,
 ) -> Result<(u64, u64), Errno> {

@@ -175,14 +175,14 @@ pub(crate) fn check_make(k: &mut Vfs, who: &Who, dir: PathRef, mode: u32) -> Res
     check(k, who, dir, making(mode))
 }
 
-/// Whether a name may be removed from a directory. `EACCES`.
-pub(crate) fn check_remove(
-    k: &mut Vfs,
-    who: &Who,
-    dir: PathRef,
-    directory: bool,
-) -> Result<(), Errno> {
-    check(k, who, dir, removing(directory))
+/// Whether a file may be removed from a directory. `EACCES`.
+pub(crate) fn check_unlink(k: &mut Vfs, who: &Who, dir: PathRef) -> Result<(), Errno> {
+    check(k, who, dir, FsAccess::REMOVE_FILE)
+}
+
+/// Whether a directory may be removed from another one. `EACCES`.
+pub(crate) fn check_rmdir(k: &mut Vfs, who: &Who, dir: PathRef) -> Result<(), Errno> {
+    check(k, who, dir, FsAccess::REMOVE_DIR)
 }
 
 fn removing(directory: bool) -> FsAccess {

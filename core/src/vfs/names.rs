@@ -475,8 +475,25 @@ fn may_link<K: Callers>(cx: &mut Cx<'_, '_, K>, who: &Who, attr: &Attr) -> Resul
     }
 }
 
-/// unlink(2), or rmdir(2) of a `directory`.
-pub(crate) fn remove<K: Callers>(
+/// unlink(2)
+pub(crate) fn unlink<K: Callers>(
+    cx: &mut Cx<'_, '_, K>,
+    at: DirFd,
+    path: &[u8],
+) -> Result<Change, Errno> {
+    remove(cx, at, path, false)
+}
+
+/// rmdir(2)
+pub(crate) fn rmdir<K: Callers>(
+    cx: &mut Cx<'_, '_, K>,
+    at: DirFd,
+    path: &[u8],
+) -> Result<Change, Errno> {
+    remove(cx, at, path, true)
+}
+
+fn remove<K: Callers>(
     cx: &mut Cx<'_, '_, K>,
     at: DirFd,
     path: &[u8],
@@ -505,7 +522,10 @@ pub(crate) fn remove<K: Callers>(
             _ => Errno::ENOTDIR,
         });
     }
-    landlock::check_remove(k.vfs_mut(), who, place.dir, directory)?;
+    match directory {
+        true => landlock::check_rmdir(k.vfs_mut(), who, place.dir)?,
+        false => landlock::check_unlink(k.vfs_mut(), who, place.dir)?,
+    }
     may_delete(k, p, who, place.dir, victim, directory)?;
     mount::tree::check_uncovered(k, who, victim)?;
     let dir = dir_inode(k.vfs(), place.dir)?;

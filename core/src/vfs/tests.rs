@@ -322,18 +322,17 @@ fn names_are_made_moved_and_removed() {
     assert_eq!(found(cx, b"a/b/file"), Err(Errno::ENOENT));
     assert_eq!(found(cx, b"c/d/file"), Ok(inode));
 
-    assert_eq!(
-        names::remove(cx, CWD, b"c/d", true).err(),
-        Some(Errno::ENOTEMPTY)
-    );
+    assert_eq!(names::rmdir(cx, CWD, b"c/d").err(), Some(Errno::ENOTEMPTY));
     for (path, directory) in [
         (&b"c/d/file"[..], false),
         (b"c/other", false),
         (b"c/d", true),
     ] {
-        names::remove(cx, CWD, path, directory)
-            .unwrap()
-            .end(&mut cx.k.vfs, cx.p);
+        let removed = match directory {
+            true => names::rmdir(cx, CWD, path),
+            false => names::unlink(cx, CWD, path),
+        };
+        removed.unwrap().end(&mut cx.k.vfs, cx.p);
     }
     assert!(inode::stored_attr(&mut cx.k.vfs, cx.p, inode).is_err());
     cx.k.vfs.dentries.check().unwrap();
@@ -367,8 +366,5 @@ fn permissions_are_asked_on_the_way() {
         names::mkdir(cx, CWD, b"open/new", 0o755).err(),
         Some(Errno::EACCES)
     );
-    assert_eq!(
-        names::remove(cx, CWD, b"open", true).err(),
-        Some(Errno::EACCES)
-    );
+    assert_eq!(names::rmdir(cx, CWD, b"open").err(), Some(Errno::EACCES));
 }

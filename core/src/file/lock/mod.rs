@@ -12,6 +12,7 @@ use core::ops::Bound::{Included, Unbounded};
 
 pub(crate) use record::Record;
 use record::{Records, Waiters};
+pub(crate) use whole::Mode;
 use whole::Whole;
 use work::{Work, Works};
 pub(crate) use work::{clear_way, go_on, is_done, make_room};
@@ -63,7 +64,7 @@ impl FileLocks {
 enum Wanted {
     Record(Record),
     /// For which process.
-    Whole(FileId, bool, u32),
+    Whole(FileId, Mode, u32),
 }
 
 #[derive(Clone, Copy, Debug, Hash)]
@@ -146,7 +147,7 @@ impl Locks {
                     .insert((record.owner, inode, record.wanted(), thread));
                 locks.waiters.add(&record, place, thread);
             }
-            Wanted::Whole(file, exclusive, _) => locks.whole.wait(file, exclusive, place, thread),
+            Wanted::Whole(file, mode, _) => locks.whole.wait(file, mode, place, thread),
         }
     }
 
@@ -160,7 +161,7 @@ impl Locks {
         }
         self.work(waiting.inode, |locks| match waiting.wanted {
             Wanted::Record(record) => locks.waiters.remove(&record, place, thread),
-            Wanted::Whole(file, exclusive, _) => locks.whole.leave(file, exclusive, place),
+            Wanted::Whole(file, mode, _) => locks.whole.leave(file, mode, place),
         });
         Some(waiting)
     }
@@ -190,7 +191,7 @@ impl Locks {
                     Ok((Some(record), rest))
                 }
             },
-            Wanted::Whole(file, exclusive, _) => match locks.whole.take(file, exclusive) {
+            Wanted::Whole(file, mode, _) => match locks.whole.take(file, mode) {
                 true => Ok((None, None)),
                 false => Err(None),
             },
@@ -274,29 +275,29 @@ fn grant_some_whole(k: &mut Files, inode: InodeRef) -> bool {
     true
 }
 
-/// flock(2): takes, converts (`Some(exclusive)`) or gives back (`None`) the lock of an open file.
+/// flock(2): takes or converts (`Some`), or gives back (`None`) the lock of an open file.
 /// `EWOULDBLOCK` if another one is in the way.
 pub(crate) fn flock(
     k: &mut Files,
     inode: InodeRef,
     file: FileId,
-    exclusive: Option<bool>,
+    mode: Option<Mode>,
 ) -> Result<(), Errno> {
     let locks = &mut k.locks;
-    if exclusive.is_some() && locks.count >= LOCKS_MAX {
+    if mode.is_some() && locks.count >= LOCKS_MAX {
         return Err(Errno::ENOLCK);
     }
     let held = locks
         .files
         .get(&inode)
         .and_then(|of| of.whole.held_by(file));
-    if held == exclusive {
+    if held == mode {
         return Ok(());
     }
     // A conversion gives the old lock up first, also when the new one cannot be had (flock(2)).
     let taken = locks.work(inode, |locks| {
         locks.whole.release(file);
-        exclusive.is_none_or(|exclusive| locks.whole.take(file, exclusive))
+        mode.is_none_or(|mode| locks.whole.take(file, mode))
     });
     if held.is_some() {
         grant_whole(k, inode);
@@ -313,10 +314,10 @@ pub(crate) fn wait_whole(
     thread: ThreadId,
     inode: InodeRef,
     file: FileId,
-    exclusive: bool,
+    mode: Mode,
     tgid: u32,
 ) {
-    let wanted = Wanted::Whole(file, exclusive, tgid);
+    let wanted = Wanted::Whole(file, mode, tgid);
     k.locks.begin(thread, inode, wanted);
 }
 
@@ -585,19 +586,22 @@ pub(crate) fn place(inode: &InodeRef) -> String {
     format!("00:{:02x}:{}", inode.fs.0 + 1, inode.ino.0)
 }
 
-fn mode(exclusive: bool) -> &'static str {
-    if exclusive { "WRITE" } else { "READ" }
+fn shown(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "WRITE",
+        Mode::Shared => "READ",
+    }
 }
 
 fn flock_line(
     k: &Files,
     ns: NsId,
     inode: &InodeRef,
-    (file, exclusive): (FileId, bool),
+    (file, mode): (FileId, Mode),
 ) -> Option<String> {
     let pid = k.file(file).map_or(0, |file| file.locker);
     let pid = pid::show(k, ns, pid);
-    let (mode, place) = (mode(exclusive), place(inode));
+    let (mode, place) = (shown(mode), place(inode));
     (pid != 0).then(|| format!("FLOCK  ADVISORY  {mode} {pid} {place} 0 EOF"))
 }
 
@@ -610,6 +614,6 @@ fn record_line(k: &Files, ns: NsId, inode: &InodeRef, record: &Record) -> Option
         END.. => "EOF".into(),
         last => format!("{last}"),
     };
-    let (first, mode, place) = (record.first, mode(record.exclusive), place(inode));
+    let (first, mode, place) = (record.first, shown(record.mode()), place(inode));
     (pid != 0).then(|| format!("{kind} ADVISORY  {mode} {pid} {place} {first} {last}"))
 }

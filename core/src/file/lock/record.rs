@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Unbounded};
 
-use super::{Owner, Place};
+use super::{Mode, Owner, Place};
 use crate::file::fdtable::FdTableId;
 use crate::machine::ThreadId;
 use crate::ranges::{Key, Ranges};
@@ -24,6 +24,14 @@ pub(crate) struct Record {
 impl Record {
     fn overlaps(&self, other: &Record) -> bool {
         self.first <= other.last && other.first <= self.last
+    }
+
+    /// How it locks its bytes.
+    pub(super) fn mode(&self) -> Mode {
+        match self.exclusive {
+            true => Mode::Exclusive,
+            false => Mode::Shared,
+        }
     }
 
     /// What it is to those who wait for it.

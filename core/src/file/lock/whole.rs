@@ -7,14 +7,22 @@ use super::Place;
 use crate::file::FileId;
 use crate::machine::ThreadId;
 
+/// How a file is locked as a whole: together with others, or alone (`LOCK_SH`, `LOCK_EX`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Mode {
+    Shared,
+    Exclusive,
+}
+
+const MODES: [Mode; 2] = [Mode::Shared, Mode::Exclusive];
+
 /// Who has a file locked: either one open file exclusively, or any number together.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Whole {
-    /// Open files; exclusive.
-    holders: BTreeMap<FileId, bool>,
+    holders: BTreeMap<FileId, Mode>,
     /// Who waits, apart by what for (shared, exclusive), and by open file.
     waiters: [BTreeMap<Place, (ThreadId, FileId)>; 2],
-    of_file: BTreeSet<(FileId, bool, Place)>,
+    of_file: BTreeSet<(FileId, Mode, Place)>,
 }
 
 impl Whole {
@@ -26,14 +34,14 @@ impl Whole {
         !self.of_file.is_empty()
     }
 
-    /// The open file behind one that holds it; exclusive.
-    pub(super) fn behind(&self, last: Option<FileId>) -> Option<(FileId, bool)> {
+    /// The open file behind one that holds it.
+    pub(super) fn behind(&self, last: Option<FileId>) -> Option<(FileId, Mode)> {
         let from = last.map_or(Unbounded, Excluded);
         let mut held = self.holders.range((from, Unbounded));
-        held.next().map(|(&file, &exclusive)| (file, exclusive))
+        held.next().map(|(&file, &mode)| (file, mode))
     }
 
-    pub(super) fn held_by(&self, file: FileId) -> Option<bool> {
+    pub(super) fn held_by(&self, file: FileId) -> Option<Mode> {
         self.holders.get(&file).copied()
     }
 
@@ -42,46 +50,46 @@ impl Whole {
         self.holders.remove(&file).is_some()
     }
 
-    fn is_free(&self, file: FileId, exclusive: bool) -> bool {
+    fn is_free(&self, file: FileId, mode: Mode) -> bool {
         let mut others = self.holders.iter().filter(|(other, _)| **other != file);
-        match exclusive {
-            true => others.next().is_none(),
+        match mode {
+            Mode::Exclusive => others.next().is_none(),
             // One that is exclusive is alone.
-            false => !others.next().is_some_and(|(_, &exclusive)| exclusive),
+            Mode::Shared => others.next().is_none_or(|(_, &mode)| mode == Mode::Shared),
         }
     }
 
     /// Gives an open file the lock, instead of one that it has; `false` if others are in the way.
-    pub(super) fn take(&mut self, file: FileId, exclusive: bool) -> bool {
-        let free = self.is_free(file, exclusive);
+    pub(super) fn take(&mut self, file: FileId, mode: Mode) -> bool {
+        let free = self.is_free(file, mode);
         if free {
-            self.holders.insert(file, exclusive);
+            self.holders.insert(file, mode);
         }
         free
     }
 
-    pub(super) fn wait(&mut self, file: FileId, exclusive: bool, place: Place, thread: ThreadId) {
-        self.waiters[usize::from(exclusive)].insert(place, (thread, file));
-        self.of_file.insert((file, exclusive, place));
+    pub(super) fn wait(&mut self, file: FileId, mode: Mode, place: Place, thread: ThreadId) {
+        self.waiters[mode as usize].insert(place, (thread, file));
+        self.of_file.insert((file, mode, place));
     }
 
-    pub(super) fn leave(&mut self, file: FileId, exclusive: bool, place: Place) {
-        self.waiters[usize::from(exclusive)].remove(&place);
-        self.of_file.remove(&(file, exclusive, place));
+    pub(super) fn leave(&mut self, file: FileId, mode: Mode, place: Place) {
+        self.waiters[mode as usize].remove(&place);
+        self.of_file.remove(&(file, mode, place));
     }
 
     /// The next one that waits and can have it now: the first, or the first that wants the other kind, or
     /// another of the open file that has it.
     pub(super) fn next(&self) -> Option<ThreadId> {
-        let mut heads: [Option<(Place, ThreadId, FileId, bool)>; 2] = [false, true].map(|kind| {
-            let (&place, &(thread, file)) = self.waiters[usize::from(kind)].first_key_value()?;
+        let mut heads: [Option<(Place, ThreadId, FileId, Mode)>; 2] = MODES.map(|kind| {
+            let (&place, &(thread, file)) = self.waiters[kind as usize].first_key_value()?;
             Some((place, thread, file, kind))
         });
         heads.sort_unstable();
         let own = self.holders.keys().next().and_then(|&holder| {
-            let range = (holder, false, 0)..=(holder, true, Place::MAX);
+            let range = (holder, Mode::Shared, 0)..=(holder, Mode::Exclusive, Place::MAX);
             let &(file, kind, place) = self.of_file.range(range).next()?;
-            let &(thread, _) = self.waiters[usize::from(kind)].get(&place)?;
+            let &(thread, _) = self.waiters[kind as usize].get(&place)?;
             Some((place, thread, file, kind))
         });
         let mut all = heads.into_iter().flatten().chain(own);

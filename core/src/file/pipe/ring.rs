@@ -7,6 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use super::Passing;
 use crate::abi::PAGE_SIZE;
 use crate::slab;
 
@@ -208,7 +209,7 @@ impl Ring {
 
     /// The first buffers, up to `len` bytes and `slots` of them, as another pipe gets them, and how many
     /// bytes they are. Those that leave this pipe as a whole can still be added to.
-    pub(super) fn front(&self, len: u64, slots: usize, leave: bool) -> (Vec<Buffer>, usize) {
+    pub(super) fn front(&self, len: u64, slots: usize, passing: Passing) -> (Vec<Buffer>, usize) {
         let mut front = Vec::new();
         let mut sum = 0;
         for &(mut buffer) in self.buffers.iter().take(slots) {
@@ -220,7 +221,7 @@ impl Ring {
             if !whole {
                 buffer.len = rest as u16;
             }
-            buffer.merges &= whole && leave;
+            buffer.merges &= whole && passing == Passing::Moves;
             sum += usize::from(buffer.len);
             front.push(buffer);
         }
@@ -281,19 +282,19 @@ mod tests {
         ring.append(&[1; 10], 0, Kind::Stream);
         ring.append(&[2; 10], 0, Kind::Stream);
         let mut other = Ring::new(4 * PAGE);
-        let (front, len) = ring.front(15, 4, true);
+        let (front, len) = ring.front(15, 4, Passing::Moves);
         let bytes = ring.copy(len);
         other.adopt(front, &bytes);
         ring.take(len, false);
         assert_eq!((used(&ring), used(&other), other.len()), (1, 2, 15));
         assert_eq!((ring.merge_room(), other.merge_room()), (PAGE - 10, 0));
         // One that goes as a whole keeps its page, one that is doubled shares it.
-        let (front, len) = ring.front(15, 4, true);
+        let (front, len) = ring.front(15, 4, Passing::Moves);
         other.adopt(front, &ring.copy(len));
         assert_eq!((len, other.merge_room()), (5, PAGE - 10));
-        let (front, _) = ring.front(15, 4, false);
+        let (front, _) = ring.front(15, 4, Passing::Copies);
         other.adopt(front, &ring.copy(5));
         assert_eq!(other.merge_room(), 0);
-        assert_eq!(ring.front(15, 0, true).1, 0);
+        assert_eq!(ring.front(15, 0, Passing::Moves).1, 0);
     }
 }

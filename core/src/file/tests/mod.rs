@@ -47,12 +47,7 @@ fn a_pipe_leaves_notices_and_goes_with_its_ends() {
     let ends = [OpenFlags::RDONLY, OpenFlags::WRONLY].map(|mode| {
         let place = mount::get_path(&mut files, *path);
         let file = File::new(FileKind::Pipe(id), place, None, mode);
-        pipe::open_end(
-            &mut files,
-            id,
-            mode == OpenFlags::RDONLY,
-            mode == OpenFlags::WRONLY,
-        );
+        pipe::open_end(&mut files, id, mode);
         add(&mut files, &mut ports, file).unwrap()
     });
     put_path(&mut files, &mut ports, path);
@@ -180,12 +175,7 @@ fn a_writer_without_readers_is_sent_a_signal() {
     let [reader, writer] = [OpenFlags::RDONLY, OpenFlags::WRONLY].map(|mode| {
         let place = mount::get_path(files, *path);
         let file = File::new(FileKind::Pipe(id), place, None, mode);
-        pipe::open_end(
-            files,
-            id,
-            mode == OpenFlags::RDONLY,
-            mode == OpenFlags::WRONLY,
-        );
+        pipe::open_end(files, id, mode);
         add(files, p, file).unwrap()
     });
     put_path(files, p, path);

@@ -13,6 +13,7 @@ use crate::args::*;
 use crate::env::wait::{SysResult, Wait, WaitKey};
 use crate::kernel::Cx;
 use crate::machine::{SpaceId, ThreadId};
+use crate::syscall::missing::known;
 use crate::task::{Task, signal};
 
 const GLOBAL: u32 = c::MEMBARRIER_CMD_GLOBAL as u32;
@@ -35,13 +36,11 @@ const COMMANDS: u32 = GLOBAL
 pub(in super::super) fn membarrier(
     cx: &mut Cx<'_, '_>,
     cmd: Int,
-    flags: Hex,
+    flags: NoFlags,
     _cpu: Int,
 ) -> SysResult {
     let id = cx.space();
-    if flags.0 as u32 != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    known(cx, flags)?;
     let registered = cx.k.mm.space(id).barriers;
     match cmd.0 as u32 {
         0 => Ok(u64::from(COMMANDS)),

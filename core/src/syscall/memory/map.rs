@@ -59,7 +59,10 @@ pub(in super::super) fn mmap(
     let wanted = Wanted {
         addr: addr.0,
         len: length.0,
-        prot: implied_rights(cx, prot, executable),
+        prot: match executable {
+            true => implied_rights(cx, prot),
+            false => prot,
+        },
         flags,
         file,
         offset: offset.0,

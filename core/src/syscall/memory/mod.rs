@@ -118,7 +118,7 @@ fn protect(cx: &mut Cx<'_, '_>, addr: u64, len: u64, prot: ProtFlags) -> SysResu
         }
         start = first;
     }
-    let implied = implied_rights(cx, wanted, true);
+    let implied = implied_rights(cx, wanted);
     let space = cx.k.mm.space(id);
     let executable = |(_, vma): (u64, Vma)| vma.max.contains(Prot::EXEC);
     let wanted = match implied == wanted || space.overlapping(start, end).all(executable) {

@@ -7,7 +7,6 @@ use crate::file::rw::{IOV_MAX, Iov, MAX_RW, PIECE};
 use crate::kernel::Cx;
 use crate::machine::SpaceId;
 use crate::mm::user;
-use crate::syscall::missing::known;
 use crate::task::look::may_look;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,7 +24,7 @@ pub(in super::super) fn process_vm_readv(
     local_count: Ulong,
     remote: Addr,
     remote_count: Ulong,
-    flags: NoLongFlags,
+    flags: Ulong,
 ) -> SysResult {
     let lists = [(local.0, local_count.0), (remote.0, remote_count.0)];
     copy(cx, pid, lists, flags, Direction::Read)
@@ -38,7 +37,7 @@ pub(in super::super) fn process_vm_writev(
     local_count: Ulong,
     remote: Addr,
     remote_count: Ulong,
-    flags: NoLongFlags,
+    flags: Ulong,
 ) -> SysResult {
     let lists = [(local.0, local_count.0), (remote.0, remote_count.0)];
     copy(cx, pid, lists, flags, Direction::Write)
@@ -48,10 +47,12 @@ fn copy(
     cx: &mut Cx<'_, '_>,
     pid: Pid,
     [local, remote]: [(u64, u64); 2],
-    flags: NoLongFlags,
+    flags: Ulong,
     direction: Direction,
 ) -> SysResult {
-    known(cx, flags)?;
+    if flags.0 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
     let mut local = Iov::vector(cx, local.0, local.1)?;
     if local.left() == 0 {
         return Ok(0);

@@ -135,7 +135,7 @@ forms! {
     OUT_SIGINFO = Form::Out(What::SignalInfo);
     IN_STACK = Form::In(shape(&shapes::STACK));
     OUT_STACK = Form::Out(shape(&shapes::STACK));
-    IN_POLLFDS = Form::In(What::PollFds { events: true });
+    IN_POLLFDS = Form::In(What::PollFds);
     IN_FD_SET = Form::In(What::FdSet);
     IN_SIGMASK_PAIR = Form::In(shape(&shapes::SIGMASK_PAIR));
     OUT_FD_PAIR = Form::Out(What::Values(Scalar::Fd32, Count::Of(2)));

@@ -79,9 +79,7 @@ pub(crate) enum What {
     SignalSet,
     SignalAction,
     SignalInfo,
-    PollFds {
-        events: bool,
-    },
+    PollFds,
     FdSet,
     WaitStatus,
     Caps,

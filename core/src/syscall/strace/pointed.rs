@@ -91,7 +91,7 @@ impl EndedCall<'_, '_, '_> {
                 bytes.copy_from_slice(&self.bytes(addr, 48, way)?);
                 signal_info(SigInfo::from_bytes(bytes[0], &bytes))
             }
-            What::PollFds { events } => self.poll_fds(addr, next, events, way)?,
+            What::PollFds => self.poll_fds(addr, next, way)?,
             What::FdSet => {
                 let count = self.arg(0).min(1024);
                 fd_set(&self.bytes(addr, count.div_ceil(64) * 8, way)?, count)
@@ -321,20 +321,14 @@ impl EndedCall<'_, '_, '_> {
     }
 
     /// `pollfd`s, with the events that are asked for or those that came.
-    pub(super) fn poll_fds(
-        &mut self,
-        addr: u64,
-        count: u64,
-        asked: bool,
-        way: Way,
-    ) -> Option<String> {
+    pub(super) fn poll_fds(&mut self, addr: u64, count: u64, way: Way) -> Option<String> {
         let shown = count.min(LIST_MAX);
         let data = self.bytes(addr, shown * 8, way)?;
         let mut texts = Vec::new();
         for part in data.chunks(8) {
             let fd = signed(part, 0);
             let (events, came) = (number(part, 4, 2), number(part, 6, 2));
-            match asked {
+            match way == Way::In {
                 true if fd < 0 => texts.push(format!("{{fd={fd}}}")),
                 true => texts.push(format!("{{fd={fd}, events={}}}", names::POLL.flags(events))),
                 false if came != 0 => {

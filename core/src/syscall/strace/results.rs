@@ -72,7 +72,7 @@ impl EndedCall<'_, '_, '_> {
                 0 => "0 (Timeout)".into(),
                 value => {
                     let (addr, count) = (self.args[0], u64::from(self.args[1] as u32));
-                    let came = self.poll_fds(addr, count, false, Way::Out);
+                    let came = self.poll_fds(addr, count, Way::Out);
                     match came {
                         Some(came) => format!("{value} ({came})"),
                         None => value.to_string(),

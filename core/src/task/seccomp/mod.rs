@@ -15,6 +15,7 @@ use super::signal::{self, SIGKILL, SigInfo};
 use super::{Tasks, ending};
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
+use crate::args::SeccompFlags;
 use crate::machine::ThreadId;
 use crate::task::Cx;
 
@@ -265,13 +266,17 @@ pub(crate) fn set_strict(cx: &mut Cx<'_, '_>) -> Result<(), Errno> {
     }
 }
 
-/// Puts a filter before those of the current thread, and with `sync` gives all of them to the other threads
+/// Puts a filter before those of the current thread, and with `TSYNC` gives all of them to the other threads
 /// of its process.
 ///
 /// # Errors
 /// `Ok(tid)` other than 0 names a thread that has filters of its own and cannot follow; nothing was done.
 /// `EINVAL` in strict mode, `ENOMEM`.
-pub(crate) fn add_filter(cx: &mut Cx<'_, '_>, program: Program, sync: bool) -> Result<u32, Errno> {
+pub(crate) fn add_filter(
+    cx: &mut Cx<'_, '_>,
+    program: Program,
+    flags: SeccompFlags,
+) -> Result<u32, Errno> {
     let thread = cx.thread;
     let older = match cx.task().seccomp {
         Seccomp::Off => None,
@@ -279,7 +284,7 @@ pub(crate) fn add_filter(cx: &mut Cx<'_, '_>, program: Program, sync: bool) -> R
         Seccomp::Strict => return Err(Errno::EINVAL),
     };
     let tgid = cx.task().tgid;
-    let others: Vec<ThreadId> = match sync {
+    let others: Vec<ThreadId> = match flags.contains(SeccompFlags::TSYNC) {
         true => {
             cx.k.tasks
                 .thread_ids(tgid)

@@ -7,7 +7,7 @@ use super::{
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
-use crate::env::wait::Restart;
+use crate::env::wait::{Restart, Wait};
 use crate::machine::{Exception, ThreadId};
 use crate::task::Cx;
 use crate::task::{Task, Tasks, ending, orphans, posix_timer};
@@ -133,14 +133,19 @@ fn deadly(k: &Kernel, task: &Task) -> u64 {
         .fold(0, |set, info| set | unhandled & bit(info.signo))
 }
 
-/// Whether a signal ends a wait of this task now (`killable`: only a deadly one).
-pub(crate) fn interrupts(k: &Kernel, thread: ThreadId, killable: bool) -> bool {
+/// Whether a signal ends this wait of a task now: some end only with a deadly one.
+pub(crate) fn ends(k: &Kernel, thread: ThreadId, wait: &Wait) -> bool {
+    match wait.killable {
+        true => k.tasks.get(thread).is_some_and(|task| deadly(k, task) != 0),
+        false => interrupts(k, thread),
+    }
+}
+
+/// The same for a wait that any signal ends.
+pub(crate) fn interrupts(k: &Kernel, thread: ThreadId) -> bool {
     let Some(task) = k.tasks.get(thread) else {
         return false;
     };
-    if killable {
-        return deadly(k, task) != 0;
-    }
     let shared = k
         .tasks
         .group(task.tgid)
@@ -174,7 +179,7 @@ pub(crate) fn take(k: &mut Kernel, thread: ThreadId, wanted: u64) -> Option<SigI
 pub(crate) fn deliver(cx: &mut Cx<'_, '_>) -> bool {
     let thread = cx.thread;
     let open = !cx.task().blocked;
-    let info = match interrupts(cx.k, thread, false) {
+    let info = match interrupts(cx.k, thread) {
         true => {
             let deadly = deadly(cx.k, cx.task());
             take(cx.k, thread, deadly).or_else(|| take(cx.k, thread, open))

@@ -14,7 +14,7 @@ mod stop;
 use alloc::collections::BTreeMap;
 
 pub(crate) use deliver::{
-    deliver, force, force_exception, force_page_fault, interrupts, set_blocked, take,
+    deliver, ends, force, force_exception, force_page_fault, interrupts, set_blocked, take,
 };
 pub(crate) use frame::{StackT, USER_CS, USER_DS, set_altstack, sigreturn};
 pub(crate) use paid::Paid;

@@ -333,7 +333,10 @@ impl Founding {
                 if let Some(id) = found {
                     k.env.steps.spend(MOUNT_STEPS / 2);
                     if self.less {
-                        tree::lock(k, id, id == top);
+                        match id == top {
+                            true => tree::lock_flags(k, id),
+                            false => tree::lock(k, id),
+                        }
                     }
                     k.mounts.set_ns(id, Some(ns));
                 }

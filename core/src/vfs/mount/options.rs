@@ -225,15 +225,14 @@ pub(crate) fn cgroup2(data: &[u8]) -> Result<Cgroup2, Errno> {
     Ok(options)
 }
 
-/// Whether a file system is to be mounted read-only: the last of `ro` and `rw` in its options says so, else
-/// its flags.
-pub(crate) fn read_only(data: &[u8], flags: bool) -> bool {
+/// Whether a file system is to be mounted read-only, if its options say so: the last of `ro` and `rw` counts.
+pub(crate) fn read_only(data: &[u8]) -> Option<bool> {
     let said = parameters(data).filter_map(|parameter| match parameter {
         Parameter::Flag(b"ro") => Some(true),
         Parameter::Flag(b"rw") => Some(false),
         _ => None,
     });
-    said.last().unwrap_or(flags)
+    said.last()
 }
 
 /// `EINVAL` if there are options for a file system that has none of its own.
@@ -245,14 +244,13 @@ pub(crate) fn none(data: &[u8]) -> Result<(), Errno> {
 }
 
 impl Tmpfs {
-    /// Reads options as mount(2) gets them: changes to these. What a remount does not change, mode and owner,
-    /// it passes over. `EINVAL`.
-    pub(crate) fn parse(
+    /// Reads options as mount(2) gets them for what is mounted: changes to these. Mode and owner, which do
+    /// not change, are passed over. `EINVAL`.
+    pub(crate) fn remount(
         mut self,
         k: &FileSystems,
         ns: NsId,
         text: &[u8],
-        remount: bool,
     ) -> Result<Tmpfs, Errno> {
         let old = (self.mode, self.uid, self.gid);
         for parameter in parameters(text) {
@@ -261,9 +259,7 @@ impl Tmpfs {
                 set.map_err(|refused| refused.errno())?;
             }
         }
-        if remount {
-            (self.mode, self.uid, self.gid) = old;
-        }
+        (self.mode, self.uid, self.gid) = old;
         Ok(self)
     }
 

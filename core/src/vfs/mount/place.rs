@@ -355,7 +355,10 @@ impl Placing {
                 Some(found) => {
                     let top = self.made.last().map(|&(_, copy)| copy);
                     if let Some(id) = found {
-                        tree::lock(k, id, Some(id) == top);
+                        match Some(id) == top {
+                            true => tree::lock_flags(k, id),
+                            false => tree::lock(k, id),
+                        }
                     }
                 }
                 None => self.join_copy(),

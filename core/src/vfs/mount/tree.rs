@@ -247,9 +247,8 @@ impl Dropping {
     }
 }
 
-/// In a less privileged namespace mounts cannot be taken apart, and keep what they forbid
-/// (mount_namespaces(7)).
-pub(super) fn lock(k: &mut Vfs, id: MountId, is_root: bool) {
+/// In a less privileged namespace mounts keep what they forbid (mount_namespaces(7)).
+pub(super) fn lock_flags(k: &mut Vfs, id: MountId) {
     const LOCKED: MountFlags = MountFlags::READ_ONLY
         .union(MountFlags::NOSUID)
         .union(MountFlags::NODEV)
@@ -257,7 +256,12 @@ pub(super) fn lock(k: &mut Vfs, id: MountId, is_root: bool) {
     let mount = k.mounts.at_mut(id);
     mount.locked_flags |= mount.flags & LOCKED;
     mount.locked_flags |= MountFlags::ATIME;
-    mount.locked = !is_root || mount.locked;
+}
+
+/// There they cannot be taken apart either, but for the topmost one.
+pub(super) fn lock(k: &mut Vfs, id: MountId) {
+    lock_flags(k, id);
+    k.mounts.at_mut(id).locked = true;
 }
 
 /// Hangs a mount at a place where nothing hangs; takes a reference on the place.

@@ -8,6 +8,7 @@ use super::propagation::{self, Copies};
 use super::tree::{self, Walk};
 use super::{MOUNT_STEPS, MountId, detached, leave_filesystem, let_go, release};
 use crate::abi::Errno;
+use crate::args::UmountFlags;
 use crate::cred::ns::NsId;
 use crate::fs::filesystem::FsId;
 use crate::port::Ports;
@@ -175,9 +176,9 @@ enum Phase {
 }
 
 impl Unmounting {
-    /// `lazy`: although it is in use.
-    pub(crate) fn new(root: MountId, lazy: bool, expire: Option<bool>) -> Unmounting {
-        let phase = match lazy {
+    /// With `DETACH` although it is in use; `expire` says of `EXPIRE` whether the mount was marked so.
+    pub(crate) fn new(root: MountId, flags: UmountFlags, expire: Option<bool>) -> Unmounting {
+        let phase = match flags.contains(UmountFlags::DETACH) {
             true => Phase::Tree(Walk::new(root)),
             false => Phase::Busy(None),
         };
