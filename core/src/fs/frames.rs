@@ -330,12 +330,21 @@ impl Frames {
         self.limit < self.total
     }
 
-    /// Whether so little is left of a limit that files in memory must leave it to programs: nothing could be
-    /// started any more to remove them.
-    pub(crate) fn is_scarce(&self) -> bool {
+    /// How many frames files in memory may still take: a part of a limit they must leave to programs, or
+    /// nothing could be started any more to remove them.
+    pub(crate) fn room_of_files(&self) -> u32 {
         /// The part of the limit that is left to programs.
         const PART: u32 = 32;
-        self.is_limited() && self.room().saturating_add(self.owed) <= self.limit / PART
+        let kept = match self.is_limited() {
+            true => self.limit / PART,
+            false => return u32::MAX,
+        };
+        self.room().saturating_add(self.owed).saturating_sub(kept)
+    }
+
+    /// Whether files in memory may take none.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.room_of_files() == 0
     }
 
     /// Frames that are referred to.

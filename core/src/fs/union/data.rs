@@ -299,7 +299,8 @@ impl UnionFs {
         most: u64,
     ) -> Result<(FrameNo, u64), Errno> {
         self.charge_frame()?;
-        if cx.frames.is_scarce() {
+        let left = u64::from(cx.frames.room_of_files());
+        if left == 0 {
             return Err(self.full());
         }
         let gap = self.next_frame(ino, index) - index;
@@ -308,7 +309,8 @@ impl UnionFs {
             None => u64::MAX,
         };
         let last = page_at(MAX_SIZE) - index + 1;
-        let count = most.min(gap).min(room).min(last).clamp(1, RUN_MAX) as u32;
+        let count = most.min(gap).min(room).min(left).min(last);
+        let count = count.clamp(1, RUN_MAX) as u32;
         let place = self.place(ino, index);
         let made = cx.frames.alloc_run_beside(cx.ports.memory, place, count);
         let (frame, count) = made.map_err(|errno| self.lack(errno))?;

@@ -783,6 +783,22 @@ fn pages_are_made_in_runs() {
     assert_eq!(test.fs.frames().count(), 100);
 }
 
+/// However many pages are asked for at once, some frames of a limit stay for programs.
+#[test]
+fn long_runs_leave_frames_to_programs() {
+    const LIMIT: u32 = 320;
+    let mut test = small(None, 0);
+    test.frames = Frames::new(FRAMES, Some(LIMIT));
+    let root = test.fs.root();
+    let ino = call!(test, create, root, b"f", &REGULAR).unwrap();
+    let mut made = 0;
+    while let Ok((_, count)) = call!(test, pages_for_write, ino, made, 1000) {
+        made += count;
+    }
+    assert_eq!(made, u64::from(LIMIT - LIMIT / 32));
+    assert_eq!(call!(test, pages_for_write, ino, made, 1), Err(Errno::ENOSPC));
+}
+
 #[test]
 fn an_image_alone_shows_its_own_type_and_size() {
     let tree = random_tree(&mut Random(1));
