@@ -98,6 +98,17 @@ pub(crate) enum Begin {
     Flush,
 }
 
+/// Why page operations were not all carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    /// The host may have had no room for another mapping.
+    NoRoom,
+    /// The process that made them was killed meanwhile.
+    Killed,
+    /// The host has refused one.
+    Refused,
+}
+
 /// What the threads of an address space share.
 pub(crate) struct Space {
     inner: Mutex<Inner>,
@@ -263,15 +274,18 @@ impl Space {
         std::mem::take(&mut inner.operations)
     }
 
-    /// What was taken is in force; or it is not, and never will be. `room`: the host could have had no room
-    /// for it.
-    pub(crate) fn done(&self, carried_out: Result<(), bool>) {
+    /// What was taken is in force; or it is not, and never will be.
+    pub(crate) fn done(&self, carried_out: Result<(), Failure>) {
         let mut inner = self.inner();
         inner.under_way = false;
         match carried_out {
             Ok(()) => {}
             // With few areas there is no point in beginning anew.
-            Err(true) if inner.areas.len() >= AREAS_LEAST => inner.refuse(State::Crowded),
+            Err(Failure::NoRoom) if inner.areas.len() >= AREAS_LEAST => {
+                inner.refuse(State::Crowded);
+            }
+            // Nobody knows which of them were made: those who share the space begin anew.
+            Err(Failure::Killed) => inner.refuse(State::Crowded),
             Err(_) => inner.refuse(State::Gone),
         }
     }
@@ -542,14 +556,32 @@ mod tests {
         }
         space.take();
         space.queue(map(1, 1));
-        space.done(Err(true));
+        space.done(Err(Failure::NoRoom));
         assert!(space.state() == State::Crowded && space.take().is_empty());
         space.queue(EVERYTHING);
         space.queue(map(1, 1));
         assert_eq!(space.take().len(), 2);
-        space.done(Err(true));
+        space.done(Err(Failure::NoRoom));
         assert_eq!(space.state(), State::Gone);
         space.queue(EVERYTHING);
+        assert_eq!(space.state(), State::Gone);
+    }
+
+    /// Whoever carried operations out was killed: the others begin anew, unless the space is gone.
+    #[test]
+    fn what_a_killed_thread_has_begun_is_begun_anew() {
+        let space = space(1 << 20);
+        space.queue(map(1, 1));
+        space.take();
+        space.done(Err(Failure::Killed));
+        assert!(space.state() == State::Crowded && space.take().is_empty());
+        space.queue(EVERYTHING);
+        space.queue(map(1, 1));
+        assert_eq!(space.state(), State::Sound);
+        assert_eq!(space.take().len(), 2);
+        space.done(Err(Failure::Refused));
+        assert_eq!(space.state(), State::Gone);
+        space.done(Err(Failure::Killed));
         assert_eq!(space.state(), State::Gone);
     }
 

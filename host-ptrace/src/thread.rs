@@ -8,7 +8,7 @@ use varve_core::machine::{Access, Exception, Regs, Trap};
 use varve_host::{Backings, GuestThread, Interrupter, PlatformError, failed, fresh_xstate};
 
 use crate::process::Process;
-use crate::space::{Begin, Operation, Space, State};
+use crate::space::{Begin, Failure, Operation, Space, State};
 use crate::stub::{self, Batch, CALLS_MAX, Call};
 use crate::tracee::{self, Stopped, Tracee};
 use crate::zygote::Zygote;
@@ -197,9 +197,14 @@ impl Thread {
             .unwrap_or_else(PoisonError::into_inner);
         let operations = space.take();
         let carried_out = self.carry_out(&operations);
-        let no_room = |error: &PlatformError| error.raw_os_error() == Some(libc::ENOMEM);
-        space.done(carried_out.as_ref().map(drop).map_err(no_room));
+        let failure = carried_out.as_ref().map(drop).map_err(|error| match error {
+            error if error.raw_os_error() == Some(libc::ENOMEM) => Failure::NoRoom,
+            error if is_of_dead(error) => Failure::Killed,
+            _ => Failure::Refused,
+        });
+        space.done(failure);
         match (space.state(), carried_out) {
+            (_, Err(error)) if failure == Err(Failure::Killed) => Err(error),
             (State::Gone, Err(error)) => Err(error),
             (state, _) => Ok(state),
         }
@@ -291,6 +296,14 @@ impl Thread {
     }
 }
 
+/// Whether a request was made of a process that is dead: none of the calls that page operations make ends so.
+fn is_of_dead(error: &PlatformError) -> bool {
+    let PlatformError::Io { error, .. } = error else {
+        return false;
+    };
+    error.raw_os_error() == Some(libc::ESRCH) || error.kind() == io::ErrorKind::BrokenPipe
+}
+
 /// Whether the instruction that the thread stopped at was a 64-bit `syscall`: it leaves `rip` in `rcx` and
 /// the flags in `r11`.
 ///
@@ -315,8 +328,8 @@ fn refuse_call(regs: &mut Regs) -> Trap {
     })
 }
 
-impl GuestThread for Thread {
-    fn run(&mut self, regs: &mut Regs) -> Result<Trap, PlatformError> {
+impl Thread {
+    fn run_to_trap(&mut self, regs: &mut Regs) -> Result<Trap, PlatformError> {
         loop {
             if self.kicker.killed.load(Ordering::SeqCst) {
                 return Ok(Trap::Lost);
@@ -370,6 +383,16 @@ impl GuestThread for Thread {
                 }
                 Stopped::Kicked | Stopped::Other | Stopped::Gone => {}
             }
+        }
+    }
+}
+
+impl GuestThread for Thread {
+    fn run(&mut self, regs: &mut Regs) -> Result<Trap, PlatformError> {
+        match self.run_to_trap(regs) {
+            // Killed at any moment, whatever was being done for it.
+            Err(error) if is_of_dead(&error) => Ok(Trap::Lost),
+            result => result,
         }
     }
 

@@ -485,6 +485,52 @@ fn taken_away(take: impl Fn(&Host, SpaceId, &dyn varve_host::Interrupter)) {
     }
 }
 
+/// Who is killed while pages are changed for it is lost, whatever it was doing for that.
+#[test]
+fn a_thread_that_is_killed_while_pages_change_is_lost() {
+    // mov [rdi], rax; jmp back
+    let Some(guest) = guest(&[0x48, 0x89, 0x07, 0xeb, 0xfb]) else {
+        return;
+    };
+    for round in 1..60 {
+        let space = SpaceId(round + 1);
+        let (platform, rights) = (guest.platform.clone(), Prot::READ | Prot::WRITE);
+        let map = |addr, frame, prot| {
+            let backing = Backing::Memory(frame);
+            guest
+                .platform
+                .map(space, addr, PAGE_SIZE, backing, prot)
+                .unwrap();
+        };
+        guest.platform.create_space(space).unwrap();
+        map(CODE, FrameNo(0), Prot::READ | Prot::EXEC);
+        map(SPOT, SPOT_FRAME, rights);
+        guest.platform.flush().unwrap();
+        let (send, interrupter) = std::sync::mpsc::channel();
+        let worker = std::thread::spawn(move || {
+            let mut thread = platform.new_thread(space).unwrap();
+            send.send(thread.interrupter()).unwrap();
+            let mut regs = Regs {
+                rdi: SPOT,
+                rax: u64::MAX,
+                ..start()
+            };
+            thread.run(&mut regs)
+        });
+        let interrupter = interrupter.recv().unwrap();
+        // Somewhere between its start and the changes that it makes.
+        std::thread::sleep(Duration::from_micros(u64::from(round) * 20));
+        map(SPOT, FrameNo(9), Prot::READ);
+        guest.platform.flush().unwrap();
+        interrupter.kill();
+        let trap = worker.join().unwrap();
+        assert!(
+            matches!(trap, Ok(Trap::Fault { .. } | Trap::Lost)),
+            "{trap:?}"
+        );
+    }
+}
+
 #[test]
 fn an_unmapped_page_is_out_of_reach_when_its_batch_is_in_force() {
     taken_away(|platform, space, _| platform.unmap(space, SPOT, PAGE_SIZE).unwrap());

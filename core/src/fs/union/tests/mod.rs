@@ -796,7 +796,10 @@ fn long_runs_leave_frames_to_programs() {
         made += count;
     }
     assert_eq!(made, u64::from(LIMIT - LIMIT / 32));
-    assert_eq!(call!(test, pages_for_write, ino, made, 1), Err(Errno::ENOSPC));
+    assert_eq!(
+        call!(test, pages_for_write, ino, made, 1),
+        Err(Errno::ENOSPC)
+    );
 }
 
 #[test]
