@@ -18,6 +18,8 @@ const MAX_SIZE: u64 = i64::MAX as u64;
 const SEEK_STEPS: u64 = 4096;
 /// Most pages that are made at once.
 const RUN_MAX: u64 = 256;
+/// Pages at which the lower file shows that are copied in one call.
+const COPY_PAGES: u64 = 256;
 /// Pages at which the lower file shows, and runs of others, that are dealt with of a hole at a time.
 const PUNCH_PAGES: u64 = 512;
 const PUNCH_RUNS: usize = 2048;
@@ -234,12 +236,15 @@ impl UnionFs {
                 return Err(self.full());
             }
         }
+        let shown = pages_of(self.data_mut(cx, ino)?.shown);
         let now = count.min(most);
-        let mut done = 0;
-        while done < now {
-            done += self.own_run(cx, ino, first + done, now - done)?.1;
+        let (mut done, mut copied) = (0, 0);
+        while done < now && copied < COPY_PAGES {
+            let index = first + done;
+            done += self.own_run(cx, ino, index, now - done)?.1;
+            copied += u64::from(index < shown);
         }
-        Ok(now)
+        Ok(done)
     }
 
     /// Notes that mappings of pages are to be dropped.

@@ -744,6 +744,30 @@ fn a_hole_in_a_long_lower_file_goes_in_pieces() {
     assert!(test.frames.usage().0 < used);
 }
 
+/// Room for what a lower file shows is made by copying it, some at a time.
+#[test]
+fn room_in_a_long_lower_file_is_made_in_pieces() {
+    const PAGES: u64 = 600;
+    let mut tree = MemTree::default();
+    let root = tree.add(S_IFDIR | 0o755, Vec::new());
+    let file = tree.add(S_IFREG | 0o644, vec![b'x'; (PAGES * PAGE_SIZE) as usize]);
+    tree.files[root].children.insert(b"f".to_vec(), file);
+    tree.roots.push(root);
+    let mut test = Test::new(tree, None);
+    let root = test.fs.root();
+    let ino = call!(test, lookup, root, b"f").unwrap();
+    let (mut done, mut calls) = (0, 0);
+    while done < PAGES + 1000 {
+        let (first, count) = (done, PAGES + 1000 - done);
+        done += call!(test, allocate, ino, first, count, 2048).unwrap();
+        calls += 1;
+    }
+    // The pages behind its end need no copies.
+    assert_eq!((done, calls), (PAGES + 1000, 3));
+    assert_eq!(test.fs.frames().count() as u64, PAGES + 1000);
+    assert!(test.read(ino).iter().all(|&byte| byte == b'x'));
+}
+
 /// A file of many runs loses them some at a time.
 #[test]
 fn a_hole_over_many_runs_goes_in_pieces() {

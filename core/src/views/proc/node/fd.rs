@@ -40,8 +40,7 @@ impl NodeOps for Directory {
     }
 
     fn lookup(&self, k: &Kernel, _asked: &Asked<'_>, name: &[u8]) -> Result<Option<Node>, Errno> {
-        let open = decimal(name).filter(|&fd| self.0.file(k, fd).is_some());
-        Ok(open.map(|fd| Node::Fd(self.0, fd)))
+        Ok(named(self.0, k, name).map(|fd| Node::Fd(self.0, fd)))
     }
 
     fn entries<'k>(
@@ -50,10 +49,24 @@ impl NodeOps for Directory {
         _asked: &Asked<'k>,
         first: u32,
     ) -> Result<Entries<'k>, Errno> {
-        let view = self.0;
-        let node = move |fd| (fd, Node::Fd(view, fd));
-        Ok(Entries::numbered(view.fds_from(k, first).map(node)))
+        Ok(numbered(self.0, k, first, Node::Fd))
     }
+}
+
+/// The descriptor of a process that goes by this name, if it is open.
+pub(super) fn named(view: View, k: &Kernel, name: &[u8]) -> Option<u32> {
+    decimal(name).filter(|&fd| view.file(k, fd).is_some())
+}
+
+/// A node for each open descriptor of a process, from one on.
+pub(super) fn numbered<'k>(
+    view: View,
+    k: &'k Kernel,
+    first: u32,
+    node: fn(View, u32) -> Node,
+) -> Entries<'k> {
+    let all = view.fds_from(k, first);
+    Entries::numbered(all.map(move |fd| (fd, node(view, fd))))
 }
 
 /// The link to the file behind a descriptor.

@@ -1,6 +1,6 @@
 //! `/proc/PID/fdinfo`: what is told of the files behind the descriptors of a process.
 
-use super::{Asked, Entries, Node, NodeOps, decimal};
+use super::{Asked, Entries, Node, NodeOps, fd};
 use crate::Kernel;
 use crate::abi::Errno;
 use crate::abi::raw::general as g;
@@ -29,8 +29,7 @@ impl NodeOps for Directory {
     }
 
     fn lookup(&self, k: &Kernel, _asked: &Asked<'_>, name: &[u8]) -> Result<Option<Node>, Errno> {
-        let open = decimal(name).filter(|&fd| self.0.file(k, fd).is_some());
-        Ok(open.map(|fd| Node::FdInfo(self.0, fd)))
+        Ok(fd::named(self.0, k, name).map(|fd| Node::FdInfo(self.0, fd)))
     }
 
     fn entries<'k>(
@@ -39,9 +38,7 @@ impl NodeOps for Directory {
         _asked: &Asked<'k>,
         first: u32,
     ) -> Result<Entries<'k>, Errno> {
-        let view = self.0;
-        let node = move |fd| (fd, Node::FdInfo(view, fd));
-        Ok(Entries::numbered(view.fds_from(k, first).map(node)))
+        Ok(fd::numbered(self.0, k, first, Node::FdInfo))
     }
 
     fn may_open(&self, k: &Kernel, thread: ThreadId, _writes: bool) -> Result<(), Errno> {
